@@ -1,0 +1,33 @@
+"""Locks on folders: who holds one may use it, and it ends with the last process that keeps it open."""
+
+import fcntl
+import os
+import time
+from pathlib import Path
+
+from devstack.errors import DevstackError, refused
+
+POLL_S = 0.05
+
+
+def hold(path: Path, *, wait_s: float = 0.0, taken: str) -> int:
+    """Locks the file at `path`, waiting at most `wait_s` seconds for its holder, and returns it as an open file descriptor.
+
+    A child that gets the descriptor holds the lock as well, so it can outlive us together with the child.
+    Raises DevstackError with the message `taken` when somebody else holds it.
+    """
+    deadline = time.monotonic() + wait_s
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise refused(f"The lock file {path} cannot be opened.", error) from error
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                os.close(descriptor)
+                raise DevstackError(taken) from None
+            time.sleep(POLL_S)
+        else:
+            return descriptor

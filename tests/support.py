@@ -1,0 +1,120 @@
+"""What the fixtures of conftest.py hand to tests: databases, accounts of the broker, and waiting. No tests here."""
+
+import asyncio
+import inspect
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import nats
+import psycopg
+from psycopg import sql
+from sqlalchemy.engine import make_url
+
+POLL_S = 0.01
+
+
+class Databases:
+    """Databases of the run's PostgreSQL server, made and dropped by name."""
+
+    def __init__(self, url: str) -> None:
+        """`url` is the SQLAlchemy URL of the server's own database `postgres`."""
+        self._server = make_url(url)
+        self._connection = psycopg.connect(self._server.set(drivername="postgresql").render_as_string(hide_password=False), autocommit=True)
+
+    def create(self, template: str | None = None) -> str:
+        """Creates a database, empty or a copy of `template` (a name or a URL; nobody may be connected to it); returns its URL."""
+        name = f"test_{uuid.uuid4().hex}"
+        source = "template0" if template is None else self._name(template)
+        self._connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(source)))
+        return self._server.set(database=name).render_as_string(hide_password=False)
+
+    def drop(self, database: str) -> None:
+        """Drops a database (a name or a URL), whoever is connected to it."""
+        self._connection.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(self._name(database))))
+
+    def close(self) -> None:
+        """Closes the connection that the rest is done over."""
+        self._connection.close()
+
+    @staticmethod
+    def _name(database: str) -> str:
+        return (make_url(database).database or "") if "://" in database else database
+
+
+class FreshDatabase(Protocol):
+    """Creates a database for one test, as `Databases.create` does; it is dropped after the test."""
+
+    def __call__(self, template: str | None = None) -> str: ...
+
+
+class Accounts:
+    """Accounts of the run's NATS server, handed out in turn. Streams of one are not seen in another."""
+
+    def __init__(self, urls: list[str]) -> None:
+        """`urls` are the addresses of the accounts that this process may use."""
+        self._free = list(urls)
+
+    async def take(self) -> str:
+        """The address of an account without streams: the one that was used longest ago, emptied."""
+        if not self._free:
+            raise RuntimeError("every account of the broker is in use: give some back, or raise ACCOUNTS_PER_PROCESS")
+        url = self._free.pop(0)
+        await self._empty(url)
+        return url
+
+    def give_back(self, url: str) -> None:
+        """The test is over that used the account."""
+        self._free.append(url)
+
+    @staticmethod
+    async def _empty(url: str) -> None:
+        client = await nats.connect(url)
+        try:
+            manager = client.jetstream()
+            # Found and deleted page by page: a list of streams ends after 256.
+            while streams := await manager.streams_info():
+                for stream in streams:
+                    await manager.delete_stream(stream.config.name or "")
+        finally:
+            await client.close()
+
+
+class Eventually(Protocol):
+    """Waits until `condition` holds and returns what it answered; see `eventually`."""
+
+    async def __call__(self, condition: Callable[[], Any], *, timeout_s: float = 10.0, what: str = "") -> Any: ...
+
+
+async def eventually(condition: Callable[[], Awaitable[Any] | Any], *, timeout_s: float = 10.0, what: str = "") -> Any:
+    """Calls `condition` (a function or a coroutine function) until its answer is true, and returns that.
+
+    A condition may also assert: an AssertionError means "not yet", and its message is shown when the time is over.
+    Other exceptions end the wait at once. Raises AssertionError after `timeout_s` seconds, saying what was waited for (`what`)
+    and how things stood last.
+    """
+    deadline = time.monotonic() + timeout_s
+    while True:
+        last: object
+        try:
+            async with asyncio.timeout_at(asyncio.get_running_loop().time() + max(deadline - time.monotonic(), POLL_S)):
+                last = condition()
+                if inspect.isawaitable(last):
+                    last = await last
+            if last:
+                return last
+        except AssertionError as error:
+            last = str(error) or "an assertion failed"
+        except TimeoutError:
+            last = "the condition itself did not answer in time"
+        if time.monotonic() >= deadline:
+            raise AssertionError(f"not within {timeout_s} s: {what or _source(condition)}; last seen: {last!r}")
+        await asyncio.sleep(POLL_S)
+
+
+def _source(condition: Callable[[], Any]) -> str:
+    try:
+        return inspect.getsource(condition).strip()
+    except (OSError, TypeError):
+        return repr(condition)
