@@ -1,0 +1,41 @@
+# What can be done here. `make` alone prints this list.
+
+PYTHON ?= python3
+BIN := .venv/bin
+export PYTHON
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check generate clients lock clean
+
+help: ## Print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv/ready: requirements.lock tools/venv.sh
+	@tools/venv.sh
+
+run: .venv/ready ## Bring everything up: PostgreSQL, NATS, the five services; walk one order; stay until Ctrl-C
+	@$(BIN)/python -m devstack
+
+test: .venv/ready ## Run the tests, on a PostgreSQL and a NATS of their own
+	@$(BIN)/python -m pytest
+
+check: .venv/ready ## Lint, types, contracts; generated code and lock fresh
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/buf lint
+	@$(BIN)/buf format --diff --exit-code proto
+	@$(BIN)/python tools/fresh.py
+
+generate: .venv/ready ## Write gen/ from proto/
+	@$(BIN)/buf generate
+
+clients: .venv/ready ## Build the Python client wheel into dist/
+	@$(BIN)/python tools/clients.py
+
+lock: .venv/ready ## Pin every dependency again in requirements.lock
+	@$(BIN)/uv --quiet --system-certs pip compile --universal --generate-hashes --no-emit-index-url --no-header --extra dev \
+	    --python-version 3.11 pyproject.toml --output-file requirements.lock
+
+clean: ## Remove what runs and builds left behind, the local data included
+	@rm -rf .ordermesh build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,75 @@
+"""Pages of a list: an opaque token that is bound to its filter, and the cut of a page from the rows found."""
+
+import base64
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+from uuid import UUID
+
+from google.protobuf.message import Message
+
+from chassis.errors import Invalid, Violation
+
+SIZE_DEFAULT = 50
+T = TypeVar("T")
+
+
+class ListRequest(Protocol):
+    """A request that pages: `page_size` (0: the default; its upper bound is a rule of the contract) and `page_token`."""
+
+    page_size: int
+    page_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Which part of a list is asked for: at most `size` rows that come after the position `after` (None: from the start)."""
+
+    size: int
+    after: tuple[Any, ...] | None
+    filter: str
+
+    def cut(self, rows: Sequence[T], position: Callable[[T], tuple[Any, ...]]) -> tuple[Sequence[T], str]:
+        """The page's rows and the token of the next page, "" after the last. `rows` are up to size + 1: one more tells that there are more."""
+        kept = rows[: self.size]
+        if len(rows) <= self.size:
+            return kept, ""
+        place = [self.filter, *map(str, position(kept[-1]))]
+        return kept, base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
+
+
+def asked(request: ListRequest, *place: Callable[[str], object]) -> Page:
+    """The page that a List request asks for; `place` reads the values that name a row's place in the list (one UUID where not given).
+
+    Raises Invalid PAGE_TOKEN_INVALID where the token is not ours or belongs to another filter.
+    """
+    size, filter_hash = request.page_size or SIZE_DEFAULT, _filter_hash(request)
+    if not request.page_token:
+        return Page(size, None, filter_hash)
+    kinds = place or (UUID,)
+    try:
+        filtered, *values = json.loads(base64.urlsafe_b64decode(request.page_token.encode()))
+        after = tuple(read(value) for read, value in zip(kinds, values, strict=True))
+    except (ValueError, TypeError, AttributeError) as error:  # whatever a token that is not ours can break
+        raise _refused("it is not one of ours") from error
+    if filtered != filter_hash:
+        raise _refused("it belongs to a request with other filters")
+    return Page(size, after, filter_hash)
+
+
+def _filter_hash(request: ListRequest) -> str:
+    """What the request filters by: all of it but its page. A message's type is part of it."""
+    assert isinstance(request, Message)
+    filters = type(request)()
+    filters.CopyFrom(request)
+    for name in ("page_size", "page_token"):
+        filters.ClearField(name)
+    body = request.DESCRIPTOR.full_name.encode() + b"\0" + filters.SerializeToString(deterministic=True)
+    return hashlib.sha256(body).hexdigest()[:16]
+
+
+def _refused(why: str) -> Invalid:
+    message = f"page_token cannot be used: {why}. Ask for the first page again, without a token."
+    return Invalid("PAGE_TOKEN_INVALID", message, violations=[Violation("page_token", why)])
