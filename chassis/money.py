@@ -1,0 +1,95 @@
+"""Money: an integer of minor units with its currency, its one conversion from and to google.type.Money, and exact shares of it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from google.type import money_pb2
+from iso4217 import Currency
+
+NANOS = 1_000_000_000
+
+
+class MoneyError(ValueError):
+    """An amount that cannot be ours: an unknown currency, a fraction of a minor unit, mixed signs or mixed currencies."""
+
+
+@dataclass(frozen=True, slots=True, order=False)
+class Money:
+    """`minor` units of an ISO 4217 `currency`: Money(250, "GBP") is 2.50 pounds, Money(250, "JPY") 250 yen."""
+
+    minor: int
+    currency: str
+
+    def __add__(self, other: "Money") -> "Money":
+        return Money(self.minor + self._same(other), self.currency)
+
+    def __sub__(self, other: "Money") -> "Money":
+        return Money(self.minor - self._same(other), self.currency)
+
+    def __mul__(self, times: int) -> "Money":
+        return Money(self.minor * times, self.currency)
+
+    def __le__(self, other: "Money") -> bool:
+        return self.minor <= self._same(other)
+
+    def __lt__(self, other: "Money") -> bool:
+        return self.minor < self._same(other)
+
+    def __str__(self) -> str:
+        digits = minor_digits(self.currency)
+        whole, part = divmod(abs(self.minor), 10**digits)
+        sign = "-" if self.minor < 0 else ""
+        return f"{sign}{whole}.{part:0{digits}d} {self.currency}" if digits else f"{sign}{whole} {self.currency}"
+
+    def _same(self, other: "Money") -> int:
+        if other.currency != self.currency:
+            raise MoneyError(f"{self.currency} and {other.currency} cannot be reckoned together")
+        return other.minor
+
+
+@cache
+def minor_digits(currency: str) -> int:
+    """How many decimal digits the currency's minor unit has, by ISO 4217: JPY 0, GBP 2, KWD 3. Raises MoneyError where it has none."""
+    try:
+        digits = Currency(currency).exponent
+    except ValueError as error:
+        raise MoneyError(f"{currency!r} is not a currency of ISO 4217") from error
+    if digits is None:
+        raise MoneyError(f"{currency} has no minor unit")
+    return digits
+
+
+def from_message(message: money_pb2.Money) -> Money:
+    """What a contract says, exactly. Raises MoneyError for a fraction of a minor unit and for units and nanos of different signs."""
+    nanos_in_minor = NANOS // 10 ** minor_digits(message.currency_code)
+    if message.units * message.nanos < 0:
+        raise MoneyError("units and nanos must have the same sign")
+    minor, rest = divmod(message.units * NANOS + message.nanos, nanos_in_minor)
+    if rest:
+        raise MoneyError(f"{message.currency_code} has {minor_digits(message.currency_code)} decimal digits, and the amount has more")
+    return Money(minor, message.currency_code)
+
+
+def to_message(money: Money) -> money_pb2.Money:
+    """What a contract says of it."""
+    sign = -1 if money.minor < 0 else 1
+    units, rest = divmod(abs(money.minor), 10 ** minor_digits(money.currency))
+    nanos = rest * (NANOS // 10 ** minor_digits(money.currency))
+    return money_pb2.Money(currency_code=money.currency, units=sign * units, nanos=sign * nanos)
+
+
+def split(total: int, weights: Sequence[int]) -> list[int]:
+    """Minor units in proportion to the weights, none below zero: the shares add up to the total (largest remainder, the first of equals).
+
+    All weights zero count as all equal. Each share is within one minor unit of its exact one.
+    """
+    if total < 0 or any(weight < 0 for weight in weights) or (total and not weights):
+        raise MoneyError("only amounts and weights of zero or more can be split")
+    fair = list(weights) if sum(weights) else [1] * len(weights)
+    whole = sum(fair)
+    shares = [total * weight // whole for weight in fair]
+    remainders = [total * weight % whole for weight in fair]
+    for index in sorted(range(len(fair)), key=lambda i: -remainders[i])[: total - sum(shares)]:
+        shares[index] += 1
+    return shares
