@@ -1,0 +1,53 @@
+"""When a transaction fails: whose fault it is decides what is done about it. Nothing is done here."""
+
+from enum import Enum, auto
+
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolExhausted
+
+
+class Race(Exception):
+    """Another transaction was in the way: the same set may succeed now."""
+
+
+class Blame(Enum):
+    """Whose fault a failed transaction is."""
+
+    RACE = auto()  # another transaction: try again, and later if that does not help
+    TAKEN = auto()  # a natural key: a race, unless it persists; then the data
+    AWAY = auto()  # the database cannot be reached, is too slow, or refuses everybody: later, all of them
+    DATA = auto()  # a command, or our own code: find it, and refuse it
+    SCHEMA = auto()  # the database is not as we expect it (a migration is due): find whom it concerns, and later
+
+
+# SQLSTATE, or its class of two characters. https://www.postgresql.org/docs/current/errcodes-appendix.html
+STATES = {
+    "40001": Blame.RACE,  # serialization_failure
+    "40P01": Blame.RACE,  # deadlock_detected
+    "23505": Blame.TAKEN,  # unique_violation
+    "25006": Blame.AWAY,  # read_only_sql_transaction: we speak to a standby
+    "25P03": Blame.AWAY,  # idle_in_transaction_session_timeout: we were frozen
+    "25P04": Blame.AWAY,  # transaction_timeout
+    "08": Blame.AWAY,  # connection_exception
+    "28": Blame.AWAY,  # invalid_authorization_specification
+    "3D": Blame.AWAY,  # invalid_catalog_name: no such database (yet)
+    "53": Blame.AWAY,  # insufficient_resources
+    "55": Blame.AWAY,  # object_not_in_prerequisite_state: lock_timeout is one
+    "57": Blame.AWAY,  # operator_intervention: shut down, cancelled, statement_timeout
+    "58": Blame.AWAY,  # system_error
+    "22": Blame.DATA,  # data_exception
+    "23": Blame.DATA,  # integrity_constraint_violation
+    "44": Blame.DATA,  # with_check_option_violation
+    "P0": Blame.DATA,  # raise_exception: a trigger of ours refuses the row
+}
+
+
+def blame(error: BaseException) -> Blame:
+    """Whose fault the error is, judged by its SQLSTATE where PostgreSQL has spoken, else by its class."""
+    if isinstance(error, Race):
+        return Blame.RACE
+    if isinstance(error, DBAPIError) and (state := getattr(error.orig, "sqlstate", None)):
+        return STATES.get(state) or STATES.get(state[:2], Blame.SCHEMA)
+    if isinstance(error, (OperationalError, InterfaceError, PoolExhausted, OSError)):
+        return Blame.AWAY
+    return Blame.DATA

@@ -1,0 +1,57 @@
+"""Claims: a key stands in the table exactly when its effect is committed. Only `write` takes them; a worker sweeps the old ones."""
+
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from sqlalchemy import Table, bindparam, delete, func, select
+from sqlalchemy.dialects.postgresql import INTERVAL
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from chassis.blame import Race
+from chassis.decision import Command
+from chassis.tables import among, arrays, insert_rows
+
+# Longer than a stream keeps its messages (14 days) and the outbox its rows: what may come again must find its claim.
+KEPT = timedelta(days=30)
+
+
+class Claims:
+    """The statements over the table of claims, built once."""
+
+    def __init__(self, table: Table) -> None:
+        t = table.c
+        self._insert = insert_rows(t.key, t.digest, t.target).on_conflict_do_nothing().returning(t.key)
+        self._find = select(t.key, t.digest, t.target).where(among(t.key))
+        self._delete = delete(table).where(among(t.key))
+        old = select(t.key).where(t.claim_time < func.clock_timestamp() - bindparam("kept", type_=INTERVAL))
+        batch = old.order_by(t.claim_time).limit(bindparam("most")).with_for_update(skip_locked=True)
+        self._sweep = delete(table).where(t.key.in_(batch))
+
+    async def take(self, connection: AsyncConnection, commands: Sequence[Command]) -> dict[str, tuple[bytes, UUID]]:
+        """Claims every key, and answers with the claims that were there before: their digest and target."""
+        rows = sorted((c.key, c.digest, c.target) for c in commands)  # all writes in one order: they wait, and never deadlock
+        won = set((await connection.execute(self._insert, arrays(["key", "digest", "target"], rows))).scalars())
+        if not (known := [[c.key] for c in commands if c.key not in won]):
+            return {}
+        found = {key: (digest, target) for key, digest, target in await connection.execute(self._find, arrays(["key"], known))}
+        if len(found) < len(known):
+            raise Race("a claim was swept between the two statements")
+        return found
+
+    async def give_up(self, connection: AsyncConnection, keys: Collection[str]) -> None:
+        """Leaves no claim where nothing was done."""
+        await connection.execute(self._delete, arrays(["key"], [[key] for key in keys]))
+
+    async def sweep(self, engine: AsyncEngine, kept: timedelta = KEPT, batch_size_max: int = 1000) -> int:
+        """Deletes what is older than `kept`, in transactions of `batch_size_max` rows at most; answers how many rows went.
+
+        Several replicas may sweep at once: they step over each other's rows.
+        """
+        swept = 0
+        while True:
+            async with engine.begin() as connection:
+                gone = (await connection.execute(self._sweep, {"kept": kept, "most": batch_size_max})).rowcount
+            swept += gone
+            if gone < batch_size_max:
+                return swept

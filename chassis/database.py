@@ -1,0 +1,189 @@
+"""The one way to write: load, decide, save, once for each key. And the one way to read beside it.
+
+A set of commands is one transaction: claim the keys, lock what the fresh ones need, read the clock, fold, save.
+`load`, `decide` and `save` may run again and know nothing of it. No write inside a write; nothing remote inside a write.
+"""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping, MutableMapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+from uuid import UUID
+
+from sqlalchemy import Table, func, make_url, select
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from chassis import crash, telemetry
+from chassis.blame import Blame, blame
+from chassis.claims import Claims
+from chassis.decision import Command, Done, Outcome
+from chassis.errors import Defect, Deferred, Failure, Invalid
+from chassis.fold import Decide, fold
+from chassis.outbox import Outbox
+
+C = TypeVar("C", bound=Command)
+R = TypeVar("R")
+H = TypeVar("H")
+T = TypeVar("T")
+
+# load(connection, commands, ids of the records that repeats are answered with) -> what they are about, locked, by id;
+# what a command finds by its natural key stands under the command's target too
+Load = Callable[[AsyncConnection, Sequence[C], Collection[UUID]], Awaitable[MutableMapping[UUID, R]]]
+# save(connection, the records before, those that changed, rows of history)
+Save = Callable[[AsyncConnection, Mapping[UUID, R], Mapping[UUID, R], Sequence[H]], Awaitable[None]]
+Attempt = Callable[[AsyncConnection, Sequence[C]], Awaitable[dict[str, Outcome[R]]]]
+
+TRIES = 5
+CLOCK = select(func.clock_timestamp())  # the only clock of a decision, read once the locks are held
+LATER = {Blame.RACE: "CONTENTION", Blame.AWAY: "DEPENDENCY_UNAVAILABLE", Blame.SCHEMA: "DATABASE_NOT_READY"}
+
+
+def connect(
+    url: str,
+    *,
+    name: str = "ordermesh",
+    pool_size: int = 8,
+    statement_timeout_s: float = 10,
+    lock_timeout_s: float = 5,
+    idle_in_transaction_timeout_s: float = 15,
+) -> AsyncEngine:
+    """An engine over psycopg. Nothing on it waits for ever: not for a connection, a lock, a statement, or a silent server.
+
+    `name` is what pg_stat_activity shows. More than 8 connections in a process bring nothing: Python is the limit.
+    """
+    limits = {
+        "statement_timeout": statement_timeout_s,
+        "lock_timeout": lock_timeout_s,
+        "idle_in_transaction_session_timeout": idle_in_transaction_timeout_s,
+    }
+    options = " ".join(f"-c {key}={int(seconds * 1000)}" for key, seconds in limits.items())
+    return create_async_engine(
+        make_url(url).set(drivername="postgresql+psycopg"),
+        pool_size=pool_size,
+        max_overflow=0,
+        pool_timeout=5,
+        isolation_level="READ COMMITTED",
+        connect_args={
+            "application_name": name,
+            "options": f"{options} -c timezone=UTC",
+            "connect_timeout": 5,
+            "tcp_user_timeout": 10_000,
+            "keepalives_idle": 5,
+            "keepalives_interval": 2,
+            "keepalives_count": 3,
+        },
+    )
+
+
+class Database:
+    """A service's database: its engine, its claims, its outbox."""
+
+    def __init__(self, engine: AsyncEngine, claims: Table, outbox: Outbox) -> None:
+        self.engine, self.claims, self.outbox = engine, Claims(claims), outbox
+        self._retries = telemetry.counter("write_retries_total", "Sets that were written again after a race", "blame")
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[AsyncConnection]:
+        """A connection that sees one moment and can change nothing. Raises Deferred where the database is at fault."""
+        try:
+            async with self.engine.connect() as connection:
+                await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+                yield connection
+        except Exception as error:
+            if isinstance(error, Failure) or (fault := blame(error)) not in LATER:
+                raise
+            raise Deferred(LATER[fault]) from error
+
+    async def write(self, commands: Sequence[C], *, load: Load[C, R], decide: Decide[R, C, H], save: Save[R, H]) -> list[Outcome[R]]:
+        """Answers each command, in the order given: what came of it, or why it was not done."""
+
+        async def attempt(connection: AsyncConnection, commands: Sequence[C]) -> dict[str, Outcome[R]]:
+            return await self._attempt(connection, commands, load, decide, save)
+
+        once = {c.key: c for c in reversed(commands)}  # the first of each key, in the order of the commands
+        outcomes: dict[str, Outcome[R]] = {}
+        try:
+            await self._settle([once[key] for key in dict.fromkeys(c.key for c in commands)], attempt, outcomes)
+        except Deferred as away:
+            outcomes = dict.fromkeys(once, away) | outcomes
+        return [outcomes[c.key] if c.digest == once[c.key].digest else _reused(c) for c in commands]
+
+    async def _settle(self, commands: Sequence[C], attempt: Attempt[C, R], outcomes: dict[str, Outcome[R]]) -> None:
+        """A race retries the set; no connection: nobody's fault; whatever else: one by one, to find whose."""
+        failure, fault = Exception(), Blame.RACE
+        for pause in range(TRIES if commands else 0):
+            try:
+                async with self.engine.connect() as connection:
+                    outcomes |= await _or_throw_away(connection, attempt(connection, commands))
+                    return
+            except Exception as error:  # noqa: BLE001  # whatever it is, `blame` judges it
+                failure, fault = error, blame(error)
+            if fault is Blame.AWAY:
+                raise Deferred(LATER[fault]) from failure
+            if fault not in (Blame.RACE, Blame.TAKEN):
+                break
+            self._retries.labels(fault.name.lower()).inc()
+            await asyncio.sleep(random.uniform(0, 0.01 * 2**pause))
+        if len(commands) > 1 and fault is not Blame.RACE:
+            for command in commands:
+                await self._settle([command], attempt, outcomes)
+        else:
+            outcomes |= {c.key: Deferred(LATER[fault]) if fault in LATER else Defect(failure) for c in commands}
+
+    async def _attempt(
+        self, connection: AsyncConnection, commands: Sequence[C], load: Load[C, R], decide: Decide[R, C, H], save: Save[R, H]
+    ) -> dict[str, Outcome[R]]:
+        claimed = await self.claims.take(connection, commands)
+        fresh = [c for c in commands if c.key not in claimed]
+        repeats = {c.key: (c.target, claimed[c.key][1]) for c in commands if c.key in claimed and claimed[c.key][0] == c.digest}
+        needed = [c for c in commands if c.key not in claimed or c.key in repeats]
+        picture = await load(connection, needed, {target for _, target in repeats.values()})
+        now = (await connection.execute(CLOCK)).scalar_one()
+        folded = fold(picture, fresh, decide, now)
+        if len(folded.undone) < len(fresh):
+            if folded.after:
+                await save(connection, folded.before, folded.after, folded.history)
+            if folded.facts:
+                await self.outbox.append(connection, folded.facts)
+            if folded.undone:
+                await self.claims.give_up(connection, folded.undone)
+            await _finish(self._commit(connection, bool(folded.facts)))
+        return (
+            {c.key: _reused(c) for c in commands}
+            | {key: Done(picture[known if known in picture else proposed], repeat=True) for key, (proposed, known) in repeats.items()}
+            | folded.outcomes
+        )
+
+    async def _commit(self, connection: AsyncConnection, appended: bool) -> None:
+        await connection.commit()
+        crash.point("database.committed")
+        if appended:
+            self.outbox.appended.set()
+
+
+async def _or_throw_away(connection: AsyncConnection, work: Awaitable[T]) -> T:
+    """A connection whose view of the schema is out of date (a cached plan, say) must not serve again."""
+    try:
+        return await work
+    except Exception as error:
+        if blame(error) is Blame.SCHEMA:
+            await connection.invalidate()
+        raise
+
+
+async def _finish(work: Coroutine[Any, Any, None]) -> None:
+    """Lets the work end, whatever is cancelled meanwhile; the cancellation goes on afterwards."""
+    task, cancelled = asyncio.ensure_future(work), None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            cancelled = error
+    if cancelled:
+        raise cancelled from task.exception()
+    task.result()
+
+
+def _reused(command: Command) -> Invalid:
+    return Invalid("REQUEST_ID_REUSED", key=command.key)

@@ -1,0 +1,63 @@
+"""Decisions fold: each command sees the record that its predecessor left. Pure: nothing is loaded or saved here."""
+
+from collections.abc import Callable, Sequence
+from collections.abc import MutableMapping as Picture
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Generic, TypeVar
+from uuid import UUID
+
+from chassis.decision import Command, Decision, Done, Outcome
+from chassis.errors import Defect, Failure
+
+C = TypeVar("C", bound=Command)
+R = TypeVar("R")
+H = TypeVar("H")
+
+# decide(record, command, the database's clock) -> decision; raises a Failure
+Decide = Callable[[R | None, C, datetime], Decision[R, H]]
+
+
+@dataclass(frozen=True, slots=True)
+class Folded(Generic[R, H]):
+    """What came of each command, by its key, and what there is to save: each record once, history and facts all, in order."""
+
+    outcomes: dict[str, Outcome[R]]
+    before: dict[UUID, R]
+    after: dict[UUID, R]
+    history: list[H]
+    facts: list[object]
+
+    @property
+    def undone(self) -> list[str]:
+        """The keys of the commands that have had no effect, not even a skip."""
+        return [key for key, outcome in self.outcomes.items() if not isinstance(outcome, Done)]
+
+
+def fold(picture: Picture[UUID, R], commands: Sequence[C], decide: Decide[R, C, H], now: datetime) -> Folded[R, H]:
+    """Decides one command after the other over the picture, which ends as the commands leave it.
+
+    A refused command concerns itself alone, and so does one whose decision raises what it should not.
+    A record may stand under two ids, its own and the one proposed by a command that found it by its natural key: it stays one record.
+    """
+    before = dict(picture)
+    names: dict[int, list[UUID]] = {}
+    for name, record in before.items():
+        names.setdefault(id(record), []).append(name)
+    outcomes: dict[str, Outcome[R]] = {}
+    decisions: list[Decision[R, H]] = []
+    for command in commands:
+        try:
+            decision = decide(picture.get(command.target), command, now)
+        except Failure as failure:
+            outcomes[command.key] = failure
+        except Exception as bug:  # noqa: BLE001  # a decision is pure: whatever else it raises is its command's affair
+            outcomes[command.key] = Defect(bug)
+        else:
+            for name in names.get(id(before.get(command.target)), [command.target]):
+                picture[name] = decision.record
+            outcomes[command.key] = Done(decision.record)
+            decisions.append(decision)
+    changed = {id(record): name for name, record in picture.items() if record is not before.get(name)}
+    after = {name: picture[name] for name in changed.values()}
+    return Folded(outcomes, before, after, [row for d in decisions for row in d.history], [fact for d in decisions for fact in d.facts])

@@ -1,0 +1,47 @@
+"""Append: facts become rows of the outbox, in the order in which they came to be, in the transaction that they tell of.
+
+Publishing them is the relay's work.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Any
+from uuid import UUID
+
+from google.protobuf.message import Message
+from sqlalchemy import Table
+from sqlalchemy.ext.asyncio import AsyncConnection
+from uuid_utils.compat import uuid7
+
+from chassis import telemetry
+from chassis.stream import subject_of
+from chassis.tables import SHARDS, arrays, insert_rows
+
+COLUMNS = ("shard", "aggregate", "event_id", "subject", "type", "payload", "traceparent")
+
+
+class Outbox:
+    """`encode` makes of a fact the aggregate's id and the event's message; the message's option names the subject.
+
+    `appended` is set after each commit that has appended: the relay waits for it.
+    """
+
+    def __init__(self, table: Table, encode: Callable[[Any], tuple[UUID, Message]]) -> None:
+        self.table, self.encode, self.appended = table, encode, asyncio.Event()
+        self._insert = insert_rows(*(table.c[name] for name in COLUMNS))
+
+    async def append(self, connection: AsyncConnection, facts: Sequence[object]) -> None:
+        """Stores the facts' events; each has its id from here on, whatever happens to it."""
+        traceparent = telemetry.traceparent()
+        rows = [_row(*self.encode(fact), traceparent) for fact in facts]
+        await connection.execute(self._insert, arrays(COLUMNS, rows))
+
+
+def _row(aggregate: UUID, event: Message, traceparent: str | None) -> tuple[object, ...]:
+    payload = event.SerializeToString(deterministic=True)
+    return shard_of(aggregate), aggregate, uuid7(), subject_of(type(event)), event.DESCRIPTOR.full_name, payload, traceparent
+
+
+def shard_of(aggregate: UUID) -> int:
+    """All events of an aggregate stand in one shard, and a shard has one publisher at a time."""
+    return aggregate.int % SHARDS

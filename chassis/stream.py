@@ -1,0 +1,254 @@
+"""The broker: the streams and durable consumers, declared here, and one connection that is replaced when it falls silent.
+
+What is published stands in the outbox (chassis.relay), what is received goes to handlers (chassis.inbox): neither is here.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import structlog
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import Message
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+from nats.js import JetStreamContext
+from nats.js.api import (
+    AckPolicy,
+    ConsumerConfig,
+    DeliverPolicy,
+    DiscardPolicy,
+    PubAck,
+    RetentionPolicy,
+    StorageType,
+    StreamConfig,
+)
+from nats.js.errors import NotFoundError
+from ordermesh.options.v1 import options_pb2
+
+from chassis import telemetry
+
+# Each stream holds all subjects below its first token.
+STREAMS = {
+    "ORDERS": "orders.>",
+    "PAYMENTS": "payments.>",
+    "FULFILLMENTS": "fulfillments.>",
+    "SHIPMENTS": "shipments.>",
+    "WAREHOUSE": "warehouse.>",
+}
+MAX_AGE_S = 14 * 24 * 3600.0
+DUPLICATE_WINDOW_S = 10 * 60.0  # longer than the relay ever waits before it tries again
+ACK_WAIT_S = 30.0
+# A consumer defers by its own nak, a hundred times or so in 15 minutes; more deliveries than this mean that it crashes.
+MAX_DELIVER = 250
+# Deferred messages count as pending: few must not keep the others out.
+MAX_ACK_PENDING = 20_000
+CONNECT_TIMEOUT_S = 5
+BEAT_S = 2.0
+SILENCE_S = 10.0
+# What any call on the broker may raise where it is away, or refuses.
+BROKER_ERRORS = (NatsError, OSError, TimeoutError)
+
+log = structlog.get_logger()
+
+
+def subject_of(event: type[Message]) -> str:
+    """The subject that an event is published on: an option of its message. Raises TypeError where the message is no event."""
+    return _subject(event.DESCRIPTOR)
+
+
+@cache
+def _subject(event: Descriptor) -> str:
+    if subject := event.GetOptions().Extensions[options_pb2.event].subject:
+        return subject
+    raise TypeError(f"{event.full_name} names no subject: is it an event?")
+
+
+def stream_of(subject: str) -> str:
+    """The name of the stream that holds the subject. Raises LookupError where none does."""
+    first = subject.partition(".")[0]
+    for name, subjects in STREAMS.items():
+        if subjects == f"{first}.>":
+            return name
+    raise LookupError(f"no stream holds {subject}")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a stream may take: bytes on disk (then it refuses, and the outbox keeps), and how many servers hold a copy."""
+
+    max_bytes: int = 4 * 2**30
+    replicas: int = 1
+
+
+class Broker:
+    """A connection to NATS that outlives its clients.
+
+    `client` serves now; `generation` grows each time that another one takes over, and whoever subscribed subscribes again.
+    """
+
+    def __init__(self, url: str, name: str, limits: Limits, *, beat_s: float = BEAT_S, silence_s: float = SILENCE_S) -> None:
+        self.url, self.name, self.limits, self.beat_s, self.silence_s = url, name, limits, beat_s, silence_s
+        self.generation = 0
+        self._client: Client | None = None
+        self._heard = float("-inf")
+        self._watcher: asyncio.Task[None] | None = None
+        self._replaced = telemetry.counter("broker_connections_replaced_total", "Connections to the broker that had fallen silent")
+        self._connected = telemetry.gauge("broker_connected", "Whether the broker has answered lately (1) or not (0)")
+
+    async def start(self) -> None:
+        """Connects, and watches the connection until `close`. A broker that is away is not waited for: the watcher goes on trying."""
+        await self._replace()
+        self._watcher = asyncio.create_task(self._watch(), name="broker watchdog")
+
+    @property
+    def client(self) -> Client:
+        """The client that serves now. Raises ConnectionError where there has been none yet."""
+        if self._client is None:
+            raise ConnectionError("the broker has not been reached yet")
+        return self._client
+
+    @property
+    def streams(self) -> JetStreamContext:
+        """JetStream over the client that serves now."""
+        return self.client.jetstream(timeout=5)
+
+    @property
+    def answers(self) -> bool:
+        """Whether the broker has been heard within the last `silence_s`."""
+        return time.monotonic() - self._heard < self.silence_s
+
+    async def publish(self, subject: str, payload: bytes, headers: dict[str, str], *, timeout_s: float = 2.0) -> PubAck:
+        """Publishes and waits for the stream's answer.
+
+        Raises one of BROKER_ERRORS; whether the stream has the message nobody knows then: repeat it under the same Nats-Msg-Id.
+        """
+        return await self.streams.publish(subject, payload, timeout=timeout_s, stream=stream_of(subject), headers=headers)
+
+    async def ensure_streams(self) -> None:
+        """Creates the streams that are missing, and corrects those that differ from what is declared here."""
+        for name, subjects in STREAMS.items():
+            await self.ensure_stream(name, subjects)
+
+    async def ensure_stream(self, name: str, subjects: str) -> None:
+        """Creates the stream, or corrects it."""
+        wanted: dict[str, Any] = {
+            "subjects": [subjects],
+            "storage": StorageType.FILE,
+            "retention": RetentionPolicy.LIMITS,
+            "discard": DiscardPolicy.NEW,
+            "max_age": MAX_AGE_S,
+            "max_bytes": self.limits.max_bytes,
+            "num_replicas": self.limits.replicas,
+            "duplicate_window": DUPLICATE_WINDOW_S,
+            "deny_delete": True,
+        }
+        try:
+            found = (await self.streams.stream_info(name)).config
+        except NotFoundError:
+            await self.streams.add_stream(StreamConfig(name=name, **wanted))
+            log.info("stream created", stream=name)
+            return
+        if found.evolve(**wanted) != found:
+            await self.streams.update_stream(found.evolve(**wanted))
+            log.info("stream corrected", stream=name)
+
+    async def ensure_consumer(self, stream: str, durable: str, subjects: Sequence[str]) -> None:
+        """Creates the durable consumer, or corrects it. A new one starts at the first message that the stream still has."""
+        wanted: dict[str, Any] = {
+            "ack_policy": AckPolicy.EXPLICIT,
+            "ack_wait": ACK_WAIT_S,
+            "max_deliver": MAX_DELIVER,
+            "max_ack_pending": MAX_ACK_PENDING,
+            "filter_subjects": sorted(subjects),
+        }
+        try:
+            found: ConsumerConfig = (await self.streams.consumer_info(stream, durable)).config
+        except NotFoundError:
+            found = ConsumerConfig(name=durable, durable_name=durable, deliver_policy=DeliverPolicy.ALL)
+        # A filter over one subject is told in the singular.
+        alone = [found.filter_subject] if found.filter_subject else None
+        known = found.evolve(filter_subjects=found.filter_subjects or alone, filter_subject=None)
+        if known.evolve(**wanted) != known:
+            await self.streams.add_consumer(stream, known.evolve(**wanted))
+            log.info("consumer declared", stream=stream, consumer=durable)
+
+    async def close(self) -> None:
+        """Ends the watch and the connection."""
+        if self._watcher:
+            self._watcher.cancel()
+            await asyncio.wait([self._watcher])
+        if self._client:
+            await _discard(self._client)
+
+    async def _watch(self) -> None:
+        """nats-py can be dead and say that it is connected; so ask the server, and after too long a silence take a new client."""
+        while True:
+            await asyncio.sleep(self.beat_s)
+            try:
+                # Not flush(): where the client's reading task is dead, it answers without having asked.
+                await self.client.rtt(timeout=self.beat_s)  # type: ignore[arg-type]  # seconds, declared as int; a float works
+                self._heard = time.monotonic()
+            except Exception as error:  # noqa: BLE001  # whatever it is, there was no answer: this is what the watch is for
+                log.debug("no answer from the broker", error=repr(error))
+            if not self.answers:
+                await self._replace()
+            self._connected.set(self.answers)
+
+    async def _replace(self) -> None:
+        """Puts a new client in the place of the old one, if the server takes it; otherwise the old one goes on trying as well."""
+        client = Client()
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await client.connect(self.url, **self._settings())
+                await client.rtt()
+        except Exception as error:  # noqa: BLE001  # whatever it is, the watcher tries again
+            log.warning("the broker cannot be reached", error=repr(error))
+            await _discard(client)
+            return
+        old, self._client, self._heard = self._client, client, time.monotonic()
+        self.generation += 1
+        if old:
+            self._replaced.inc()
+            log.warning("the broker's connection had fallen silent and was replaced")
+            await _discard(old)
+
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "inbox_prefix": f"_INBOX_{self.name}",
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            "allow_reconnect": True,
+            "max_reconnect_attempts": -1,
+            "reconnect_time_wait": 0.5,
+            "ping_interval": 5,
+            "max_outstanding_pings": 2,
+            "pending_size": 0,  # while the connection is away, publishing fails at once instead of filling a buffer
+            "error_cb": _note,
+        }
+
+
+async def connect(url: str, *, name: str, limits: Limits | None = None, **watch: float) -> Broker:
+    """A broker for this process; `name` is the service's, and the first part of its reply subjects (`_INBOX_<name>`)."""
+    broker = Broker(url, name, limits or Limits(), **watch)
+    await broker.start()
+    return broker
+
+
+async def _note(error: Exception) -> None:
+    """Must never raise: that would end the client's reading."""
+    log.warning("the broker's client reports an error", error=repr(error))
+
+
+async def _discard(client: Client) -> None:
+    """Ends a client that may be frozen: closing would wait for its peer to take what is still unsent, so the socket goes first."""
+    writer = getattr(client._transport, "_io_writer", None)
+    if writer is not None:
+        writer.transport.abort()
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(2):
+            await client.close()

@@ -1,0 +1,141 @@
+"""The tables that every service has, and set-based SQL: arrays in, one statement whatever the set's size.
+
+Tables are declared here and join each service's metadata; their DDL for migrations stands frozen in chassis.migration.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import (
+    ARRAY,
+    DDL,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    ColumnElement,
+    DateTime,
+    Enum,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    Table,
+    TableValuedAlias,
+    Text,
+    Uuid,
+    any_,
+    bindparam,
+    column,
+    event,
+    func,
+    select,
+)
+from sqlalchemy.dialects.postgresql import Insert, insert
+
+SHARDS = 16
+
+
+class FailedState(StrEnum):
+    """Where a failed event stands."""
+
+    DEFERRED = "deferred"  # comes again by itself, until its time is up -> failed, or it succeeds -> the row goes
+    FAILED = "failed"  # nobody tries again by himself -> replayed, discarded
+    REPLAYED = "replayed"  # has had its effect after all
+    DISCARDED = "discarded"  # an operator has decided against it
+
+
+def claims(metadata: MetaData) -> Table:
+    """A key stands here exactly when its effect is committed."""
+    table = Table(
+        "claims",
+        metadata,
+        Column("key", Text, primary_key=True),
+        Column("digest", LargeBinary, nullable=False),
+        Column("target", Uuid, nullable=False),
+        Column("claim_time", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    )
+    Index("claims_claim_time", table.c.claim_time)
+    return table
+
+
+def outbox(metadata: MetaData) -> Table:
+    """Events, waiting to be published (no stream_seq yet) or published: within an aggregate, the order of ids is the order of events.
+
+    One partition for each day of creation (UTC), made and dropped by chassis.partitions; rows of a day that has none go to the default one.
+    """
+    table = Table(
+        "outbox",
+        metadata,
+        Column("id", BigInteger, Identity(always=True), primary_key=True),
+        Column("create_time", DateTime(timezone=True), primary_key=True, server_default=func.clock_timestamp()),
+        Column("shard", SmallInteger, CheckConstraint(f"shard between 0 and {SHARDS - 1}", name="outbox_shard"), nullable=False),
+        Column("aggregate", Uuid, nullable=False),
+        Column("event_id", Uuid, nullable=False),
+        Column("subject", Text, nullable=False),
+        Column("type", Text, nullable=False),
+        Column("payload", LargeBinary, nullable=False),
+        Column("traceparent", Text),
+        Column("stream_seq", BigInteger),
+        postgresql_partition_by="RANGE (create_time)",
+    )
+    Index("outbox_waiting", table.c.shard, table.c.id, postgresql_where=table.c.stream_seq.is_(None))
+    event.listen(table, "after_create", DDL("CREATE TABLE outbox_default PARTITION OF outbox DEFAULT"))  # type: ignore[no-untyped-call]  # SQLAlchemy has not typed it
+    return table
+
+
+def failed_events(metadata: MetaData) -> Table:
+    """Events that a consumer could not handle: for the time being, or until somebody looks at them.
+
+    A row says all that a replay needs. `first_time` is when this consumer first deferred the event, or gave it up.
+    """
+    table = Table(
+        "failed_events",
+        metadata,
+        Column("consumer", Text, primary_key=True),
+        Column("event_id", Uuid, primary_key=True),
+        Column("state", failed_state(), nullable=False),
+        Column("stream", Text, nullable=False),
+        Column("stream_seq", BigInteger, nullable=False),
+        Column("subject", Text, nullable=False),
+        Column("type", Text, nullable=False),
+        Column("aggregate", Text, nullable=False),
+        Column("payload", LargeBinary, nullable=False),
+        Column("traceparent", Text),
+        Column("event_time", DateTime(timezone=True), nullable=False),
+        Column("reason", Text, nullable=False),
+        Column("error", Text, nullable=False),
+        Column("attempts", Integer, nullable=False),
+        Column("first_time", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+        Column("update_time", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+    )
+    Index("failed_events_open", table.c.consumer, table.c.state, postgresql_where=table.c.state.in_(["deferred", "failed"]))
+    return table
+
+
+def failed_state() -> Enum:
+    """The PostgreSQL type of FailedState."""
+    return Enum(FailedState, name="failed_event_state", values_callable=lambda states: [s.value for s in states])
+
+
+def given(*columns: Column[Any]) -> TableValuedAlias:
+    """Rows to come, as a relation: unnest(a::uuid[], b::text[], ...). Statements over it are built once; see `arrays`."""
+    given = func.unnest(*(bindparam(f"given_{c.name}", type_=ARRAY(c.type)) for c in columns))
+    return given.table_valued(*(column(c.name, c.type) for c in columns), name="given").render_derived()
+
+
+def among(of: Column[Any]) -> ColumnElement[bool]:
+    """of = any(array)"""
+    return of == any_(bindparam(f"given_{of.name}", type_=ARRAY(of.type)))
+
+
+def insert_rows(*columns: Column[Any]) -> Insert:
+    """insert into ... select from the rows to come, in their order."""
+    return insert(columns[0].table).from_select(list(columns), select(*given(*columns).c))
+
+
+def arrays(names: Iterable[str], rows: Collection[Sequence[Any]]) -> dict[str, list[Any]]:
+    """The rows, turned into what `given`, `among` and `insert_rows` wait for."""
+    return {f"given_{name}": [row[i] for row in rows] for i, name in enumerate(names)}

@@ -1,0 +1,267 @@
+"""The rules of a write: what is claimed, decided, saved and answered, and in which order. Faults: test_write_faults.py."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import psycopg
+import pytest
+from sqlalchemy import event, func, select, text
+from sqlalchemy.engine import make_url
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from chassis.claims import Claims
+from chassis.database import Database
+from chassis.decision import Done, unwrap
+from chassis.errors import Failure
+from tests.sample import model, store
+from tests.sample.events import SampleStatusChanged
+from tests.sample.model import CancelOrder, ConfirmPayment, Order, OrderCommand, ShipmentCreated, Status
+from tests.sample.store import claims, history, orders, outbox
+from tests.sample.writes import Recorder, count, create, key, kinds, placed, reason, repeats, someone_waits, status, write
+from tests.support import Eventually
+
+
+async def test_commands_of_a_set_fold(database: Database, engine: AsyncEngine) -> None:
+    """Each command sees the record that its predecessor left; the row is saved once, history and events all, in order, in one shard."""
+    [order] = await placed(database)
+    assert reason((await write(database, ShipmentCreated(key(), order)))[0]) == "PAYMENT_OUTSTANDING"
+    outcomes = await write(database, ConfirmPayment(key(), order), ShipmentCreated(key(), order), ConfirmPayment(key(), order))
+    assert [status(o) for o in outcomes] == ["confirmed", "shipped", "shipped"]  # the last was skipped
+    async with engine.connect() as connection:
+        steps = (await connection.execute(select(history.c.version, history.c.new).order_by(history.c.version))).all()
+        rows = (await connection.execute(select(outbox).order_by(outbox.c.id))).all()
+        assert (await connection.execute(select(orders.c.status, orders.c.version))).one() == ("shipped", 4)
+    assert [tuple(s) for s in steps] == [(1, "pending"), (2, "confirmed"), (3, "processing"), (4, "shipped")]
+    events: list[Any] = [SampleStatusChanged.FromString(row.payload) for row in rows]
+    assert [(e.order_id, e.version, e.new) for e in events] == [(str(order), *s) for s in steps]
+    assert len({row.shard for row in rows}) == 1 and len({row.event_id for row in rows}) == 4
+    assert {(row.subject, row.type) for row in rows} == {("orders.sample.status_changed", "ordermesh.sample.events.v1.SampleStatusChanged")}
+
+
+async def test_a_set_is_so_many_statements(database: Database, engine: AsyncEngine) -> None:
+    """A hundred commands are seven statements: claim, lock in the order of ids, clock, rows, history, outbox, commit."""
+    ids = await placed(database, 100)
+    recorder = Recorder(engine)
+    await write(database, *(ConfirmPayment(key(), order) for order in ids))
+    claim, lock, clock, rows, steps, events, commit, *_ = recorder.statements
+    assert claim.startswith("INSERT INTO claims") and "ON CONFLICT DO NOTHING" in claim
+    assert lock.endswith("ORDER BY orders.id FOR NO KEY UPDATE") and "clock_timestamp()" in clock
+    assert [rows[:13], steps[:19], events[:18], commit] == ["UPDATE orders", "INSERT INTO history", "INSERT INTO outbox", "COMMIT"]
+
+
+async def test_claims_are_taken_sorted(database: Database, engine: AsyncEngine) -> None:
+    """Whatever the order of the commands, their keys are claimed in one order: so rival sets wait, and do not deadlock."""
+    claimed: list[str] = []
+    names = [f"{name}:{uuid4()}" for name in "dacb"]
+
+    def note(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_rest: Any) -> None:
+        if statement.startswith("INSERT INTO claims"):
+            claimed.extend(parameters["given_key"])
+
+    event.listen(engine.sync_engine, "before_cursor_execute", note)
+    await write(database, *(create(key=name) for name in names))
+    assert claimed == sorted(names)
+
+
+async def test_a_write_is_read_committed_whatever_the_server_prefers(database: Database, engine: AsyncEngine) -> None:
+    """A set that waited for a lock sees what its rival has committed: at a higher level it would fail instead."""
+    async with engine.begin() as connection:
+        await connection.execute(
+            text("alter role current_user in database " + engine.url.database + " set default_transaction_isolation = 'serializable'")
+        )  # type: ignore[operator]  # it has a name
+    await engine.dispose()
+    seen: list[str] = []
+
+    async def load(connection: Any, *rest: Any) -> Any:
+        seen.append((await connection.execute(text("show transaction_isolation"))).scalar_one())
+        return await store.lock_orders(connection, *rest)
+
+    await write(database, create(), load=load)
+    assert seen == ["read committed"]
+
+
+async def test_a_repeat_is_answered_with_the_record_as_it_stands(database: Database, engine: AsyncEngine) -> None:
+    """A repeat changes nothing, and gives the record that its key once made, whatever it proposes now and whatever came since."""
+    first = create()
+    await write(database, first)
+    await write(database, ConfirmPayment(key(), first.target))
+    [again] = await write(database, create(key=first.key, reference=first.reference))  # proposes another id
+    assert isinstance(again, Done) and again.repeat
+    assert (again.record.id, again.record.status) == (first.target, Status.CONFIRMED)
+    assert await count(engine, orders) == 1
+
+
+async def test_a_record_found_by_its_natural_key_answers_repeats_too(database: Database, engine: AsyncEngine) -> None:
+    """A claim keeps the id that was proposed; where the record has another one, a repeat still finds it."""
+    first = create(reference="cart-7")
+    second = create(reference="cart-7", new=False)  # the other path to the same thing: it skips
+    await write(database, first)
+    [found], [again] = await write(database, second), await write(database, second)
+    assert [unwrap(found).id, unwrap(again).id] == [first.target, first.target]
+    assert repeats([found, again]) == [False, True] and await count(engine, claims) == 2
+
+
+async def test_a_record_with_two_names_is_one_record(database: Database, engine: AsyncEngine) -> None:
+    """Found by its natural key, a record stands under the proposed id and its own: what one name changes the other sees."""
+    first = create(reference="cart-7")
+    await write(database, first)
+    also = create(reference="cart-7", new=False)
+    outcomes = await write(database, also, ConfirmPayment(key(), also.target), ShipmentCreated(key(), first.target))
+    assert [status(o) for o in outcomes] == ["pending", "confirmed", "shipped"]
+    assert {unwrap(o).id for o in outcomes} == {first.target}
+    async with engine.connect() as connection:
+        assert (await connection.execute(select(orders.c.status, orders.c.version))).one() == ("shipped", 4)
+
+
+async def test_another_body_is_refused(database: Database) -> None:
+    """A key belongs to what was first asked with it, in the same set as well as later."""
+    first = create(digest=b"one")
+    other = create(key=first.key, digest=b"other")
+    assert kinds(await write(database, first, other, first)) == ["Done", "Invalid", "Done"]
+    [outcome] = await write(database, other)
+    assert reason(outcome) == "REQUEST_ID_REUSED"
+
+
+async def test_refused_and_deferred_leave_no_claim(database: Database, engine: AsyncEngine) -> None:
+    """A claim exists exactly when its effect is committed, a skip included; what was not done may be tried again."""
+    [order, other] = await placed(database, 2)
+    cancel, twice, unknown = CancelOrder(key(), order), CancelOrder(key(), order), ConfirmPayment(key(), uuid4())
+    early, pay, skip = ShipmentCreated(key(), other), ConfirmPayment(key(), other), ConfirmPayment(key(), other)
+    outcomes = await write(database, cancel, twice, early, unknown, pay, skip)
+    assert kinds(outcomes) == ["Done", "Refused", "Deferred", "Deferred", "Done", "Done"]
+    assert await count(engine, claims, claims.c.key.in_([twice.key, early.key, unknown.key])) == 0
+    assert await count(engine, claims, claims.c.key.in_([cancel.key, pay.key, skip.key])) == 3
+    assert status((await write(database, early))[0]) == "shipped"  # its time has come
+
+
+async def test_nothing_is_committed_where_nothing_was_done(database: Database, engine: AsyncEngine) -> None:
+    """A set of refusals and repeats ends in a rollback."""
+    [order] = await placed(database)
+    cancel = CancelOrder(key(), order)
+    await write(database, cancel)
+    recorder = Recorder(engine)
+    assert kinds(await write(database, cancel, CancelOrder(key(), order))) == ["Done", "Refused"]
+    assert "COMMIT" not in recorder.statements and await write(database) == []
+
+
+async def test_a_waiter_on_a_claim_that_is_given_up_decides_for_itself(
+    database: Database, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """Two sets with the same key, the first of which does not do it: the second waits, and then tries for itself."""
+    [order, other] = await placed(database, 2)
+    early, waited, calls = ShipmentCreated(key(), order), asyncio.Event(), Counter[str]()
+
+    async def save(connection: Any, *rest: Any) -> None:
+        await waited.wait()
+        await store.save_orders(connection, *rest)
+
+    def decide(order: Order | None, command: OrderCommand, now: datetime) -> model.Decided:
+        calls[command.key] += 1
+        return model.decide(order, command, now)
+
+    first = asyncio.create_task(write(database, early, ConfirmPayment(key(), other), save=save, decide=decide))
+    await eventually(lambda: calls[early.key] == 1)
+    second = asyncio.create_task(write(database, early, decide=decide))
+    await eventually(lambda: someone_waits(engine))
+    waited.set()
+    assert [reason((await t)[0]) for t in (first, second)] == ["PAYMENT_OUTSTANDING"] * 2 and calls[early.key] == 2
+
+
+async def test_the_same_key_twice_is_decided_once(database: Database, engine: AsyncEngine) -> None:
+    """A key that stands twice in one set has one effect and one answer."""
+    [order] = await placed(database)
+    cancel = CancelOrder(key(), order)
+    assert [status(o) for o in await write(database, cancel, cancel, cancel)] == ["cancelled"] * 3
+    assert await count(engine, history) == 2
+
+
+async def test_the_clock_is_the_database_s_and_is_read_after_the_locks(
+    database: Database, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """A decision that had to wait decides by the time at which it was its turn."""
+    [order] = await placed(database)
+    async with engine.connect() as holder:
+        await holder.execute(select(orders).with_for_update())
+        waiting = asyncio.create_task(write(database, ConfirmPayment(key(), order)))
+        await eventually(lambda: someone_waits(engine))
+        released: datetime = (await holder.execute(select(func.clock_timestamp()))).scalar_one()
+        await holder.rollback()
+    await waiting
+    async with engine.connect() as connection:
+        query = select(history.c.time).where(history.c.new == Status.CONFIRMED)
+        assert (await connection.execute(query)).scalar_one() > released
+
+
+async def test_a_claim_swept_between_two_statements_is_a_race(database: Database, engine: AsyncEngine, sample_url: str) -> None:
+    """Claiming tells that a claim was there, reading finds it gone: the set is tried again, and the command is decided."""
+    first = create()
+    await write(database, first)
+    sweeper = psycopg.connect(make_url(sample_url).set(drivername="postgresql").render_as_string(hide_password=False), autocommit=True)
+
+    def sweep(_connection: Any, _cursor: Any, statement: str, *_rest: Any) -> None:
+        if statement.startswith("SELECT claims.key"):
+            sweeper.execute("delete from claims")
+
+    event.listen(engine.sync_engine, "before_cursor_execute", sweep)
+    [outcome] = await write(database, create(key=first.key, reference="another"))
+    sweeper.close()
+    assert isinstance(outcome, Done) and not outcome.repeat
+
+
+async def test_old_claims_are_swept_in_bounded_batches(database: Database, engine: AsyncEngine) -> None:
+    """Claims older than asked go, in transactions of so many rows at most; younger ones stay."""
+    await placed(database, 12)
+    young = create()
+    async with engine.begin() as connection:
+        await connection.execute(text("update claims set claim_time = clock_timestamp() - interval '40 days'"))
+    await write(database, young)
+    recorder = Recorder(engine)
+    assert await Claims(claims).sweep(engine, timedelta(days=30), batch_size_max=5) == 12
+    assert recorder.statements.count("COMMIT") == 3
+    assert await count(engine, claims) == await count(engine, claims, claims.c.key == young.key) == 1
+
+
+async def test_the_relay_is_woken_after_a_commit_that_appended(database: Database) -> None:
+    """Events that are committed wake the relay; a skip and a refusal do not."""
+    [order] = await placed(database)
+    assert database.outbox.appended.is_set()
+    await write(database, CancelOrder(key(), order))
+    database.outbox.appended.clear()
+    await write(database, CancelOrder(key(), order), ConfirmPayment(key(), order))
+    assert not database.outbox.appended.is_set()
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_any_cutting_into_sets_gives_the_same_history(database: Database, engine: AsyncEngine, seed: int) -> None:
+    """One at a time, or in sets of any size: the same commands make the same history."""
+    dice, ids = random.Random(seed), await placed(database, 3)
+    makers: list[Callable[[str, UUID], OrderCommand]] = [ConfirmPayment, CancelOrder, ShipmentCreated]
+    commands = [dice.choice(makers)(key(), dice.choice(ids)) for _ in range(12)]
+    commands += dice.sample(commands, 3)
+    expected: dict[UUID, list[Status]] = {order: [] for order in ids}
+    alone: dict[UUID, Order] = {}
+    claimed: set[str] = set()
+    for command in commands:  # the model: one at a time, in memory
+        order = alone.get(command.target) or Order(command.target, "", 0, Status.PENDING, 1, datetime.min)
+        try:
+            decision = model.decide(order, command, datetime.min) if command.key not in claimed else None
+        except Failure:
+            continue
+        if decision:
+            claimed.add(command.key)
+            alone[command.target] = decision.record
+            expected[command.target] += [step.new for step in decision.history]
+    rest = commands
+    while rest:
+        size = dice.randint(1, 6)
+        await write(database, *rest[:size])
+        rest = rest[size:]
+    for target in ids:
+        async with engine.connect() as connection:
+            query = select(history.c.new).where(history.c.order_id == target, history.c.version > 1).order_by(history.c.version)
+            assert list((await connection.execute(query)).scalars()) == expected[target]

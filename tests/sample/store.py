@@ -1,0 +1,100 @@
+"""The sample's tables, all its SQL, and its facts as events."""
+
+from collections.abc import Collection, Mapping, Sequence
+from operator import attrgetter
+from typing import Any
+from uuid import UUID
+
+from google.protobuf.message import Message
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Enum,
+    ForeignKey,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    or_,
+    select,
+    update,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chassis import tables
+from chassis.tables import among, arrays, given, insert_rows
+from tests.sample.events import SampleStatusChanged
+from tests.sample.model import CreateOrder, Order, OrderCommand, Status, Transition
+
+metadata = MetaData()
+claims = tables.claims(metadata)
+outbox = tables.outbox(metadata)
+failed_events = tables.failed_events(metadata)
+status = Enum(Status, name="order_status", values_callable=lambda statuses: [s.value for s in statuses])
+
+orders = Table(
+    "orders",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("reference", Text, nullable=False, unique=True),
+    Column("total", BigInteger, CheckConstraint("total >= 0", name="orders_total"), nullable=False),
+    Column("status", status, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("deadline", DateTime(timezone=True), nullable=False),
+)
+
+history = Table(
+    "history",
+    metadata,
+    Column("order_id", Uuid, ForeignKey("orders.id", name="history_order"), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("old", status),
+    Column("new", status, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("cause", Text, nullable=False),
+    Column("time", DateTime(timezone=True), nullable=False),
+    UniqueConstraint("order_id", "cause", "new", name="history_once"),
+)
+
+ORDER, CHANGING, STEP = tuple(orders.c.keys()), ("id", "status", "version", "deadline"), tuple(history.c.keys())
+
+lock = select(orders).order_by(orders.c.id).with_for_update(key_share=True)
+lock_by_id = lock.where(among(orders.c.id))
+lock_by_checkout = lock.where(or_(among(orders.c.id), among(orders.c.reference)))
+insert_orders = insert_rows(*orders.c)
+insert_history = insert_rows(*history.c)
+changed_orders = given(*(orders.c[name] for name in CHANGING))
+update_orders = update(orders).values({n: changed_orders.c[n] for n in CHANGING[1:]}).where(orders.c.id == changed_orders.c.id)
+
+
+async def lock_orders(connection: AsyncConnection, commands: Sequence[OrderCommand], repeats: Collection[UUID]) -> dict[UUID, Order]:
+    """The orders that the commands are about, by id; a new checkout's also by the order that it already became."""
+    parameters = arrays(["id"], [[id_] for id_ in [*repeats, *(c.target for c in commands)]])
+    new = {c.reference: c.target for c in commands if isinstance(c, CreateOrder)}
+    if new:
+        parameters |= arrays(["reference"], [[reference] for reference in new])
+    rows = await connection.execute(lock_by_checkout if new else lock_by_id, parameters)
+    found = [Order(*row) for row in rows]
+    return {new[o.reference]: o for o in found if o.reference in new} | {o.id: o for o in found}
+
+
+async def save_orders(
+    connection: AsyncConnection, before: Mapping[UUID, Order], after: Mapping[UUID, Order], steps: Sequence[Transition]
+) -> None:
+    """Inserts what is new, updates what has changed, adds the history: a statement each."""
+    created = sorted((o for id_, o in after.items() if id_ not in before), key=attrgetter("reference"))  # or two sets may deadlock
+    if created:
+        await connection.execute(insert_orders, arrays(ORDER, list(map(attrgetter(*ORDER), created))))
+    if changed := [o for id_, o in after.items() if id_ in before]:
+        await connection.execute(update_orders, arrays(CHANGING, list(map(attrgetter(*CHANGING), changed))))
+    await connection.execute(insert_history, arrays(STEP, list(map(attrgetter(*STEP), steps))))
+
+
+def event(fact: Transition) -> tuple[UUID, Message]:
+    """A fact as an event."""
+    fields: dict[str, Any] = {"order_id": str(fact.order_id), "version": fact.version, "old": fact.old or "", "new": fact.new}
+    return fact.order_id, SampleStatusChanged(**fields)
