@@ -7,17 +7,15 @@ import os
 import secrets
 import signal
 import sysconfig
-import time
 from pathlib import Path
 
 from devstack import lock, ports
 from devstack.child import Child
-from devstack.errors import DevstackError, failure, refused
+from devstack.errors import DevstackError, refused
 
 START_TIMEOUT_S = 60.0  # it reads what its streams hold first
 STOP_GRACE_S = 10.0
 ORPHAN_GONE_S = 5.0
-POLL_S = 0.01
 
 # Written at each start. `sync_interval: always`: what was acknowledged survives the machine, and not only the process.
 # The limit bounds what streams may reserve (max_bytes), all accounts together, and not what the disk holds; the default,
@@ -76,6 +74,11 @@ class Nats:
         if self.child is not None:
             self.child.kill()
 
+    def check(self) -> None:
+        """Raises DevstackError when the server has ended although nobody stopped it."""
+        if self.child is not None:
+            self.child.check("NATS")
+
     @property
     def url(self) -> str:
         """The address, without a user: for a server without accounts."""
@@ -94,7 +97,9 @@ class Nats:
             self.child = Child([_program(), "-c", self._configuration], log=self.log, dies_with=signal.SIGTERM, keeps=[held])
         finally:
             os.close(held)
-        self._wait_until_ready(self.child, port)
+        child = self.child
+        # By its own words: connecting would prove nothing, another server may have the port.
+        child.wait_until(lambda: "Server is ready" in child.output(), f"NATS on 127.0.0.1:{port}", timeout_s=START_TIMEOUT_S)
 
     def _configure(self, port: int) -> None:
         text = CONFIGURATION.format(port=port, store=self.store)
@@ -106,18 +111,6 @@ class Nats:
             self._configuration.write_text(text)
         except OSError as error:
             raise refused(f"NATS's configuration {self._configuration} could not be written.", error) from error
-
-    def _wait_until_ready(self, child: Child, port: int) -> None:
-        # By its own words: connecting would prove nothing, another server may have the port.
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while "Server is ready" not in child.output():
-            if not child.running:
-                raise failure(f"NATS could not start on 127.0.0.1:{port}.", child.output())
-            if time.monotonic() > deadline:
-                output = child.output()
-                child.kill()
-                raise failure(f"NATS was not ready within {START_TIMEOUT_S:.0f} s.", output)
-            time.sleep(POLL_S)
 
 
 def _user(number: int) -> str:

@@ -1,5 +1,6 @@
 """Free ports of 127.0.0.1, and who may have one. No servers here."""
 
+import itertools
 import random
 import socket
 from collections.abc import Callable
@@ -23,18 +24,21 @@ def taken(port: int) -> bool:
     return False
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that was free a moment ago; another process may take it meanwhile, see `on_free_port`."""
-    for port in random.sample(CHOSEN, k=ATTEMPTS_MAX):
-        if not taken(port):
-            return port
-    raise PortTaken(f"None of {ATTEMPTS_MAX} ports tried between {CHOSEN.start} and {CHOSEN.stop} is free: stop something that listens.")
+def free_ports(count: int) -> list[int]:
+    """Different ports of 127.0.0.1 that were free a moment ago; another process may take one meanwhile, see `on_free_port`."""
+    # Neighbours, from a place by chance: others who choose at the same time in this way hardly meet us.
+    first = random.choice(CHOSEN)
+    candidates = (*range(first, CHOSEN.stop), *range(CHOSEN.start, first))
+    found = list(itertools.islice((port for port in candidates if not taken(port)), count))
+    if len(found) < count:
+        raise PortTaken(f"No {count} ports between {CHOSEN.start} and {CHOSEN.stop} are free: stop something that listens.")
+    return found
 
 
 def on_free_port(start: Callable[[int], None]) -> int:
     """Calls `start` with free ports until one is not taken by somebody else first; returns the port."""
     for _ in range(ATTEMPTS_MAX):
-        port = free_port()
+        [port] = free_ports(1)
         try:
             start(port)
         except PortTaken:

@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 import signal
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -18,7 +17,6 @@ from devstack.errors import DevstackError, failure, refused
 START_TIMEOUT_S = 120.0  # recovery after a crash may take its time
 STOP_GRACE_S = 30.0
 ORPHANS_GONE_S = 10.0  # how long the processes of a killed server may take to notice
-POLL_S = 0.01
 
 SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -48,7 +46,7 @@ class Postgres:
         self.settings = SETTINGS | dict(settings or {})
         self.log = self.data.with_name(self.data.name + ".log")
         self.child: Child | None = None
-        self._password = self.data.with_name(self.data.name + ".password")
+        self.password_file = self.data.with_name(self.data.name + ".password")
 
     def start(self) -> None:
         """Starts the server, initialising its data first where there are none, and returns when it accepts connections.
@@ -77,6 +75,11 @@ class Postgres:
         if self.child is not None:
             self.child.kill()
 
+    def check(self) -> None:
+        """Raises DevstackError when the server has ended although nobody stopped it."""
+        if self.child is not None:
+            self.child.check("PostgreSQL")
+
     def url(self, database: str = "postgres") -> str:
         """The SQLAlchemy URL of a database, the password included."""
         return f"postgresql+psycopg://postgres:{self.password}@127.0.0.1:{self.port}/{database}"
@@ -85,9 +88,9 @@ class Postgres:
     def password(self) -> str:
         """The password of the user `postgres`. Other users of this machine can reach the port, and must not get in."""
         try:
-            return self._password.read_text().strip()
+            return self.password_file.read_text().strip()
         except FileNotFoundError:
-            raise DevstackError(f"{self._password} is gone, and with it the way in: remove {self.data} to start afresh.") from None
+            raise DevstackError(f"{self.password_file} is gone, and with it the way in: remove {self.data} to start afresh.") from None
 
     def _prepare(self, programs: Path) -> None:
         """Sees to it that the data folder is whole, ours, and of this major version."""
@@ -109,15 +112,15 @@ class Postgres:
         unfinished = self.data.with_name(self.data.name + ".unfinished")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(mode=0o700)
-        self._password.touch(mode=0o600)
-        self._password.write_text(secrets.token_urlsafe(32) + "\n")
+        self.password_file.touch(mode=0o600)
+        self.password_file.write_text(secrets.token_urlsafe(32) + "\n")
         if self.room.account is not None:
-            for path in (unfinished, self._password):
+            for path in (unfinished, self.password_file):
                 os.chown(path, self.room.account.uid, self.room.account.gid)
         initdb = Child(
             [
                 *(programs / "initdb", "-D", unfinished, "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "--no-instructions"),
-                *("-A", "scram-sha-256", f"--pwfile={self._password}"),
+                *("-A", "scram-sha-256", f"--pwfile={self.password_file}"),
                 *("-c", "scram_iterations=1"),  # iterations protect passwords that can be guessed, and delay every connection
             ],
             log=self.log,
@@ -145,19 +148,9 @@ class Postgres:
             )
         finally:
             os.close(held)
-        self._wait_until_ready(self.child, port)
-
-    def _wait_until_ready(self, child: Child, port: int) -> None:
+        child = self.child
         # As pg_ctl does: connecting would prove nothing, another server may have the port.
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while not self._ready(child):
-            if not child.running:
-                raise failure(f"PostgreSQL could not start on 127.0.0.1:{port}.", child.output())
-            if time.monotonic() > deadline:
-                output = child.output()
-                child.kill()
-                raise failure(f"PostgreSQL was not ready within {START_TIMEOUT_S:.0f} s.", output)
-            time.sleep(POLL_S)
+        child.wait_until(lambda: self._ready(child), f"PostgreSQL on 127.0.0.1:{port}", timeout_s=START_TIMEOUT_S)
 
     def _ready(self, child: Child) -> bool:
         try:

@@ -1,0 +1,122 @@
+"""The processes of the five services: migrated, started, watched, tormented by tests, stopped. No servers of data here."""
+
+import asyncio
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from devstack.child import Child
+from devstack.errors import DevstackError, failure
+from devstack.health import serving
+
+START_TIMEOUT_S = 60.0
+MIGRATE_TIMEOUT_S = 120.0
+STOP_GRACE_S = 15.0  # a service may finish the calls that it is in
+POLL_S = 0.05
+
+# The command line of a service, by its name: tests put programs of their own here.
+Program = Callable[[str], Sequence[str]]
+
+
+def program(service: str) -> Sequence[str]:
+    """The command line of one of the five services."""
+    return [sys.executable, "-m", f"{service}_svc"]
+
+
+class Service:
+    """One service: a process that may be started again after each stop, kill or death."""
+
+    def __init__(self, name: str, command: Sequence[str], *, address: str, environment: Mapping[str, str], log: Path) -> None:
+        """`command` runs it, `command migrate` its migrations, both with `environment`; at `address` (host:port) it serves."""
+        self.name = name
+        self.address = address
+        self.log = log
+        self.child: Child | None = None
+        self._command = command
+        self._environment = dict(environment)
+
+    async def migrate(self) -> None:
+        """Brings its database to the newest schema. Raises DevstackError with what the migration printed when it fails."""
+        child = Child([*self._command, "migrate"], log=self.log, environment=self._environment)
+        try:
+            async with asyncio.timeout(MIGRATE_TIMEOUT_S):
+                await _ended(child)
+        except TimeoutError:
+            raise failure(f"The migrations of {self.name} did not end within {MIGRATE_TIMEOUT_S:.0f} s.", child.output()) from None
+        finally:
+            child.kill()
+        if child.exit_code != 0:
+            raise failure(f"The migrations of {self.name} failed (exit code {child.exit_code}).", child.output())
+
+    async def start(self, **environment: str) -> None:
+        """Starts the process, and returns when it is SERVING; `environment` is for this start only."""
+        self.spawn(**environment)
+        await self.ready()
+
+    def spawn(self, **environment: str) -> None:
+        """Starts the process without waiting for it; `environment` is for this start only."""
+        if self.child is not None and self.child.running:
+            raise DevstackError(f"The {self.name} service runs already (process {self.child.pid}).")
+        self.child = Child(self._command, log=self.log, environment=self._environment | environment)
+
+    async def ready(self) -> None:
+        """Waits until the process is SERVING. Raises DevstackError when it dies instead, or is not after a minute."""
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                while not await serving(self.address):
+                    self.check()
+                    await asyncio.sleep(POLL_S)
+        except TimeoutError:
+            output = self.child.output() if self.child else ""
+            raise failure(f"The {self.name} service was not ready within {START_TIMEOUT_S:.0f} s; its log is {self.log}.", output) from None
+        self.check()  # it may have been somebody else who answered
+
+    def check(self) -> None:
+        """Raises DevstackError when the process has ended although nobody stopped it."""
+        if self.child is not None:
+            self.child.check(f"The {self.name} service")
+
+    async def stop(self, grace_s: float = STOP_GRACE_S) -> None:
+        """Lets the process drain (SIGTERM), and kills it when it has not ended after `grace_s` seconds."""
+        if self.child is not None:
+            await asyncio.to_thread(self.child.stop, grace_s=grace_s)
+
+    def kill(self) -> None:
+        """Kills the process (SIGKILL), as a crash would, and waits until it is gone."""
+        if self.child is not None:
+            self.child.kill()
+
+    def freeze(self) -> None:
+        """Stops the process in its tracks (SIGSTOP): its connections stay open, and nobody answers."""
+        self._live().send(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Lets a frozen process go on."""
+        self._live().send(signal.SIGCONT)
+
+    async def restart(self, **environment: str) -> None:
+        """Stops the process and starts it again, and returns when it is SERVING."""
+        await self.stop()
+        await self.start(**environment)
+
+    async def wait(self, timeout_s: float) -> int:
+        """Waits until the process ends by itself, as one does that is to crash (CRASH_AT); returns its exit code.
+
+        Raises TimeoutError when it has not after `timeout_s` seconds.
+        """
+        child = self._live()
+        child.wanted = False
+        async with asyncio.timeout(timeout_s):
+            return await _ended(child)
+
+    def _live(self) -> Child:
+        if self.child is None:
+            raise DevstackError(f"The {self.name} service has not been started.")
+        return self.child
+
+
+async def _ended(child: Child) -> int:
+    while (code := child.exit_code) is None:  # noqa: ASYNC110  a process sets no asyncio.Event when it ends
+        await asyncio.sleep(POLL_S)
+    return code

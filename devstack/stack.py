@@ -1,0 +1,185 @@
+"""The whole on one machine: PostgreSQL, NATS and the five services, started and stopped together.
+
+What a server or a service is stands in the other modules; what a person sees of it stands in __main__.
+"""
+
+import asyncio
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from devstack import databases
+from devstack.errors import DevstackError
+from devstack.nats import Nats
+from devstack.ports import free_ports
+from devstack.postgres import Postgres
+from devstack.processes import Program, Service, program
+
+# In the order in which they start: whoever is called starts before its callers, and stops after them.
+SERVICES = ("warehouse", "payment", "shipping", "fulfillment", "order")
+DATABASES = {
+    "warehouse": "warehouse",
+    "payment": "payment",
+    "shipping": "shipping",
+    "fulfillment": "fulfillment",
+    "order": "orders",  # `order` is a reserved word of SQL
+}
+FREE_BYTES_MIN = 256 * 1024 * 1024
+WATCH_S = 0.25
+
+# Called with what is about to be done; the work is done inside the context manager that it returns.
+Step = Callable[[str], AbstractContextManager[object]]
+
+
+def silently(_what: str) -> AbstractContextManager[object]:
+    """A Step that tells nobody."""
+    return nullcontext()
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Ports of 127.0.0.1; 0, or a service that is not named, means a free one."""
+
+    services: Mapping[str, int] = field(default_factory=dict)
+    metrics: Mapping[str, int] = field(default_factory=dict)
+    postgres: int = 0
+    nats: int = 0
+
+
+class Stack:
+    """PostgreSQL, NATS and the five services: all run inside `async with`, and none after it, whatever its end."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        ports: Ports | None = None,
+        database_url: str | None = None,
+        nats_url: str | None = None,
+        settings: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
+        program: Program = program,
+        step: Step = silently,
+    ) -> None:
+        """Data and logs go to `folder`.
+
+        `database_url` and `nats_url` name servers of the user's own, used in place of embedded ones. `settings` are for the
+        embedded PostgreSQL, `environment` is for the services beside what they need, `program` what runs as a service.
+        """
+        wanted = ports or Ports()
+        self.folder = folder.absolute()
+        free = iter(free_ports(2 * len(SERVICES)))
+        self.addresses = {name: f"127.0.0.1:{wanted.services.get(name) or next(free)}" for name in SERVICES}
+        self.metrics_addresses = {name: f"127.0.0.1:{wanted.metrics.get(name) or next(free)}" for name in SERVICES}
+        self.postgres = None if database_url else Postgres(self.folder / "postgres", wanted.postgres, settings)
+        self.nats = None if nats_url else Nats(self.folder / "nats", wanted.nats)
+        self.nats_url = nats_url or ""
+        self.database_urls: dict[str, str] = {}
+        self.services: dict[str, Service] = {}
+        self._database_url = database_url or ""
+        self._environment = dict(environment or {})
+        self._program = program
+        self._step = step
+        self._cleanup = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        """Starts everything, and returns when all serve. Raises DevstackError, and then nothing runs any more."""
+        try:
+            await self._start()
+        except BaseException:
+            await self._cleanup.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Stops everything in reverse order."""
+        await self._cleanup.aclose()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Where the services are, as clients are told: ORDER_ADDRESS and so on."""
+        return {f"{name.upper()}_ADDRESS": address for name, address in self.addresses.items()}
+
+    def check(self) -> None:
+        """Raises DevstackError when something has ended that nobody stopped, or the disk is all but full."""
+        need_disk(self.folder)
+        for part in (self.postgres, self.nats, *self.services.values()):
+            if part is not None:
+                part.check()
+
+    async def watch(self) -> None:
+        """Checks for as long as all is well, and so never returns. Raises what `check` raises."""
+        while True:
+            self.check()
+            await asyncio.sleep(WATCH_S)
+
+    def kill(self) -> None:
+        """Kills everything at once: for those who will not wait for an orderly end."""
+        for part in (*self.services.values(), self.nats, self.postgres):
+            if part is not None:
+                part.kill()
+
+    async def _start(self) -> None:
+        need_disk(self.folder)
+        (self.folder / "logs").mkdir(parents=True, exist_ok=True)
+        # A child dies with the thread that started it, so the servers get one that lives as long as they do; and one alone, so that
+        # a stop comes after the start that was under way when somebody lost patience.
+        loop = asyncio.get_running_loop()
+        thread = self._cleanup.enter_context(ThreadPoolExecutor(1, "devstack"))
+        for name, server in (("PostgreSQL", self.postgres), ("NATS", self.nats)):
+            if server is not None:
+                with self._step(name):
+                    self._cleanup.push_async_callback(loop.run_in_executor, thread, server.stop)
+                    await loop.run_in_executor(thread, server.start)
+        self.nats_url = self.nats.url if self.nats else self.nats_url
+        with self._step("databases"):
+            server_url = self.postgres.url() if self.postgres else self._database_url
+            self.database_urls = await asyncio.to_thread(databases.ensure, server_url, DATABASES)
+        self.services = {name: self._service(name) for name in SERVICES}
+        with self._step("migrations"):
+            await self._migrate()
+        # All are on their way before the first is waited for: importing takes each of them a second of processor time.
+        for service in self.services.values():
+            self._cleanup.push_async_callback(service.stop)
+            service.spawn()
+        for service in self.services.values():
+            with self._step(service.name):
+                await service.ready()
+
+    async def _migrate(self) -> None:
+        try:
+            async with asyncio.TaskGroup() as group:
+                for service in self.services.values():
+                    group.create_task(service.migrate())
+        except* DevstackError as failed:
+            raise DevstackError("\n".join(map(str, failed.exceptions))) from None
+
+    def _service(self, name: str) -> Service:
+        environment = {
+            **os.environ,
+            **self._environment,
+            **self.environment,
+            "DATABASE_URL": self.database_urls[name],
+            "NATS_URL": self.nats_url,
+            "LISTEN_ADDRESS": self.addresses[name],
+            "METRICS_ADDRESS": self.metrics_addresses[name],
+        }
+        log = self.folder / "logs" / f"{name}.log"
+        return Service(name, self._program(name), address=self.addresses[name], environment=environment, log=log)
+
+
+def need_disk(folder: Path) -> None:
+    """Raises DevstackError when the disk of `folder` has less than 256 MiB to spare: servers fail in worse ways when it is full."""
+    existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    free = shutil.disk_usage(existing).free
+    if free < FREE_BYTES_MIN:
+        raise DevstackError(
+            f"The disk of {existing} is all but full ({free // 2**20} MiB free, {FREE_BYTES_MIN // 2**20} MiB needed): "
+            "free some space, and start again; nothing is lost."
+        )
