@@ -4,7 +4,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -25,6 +25,9 @@ from tests.sample.store import claims, history, orders, outbox
 from tests.sample.writes import Recorder, count, create, key, kinds, placed, reason, repeats, someone_waits, status, write
 from tests.support import Eventually
 
+NOW = datetime(2026, 11, 22, tzinfo=UTC)
+SERIALIZABLE = "default_transaction_isolation = serializable"
+
 
 async def test_commands_of_a_set_fold(database: Database, engine: AsyncEngine) -> None:
     """Each command sees the record that its predecessor left; the row is saved once, history and events all, in order, in one shard."""
@@ -39,7 +42,8 @@ async def test_commands_of_a_set_fold(database: Database, engine: AsyncEngine) -
     assert [tuple(s) for s in steps] == [(1, "pending"), (2, "confirmed"), (3, "processing"), (4, "shipped")]
     events: list[Any] = [SampleStatusChanged.FromString(row.payload) for row in rows]
     assert [(e.order_id, e.version, e.new) for e in events] == [(str(order), *s) for s in steps]
-    assert len({row.shard for row in rows}) == 1 and len({row.event_id for row in rows}) == 4
+    assert len({row.shard for row in rows}) == 1
+    assert len({row.event_id for row in rows}) == 4
     assert {(row.subject, row.type) for row in rows} == {("orders.sample.status_changed", "ordermesh.sample.events.v1.SampleStatusChanged")}
 
 
@@ -49,8 +53,10 @@ async def test_a_set_is_so_many_statements(database: Database, engine: AsyncEngi
     recorder = Recorder(engine)
     await write(database, *(ConfirmPayment(key(), order) for order in ids))
     claim, lock, clock, rows, steps, events, commit, *_ = recorder.statements
-    assert claim.startswith("INSERT INTO claims") and "ON CONFLICT DO NOTHING" in claim
-    assert lock.endswith("ORDER BY orders.id FOR NO KEY UPDATE") and "clock_timestamp()" in clock
+    assert claim.startswith("INSERT INTO claims")
+    assert "ON CONFLICT DO NOTHING" in claim
+    assert lock.endswith("ORDER BY orders.id FOR NO KEY UPDATE")
+    assert "clock_timestamp()" in clock
     assert [rows[:13], steps[:19], events[:18], commit] == ["UPDATE orders", "INSERT INTO history", "INSERT INTO outbox", "COMMIT"]
 
 
@@ -71,10 +77,10 @@ async def test_claims_are_taken_sorted(database: Database, engine: AsyncEngine) 
 async def test_a_write_is_read_committed_whatever_the_server_prefers(database: Database, engine: AsyncEngine) -> None:
     """A set that waited for a lock sees what its rival has committed: at a higher level it would fail instead."""
     async with engine.begin() as connection:
-        await connection.execute(
-            text("alter role current_user in database " + engine.url.database + " set default_transaction_isolation = 'serializable'")
-        )  # type: ignore[operator]  # it has a name
+        await connection.execute(text(f"alter role current_user in database {engine.url.database} set {SERIALIZABLE}"))
     await engine.dispose()
+    async with database.read() as connection:  # has another level, and hands the connection back to the writes
+        await connection.execute(text("select 1"))
     seen: list[str] = []
 
     async def load(connection: Any, *rest: Any) -> Any:
@@ -91,7 +97,8 @@ async def test_a_repeat_is_answered_with_the_record_as_it_stands(database: Datab
     await write(database, first)
     await write(database, ConfirmPayment(key(), first.target))
     [again] = await write(database, create(key=first.key, reference=first.reference))  # proposes another id
-    assert isinstance(again, Done) and again.repeat
+    assert isinstance(again, Done)
+    assert again.repeat
     assert (again.record.id, again.record.status) == (first.target, Status.CONFIRMED)
     assert await count(engine, orders) == 1
 
@@ -103,7 +110,8 @@ async def test_a_record_found_by_its_natural_key_answers_repeats_too(database: D
     await write(database, first)
     [found], [again] = await write(database, second), await write(database, second)
     assert [unwrap(found).id, unwrap(again).id] == [first.target, first.target]
-    assert repeats([found, again]) == [False, True] and await count(engine, claims) == 2
+    assert repeats([found, again]) == [False, True]
+    assert await count(engine, claims) == 2
 
 
 async def test_a_record_with_two_names_is_one_record(database: Database, engine: AsyncEngine) -> None:
@@ -146,7 +154,8 @@ async def test_nothing_is_committed_where_nothing_was_done(database: Database, e
     await write(database, cancel)
     recorder = Recorder(engine)
     assert kinds(await write(database, cancel, CancelOrder(key(), order))) == ["Done", "Refused"]
-    assert "COMMIT" not in recorder.statements and await write(database) == []
+    assert "COMMIT" not in recorder.statements
+    assert await write(database) == []
 
 
 async def test_a_waiter_on_a_claim_that_is_given_up_decides_for_itself(
@@ -169,7 +178,8 @@ async def test_a_waiter_on_a_claim_that_is_given_up_decides_for_itself(
     second = asyncio.create_task(write(database, early, decide=decide))
     await eventually(lambda: someone_waits(engine))
     waited.set()
-    assert [reason((await t)[0]) for t in (first, second)] == ["PAYMENT_OUTSTANDING"] * 2 and calls[early.key] == 2
+    assert [reason((await t)[0]) for t in (first, second)] == ["PAYMENT_OUTSTANDING"] * 2
+    assert calls[early.key] == 2
 
 
 async def test_the_same_key_twice_is_decided_once(database: Database, engine: AsyncEngine) -> None:
@@ -210,7 +220,8 @@ async def test_a_claim_swept_between_two_statements_is_a_race(database: Database
     event.listen(engine.sync_engine, "before_cursor_execute", sweep)
     [outcome] = await write(database, create(key=first.key, reference="another"))
     sweeper.close()
-    assert isinstance(outcome, Done) and not outcome.repeat
+    assert isinstance(outcome, Done)
+    assert not outcome.repeat
 
 
 async def test_old_claims_are_swept_in_bounded_batches(database: Database, engine: AsyncEngine) -> None:
@@ -247,9 +258,9 @@ async def test_any_cutting_into_sets_gives_the_same_history(database: Database, 
     alone: dict[UUID, Order] = {}
     claimed: set[str] = set()
     for command in commands:  # the model: one at a time, in memory
-        order = alone.get(command.target) or Order(command.target, "", 0, Status.PENDING, 1, datetime.min)
+        order = alone.get(command.target) or Order(command.target, "", 0, Status.PENDING, 1, NOW)
         try:
-            decision = model.decide(order, command, datetime.min) if command.key not in claimed else None
+            decision = model.decide(order, command, NOW) if command.key not in claimed else None
         except Failure:
             continue
         if decision:

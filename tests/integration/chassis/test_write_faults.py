@@ -1,0 +1,336 @@
+"""What a write does when something is wrong: with a command, with our code, with the schema, with the database, with the caller."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import pytest
+from sqlalchemy import delete, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from chassis.blame import Race
+from chassis.database import TRIES, Database, connect
+from chassis.decision import Done
+from chassis.errors import Defect, Deferred, NotFound
+from tests.sample import model, store
+from tests.sample.model import ConfirmPayment, Order, OrderCommand, Status
+from tests.sample.store import claims, history, orders
+from tests.sample.writes import Recorder, count, create, key, kinds, placed, reason, retried, someone_waits, status, write
+from tests.support import Eventually
+
+GONE = "select pg_terminate_backend(pg_backend_pid())"
+
+
+@pytest.mark.parametrize("code", ["40001", "40P01"])
+@pytest.mark.parametrize("times", [2, 100])
+async def test_races_retry_the_set_bounded(database: Database, code: str, times: int) -> None:
+    """A serialization failure or a deadlock retries the whole set, a few times; if it does not end, the set is deferred."""
+    ids, before = await placed(database, 3), retried("race")
+    tries = 0
+
+    async def unlucky(connection: AsyncConnection, *rest: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        if tries <= times:
+            await connection.execute(text(f"do $$ begin raise exception using errcode = '{code}'; end $$"))
+        return await store.lock_orders(connection, *rest)
+
+    outcomes = await write(database, *(ConfirmPayment(key(), order) for order in ids), load=unlucky)
+    if times == 2:
+        assert [status(o) for o in outcomes] == ["confirmed"] * 3
+        assert (tries, retried("race") - before) == (3, 2)
+    else:
+        assert [reason(o) for o in outcomes] == ["CONTENTION"] * 3
+        assert all(isinstance(o, Deferred) for o in outcomes)
+        assert (tries, retried("race") - before) == (TRIES, TRIES)
+
+
+async def test_a_natural_key_that_stays_taken_goes_one_by_one(database: Database, engine: AsyncEngine) -> None:
+    """Where two of a set make the same new record, the retries cannot help: one by one, the second finds the first."""
+    outcomes = await write(database, create(reference="cart-7"), create(), create(reference="cart-7"))
+    assert kinds(outcomes) == ["Done", "Done", "Exists"]
+    assert await count(engine, orders) == 2
+
+
+async def test_a_natural_key_taken_by_what_load_cannot_see_is_a_defect(database: Database, engine: AsyncEngine) -> None:
+    """Alone, and still taken: nobody races, our own code does not look for what it must find."""
+
+    async def blind(*_: Any) -> dict[Any, Order]:
+        return {}
+
+    await write(database, create(reference="cart-7"))
+    [outcome] = await write(database, create(reference="cart-7"), load=blind)
+    assert isinstance(outcome, Defect)
+    assert await count(engine, claims) == 1
+
+
+async def test_data_that_the_schema_rejects_fails_its_own_command(database: Database, engine: AsyncEngine) -> None:
+    """A constraint, a number out of range, a text that PostgreSQL cannot hold: the others of the set are done."""
+    outcomes = await write(database, create(), create(total=-1), create(total=2**70), create(reference="nul\0"), create())
+    assert kinds(outcomes) == ["Done", "Defect", "Defect", "Defect", "Done"]
+    assert await count(engine, claims) == 2
+    assert await count(engine, orders) == 2
+
+
+async def test_a_trigger_that_refuses_a_row_is_the_row_s_fault(database: Database, engine: AsyncEngine) -> None:
+    """An exception raised by our own trigger is a constraint like any other."""
+    async with engine.begin() as connection:
+        body = "begin if new.total = 13 then raise exception ''unlucky''; end if; return new; end"
+        await connection.execute(text(f"create function guard() returns trigger language plpgsql as '{body}'"))
+        await connection.execute(text("create trigger guard before insert on orders for each row execute function guard()"))
+    assert kinds(await write(database, create(), create(total=13))) == ["Done", "Defect"]
+
+
+@pytest.mark.parametrize("where", ["decide", "load", "save"])
+async def test_an_unexpected_exception_fails_its_own_command(database: Database, where: str) -> None:
+    """A bug that one command brings out concerns that command alone, and leaves no claim: once it is mended, a repeat succeeds."""
+    ids = await placed(database, 3)
+    decided: Counter[str] = Counter()
+
+    def decide(order: Order | None, command: OrderCommand, now: datetime) -> model.Decided:
+        decided[command.key] += 1
+        if where == "decide" and command.target == ids[1]:
+            raise ZeroDivisionError
+        return model.decide(order, command, now)
+
+    async def load(connection: AsyncConnection, commands: Sequence[OrderCommand], repeats: Any) -> Any:
+        if where == "load" and ids[1] in {c.target for c in commands}:
+            raise ZeroDivisionError
+        return await store.lock_orders(connection, commands, repeats)
+
+    async def save(connection: AsyncConnection, before: Any, after: Any, steps: Any) -> None:
+        if where == "save" and ids[1] in after:
+            raise ZeroDivisionError
+        await store.save_orders(connection, before, after, steps)
+
+    commands = [ConfirmPayment(key(), order) for order in ids]
+    outcomes = await write(database, *commands, load=load, decide=decide, save=save)
+    assert kinds(outcomes) == ["Done", "Defect", "Done"]
+    assert isinstance(outcomes[1], Defect)
+    assert isinstance(outcomes[1].__cause__, ZeroDivisionError)
+    if where == "decide":
+        assert set(decided.values()) == {1}  # it is pure: nobody asks twice
+    assert status((await write(database, commands[1]))[0]) == "confirmed"
+
+
+async def test_a_repeat_whose_record_is_gone_is_a_defect(database: Database, engine: AsyncEngine) -> None:
+    """Records are never deleted; should one be, a repeat does not make it again, and its neighbours do not suffer."""
+    first = create()
+    await write(database, first)
+    async with engine.begin() as connection:
+        await connection.execute(delete(history))
+        await connection.execute(delete(orders))
+    assert kinds(await write(database, first, create())) == ["Defect", "Done"]
+
+
+async def test_a_lost_connection_defers_all_and_condemns_none(database: Database, sample_url: str) -> None:
+    """Whatever the set, it is nobody's fault; with the same keys all of it is done later."""
+    ids = await placed(database, 3)
+
+    async def cut(connection: AsyncConnection, *rest: Any) -> None:
+        await store.save_orders(connection, *rest)
+        await connection.execute(text(GONE))
+
+    commands = [ConfirmPayment(key(), order) for order in ids]
+    assert [reason(o) for o in await write(database, *commands, save=cut)] == ["DEPENDENCY_UNAVAILABLE"] * 3
+    assert [status(o) for o in await write(database, *commands)] == ["confirmed"] * 3
+    nowhere = connect("postgresql://nobody@127.0.0.1:1/nothing")
+    gone = Database(nowhere, claims, database.outbox)
+    assert [reason(o) for o in await write(gone, *commands)] == ["DEPENDENCY_UNAVAILABLE"] * 3
+
+
+async def test_a_connection_lost_while_the_culprit_is_sought(database: Database) -> None:
+    """One by one, and the connection goes: who is done is done, the others are deferred, and nobody knocks at a closed door."""
+    ids, loads = await placed(database, 4), 0
+
+    async def unlucky(connection: AsyncConnection, *rest: Any) -> Any:
+        nonlocal loads
+        loads += 1
+        if loads == 1:
+            raise ZeroDivisionError
+        if loads == 3:
+            await connection.execute(text(GONE))
+        return await store.lock_orders(connection, *rest)
+
+    outcomes = await write(database, *(ConfirmPayment(key(), order) for order in ids), load=unlucky)
+    assert kinds(outcomes) == ["Done", "Deferred", "Deferred", "Deferred"]
+    assert loads == 3
+
+
+async def test_no_free_connection_defers(sample_url: str, database: Database) -> None:
+    """A pool that is used up is a database that is away: nobody waits for ever."""
+    narrow = connect(sample_url, pool_size=1)
+    narrow.pool._timeout = 0.1  # type: ignore[attr-defined]  # five seconds otherwise
+    full = Database(narrow, claims, database.outbox)
+    async with narrow.connect():
+        assert reason((await write(full, create()))[0]) == "DEPENDENCY_UNAVAILABLE"
+    await narrow.dispose()
+
+
+async def test_nobody_waits_for_ever(sample_url: str, database: Database) -> None:
+    """A lock that is not released and a statement that does not end defer the set: the limits stand on every connection."""
+    [order] = await placed(database)
+    hasty = connect(sample_url, lock_timeout_s=0.1, statement_timeout_s=0.2)
+    limited = Database(hasty, claims, database.outbox)
+
+    async def slow(connection: AsyncConnection, *rest: Any) -> Any:
+        await connection.execute(text("select pg_sleep(5)"))
+
+    async with database.engine.connect() as holder:
+        await holder.execute(text("select * from orders for update"))
+        assert reason((await write(limited, ConfirmPayment(key(), order)))[0]) == "DEPENDENCY_UNAVAILABLE"
+    assert reason((await write(limited, ConfirmPayment(key(), order), load=slow))[0]) == "DEPENDENCY_UNAVAILABLE"
+    async with hasty.connect() as connection:
+        limit = await connection.execute(text("show idle_in_transaction_session_timeout"))
+        assert limit.scalar_one() == "15s"
+    await hasty.dispose()
+
+
+async def test_a_missing_migration_condemns_none(database: Database) -> None:
+    """What does not fit the schema is deferred, alone: a replica may be ahead of its migration."""
+    ids = await placed(database, 2)
+
+    async def ahead(connection: AsyncConnection, commands: Sequence[OrderCommand], repeats: Any) -> Any:
+        if ids[1] in {c.target for c in commands}:
+            await connection.execute(text("select a_column_of_tomorrow from orders"))
+        return await store.lock_orders(connection, commands, repeats)
+
+    outcomes = await write(database, *(ConfirmPayment(key(), order) for order in ids), load=ahead)
+    assert kinds(outcomes) == ["Done", "Deferred"]
+    assert reason(outcomes[1]) == "DATABASE_NOT_READY"
+
+
+async def test_a_connection_that_remembers_an_old_schema_is_thrown_away(sample_url: str, database: Database, engine: AsyncEngine) -> None:
+    """A statement prepared before a migration fails after it, for as long as its connection lives: so that must not be long."""
+    narrow = connect(sample_url, pool_size=1)
+    one = Database(narrow, claims, database.outbox)
+
+    async def star(connection: AsyncConnection, *rest: Any) -> Any:
+        await connection.execute(text("select * from orders"))
+        return await store.lock_orders(connection, *rest)
+
+    for _ in range(10):  # psycopg prepares what it sees often
+        await write(one, create(), load=star)
+    async with engine.begin() as connection:
+        await connection.execute(text("alter table orders add column note text"))
+    assert reason((await write(one, create(), load=star))[0]) == "DATABASE_NOT_READY"
+    assert status((await write(one, create(), load=star))[0]) == "pending"
+    await narrow.dispose()
+
+
+SLOW_COMMIT = (
+    "create function slow() returns trigger language plpgsql as 'begin perform pg_advisory_xact_lock(1); return null; end'",
+    "create constraint trigger slow after insert on orders deferrable initially deferred for each row execute function slow()",
+)
+
+
+@pytest.mark.parametrize("when", ["before", "during"])
+async def test_a_commit_is_shielded_from_cancellation(database: Database, engine: AsyncEngine, eventually: Eventually, when: str) -> None:
+    """A caller who gives up before the commit has done nothing; during it the commit ends, as if he had given up after it.
+
+    The connection is back in the pool either way, and a repeat finds out what happened.
+    """
+    async with engine.begin() as connection:
+        for statement in SLOW_COMMIT:
+            await connection.execute(text(statement))
+
+    async def save(connection: AsyncConnection, *rest: Any) -> None:
+        await store.save_orders(connection, *rest)
+        if when == "before":
+            await connection.execute(text("select pg_advisory_xact_lock(1)"))
+
+    command = create()
+    async with engine.connect() as holder:
+        await holder.execute(text("select pg_advisory_xact_lock(1)"))
+        task = asyncio.create_task(write(database, command, save=save))
+        await eventually(lambda: someone_waits(engine))
+        for _ in range(2):
+            task.cancel()
+            await asyncio.wait([task], timeout=0.05)
+        assert task.done() == (when == "before")
+        await holder.rollback()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert await count(engine, orders) == (when == "during")
+    assert database.outbox.appended.is_set() == (when == "during")  # the relay hears of it all the same
+    assert engine.pool.checkedout() == 0  # type: ignore[attr-defined]  # it is a QueuePool
+    [again] = await write(database, command)
+    assert isinstance(again, Done)
+    assert again.repeat is (when == "during")
+
+
+async def test_a_commit_that_fails_while_it_is_cancelled(database: Database, engine: AsyncEngine, eventually: Eventually) -> None:
+    """The cancellation goes on, with the failure as its cause; nothing is left unlooked at."""
+    async with engine.begin() as connection:
+        for statement in SLOW_COMMIT:
+            await connection.execute(text(statement))
+    async with engine.connect() as holder:
+        await holder.execute(text("select pg_advisory_xact_lock(1)"))
+        task = asyncio.create_task(write(database, create()))
+        await eventually(lambda: someone_waits(engine))
+        task.cancel()
+        others = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()"
+        await holder.execute(text(others))
+    with pytest.raises(asyncio.CancelledError) as cancelled:
+        await task
+    assert cancelled.value.__cause__ is not None
+
+
+async def test_a_reader_sees_one_moment_and_changes_nothing(database: Database, engine: AsyncEngine) -> None:
+    """What a read sees does not move while it reads, and a write through it is refused by the database."""
+    await placed(database, 2)
+    async with database.read() as connection:
+        seen = (await connection.execute(text("select count(*) from orders"))).scalar_one()
+        await placed(database)
+        assert (await connection.execute(text("select count(*) from orders"))).scalar_one() == seen == 2
+    with pytest.raises(Deferred):
+        async with database.read() as connection:
+            await connection.execute(text("delete from history"))
+    assert await count(engine, history) == 3
+
+
+async def test_a_reader_hears_why_the_database_is_away(database: Database) -> None:
+    """A read answers with Deferred where the database is at fault; what the reader raises himself goes through."""
+    gone = Database(connect("postgresql://nobody@127.0.0.1:1/nothing"), claims, database.outbox)
+    with pytest.raises(Deferred, match="DEPENDENCY_UNAVAILABLE"):
+        async with gone.read():
+            pass
+    with pytest.raises(Deferred, match="DATABASE_NOT_READY"):
+        async with database.read() as connection:
+            await connection.execute(text("select a_column_of_tomorrow from orders"))
+    with pytest.raises(NotFound):
+        async with database.read():
+            raise NotFound("ORDER_NOT_FOUND")
+    with pytest.raises(ZeroDivisionError):
+        async with database.read():
+            raise ZeroDivisionError
+
+
+async def test_a_race_that_the_service_itself_sees(database: Database) -> None:
+    """`load` and `save` may say that another transaction was in the way: then the set is tried again."""
+    tries = 0
+
+    async def save(connection: AsyncConnection, *rest: Any) -> None:
+        nonlocal tries
+        tries += 1
+        if tries == 1:
+            raise Race("changed meanwhile")
+        await store.save_orders(connection, *rest)
+
+    assert status((await write(database, create(), save=save))[0]) == Status.PENDING
+    assert tries == 2
+
+
+async def test_a_rolled_back_set_leaves_no_trace(database: Database, engine: AsyncEngine) -> None:
+    """Rows, history, events and claims stand or fall together."""
+    recorder = Recorder(engine)
+
+    async def save(connection: AsyncConnection, *rest: Any) -> None:
+        await store.save_orders(connection, *rest)
+        raise ZeroDivisionError
+
+    assert kinds(await write(database, create(), save=save)) == ["Defect"]
+    assert "COMMIT" not in recorder.statements
+    assert [await count(engine, table) for table in (orders, claims, history, store.outbox)] == [0, 0, 0, 0]
