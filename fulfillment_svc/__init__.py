@@ -1,0 +1,1 @@
+"""Fulfilment: the physical work on goods until the carrier has them."""

@@ -1,0 +1,80 @@
+"""What may become of a fulfilment: tables, and pure functions over them. Nothing else decides which status may follow which.
+
+1. A status changes only by a trigger, and only along TRIGGERS.
+2. News from outside (a shipment, a delivery) walks FORWARD one step at a time, and never backwards.
+"""
+
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """Where the work stands."""
+
+    PENDING = "pending"  # known from the confirmed order
+    PLANNING = "planning"  # the picklist stands; picking waits until the stock is committed
+    PICKING = "picking"  # units are scanned off the shelves
+    PICKED = "picked"  # every line is scanned
+    PACKING = "packing"  # units go into packages
+    PACKED = "packed"  # the packages are closed
+    READY = "ready"  # waits for its carrier
+    SHIPPED = "shipped"  # with the carrier
+    COMPLETED = "completed"  # delivered
+    CANCELLED = "cancelled"  # ended before shipping
+
+
+class Trigger(StrEnum):
+    """What moves a fulfilment."""
+
+    PLAN = "plan"
+    START_PICKING = "start_picking"
+    COMPLETE_PICKING = "complete_picking"
+    START_PACKING = "start_packing"
+    PACK = "pack"
+    MAKE_READY = "make_ready"  # no inspection is required, or it has passed
+    FAIL_INSPECTION = "fail_inspection"
+    CUT = "cut"  # units leave the order after they were packed
+    SHIP = "ship"
+    COMPLETE = "complete"
+    CANCEL = "cancel"
+
+
+FORWARD = (
+    Status.PENDING,
+    Status.PLANNING,
+    Status.PICKING,
+    Status.PICKED,
+    Status.PACKING,
+    Status.PACKED,
+    Status.READY,
+    Status.SHIPPED,
+    Status.COMPLETED,
+)
+TRIGGERS: dict[Trigger, dict[Status, Status]] = {
+    Trigger.PLAN: {Status.PENDING: Status.PLANNING},
+    Trigger.START_PICKING: {Status.PLANNING: Status.PICKING},
+    Trigger.COMPLETE_PICKING: {Status.PICKING: Status.PICKED},
+    Trigger.START_PACKING: {Status.PICKED: Status.PACKING},
+    Trigger.PACK: {Status.PACKING: Status.PACKED},
+    Trigger.MAKE_READY: {Status.PACKED: Status.READY},
+    Trigger.FAIL_INSPECTION: {Status.PACKED: Status.PICKING},
+    Trigger.CUT: {Status.PACKED: Status.PACKING, Status.READY: Status.PACKING},
+    Trigger.SHIP: {Status.READY: Status.SHIPPED},
+    Trigger.COMPLETE: {Status.SHIPPED: Status.COMPLETED},
+    Trigger.CANCEL: dict.fromkeys(FORWARD[: FORWARD.index(Status.SHIPPED)], Status.CANCELLED),
+}
+MOVES: dict[Status, frozenset[Status]] = {
+    status: frozenset(moves[status] for moves in TRIGGERS.values() if status in moves) for status in Status
+}
+TERMINAL = frozenset(status for status, moves in MOVES.items() if not moves)
+
+
+def way(here: Status, there: Status) -> tuple[Status, ...]:
+    """The steps forward from here to there, each along MOVES; none where it is there already, or beyond, or off the way."""
+    if here not in FORWARD or there not in FORWARD:
+        return ()
+    return FORWARD[FORWARD.index(here) + 1 : FORWARD.index(there) + 1]
+
+
+def before(here: Status, there: Status) -> bool:
+    """Whether the work goes on, and has not yet come as far as `there`."""
+    return bool(way(here, there))

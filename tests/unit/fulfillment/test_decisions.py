@@ -1,0 +1,286 @@
+"""What a fulfilment becomes, by tables: every verb from every status, and each rule of picking, packing and inspection."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from chassis.errors import Deferred, Failure, Invalid, NotFound, Refused, Stale
+from fulfillment_svc.decisions import decide
+from fulfillment_svc.lifecycle import Status
+from fulfillment_svc.model import (
+    Cancel,
+    CommitStock,
+    Complete,
+    CompletePicking,
+    Fulfillment,
+    FulfillmentCommand,
+    InspectionRule,
+    Line,
+    Pack,
+    Package,
+    PackedItem,
+    RecordInspection,
+    Scan,
+    ScanItems,
+    Ship,
+    StartPacking,
+    StartPicking,
+    StatusChanged,
+)
+from tests.unit.fulfillment.samples import ID, LINES, NOW, SHIPMENT, WORK, command, done, pack_all, parcel, plan, scan_all, standing
+
+FULL = tuple(replace(line, picked=line.quantity) for line in LINES)
+
+# Each verb, and from where it leads where. From every other status it is refused (a request) or waits or is skipped (an event).
+VERBS: dict[str, tuple[Callable[[], FulfillmentCommand], dict[Status, Status]]] = {
+    "start picking": (lambda: command(StartPicking), {Status.PLANNING: Status.PICKING}),
+    "scan": (lambda: command(ScanItems, scans=(Scan("mug", 1),)), {Status.PICKING: Status.PICKING}),
+    "complete picking": (lambda: command(CompletePicking), {Status.PICKING: Status.PICKED}),
+    "start packing": (lambda: command(StartPacking), {Status.PICKED: Status.PACKING}),
+    "pack": (lambda: pack_all(LINES), {Status.PACKING: Status.PACKED}),
+    "pass": (lambda: command(RecordInspection, passed=True, note=""), {Status.PACKED: Status.READY}),
+    "fail": (lambda: command(RecordInspection, passed=False, note="cracked"), {Status.PACKED: Status.PICKING}),
+}
+
+
+def refused(fulfillment: Fulfillment | None, what: FulfillmentCommand) -> Failure:
+    """The failure that the decision raises."""
+    with pytest.raises(Failure) as caught:
+        decide(fulfillment, what, NOW)
+    return caught.value
+
+
+@pytest.mark.parametrize("status", Status)
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_from_every_status(verb: str, status: Status) -> None:
+    """A request moves along its one edge, and is refused everywhere else with the status and what is allowed."""
+    make, edges = VERBS[verb]
+    fulfillment = standing(status, FULL if verb == "complete picking" else LINES, rule=InspectionRule.SKU)
+    if status in edges:
+        assert decide(fulfillment, make(), NOW).record.status is edges[status]
+    else:
+        failure = refused(fulfillment, make())
+        assert (type(failure), failure.reason, failure.metadata["status"]) == (Refused, "ILLEGAL_TRANSITION", status)
+        assert "allowed" in failure.metadata
+
+
+def test_the_refusal_names_what_is_allowed() -> None:
+    """ILLEGAL_TRANSITION lists the statuses that may follow."""
+    assert refused(standing(Status.PACKED), command(StartPicking)).metadata["allowed"] == "picking,packing,ready,cancelled"
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_nothing_is_done_to_what_is_not_there(verb: str) -> None:
+    """Without a fulfilment every request is NOT_FOUND."""
+    failure = refused(None, VERBS[verb][0]())
+    assert (type(failure), failure.reason, failure.metadata) == (NotFound, "FULFILLMENT_NOT_FOUND", {"fulfillment_id": str(ID)})
+
+
+@pytest.mark.parametrize("event", [command(Ship, shipment_id=SHIPMENT), command(Complete, shipment_id=SHIPMENT), command(CommitStock)])
+def test_news_of_what_is_not_there_waits(event: FulfillmentCommand) -> None:
+    """An event about an unknown fulfilment is NotFound, which the inbox defers."""
+    assert isinstance(refused(None, event), NotFound)
+
+
+def test_a_stale_version_is_refused_before_all_else() -> None:
+    """expected_version is compared first; the right one passes."""
+    failure = refused(standing(Status.PLANNING), command(StartPicking, expected_version=1))
+    assert (type(failure), failure.reason, failure.metadata) == (Stale, "VERSION_MISMATCH", {"expected": "1", "actual": "2"})
+    assert decide(standing(Status.PLANNING), command(StartPicking, expected_version=2), NOW).record.version == 3
+
+
+def test_a_confirmed_order_is_planned_at_once() -> None:
+    """One decision: pending and planning, each with a version, a row of history and a fact as of its step."""
+    asked = plan()
+    decision = decide(None, asked, NOW)
+    record = decision.record
+    assert (record.id, record.status, record.version, record.lines, record.stock_committed) == (ID, Status.PLANNING, 2, LINES, True)
+    assert [(t.version, t.old, t.new, t.cause) for t in decision.history] == [
+        (1, None, Status.PENDING, asked.cause),
+        (2, Status.PENDING, Status.PLANNING, asked.cause),
+    ]
+    facts = [fact for fact in decision.facts if isinstance(fact, StatusChanged)]
+    assert [(f.fulfillment.status, f.fulfillment.version, f.old) for f in facts] == [
+        (Status.PENDING, 1, None),
+        (Status.PLANNING, 2, Status.PENDING),
+    ]
+
+
+@pytest.mark.parametrize("status", Status)
+def test_a_fulfilment_that_stands_is_not_planned_again(status: Status) -> None:
+    """A second plan for the same work is skipped, whatever has become of it: above all, the dead are not revived."""
+    fulfillment = standing(status)
+    assert decide(fulfillment, plan(), NOW).record is fulfillment
+
+
+def test_a_cancellation_that_comes_first_shuts_the_gate() -> None:
+    """Without a fulfilment, a cancelled one is made, and told with its units; the confirmation that follows changes nothing."""
+    tombstone, (cancelled, planned) = done(None, [command(Cancel, work=WORK, order_number="OM-1", lines=LINES), plan()])
+    assert (tombstone.status, tombstone.version, tombstone.lines) == (Status.CANCELLED, 1, LINES)
+    assert [(t.old, t.new) for t in cancelled.history] == [(None, Status.CANCELLED)]
+    assert len(cancelled.facts) == 1
+    assert (planned.history, planned.facts) == ((), ())
+
+
+@pytest.mark.parametrize("status", Status)
+def test_a_dead_order_ends_work_that_has_not_left(status: Status) -> None:
+    """Before shipping the fulfilment is cancelled; shipped, completed and cancelled ones are skipped."""
+    fulfillment = standing(status)
+    decision = decide(fulfillment, command(Cancel, work=WORK, order_number="OM-1", lines=LINES), NOW)
+    if status in (Status.SHIPPED, Status.COMPLETED, Status.CANCELLED):
+        assert decision.record is fulfillment
+    else:
+        assert decision.record.status is Status.CANCELLED
+
+
+def test_picking_waits_for_committed_stock() -> None:
+    """StartPicking is refused while the stock is owed, and allowed as soon as it is committed."""
+    owed = replace(standing(Status.PLANNING), stock_committed=False)
+    assert refused(owed, command(StartPicking)).reason == "STOCK_NOT_COMMITTED"
+    committed = decide(owed, command(CommitStock), NOW)
+    assert (committed.record.stock_committed, committed.record.version, committed.history, committed.facts) == (True, 3, (), ())
+    assert decide(committed.record, command(StartPicking), NOW).record.status is Status.PICKING
+
+
+@pytest.mark.parametrize("fulfillment", [standing(Status.PLANNING), replace(standing(Status.CANCELLED), stock_committed=False)])
+def test_committed_stock_is_no_news_twice_nor_to_the_dead(fulfillment: Fulfillment) -> None:
+    """A commit is skipped where it was heard before, and where the fulfilment has ended."""
+    assert decide(fulfillment, command(CommitStock), NOW).record is fulfillment
+
+
+@pytest.mark.parametrize(
+    ("scans", "picked"),
+    [
+        ([("mug", 1)], (1, 0, 0)),
+        ([("mug", 2)], (2, 0, 0)),
+        ([("mug", 4)], (2, 0, 2)),
+        ([("mug", 1), ("Lamp, blue", 1), ("mug", 2)], (2, 1, 1)),
+        ([("mug", 5), ("Lamp, blue", 1)], (2, 1, 3)),
+    ],
+)
+def test_the_lowest_open_line_takes_the_scan(scans: list[tuple[str, int]], picked: tuple[int, ...]) -> None:
+    """An SKU on several lines fills them from the lowest number on; every scan of a request counts."""
+    decision = decide(standing(Status.PICKING), command(ScanItems, scans=tuple(Scan(*scan) for scan in scans)), NOW)
+    assert tuple(line.picked for line in decision.record.lines) == picked
+    assert (decision.record.version, decision.history, decision.facts) == (standing(Status.PICKING).version + 1, (), ())
+
+
+@pytest.mark.parametrize(
+    ("scans", "kind", "reason", "metadata"),
+    [
+        ([("cup", 1)], Invalid, "SKU_NOT_ON_PICKLIST", {"sku": "cup"}),
+        ([("MUG", 1)], Invalid, "SKU_NOT_ON_PICKLIST", {"sku": "MUG"}),
+        ([("mug", 6)], Refused, "QUANTITY_EXCEEDS_PICKLIST", {"sku": "mug", "quantity": "5", "picked": "0"}),
+        ([("mug", 5), ("mug", 1)], Refused, "QUANTITY_EXCEEDS_PICKLIST", {"sku": "mug", "quantity": "5", "picked": "5"}),
+        ([("Lamp, blue", 1), ("cup", 1)], Invalid, "SKU_NOT_ON_PICKLIST", {"sku": "cup"}),
+    ],
+)
+def test_wrong_scans_are_refused(scans: list[tuple[str, int]], kind: type[Failure], reason: str, metadata: dict[str, str]) -> None:
+    """A wrong SKU, or one unit too many, refuses the whole request."""
+    failure = refused(standing(Status.PICKING), command(ScanItems, scans=tuple(Scan(*scan) for scan in scans)))
+    assert (type(failure), failure.reason, failure.metadata) == (kind, reason, metadata)
+
+
+def test_picking_completes_when_every_line_is_scanned() -> None:
+    """PICKING_INCOMPLETE names each open line; with all scanned it is picked."""
+    picking, _ = done(standing(Status.PICKING), [command(ScanItems, scans=(Scan("mug", 3),))])
+    failure = refused(picking, command(CompletePicking))
+    assert (failure.reason, [v.subject for v in failure.violations]) == ("PICKING_INCOMPLETE", ["line 2", "line 4"])
+    record, _ = done(picking, [scan_all(picking.lines), command(CompletePicking)])
+    assert record.status is Status.PICKED
+
+
+@pytest.mark.parametrize(
+    ("packed", "wrong"),
+    [
+        ([(1, 2), (2, 1)], ["line 4"]),
+        ([(1, 2), (2, 1), (4, 4)], ["line 4"]),
+        ([(1, 1), (2, 2), (4, 3)], ["line 1", "line 2"]),
+        ([(1, 2), (2, 1), (4, 3), (3, 1)], ["line 3"]),
+    ],
+)
+def test_packages_hold_exactly_what_was_picked(packed: list[tuple[int, int]], wrong: list[str]) -> None:
+    """Too little, too much, the wrong line: PACKAGES_INCOMPLETE names each."""
+    box = Package(0, 1, 1, 1, 1, tuple(PackedItem(*item) for item in packed))
+    failure = refused(standing(Status.PACKING), command(Pack, packages=(box,)))
+    assert (failure.reason, [v.subject for v in failure.violations]) == ("PACKAGES_INCOMPLETE", wrong)
+
+
+def test_packages_are_numbered_from_one() -> None:
+    """A line may be spread over packages; their numbers follow the request, whatever it says."""
+    boxes = (Package(7, 1, 1, 1, 1, (PackedItem(1, 1), PackedItem(2, 1))), Package(7, 1, 1, 1, 1, (PackedItem(1, 1), PackedItem(4, 3))))
+    record = decide(standing(Status.PACKING), command(Pack, packages=boxes), NOW).record
+    assert [package.number for package in record.packages] == [1, 2]
+
+
+def test_without_inspection_packing_ends_in_ready() -> None:
+    """packed and ready in one decision, two steps; the fact of each shows the packages."""
+    decision = decide(standing(Status.PACKING), pack_all(LINES), NOW)
+    assert [t.new for t in decision.history] == [Status.PACKED, Status.READY]
+    assert [f.fulfillment.packages for f in decision.facts if isinstance(f, StatusChanged)] == [(parcel(LINES, number=1),)] * 2
+
+
+@pytest.mark.parametrize("status", Status)
+@pytest.mark.parametrize("passed", [True, False])
+def test_what_needs_no_inspection_has_none(status: Status, passed: bool) -> None:
+    """Without a rule, an inspection is refused wherever the fulfilment stands."""
+    assert refused(standing(status), command(RecordInspection, passed=passed, note="")).reason == "INSPECTION_NOT_REQUIRED"
+
+
+def test_a_failed_inspection_starts_over() -> None:
+    """Back in picking nothing is scanned and no package is left; why stands in the history; and it is inspected again."""
+    packed = standing(Status.PACKED, rule=InspectionRule.SAMPLE)
+    failed = decide(packed, command(RecordInspection, passed=False, note="cracked"), NOW)
+    assert failed.record.status is Status.PICKING
+    assert [line.picked for line in failed.record.lines] == [0, 0, 0]
+    assert failed.record.packages == ()
+    assert [(t.reason, t.note) for t in failed.history] == [("INSPECTION_FAILED", "cracked")]
+    again, _ = done(failed.record, [scan_all(LINES), command(CompletePicking), command(StartPacking), pack_all(LINES)])
+    assert again.status is Status.PACKED
+
+
+@pytest.mark.parametrize("status", Status)
+@pytest.mark.parametrize("kind", [Ship, Complete])
+def test_news_of_the_shipment_from_every_status(kind: type[Ship] | type[Complete], status: Status) -> None:
+    """Before ready it waits; from ready on it walks forward through what was not heard; late and repeated news is skipped."""
+    fulfillment = standing(status)
+    ahead = {
+        (Ship, Status.READY): [Status.SHIPPED],
+        (Complete, Status.READY): [Status.SHIPPED, Status.COMPLETED],
+        (Complete, Status.SHIPPED): [Status.COMPLETED],
+    }
+    news = command(kind, shipment_id=SHIPMENT)
+    if status in (Status.READY, Status.SHIPPED, Status.COMPLETED, Status.CANCELLED):
+        decision = decide(fulfillment, news, NOW)
+        assert [t.new for t in decision.history] == ahead.get((kind, status), [])
+        assert decision.record is fulfillment or decision.record.shipment_id == SHIPMENT
+    else:
+        failure = refused(fulfillment, news)
+        assert (type(failure), failure.reason) == (Deferred, "EVENT_AHEAD")
+
+
+def test_the_whole_life_in_order() -> None:
+    """From the confirmed order to delivery: each status once, versions without a gap but for the scans."""
+    commands: list[FulfillmentCommand] = [
+        plan((Line(1, "mug", 2),)),
+        command(StartPicking),
+        command(ScanItems, scans=(Scan("mug", 2),)),
+        command(CompletePicking),
+        command(StartPacking),
+        command(Pack, packages=(Package(0, 1, 1, 1, 1, (PackedItem(1, 2),)),)),
+        command(Ship, shipment_id=SHIPMENT),
+        command(Complete, shipment_id=SHIPMENT),
+    ]
+    _, decisions = done(None, commands)
+    assert [(t.version, t.new) for d in decisions for t in d.history] == [
+        (1, Status.PENDING),
+        (2, Status.PLANNING),
+        (3, Status.PICKING),
+        (5, Status.PICKED),
+        (6, Status.PACKING),
+        (7, Status.PACKED),
+        (8, Status.READY),
+        (9, Status.SHIPPED),
+        (10, Status.COMPLETED),
+    ]

@@ -1,0 +1,45 @@
+"""Which packages are inspected: the rules, by a table."""
+
+from dataclasses import replace
+from uuid import UUID, uuid4
+
+import pytest
+
+from chassis.money import Money
+from fulfillment_svc.model import InspectionPolicy, InspectionRule, Line
+from tests.unit.fulfillment.samples import WORK
+
+POLICY = InspectionPolicy(order_values={"GBP": 100_00, "JPY": 20_000}, skus=frozenset({"Lamp, blue"}), sample_rate=0.0)
+
+
+@pytest.mark.parametrize(
+    ("total", "sku", "rate", "rule"),
+    [
+        (Money(99_99, "GBP"), "mug", 0.0, None),
+        (Money(100_00, "GBP"), "mug", 0.0, InspectionRule.ORDER_VALUE),
+        (Money(100_01, "GBP"), "Lamp, blue", 1.0, InspectionRule.ORDER_VALUE),
+        (Money(19_999, "JPY"), "mug", 0.0, None),
+        (Money(20_000, "JPY"), "mug", 0.0, InspectionRule.ORDER_VALUE),
+        (Money(1_000_000_00, "USD"), "mug", 0.0, None),
+        (Money(0, "GBP"), "Lamp, blue", 1.0, InspectionRule.SKU),
+        (Money(0, "GBP"), "lamp, blue", 0.0, None),
+        (Money(0, "GBP"), "mug", 1.0, InspectionRule.SAMPLE),
+    ],
+)
+def test_the_first_rule_that_holds(total: Money, sku: str, rate: float, rule: InspectionRule | None) -> None:
+    """By the order's value in its own currency, then by SKU (to the letter), then by sample."""
+    assert replace(POLICY, sample_rate=rate).rule(WORK, total, (Line(1, "tea", 1), Line(2, sku, 1))) is rule
+
+
+def test_nothing_is_inspected_unless_configured() -> None:
+    """The policy without settings inspects nothing."""
+    assert InspectionPolicy().rule(WORK, Money(10**12, "GBP"), (Line(1, "mug", 1),)) is None
+
+
+def test_the_sample_is_fair_and_always_the_same() -> None:
+    """A rate of a quarter takes about a quarter of the works, and takes the same ones when asked again."""
+    policy = InspectionPolicy(sample_rate=0.25)
+    works = [replace(WORK, order_id=UUID(int=uuid4().int)) for _ in range(4000)]
+    drawn = [policy.rule(work, Money(0, "GBP"), ()) for work in works]
+    assert drawn == [policy.rule(work, Money(0, "GBP"), ()) for work in works]
+    assert 0.2 < sum(rule is InspectionRule.SAMPLE for rule in drawn) / len(drawn) < 0.3
