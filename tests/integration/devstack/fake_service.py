@@ -1,0 +1,52 @@
+"""A stand-in for a service: it migrates, serves health, and misbehaves when told. Run as `fake_service.py NAME [migrate]`.
+
+FAULT in its environment may say `NAME:migration`, `NAME:start` or `NAME:silent`; its database holds a row for each migration.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+
+import grpc
+import psycopg
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+
+def migrate() -> None:
+    """Leaves a mark in the service's database."""
+    with psycopg.connect(os.environ["DATABASE_URL"].replace("+psycopg", "")) as connection:
+        connection.execute("CREATE TABLE IF NOT EXISTS migrations (time timestamptz DEFAULT now())")
+        connection.execute("INSERT INTO migrations DEFAULT VALUES")
+
+
+async def serve() -> None:
+    """Serves health until SIGTERM."""
+    server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
+    servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    server.add_insecure_port(os.environ["LISTEN_ADDRESS"])
+    await server.start()
+    await servicer.set("", health_pb2.HealthCheckResponse.SERVING)
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    await stopped.wait()
+    await server.stop(0)
+
+
+def main(name: str, *action: str) -> None:
+    """Does what the command line says, or the fault."""
+    print(f"{name} {' '.join(action) or 'serves'} with {os.environ['NATS_URL']}", flush=True)  # noqa: T201  its log is what tests look at
+    fault = os.environ.get("FAULT", "").removeprefix(f"{name}:")
+    if action == ("migrate",):
+        if fault == "migration":
+            sys.exit("the migration 0007 is broken")
+        migrate()
+        return
+    if fault == "start":
+        sys.exit("WAREHOUSE_ADDRESS is missing")
+    asyncio.run(asyncio.Event().wait() if fault == "silent" else serve())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,245 @@
+"""The embedded PostgreSQL keeps its data, runs for root and for others, and says clearly why it does not start."""
+
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from devstack import rooms
+from devstack.child import Account, Child
+from devstack.errors import DevstackError, PortTaken
+from devstack.postgres import UNSAFE_ON_POWER_LOSS, Postgres
+from devstack.rooms import Room, room_for
+from tests.integration.devstack.processes import alive, descendants
+from tests.support import Eventually
+
+OWN_SERVERS = Path(__file__).parent / "own_servers.py"
+
+
+@pytest.fixture
+def server(folder: Path) -> Iterator[Postgres]:
+    """A server of the test's own, started."""
+    server = Postgres(folder / "data", settings=UNSAFE_ON_POWER_LOSS)
+    server.start()
+    yield server
+    server.stop()
+
+
+def connect(server: Postgres) -> psycopg.Connection[tuple[Any, ...]]:
+    """A connection that commits each statement."""
+    return psycopg.connect(server.url().replace("+psycopg", ""), autocommit=True)
+
+
+def test_data_and_address_survive_stops_and_kills(server: Postgres) -> None:
+    """What was committed is there after an orderly stop and after a kill, under the same URL."""
+    url = server.url()
+    with connect(server) as connection:
+        connection.execute("CREATE TABLE kept (answer int)")
+    for end in (server.stop, server.kill):
+        with connect(server) as connection:
+            connection.execute("INSERT INTO kept VALUES (7)")
+        end()
+        server.start()
+        assert server.url() == url
+    with connect(server) as connection:
+        assert connection.execute("SELECT sum(answer) FROM kept").fetchone() == (14,)
+
+
+def test_only_the_password_opens(server: Postgres) -> None:
+    """Other users of the machine reach the port, and must not become superuser through it; the password is the owner's to read."""
+    with pytest.raises(psycopg.OperationalError, match="password"):
+        psycopg.connect(host="127.0.0.1", port=server.port, user="postgres", dbname="postgres")
+    assert server.password_file.stat().st_mode & 0o077 == 0
+    assert server.password not in server.log.read_text()
+
+
+def test_a_server_listens_on_loopback_alone(server: Postgres) -> None:
+    """Neither other machines nor the file system lead to the server."""
+    with connect(server) as connection:
+        assert connection.execute("SHOW listen_addresses").fetchone() == ("127.0.0.1",)
+        assert connection.execute("SHOW unix_socket_directories").fetchone() == ("",)
+
+
+def test_data_are_safe_unless_a_test_says_otherwise(folder: Path) -> None:
+    """Without settings, what is committed is on the disk."""
+    server = Postgres(folder / "data")
+    server.start()
+    with connect(server) as connection:
+        shown = [connection.execute(f"SHOW {name}").fetchone() for name in UNSAFE_ON_POWER_LOSS]
+    server.stop()
+    assert shown == [("on",)] * len(UNSAFE_ON_POWER_LOSS)
+
+
+def test_it_runs_for_an_ordinary_user(folder: Path) -> None:
+    """Somebody without rights gets servers of their own that keep their data; where root runs the tests, that is `nobody`."""
+    account = room_for(folder / "data").account
+    home = folder / "home"
+    home.mkdir()
+    if account is not None:
+        os.chown(home, account.uid, account.gid)
+    command: list[str | Path] = [python_for(account), OWN_SERVERS, home, "restart"]
+    # What this process imports from, for the case that another interpreter than this one has to be used.
+    ran = Child(command, log=folder / "log", account=account, environment={"PYTHONPATH": os.pathsep.join(sys.path)})
+    assert ran.wait() == 0, ran.output()
+    uid = account.uid if account else os.geteuid()
+    assert ran.output().splitlines()[-1] == f"{uid} {uid} (7,)"
+
+
+def python_for(account: Account | None) -> str:
+    """A Python of our version that the account can run: ours, or the system's where ours is in a private home."""
+    name = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    for candidate in (sys.executable, f"/usr/bin/{name}", f"/usr/local/bin/{name}"):
+        with tempfile.TemporaryDirectory() as scratch:
+            if Child([candidate, "-V"], log=Path(scratch) / "log", account=account).wait() == 0:
+                return candidate
+    pytest.skip(f"{sys.executable} is in a private folder, and the system has no {name}: `nobody` cannot run Python here")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to step down; run the tests as root too")
+def test_root_s_private_folder_stays_private(tmp_path: Path) -> None:
+    """Below a folder that is closed to others, root's server lives elsewhere, always in the same place, and opens nothing."""
+    tmp_path.chmod(0o700)
+    server = Postgres(tmp_path / "data", settings=UNSAFE_ON_POWER_LOSS)
+    try:
+        server.start()
+        assert not server.data.is_relative_to(tmp_path)
+        assert server.data == room_for(tmp_path / "data").data
+        assert server.data.stat().st_uid != 0
+        assert tmp_path.stat().st_mode & 0o777 == 0o700
+    finally:
+        server.stop()
+        shutil.rmtree(server.data.parent)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root has to step down; run the tests as root too")
+def test_root_copies_programs_that_are_out_of_reach(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the virtualenv is private, the server runs from a copy, which is made once."""
+    monkeypatch.setattr(rooms, "_reachable", lambda _program, _account: False)
+    for _ in range(2):
+        server = Postgres(folder / "data", settings=UNSAFE_ON_POWER_LOSS)
+        server.start()
+        assert server.child is not None
+        assert Path(f"/proc/{server.child.pid}/exe").resolve().is_relative_to(folder)
+        server.stop()
+    assert len(list(folder.glob("postgresql-*"))) == 1
+
+
+def test_a_taken_port_is_told(folder: Path) -> None:
+    """The error names the port, and is of the kind that another port can answer."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        server = Postgres(folder / "data", port)
+        with pytest.raises(PortTaken, match=rf"127\.0\.0\.1:{port}"):
+            server.start()
+    server.start()  # nothing was spoilt
+    server.stop()
+
+
+def test_data_of_another_major_version_are_left_alone(server: Postgres) -> None:
+    """The error says which version wrote the data, which one this is, and what can be done."""
+    server.stop()
+    (server.data / "PG_VERSION").write_text("16\n")
+    with pytest.raises(DevstackError, match=r"holds data of PostgreSQL 16, and this is PostgreSQL 18.*pg_dump"):
+        server.start()
+
+
+def test_a_folder_of_something_else_is_left_alone(folder: Path) -> None:
+    """A folder that is no data folder is not made one."""
+    (folder / "data").mkdir()
+    (folder / "data" / "thesis.txt").write_text("years of work")
+    with pytest.raises(DevstackError, match="not a PostgreSQL data folder"):
+        Postgres(folder / "data").start()
+    assert (folder / "data" / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_stale_mark_of_a_killed_server_is_no_obstacle(server: Postgres) -> None:
+    """Where a killed server's process id belongs to somebody else by now, its mark is removed and the server starts."""
+    mark = server.data / "postmaster.pid"
+    lines = mark.read_text().splitlines()
+    server.kill()
+    somebody = Child(["/bin/sleep", "60"], log=server.data.with_name("sleep.log"), account=server.room.account)
+    try:
+        mark.write_text("\n".join([str(somebody.pid), *lines[1:]]) + "\n")
+        server.start()
+        assert somebody.running
+    finally:
+        somebody.kill()
+
+
+def test_a_second_server_on_the_same_data_is_refused(server: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second one says so, and the first serves on."""
+    monkeypatch.setattr("devstack.postgres.ORPHANS_GONE_S", 0.0)
+    with pytest.raises(DevstackError, match="Another server uses"):
+        Postgres(server.data).start()
+    with connect(server) as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_a_killed_initialisation_leaves_nothing_that_looks_whole(folder: Path) -> None:
+    """What a killed initdb left is cleared away by the next start."""
+    unfinished = folder / "data.unfinished"
+    unfinished.mkdir()
+    (unfinished / "PG_VERSION").write_text("18\n")
+    server = Postgres(folder / "data", settings=UNSAFE_ON_POWER_LOSS)
+    server.start()
+    server.stop()
+    assert not unfinished.exists()
+
+
+def test_a_failed_initialisation_says_why(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error has initdb's own words and the advice, and the next start begins afresh."""
+    server = Postgres(folder / "data", settings=UNSAFE_ON_POWER_LOSS)
+    with monkeypatch.context() as patched:
+        (folder / "initdb").write_text("#!/bin/sh\necho 'could not write: No space left on device'\nexit 1\n")
+        (folder / "initdb").chmod(0o755)
+        patched.setattr(Room, "programs", lambda _room: folder)
+        with pytest.raises(DevstackError, match=r"could not be initialised. The disk is full[^$]*could not write"):
+            server.start()
+    server.start()
+    server.stop()
+
+
+async def test_a_dead_server_is_noticed(server: Postgres, eventually: Eventually) -> None:
+    """A server that somebody else killed is reported, with its log; one that we stop is not."""
+    server.check()
+    assert server.child is not None
+    os.kill(server.child.pid, signal.SIGKILL)
+    child = server.child
+    await eventually(lambda: not child.running)
+    with pytest.raises(DevstackError, match=r"(?s)PostgreSQL was killed \(SIGKILL\).*ready to accept connections"):
+        server.check()
+    server.start()
+    server.stop()
+    server.check()
+
+
+async def test_servers_do_not_outlive_a_killed_parent(folder: Path, eventually: Eventually) -> None:
+    """When whoever started the servers is killed, nothing of them is left, and the data can be used again."""
+    parent = Child([sys.executable, OWN_SERVERS, folder, "hold"], log=folder / "log")
+    await eventually(lambda: "\n" in parent.output(), timeout_s=30, what="the servers of another process run")
+    servers = {int(pid) for pid in parent.output().split()}
+    everybody = descendants(parent.pid)
+    assert len(servers) == 2
+    assert servers < everybody
+    parent.kill()
+    await eventually(lambda: not alive(everybody), what="every server process ends")
+    server = Postgres(folder / "postgres")
+    server.start()
+    server.stop()
+
+
+def test_an_account_is_taken_on_entirely(folder: Path) -> None:
+    """A process that runs as another user has its group too, and none of ours beside it."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can become somebody else; run the tests as root too")
+    ran = Child(["/bin/sh", "-c", "id -u; id -g; id -G"], log=folder / "log", account=Account(65534, 65533))
+    assert ran.wait() == 0
+    assert ran.output().split() == ["65534", "65533", "65533"]

@@ -1,0 +1,42 @@
+"""Free ports, and what happens when somebody else is faster."""
+
+import socket
+
+import pytest
+
+from devstack.errors import PortTaken
+from devstack.ports import free_ports, on_free_port, taken
+
+
+def test_free_ports_are_free_different_and_safe_from_outgoing_connections() -> None:
+    """Ports come from below the range that outgoing connections use, and none twice."""
+    ports = free_ports(50)
+    assert len(set(ports)) == 50
+    assert all(port < 32768 and not taken(port) for port in ports)
+
+
+def test_a_listener_is_seen() -> None:
+    """A port with a listener counts as taken, and as free once that is gone."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        assert taken(port)
+    assert not taken(port)
+
+
+def test_a_lost_race_is_run_again() -> None:
+    """Where the port is gone when it is to be used, another one is tried, and in the end given up."""
+    tried: list[int] = []
+
+    def start(port: int) -> None:
+        tried.append(port)
+        if len(tried) < 3:
+            raise PortTaken("somebody was faster")
+
+    assert on_free_port(start) == tried[2]
+    assert len(tried) == 3
+
+    def never(_: int) -> None:
+        raise PortTaken("always somebody")
+
+    with pytest.raises(PortTaken, match="try again"):
+        on_free_port(never)
