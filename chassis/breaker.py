@@ -1,0 +1,144 @@
+"""A circuit breaker around a peer: when it is out of reach, callers learn so at once instead of each waiting for a deadline.
+
+    closed --failures_max in a row--> open --open_s later--> half-open --the one probe succeeds--> closed
+                                       ^                          |
+                                       +------- it fails ---------+
+
+What lives here: admission and accounting around pybreaker's state machine. pybreaker counts rightly, but by itself it is not for
+asyncio: it lets every waiting call through when half-open, takes a cancellation for a failure, lets late results of old calls move
+it, replaces the error that trips it, and goes by the wall clock. Gate, await, report: its part is one synchronous call at the end.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import grpc
+import pybreaker
+import structlog
+
+from chassis import telemetry
+
+# What says that a peer is in trouble. Every other code is an answer: whoever refuses is alive.
+OUTAGE: Final = frozenset(
+    {
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.DATA_LOSS,
+    }
+)
+# A call that was given less than this and ran out of it says nothing about the peer: its caller had spent the time elsewhere.
+FAIR_TIMEOUT_S: Final = 0.25
+
+_LEVELS: Final = {pybreaker.STATE_CLOSED: 0, pybreaker.STATE_HALF_OPEN: 1, pybreaker.STATE_OPEN: 2}
+_log = structlog.get_logger(__name__)
+
+
+class Open(Exception):
+    """The breaker lets nothing through; `retry_after_s` from now it will let a probe."""
+
+    def __init__(self, name: str, retry_after_s: float) -> None:
+        super().__init__(f"the breaker of {name} is open")
+        self.retry_after_s = retry_after_s
+
+
+class Breaker:
+    """One peer's breaker; `name` is the peer's, for metrics and messages. `open_s` in seconds of `clock`, a monotonic one."""
+
+    def __init__(self, name: str, *, failures_max: int = 5, open_s: float = 10.0, clock: Callable[[], float] = time.monotonic) -> None:
+        self.name = name
+        self._open_s, self._clock = open_s, clock
+        self._opened_at = 0.0
+        self._generation = 0  # raised at each change of state: an older call's result is stale
+        self._probing = False
+        self._level = telemetry.gauge("grpc_client_breaker_state", "0 closed, 1 half-open, 2 open", "breaker").labels(name)
+        self._refused = telemetry.counter("grpc_client_breaker_refused_total", "Calls not made: breaker open", "breaker").labels(name)
+        self._trips = telemetry.counter("grpc_client_breaker_opened_total", "Times that a breaker opened", "breaker").labels(name)
+        self._level.set(0)
+        self._machine = pybreaker.CircuitBreaker(
+            fail_max=failures_max,
+            listeners=[_Listener(self._changed)],
+            exclude=[lambda error: error.code() not in OUTAGE],
+            throw_new_error_on_trip=False,
+            name=name,
+        )
+
+    @property
+    def state(self) -> str:
+        """closed, open or half-open."""
+        return self._machine.current_state
+
+    @contextmanager
+    def attempt(self, timeout_s: float | None = None) -> Iterator[None]:
+        """Surrounds one call (awaits included) that is given `timeout_s`. Raises Open instead of letting it begin.
+
+        A status that comes out is reported, and goes on as it is. Anything else is neutral: a cancellation, a defect on our side of
+        the wire, and a call that ran out of too short a time.
+        """
+        generation, probe = self._admit()
+        try:
+            yield
+            self._report(generation, None)
+        except grpc.aio.AioRpcError as error:
+            unfair = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and timeout_s is not None and timeout_s < FAIR_TIMEOUT_S
+            if not unfair:
+                self._report(generation, error)
+            raise
+        finally:
+            if probe:
+                self._probing = False
+
+    def _admit(self) -> tuple[int, bool]:
+        """The generation that a call belongs to, and whether it is the probe."""
+        if self.state == pybreaker.STATE_CLOSED:
+            return self._generation, False
+        left = self._opened_at + self._open_s - self._clock()
+        if self._probing or (self.state == pybreaker.STATE_OPEN and left > 0):
+            self._refused.inc()
+            raise Open(self.name, max(left, 0.1))
+        if self.state == pybreaker.STATE_OPEN:
+            self._machine.half_open()
+        self._probing = True
+        return self._generation, True
+
+    def _report(self, generation: int, error: grpc.aio.AioRpcError | None) -> None:
+        """Tell the state machine, which raises what it is told, unless the state has changed since the call began."""
+        if generation != self._generation:
+            return
+
+        def outcome() -> None:
+            if error is not None:
+                raise error
+
+        try:
+            self._machine.call(outcome)
+        except grpc.aio.AioRpcError as raised:
+            if raised is not error:
+                raise
+
+    def _changed(self, old: str, new: str) -> None:
+        self._generation += 1
+        self._level.set(_LEVELS[new])
+        if new == pybreaker.STATE_OPEN:
+            self._opened_at = self._clock()
+            self._trips.inc()
+        _log.warning("breaker changed", breaker=self.name, old=old, new=new)
+
+
+class _Listener(pybreaker.CircuitBreakerListener):
+    """Hands changes of state on."""
+
+    def __init__(self, changed: Callable[[str, str], None]) -> None:
+        self._changed = changed
+
+    def state_change(
+        self,
+        cb: pybreaker.CircuitBreaker,
+        old_state: pybreaker.CircuitBreakerState | None,
+        new_state: pybreaker.CircuitBreakerState,
+    ) -> None:
+        self._changed(old_state.name if old_state else "", new_state.name)

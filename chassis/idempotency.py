@@ -1,0 +1,51 @@
+"""What a request is idempotent on: its key, and the digest that tells a repeat from another request under the same key.
+
+What lives here: pure functions over a request and its descriptor. Claims are the database's (chassis/database.py).
+"""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message import Message
+
+
+@dataclass(frozen=True, slots=True)
+class Keyed:
+    """`key` is `/package.Service/Method:request_id`; `digest` is the SHA-256 of everything else that the request says."""
+
+    key: str
+    digest: bytes
+
+
+def keyed(request: Message, *, leave_out: Sequence[str] = ()) -> Keyed:
+    """The key and the digest of a request that changes something.
+
+    `leave_out` names further fields that may differ between a request and its repeat (an id that the caller proposes anew).
+    Raises ValueError for a request without a request_id, and for a message that is not the request of exactly one method of its
+    own file: both are defects of the contract or its validation, not of the caller.
+    """
+    request_id: str = getattr(request, "request_id", "")
+    if not request_id:
+        raise ValueError(f"{request.DESCRIPTOR.full_name} came without a request_id")
+    rest = type(request)()
+    rest.CopyFrom(request)
+    for field in ("request_id", *leave_out):
+        rest.ClearField(field)
+    return Keyed(f"{_method(request.DESCRIPTOR)}:{request_id}", hashlib.sha256(rest.SerializeToString(deterministic=True)).digest())
+
+
+@cache
+def _method(request: Descriptor) -> str:
+    """The full path of the method that takes `request`."""
+    paths = [
+        f"/{service.full_name}/{method.name}"
+        for service in request.file.services_by_name.values()
+        for method in service.methods
+        if method.input_type == request
+    ]
+    if len(paths) != 1:
+        raise ValueError(f"{request.full_name} is the request of {len(paths)} methods of {request.file.name}, not of one")
+    return paths[0]

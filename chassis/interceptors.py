@@ -1,0 +1,382 @@
+"""What surrounds each call that a server answers: one class a concern, each for unary calls and streams alike.
+
+    trace        chassis/tracing.py, outermost
+    Metrics      counts and times, by the code that the caller gets
+    Errors       a Failure becomes a status with details; anything else an INTERNAL with an error id; decodes and encodes messages
+    InFlight     knows what is running, so that a drain can wait for it, and ends the streams
+    Deadline     each call has one; what remains of it is known to the calls that it causes
+    Admission    a bound on calls at once
+    Validation   each message that comes in keeps the bounds that its contract states
+
+What lives here: the concerns, and the one wrapper that puts a concern around a handler. Handlers are coroutines, or async generators
+where they stream. The standard services (health, reflection, channelz) are passed by: they must answer when nothing else does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import grpc
+import structlog
+from google.protobuf.message import DecodeError, Message
+from protovalidate import Validator
+from protovalidate import Violation as RuleViolation
+
+from chassis import deadline, telemetry
+from chassis.errors import Defect, Deferred, Failure, Invalid, Overloaded, Violation
+from chassis.status import encode
+from chassis.tracing import code_of_cancelled
+
+if TYPE_CHECKING:  # generic only for the type checker
+    Handler = grpc.RpcMethodHandler[Any, Any]
+    Context = grpc.aio.ServicerContext[Any, Any]
+
+# A call without a deadline gets this one where deadlines are not demanded; a stream may go on for ever.
+DEFAULT_DEADLINE_S: Final = 30.0
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """What is called. `kind` is unary, client_stream, server_stream or bidi_stream."""
+
+    service: str
+    name: str
+    kind: str
+
+    @property
+    def labels(self) -> tuple[str, str, str]:
+        """What a metric says of it."""
+        return self.kind, self.service, self.name
+
+    @property
+    def streams(self) -> bool:
+        """Whether it answers with a stream."""
+        return self.kind in ("server_stream", "bidi_stream")
+
+
+class Interceptor(grpc.aio.ServerInterceptor):
+    """A concern around each call: a subclass overrides the hooks that it needs. An instance belongs to one server."""
+
+    def __init__(self) -> None:
+        self._wrapped: dict[str, Handler] = {}
+
+    def around(self, method: Method, context: Context) -> AbstractAsyncContextManager[None]:
+        """Surrounds a call, from before its request is looked at until its last response is handed over."""
+        return nullcontext()
+
+    def received(self, method: Method, message: Any) -> Any:
+        """Takes each message that comes in, and hands it on."""
+        return message
+
+    def sent(self, method: Method, message: Any) -> Any:
+        """Takes each message that goes out, and hands it on."""
+        return message
+
+    def responses(self, stream: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
+        """Takes the whole stream of a call's responses, and hands it on."""
+        return stream
+
+    def codec(self, method: Method, handler: Handler) -> tuple[Any, Any]:
+        """How gRPC is to decode requests and encode responses; None for bytes as they are."""
+        return handler.request_deserializer, handler.response_serializer
+
+    async def intercept_service(
+        self, continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]], handler_call_details: grpc.HandlerCallDetails
+    ) -> Any:
+        """Puts the concern around a method's handler, once: handlers do not depend on the call."""
+        path = handler_call_details.method
+        if path not in self._wrapped:
+            handler = await continuation(handler_call_details)
+            if handler is None or path.startswith("/grpc."):
+                return handler
+            self._wrapped[path] = self._wrap(path, handler)
+        return self._wrapped[path]
+
+    def _wrap(self, path: str, handler: Any) -> Handler:
+        """The handler with this concern around it."""
+        service, name = path.lstrip("/").split("/", 1)
+        match handler.request_streaming, handler.response_streaming:
+            case False, False:
+                method = Method(service, name, "unary")
+                wrapped, make = self._one(method, handler.unary_unary), grpc.unary_unary_rpc_method_handler
+            case True, False:
+                method = Method(service, name, "client_stream")
+                wrapped, make = self._one(method, handler.stream_unary), grpc.stream_unary_rpc_method_handler
+            case False, True:
+                method = Method(service, name, "server_stream")
+                wrapped, make = self._many(method, handler.unary_stream), grpc.unary_stream_rpc_method_handler
+            case _:
+                method = Method(service, name, "bidi_stream")
+                wrapped, make = self._many(method, handler.stream_stream), grpc.stream_stream_rpc_method_handler
+        return make(wrapped, *self.codec(method, handler))
+
+    def _one(self, method: Method, handle: Callable[..., Any]) -> Callable[..., Any]:
+        """Around a handler that answers once."""
+
+        async def one(request: Any, context: Context) -> Any:
+            async with self.around(method, context):
+                return self.sent(method, await handle(self._request(method, request), context))
+
+        return one
+
+    def _many(self, method: Method, handle: Callable[..., Any]) -> Callable[..., Any]:
+        """Around a handler that answers with a stream; its generator is closed here, in its own task, however the call ends."""
+
+        async def many(request: Any, context: Context) -> AsyncIterator[Any]:
+            async with self.around(method, context):
+                stream = handle(self._request(method, request), context)
+                async with aclosing(stream), aclosing(self.responses(stream)) as responses:
+                    async for response in responses:
+                        yield self.sent(method, response)
+
+        return many
+
+    def _request(self, method: Method, request: Any) -> Any:
+        """The request, or the stream of them, passed through `received`."""
+        if method.kind not in ("client_stream", "bidi_stream"):
+            return self.received(method, request)
+
+        async def requests() -> AsyncIterator[Any]:
+            async for message in request:
+                yield self.received(method, message)
+
+        return requests()
+
+
+class Metrics(Interceptor):
+    """Counts calls and messages and times calls, by method and by the code that the caller gets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        which = ("grpc_type", "grpc_service", "grpc_method")
+        self._started = telemetry.counter("grpc_server_started_total", "Calls that came in", *which)
+        self._handled = telemetry.counter("grpc_server_handled_total", "Calls that ended, by status code", *which, "grpc_code")
+        self._seconds = telemetry.histogram("grpc_server_handling_seconds", "How long calls took", *which)
+        self._received = telemetry.counter("grpc_server_msg_received_total", "Messages that came in", *which)
+        self._sent = telemetry.counter("grpc_server_msg_sent_total", "Messages that went out", *which)
+
+    @asynccontextmanager
+    async def around(self, method: Method, context: Context) -> AsyncIterator[None]:
+        self._started.labels(*method.labels).inc()
+        begin, code = time.monotonic(), grpc.StatusCode.UNKNOWN
+        try:
+            yield
+            code = _code(context) or grpc.StatusCode.OK
+        except (asyncio.CancelledError, GeneratorExit):
+            code = code_of_cancelled(context)
+            raise
+        except grpc.aio.AbortError:
+            code = _code(context) or code
+            raise
+        finally:
+            self._seconds.labels(*method.labels).observe(time.monotonic() - begin)
+            self._handled.labels(*method.labels, code.name).inc()
+
+    def received(self, method: Method, message: Any) -> Any:
+        self._received.labels(*method.labels).inc()
+        return message
+
+    def sent(self, method: Method, message: Any) -> Any:
+        self._sent.labels(*method.labels).inc()
+        return message
+
+
+class Errors(Interceptor):
+    """Turns what a handler raises into a status, and lets nobody see an exception's text.
+
+    Messages are decoded and encoded here and not by gRPC, which answers with the exception's text when that fails.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._codecs: dict[Method, tuple[Any, Any]] = {}
+
+    @asynccontextmanager
+    async def around(self, method: Method, context: Context) -> AsyncIterator[None]:
+        structlog.contextvars.bind_contextvars(rpc=f"{method.service}/{method.name}")
+        try:
+            yield
+        except grpc.aio.AbortError:
+            raise
+        except Defect as defect:
+            await _abort(context, _logged(defect.__cause__ or defect))
+        except Failure as failure:
+            _log.debug("call not done", code=failure.code, reason=failure.reason)
+            await _abort(context, failure)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the caller gets an id, and the log all of it
+            await _abort(context, _logged(error))
+
+    def received(self, method: Method, message: bytes) -> Any:
+        try:
+            return self._codecs[method][0](message)
+        except DecodeError:
+            raise Invalid("VALIDATION_FAILED", "the request is not the protobuf message that this method takes") from None
+
+    def sent(self, method: Method, message: Any) -> Any:
+        return self._codecs[method][1](message)
+
+    def codec(self, method: Method, handler: Handler) -> tuple[Any, Any]:
+        self._codecs[method] = handler.request_deserializer, handler.response_serializer
+        return None, None
+
+
+class InFlight(Interceptor):
+    """Knows which calls are running, until their last `finally`: gRPC's own stop() does not wait for those of calls that it aborts."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._running = telemetry.gauge("grpc_server_in_flight", "Calls running now")
+        self._count = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._draining = False
+        self._waiting: set[asyncio.Task[Any]] = set()
+        self._ended: set[asyncio.Task[Any]] = set()
+
+    @asynccontextmanager
+    async def around(self, method: Method, context: Context) -> AsyncIterator[None]:
+        self._count += 1
+        self._running.inc()
+        self._idle.clear()
+        try:
+            yield
+        finally:
+            self._count -= 1
+            self._running.dec()
+            if not self._count:
+                self._idle.set()
+
+    def end_streams(self) -> None:
+        """Ends open streams and refuses new ones, as UNAVAILABLE: their readers go elsewhere and resume there."""
+        self._draining = True
+        self._ended = set(self._waiting)
+        for task in self._ended:
+            task.cancel()
+
+    async def idle(self) -> None:
+        """Waits until nothing runs any more."""
+        await self._idle.wait()
+
+    async def responses(self, stream: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
+        """The stream, until `end_streams`. Only a stream that waits for its next response is interrupted, not one that is sending."""
+        task = asyncio.current_task()
+        assert task is not None  # gRPC runs each call in a task
+        try:
+            while not self._draining:
+                self._waiting.add(task)
+                try:
+                    response = await anext(stream)
+                except StopAsyncIteration:
+                    return
+                finally:
+                    self._waiting.discard(task)
+                yield response
+        except asyncio.CancelledError:
+            if task not in self._ended or task.uncancel():
+                raise  # gRPC's own: the caller went away
+        finally:
+            self._ended.discard(task)
+        raise Deferred("DRAINING", "the server is shutting down: call again, another one answers", retry_after_s=0.1)
+
+
+class Deadline(Interceptor):
+    """Knows how long the caller waits, and hands that on. A call without a deadline gets DEFAULT_DEADLINE_S, or is refused if `strict`."""
+
+    def __init__(self, *, strict: bool) -> None:
+        super().__init__()
+        self._strict = strict
+
+    @asynccontextmanager
+    async def around(self, method: Method, context: Context) -> AsyncIterator[None]:
+        left: float | None = context.time_remaining()
+        if left is not None:
+            deadline.set_budget(left)
+            yield
+        elif self._strict:
+            raise Invalid("DEADLINE_REQUIRED", "this server answers only calls that have a deadline")
+        elif method.streams:
+            yield
+        else:
+            deadline.set_budget(DEFAULT_DEADLINE_S)
+            limit = asyncio.timeout(DEFAULT_DEADLINE_S)
+            try:
+                async with limit:
+                    yield
+            except TimeoutError:
+                if not limit.expired():
+                    raise
+                await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"not done in {DEFAULT_DEADLINE_S:g} s")
+
+
+class Admission(Interceptor):
+    """Refuses what is over the limit at once: a short answer now is worth more than a late one. Streams have a limit of their own."""
+
+    def __init__(self, *, calls_max: int, streams_max: int) -> None:
+        super().__init__()
+        self._free = {False: calls_max, True: streams_max}
+
+    @asynccontextmanager
+    async def around(self, method: Method, context: Context) -> AsyncIterator[None]:
+        if not self._free[method.streams]:
+            raise Overloaded("OVERLOADED", "the server has as many calls as it admits", retry_after_s=0.5)
+        self._free[method.streams] -= 1
+        try:
+            yield
+        finally:
+            self._free[method.streams] += 1
+
+
+class Validation(Interceptor):
+    """Holds each message that comes in to the rules in its contract (`buf.validate`), and names every field that breaks one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._validator = Validator()
+
+    def received(self, method: Method, message: Message) -> Message:
+        broken = self._validator.collect_violations(message)
+        if broken:
+            violations = [_violation(rule) for rule in broken]
+            first = f"{violations[0].subject or 'the request'}: {violations[0].description}"
+            more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
+            raise Invalid("VALIDATION_FAILED", first + more, violations=violations)
+        return message
+
+
+def _violation(broken: RuleViolation) -> Violation:
+    """A broken rule in our terms: the field's path as one would write it (`items[0].sku`), what it must be, and the rule's name."""
+    rule = broken.proto
+    path = ""
+    for step in rule.field.elements if rule.field else ():
+        path += f".{step.field_name}" if path else step.field_name
+        if step.subscript:
+            path += f"[{step.subscript.value}]" if step.subscript.field == "index" else f"[{step.subscript.value!r}]"
+    return Violation(path, rule.message, rule.rule_id)
+
+
+async def _abort(context: Context, failure: Failure) -> None:
+    """Ends the call with the failure's status. Raises gRPC's AbortError."""
+    await context.abort(*encode(failure))
+
+
+def _logged(error: BaseException) -> Defect:
+    """Writes a defect to the log, with its traceback. What is told to the caller has only the id of that line."""
+    told = Defect(error)
+    told.metadata["error_id"] = uuid.uuid4().hex
+    told.message = f"a defect of ours: the log has it under error_id {told.metadata['error_id']}"
+    _log.error("call failed by a defect of ours", error_id=told.metadata["error_id"], exc_info=error)
+    return told
+
+
+def _code(context: Any) -> grpc.StatusCode | None:
+    """The code that was set for the call; None while nobody has set one."""
+    code: grpc.StatusCode | None = context.code()
+    return code
