@@ -78,8 +78,8 @@ class InventoryServiceServicer:
     """
 
     def ReceiveStock(self, request, context):
-        """Books goods that arrived: available rises. A warehouse and a SKU exist from their first receipt on. Each line is booked
-        once, whatever is repeated. Reasons: QUANTITY_OUT_OF_RANGE.
+        """Books goods that arrived, all lines or none: available rises. A warehouse and a SKU exist from their first receipt on. Each
+        line is booked once, whatever is repeated. Reasons: QUANTITY_OUT_OF_RANGE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,8 +38,8 @@ class InventoryServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> InventoryServiceAsyncStub: ...
     ReceiveStock: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.ReceiveStockRequest, _inventory_service_pb2.ReceiveStockResponse]
-    """Books goods that arrived: available rises. A warehouse and a SKU exist from their first receipt on. Each line is booked
-    once, whatever is repeated. Reasons: QUANTITY_OUT_OF_RANGE.
+    """Books goods that arrived, all lines or none: available rises. A warehouse and a SKU exist from their first receipt on. Each
+    line is booked once, whatever is repeated. Reasons: QUANTITY_OUT_OF_RANGE.
     """
     AdjustStock: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.AdjustStockRequest, _inventory_service_pb2.AdjustStockResponse]
     """Corrects available by a count. Reasons: STOCK_LEVEL_NOT_FOUND, VERSION_MISMATCH, STOCK_BELOW_RESERVED,
@@ -64,8 +64,8 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ReceiveStock: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.ReceiveStockRequest, _inventory_service_pb2.ReceiveStockResponse]  # type: ignore[assignment]
-    """Books goods that arrived: available rises. A warehouse and a SKU exist from their first receipt on. Each line is booked
-    once, whatever is repeated. Reasons: QUANTITY_OUT_OF_RANGE.
+    """Books goods that arrived, all lines or none: available rises. A warehouse and a SKU exist from their first receipt on. Each
+    line is booked once, whatever is repeated. Reasons: QUANTITY_OUT_OF_RANGE.
     """
     AdjustStock: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.AdjustStockRequest, _inventory_service_pb2.AdjustStockResponse]  # type: ignore[assignment]
     """Corrects available by a count. Reasons: STOCK_LEVEL_NOT_FOUND, VERSION_MISMATCH, STOCK_BELOW_RESERVED,
@@ -93,8 +93,8 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inventory_service_pb2.ReceiveStockRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_service_pb2.ReceiveStockResponse, _abc.Awaitable[_inventory_service_pb2.ReceiveStockResponse]]:
-        """Books goods that arrived: available rises. A warehouse and a SKU exist from their first receipt on. Each line is booked
-        once, whatever is repeated. Reasons: QUANTITY_OUT_OF_RANGE.
+        """Books goods that arrived, all lines or none: available rises. A warehouse and a SKU exist from their first receipt on. Each
+        line is booked once, whatever is repeated. Reasons: QUANTITY_OUT_OF_RANGE.
         """
 
     @_abc_1.abstractmethod

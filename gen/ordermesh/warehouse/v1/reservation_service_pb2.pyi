@@ -183,7 +183,7 @@ class ConfirmReservationResponse(_message.Message):
     RESERVATIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def reservations(self) -> _containers.RepeatedCompositeFieldContainer[_warehouse_pb2.Reservation]:
-        """The attempt's reservations as they now stand."""
+        """The attempt's reservations as they now stand; those that were replaced are left out."""
 
     def __init__(
         self,
@@ -331,7 +331,7 @@ class ReleaseReservationRequest(_message.Message):
 
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReleaseLine]:
-        """How much of which lines; empty: all that is still reserved."""
+        """How much of which lines, each line_number once; empty: all that is still reserved."""
 
     def __init__(
         self,
@@ -383,7 +383,7 @@ class ReleaseReservationResponse(_message.Message):
     RESERVATIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def reservations(self) -> _containers.RepeatedCompositeFieldContainer[_warehouse_pb2.Reservation]:
-        """The attempt's reservations as they now stand."""
+        """The attempt's reservations as they now stand; those that were replaced are left out."""
 
     def __init__(
         self,

@@ -85,8 +85,9 @@ class ReservationServiceServicer:
     def ReserveStock(self, request, context):
         """Reserves all lines or none: from one warehouse where one can serve them, else from the fewest. A repeat of the
         request_id answers with the first reservation and its order_id, whatever order_id it proposes; where that one has
-        expired, it is made anew. New reservations are active. Reasons: INSUFFICIENT_STOCK (a violation for each short SKU: asked, left),
-        RESERVATION_CLOSED (the order's attempt is dead, or has a reservation of another request).
+        expired, it is made anew. New reservations are active. Reasons: INSUFFICIENT_STOCK (a violation for each short SKU: asked,
+        left; metadata: shortages, and sku_1, asked_1, left_1 and so on for the first ten), RESERVATION_CLOSED (the order's attempt
+        is dead, or has a reservation of another request), QUANTITY_OUT_OF_RANGE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -95,7 +96,8 @@ class ReservationServiceServicer:
     def ConfirmReservation(self, request, context):
         """Commits what an order's attempt has reserved: active -> confirmed. Of an expired reservation, a new one is made and
         confirmed if its units are still sellable. A repeat is a success that changes nothing. Reasons:
-        RESERVATION_NOT_FOUND, RESERVATION_EXPIRED, RESERVATION_CLOSED (the attempt is dead).
+        RESERVATION_NOT_FOUND, RESERVATION_EXPIRED (a violation for each SKU that is short), RESERVATION_CLOSED (the attempt is
+        dead, or its units were released; metadata: status).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -110,7 +112,8 @@ class ReservationServiceServicer:
 
     def ReleaseReservation(self, request, context):
         """Gives up what an order's attempt still has reserved: active -> released. What is committed stays until fulfilment
-        reports it. A repeat is a success that changes nothing. Reasons: RESERVATION_NOT_FOUND, QUANTITY_OUT_OF_RANGE.
+        reports it. A repeat is a success that changes nothing. Reasons: RESERVATION_NOT_FOUND, QUANTITY_OUT_OF_RANGE (more than
+        the line has).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,19 +40,22 @@ class ReservationServiceStub:
     ReserveStock: _grpc.UnaryUnaryMultiCallable[_reservation_service_pb2.ReserveStockRequest, _reservation_service_pb2.ReserveStockResponse]
     """Reserves all lines or none: from one warehouse where one can serve them, else from the fewest. A repeat of the
     request_id answers with the first reservation and its order_id, whatever order_id it proposes; where that one has
-    expired, it is made anew. New reservations are active. Reasons: INSUFFICIENT_STOCK (a violation for each short SKU: asked, left),
-    RESERVATION_CLOSED (the order's attempt is dead, or has a reservation of another request).
+    expired, it is made anew. New reservations are active. Reasons: INSUFFICIENT_STOCK (a violation for each short SKU: asked,
+    left; metadata: shortages, and sku_1, asked_1, left_1 and so on for the first ten), RESERVATION_CLOSED (the order's attempt
+    is dead, or has a reservation of another request), QUANTITY_OUT_OF_RANGE.
     """
     ConfirmReservation: _grpc.UnaryUnaryMultiCallable[_reservation_service_pb2.ConfirmReservationRequest, _reservation_service_pb2.ConfirmReservationResponse]
     """Commits what an order's attempt has reserved: active -> confirmed. Of an expired reservation, a new one is made and
     confirmed if its units are still sellable. A repeat is a success that changes nothing. Reasons:
-    RESERVATION_NOT_FOUND, RESERVATION_EXPIRED, RESERVATION_CLOSED (the attempt is dead).
+    RESERVATION_NOT_FOUND, RESERVATION_EXPIRED (a violation for each SKU that is short), RESERVATION_CLOSED (the attempt is
+    dead, or its units were released; metadata: status).
     """
     BatchConfirmReservations: _grpc.UnaryUnaryMultiCallable[_reservation_service_pb2.BatchConfirmReservationsRequest, _reservation_service_pb2.BatchConfirmReservationsResponse]
     """ConfirmReservation for many orders, with a result for each: each order all or none, one order's failure is not another's."""
     ReleaseReservation: _grpc.UnaryUnaryMultiCallable[_reservation_service_pb2.ReleaseReservationRequest, _reservation_service_pb2.ReleaseReservationResponse]
     """Gives up what an order's attempt still has reserved: active -> released. What is committed stays until fulfilment
-    reports it. A repeat is a success that changes nothing. Reasons: RESERVATION_NOT_FOUND, QUANTITY_OUT_OF_RANGE.
+    reports it. A repeat is a success that changes nothing. Reasons: RESERVATION_NOT_FOUND, QUANTITY_OUT_OF_RANGE (more than
+    the line has).
     """
     BatchReleaseReservations: _grpc.UnaryUnaryMultiCallable[_reservation_service_pb2.BatchReleaseReservationsRequest, _reservation_service_pb2.BatchReleaseReservationsResponse]
     """ReleaseReservation for many orders, with a result for each."""
@@ -73,19 +76,22 @@ class ReservationServiceAsyncStub(ReservationServiceStub):
     ReserveStock: _aio.UnaryUnaryMultiCallable[_reservation_service_pb2.ReserveStockRequest, _reservation_service_pb2.ReserveStockResponse]  # type: ignore[assignment]
     """Reserves all lines or none: from one warehouse where one can serve them, else from the fewest. A repeat of the
     request_id answers with the first reservation and its order_id, whatever order_id it proposes; where that one has
-    expired, it is made anew. New reservations are active. Reasons: INSUFFICIENT_STOCK (a violation for each short SKU: asked, left),
-    RESERVATION_CLOSED (the order's attempt is dead, or has a reservation of another request).
+    expired, it is made anew. New reservations are active. Reasons: INSUFFICIENT_STOCK (a violation for each short SKU: asked,
+    left; metadata: shortages, and sku_1, asked_1, left_1 and so on for the first ten), RESERVATION_CLOSED (the order's attempt
+    is dead, or has a reservation of another request), QUANTITY_OUT_OF_RANGE.
     """
     ConfirmReservation: _aio.UnaryUnaryMultiCallable[_reservation_service_pb2.ConfirmReservationRequest, _reservation_service_pb2.ConfirmReservationResponse]  # type: ignore[assignment]
     """Commits what an order's attempt has reserved: active -> confirmed. Of an expired reservation, a new one is made and
     confirmed if its units are still sellable. A repeat is a success that changes nothing. Reasons:
-    RESERVATION_NOT_FOUND, RESERVATION_EXPIRED, RESERVATION_CLOSED (the attempt is dead).
+    RESERVATION_NOT_FOUND, RESERVATION_EXPIRED (a violation for each SKU that is short), RESERVATION_CLOSED (the attempt is
+    dead, or its units were released; metadata: status).
     """
     BatchConfirmReservations: _aio.UnaryUnaryMultiCallable[_reservation_service_pb2.BatchConfirmReservationsRequest, _reservation_service_pb2.BatchConfirmReservationsResponse]  # type: ignore[assignment]
     """ConfirmReservation for many orders, with a result for each: each order all or none, one order's failure is not another's."""
     ReleaseReservation: _aio.UnaryUnaryMultiCallable[_reservation_service_pb2.ReleaseReservationRequest, _reservation_service_pb2.ReleaseReservationResponse]  # type: ignore[assignment]
     """Gives up what an order's attempt still has reserved: active -> released. What is committed stays until fulfilment
-    reports it. A repeat is a success that changes nothing. Reasons: RESERVATION_NOT_FOUND, QUANTITY_OUT_OF_RANGE.
+    reports it. A repeat is a success that changes nothing. Reasons: RESERVATION_NOT_FOUND, QUANTITY_OUT_OF_RANGE (more than
+    the line has).
     """
     BatchReleaseReservations: _aio.UnaryUnaryMultiCallable[_reservation_service_pb2.BatchReleaseReservationsRequest, _reservation_service_pb2.BatchReleaseReservationsResponse]  # type: ignore[assignment]
     """ReleaseReservation for many orders, with a result for each."""
@@ -109,8 +115,9 @@ class ReservationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_reservation_service_pb2.ReserveStockResponse, _abc.Awaitable[_reservation_service_pb2.ReserveStockResponse]]:
         """Reserves all lines or none: from one warehouse where one can serve them, else from the fewest. A repeat of the
         request_id answers with the first reservation and its order_id, whatever order_id it proposes; where that one has
-        expired, it is made anew. New reservations are active. Reasons: INSUFFICIENT_STOCK (a violation for each short SKU: asked, left),
-        RESERVATION_CLOSED (the order's attempt is dead, or has a reservation of another request).
+        expired, it is made anew. New reservations are active. Reasons: INSUFFICIENT_STOCK (a violation for each short SKU: asked,
+        left; metadata: shortages, and sku_1, asked_1, left_1 and so on for the first ten), RESERVATION_CLOSED (the order's attempt
+        is dead, or has a reservation of another request), QUANTITY_OUT_OF_RANGE.
         """
 
     @_abc_1.abstractmethod
@@ -121,7 +128,8 @@ class ReservationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_reservation_service_pb2.ConfirmReservationResponse, _abc.Awaitable[_reservation_service_pb2.ConfirmReservationResponse]]:
         """Commits what an order's attempt has reserved: active -> confirmed. Of an expired reservation, a new one is made and
         confirmed if its units are still sellable. A repeat is a success that changes nothing. Reasons:
-        RESERVATION_NOT_FOUND, RESERVATION_EXPIRED, RESERVATION_CLOSED (the attempt is dead).
+        RESERVATION_NOT_FOUND, RESERVATION_EXPIRED (a violation for each SKU that is short), RESERVATION_CLOSED (the attempt is
+        dead, or its units were released; metadata: status).
         """
 
     @_abc_1.abstractmethod
@@ -139,7 +147,8 @@ class ReservationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_reservation_service_pb2.ReleaseReservationResponse, _abc.Awaitable[_reservation_service_pb2.ReleaseReservationResponse]]:
         """Gives up what an order's attempt still has reserved: active -> released. What is committed stays until fulfilment
-        reports it. A repeat is a success that changes nothing. Reasons: RESERVATION_NOT_FOUND, QUANTITY_OUT_OF_RANGE.
+        reports it. A repeat is a success that changes nothing. Reasons: RESERVATION_NOT_FOUND, QUANTITY_OUT_OF_RANGE (more than
+        the line has).
         """
 
     @_abc_1.abstractmethod

@@ -97,7 +97,7 @@ class _ReservationStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Res
     RESERVATION_STATUS_UNSPECIFIED: _ReservationStatus.ValueType  # 0
     """Never stored; in a filter: any."""
     RESERVATION_STATUS_ACTIVE: _ReservationStatus.ValueType  # 1
-    """Units are set aside until expire_time. Goes to confirmed, released or expired."""
+    """Units are set aside until expire_time. Goes to confirmed, released or expired, with its last unit."""
     RESERVATION_STATUS_CONFIRMED: _ReservationStatus.ValueType  # 2
     """Units are committed. Goes to closed."""
     RESERVATION_STATUS_RELEASED: _ReservationStatus.ValueType  # 3
@@ -113,7 +113,7 @@ class ReservationStatus(_ReservationStatus, metaclass=_ReservationStatusEnumType
 RESERVATION_STATUS_UNSPECIFIED: ReservationStatus.ValueType  # 0
 """Never stored; in a filter: any."""
 RESERVATION_STATUS_ACTIVE: ReservationStatus.ValueType  # 1
-"""Units are set aside until expire_time. Goes to confirmed, released or expired."""
+"""Units are set aside until expire_time. Goes to confirmed, released or expired, with its last unit."""
 RESERVATION_STATUS_CONFIRMED: ReservationStatus.ValueType  # 2
 """Units are committed. Goes to closed."""
 RESERVATION_STATUS_RELEASED: ReservationStatus.ValueType  # 3
@@ -199,6 +199,9 @@ class StockMovement(_message.Message):
     ORDER_ID_FIELD_NUMBER: _builtins.int
     LINE_NUMBER_FIELD_NUMBER: _builtins.int
     OCCUR_TIME_FIELD_NUMBER: _builtins.int
+    OUTSIDE_DELTA_FIELD_NUMBER: _builtins.int
+    CUMULATIVE_QUANTITY_FIELD_NUMBER: _builtins.int
+    STOCK_LEVEL_VERSION_FIELD_NUMBER: _builtins.int
     movement_id: _builtins.str
     """UUIDv7."""
     warehouse_id: _builtins.str
@@ -218,11 +221,19 @@ class StockMovement(_message.Message):
     damaged_delta: _builtins.int
     """Change of damaged."""
     source_id: _builtins.str
-    """What it was done for: a reservation, a return, or the request that asked for it."""
+    """What it was done for: a reservation, a return, or the request (its request_id) that received or adjusted."""
     order_id: _builtins.str
     """The order; unset where there is none."""
     line_number: _builtins.int
     """The order's line; unset where there is none."""
+    outside_delta: _builtins.int
+    """Change of what is outside: available, committed, damaged and outside always sum to zero."""
+    cumulative_quantity: _builtins.int
+    """How many units this kind of movement has moved for this source and line so far, this movement included. With kind,
+    source_id, stock level and line_number it is unique for ever: nothing is booked twice.
+    """
+    stock_level_version: _builtins.int
+    """The version of the stock level that this movement made."""
     @_builtins.property
     def occur_time(self) -> _timestamp_pb2.Timestamp:
         """When."""
@@ -243,10 +254,13 @@ class StockMovement(_message.Message):
         order_id: _builtins.str | None = ...,
         line_number: _builtins.int | None = ...,
         occur_time: _timestamp_pb2.Timestamp | None = ...,
+        outside_delta: _builtins.int = ...,
+        cumulative_quantity: _builtins.int = ...,
+        stock_level_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_line_number", b"_line_number", "_order_id", b"_order_id", "line_number", b"line_number", "occur_time", b"occur_time", "order_id", b"order_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_line_number", b"_line_number", "_order_id", b"_order_id", "available_delta", b"available_delta", "committed_delta", b"committed_delta", "damaged_delta", b"damaged_delta", "kind", b"kind", "line_number", b"line_number", "movement_id", b"movement_id", "occur_time", b"occur_time", "order_id", b"order_id", "quantity", b"quantity", "reserved_delta", b"reserved_delta", "sku", b"sku", "source_id", b"source_id", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_line_number", b"_line_number", "_order_id", b"_order_id", "available_delta", b"available_delta", "committed_delta", b"committed_delta", "cumulative_quantity", b"cumulative_quantity", "damaged_delta", b"damaged_delta", "kind", b"kind", "line_number", b"line_number", "movement_id", b"movement_id", "occur_time", b"occur_time", "order_id", b"order_id", "outside_delta", b"outside_delta", "quantity", b"quantity", "reserved_delta", b"reserved_delta", "sku", b"sku", "source_id", b"source_id", "stock_level_version", b"stock_level_version", "warehouse_id", b"warehouse_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__line_number: _TypeAlias = _typing.Literal["line_number"]  # noqa: Y015
     _WhichOneofArgType__line_number: _TypeAlias = _typing.Literal["_line_number", b"_line_number"]  # noqa: Y015
@@ -261,7 +275,7 @@ Global___StockMovement: _TypeAlias = StockMovement  # noqa: Y015
 
 @_typing.final
 class Reservation(_message.Message):
-    """What one warehouse holds for one attempt of an order."""
+    """What one warehouse holds for one attempt of an order. An expired one can be replaced by a new one, of the next generation."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -274,6 +288,7 @@ class Reservation(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    GENERATION_FIELD_NUMBER: _builtins.int
     reservation_id: _builtins.str
     """UUIDv7."""
     order_id: _builtins.str
@@ -286,6 +301,8 @@ class Reservation(_message.Message):
     """Where it stands."""
     version: _builtins.int
     """Rises by one with each change."""
+    generation: _builtins.int
+    """1 for what was reserved first; one more each time that the attempt's expired reservations were made anew."""
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReservationLine]:
         """Its lines, by line_number."""
@@ -296,7 +313,7 @@ class Reservation(_message.Message):
 
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
-        """While active: when its time is over."""
+        """While active: when its time is over. Unset otherwise."""
 
     def __init__(
         self,
@@ -310,10 +327,11 @@ class Reservation(_message.Message):
         version: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        generation: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "create_time", b"create_time", "expire_time", b"expire_time", "lines", b"lines", "order_id", b"order_id", "reservation_id", b"reservation_id", "status", b"status", "version", b"version", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "create_time", b"create_time", "expire_time", b"expire_time", "generation", b"generation", "lines", b"lines", "order_id", b"order_id", "reservation_id", b"reservation_id", "status", b"status", "version", b"version", "warehouse_id", b"warehouse_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

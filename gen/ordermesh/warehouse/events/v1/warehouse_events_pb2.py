@@ -27,7 +27,7 @@ from ordermesh.options.v1 import options_pb2 as ordermesh_dot_options_dot_v1_dot
 from ordermesh.warehouse.v1 import warehouse_pb2 as ordermesh_dot_warehouse_dot_v1_dot_warehouse__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n4ordermesh/warehouse/events/v1/warehouse_events.proto\x12\x1dordermesh.warehouse.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"ordermesh/options/v1/options.proto\x1a&ordermesh/warehouse/v1/warehouse.proto\"\xc0\x01\n\x0cStockChanged\x12\x43\n\x0bstock_level\x18\x01 \x01(\x0b\x32\".ordermesh.warehouse.v1.StockLevelR\nstockLevel\x12L\n\x0estock_movement\x18\x02 \x01(\x0b\x32%.ordermesh.warehouse.v1.StockMovementR\rstockMovement:\x1d\xda\xe2\x18\x19\n\x17warehouse.stock.changed\"\xe8\x02\n\x18ReservationStatusChanged\x12\x45\n\x0breservation\x18\x01 \x01(\x0b\x32#.ordermesh.warehouse.v1.ReservationR\x0breservation\x12H\n\nold_status\x18\x02 \x01(\x0e\x32).ordermesh.warehouse.v1.ReservationStatusR\toldStatus\x12\x39\n\x16\x63onfirm_refused_reason\x18\x03 \x01(\tH\x00R\x14\x63onfirmRefusedReason\x88\x01\x01\x12\x39\n\noccur_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime:*\xda\xe2\x18&\n$warehouse.reservation.status_changedB\x19\n\x17_confirm_refused_reasonb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n4ordermesh/warehouse/events/v1/warehouse_events.proto\x12\x1dordermesh.warehouse.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"ordermesh/options/v1/options.proto\x1a&ordermesh/warehouse/v1/warehouse.proto\"\xc0\x01\n\x0cStockChanged\x12\x43\n\x0bstock_level\x18\x01 \x01(\x0b\x32\".ordermesh.warehouse.v1.StockLevelR\nstockLevel\x12L\n\x0estock_movement\x18\x02 \x01(\x0b\x32%.ordermesh.warehouse.v1.StockMovementR\rstockMovement:\x1d\xda\xe2\x18\x19\n\x17warehouse.stock.changed\"\xe9\x03\n\x18ReservationStatusChanged\x12\x45\n\x0breservation\x18\x01 \x01(\x0b\x32#.ordermesh.warehouse.v1.ReservationR\x0breservation\x12H\n\nold_status\x18\x02 \x01(\x0e\x32).ordermesh.warehouse.v1.ReservationStatusR\toldStatus\x12\x39\n\x16\x63onfirm_refused_reason\x18\x03 \x01(\tH\x00R\x14\x63onfirmRefusedReason\x88\x01\x01\x12\x39\n\noccur_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime\x12V\n\x14\x61ttempt_reservations\x18\x05 \x03(\x0b\x32#.ordermesh.warehouse.v1.ReservationR\x13\x61ttemptReservations\x12\'\n\x0fholding_version\x18\x06 \x01(\x03R\x0eholdingVersion:*\xda\xe2\x18&\n$warehouse.reservation.status_changedB\x19\n\x17_confirm_refused_reasonb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -41,5 +41,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STOCKCHANGED']._serialized_start=197
   _globals['_STOCKCHANGED']._serialized_end=389
   _globals['_RESERVATIONSTATUSCHANGED']._serialized_start=392
-  _globals['_RESERVATIONSTATUSCHANGED']._serialized_end=752
+  _globals['_RESERVATIONSTATUSCHANGED']._serialized_end=881
 # @@protoc_insertion_point(module_scope)

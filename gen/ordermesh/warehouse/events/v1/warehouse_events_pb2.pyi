@@ -3,9 +3,11 @@
 isort:skip_file
 What the warehouse service tells the world."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from ordermesh.warehouse.v1 import warehouse_pb2 as _warehouse_pb2
 import builtins as _builtins
 import sys
@@ -50,7 +52,9 @@ Global___StockChanged: _TypeAlias = StockChanged  # noqa: Y015
 
 @_typing.final
 class ReservationStatusChanged(_message.Message):
-    """A reservation was confirmed, released, expired or closed, or some of its units moved."""
+    """A reservation was confirmed, un-committed, released or expired, in whole or part, or could not be confirmed. One for each
+    reservation that changed so, in the order of holding_version.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -58,10 +62,14 @@ class ReservationStatusChanged(_message.Message):
     OLD_STATUS_FIELD_NUMBER: _builtins.int
     CONFIRM_REFUSED_REASON_FIELD_NUMBER: _builtins.int
     OCCUR_TIME_FIELD_NUMBER: _builtins.int
+    ATTEMPT_RESERVATIONS_FIELD_NUMBER: _builtins.int
+    HOLDING_VERSION_FIELD_NUMBER: _builtins.int
     old_status: _warehouse_pb2.ReservationStatus.ValueType
     """Before the change; unspecified for a new one."""
     confirm_refused_reason: _builtins.str
     """Set where a confirmation was refused for good: RESERVATION_EXPIRED, say. The status did not change then."""
+    holding_version: _builtins.int
+    """Rises by one with each change of what is held for the order, over all attempts and warehouses: the higher one is newer."""
     @_builtins.property
     def reservation(self) -> _warehouse_pb2.Reservation:
         """The reservation as it stands after the change, with cumulative quantities."""
@@ -70,6 +78,12 @@ class ReservationStatusChanged(_message.Message):
     def occur_time(self) -> _timestamp_pb2.Timestamp:
         """When."""
 
+    @_builtins.property
+    def attempt_reservations(self) -> _containers.RepeatedCompositeFieldContainer[_warehouse_pb2.Reservation]:
+        """All that stands for the order's attempt after the change, `reservation` included unless it was replaced: where its units
+        come from.
+        """
+
     def __init__(
         self,
         *,
@@ -77,10 +91,12 @@ class ReservationStatusChanged(_message.Message):
         old_status: _warehouse_pb2.ReservationStatus.ValueType = ...,
         confirm_refused_reason: _builtins.str | None = ...,
         occur_time: _timestamp_pb2.Timestamp | None = ...,
+        attempt_reservations: _abc.Iterable[_warehouse_pb2.Reservation] | None = ...,
+        holding_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_confirm_refused_reason", b"_confirm_refused_reason", "confirm_refused_reason", b"confirm_refused_reason", "occur_time", b"occur_time", "reservation", b"reservation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confirm_refused_reason", b"_confirm_refused_reason", "confirm_refused_reason", b"confirm_refused_reason", "occur_time", b"occur_time", "old_status", b"old_status", "reservation", b"reservation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confirm_refused_reason", b"_confirm_refused_reason", "attempt_reservations", b"attempt_reservations", "confirm_refused_reason", b"confirm_refused_reason", "holding_version", b"holding_version", "occur_time", b"occur_time", "old_status", b"old_status", "reservation", b"reservation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__confirm_refused_reason: _TypeAlias = _typing.Literal["confirm_refused_reason"]  # noqa: Y015
     _WhichOneofArgType__confirm_refused_reason: _TypeAlias = _typing.Literal["_confirm_refused_reason", b"_confirm_refused_reason"]  # noqa: Y015
