@@ -31,13 +31,15 @@ class _ShipmentStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Shipme
     SHIPMENT_STATUS_PENDING: _ShipmentStatus.ValueType  # 1
     """The label is being bought. Goes to created or failed."""
     SHIPMENT_STATUS_CREATED: _ShipmentStatus.ValueType  # 2
-    """The label is bought; the parcel waits for its carrier. Goes on by what the carrier reports."""
+    """The label is bought; the parcel waits for its carrier. Goes on by what the carrier reports; steps that it does not scan
+    are left out.
+    """
     SHIPMENT_STATUS_IN_TRANSIT: _ShipmentStatus.ValueType  # 3
-    """On its way."""
+    """On its way. Goes on by what the carrier reports."""
     SHIPMENT_STATUS_OUT_FOR_DELIVERY: _ShipmentStatus.ValueType  # 4
-    """On the last vehicle."""
+    """On the last vehicle. Goes to delivered, delivery_failed, lost or returned_to_sender."""
     SHIPMENT_STATUS_DELIVERY_FAILED: _ShipmentStatus.ValueType  # 5
-    """Nobody was there; the carrier tries again."""
+    """Nobody was there; the carrier tries again: goes back to out_for_delivery, or to delivered, lost or returned_to_sender."""
     SHIPMENT_STATUS_DELIVERED: _ShipmentStatus.ValueType  # 6
     """Received. Terminal."""
     SHIPMENT_STATUS_LOST: _ShipmentStatus.ValueType  # 7
@@ -45,7 +47,7 @@ class _ShipmentStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Shipme
     SHIPMENT_STATUS_RETURNED_TO_SENDER: _ShipmentStatus.ValueType  # 8
     """The carrier brought it back. Terminal."""
     SHIPMENT_STATUS_FAILED: _ShipmentStatus.ValueType  # 9
-    """The carrier refused it. Terminal."""
+    """There will be no label: the carrier refused, or the order was cancelled first. Terminal."""
 
 class ShipmentStatus(_ShipmentStatus, metaclass=_ShipmentStatusEnumTypeWrapper):
     """Where a shipment stands. New values may appear."""
@@ -55,13 +57,15 @@ SHIPMENT_STATUS_UNSPECIFIED: ShipmentStatus.ValueType  # 0
 SHIPMENT_STATUS_PENDING: ShipmentStatus.ValueType  # 1
 """The label is being bought. Goes to created or failed."""
 SHIPMENT_STATUS_CREATED: ShipmentStatus.ValueType  # 2
-"""The label is bought; the parcel waits for its carrier. Goes on by what the carrier reports."""
+"""The label is bought; the parcel waits for its carrier. Goes on by what the carrier reports; steps that it does not scan
+are left out.
+"""
 SHIPMENT_STATUS_IN_TRANSIT: ShipmentStatus.ValueType  # 3
-"""On its way."""
+"""On its way. Goes on by what the carrier reports."""
 SHIPMENT_STATUS_OUT_FOR_DELIVERY: ShipmentStatus.ValueType  # 4
-"""On the last vehicle."""
+"""On the last vehicle. Goes to delivered, delivery_failed, lost or returned_to_sender."""
 SHIPMENT_STATUS_DELIVERY_FAILED: ShipmentStatus.ValueType  # 5
-"""Nobody was there; the carrier tries again."""
+"""Nobody was there; the carrier tries again: goes back to out_for_delivery, or to delivered, lost or returned_to_sender."""
 SHIPMENT_STATUS_DELIVERED: ShipmentStatus.ValueType  # 6
 """Received. Terminal."""
 SHIPMENT_STATUS_LOST: ShipmentStatus.ValueType  # 7
@@ -69,7 +73,7 @@ SHIPMENT_STATUS_LOST: ShipmentStatus.ValueType  # 7
 SHIPMENT_STATUS_RETURNED_TO_SENDER: ShipmentStatus.ValueType  # 8
 """The carrier brought it back. Terminal."""
 SHIPMENT_STATUS_FAILED: ShipmentStatus.ValueType  # 9
-"""The carrier refused it. Terminal."""
+"""There will be no label: the carrier refused, or the order was cancelled first. Terminal."""
 Global___ShipmentStatus: _TypeAlias = ShipmentStatus  # noqa: Y015
 
 @_typing.final
@@ -91,6 +95,8 @@ class Shipment(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     DELIVER_TIME_FIELD_NUMBER: _builtins.int
+    STATUS_REASON_FIELD_NUMBER: _builtins.int
+    CARRIER_CODE_FIELD_NUMBER: _builtins.int
     shipment_id: _builtins.str
     """UUIDv7."""
     order_id: _builtins.str
@@ -109,6 +115,10 @@ class Shipment(_message.Message):
     """The carrier's name for it; unset until the label is bought."""
     version: _builtins.int
     """Rises by one with each change."""
+    status_reason: _builtins.str
+    """Why it stands where it stands: FULFILLMENT_READY, LABEL_BOUGHT, CARRIER_REPORTED, CARRIER_REFUSED or ORDER_CLOSED."""
+    carrier_code: _builtins.str
+    """The carrier's own code for its refusal; unset where it did not refuse."""
     @_builtins.property
     def parcels(self) -> _containers.RepeatedCompositeFieldContainer[Global___Parcel]:
         """Its parcels."""
@@ -123,7 +133,7 @@ class Shipment(_message.Message):
 
     @_builtins.property
     def deliver_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was delivered; unset before."""
+        """When it was delivered, by the carrier's clock; unset before."""
 
     def __init__(
         self,
@@ -141,13 +151,20 @@ class Shipment(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         deliver_time: _timestamp_pb2.Timestamp | None = ...,
+        status_reason: _builtins.str = ...,
+        carrier_code: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_tracking_number", b"_tracking_number", "create_time", b"create_time", "deliver_time", b"deliver_time", "tracking_number", b"tracking_number", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_carrier_code", b"_carrier_code", "_tracking_number", b"_tracking_number", "carrier_code", b"carrier_code", "create_time", b"create_time", "deliver_time", b"deliver_time", "tracking_number", b"tracking_number", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_tracking_number", b"_tracking_number", "attempt", b"attempt", "carrier", b"carrier", "create_time", b"create_time", "deliver_time", b"deliver_time", "fulfillment_id", b"fulfillment_id", "order_id", b"order_id", "parcels", b"parcels", "shipment_id", b"shipment_id", "status", b"status", "tracking_number", b"tracking_number", "update_time", b"update_time", "version", b"version", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_carrier_code", b"_carrier_code", "_tracking_number", b"_tracking_number", "attempt", b"attempt", "carrier", b"carrier", "carrier_code", b"carrier_code", "create_time", b"create_time", "deliver_time", b"deliver_time", "fulfillment_id", b"fulfillment_id", "order_id", b"order_id", "parcels", b"parcels", "shipment_id", b"shipment_id", "status", b"status", "status_reason", b"status_reason", "tracking_number", b"tracking_number", "update_time", b"update_time", "version", b"version", "warehouse_id", b"warehouse_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__carrier_code: _TypeAlias = _typing.Literal["carrier_code"]  # noqa: Y015
+    _WhichOneofArgType__carrier_code: _TypeAlias = _typing.Literal["_carrier_code", b"_carrier_code"]  # noqa: Y015
     _WhichOneofReturnType__tracking_number: _TypeAlias = _typing.Literal["tracking_number"]  # noqa: Y015
     _WhichOneofArgType__tracking_number: _TypeAlias = _typing.Literal["_tracking_number", b"_tracking_number"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__carrier_code) -> _WhichOneofReturnType__carrier_code | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__tracking_number) -> _WhichOneofReturnType__tracking_number | None: ...
 
 Global___Shipment: _TypeAlias = Shipment  # noqa: Y015

@@ -83,8 +83,10 @@ class ShippingServiceServicer:
     """
 
     def CreateShipment(self, request, context):
-        """Buys the label for a fulfilment that is ready: pending -> created. One shipment for each fulfilment: a repeat, with
-        whatever request_id, answers with it. Reasons: ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED.
+        """Buys the label for a fulfilment that is ready: pending -> created, or failed where the carrier refuses. One shipment for
+        each fulfilment: a repeat, with whatever request_id, answers with it. After DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the
+        shipment stays pending, and the service goes on trying by itself. Reasons: ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED,
+        SHIPMENT_ALREADY_EXISTS (of another order or warehouse).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -119,8 +121,9 @@ class ShippingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def RecordTrackingEvent(self, request, context):
-        """Takes what a carrier reports: created -> in_transit -> out_for_delivery -> delivered, with its detours. A report that is
-        older than the status is recorded and moves nothing. Reasons: SHIPMENT_NOT_FOUND, ILLEGAL_TRANSITION.
+        """Takes what a carrier reports: created -> in_transit -> out_for_delivery -> delivered, with its detours; a report may skip
+        steps. One that is older or less far than the status, or comes after the end, is recorded and moves nothing; the same
+        carrier_event_id again changes nothing. Reasons: SHIPMENT_NOT_FOUND (no shipment has this tracking_number).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -128,7 +131,7 @@ class ShippingServiceServicer:
 
     def WatchShipment(self, request, context):
         """Sends the shipment as it stands, then again whenever it changed, with heartbeats between. Ends after a terminal status.
-        Reasons: SHIPMENT_NOT_FOUND, WATCH_TOKEN_EXPIRED, DRAINING (watch again, with the last resume_token).
+        Reasons: SHIPMENT_NOT_FOUND, WATCH_TOKEN_EXPIRED (or never given out), DRAINING (watch again, with the last resume_token).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

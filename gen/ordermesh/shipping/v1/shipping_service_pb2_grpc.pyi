@@ -38,8 +38,10 @@ class ShippingServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ShippingServiceAsyncStub: ...
     CreateShipment: _grpc.UnaryUnaryMultiCallable[_shipping_service_pb2.CreateShipmentRequest, _shipping_service_pb2.CreateShipmentResponse]
-    """Buys the label for a fulfilment that is ready: pending -> created. One shipment for each fulfilment: a repeat, with
-    whatever request_id, answers with it. Reasons: ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED.
+    """Buys the label for a fulfilment that is ready: pending -> created, or failed where the carrier refuses. One shipment for
+    each fulfilment: a repeat, with whatever request_id, answers with it. After DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the
+    shipment stays pending, and the service goes on trying by itself. Reasons: ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED,
+    SHIPMENT_ALREADY_EXISTS (of another order or warehouse).
     """
     GetShipment: _grpc.UnaryUnaryMultiCallable[_shipping_service_pb2.GetShipmentRequest, _shipping_service_pb2.GetShipmentResponse]
     """Reads one shipment. Reasons: SHIPMENT_NOT_FOUND."""
@@ -50,12 +52,13 @@ class ShippingServiceStub:
     ListTrackingEvents: _grpc.UnaryUnaryMultiCallable[_shipping_service_pb2.ListTrackingEventsRequest, _shipping_service_pb2.ListTrackingEventsResponse]
     """Lists what the carrier reported, oldest first. Reasons: SHIPMENT_NOT_FOUND, PAGE_TOKEN_INVALID."""
     RecordTrackingEvent: _grpc.UnaryUnaryMultiCallable[_shipping_service_pb2.RecordTrackingEventRequest, _shipping_service_pb2.RecordTrackingEventResponse]
-    """Takes what a carrier reports: created -> in_transit -> out_for_delivery -> delivered, with its detours. A report that is
-    older than the status is recorded and moves nothing. Reasons: SHIPMENT_NOT_FOUND, ILLEGAL_TRANSITION.
+    """Takes what a carrier reports: created -> in_transit -> out_for_delivery -> delivered, with its detours; a report may skip
+    steps. One that is older or less far than the status, or comes after the end, is recorded and moves nothing; the same
+    carrier_event_id again changes nothing. Reasons: SHIPMENT_NOT_FOUND (no shipment has this tracking_number).
     """
     WatchShipment: _grpc.UnaryStreamMultiCallable[_shipping_service_pb2.WatchShipmentRequest, _shipping_service_pb2.WatchShipmentResponse]
     """Sends the shipment as it stands, then again whenever it changed, with heartbeats between. Ends after a terminal status.
-    Reasons: SHIPMENT_NOT_FOUND, WATCH_TOKEN_EXPIRED, DRAINING (watch again, with the last resume_token).
+    Reasons: SHIPMENT_NOT_FOUND, WATCH_TOKEN_EXPIRED (or never given out), DRAINING (watch again, with the last resume_token).
     """
 
 @_typing.type_check_only
@@ -68,8 +71,10 @@ class ShippingServiceAsyncStub(ShippingServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateShipment: _aio.UnaryUnaryMultiCallable[_shipping_service_pb2.CreateShipmentRequest, _shipping_service_pb2.CreateShipmentResponse]  # type: ignore[assignment]
-    """Buys the label for a fulfilment that is ready: pending -> created. One shipment for each fulfilment: a repeat, with
-    whatever request_id, answers with it. Reasons: ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED.
+    """Buys the label for a fulfilment that is ready: pending -> created, or failed where the carrier refuses. One shipment for
+    each fulfilment: a repeat, with whatever request_id, answers with it. After DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the
+    shipment stays pending, and the service goes on trying by itself. Reasons: ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED,
+    SHIPMENT_ALREADY_EXISTS (of another order or warehouse).
     """
     GetShipment: _aio.UnaryUnaryMultiCallable[_shipping_service_pb2.GetShipmentRequest, _shipping_service_pb2.GetShipmentResponse]  # type: ignore[assignment]
     """Reads one shipment. Reasons: SHIPMENT_NOT_FOUND."""
@@ -80,12 +85,13 @@ class ShippingServiceAsyncStub(ShippingServiceStub):
     ListTrackingEvents: _aio.UnaryUnaryMultiCallable[_shipping_service_pb2.ListTrackingEventsRequest, _shipping_service_pb2.ListTrackingEventsResponse]  # type: ignore[assignment]
     """Lists what the carrier reported, oldest first. Reasons: SHIPMENT_NOT_FOUND, PAGE_TOKEN_INVALID."""
     RecordTrackingEvent: _aio.UnaryUnaryMultiCallable[_shipping_service_pb2.RecordTrackingEventRequest, _shipping_service_pb2.RecordTrackingEventResponse]  # type: ignore[assignment]
-    """Takes what a carrier reports: created -> in_transit -> out_for_delivery -> delivered, with its detours. A report that is
-    older than the status is recorded and moves nothing. Reasons: SHIPMENT_NOT_FOUND, ILLEGAL_TRANSITION.
+    """Takes what a carrier reports: created -> in_transit -> out_for_delivery -> delivered, with its detours; a report may skip
+    steps. One that is older or less far than the status, or comes after the end, is recorded and moves nothing; the same
+    carrier_event_id again changes nothing. Reasons: SHIPMENT_NOT_FOUND (no shipment has this tracking_number).
     """
     WatchShipment: _aio.UnaryStreamMultiCallable[_shipping_service_pb2.WatchShipmentRequest, _shipping_service_pb2.WatchShipmentResponse]  # type: ignore[assignment]
     """Sends the shipment as it stands, then again whenever it changed, with heartbeats between. Ends after a terminal status.
-    Reasons: SHIPMENT_NOT_FOUND, WATCH_TOKEN_EXPIRED, DRAINING (watch again, with the last resume_token).
+    Reasons: SHIPMENT_NOT_FOUND, WATCH_TOKEN_EXPIRED (or never given out), DRAINING (watch again, with the last resume_token).
     """
 
 class ShippingServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -101,8 +107,10 @@ class ShippingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _shipping_service_pb2.CreateShipmentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_shipping_service_pb2.CreateShipmentResponse, _abc.Awaitable[_shipping_service_pb2.CreateShipmentResponse]]:
-        """Buys the label for a fulfilment that is ready: pending -> created. One shipment for each fulfilment: a repeat, with
-        whatever request_id, answers with it. Reasons: ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED.
+        """Buys the label for a fulfilment that is ready: pending -> created, or failed where the carrier refuses. One shipment for
+        each fulfilment: a repeat, with whatever request_id, answers with it. After DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the
+        shipment stays pending, and the service goes on trying by itself. Reasons: ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED,
+        SHIPMENT_ALREADY_EXISTS (of another order or warehouse).
         """
 
     @_abc_1.abstractmethod
@@ -143,8 +151,9 @@ class ShippingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _shipping_service_pb2.RecordTrackingEventRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_shipping_service_pb2.RecordTrackingEventResponse, _abc.Awaitable[_shipping_service_pb2.RecordTrackingEventResponse]]:
-        """Takes what a carrier reports: created -> in_transit -> out_for_delivery -> delivered, with its detours. A report that is
-        older than the status is recorded and moves nothing. Reasons: SHIPMENT_NOT_FOUND, ILLEGAL_TRANSITION.
+        """Takes what a carrier reports: created -> in_transit -> out_for_delivery -> delivered, with its detours; a report may skip
+        steps. One that is older or less far than the status, or comes after the end, is recorded and moves nothing; the same
+        carrier_event_id again changes nothing. Reasons: SHIPMENT_NOT_FOUND (no shipment has this tracking_number).
         """
 
     @_abc_1.abstractmethod
@@ -154,7 +163,7 @@ class ShippingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_shipping_service_pb2.WatchShipmentResponse], _abc.AsyncIterator[_shipping_service_pb2.WatchShipmentResponse]]:
         """Sends the shipment as it stands, then again whenever it changed, with heartbeats between. Ends after a terminal status.
-        Reasons: SHIPMENT_NOT_FOUND, WATCH_TOKEN_EXPIRED, DRAINING (watch again, with the last resume_token).
+        Reasons: SHIPMENT_NOT_FOUND, WATCH_TOKEN_EXPIRED (or never given out), DRAINING (watch again, with the last resume_token).
         """
 
 def add_ShippingServiceServicer_to_server(servicer: ShippingServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -50,7 +50,9 @@ Global___ShipmentCreated: _TypeAlias = ShipmentCreated  # noqa: Y015
 
 @_typing.final
 class ShipmentStatusChanged(_message.Message):
-    """A shipment changed its status after it was created: tracking progress, lost, returned to sender."""
+    """A shipment changed its status, other than by the purchase of its label: tracking progress, delivered, lost, returned to
+    sender; or failed, before there was a label.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 

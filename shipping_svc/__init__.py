@@ -1,0 +1,1 @@
+"""Shipping: goods in the carrier's hands."""

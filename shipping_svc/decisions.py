@@ -1,0 +1,149 @@
+"""The verbs: what a shipment becomes when something is asked of it or told of it. Pure: no I/O, no clock, no ids made."""
+
+from dataclasses import replace
+from datetime import datetime
+
+from chassis.decision import Decision
+from chassis.errors import Exists, NotFound, Refused
+from shipping_svc.lifecycle import MOVES, REPORTABLE, Status, further
+from shipping_svc.model import (
+    AskForShipment,
+    BuryOrder,
+    Command,
+    Created,
+    DeadOrder,
+    Delivered,
+    Fact,
+    GiveUp,
+    KeepLabel,
+    KeptLabel,
+    RecordReport,
+    Row,
+    Shipment,
+    ShipmentCommand,
+    StatusChanged,
+    TrackingEvent,
+    Transition,
+)
+
+Decided = Decision[Shipment, Row]
+
+
+def decide(shipment: Shipment | None, command: ShipmentCommand, now: datetime) -> Decided:
+    """What becomes of the shipment; raises a Failure where nothing may. The same record back: the command is skipped."""
+    if isinstance(command, AskForShipment):
+        return ask(shipment, command, now)
+    if shipment is None:
+        raise NotFound("SHIPMENT_NOT_FOUND", f"There is no shipment {command.target}.", shipment_id=str(command.target))
+    match command:
+        case KeepLabel():
+            return keep_label(shipment, command, now)
+        case GiveUp():
+            return give_up(shipment, command, now)
+        case RecordReport():
+            return record_report(shipment, command, now)
+
+
+def ask(shipment: Shipment | None, command: AskForShipment, now: datetime) -> Decided:
+    """The intent, before any label is bought: after a crash it says what is still to be done. A fulfilment has one shipment."""
+    if shipment:
+        if (shipment.order_id, shipment.attempt, shipment.warehouse_id) != (command.order_id, command.attempt, command.warehouse_id):
+            text = f"Fulfilment {shipment.fulfillment_id} has a shipment, of another order or warehouse."
+            raise Exists("SHIPMENT_ALREADY_EXISTS", text, shipment_id=str(shipment.id))
+        return Decision(shipment)
+    shipment = Shipment(
+        id=command.target,
+        order_id=command.order_id,
+        attempt=command.attempt,
+        fulfillment_id=command.fulfillment_id,
+        warehouse_id=command.warehouse_id,
+        status=Status.PENDING,
+        reason="FULFILLMENT_READY",
+        carrier=command.carrier,
+        carrier_code=None,
+        tracking_number=None,
+        version=1,
+        create_time=now,
+        update_time=now,
+        report_time=None,
+        deliver_time=None,
+        parcels=command.parcels,
+    )
+    first = Transition(shipment.id, 1, None, shipment.status, shipment.reason, command.actor, command.cause, now)
+    return Decision(shipment, [first])
+
+
+def keep_label(shipment: Shipment, command: KeepLabel, now: datetime) -> Decided:
+    if shipment.status is not Status.PENDING:
+        return Decision(shipment)  # another replica was as quick; the carrier sold the same label twice, for one key
+    bought = replace(shipment, tracking_number=command.label.tracking_number)
+    created, row = step(bought, Status.CREATED, "LABEL_BOUGHT", command, now)
+    return Decision(created, [row, KeptLabel(created.id, command.label)], [Created(created)])
+
+
+def give_up(shipment: Shipment, command: GiveUp, now: datetime) -> Decided:
+    if shipment.status is not Status.PENDING:
+        return Decision(shipment)
+    refused = replace(shipment, carrier_code=command.carrier_code)
+    failed, row = step(refused, Status.FAILED, command.reason, command, now)
+    return Decision(failed, [row], [StatusChanged(failed, shipment.status)])
+
+
+def record_report(shipment: Shipment, command: RecordReport, now: datetime) -> Decided:
+    """Every report is recorded, once. It moves the shipment if it is further than what was reported before."""
+    report = command.report
+    if report.carrier_event_id in shipment.known_reports:
+        return Decision(shipment)
+    if report.status not in REPORTABLE or shipment.tracking_number is None:
+        raise illegal(shipment, report.status)
+    rows: list[Row] = [TrackingEvent(shipment.id, report, now)]
+    facts: list[Fact] = []
+    after = replace(shipment, known_reports=shipment.known_reports | {report.carrier_event_id})
+    if further(shipment.status, shipment.report_time, report.status, report.occur_time):
+        after = replace(after, report_time=report.occur_time)
+        if report.status is not shipment.status:
+            if report.status is Status.DELIVERED:
+                after = replace(after, deliver_time=report.occur_time)
+            after, row = step(after, report.status, "CARRIER_REPORTED", command, now)
+            rows.append(row)
+            facts.append(StatusChanged(after, shipment.status))
+            if after.status is Status.DELIVERED:
+                facts.append(Delivered(after))
+    return Decision(after, rows, facts)
+
+
+def step(shipment: Shipment, new: Status, reason: str, command: Command, now: datetime) -> tuple[Shipment, Transition]:
+    """The shipment one status and one version on, and its row of history. Refused where the table has no such move."""
+    if new not in MOVES[shipment.status]:
+        raise illegal(shipment, new)
+    after = replace(shipment, status=new, reason=reason, version=shipment.version + 1, update_time=now)
+    return after, Transition(after.id, after.version, shipment.status, new, reason, command.actor, command.cause, now)
+
+
+def illegal(shipment: Shipment, new: Status) -> Refused:
+    allowed = ", ".join(sorted(MOVES[shipment.status]))
+    text = f"A shipment that is {shipment.status} cannot become {new}."
+    return Refused("ILLEGAL_TRANSITION", text, status=shipment.status, allowed=allowed)
+
+
+def refusal(shipment: Shipment) -> Refused | None:
+    """Why there is no label and never will be, as its asker is told; None where there is one, or may yet be."""
+    if shipment.status is not Status.FAILED:
+        return None
+    if shipment.reason == "CARRIER_REFUSED":
+        code = shipment.carrier_code or ""
+        text = f"{shipment.carrier} refuses the shipment: {code}."
+        return Refused("CARRIER_REFUSED", text, carrier=shipment.carrier, carrier_code=code, shipment_id=str(shipment.id))
+    return closed(shipment)
+
+
+def closed(asked: Shipment | AskForShipment) -> Refused:
+    """The refusal of everything that would ship a dead order's goods."""
+    return Refused("ORDER_CLOSED", "The order is dead: nothing is shipped for it.", order_id=str(asked.order_id))
+
+
+def bury(order: DeadOrder | None, command: BuryOrder, now: datetime) -> Decision[DeadOrder, None]:
+    """Remembers an order's last death. Life is not noted: a later attempt is not dead, whatever the earlier ones are."""
+    if order and command.version <= order.version:
+        return Decision(order)
+    return Decision(DeadOrder(command.target, command.attempt, command.status, command.version, now))

@@ -1,0 +1,224 @@
+"""The nouns: the shipment and its parts, what may be asked of it, what is told of it; pure rules about them."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from shipping_svc.lifecycle import Status
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """A parcel as the carrier sees it: grams and millimetres."""
+
+    weight_grams: int
+    length_mm: int
+    width_mm: int
+    height_mm: int
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Recipient:
+    """Who receives the order. It goes to the carrier and onto the label, and is stored nowhere else; no log line can show it."""
+
+    name: str
+    address_lines: tuple[str, ...]
+    locality: str
+    administrative_area: str
+    postal_code: str
+    country_code: str
+    phone: str
+
+    def __repr__(self) -> str:
+        return "Recipient(hidden)"
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Label:
+    """What the carrier sold: its name for the shipment, and the document to print, which shows a name and an address."""
+
+    tracking_number: str
+    content: bytes
+    content_type: str
+
+    def __repr__(self) -> str:
+        return f"Label({self.tracking_number!r}, {self.content_type!r}, {len(self.content)} bytes)"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One thing that the carrier reported; `carrier_event_id` is its own id of it, `occur_time` by its own clock."""
+
+    carrier_event_id: str
+    status: Status
+    occur_time: datetime
+    location: str
+
+
+@dataclass(frozen=True, slots=True)
+class Shipment:
+    """The parcels of one fulfilment, in a carrier's hands.
+
+    `report_time` is when, by the carrier's clock, the parcels were where the status says; None while nothing was reported.
+    `known_reports` are the ids of those reports that are recorded already, among those that the present write is about.
+    """
+
+    id: UUID
+    order_id: UUID
+    attempt: int
+    fulfillment_id: UUID
+    warehouse_id: str
+    status: Status
+    reason: str
+    carrier: str
+    carrier_code: str | None  # why the carrier refused, in its own words for programs
+    tracking_number: str | None
+    version: int
+    create_time: datetime
+    update_time: datetime
+    report_time: datetime | None
+    deliver_time: datetime | None
+    parcels: tuple[Parcel, ...] = ()
+    known_reports: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class DeadOrder:
+    """An order that was cancelled or failed: nothing is shipped for this attempt of it, or for an earlier one."""
+
+    order_id: UUID
+    attempt: int
+    status: str
+    version: int  # the order's, at its death
+    dead_time: datetime  # when we heard of it
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """A row of history: one step of a shipment. `cause` is the causing event's id, the call's request_id, or the carrier's own id."""
+
+    shipment_id: UUID
+    version: int
+    old: Status | None
+    new: Status
+    reason: str
+    actor: str
+    cause: str
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class KeptLabel:
+    """A row beside the history: the label that was bought."""
+
+    shipment_id: UUID
+    label: Label
+
+
+@dataclass(frozen=True, slots=True)
+class TrackingEvent:
+    """A row beside the history: a report, and when we heard of it. `sequence` numbers them as they were heard; 0: not stored yet."""
+
+    shipment_id: UUID
+    report: Report
+    record_time: datetime
+    sequence: int = 0
+
+
+Row = Transition | KeptLabel | TrackingEvent
+
+
+@dataclass(frozen=True, slots=True)
+class Created:
+    """The fact that a label was bought."""
+
+    shipment: Shipment
+
+
+@dataclass(frozen=True, slots=True)
+class StatusChanged:
+    """The fact that a shipment took a step other than its creation."""
+
+    shipment: Shipment
+    old: Status
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """The fact that a shipment was received."""
+
+    shipment: Shipment
+
+
+Fact = Created | StatusChanged | Delivered
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What may be asked: by whom (`actor`), and what for (`cause`: an event's id, a request_id, or the carrier's id of a report)."""
+
+    key: str
+    digest: bytes
+    target: UUID
+    actor: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskForShipment(Command):
+    """A fulfilment is ready for its carrier. `target` is the id that its shipment takes unless it has one already."""
+
+    order_id: UUID
+    attempt: int
+    fulfillment_id: UUID
+    warehouse_id: str
+    parcels: tuple[Parcel, ...]
+    carrier: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepLabel(Command):
+    """The carrier has sold the label."""
+
+    label: Label
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GiveUp(Command):
+    """There will be no label: the carrier refuses (`carrier_code`), or the order is dead."""
+
+    reason: str
+    carrier_code: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordReport(Command):
+    """The carrier reports."""
+
+    report: Report
+
+
+ShipmentCommand = AskForShipment | KeepLabel | GiveUp | RecordReport
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuryOrder(Command):
+    """An order was cancelled or failed; `target` is its id."""
+
+    attempt: int
+    status: str
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShipmentFilter:
+    """Which shipments a list shows; what is None or empty filters nothing."""
+
+    order_id: UUID | None = None
+    tracking_number: str | None = None
+    statuses: tuple[Status, ...] = ()
+
+
+def dead(order: DeadOrder | None, attempt: int) -> bool:
+    """Whether nothing may be shipped any more for this attempt of the order."""
+    return order is not None and attempt <= order.attempt

@@ -1,0 +1,73 @@
+"""Shipments and commands for the tests of this folder and its neighbours: one of each, with what a test wants otherwise."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from shipping_svc.lifecycle import LABELLED, Status
+from shipping_svc.model import AskForShipment, GiveUp, KeepLabel, Label, Parcel, RecordReport, Report, Shipment
+
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+SHIPMENT, ORDER, FULFILLMENT = UUID(int=1), UUID(int=2), UUID(int=3)
+PARCELS = (Parcel(1200, 300, 200, 100), Parcel(50, 10, 10, 10))
+LABEL = Label("SBX0000000001", b"%PDF-1.4 ...", "application/pdf")
+
+
+def shipment(status: Status | str = Status.PENDING, **more: Any) -> Shipment:
+    """A shipment in `status`, as its way there would have left it."""
+    status = Status(status)
+    there = Shipment(
+        id=SHIPMENT,
+        order_id=ORDER,
+        attempt=1,
+        fulfillment_id=FULFILLMENT,
+        warehouse_id="W1",
+        status=status,
+        reason="FULFILLMENT_READY",
+        carrier="sandbox",
+        carrier_code=None,
+        tracking_number=LABEL.tracking_number if status in LABELLED else None,
+        version=1 if status is Status.PENDING else 2 if status in (Status.CREATED, Status.FAILED) else 3,
+        create_time=NOON,
+        update_time=NOON,
+        report_time=NOON if status in LABELLED - {Status.CREATED} else None,
+        deliver_time=NOON if status is Status.DELIVERED else None,
+        parcels=PARCELS,
+    )
+    return replace(there, **more)
+
+
+def ask(**more: Any) -> AskForShipment:
+    """The ask for `shipment()`."""
+    asked = AskForShipment(
+        key="ask:1",
+        digest=b"",
+        target=SHIPMENT,
+        actor="fulfillment",
+        cause="e1",
+        order_id=ORDER,
+        attempt=1,
+        fulfillment_id=FULFILLMENT,
+        warehouse_id="W1",
+        parcels=PARCELS,
+        carrier="sandbox",
+    )
+    return replace(asked, **more)
+
+
+def keep_label(**more: Any) -> KeepLabel:
+    """The carrier has sold LABEL."""
+    return replace(KeepLabel("label:1", b"", SHIPMENT, "shipping", "c1", label=LABEL), **more)
+
+
+def give_up(reason: str = "CARRIER_REFUSED", carrier_code: str | None = "NO_SUCH_PLACE", **more: Any) -> GiveUp:
+    """There will be no label."""
+    return replace(GiveUp("label:1", b"", SHIPMENT, "shipping", "c1", reason=reason, carrier_code=carrier_code), **more)
+
+
+def report(status: Status | str, minute: int = 0, carrier_event_id: str = "", **more: Any) -> RecordReport:
+    """The carrier reports `status`, so many minutes after noon; its id is made of both unless given."""
+    status = Status(status)
+    told = Report(carrier_event_id or f"{status}@{minute}", status, NOON + timedelta(minutes=minute), "Dover hub")
+    return replace(RecordReport(f"report:{told.carrier_event_id}", b"", SHIPMENT, "carrier", told.carrier_event_id, report=told), **more)

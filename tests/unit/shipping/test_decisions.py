@@ -1,0 +1,183 @@
+"""What a shipment becomes, by tables: each verb in each status."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from chassis.errors import Exists, NotFound, Refused
+from shipping_svc.decisions import bury, decide, refusal
+from shipping_svc.lifecycle import LABELLED, MOVES, REPORTABLE, STAGE, TERMINAL, Status
+from shipping_svc.model import (
+    BuryOrder,
+    Created,
+    DeadOrder,
+    Delivered,
+    KeptLabel,
+    StatusChanged,
+    TrackingEvent,
+    Transition,
+    dead,
+)
+from tests.unit.shipping.samples import FULFILLMENT, LABEL, NOON, ORDER, PARCELS, SHIPMENT, ask, give_up, keep_label, report, shipment
+
+LATER = NOON + timedelta(hours=1)
+
+
+def test_an_ask_is_written_down_before_anything_is_bought() -> None:
+    """The first ask makes a pending shipment with a row of history, and tells nobody yet."""
+    decided = decide(None, ask(), NOON)
+    assert decided.record == shipment("pending")
+    assert decided.history == [Transition(SHIPMENT, 1, None, Status.PENDING, "FULFILLMENT_READY", "fulfillment", "e1", NOON)]
+    assert not decided.facts
+
+
+@pytest.mark.parametrize("status", Status)
+def test_a_second_ask_finds_the_shipment(status: Status) -> None:
+    """Whichever of call and event comes second changes nothing, whatever became of the shipment meanwhile."""
+    there = shipment(status)
+    decided = decide(there, ask(key="another", target=FULFILLMENT), LATER)
+    assert decided.record is there
+    assert not decided.history
+    assert not decided.facts
+
+
+@pytest.mark.parametrize("other", [{"order_id": FULFILLMENT}, {"attempt": 2}, {"warehouse_id": "W2"}])
+def test_an_ask_for_somebody_elses_fulfilment_is_refused(other: dict[str, object]) -> None:
+    """A fulfilment belongs to one order, attempt and warehouse: who names it with another gets no shipment that is not his."""
+    with pytest.raises(Exists) as refused:
+        decide(shipment("created"), ask(**other), LATER)
+    assert (refused.value.reason, refused.value.metadata) == ("SHIPMENT_ALREADY_EXISTS", {"shipment_id": str(SHIPMENT)})
+
+
+def test_the_label_creates_the_shipment() -> None:
+    """pending -> created with the tracking number, one version, one row of history, the label, and one ShipmentCreated."""
+    decided = decide(shipment("pending"), keep_label(), LATER)
+    assert decided.record == shipment("created", reason="LABEL_BOUGHT", update_time=LATER)
+    assert decided.history == [
+        Transition(SHIPMENT, 2, Status.PENDING, Status.CREATED, "LABEL_BOUGHT", "shipping", "c1", LATER),
+        KeptLabel(SHIPMENT, LABEL),
+    ]
+    assert decided.facts == [Created(decided.record)]
+
+
+def test_a_refused_label_fails_the_shipment() -> None:
+    """pending -> failed with the carrier's code, and the world is told."""
+    decided = decide(shipment("pending"), give_up(), LATER)
+    assert decided.record == shipment("failed", reason="CARRIER_REFUSED", carrier_code="NO_SUCH_PLACE", update_time=LATER)
+    assert [type(row) for row in decided.history] == [Transition]
+    assert decided.facts == [StatusChanged(decided.record, Status.PENDING)]
+
+
+@pytest.mark.parametrize("status", sorted(set(Status) - {Status.PENDING}))
+@pytest.mark.parametrize("command", [keep_label(), give_up()], ids=["keep_label", "give_up"])
+def test_the_label_is_settled_once(status: Status, command: object) -> None:
+    """Two that buy the same label at once, or a purchase that comes after the refusal, change nothing any more."""
+    there = shipment(status)
+    decided = decide(there, command, LATER)  # type: ignore[arg-type]  # either of two commands
+    assert decided.record is there
+    assert not decided.history
+    assert not decided.facts
+
+
+@pytest.mark.parametrize("command", [keep_label(), give_up(), report("delivered")], ids=["keep_label", "give_up", "report"])
+def test_what_is_not_there_cannot_change(command: object) -> None:
+    """Every verb but the ask needs a shipment."""
+    with pytest.raises(NotFound) as refused:
+        decide(None, command, NOON)  # type: ignore[arg-type]  # one of three commands
+    assert refused.value.reason == "SHIPMENT_NOT_FOUND"
+
+
+@pytest.mark.parametrize("here", sorted(LABELLED))
+@pytest.mark.parametrize("there", sorted(REPORTABLE))
+def test_each_report_in_each_status(here: Status, there: Status) -> None:
+    """A later report is recorded always; it moves the shipment, by one version and one row, where it is further; else it moves nothing."""
+    before = shipment(here)
+    decided = decide(before, report(there, minute=30), LATER)
+    after = decided.record
+    assert decided.history[0] == TrackingEvent(SHIPMENT, report(there, minute=30).report, LATER)
+    moves = here not in TERMINAL and here is not there and STAGE[there] >= STAGE[here]
+    assert (after.status, after.version) == ((there, before.version + 1) if moves else (here, before.version))
+    if moves:
+        cause = f"{there}@30"
+        assert decided.history[1:] == [Transition(SHIPMENT, after.version, here, there, "CARRIER_REPORTED", "carrier", cause, LATER)]
+        assert (after.reason, after.update_time) == ("CARRIER_REPORTED", LATER)
+        assert decided.facts[0] == StatusChanged(after, here)
+        assert decided.facts[1:] == ([Delivered(after)] if there is Status.DELIVERED else [])
+        assert there in MOVES[here]
+    else:
+        assert not decided.history[1:]
+        assert not decided.facts
+        assert after.update_time == before.update_time
+
+
+def test_a_delivery_has_the_carriers_time() -> None:
+    """When it was delivered is what the carrier says, not when we heard of it."""
+    assert decide(shipment("created"), report("delivered", minute=7), LATER).record.deliver_time == NOON + timedelta(minutes=7)
+
+
+@pytest.mark.parametrize("here", sorted(LABELLED))
+def test_the_same_report_twice_is_one(here: Status) -> None:
+    """A report that is recorded already is skipped, whatever it says this time."""
+    there = shipment(here, known_reports=frozenset({"r1"}))
+    decided = decide(there, report("delivered", minute=90, carrier_event_id="r1"), LATER)
+    assert decided.record is there
+    assert not decided.history
+
+
+def test_the_same_report_twice_in_one_set_is_one() -> None:
+    """The second command of a set sees what the first has recorded."""
+    first = decide(shipment("created"), report("in_transit", carrier_event_id="r1"), LATER)
+    second = decide(first.record, report("in_transit", carrier_event_id="r1"), LATER)
+    assert second.record is first.record
+
+
+def test_a_second_try_at_the_door_counts_from_its_own_time() -> None:
+    """A try that failed before the present one is not the present one's failure, though it is heard of later."""
+    out = decide(shipment("out_for_delivery"), report("out_for_delivery", minute=60), LATER).record
+    assert (out.status, out.version) == (Status.OUT_FOR_DELIVERY, 3)
+    assert decide(out, report("delivery_failed", minute=30), LATER).record.status is Status.OUT_FOR_DELIVERY
+    assert decide(out, report("delivery_failed", minute=90), LATER).record.status is Status.DELIVERY_FAILED
+
+
+@pytest.mark.parametrize(("here", "told"), [("pending", "in_transit"), ("failed", "delivered"), ("in_transit", "created")])
+def test_what_no_carrier_can_report_is_refused(here: str, told: str) -> None:
+    """Nothing is reported of a shipment without a label, and no carrier reports the start; the refusal says what is allowed."""
+    with pytest.raises(Refused) as refused:
+        decide(shipment(here), report(told), LATER)
+    assert refused.value.reason == "ILLEGAL_TRANSITION"
+    assert refused.value.metadata == {"status": here, "allowed": ", ".join(sorted(MOVES[Status(here)]))}
+
+
+def test_why_there_is_no_label() -> None:
+    """The asker of a failed shipment is told why; of any other, nothing."""
+    by_carrier = refusal(decide(shipment("pending"), give_up(), LATER).record)
+    assert by_carrier is not None
+    assert by_carrier.reason == "CARRIER_REFUSED"
+    assert by_carrier.metadata == {"carrier": "sandbox", "carrier_code": "NO_SUCH_PLACE", "shipment_id": str(SHIPMENT)}
+    by_death = refusal(decide(shipment("pending"), give_up("ORDER_CLOSED", None), LATER).record)
+    assert by_death is not None
+    assert (by_death.reason, by_death.metadata) == ("ORDER_CLOSED", {"order_id": str(ORDER)})
+    assert [refusal(shipment(status)) for status in set(Status) - {Status.FAILED}] == [None] * (len(Status) - 1)
+
+
+def test_the_last_death_of_an_order_is_remembered() -> None:
+    """In whichever order deaths are heard of, the last one stays; the same one again changes nothing."""
+    first = BuryOrder("o:1", b"", ORDER, "order", "e1", attempt=1, status="failed", version=4)
+    last = replace(first, key="o:2", cause="e2", attempt=2, status="cancelled", version=9)
+    for ways in ([first, last], [last, first], [last, first, last]):
+        order = None
+        for command in ways:
+            order = bury(order, command, NOON).record
+        assert order == DeadOrder(ORDER, 2, "cancelled", 9, NOON)
+
+
+@pytest.mark.parametrize(("died", "attempt", "closed"), [(None, 1, False), (1, 1, True), (2, 1, True), (1, 2, False)])
+def test_death_is_per_attempt(died: int | None, attempt: int, closed: bool) -> None:
+    """Nothing is shipped for an attempt that died, or for one before it; a later one is untouched."""
+    assert dead(died and DeadOrder(ORDER, died, "failed", 4, NOON), attempt) is closed  # type: ignore[arg-type]  # None or an attempt
+
+
+def test_parcels_do_not_change() -> None:
+    """What the label was asked for is what it is bought for: a second ask with other parcels changes none."""
+    assert decide(shipment("pending"), ask(parcels=PARCELS[:1]), LATER).record.parcels == PARCELS
