@@ -257,7 +257,7 @@ class Order(_message.Message):
     order_id: _builtins.str
     """UUIDv7, made by the order service."""
     order_number: _builtins.str
-    """For people: short, unique, e.g. "OM-100042"."""
+    """For people: unique, sorts by time, e.g. "OM-01S5K-2W4QH-7BV3N"."""
     customer_id: _builtins.str
     """The storefront's name for the customer; unset for a guest. No personal data."""
     external_reference: _builtins.str
@@ -269,7 +269,7 @@ class Order(_message.Message):
     attempt: _builtins.int
     """How often the order was pending: 1, and one more for each retry."""
     version: _builtins.int
-    """Rises by one with each transition and each change of what is shown here."""
+    """Rises by one with each transition; the events that tell of them carry it."""
     payment_status: Global___PaymentStatus.ValueType
     """Its money."""
     fulfillment_progress: Global___FulfillmentProgress.ValueType

@@ -1,0 +1,61 @@
+"""Events in: wire -> operation, for all that has arrived at once."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from google.protobuf.message import Message
+from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentStatusChanged
+from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed, PaymentFailed
+from ordermesh.shipping.events.v1.shipping_events_pb2 import DeliveryConfirmed, ShipmentCreated
+from ordermesh.warehouse.events.v1.warehouse_events_pb2 import ReservationStatusChanged
+
+from chassis.decision import Outcome
+from chassis.idempotency import Keyed
+from chassis.inbox import Delivery, Handler
+from order_svc import wire
+from order_svc.model import Order
+from order_svc.operations import Operations
+
+Outcomes = Sequence[Outcome[Order]]
+
+
+class Consumers:
+    """What the order service hears of the others."""
+
+    def __init__(self, operations: Operations) -> None:
+        self.operations = operations
+
+    @property
+    def handlers(self) -> Mapping[type[Message], Handler[Any]]:
+        return {
+            PaymentConfirmed: self.payment_confirmed,
+            PaymentFailed: self.payment_failed,
+            FulfillmentStatusChanged: self.fulfillment_status_changed,
+            ShipmentCreated: self.shipment_created,
+            DeliveryConfirmed: self.delivery_confirmed,
+            ReservationStatusChanged: self.reservation_status_changed,
+        }
+
+    async def payment_confirmed(self, deliveries: Sequence[Delivery[PaymentConfirmed]]) -> Outcomes:
+        return await self.operations.confirm_payments([wire.confirm_payment(d.message, *source(d)) for d in deliveries])
+
+    async def payment_failed(self, deliveries: Sequence[Delivery[PaymentFailed]]) -> Outcomes:
+        return await self.operations.note([wire.fail_payment(d.message, *source(d)) for d in deliveries])
+
+    async def fulfillment_status_changed(self, deliveries: Sequence[Delivery[FulfillmentStatusChanged]]) -> Outcomes:
+        return await self.operations.note([wire.note_fulfillment(d.message, *source(d)) for d in deliveries])
+
+    async def shipment_created(self, deliveries: Sequence[Delivery[ShipmentCreated]]) -> Outcomes:
+        return await self.operations.note([wire.note_shipment(d.message.shipment, *source(d)) for d in deliveries])
+
+    async def delivery_confirmed(self, deliveries: Sequence[Delivery[DeliveryConfirmed]]) -> Outcomes:
+        commands = [wire.note_shipment(d.message.shipment, *source(d), d.message.deliver_time) for d in deliveries]
+        return await self.operations.note(commands)
+
+    async def reservation_status_changed(self, deliveries: Sequence[Delivery[ReservationStatusChanged]]) -> Outcomes:
+        return await self.operations.note([wire.note_reservation(d.message, *source(d)) for d in deliveries])
+
+
+def source(delivery: Delivery[Any]) -> tuple[Keyed, str]:
+    """What a command that comes from an event is idempotent on, and what caused it."""
+    return Keyed(delivery.key, delivery.digest), str(delivery.event_id)

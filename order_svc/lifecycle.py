@@ -1,0 +1,156 @@
+"""Which status may follow which: tables, and pure functions over them. Nothing else decides what an order may become.
+
+1. A status changes only along MOVES.
+2. Forward events walk RANK one step at a time, and never backwards.
+"""
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """Where an order stands."""
+
+    PENDING = "pending"  # created, stock reserved, awaiting payment
+    CONFIRMED = "confirmed"  # paid, stock committed or owed
+    PROCESSING = "processing"  # being planned, picked, packed, inspected
+    SHIPPED = "shipped"  # every parcel is with its carrier
+    DELIVERED = "delivered"  # received by the customer
+    CANCELLED = "cancelled"  # ended before delivery
+    REFUNDED = "refunded"  # all captured money went back after delivery
+    FAILED = "failed"  # its stock could not be confirmed
+
+
+MOVES: dict[Status, frozenset[Status]] = {
+    Status.PENDING: frozenset({Status.CONFIRMED, Status.CANCELLED, Status.FAILED}),
+    Status.CONFIRMED: frozenset({Status.PROCESSING, Status.CANCELLED}),
+    Status.PROCESSING: frozenset({Status.SHIPPED, Status.CANCELLED}),
+    Status.SHIPPED: frozenset({Status.DELIVERED, Status.CANCELLED}),  # cancelled: a recall
+    Status.DELIVERED: frozenset({Status.REFUNDED}),
+    Status.FAILED: frozenset({Status.PENDING}),  # a retry
+    Status.CANCELLED: frozenset(),
+    Status.REFUNDED: frozenset(),
+}
+TERMINAL = frozenset(status for status, moves in MOVES.items() if not moves)
+RANK = {
+    status: rank for rank, status in enumerate((Status.PENDING, Status.CONFIRMED, Status.PROCESSING, Status.SHIPPED, Status.DELIVERED), 1)
+}
+
+
+class PaymentStatus(StrEnum):
+    """What the order knows of its money."""
+
+    NOT_REQUIRED = "not_required"
+    PENDING = "pending"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    PARTIALLY_REFUNDED = "partially_refunded"
+    REFUNDED = "refunded"
+
+
+class Progress(StrEnum):
+    """How far the order's goods are on their way out."""
+
+    UNFULFILLED = "unfulfilled"
+    PARTIALLY_SHIPPED = "partially_shipped"
+    SHIPPED = "shipped"
+    PARTIALLY_DELIVERED = "partially_delivered"
+    DELIVERED = "delivered"
+    CANCELLED = "cancelled"
+
+
+class StockStatus(StrEnum):
+    """What the order knows of its stock."""
+
+    RESERVED = "reserved"
+    COMMITTED = "committed"
+    OWED = "owed"  # paid, but the warehouse has not yet said that it committed
+    DEDUCTED = "deducted"
+    RELEASED = "released"
+    RETURNED = "returned"
+
+
+class ReturnProgress(StrEnum):
+    """How much of the order is on its way back."""
+
+    NONE = "none"
+    OPEN = "open"
+    PARTIAL = "partial"
+    FULL = "full"
+
+
+class Work(StrEnum):
+    """What the order has last heard of one warehouse's fulfilment."""
+
+    EXPECTED = "expected"  # nothing yet
+    PENDING = "pending"
+    PLANNING = "planning"
+    PICKING = "picking"
+    PICKED = "picked"
+    PACKING = "packing"
+    PACKED = "packed"
+    READY = "ready"
+    SHIPPED = "shipped"
+    COMPLETED = "completed"
+    CANCELLED = "cancelled"
+
+
+# What one fulfilment's work makes of the order; over several of them see `status_of`. Delivery is the carrier's to tell.
+WORK_MEANS: dict[Work, Status | None] = {
+    Work.EXPECTED: Status.CONFIRMED,
+    Work.PENDING: Status.CONFIRMED,
+    Work.PLANNING: Status.PROCESSING,
+    Work.PICKING: Status.PROCESSING,
+    Work.PICKED: Status.PROCESSING,
+    Work.PACKING: Status.PROCESSING,
+    Work.PACKED: Status.PROCESSING,
+    Work.READY: Status.PROCESSING,
+    Work.SHIPPED: Status.SHIPPED,
+    Work.COMPLETED: Status.SHIPPED,
+    Work.CANCELLED: None,  # it does not live on, and says nothing of those that do
+}
+
+
+def way(here: Status, there: Status) -> tuple[Status, ...]:
+    """The steps forward from here to there, each along MOVES; none where the order is there already, or beyond, or off the way."""
+    if here not in RANK or there not in RANK:
+        return ()
+    return tuple(status for status, rank in RANK.items() if RANK[here] < rank <= RANK[there])
+
+
+def standing(work: Work, *, shipped: bool, delivered: bool) -> Status | None:
+    """How far one warehouse's part of an order is, by what fulfilment and shipping have told, in whichever order. None: cancelled."""
+    means = WORK_MEANS[work]
+    if means is None or delivered:
+        return means and Status.DELIVERED
+    return Status.SHIPPED if shipped else means
+
+
+def status_of(standings: Iterable[Status | None]) -> Status | None:
+    """What all its parts make of an order: processing once the first has started, shipped or delivered once every live one is.
+
+    None where no part lives.
+    """
+    ranks = [RANK[status] for status in standings if status]
+    if not ranks:
+        return None
+    started = min(max(ranks), RANK[Status.PROCESSING])
+    return _BY_RANK[max(min(ranks), started)]
+
+
+def progress_of(standings: Iterable[Status | None]) -> Progress:
+    """The same parts as a customer sees them."""
+    live = [status for status in standings if status]
+    delivered = live.count(Status.DELIVERED)
+    shipped = delivered + live.count(Status.SHIPPED)
+    if not live:
+        return Progress.CANCELLED
+    if delivered:
+        return Progress.DELIVERED if delivered == len(live) else Progress.PARTIALLY_DELIVERED
+    if shipped:
+        return Progress.SHIPPED if shipped == len(live) else Progress.PARTIALLY_SHIPPED
+    return Progress.UNFULFILLED
+
+
+_BY_RANK = {rank: status for status, rank in RANK.items()}

@@ -1,0 +1,52 @@
+"""RPCs in: wire -> operation -> wire, and nothing else. Errors are the interceptors' work."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID
+
+import grpc
+from ordermesh.order.v1 import order_service_pb2 as api
+from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceServicer
+
+from chassis.idempotency import keyed
+from chassis.paging import asked
+from order_svc import wire
+from order_svc.operations import Operations
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class OrderService(OrderServiceServicer):
+    """ordermesh.order.v1.OrderService: what each method does and answers stands in the contract."""
+
+    def __init__(self, operations: Operations) -> None:
+        self.operations = operations
+
+    async def CreateOrder(self, request: api.CreateOrderRequest, context: Context) -> api.CreateOrderResponse:
+        order = await self.operations.create_order(keyed(request), UUID(request.request_id), wire.checkout(request))
+        return api.CreateOrderResponse(order=wire.order(order))
+
+    async def GetOrder(self, request: api.GetOrderRequest, context: Context) -> api.GetOrderResponse:
+        [order] = await self.operations.get_orders([UUID(request.order_id)])
+        return api.GetOrderResponse(order=wire.order(order))
+
+    async def BatchGetOrders(self, request: api.BatchGetOrdersRequest, context: Context) -> api.BatchGetOrdersResponse:
+        orders = await self.operations.get_orders([UUID(id) for id in request.order_ids])
+        return api.BatchGetOrdersResponse(orders=map(wire.order, orders))
+
+    async def ListOrders(self, request: api.ListOrdersRequest, context: Context) -> api.ListOrdersResponse:
+        orders, token = await self.operations.list_orders(wire.order_filter(request), asked(request))
+        return api.ListOrdersResponse(orders=map(wire.order, orders), next_page_token=token)
+
+    async def WatchOrder(self, request: api.WatchOrderRequest, context: Context) -> AsyncIterator[api.WatchOrderResponse]:
+        order_id = UUID(request.order_id)
+        async for update, version in self.operations.watch_order(order_id, wire.resumed(request)):
+            yield wire.watched(order_id, update, version)
+
+    async def ListOrderTransitions(self, request: api.ListOrderTransitionsRequest, context: Context) -> api.ListOrderTransitionsResponse:
+        steps, token = await self.operations.list_transitions(UUID(request.order_id), asked(request, int))
+        return api.ListOrderTransitionsResponse(transitions=map(wire.transition, steps), next_page_token=token)
+
+    async def GetOrderRecipient(self, request: api.GetOrderRecipientRequest, context: Context) -> api.GetOrderRecipientResponse:
+        recipient = await self.operations.get_recipient(UUID(request.order_id))
+        return api.GetOrderRecipientResponse(recipient=wire.recipient(recipient))

@@ -1,0 +1,154 @@
+"""The tables of the order service. What must always hold stands here as a constraint; each index has its query in store.py."""
+
+from enum import StrEnum
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Enum,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+)
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from chassis import tables as chassis
+from order_svc.lifecycle import PaymentStatus, Progress, ReturnProgress, Status, StockStatus, Work
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "%(table_name)s_%(column_0_N_name)s",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ck": "%(table_name)s_%(constraint_name)s",
+        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+        "pk": "%(table_name)s_pkey",
+    }
+)
+claims = chassis.claims(metadata)
+outbox = chassis.outbox(metadata)
+failed_events = chassis.failed_events(metadata)
+
+
+def enum(of: type[StrEnum], name: str) -> Enum:
+    return Enum(of, name=name, metadata=metadata, values_callable=lambda members: [member.value for member in members])
+
+
+status = enum(Status, "order_status")
+
+orders = Table(
+    "orders",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("number", Text, nullable=False, unique=True),
+    Column("checkout", Text, nullable=False, unique=True),
+    Column("customer_id", Text),
+    Column("external_reference", Text),
+    Column("status", status, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("attempt", Integer, CheckConstraint("attempt >= 1", "attempt"), nullable=False),
+    Column("version", Integer, CheckConstraint("version >= 1", "version"), nullable=False),
+    Column("payment", enum(PaymentStatus, "payment_status"), nullable=False),
+    Column("progress", enum(Progress, "fulfillment_progress"), nullable=False),
+    Column("stock", enum(StockStatus, "stock_status"), nullable=False),
+    Column("returns", enum(ReturnProgress, "return_progress"), nullable=False),
+    Column("currency", Text, CheckConstraint("currency ~ '^[A-Z]{3}$'", "currency"), nullable=False),
+    Column("shipping", BigInteger, CheckConstraint("shipping >= 0", "shipping"), nullable=False),
+    Column("refunded", BigInteger, CheckConstraint("refunded >= 0", "refunded"), nullable=False),
+    Column("create_time", DateTime(timezone=True), nullable=False),
+    Column("update_time", DateTime(timezone=True), nullable=False),
+    Column("expire_time", DateTime(timezone=True)),
+    CheckConstraint("(status = 'pending') = (expire_time is not null)", "expire_time_while_pending"),
+)
+Index(None, orders.c.status, orders.c.id)
+Index(None, orders.c.customer_id, orders.c.id, postgresql_where=orders.c.customer_id.is_not(None))
+Index(None, orders.c.external_reference, orders.c.id, postgresql_where=orders.c.external_reference.is_not(None))
+Index(None, orders.c.expire_time, postgresql_where=orders.c.status == Status.PENDING)
+Index("orders_owed", orders.c.id, postgresql_where=orders.c.stock == StockStatus.OWED)
+
+lines = Table(
+    "order_lines",
+    metadata,
+    Column("order_id", Uuid, ForeignKey("orders.id")),
+    Column("number", SmallInteger, CheckConstraint("number between 1 and 500", "number")),
+    Column("sku", Text, nullable=False),
+    Column("quantity", Integer, CheckConstraint("quantity between 1 and 1000000", "quantity"), nullable=False),
+    Column("cancelled", Integer, nullable=False),
+    Column("unit_price", BigInteger, CheckConstraint("unit_price >= 0", "unit_price"), nullable=False),
+    Column("discount", BigInteger, nullable=False),
+    Column("tax", BigInteger, CheckConstraint("tax >= 0", "tax"), nullable=False),
+    PrimaryKeyConstraint("order_id", "number"),
+    CheckConstraint("cancelled between 0 and quantity", "cancelled"),
+    CheckConstraint("discount between 0 and unit_price * quantity", "discount"),
+)
+
+allocations = Table(
+    "allocations",
+    metadata,
+    Column("order_id", Uuid),
+    Column("line_number", SmallInteger),
+    Column("warehouse_id", Text),
+    Column("reservation_id", Uuid, nullable=False),
+    Column("quantity", Integer, CheckConstraint("quantity >= 1", "quantity"), nullable=False),
+    PrimaryKeyConstraint("order_id", "line_number", "warehouse_id"),
+    ForeignKeyConstraint(["order_id", "line_number"], ["order_lines.order_id", "order_lines.number"]),
+)
+
+parts = Table(
+    "parts",
+    metadata,
+    Column("order_id", Uuid, ForeignKey("orders.id")),
+    Column("attempt", Integer),
+    Column("warehouse_id", Text),
+    Column("committed", Boolean, nullable=False),
+    Column("fulfillment_id", Uuid),
+    Column("version", Integer, nullable=False),
+    Column("work", enum(Work, "fulfillment_work"), nullable=False),
+    Column("shipment_id", Uuid),
+    Column("tracking_number", Text),
+    Column("deliver_time", DateTime(timezone=True)),
+    PrimaryKeyConstraint("order_id", "attempt", "warehouse_id"),
+    CheckConstraint("shipment_id is not null or deliver_time is null", "shipped_before_delivered"),
+)
+
+history = Table(
+    "history",
+    metadata,
+    Column("order_id", Uuid, ForeignKey("orders.id")),
+    Column("version", Integer),
+    Column("attempt", Integer, nullable=False),
+    Column("old", status),
+    Column("new", status, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("cause", Text, nullable=False),
+    Column("time", DateTime(timezone=True), nullable=False),
+    PrimaryKeyConstraint("order_id", "version"),
+    UniqueConstraint("order_id", "cause", "new"),  # one cause moves an order to a status once, for ever
+    CheckConstraint("(old is null) = (version = 1)", "creation"),
+)
+
+recipients = Table(
+    "recipients",
+    metadata,
+    Column("order_id", Uuid, ForeignKey("orders.id"), primary_key=True),
+    Column("name", Text, nullable=False),
+    Column("address_lines", ARRAY(Text), nullable=False),
+    Column("locality", Text, nullable=False),
+    Column("administrative_area", Text, nullable=False),
+    Column("postal_code", Text, nullable=False),
+    Column("country_code", Text, nullable=False),
+    Column("email", Text, nullable=False),
+    Column("phone", Text, nullable=False),
+    comment="The only place in the system that knows names and addresses.",
+)
