@@ -30,19 +30,19 @@ class _PaymentStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Payment
     PAYMENT_STATUS_UNSPECIFIED: _PaymentStatus.ValueType  # 0
     """Never stored; in a filter: any."""
     PAYMENT_STATUS_PENDING: _PaymentStatus.ValueType  # 1
-    """The intent is written; the processor's answer is awaited, or unknown. Goes to any but the refunded ones."""
+    """The intent is written; the processor's answer is awaited, or unknown. Goes to authorized, captured, declined or failed."""
     PAYMENT_STATUS_AUTHORIZED: _PaymentStatus.ValueType  # 2
     """Authorised, not captured. Goes to captured or voided."""
     PAYMENT_STATUS_CAPTURED: _PaymentStatus.ValueType  # 3
     """The money is ours. Goes to partially_refunded or refunded."""
     PAYMENT_STATUS_DECLINED: _PaymentStatus.ValueType  # 4
-    """This try was declined and another may be made. Terminal."""
+    """This try came to nothing, and another may be made. Terminal."""
     PAYMENT_STATUS_FAILED: _PaymentStatus.ValueType  # 5
     """Declined for good: the order's attempt has failed. Terminal."""
     PAYMENT_STATUS_VOIDED: _PaymentStatus.ValueType  # 6
     """The authorisation was given back. Terminal."""
     PAYMENT_STATUS_PARTIALLY_REFUNDED: _PaymentStatus.ValueType  # 7
-    """A part went back."""
+    """A part went back. Goes to refunded."""
     PAYMENT_STATUS_REFUNDED: _PaymentStatus.ValueType  # 8
     """All went back. Terminal."""
     PAYMENT_STATUS_NOT_REQUIRED: _PaymentStatus.ValueType  # 9
@@ -54,19 +54,19 @@ class PaymentStatus(_PaymentStatus, metaclass=_PaymentStatusEnumTypeWrapper):
 PAYMENT_STATUS_UNSPECIFIED: PaymentStatus.ValueType  # 0
 """Never stored; in a filter: any."""
 PAYMENT_STATUS_PENDING: PaymentStatus.ValueType  # 1
-"""The intent is written; the processor's answer is awaited, or unknown. Goes to any but the refunded ones."""
+"""The intent is written; the processor's answer is awaited, or unknown. Goes to authorized, captured, declined or failed."""
 PAYMENT_STATUS_AUTHORIZED: PaymentStatus.ValueType  # 2
 """Authorised, not captured. Goes to captured or voided."""
 PAYMENT_STATUS_CAPTURED: PaymentStatus.ValueType  # 3
 """The money is ours. Goes to partially_refunded or refunded."""
 PAYMENT_STATUS_DECLINED: PaymentStatus.ValueType  # 4
-"""This try was declined and another may be made. Terminal."""
+"""This try came to nothing, and another may be made. Terminal."""
 PAYMENT_STATUS_FAILED: PaymentStatus.ValueType  # 5
 """Declined for good: the order's attempt has failed. Terminal."""
 PAYMENT_STATUS_VOIDED: PaymentStatus.ValueType  # 6
 """The authorisation was given back. Terminal."""
 PAYMENT_STATUS_PARTIALLY_REFUNDED: PaymentStatus.ValueType  # 7
-"""A part went back."""
+"""A part went back. Goes to refunded."""
 PAYMENT_STATUS_REFUNDED: PaymentStatus.ValueType  # 8
 """All went back. Terminal."""
 PAYMENT_STATUS_NOT_REQUIRED: PaymentStatus.ValueType  # 9
@@ -83,11 +83,13 @@ class _PaymentOperationKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_
     """Never stored."""
     PAYMENT_OPERATION_KIND_AUTHORIZE: _PaymentOperationKind.ValueType  # 1
     """Set money aside on the card."""
-    PAYMENT_OPERATION_KIND_CAPTURE: _PaymentOperationKind.ValueType  # 2
+    PAYMENT_OPERATION_KIND_CHARGE: _PaymentOperationKind.ValueType  # 2
+    """Set money aside on the card and take it, at once."""
+    PAYMENT_OPERATION_KIND_CAPTURE: _PaymentOperationKind.ValueType  # 3
     """Take money that was set aside."""
-    PAYMENT_OPERATION_KIND_VOID: _PaymentOperationKind.ValueType  # 3
+    PAYMENT_OPERATION_KIND_VOID: _PaymentOperationKind.ValueType  # 4
     """Give back an authorisation."""
-    PAYMENT_OPERATION_KIND_REFUND: _PaymentOperationKind.ValueType  # 4
+    PAYMENT_OPERATION_KIND_REFUND: _PaymentOperationKind.ValueType  # 5
     """Give back captured money."""
 
 class PaymentOperationKind(_PaymentOperationKind, metaclass=_PaymentOperationKindEnumTypeWrapper):
@@ -97,11 +99,13 @@ PAYMENT_OPERATION_KIND_UNSPECIFIED: PaymentOperationKind.ValueType  # 0
 """Never stored."""
 PAYMENT_OPERATION_KIND_AUTHORIZE: PaymentOperationKind.ValueType  # 1
 """Set money aside on the card."""
-PAYMENT_OPERATION_KIND_CAPTURE: PaymentOperationKind.ValueType  # 2
+PAYMENT_OPERATION_KIND_CHARGE: PaymentOperationKind.ValueType  # 2
+"""Set money aside on the card and take it, at once."""
+PAYMENT_OPERATION_KIND_CAPTURE: PaymentOperationKind.ValueType  # 3
 """Take money that was set aside."""
-PAYMENT_OPERATION_KIND_VOID: PaymentOperationKind.ValueType  # 3
+PAYMENT_OPERATION_KIND_VOID: PaymentOperationKind.ValueType  # 4
 """Give back an authorisation."""
-PAYMENT_OPERATION_KIND_REFUND: PaymentOperationKind.ValueType  # 4
+PAYMENT_OPERATION_KIND_REFUND: PaymentOperationKind.ValueType  # 5
 """Give back captured money."""
 Global___PaymentOperationKind: _TypeAlias = PaymentOperationKind  # noqa: Y015
 
@@ -169,7 +173,10 @@ class Payment(_message.Message):
     processor: _builtins.str
     """The processor, e.g. "sandbox"; empty where none was asked."""
     decline_code: _builtins.str
-    """Why it was declined, e.g. "insufficient_funds"; unset where it was not."""
+    """Why it came to nothing; unset where it did not. The processor's code, e.g. "insufficient_funds", or one of ours:
+    "payment_method_invalid" (the processor does not know the token) and "not_processed" (it never had the request, and will
+    not take it any more), which nobody's card has declined and which do not count towards the third decline.
+    """
     try_number: _builtins.int
     """Which try of this attempt it is, from 1; the third decline is final."""
     version: _builtins.int
@@ -180,7 +187,7 @@ class Payment(_message.Message):
 
     @_builtins.property
     def authorized_amount(self) -> _money_pb2.Money:
-        """Set aside on the card so far."""
+        """Set aside on the card so far; at most the amount."""
 
     @_builtins.property
     def captured_amount(self) -> _money_pb2.Money:

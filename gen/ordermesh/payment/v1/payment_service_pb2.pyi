@@ -291,7 +291,7 @@ class IngestProviderWebhookRequest(_message.Message):
     BODY_FIELD_NUMBER: _builtins.int
     HEADERS_FIELD_NUMBER: _builtins.int
     processor: _builtins.str
-    """Who sent it, e.g. "sandbox"."""
+    """Who sent it: a processor that is configured, e.g. "sandbox"."""
     body: _builtins.bytes
     """The body, byte for byte: the signature is over these bytes. 64 KiB at most."""
     @_builtins.property

@@ -73,18 +73,21 @@ class PaymentServiceServicer:
     """
 
     def CreatePayment(self, request, context):
-        """Pays for a pending order: pending -> authorised -> captured, or declined, or failed. A repeat of the request_id answers
-        with the payment as it now stands, a declined one with the same decline. Never charges twice: an answer that was lost is
-        asked for again with the same key. Reasons: ORDER_NOT_FOUND, ORDER_NOT_PAYABLE, PAYMENT_ALREADY_EXISTS,
-        PAYMENT_AMOUNT_MISMATCH, PAYMENT_METHOD_INVALID, PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+        """Pays for a pending order: pending -> captured (authorized with manual_capture), or declined, or failed. A repeat of the
+        request_id answers with the payment as it now stands, a declined one with the same decline. Never charges twice: an
+        answer that was lost is asked for again with the same key, by a repeat or by the service itself. After a decline a new
+        request_id makes a new try. An order of total zero is answered with the payment that it got by itself (not_required).
+        Reasons: ORDER_NOT_FOUND, ORDER_NOT_PAYABLE, PAYMENT_ALREADY_EXISTS, PAYMENT_AMOUNT_MISMATCH, PAYMENT_METHOD_INVALID,
+        PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CapturePayment(self, request, context):
-        """Takes money of a payment that was created with manual_capture: authorised -> captured. Reasons: PAYMENT_NOT_FOUND,
-        VERSION_MISMATCH, ILLEGAL_TRANSITION, PAYMENT_OUTCOME_UNKNOWN.
+        """Takes the money of a payment that was created with manual_capture: authorized -> captured. A capture that the processor
+        declines leaves it authorized; a repeat answers with the same decline. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH,
+        ILLEGAL_TRANSITION, PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -105,8 +108,10 @@ class PaymentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def IngestProviderWebhook(self, request, context):
-        """Takes what a processor reports, as it came. Its event id makes it idempotent. Reasons: WEBHOOK_SIGNATURE_INVALID,
-        WEBHOOK_MALFORMED, PAYMENT_NOT_FOUND.
+        """Takes what a processor reports, as it came: pending -> authorized, captured, declined or failed; authorized -> captured.
+        The processor's event id makes it idempotent; what is known already changes nothing. Reasons: WEBHOOK_SIGNATURE_INVALID,
+        WEBHOOK_MALFORMED, REQUEST_ID_REUSED (the event id came before, with another body), PAYMENT_NOT_FOUND,
+        ILLEGAL_TRANSITION (it contradicts what the processor said before).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

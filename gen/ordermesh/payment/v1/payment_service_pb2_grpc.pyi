@@ -38,22 +38,27 @@ class PaymentServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> PaymentServiceAsyncStub: ...
     CreatePayment: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.CreatePaymentRequest, _payment_service_pb2.CreatePaymentResponse]
-    """Pays for a pending order: pending -> authorised -> captured, or declined, or failed. A repeat of the request_id answers
-    with the payment as it now stands, a declined one with the same decline. Never charges twice: an answer that was lost is
-    asked for again with the same key. Reasons: ORDER_NOT_FOUND, ORDER_NOT_PAYABLE, PAYMENT_ALREADY_EXISTS,
-    PAYMENT_AMOUNT_MISMATCH, PAYMENT_METHOD_INVALID, PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+    """Pays for a pending order: pending -> captured (authorized with manual_capture), or declined, or failed. A repeat of the
+    request_id answers with the payment as it now stands, a declined one with the same decline. Never charges twice: an
+    answer that was lost is asked for again with the same key, by a repeat or by the service itself. After a decline a new
+    request_id makes a new try. An order of total zero is answered with the payment that it got by itself (not_required).
+    Reasons: ORDER_NOT_FOUND, ORDER_NOT_PAYABLE, PAYMENT_ALREADY_EXISTS, PAYMENT_AMOUNT_MISMATCH, PAYMENT_METHOD_INVALID,
+    PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
     """
     CapturePayment: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.CapturePaymentRequest, _payment_service_pb2.CapturePaymentResponse]
-    """Takes money of a payment that was created with manual_capture: authorised -> captured. Reasons: PAYMENT_NOT_FOUND,
-    VERSION_MISMATCH, ILLEGAL_TRANSITION, PAYMENT_OUTCOME_UNKNOWN.
+    """Takes the money of a payment that was created with manual_capture: authorized -> captured. A capture that the processor
+    declines leaves it authorized; a repeat answers with the same decline. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH,
+    ILLEGAL_TRANSITION, PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
     """
     GetPayment: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.GetPaymentRequest, _payment_service_pb2.GetPaymentResponse]
     """Reads one payment. Reasons: PAYMENT_NOT_FOUND."""
     ListPayments: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ListPaymentsRequest, _payment_service_pb2.ListPaymentsResponse]
     """Lists payments, newest first. Reasons: PAGE_TOKEN_INVALID."""
     IngestProviderWebhook: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.IngestProviderWebhookRequest, _payment_service_pb2.IngestProviderWebhookResponse]
-    """Takes what a processor reports, as it came. Its event id makes it idempotent. Reasons: WEBHOOK_SIGNATURE_INVALID,
-    WEBHOOK_MALFORMED, PAYMENT_NOT_FOUND.
+    """Takes what a processor reports, as it came: pending -> authorized, captured, declined or failed; authorized -> captured.
+    The processor's event id makes it idempotent; what is known already changes nothing. Reasons: WEBHOOK_SIGNATURE_INVALID,
+    WEBHOOK_MALFORMED, REQUEST_ID_REUSED (the event id came before, with another body), PAYMENT_NOT_FOUND,
+    ILLEGAL_TRANSITION (it contradicts what the processor said before).
     """
 
 @_typing.type_check_only
@@ -66,22 +71,27 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreatePayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.CreatePaymentRequest, _payment_service_pb2.CreatePaymentResponse]  # type: ignore[assignment]
-    """Pays for a pending order: pending -> authorised -> captured, or declined, or failed. A repeat of the request_id answers
-    with the payment as it now stands, a declined one with the same decline. Never charges twice: an answer that was lost is
-    asked for again with the same key. Reasons: ORDER_NOT_FOUND, ORDER_NOT_PAYABLE, PAYMENT_ALREADY_EXISTS,
-    PAYMENT_AMOUNT_MISMATCH, PAYMENT_METHOD_INVALID, PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+    """Pays for a pending order: pending -> captured (authorized with manual_capture), or declined, or failed. A repeat of the
+    request_id answers with the payment as it now stands, a declined one with the same decline. Never charges twice: an
+    answer that was lost is asked for again with the same key, by a repeat or by the service itself. After a decline a new
+    request_id makes a new try. An order of total zero is answered with the payment that it got by itself (not_required).
+    Reasons: ORDER_NOT_FOUND, ORDER_NOT_PAYABLE, PAYMENT_ALREADY_EXISTS, PAYMENT_AMOUNT_MISMATCH, PAYMENT_METHOD_INVALID,
+    PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
     """
     CapturePayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.CapturePaymentRequest, _payment_service_pb2.CapturePaymentResponse]  # type: ignore[assignment]
-    """Takes money of a payment that was created with manual_capture: authorised -> captured. Reasons: PAYMENT_NOT_FOUND,
-    VERSION_MISMATCH, ILLEGAL_TRANSITION, PAYMENT_OUTCOME_UNKNOWN.
+    """Takes the money of a payment that was created with manual_capture: authorized -> captured. A capture that the processor
+    declines leaves it authorized; a repeat answers with the same decline. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH,
+    ILLEGAL_TRANSITION, PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
     """
     GetPayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.GetPaymentRequest, _payment_service_pb2.GetPaymentResponse]  # type: ignore[assignment]
     """Reads one payment. Reasons: PAYMENT_NOT_FOUND."""
     ListPayments: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ListPaymentsRequest, _payment_service_pb2.ListPaymentsResponse]  # type: ignore[assignment]
     """Lists payments, newest first. Reasons: PAGE_TOKEN_INVALID."""
     IngestProviderWebhook: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.IngestProviderWebhookRequest, _payment_service_pb2.IngestProviderWebhookResponse]  # type: ignore[assignment]
-    """Takes what a processor reports, as it came. Its event id makes it idempotent. Reasons: WEBHOOK_SIGNATURE_INVALID,
-    WEBHOOK_MALFORMED, PAYMENT_NOT_FOUND.
+    """Takes what a processor reports, as it came: pending -> authorized, captured, declined or failed; authorized -> captured.
+    The processor's event id makes it idempotent; what is known already changes nothing. Reasons: WEBHOOK_SIGNATURE_INVALID,
+    WEBHOOK_MALFORMED, REQUEST_ID_REUSED (the event id came before, with another body), PAYMENT_NOT_FOUND,
+    ILLEGAL_TRANSITION (it contradicts what the processor said before).
     """
 
 class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -97,10 +107,12 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _payment_service_pb2.CreatePaymentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_payment_service_pb2.CreatePaymentResponse, _abc.Awaitable[_payment_service_pb2.CreatePaymentResponse]]:
-        """Pays for a pending order: pending -> authorised -> captured, or declined, or failed. A repeat of the request_id answers
-        with the payment as it now stands, a declined one with the same decline. Never charges twice: an answer that was lost is
-        asked for again with the same key. Reasons: ORDER_NOT_FOUND, ORDER_NOT_PAYABLE, PAYMENT_ALREADY_EXISTS,
-        PAYMENT_AMOUNT_MISMATCH, PAYMENT_METHOD_INVALID, PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+        """Pays for a pending order: pending -> captured (authorized with manual_capture), or declined, or failed. A repeat of the
+        request_id answers with the payment as it now stands, a declined one with the same decline. Never charges twice: an
+        answer that was lost is asked for again with the same key, by a repeat or by the service itself. After a decline a new
+        request_id makes a new try. An order of total zero is answered with the payment that it got by itself (not_required).
+        Reasons: ORDER_NOT_FOUND, ORDER_NOT_PAYABLE, PAYMENT_ALREADY_EXISTS, PAYMENT_AMOUNT_MISMATCH, PAYMENT_METHOD_INVALID,
+        PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
         """
 
     @_abc_1.abstractmethod
@@ -109,8 +121,9 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _payment_service_pb2.CapturePaymentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_payment_service_pb2.CapturePaymentResponse, _abc.Awaitable[_payment_service_pb2.CapturePaymentResponse]]:
-        """Takes money of a payment that was created with manual_capture: authorised -> captured. Reasons: PAYMENT_NOT_FOUND,
-        VERSION_MISMATCH, ILLEGAL_TRANSITION, PAYMENT_OUTCOME_UNKNOWN.
+        """Takes the money of a payment that was created with manual_capture: authorized -> captured. A capture that the processor
+        declines leaves it authorized; a repeat answers with the same decline. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH,
+        ILLEGAL_TRANSITION, PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
         """
 
     @_abc_1.abstractmethod
@@ -135,8 +148,10 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _payment_service_pb2.IngestProviderWebhookRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_payment_service_pb2.IngestProviderWebhookResponse, _abc.Awaitable[_payment_service_pb2.IngestProviderWebhookResponse]]:
-        """Takes what a processor reports, as it came. Its event id makes it idempotent. Reasons: WEBHOOK_SIGNATURE_INVALID,
-        WEBHOOK_MALFORMED, PAYMENT_NOT_FOUND.
+        """Takes what a processor reports, as it came: pending -> authorized, captured, declined or failed; authorized -> captured.
+        The processor's event id makes it idempotent; what is known already changes nothing. Reasons: WEBHOOK_SIGNATURE_INVALID,
+        WEBHOOK_MALFORMED, REQUEST_ID_REUSED (the event id came before, with another body), PAYMENT_NOT_FOUND,
+        ILLEGAL_TRANSITION (it contradicts what the processor said before).
         """
 
 def add_PaymentServiceServicer_to_server(servicer: PaymentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

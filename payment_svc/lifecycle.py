@@ -1,0 +1,92 @@
+"""Which status may follow which, of payments and of what is asked of processors: tables, and pure functions over them.
+
+1. A payment's status changes only along MOVES, an operation's outcome only along OUTCOME_MOVES.
+2. An attempt of an order has one payment in a status of ONE_PER_ATTEMPT at most: what was charged is charged once, and what is told of
+   the attempt (confirmed, failed) is told once.
+"""
+
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """Where a payment stands."""
+
+    PENDING = "pending"  # the intent is written; the processor's answer is awaited, or unknown
+    AUTHORIZED = "authorized"  # set aside on the card, not captured
+    CAPTURED = "captured"  # the money is ours
+    DECLINED = "declined"  # this try came to nothing, and another may be made
+    FAILED = "failed"  # declined for good: the order's attempt has failed
+    VOIDED = "voided"  # the authorisation was given back
+    PARTIALLY_REFUNDED = "partially_refunded"
+    REFUNDED = "refunded"
+    NOT_REQUIRED = "not_required"  # the total is zero: no processor was asked
+
+
+MOVES: dict[Status, frozenset[Status]] = {
+    Status.PENDING: frozenset({Status.AUTHORIZED, Status.CAPTURED, Status.DECLINED, Status.FAILED}),
+    Status.AUTHORIZED: frozenset({Status.CAPTURED, Status.VOIDED}),
+    Status.CAPTURED: frozenset({Status.PARTIALLY_REFUNDED, Status.REFUNDED}),
+    Status.PARTIALLY_REFUNDED: frozenset({Status.REFUNDED}),
+    Status.DECLINED: frozenset(),
+    Status.FAILED: frozenset(),
+    Status.VOIDED: frozenset(),
+    Status.REFUNDED: frozenset(),
+    Status.NOT_REQUIRED: frozenset(),
+}
+TERMINAL = frozenset(status for status, moves in MOVES.items() if not moves)
+ONE_PER_ATTEMPT = frozenset(Status) - {Status.DECLINED, Status.VOIDED}
+# Money of the customer's is with us, or was: what was captured is more than zero exactly in these.
+CHARGED = frozenset({Status.CAPTURED, Status.PARTIALLY_REFUNDED, Status.REFUNDED})
+
+
+class Kind(StrEnum):
+    """What is asked of a processor."""
+
+    AUTHORIZE = "authorize"  # set money aside on the card
+    CHARGE = "charge"  # set it aside and take it, at once
+    CAPTURE = "capture"  # take what was set aside
+    VOID = "void"  # give an authorisation back
+    REFUND = "refund"  # give captured money back
+
+
+class Outcome(StrEnum):
+    """What came of it."""
+
+    REQUESTED = "requested"  # no answer yet
+    UNKNOWN = "unknown"  # the answer was lost: it is asked for again, with the same key
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+
+
+OUTCOME_MOVES: dict[Outcome, frozenset[Outcome]] = {
+    Outcome.REQUESTED: frozenset({Outcome.UNKNOWN, Outcome.SUCCEEDED, Outcome.FAILED}),
+    Outcome.UNKNOWN: frozenset({Outcome.SUCCEEDED, Outcome.FAILED}),
+    Outcome.SUCCEEDED: frozenset(),
+    Outcome.FAILED: frozenset(),
+}
+OPEN = frozenset(outcome for outcome, moves in OUTCOME_MOVES.items() if moves)
+
+# What a payment becomes when that which was asked for it succeeds.
+SUCCESS_MEANS: dict[Kind, Status] = {
+    Kind.AUTHORIZE: Status.AUTHORIZED,
+    Kind.CHARGE: Status.CAPTURED,
+    Kind.CAPTURE: Status.CAPTURED,
+}
+
+
+class OrderStatus(StrEnum):
+    """What the order service says of an order. Only a pending one is paid for."""
+
+    PENDING = "pending"
+    CONFIRMED = "confirmed"
+    PROCESSING = "processing"
+    SHIPPED = "shipped"
+    DELIVERED = "delivered"
+    CANCELLED = "cancelled"
+    REFUNDED = "refunded"
+    FAILED = "failed"
+
+
+def may(here: Status, there: Status) -> bool:
+    """Whether a payment may go from here to there."""
+    return there in MOVES[here]

@@ -1,0 +1,274 @@
+"""The nouns: the account of an order, its payments and what was asked of processors for them; commands, answers, facts.
+
+The account is the record of every write: what may be charged for one order, and all that was tried to charge it. No card data is here,
+and no payment-method token: a token passes through an operation to the processor, and is stored nowhere.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from uuid import UUID
+
+from chassis.money import Money
+from payment_svc.lifecycle import ONE_PER_ATTEMPT, OPEN, Kind, OrderStatus, Outcome, Status
+
+# Why a try came to nothing without anybody having looked at the card: such tries do not count towards the last one.
+NOT_PROCESSED = "not_processed"  # the processor never had the request, and will not take it any more
+METHOD_INVALID = "payment_method_invalid"  # the processor does not know the payment-method token
+UNCOUNTED = frozenset({NOT_PROCESSED, METHOD_INVALID})
+
+
+# --- what a processor answers
+
+
+@dataclass(frozen=True, slots=True)
+class Succeeded:
+    """Done; `reference` is the processor's own name for it."""
+
+    reference: str
+
+
+@dataclass(frozen=True, slots=True)
+class Declined:
+    """Not done, and it never will be: `code` says why. `final`: no other try for this order's attempt may follow."""
+
+    code: str
+    final: bool = False
+    reference: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Awaited:
+    """Being done; a webhook, or a later look-up, tells how it ended."""
+
+    reference: str
+
+
+Answer = Succeeded | Declined | Awaited
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a webhook tells: `event_id` is the processor's, `operation_id` is ours."""
+
+    event_id: str
+    operation_id: UUID
+    answer: Answer
+
+
+# --- the record
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What may be charged, as last heard from the order service: of a version, of the order's current attempt."""
+
+    id: UUID
+    version: int
+    attempt: int
+    status: OrderStatus
+    total: Money
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """One thing asked of a processor, with `id` as its idempotency key; `amount` in minor units of the payment's currency.
+
+    `requested_by` is the key of the command that asked, unique for ever. `ask_time` is when the settling worker asks next (None: it is
+    settled), `asks` how often it has.
+    """
+
+    id: UUID
+    kind: Kind
+    amount: int
+    outcome: Outcome
+    requested_by: str
+    request_time: datetime
+    ask_time: datetime | None
+    asks: int = 0
+    reference: str | None = None
+    failure_code: str | None = None
+    settle_time: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """One try to pay one attempt of an order. Amounts are minor units of `currency`; refunded <= captured <= authorized <= amount."""
+
+    id: UUID
+    order_id: UUID
+    attempt: int
+    try_number: int
+    status: Status
+    currency: str
+    amount: int
+    authorized: int
+    captured: int
+    refunded: int
+    processor: str
+    decline_code: str | None
+    version: int
+    create_time: datetime
+    update_time: datetime
+    operations: tuple[Operation, ...] = ()
+
+    def money(self, minor: int) -> Money:
+        return Money(minor, self.currency)
+
+    def operation(self, operation_id: UUID) -> Operation | None:
+        return next((o for o in self.operations if o.id == operation_id), None)
+
+    @property
+    def open_operation(self) -> Operation | None:
+        """What is asked of the processor and not yet settled; there is one at most."""
+        return next((o for o in self.operations if o.outcome in OPEN), None)
+
+    @property
+    def authorization(self) -> Operation | None:
+        """What set the money aside, where something did."""
+        return next((o for o in self.operations if o.kind is Kind.AUTHORIZE and o.outcome is Outcome.SUCCEEDED), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """All the money of one order: what may be charged, and its payments, oldest first."""
+
+    order: Order
+    payments: tuple[Payment, ...] = ()
+
+    def payment(self, payment_id: UUID) -> Payment | None:
+        return next((p for p in self.payments if p.id == payment_id), None)
+
+    def of_operation(self, operation_id: UUID) -> Payment | None:
+        return next((p for p in self.payments if p.operation(operation_id)), None)
+
+    def requested_by(self, key: str) -> Payment | None:
+        """The payment for which the command of that key has asked something."""
+        return next((p for p in self.payments for o in p.operations if o.requested_by == key), None)
+
+    @property
+    def tries(self) -> tuple[Payment, ...]:
+        """The payments of the order's current attempt."""
+        return tuple(p for p in self.payments if p.attempt == self.order.attempt)
+
+    @property
+    def live(self) -> Payment | None:
+        """The one payment that stands for the order's current attempt, where there is one."""
+        return next((p for p in self.tries if p.status in ONE_PER_ATTEMPT), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A row of history: what made one version of a payment, of its status or of the outcome of one operation."""
+
+    payment_id: UUID
+    version: int
+    old: Status | None
+    new: Status
+    operation_id: UUID | None
+    outcome: Outcome | None
+    reason: str
+    actor: str
+    cause: str
+    time: datetime
+
+
+# --- facts
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """The payment's attempt is paid: captured, or nothing was to be paid."""
+
+    payment: Payment
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The payment's attempt is finally not paid."""
+
+    payment: Payment
+
+
+# --- commands: each is about one account; `target` is the order's id
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What may be asked of an account: by whom (`actor`), and what for (`cause`: an event's id, or a request_id)."""
+
+    key: str
+    digest: bytes
+    target: UUID
+    actor: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoteOrder(Command):
+    """The order service tells of its order. `payment_id` is for the payment that an order of total zero gets by itself."""
+
+    order: Order
+    payment_id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreatePayment(Command):
+    """The intent to charge an order. `order` is what the order service said where the account did not know it, or knew it as dead.
+
+    The settling worker asks for the operation's outcome `ask_after` from now, if nothing is heard of it before.
+    """
+
+    expected: Money | None
+    manual_capture: bool
+    processor: str
+    payment_id: UUID
+    operation_id: UUID
+    ask_after: timedelta
+    order: Order | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CapturePayment(Command):
+    """The intent to take what a payment has set aside."""
+
+    payment_id: UUID
+    operation_id: UUID
+    expected_version: int | None
+    ask_after: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settle(Command):
+    """A processor tells of an operation: in its answer, in a webhook, or when it is looked up."""
+
+    operation_id: UUID
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoseAnswer(Command):
+    """The processor's answer was lost: what came of the operation is unknown. The settling worker asks `ask_after` from now."""
+
+    operation_id: UUID
+    ask_after: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskAgain(Command):
+    """The settling worker takes it upon itself to ask, as the `ask`th time; nobody else does for `ask_after`."""
+
+    operation_id: UUID
+    ask: int
+    ask_after: timedelta
+
+
+PaymentCommand = NoteOrder | CreatePayment | CapturePayment | Settle | LoseAnswer | AskAgain
+
+
+@dataclass(frozen=True, slots=True)
+class PaymentFilter:
+    """Which payments a list shows; what is None or empty filters nothing."""
+
+    order_id: UUID | None = None
+    statuses: tuple[Status, ...] = ()
+    create_time_from: datetime | None = None
