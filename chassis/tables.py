@@ -34,6 +34,7 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.dialects.postgresql import Insert, insert
+from sqlalchemy.sql.naming import conv
 
 SHARDS = 16
 
@@ -71,7 +72,7 @@ def outbox(metadata: MetaData) -> Table:
         metadata,
         Column("id", BigInteger, Identity(always=True), primary_key=True),
         Column("create_time", DateTime(timezone=True), primary_key=True, server_default=func.clock_timestamp()),
-        Column("shard", SmallInteger, CheckConstraint(f"shard between 0 and {SHARDS - 1}", name="outbox_shard"), nullable=False),
+        Column("shard", SmallInteger, CheckConstraint(f"shard between 0 and {SHARDS - 1}", name=conv("outbox_shard")), nullable=False),
         Column("aggregate", Uuid, nullable=False),
         Column("event_id", Uuid, nullable=False),
         Column("subject", Text, nullable=False),
@@ -82,6 +83,7 @@ def outbox(metadata: MetaData) -> Table:
         postgresql_partition_by="RANGE (create_time)",
     )
     Index("outbox_waiting", table.c.shard, table.c.id, postgresql_where=table.c.stream_seq.is_(None))
+    Index("outbox_published", table.c.stream_seq, postgresql_where=table.c.stream_seq.is_not(None))
     event.listen(table, "after_create", DDL("CREATE TABLE outbox_default PARTITION OF outbox DEFAULT"))  # type: ignore[no-untyped-call]  # SQLAlchemy has not typed it
     return table
 

@@ -222,6 +222,7 @@ async def test_a_claim_swept_between_two_statements_is_a_race(database: Database
     sweeper.close()
     assert isinstance(outcome, Done)
     assert not outcome.repeat
+    assert await count(engine, claims) == 1
 
 
 async def test_old_claims_are_swept_in_bounded_batches(database: Database, engine: AsyncEngine) -> None:
@@ -235,6 +236,14 @@ async def test_old_claims_are_swept_in_bounded_batches(database: Database, engin
     assert await Claims(claims).sweep(engine, timedelta(days=30), batch_size_max=5) == 12
     assert recorder.statements.count("COMMIT") == 3
     assert await count(engine, claims) == await count(engine, claims, claims.c.key == young.key) == 1
+
+
+async def test_sweepers_step_over_each_other(database: Database, engine: AsyncEngine) -> None:
+    """A claim that somebody else is deleting is left to him: nobody waits."""
+    await placed(database, 3)
+    async with engine.connect() as other:
+        await other.execute(select(claims).limit(1).with_for_update())
+        assert await Claims(claims).sweep(engine, timedelta(0)) == 2
 
 
 async def test_the_relay_is_woken_after_a_commit_that_appended(database: Database) -> None:

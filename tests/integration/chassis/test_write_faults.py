@@ -203,11 +203,14 @@ async def test_a_missing_migration_condemns_none(database: Database) -> None:
 
 
 async def test_a_connection_that_remembers_an_old_schema_is_thrown_away(sample_url: str, database: Database, engine: AsyncEngine) -> None:
-    """A statement prepared before a migration fails after it, for as long as its connection lives: so that must not be long."""
+    """A statement prepared before a migration may fail after it for as long as its connection lives: so it ends at the first failure."""
     narrow = connect(sample_url, pool_size=1)
     one = Database(narrow, claims, database.outbox)
 
+    sessions: list[int] = []
+
     async def star(connection: AsyncConnection, *rest: Any) -> Any:
+        sessions.append((await connection.execute(text("select pg_backend_pid()"))).scalar_one())
         await connection.execute(text("select * from orders"))
         return await store.lock_orders(connection, *rest)
 
@@ -217,6 +220,9 @@ async def test_a_connection_that_remembers_an_old_schema_is_thrown_away(sample_u
         await connection.execute(text("alter table orders add column note text"))
     assert reason((await write(one, create(), load=star))[0]) == "DATABASE_NOT_READY"
     assert status((await write(one, create(), load=star))[0]) == "pending"
+    *before, after = sessions
+    assert len(set(before)) == 1
+    assert after not in before
     await narrow.dispose()
 
 

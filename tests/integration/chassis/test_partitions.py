@@ -1,0 +1,112 @@
+"""The outbox's partitions: made ahead, dropped when old and all published, mended where a worker came late."""
+
+import asyncio
+from datetime import UTC, date, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import func, insert, select, text, update
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from chassis.database import Database
+from chassis.partitions import maintain
+from tests.sample.store import outbox
+from tests.sample.writes import count, placed
+
+
+def days_ago(days: int) -> datetime:
+    return datetime.now(UTC) - timedelta(days=days)
+
+
+async def appended(engine: AsyncEngine, time: datetime, seq: int | None) -> int:
+    """The id of a row of the outbox as if it had been appended at that time."""
+    values = {"shard": 0, "aggregate": uuid4(), "event_id": uuid4(), "subject": "orders.x", "type": "x", "payload": b""}
+    async with engine.begin() as connection:
+        row = insert(outbox).values(**values, create_time=time, stream_seq=seq).returning(outbox.c.id)
+        created: int = (await connection.execute(row)).scalar_one()
+        return created
+
+
+async def places(engine: AsyncEngine) -> dict[int, str]:
+    """Which partition each row stands in."""
+    async with engine.connect() as connection:
+        rows = await connection.execute(text("select id, tableoid::regclass::text from outbox"))
+        return {row[0]: row[1] for row in rows}
+
+
+def named(time: datetime) -> str:
+    return f"outbox_{time:%Y%m%d}"
+
+
+async def test_partitions_are_made_ahead(engine: AsyncEngine, database: Database) -> None:
+    """Today and the coming days get theirs, once; new events go there."""
+    today = datetime.now(UTC).date()
+    made = await maintain(engine, outbox, ahead_days=2)
+    assert made.make == (today, today + timedelta(days=1), today + timedelta(days=2))
+    assert (await maintain(engine, outbox, ahead_days=2)).make == ()
+    await placed(database)
+    assert set((await places(engine)).values()) == {named(datetime.now(UTC))}
+
+
+async def test_a_partition_is_like_the_outbox(engine: AsyncEngine) -> None:
+    """It has the same indexes, its rows are found through the outbox, and a bad shard is refused there too."""
+    await maintain(engine, outbox)
+    query = text("select count(*) from pg_indexes where tablename = :name")
+    async with engine.connect() as connection:
+        indexes = [(await connection.execute(query, {"name": name})).scalar_one() for name in ("outbox", named(datetime.now(UTC)))]
+    assert indexes[0] == indexes[1] == 3
+
+
+async def test_rows_of_a_late_day_are_moved(engine: AsyncEngine, database: Database) -> None:
+    """Rows that went to the default partition move to their day's, with their ids, and can still be marked."""
+    late, waiting = await appended(engine, days_ago(2), 5), await appended(engine, days_ago(1), None)
+    await placed(database)
+    assert set((await places(engine)).values()) == {"outbox_default"}
+    assert {days_ago(2).date(), days_ago(1).date()} < set((await maintain(engine, outbox)).make)
+    where = await places(engine)
+    assert [where[late], where[waiting]] == [named(days_ago(2)), named(days_ago(1))]
+    assert "outbox_default" not in where.values()
+    async with engine.begin() as connection:
+        await connection.execute(update(outbox).where(outbox.c.id == waiting).values(stream_seq=6))
+    assert await count(engine, outbox, outbox.c.stream_seq.is_(None)) == 1  # the order just placed
+
+
+async def test_old_partitions_go_when_all_is_published(engine: AsyncEngine) -> None:
+    """Published rows go a whole day at a time, once they are old enough; what still waits keeps its day, however old."""
+    old, waiting, young = await appended(engine, days_ago(16), 1), await appended(engine, days_ago(20), None), days_ago(14)
+    kept = await appended(engine, young, 2)
+    await maintain(engine, outbox)
+    assert (await maintain(engine, outbox)).drop == (days_ago(16).date(),) or old not in await places(engine)
+    assert set(await places(engine)) == {waiting, kept}
+    async with engine.begin() as connection:
+        await connection.execute(update(outbox).where(outbox.c.id == waiting).values(stream_seq=3))
+    assert (await maintain(engine, outbox)).drop == (days_ago(20).date(),)
+    assert set(await places(engine)) == {kept}
+
+
+async def test_several_may_maintain_at_once(engine: AsyncEngine) -> None:
+    """Replicas meet: each partition is made once, and nobody fails."""
+    await appended(engine, days_ago(1), None)
+    work = await asyncio.gather(*(maintain(engine, outbox) for _ in range(6)))
+    made: list[date] = [day for w in work for day in w.make]
+    assert len(made) == len(set(made)) == 5
+
+
+async def test_writes_go_on_while_partitions_are_made(engine: AsyncEngine, database: Database) -> None:
+    """A writer waits for some milliseconds and fails never, also when his rows' place changes meanwhile."""
+    writers = asyncio.gather(*(placed(database, 3) for _ in range(40)))
+    await maintain(engine, outbox)
+    await writers
+    assert await count(engine, outbox) == 120
+    await maintain(engine, outbox)
+    assert "outbox_default" not in (await places(engine)).values()
+
+
+async def test_a_long_writer_is_not_waited_for_long(engine: AsyncEngine) -> None:
+    """Whoever waits for the lock stops all writes behind him: so he gives up after a second, and comes again later."""
+    async with engine.connect() as writer:
+        await writer.execute(select(func.count()).select_from(outbox))
+        with pytest.raises(OperationalError):
+            await maintain(engine, outbox)
+    assert (await maintain(engine, outbox)).make
