@@ -1,0 +1,472 @@
+"""A server over a real channel: what a client sees of every failure, and how a drain goes."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, PreconditionFailure, RetryInfo
+from google.rpc.status_pb2 import Status
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
+from structlog.testing import capture_logs
+
+from chassis import deadline
+from chassis.errors import (
+    Defect,
+    Deferred,
+    Denied,
+    Exists,
+    Failure,
+    Invalid,
+    NotFound,
+    Overloaded,
+    Refused,
+    Stale,
+    TooOld,
+    Unauthenticated,
+    Violation,
+)
+from chassis.server import Limits, Server
+from tests.rpc.sample import Sample, contract, plain_stub, serving
+from tests.support import eventually
+
+VIOLATION = Violation("SKU-1", "asked 3, left 1", "STOCK")
+# Every kind of failure, and the code that a client gets for it.
+FAILURES: list[tuple[Failure, str]] = [
+    (Refused("INSUFFICIENT_STOCK", "not enough", violations=[VIOLATION], sku="SKU-1"), "FAILED_PRECONDITION"),
+    (Invalid("VALIDATION_FAILED", "bad", violations=[VIOLATION]), "INVALID_ARGUMENT"),
+    (NotFound("ORDER_NOT_FOUND", "no such order", order_id="1"), "NOT_FOUND"),
+    (Exists("PAYMENT_ALREADY_EXISTS", payment_id="2"), "ALREADY_EXISTS"),
+    (Stale(expected="1", actual="2"), "ABORTED"),
+    (TooOld("WATCH_TOKEN_EXPIRED"), "OUT_OF_RANGE"),
+    (Denied("INTERNAL"), "PERMISSION_DENIED"),
+    (Unauthenticated("WEBHOOK_SIGNATURE_INVALID"), "UNAUTHENTICATED"),
+    (Defect(ValueError("secret")), "INTERNAL"),
+    (Deferred("DEPENDENCY_UNAVAILABLE", retry_after_s=2.5), "UNAVAILABLE"),
+    (Overloaded("OVERLOADED", retry_after_s=0.25), "RESOURCE_EXHAUSTED"),
+]
+
+
+def _kinds() -> set[type[Failure]]:
+    """Failure's subclasses, all the way down."""
+    found, open_ = set(), [Failure]
+    while open_:
+        kinds = open_.pop().__subclasses__()
+        found.update(kinds)
+        open_ += kinds
+    return found
+
+
+def _details(error: grpc.aio.AioRpcError) -> dict[str, Any]:
+    """The details of a status, by the name of their type."""
+    status = Status.FromString(error.trailing_metadata()["grpc-status-details-bin"])
+    assert status.code == error.code().value[0]
+    assert status.message == error.details()
+    found = {}
+    for detail in status.details:
+        for kind in (ErrorInfo, BadRequest, PreconditionFailure, RetryInfo):
+            message = kind()
+            if detail.Unpack(message):
+                found[kind.__name__] = message
+    return found
+
+
+async def _unary(stub: Any) -> None:
+    await stub.GetThing(contract()[0].GetThingRequest(thing_id="1"), timeout=5)
+
+
+async def _stream(stub: Any) -> None:
+    async for _ in stub.WatchThing(contract()[0].WatchThingRequest(thing_id="1"), timeout=5):
+        pass
+
+
+async def _collect(stub: Any) -> None:
+    await stub.CollectThings([contract()[0].CollectThingsRequest(thing_id="1")], timeout=5)
+
+
+async def _echo(stub: Any) -> None:
+    async for _ in stub.EchoThings([contract()[0].EchoThingsRequest(thing_id="1")], timeout=5):
+        pass
+
+
+EVERY_WAY = pytest.mark.parametrize("call", [_unary, _stream, _collect, _echo])
+
+
+@pytest.fixture
+def sample() -> Sample:
+    """The servicer; tests say what it does."""
+    return Sample()
+
+
+@pytest.fixture
+async def server(sample: Sample) -> AsyncIterator[Server]:
+    """A server of it."""
+    async with serving(sample) as server:
+        yield server
+
+
+@pytest.fixture
+async def stub(server: Server) -> AsyncIterator[Any]:
+    """A client without anything of ours."""
+    async with plain_stub(server) as stub:
+        yield stub
+
+
+def _raw(method: Any) -> Any:
+    """A method that takes bytes as they are, which its types do not know of."""
+    return method
+
+
+def _raising(sample: Sample, error: BaseException) -> None:
+    async def behave() -> str:
+        raise error
+
+    sample.behave = behave
+
+
+async def test_table_of_failures_is_whole() -> None:
+    """The table below has every kind of failure that there is."""
+    assert {type(failure) for failure, _ in FAILURES} == _kinds()
+
+
+@EVERY_WAY
+@pytest.mark.parametrize(("failure", "code"), FAILURES, ids=[type(failure).__name__ for failure, _ in FAILURES])
+async def test_each_failure_is_its_status(sample: Sample, stub: Any, call: Any, failure: Failure, code: str) -> None:
+    """Whatever a handler raises of our tree, and whether it streams or not, the client gets its code and one ErrorInfo of our domain
+    with reason and metadata, BadRequest for a wrong request, PreconditionFailure for other violations, RetryInfo for what is deferred.
+    """
+    _raising(sample, failure)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call(stub)
+    assert caught.value.code().name == code
+    details = _details(caught.value)
+    info = details.pop("ErrorInfo")
+    assert (info.domain, info.reason) == ("ordermesh", failure.reason)
+    if isinstance(failure, Defect):
+        assert set(info.metadata) == {"error_id"}
+    else:
+        assert dict(info.metadata) == failure.metadata
+    if isinstance(failure, Invalid):
+        (field,) = details.pop("BadRequest").field_violations
+        assert (field.field, field.description, field.reason) == ("SKU-1", "asked 3, left 1", "STOCK")
+    elif failure.violations:
+        (broken,) = details.pop("PreconditionFailure").violations
+        assert (broken.subject, broken.description, broken.type) == ("SKU-1", "asked 3, left 1", "STOCK")
+    if isinstance(failure, Deferred):
+        assert details.pop("RetryInfo").retry_delay.ToTimedelta().total_seconds() == failure.retry_after_s
+    assert not details
+
+
+@EVERY_WAY
+async def test_nobody_sees_an_exceptions_text(sample: Sample, stub: Any, call: Any) -> None:
+    """An exception that is no failure of ours is INTERNAL with an error id; its text is in the log beside that id and nowhere else."""
+    _raising(sample, ValueError("customer Jane Doe"))
+    with capture_logs() as log, pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call(stub)
+    assert caught.value.code() is grpc.StatusCode.INTERNAL
+    sent = str(caught.value) + str(caught.value.trailing_metadata())
+    assert "Jane" not in sent
+    assert "ValueError" not in sent
+    error_id = _details(caught.value)["ErrorInfo"].metadata["error_id"]
+    (line,) = [line for line in log if line.get("error_id") == error_id]
+    assert str(line["exc_info"]) == "customer Jane Doe"
+
+
+async def test_what_is_no_message_is_refused(server: Server) -> None:
+    """Bytes that are not the method's request are INVALID_ARGUMENT, and not gRPC's UNKNOWN with a parser's text."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await _raw(channel.unary_unary("/sample.v1.SampleService/GetThing"))(b"\xff\xff\xff")
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert _details(caught.value)["ErrorInfo"].reason == "VALIDATION_FAILED"
+
+
+async def test_a_wrong_answer_is_a_defect(sample: Sample) -> None:
+    """A handler that answers with what is no message is our defect: INTERNAL, and no Python in the message."""
+
+    async def get(request: Any, context: Any) -> Any:
+        return "just a text"
+
+    sample.GetThing = get  # type: ignore[method-assign]  # the defect in question
+    async with serving(sample) as server, plain_stub(server) as stub:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await _unary(stub)
+    assert caught.value.code() is grpc.StatusCode.INTERNAL
+    assert "error_id" in str(caught.value)
+    assert "str" not in str(caught.value.details())
+
+
+async def test_each_bad_field_is_named(stub: Any) -> None:
+    """A request that breaks several bounds is refused once, with every field's path as one would write it, and its bound."""
+    pb, _ = contract()
+    request = pb.GetThingRequest(parts=[pb.Part(name="ok", quantity=1), pb.Part(name="much too long")], places={"top": pb.Part(name="a")})
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.GetThing(request, timeout=5)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    details = _details(caught.value)
+    assert details["ErrorInfo"].reason == "VALIDATION_FAILED"
+    told = {violation.field: violation.description for violation in details["BadRequest"].field_violations}
+    assert set(told) == {"thing_id", "parts[1].name", "parts[1].quantity", "places['top'].quantity"}
+    assert "8" in told["parts[1].name"]
+
+
+@pytest.mark.parametrize("streams_answers", [False, True])
+async def test_each_message_of_a_request_stream_is_validated(sample: Sample, stub: Any, streams_answers: bool) -> None:
+    """The second message of a stream of requests that breaks its bound ends the call, with the field's name."""
+    pb, _ = contract()
+    if streams_answers:
+        call = stub.EchoThings([pb.EchoThingsRequest(thing_id="1"), pb.EchoThingsRequest()], timeout=5)
+        assert await call.read()
+        ended = call.read()
+    else:
+        ended = stub.CollectThings([pb.CollectThingsRequest(thing_id="1"), pb.CollectThingsRequest()], timeout=5)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await ended
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert [violation.field for violation in _details(caught.value)["BadRequest"].field_violations] == ["thing_id"]
+
+
+async def test_a_status_fits_into_any_clients_limits(sample: Sample, stub: Any) -> None:
+    """With 500 violations the client still gets the status, of which it takes 8 KiB: as many as fit, and how many there are."""
+    violations = [Violation(f"Größe {number:03} \N{SNOWMAN}", "asked 1000, left 0", "INSUFFICIENT_STOCK") for number in range(500)]
+    _raising(sample, Refused("INSUFFICIENT_STOCK", "not enough of " + "\N{SNOWMAN}" * 400, violations=violations))
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await _unary(stub)
+    assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+    details = _details(caught.value)
+    assert details["ErrorInfo"].metadata["violations_total"] == "500"
+    assert 30 < len(details["PreconditionFailure"].violations) < 500
+
+
+async def test_strict_deadlines(sample: Sample) -> None:
+    """A strict server refuses a call without a deadline, a stream too, and answers one that has it."""
+    async with serving(sample, strict_deadlines=True) as server, plain_stub(server) as stub:
+        pb, _ = contract()
+        for call in (stub.GetThing(pb.GetThingRequest(thing_id="1")), stub.WatchThing(pb.WatchThingRequest(thing_id="1")).read()):
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await call
+            assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+            assert _details(caught.value)["ErrorInfo"].reason == "DEADLINE_REQUIRED"
+        await _unary(stub)
+        await _stream(stub)
+
+
+async def test_the_callers_time_is_known_inside(sample: Sample, stub: Any) -> None:
+    """A handler sees what is left of its caller's deadline, in a stream as well; and a default when the caller named none."""
+    left: list[float | None] = []
+
+    async def behave() -> str:
+        left.append(deadline.remaining())
+        return ""
+
+    sample.behave = behave
+    await _unary(stub)
+    await _stream(stub)
+    await stub.GetThing(contract()[0].GetThingRequest(thing_id="1"))
+    assert left[0] is not None
+    assert 4 < left[0] <= 5.1  # gRPC rounds it up on the way
+    assert left[1] is not None
+    assert 4 < left[1] <= 5.1  # gRPC rounds it up on the way
+    assert left[2] is not None
+    assert 29 < left[2] <= 30
+
+
+async def test_a_call_without_deadline_ends_all_the_same(sample: Sample, stub: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A call whose client named no deadline is ended after the server's own, as DEADLINE_EXCEEDED, and its handler with it."""
+    monkeypatch.setattr("chassis.interceptors.DEFAULT_DEADLINE_S", 0.1)
+    ended = asyncio.Event()
+
+    async def behave() -> str:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+        return ""
+
+    sample.behave = behave
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.GetThing(contract()[0].GetThingRequest(thing_id="1"))
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    await asyncio.wait_for(ended.wait(), 5)
+
+
+@pytest.mark.parametrize("call", [_unary, _stream])
+async def test_admission(sample: Sample, call: Any) -> None:
+    """The call over the limit is refused at once with RetryInfo, and admitted when another has ended; streams and unary calls do not
+    take each other's places.
+    """
+    limits = Limits(calls_max=2, streams_max=2, drain_delay_s=0, drain_grace_s=2)
+    free = asyncio.Event()
+
+    async def behave() -> str:
+        await free.wait()
+        return ""
+
+    sample.behave = behave
+    async with serving(sample, limits=limits) as server, plain_stub(server) as stub:
+        running = [asyncio.create_task(call(stub)) for _ in range(2)]
+        await eventually(lambda: sample.calls == 2)
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await call(stub)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        details = _details(caught.value)
+        assert details["ErrorInfo"].reason == "OVERLOADED"
+        assert details["RetryInfo"].retry_delay.ToTimedelta().total_seconds() > 0
+        other = asyncio.create_task((_stream if call is _unary else _unary)(stub))
+        await eventually(lambda: sample.calls == 3)
+        free.set()
+        await asyncio.gather(*running, other)
+        await call(stub)
+
+
+async def test_a_cancelled_call_gives_its_place_back(sample: Sample) -> None:
+    """A client that goes away frees its place: the handler is cancelled, and the next call is admitted."""
+    limits = Limits(calls_max=1, streams_max=1, drain_delay_s=0, drain_grace_s=2)
+    cancelled = asyncio.Event()
+
+    async def behave() -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.set()
+            raise
+        return ""
+
+    async with serving(sample, limits=limits) as server, plain_stub(server) as stub:
+        for call in (_unary, _stream):
+            sample.behave, sample.calls = behave, 0
+            cancelled.clear()
+            task = asyncio.create_task(call(stub))
+            await eventually(lambda: sample.calls == 1)
+            task.cancel()
+            await asyncio.wait_for(cancelled.wait(), 5)
+            sample.behave = sample._nothing
+            await call(stub)
+
+
+async def test_a_taken_port_is_said_plainly(server: Server, sample: Sample) -> None:
+    """A second server on the address does not share it silently: it fails, and names the address and its variable."""
+    with pytest.raises(OSError, match=f"LISTEN_ADDRESS 127.0.0.1:{server.port} cannot be listened on"):
+        async with serving(sample, f"127.0.0.1:{server.port}"):
+            pass
+
+
+async def test_health_and_reflection(server: Server) -> None:
+    """Health tells of the whole and of each service, to callers without a deadline too; reflection answers under both its names."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        health: Any = health_pb2_grpc.HealthStub(channel)
+        for name in ("", "sample.v1.SampleService"):
+            answer = await health.Check(health_pb2.HealthCheckRequest(service=name))
+            assert answer.status == health_pb2.HealthCheckResponse.SERVING
+        for version in ("v1", "v1alpha"):
+            ask = channel.stream_stream(
+                f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+                request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+                response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+            )
+            requests = [
+                reflection_pb2.ServerReflectionRequest(list_services=""),
+                reflection_pb2.ServerReflectionRequest(file_containing_symbol="sample.v1.SampleService"),
+            ]
+            names, file = [answer async for answer in ask(iter(requests))]
+            listed = {service.name for service in names.list_services_response.service}
+            assert listed == {"sample.v1.SampleService", "grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection"}
+            assert file.file_descriptor_response.file_descriptor_proto
+
+
+async def test_reflection_can_be_switched_off(sample: Sample) -> None:
+    """With reflection off nobody is told the contracts."""
+    async with serving(sample, reflect=False) as server, grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        ask = _raw(channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"))
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await ask(iter([b""])).read()
+    assert caught.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+async def test_channelz_tells_of_servers(sample: Sample) -> None:
+    """With channelz on, a client is told about the process's servers."""
+    from grpc_channelz.v1 import channelz_pb2, channelz_pb2_grpc
+
+    async with serving(sample, channelz=True) as server, grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        answer = await channelz_pb2_grpc.ChannelzStub(channel).GetServers(channelz_pb2.GetServersRequest())
+    assert answer.server
+
+
+async def test_a_drain_loses_no_call(sample: Sample) -> None:
+    """While a server drains, health says NOT_SERVING, calls are still answered for the delay, and one that is running is finished."""
+    limits = Limits(drain_delay_s=0.3, drain_grace_s=5)
+    free = asyncio.Event()
+
+    async def behave() -> str:
+        await free.wait()
+        return "done"
+
+    sample.behave = behave
+    async with serving(sample, limits=limits) as server, plain_stub(server) as stub:
+        async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+            health: Any = health_pb2_grpc.HealthStub(channel)
+            running = asyncio.ensure_future(stub.GetThing(contract()[0].GetThingRequest(thing_id="1")))
+            await eventually(lambda: sample.calls == 1)
+            drain = asyncio.create_task(server.drain())
+            await asyncio.sleep(0)
+            for name in ("", "sample.v1.SampleService"):
+                answer = await health.Check(health_pb2.HealthCheckRequest(service=name))
+                assert answer.status == health_pb2.HealthCheckResponse.NOT_SERVING
+            late = asyncio.ensure_future(stub.GetThing(contract()[0].GetThingRequest(thing_id="1")))
+            await eventually(lambda: sample.calls == 2)
+            free.set()
+            assert [(await running).text, (await late).text] == ["done", "done"]
+            await drain
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await _unary(stub)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_drain_ends_streams_at_once(sample: Sample) -> None:
+    """A watch that is open when the drain begins ends as UNAVAILABLE, DRAINING, long before the grace; its handler is closed."""
+    closed = asyncio.Event()
+
+    async def behave() -> str:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            closed.set()
+        return ""
+
+    sample.behave = behave
+    async with serving(sample, limits=Limits(drain_delay_s=0, drain_grace_s=30)) as server, plain_stub(server) as stub:
+        watch = stub.WatchThing(contract()[0].WatchThingRequest(thing_id="1"))
+        assert (await watch.read()).text == "first"
+        await eventually(lambda: sample.calls == 1)
+        async with asyncio.timeout(5):
+            await server.drain()
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await watch.read()
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert _details(caught.value)["ErrorInfo"].reason == "DRAINING"
+        assert closed.is_set()
+
+
+async def test_a_drain_waits_for_the_finally_of_aborted_calls(sample: Sample) -> None:
+    """A call that outlives the grace is aborted, and the drain returns only when its handler's `finally` is through."""
+    steps: list[str] = []
+
+    async def behave() -> str:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0.1)
+            steps.append("finally")
+        return ""
+
+    sample.behave = behave
+    async with serving(sample, limits=Limits(drain_delay_s=0, drain_grace_s=0.1)) as server, plain_stub(server) as stub:
+        running = asyncio.create_task(_unary(stub))
+        await eventually(lambda: sample.calls == 1)
+        await server.drain()
+        steps.append("drained")
+        with pytest.raises(grpc.aio.AioRpcError):
+            await running
+    assert steps == ["finally", "drained"]
