@@ -24,6 +24,7 @@ from shipping_svc.model import (
     StatusChanged,
     TrackingEvent,
     Transition,
+    Wanted,
 )
 
 Decided = Decision[Shipment, Row]
@@ -46,17 +47,18 @@ def decide(shipment: Shipment | None, command: ShipmentCommand, now: datetime) -
 
 def ask(shipment: Shipment | None, command: AskForShipment, now: datetime) -> Decided:
     """The intent, before any label is bought: after a crash it says what is still to be done. A fulfilment has one shipment."""
+    wanted = command.wanted
     if shipment:
-        if (shipment.order_id, shipment.attempt, shipment.warehouse_id) != (command.order_id, command.attempt, command.warehouse_id):
+        if (shipment.order_id, shipment.attempt, shipment.warehouse_id) != (wanted.order_id, wanted.attempt, wanted.warehouse_id):
             text = f"Fulfilment {shipment.fulfillment_id} has a shipment, of another order or warehouse."
             raise Exists("SHIPMENT_ALREADY_EXISTS", text, shipment_id=str(shipment.id))
         return Decision(shipment)
     shipment = Shipment(
         id=command.target,
-        order_id=command.order_id,
-        attempt=command.attempt,
-        fulfillment_id=command.fulfillment_id,
-        warehouse_id=command.warehouse_id,
+        order_id=wanted.order_id,
+        attempt=wanted.attempt,
+        fulfillment_id=wanted.fulfillment_id,
+        warehouse_id=wanted.warehouse_id,
         status=Status.PENDING,
         reason="FULFILLMENT_READY",
         carrier=command.carrier,
@@ -67,7 +69,7 @@ def ask(shipment: Shipment | None, command: AskForShipment, now: datetime) -> De
         update_time=now,
         report_time=None,
         deliver_time=None,
-        parcels=command.parcels,
+        parcels=wanted.parcels,
     )
     first = Transition(shipment.id, 1, None, shipment.status, shipment.reason, command.actor, command.cause, now)
     return Decision(shipment, [first])
@@ -137,7 +139,7 @@ def refusal(shipment: Shipment) -> Refused | None:
     return closed(shipment)
 
 
-def closed(asked: Shipment | AskForShipment) -> Refused:
+def closed(asked: Shipment | Wanted) -> Refused:
     """The refusal of everything that would ship a dead order's goods."""
     return Refused("ORDER_CLOSED", "The order is dead: nothing is shipped for it.", order_id=str(asked.order_id))
 

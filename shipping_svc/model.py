@@ -46,6 +46,17 @@ class Label:
 
 
 @dataclass(frozen=True, slots=True)
+class Wanted:
+    """What somebody wants shipped: which fulfilment's parcels, for which attempt of which order, from where."""
+
+    order_id: UUID
+    attempt: int
+    fulfillment_id: UUID
+    warehouse_id: str
+    parcels: tuple[Parcel, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """One thing that the carrier reported; `carrier_event_id` is its own id of it, `occur_time` by its own clock."""
 
@@ -80,6 +91,17 @@ class Shipment:
     deliver_time: datetime | None
     parcels: tuple[Parcel, ...] = ()
     known_reports: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Somebody wants something shipped: by a call, or by an event. It becomes a command once it has an id and a carrier."""
+
+    key: str
+    digest: bytes
+    actor: str
+    cause: str
+    wanted: Wanted
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,14 +188,10 @@ class Command:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskForShipment(Command):
-    """A fulfilment is ready for its carrier. `target` is the id that its shipment takes unless it has one already."""
+    """A fulfilment is ready for its carrier. `target` is the id that its shipment takes, unless it has one already."""
 
-    order_id: UUID
-    attempt: int
-    fulfillment_id: UUID
-    warehouse_id: str
-    parcels: tuple[Parcel, ...]
-    carrier: str = ""
+    wanted: Wanted
+    carrier: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from shipping_svc.lifecycle import LABELLED, Status
-from shipping_svc.model import AskForShipment, GiveUp, KeepLabel, Label, Parcel, RecordReport, Report, Shipment
+from shipping_svc.model import AskForShipment, GiveUp, KeepLabel, Label, Parcel, RecordReport, Report, Shipment, Wanted
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 SHIPMENT, ORDER, FULFILLMENT = UUID(int=1), UUID(int=2), UUID(int=3)
@@ -38,22 +38,14 @@ def shipment(status: Status | str = Status.PENDING, **more: Any) -> Shipment:
     return replace(there, **more)
 
 
-def ask(**more: Any) -> AskForShipment:
-    """The ask for `shipment()`."""
-    asked = AskForShipment(
-        key="ask:1",
-        digest=b"",
-        target=SHIPMENT,
-        actor="fulfillment",
-        cause="e1",
-        order_id=ORDER,
-        attempt=1,
-        fulfillment_id=FULFILLMENT,
-        warehouse_id="W1",
-        parcels=PARCELS,
-        carrier="sandbox",
-    )
-    return replace(asked, **more)
+def wanted(**more: Any) -> Wanted:
+    """What `shipment()` was asked for as."""
+    return replace(Wanted(ORDER, 1, FULFILLMENT, "W1", PARCELS), **more)
+
+
+def ask(target: UUID = SHIPMENT, key: str = "ask:1", **more: Any) -> AskForShipment:
+    """The ask for `shipment()`, or for what else is wanted."""
+    return AskForShipment(key, b"", target, "fulfillment", "e1", wanted=wanted(**more), carrier="sandbox")
 
 
 def keep_label(**more: Any) -> KeepLabel:

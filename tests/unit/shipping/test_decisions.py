@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -43,7 +44,7 @@ def test_a_second_ask_finds_the_shipment(status: Status) -> None:
 
 
 @pytest.mark.parametrize("other", [{"order_id": FULFILLMENT}, {"attempt": 2}, {"warehouse_id": "W2"}])
-def test_an_ask_for_somebody_elses_fulfilment_is_refused(other: dict[str, object]) -> None:
+def test_an_ask_for_somebody_elses_fulfilment_is_refused(other: dict[str, Any]) -> None:
     """A fulfilment belongs to one order, attempt and warehouse: who names it with another gets no shipment that is not his."""
     with pytest.raises(Exists) as refused:
         decide(shipment("created"), ask(**other), LATER)

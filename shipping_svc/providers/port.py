@@ -1,0 +1,22 @@
+"""What shipping needs of a carrier. An adapter translates; it decides nothing and remembers nothing that matters."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from shipping_svc.model import Label, Parcel, Recipient
+
+
+class Carrier(Protocol):
+    """A carrier that sells labels. `name` is what shipments, metrics and refusals call it."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def buy_label(self, key: str, parcels: Sequence[Parcel], recipient: Recipient, warehouse_id: str) -> Label:
+        """One label for all the parcels. The same key again is the same purchase: it answers with the same label and costs nothing more.
+
+        Raises Refused CARRIER_REFUSED (metadata: carrier, carrier_code) where the carrier will not take them, now or ever, and
+        Deferred DEPENDENCY_UNAVAILABLE where it cannot be asked just now. A caller that hears neither, nor a label, in time knows
+        nothing, and asks again under the same key.
+        """
+        ...

@@ -1,0 +1,85 @@
+"""The built-in carrier: it ships nothing, and behaves as told by where the parcels go, so that every path can be walked by hand.
+
+| recipient | what the carrier does |
+| --- | --- |
+| country_code AQ | refuses: CARRIER_REFUSED, carrier_code DESTINATION_NOT_SERVED |
+| postal_code SANDBOX-REFUSE | refuses: CARRIER_REFUSED, carrier_code ADDRESS_INVALID |
+| postal_code SANDBOX-SLOW | sells, but takes SLOW_S: longer than anybody waits |
+| postal_code SANDBOX-DOWN | cannot be reached, ever |
+| postal_code SANDBOX-DOWN-ONCE | cannot be reached at the first call for a shipment; after that it sells |
+| any other | sells at once |
+
+The label is made of the key alone, so the same key is the same label by construction, also after a restart.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from typing import Final
+
+from chassis.errors import Deferred, Refused
+from shipping_svc.model import Label, Parcel, Recipient
+from shipping_svc.providers import pdf
+
+NAME: Final = "sandbox"
+SLOW_S: Final = 30.0
+
+
+class SandboxCarrier:
+    """See the table above. `slow_s` is how long a slow sale takes."""
+
+    def __init__(self, slow_s: float = SLOW_S) -> None:
+        self._slow_s = slow_s
+        self._called: set[str] = set()
+
+    @property
+    def name(self) -> str:
+        return NAME
+
+    async def buy_label(self, key: str, parcels: Sequence[Parcel], recipient: Recipient, warehouse_id: str) -> Label:
+        """Sells a PDF label, one page a parcel; its tracking number is SBX and 16 digits."""
+        if recipient.country_code == "AQ":
+            raise _refused("DESTINATION_NOT_SERVED")
+        match recipient.postal_code:
+            case "SANDBOX-REFUSE":
+                raise _refused("ADDRESS_INVALID")
+            case "SANDBOX-SLOW":
+                await asyncio.sleep(self._slow_s)
+            case "SANDBOX-DOWN":
+                raise _down()
+            case "SANDBOX-DOWN-ONCE" if key not in self._called:
+                self._called.add(key)
+                raise _down()
+        number = tracking_number(key)
+        return Label(number, pdf.document(_pages(number, parcels, recipient, warehouse_id)), "application/pdf")
+
+
+def tracking_number(key: str) -> str:
+    """The sandbox's name for what was bought under the key."""
+    return f"SBX{int.from_bytes(hashlib.sha256(key.encode()).digest()) % 10**16:016}"
+
+
+def _pages(number: str, parcels: Sequence[Parcel], recipient: Recipient, warehouse_id: str) -> list[list[str]]:
+    to = [recipient.name, *recipient.address_lines, f"{recipient.postal_code} {recipient.locality}".strip()]
+    to += [line for line in (recipient.administrative_area, recipient.country_code, recipient.phone) if line]
+    return [
+        [
+            "SANDBOX CARRIER: not a valid postage",
+            number,
+            f"parcel {place} of {len(parcels)}: {parcel.weight_grams} g",
+            f"{parcel.length_mm} x {parcel.width_mm} x {parcel.height_mm} mm",
+            "",
+            f"from {warehouse_id}",
+            "to",
+            *to,
+        ]
+        for place, parcel in enumerate(parcels, 1)
+    ]
+
+
+def _refused(carrier_code: str) -> Refused:
+    return Refused("CARRIER_REFUSED", f"The sandbox carrier refuses: {carrier_code}.", carrier=NAME, carrier_code=carrier_code)
+
+
+def _down() -> Deferred:
+    return Deferred("DEPENDENCY_UNAVAILABLE", "The sandbox carrier cannot be reached.", peer=NAME)

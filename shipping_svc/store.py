@@ -1,0 +1,252 @@
+"""All the SQL of shipments, for sets, over one connection."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
+from operator import attrgetter
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Select, and_, bindparam, delete, func, or_, select, update
+from sqlalchemy.dialects.postgresql import INTERVAL
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chassis.paging import Page
+from chassis.tables import among, arrays, given, insert_rows
+from shipping_svc.lifecycle import Status
+from shipping_svc.model import (
+    AskForShipment,
+    BuryOrder,
+    DeadOrder,
+    KeptLabel,
+    Label,
+    Parcel,
+    RecordReport,
+    Report,
+    Row,
+    Shipment,
+    ShipmentCommand,
+    ShipmentFilter,
+    TrackingEvent,
+    Transition,
+)
+from shipping_svc.tables import dead_orders, history, label_tries, labels, parcels, shipments, tracking_events
+
+SHIPMENT = tuple(shipments.c.keys())
+CHANGING = ("id", "status", "reason", "carrier_code", "tracking_number", "version", "update_time", "report_time", "deliver_time")
+PARCEL, LABEL, TRY, STEP, DEAD = (tuple(table.c.keys()) for table in (parcels, labels, label_tries, history, dead_orders))
+TRACKING = ("shipment_id", "carrier_event_id", "status", "occur_time", "location", "record_time")
+PARCEL_OF, REPORT_OF = attrgetter(*PARCEL[2:]), attrgetter(*TRACKING[1:5])
+LONGEST_PAUSE = timedelta(minutes=5)
+
+all_shipments = select(shipments).order_by(shipments.c.id)
+read_by_id = all_shipments.where(among(shipments.c.id))
+read_fulfillments = select(shipments.c.fulfillment_id).where(among(shipments.c.fulfillment_id))
+lock_by_id = read_by_id.with_for_update(key_share=True)
+lock_by_fulfillment = all_shipments.where(or_(among(shipments.c.id), among(shipments.c.fulfillment_id))).with_for_update(key_share=True)
+read_id_by_tracking_number = select(shipments.c.id).where(shipments.c.tracking_number == bindparam("tracking_number"))
+read_versions = select(shipments.c.id, shipments.c.version).where(among(shipments.c.id))
+read_parcels = select(parcels).where(among(parcels.c.shipment_id)).order_by(parcels.c.shipment_id, parcels.c.number)
+read_label = (
+    select(shipments.c.tracking_number, labels.c.content, labels.c.content_type)
+    .join_from(shipments, labels)
+    .where(shipments.c.id == bindparam("shipment_id"))
+)
+
+asked_reports = given(tracking_events.c.shipment_id, tracking_events.c.carrier_event_id)
+read_known_reports = select(tracking_events.c.shipment_id, tracking_events.c.carrier_event_id).join(
+    asked_reports,
+    and_(
+        tracking_events.c.shipment_id == asked_reports.c.shipment_id, tracking_events.c.carrier_event_id == asked_reports.c.carrier_event_id
+    ),
+)
+read_tracking = (
+    select(*(tracking_events.c[name] for name in (*TRACKING, "sequence")))
+    .where(tracking_events.c.shipment_id == bindparam("shipment_id"), tracking_events.c.sequence > bindparam("after"))
+    .order_by(tracking_events.c.sequence)
+    .limit(bindparam("most"))
+)
+
+insert_shipments, insert_parcels, insert_labels, insert_tries, insert_history = (
+    insert_rows(*table.c) for table in (shipments, parcels, labels, label_tries, history)
+)
+insert_tracking = insert_rows(*(tracking_events.c[name] for name in TRACKING))
+changed_shipments = given(*(shipments.c[name] for name in CHANGING))
+update_shipments = (
+    update(shipments).values({n: changed_shipments.c[n] for n in CHANGING[1:]}).where(shipments.c.id == changed_shipments.c.id)
+)
+settle_labels = delete(label_tries).where(among(label_tries.c.shipment_id))
+
+# A try that has told nothing is given up after a pause that doubles with each: then the next one may begin.
+doublings = func.least(label_tries.c.tries - 1, 10)
+pause = func.least(bindparam("patience", type_=INTERVAL) * func.power(2, doublings), LONGEST_PAUSE, type_=INTERVAL)
+due = (
+    select(label_tries.c.shipment_id)
+    .where(label_tries.c.try_time < func.clock_timestamp() - pause)
+    .order_by(label_tries.c.try_time)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True)
+)
+begin_tries = (
+    update(label_tries)
+    .values(tries=label_tries.c.tries + 1, try_time=func.clock_timestamp())
+    .where(label_tries.c.shipment_id.in_(due))
+    .returning(label_tries.c.shipment_id)
+)
+
+read_dead = select(dead_orders).where(among(dead_orders.c.order_id))
+lock_dead = read_dead.order_by(dead_orders.c.order_id).with_for_update(key_share=True)
+insert_dead = insert_rows(*dead_orders.c)
+changed_dead = given(*dead_orders.c)
+update_dead = update(dead_orders).values({n: changed_dead.c[n] for n in DEAD[1:]}).where(dead_orders.c.order_id == changed_dead.c.order_id)
+
+
+async def lock_shipments(
+    connection: AsyncConnection, commands: Sequence[ShipmentCommand], repeats: Collection[UUID]
+) -> dict[UUID, Shipment]:
+    """The shipments that the commands are about, by id; an ask's also by the id that it proposed for its fulfilment's."""
+    parameters = arrays(["id"], [[id] for id in {*repeats, *(c.target for c in commands)}])
+    asked = [(c.wanted.fulfillment_id, c.target) for c in commands if isinstance(c, AskForShipment)]
+    if asked:
+        parameters |= arrays(["fulfillment_id"], asked)
+    found = {s.id: s for s in await _whole(connection, lock_by_fulfillment if asked else lock_by_id, parameters)}
+    if reports := [(c.target, c.report.carrier_event_id) for c in commands if isinstance(c, RecordReport)]:
+        await _mark_known(connection, found, reports)
+    of_fulfillment = {s.fulfillment_id: s for s in found.values()}
+    return found | {target: of_fulfillment[fulfillment] for fulfillment, target in asked if fulfillment in of_fulfillment}
+
+
+async def save_shipments(
+    connection: AsyncConnection, before: Mapping[UUID, Shipment], after: Mapping[UUID, Shipment], rows: Sequence[Row]
+) -> None:
+    """Stores what changed; new shipments sorted by their natural key, or two sets of rivals may deadlock."""
+    created = sorted((s for id, s in after.items() if id not in before), key=attrgetter("fulfillment_id"))
+    changed = [s for id, s in after.items() if id in before]
+    settled = [[s.id] for id, s in after.items() if id in before and before[id].status is Status.PENDING is not s.status]
+    if created:
+        await connection.execute(insert_shipments, _arrays(SHIPMENT, created))
+        packed = [(s.id, number, *PARCEL_OF(parcel)) for s in created for number, parcel in enumerate(s.parcels, 1)]
+        await connection.execute(insert_parcels, arrays(PARCEL, packed))
+        await connection.execute(insert_tries, arrays(TRY, [(s.id, 1, s.create_time) for s in created]))
+    if changed:
+        await connection.execute(update_shipments, _arrays(CHANGING, changed))
+    if settled:
+        await connection.execute(settle_labels, arrays(["shipment_id"], settled))
+    await _save_rows(connection, rows)
+
+
+async def find_shipments(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, Shipment]:
+    """The shipments as they stand, unlocked, by id; unknown ids are missing."""
+    return {s.id: s for s in await _whole(connection, read_by_id, arrays(["id"], [[id] for id in ids]))}
+
+
+async def find_fulfillments(connection: AsyncConnection, fulfillment_ids: Collection[UUID]) -> set[UUID]:
+    """Those of the fulfilments that have a shipment."""
+    found = await connection.execute(read_fulfillments, arrays(["fulfillment_id"], [[id] for id in fulfillment_ids]))
+    return set(found.scalars())
+
+
+async def id_of_tracking_number(connection: AsyncConnection, tracking_number: str) -> UUID | None:
+    """The shipment that the carrier calls so."""
+    return (await connection.execute(read_id_by_tracking_number, {"tracking_number": tracking_number})).scalar_one_or_none()
+
+
+async def versions(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, int]:
+    """The shipments' versions, by id; unknown ids are missing."""
+    rows = await connection.execute(read_versions, arrays(["id"], [[id] for id in ids]))
+    return {row.id: row.version for row in rows}
+
+
+async def list_shipments(connection: AsyncConnection, wanted: ShipmentFilter, page: Page) -> list[Shipment]:
+    """The page's shipments and one more where there are more, newest first."""
+    conditions: list[ColumnElement[bool]] = [shipments.c.status.in_(wanted.statuses)] if wanted.statuses else []
+    equal = {"order_id": wanted.order_id, "tracking_number": wanted.tracking_number}
+    conditions += [shipments.c[name] == value for name, value in equal.items() if value is not None]
+    if page.after:
+        conditions.append(shipments.c.id < page.after[0])
+    return await _whole(connection, select(shipments).where(*conditions).order_by(shipments.c.id.desc()).limit(page.size + 1), {})
+
+
+async def find_label(connection: AsyncConnection, shipment_id: UUID) -> Label | None:
+    """The label that was bought; None where there is none (yet)."""
+    row = (await connection.execute(read_label, {"shipment_id": shipment_id})).one_or_none()
+    return Label(*row) if row else None
+
+
+async def list_tracking_events(connection: AsyncConnection, shipment_id: UUID, page: Page) -> list[TrackingEvent]:
+    """The page's tracking events and one more where there are more, in the order in which they were recorded."""
+    after = page.after[0] if page.after else 0
+    rows = await connection.execute(read_tracking, {"shipment_id": shipment_id, "after": after, "most": page.size + 1})
+    return [TrackingEvent(row.shipment_id, Report(*row[1:5]), row.record_time, row.sequence) for row in rows]
+
+
+async def begin_tries_due(connection: AsyncConnection, patience: timedelta, most: int) -> list[UUID]:
+    """Takes on shipments whose label is still to be bought and whose last try has told nothing for too long, longest first.
+
+    Too long is `patience` after the first try, twice that after the second, and so on up to LONGEST_PAUSE. Who takes one on has it for
+    as long: several replicas step over each other's.
+    """
+    return list((await connection.execute(begin_tries, {"patience": patience, "most": most})).scalars())
+
+
+async def find_dead_orders(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, DeadOrder]:
+    """Those of the orders that have died, by id, with their last death."""
+    return _dead(await connection.execute(read_dead, arrays(["order_id"], [[id] for id in ids])))
+
+
+async def lock_dead_orders(connection: AsyncConnection, commands: Sequence[BuryOrder], repeats: Collection[UUID]) -> dict[UUID, DeadOrder]:
+    """Those of the orders that have died before, by id."""
+    return _dead(await connection.execute(lock_dead, arrays(["order_id"], [[id] for id in {*repeats, *(c.target for c in commands)}])))
+
+
+async def save_dead_orders(
+    connection: AsyncConnection, before: Mapping[UUID, DeadOrder], after: Mapping[UUID, DeadOrder], rows: Sequence[None]
+) -> None:
+    """Stores each order's last death."""
+    died = sorted(after.values(), key=attrgetter("order_id"))
+    created = [order for order in died if order.order_id not in before]
+    changed = [order for order in died if order.order_id in before]
+    if created:
+        await connection.execute(insert_dead, _arrays(DEAD, created))
+    if changed:
+        await connection.execute(update_dead, _arrays(DEAD, changed))
+
+
+async def _whole(connection: AsyncConnection, statement: Select[Any], parameters: Mapping[str, Any]) -> list[Shipment]:
+    """The shipments that the statement finds, in its order, each with its parcels."""
+    rows = list(await connection.execute(statement, parameters))
+    packed: defaultdict[UUID, list[Parcel]] = defaultdict(list)
+    if rows:
+        for shipment_id, _, *parcel in await connection.execute(read_parcels, {"given_shipment_id": [row.id for row in rows]}):
+            packed[shipment_id].append(Parcel(*parcel))
+    return [Shipment(*row, tuple(packed[row.id])) for row in rows]
+
+
+async def _mark_known(connection: AsyncConnection, found: dict[UUID, Shipment], reports: Sequence[tuple[UUID, str]]) -> None:
+    """Tells the shipments (which are locked by now) which of these reports they have recorded already."""
+    known: defaultdict[UUID, set[str]] = defaultdict(set)
+    for shipment_id, carrier_event_id in await connection.execute(read_known_reports, arrays(["shipment_id", "carrier_event_id"], reports)):
+        known[shipment_id].add(carrier_event_id)
+    for shipment_id, carrier_event_ids in known.items():
+        found[shipment_id] = replace(found[shipment_id], known_reports=frozenset(carrier_event_ids))
+
+
+async def _save_rows(connection: AsyncConnection, rows: Sequence[Row]) -> None:
+    """Stores what the decisions have left beside the shipments themselves."""
+    if steps := [row for row in rows if isinstance(row, Transition)]:
+        await connection.execute(insert_history, _arrays(STEP, steps))
+    if bought := [row for row in rows if isinstance(row, KeptLabel)]:
+        await connection.execute(insert_labels, arrays(LABEL, [(r.shipment_id, r.label.content, r.label.content_type) for r in bought]))
+    if heard := [row for row in rows if isinstance(row, TrackingEvent)]:
+        told = [(row.shipment_id, *REPORT_OF(row.report), row.record_time) for row in heard]
+        await connection.execute(insert_tracking, arrays(TRACKING, told))
+
+
+def _arrays(names: Sequence[str], records: Sequence[object]) -> dict[str, list[Any]]:
+    """The records' fields of these names, as the statements wait for them."""
+    return arrays(names, list(map(attrgetter(*names), records)))
+
+
+def _dead(rows: Iterable[Any]) -> dict[UUID, DeadOrder]:
+    return {row.order_id: DeadOrder(*row) for row in rows}

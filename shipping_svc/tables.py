@@ -1,0 +1,137 @@
+"""The tables of the shipping service. What must always hold stands here as a constraint; each index has its query in store.py."""
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Enum,
+    ForeignKey,
+    Identity,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+)
+
+from chassis import tables as chassis
+from shipping_svc.lifecycle import Status
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "%(table_name)s_%(column_0_N_name)s",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ck": "%(table_name)s_%(constraint_name)s",
+        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+        "pk": "%(table_name)s_pkey",
+    }
+)
+claims = chassis.claims(metadata)
+outbox = chassis.outbox(metadata)
+failed_events = chassis.failed_events(metadata)
+
+status = Enum(Status, name="shipment_status", metadata=metadata, values_callable=lambda members: [member.value for member in members])
+
+shipments = Table(
+    "shipments",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("order_id", Uuid, nullable=False),
+    Column("attempt", Integer, CheckConstraint("attempt >= 1", "attempt"), nullable=False),
+    Column("fulfillment_id", Uuid, nullable=False, unique=True),
+    Column("warehouse_id", Text, nullable=False),
+    Column("status", status, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("carrier", Text, nullable=False),
+    Column("carrier_code", Text),
+    Column("tracking_number", Text, unique=True),
+    Column("version", Integer, CheckConstraint("version >= 1", "version"), nullable=False),
+    Column("create_time", DateTime(timezone=True), nullable=False),
+    Column("update_time", DateTime(timezone=True), nullable=False),
+    Column("report_time", DateTime(timezone=True)),
+    Column("deliver_time", DateTime(timezone=True)),
+    CheckConstraint("(tracking_number is null) = (status in ('pending', 'failed'))", "tracking_number_with_label"),
+    CheckConstraint("(report_time is null) = (status in ('pending', 'created', 'failed'))", "report_time_with_report"),
+    CheckConstraint("(deliver_time is not null) = (status = 'delivered')", "deliver_time_with_delivery"),
+    CheckConstraint("carrier_code is null or status = 'failed'", "carrier_code_with_refusal"),
+)
+Index(None, shipments.c.order_id, shipments.c.id)
+Index(None, shipments.c.status, shipments.c.id)
+
+parcels = Table(
+    "parcels",
+    metadata,
+    Column("shipment_id", Uuid, ForeignKey("shipments.id")),
+    Column("number", SmallInteger, CheckConstraint("number between 1 and 100", "number")),
+    Column("weight_grams", Integer, CheckConstraint("weight_grams between 1 and 1000000", "weight"), nullable=False),
+    Column("length_mm", Integer, CheckConstraint("length_mm between 1 and 10000", "length"), nullable=False),
+    Column("width_mm", Integer, CheckConstraint("width_mm between 1 and 10000", "width"), nullable=False),
+    Column("height_mm", Integer, CheckConstraint("height_mm between 1 and 10000", "height"), nullable=False),
+    PrimaryKeyConstraint("shipment_id", "number"),
+)
+
+labels = Table(
+    "labels",
+    metadata,
+    Column("shipment_id", Uuid, ForeignKey("shipments.id"), primary_key=True),
+    Column("content", LargeBinary, CheckConstraint("octet_length(content) between 1 and 5242880", "content"), nullable=False),
+    Column("content_type", Text, nullable=False),
+    comment="Labels show names and addresses: the only place in this database that does.",
+)
+
+label_tries = Table(
+    "label_tries",
+    metadata,
+    Column("shipment_id", Uuid, ForeignKey("shipments.id"), primary_key=True),
+    Column("tries", Integer, CheckConstraint("tries >= 1", "tries"), nullable=False),
+    Column("try_time", DateTime(timezone=True), nullable=False),
+    comment="Shipments whose label is still to be bought: how often that was begun, and when last. The row goes when it is settled.",
+)
+Index(None, label_tries.c.try_time)
+
+history = Table(
+    "history",
+    metadata,
+    Column("shipment_id", Uuid, ForeignKey("shipments.id")),
+    Column("version", Integer),
+    Column("old", status),
+    Column("new", status, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("cause", Text, nullable=False),
+    Column("time", DateTime(timezone=True), nullable=False),
+    PrimaryKeyConstraint("shipment_id", "version"),
+    UniqueConstraint("shipment_id", "cause", "new"),  # one cause moves a shipment to a status once, for ever
+    CheckConstraint("(old is null) = (version = 1)", "creation"),
+)
+
+tracking_events = Table(
+    "tracking_events",
+    metadata,
+    Column("shipment_id", Uuid, ForeignKey("shipments.id")),
+    Column("carrier_event_id", Text),
+    Column("status", status, nullable=False),
+    Column("occur_time", DateTime(timezone=True), nullable=False),
+    Column("location", Text, nullable=False),
+    Column("record_time", DateTime(timezone=True), nullable=False),
+    Column("sequence", BigInteger, Identity(always=True), nullable=False),
+    PrimaryKeyConstraint("shipment_id", "carrier_event_id"),  # the same report twice is one, for ever
+    CheckConstraint("status not in ('pending', 'created', 'failed')", "status"),
+)
+Index(None, tracking_events.c.shipment_id, tracking_events.c.sequence)
+
+dead_orders = Table(
+    "dead_orders",
+    metadata,
+    Column("order_id", Uuid, primary_key=True),
+    Column("attempt", Integer, CheckConstraint("attempt >= 1", "attempt"), nullable=False),
+    Column("status", Text, CheckConstraint("status in ('cancelled', 'failed')", "status"), nullable=False),
+    Column("version", Integer, CheckConstraint("version >= 1", "version"), nullable=False),
+    Column("dead_time", DateTime(timezone=True), nullable=False),
+)
