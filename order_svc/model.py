@@ -192,7 +192,7 @@ def priced(checkout: Checkout) -> tuple[Line, ...]:
 
 
 def number_of(order_id: UUID) -> str:
-    """An order's number for people, from its id (UUIDv7): the time in milliseconds since 2025 and 30 random bits. Unique, and sorts by time."""
+    """An order's number for people, from its id (UUIDv7): its milliseconds since 2025 and 30 of its random bits. It sorts by time."""
     since_2025 = (order_id.int >> 80) - MILLISECONDS_TO_2025
     bits = since_2025 << 30 | order_id.int & (1 << 30) - 1
     letters = "".join(CROCKFORD[bits >> shift & 31] for shift in range(70, -1, -5))

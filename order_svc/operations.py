@@ -37,11 +37,7 @@ class Operations:
         decisions.check(checkout)
         async with self.database.read() as connection:
             known = await store.order_of_checkout(connection, of.key)
-        async with self.database.engine.begin() as connection:
-            number = await store.next_number(connection)
-        command = PlaceOrder(
-            of.key, of.digest, known or uuid7(), "order", str(request_id), number=number, checkout=checkout, allocations={}
-        )
+        command = PlaceOrder(of.key, of.digest, known or uuid7(), "order", str(request_id), checkout=checkout, allocations={})
         if not known:
             order_id, allocations = await self.warehouse.reserve(request_id, command.target, checkout, RESERVATION_TTL)
             crash.point("order.reserved")
@@ -90,7 +86,7 @@ class Operations:
         return recipient
 
     async def watch_order(self, order_id: UUID, after: int | None) -> AsyncIterator[tuple[Order | Transition | datetime, int]]:
-        """The order (where `after` is None), then each step after that version, and the time when nothing happens; each with the version."""
+        """The order (where `after` is None), then each step after that version; the time when nothing happens. Each with the version."""
         async with self.watches.changes(order_id) as changed:
             [order] = await self.get_orders([order_id])
             if after is None:

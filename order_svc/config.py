@@ -1,0 +1,18 @@
+"""The order service's settings, from the environment."""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from chassis.config import ServiceConfig
+
+
+class Config(ServiceConfig):
+    """What the order service is told; the common part stands in chassis.config."""
+
+    service: ClassVar[str] = "order"
+
+    listen_address: str = "127.0.0.1:15051"
+    metrics_address: str = "127.0.0.1:15061"
+    warehouse_address: str = Field(default="127.0.0.1:15052", description="host:port of the warehouse service")
+    watch_heartbeat_s: float = Field(default=15.0, gt=0, le=300, description="seconds after which a silent watch says that it lives")

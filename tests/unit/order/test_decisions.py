@@ -1,0 +1,203 @@
+"""What an order becomes, decision by decision."""
+
+from dataclasses import replace
+from itertools import permutations
+
+import pytest
+
+from chassis.decision import Decision
+from chassis.errors import Deferred, Invalid, NotFound, Refused
+from order_svc import decisions
+from order_svc.lifecycle import PaymentStatus, Progress, Status, StockStatus, Work
+from order_svc.model import FailPayment, OrderCommand, Owed, StatusChanged, Unavailable, WantedLine
+from tests.unit.order.samples import NOW, after, at, base, checkout, commit, pay, place, placed, pounds, ship, work
+
+
+def test_a_placed_order_is_pending_with_its_history_and_its_fact() -> None:
+    """Placing makes version 1, one history row without an old status, one fact that carries both, and a deadline in 30 minutes."""
+    command = place()
+    decided = decisions.decide(None, command, NOW)
+    order, [step], [fact] = decided.record, decided.history, decided.facts
+    assert (order.status, order.version, order.attempt, order.stock) == (Status.PENDING, 1, 1, StockStatus.RESERVED)
+    assert order.expire_time == NOW + decisions.PAYMENT_WINDOW
+    assert (step.old, step.new, step.version, step.cause) == (None, Status.PENDING, 1, command.cause)
+    assert fact == StatusChanged(order, step)
+
+
+def test_placing_again_after_the_claim_is_gone_changes_nothing() -> None:
+    """The natural key finds the order: the command is skipped."""
+    order = placed()
+    assert decisions.decide(order, place(), NOW) == Decision(order)
+
+
+def test_the_warehouse_must_serve_exactly_what_was_asked_for() -> None:
+    """An answer with another number of units is refused, not stored."""
+    command = place()
+    with pytest.raises(Refused, match="line 2"):
+        decisions.decide(None, replace(command, allocations={1: command.allocations[1], 2: ()}), NOW)
+
+
+def test_payment_confirms_a_pending_order_and_expects_work_in_each_warehouse() -> None:
+    """Confirmed, committed, paid; no deadline any more; one part for each warehouse."""
+    order = placed(None, "london", "paris")
+    confirmed = after(order, pay(order))
+    assert (confirmed.status, confirmed.stock, confirmed.payment) == (Status.CONFIRMED, StockStatus.COMMITTED, PaymentStatus.COMPLETED)
+    assert confirmed.expire_time is None
+    assert [(part.warehouse_id, part.committed, part.work) for part in confirmed.parts] == [
+        ("london", True, Work.EXPECTED),
+        ("paris", True, Work.EXPECTED),
+    ]
+
+
+def test_an_order_without_a_price_is_confirmed_as_not_required() -> None:
+    """A total of zero needs no capture."""
+    order = placed(checkout(WantedLine("GIFT", 1, 0, 0, 0), shipping=0))
+    assert order.total == 0
+    assert after(order, pay(order)).payment is PaymentStatus.NOT_REQUIRED
+
+
+def test_another_amount_than_the_total_confirms_nothing() -> None:
+    """A payment that is not what the order costs is refused, whatever the peer claims."""
+    order = placed()
+    for captured in (pounds(order.total - 1), pounds(0), replace(pounds(order.total), currency="EUR")):
+        with pytest.raises(Refused) as refused:
+            after(order, pay(order, captured=captured))
+        assert refused.value.reason == "PAYMENT_AMOUNT_MISMATCH"
+
+
+def test_a_warehouse_out_of_reach_leaves_the_commit_owed_and_the_order_confirmed() -> None:
+    """The order goes on; when the warehouse tells of the commit, the order knows."""
+    order = placed(None, "london", "paris")
+    owed = after(order, pay(order, stock=Owed()))
+    assert (owed.status, owed.stock) == (Status.CONFIRMED, StockStatus.OWED)
+    half = after(owed, commit(owed, "london"))
+    assert half.stock is StockStatus.OWED
+    assert after(half, commit(half, "paris")).stock is StockStatus.COMMITTED
+    assert after(half, commit(half, "paris")).version == owed.version
+
+
+def test_a_commit_that_is_heard_before_the_payment_is_not_owed_afterwards() -> None:
+    """The warehouse commits, its answer is lost, its event overtakes the payment's: the order remembers it."""
+    order = placed()
+    heard = after(order, commit(order, "london"))
+    assert (heard.status, heard.stock) == (Status.PENDING, StockStatus.RESERVED)
+    assert after(heard, pay(order, stock=Owed())).stock is StockStatus.COMMITTED
+
+
+def test_a_commit_in_another_warehouse_stands_in_for_the_expired_one() -> None:
+    """A reservation made anew elsewhere replaces the allocation that never was committed."""
+    order = placed()
+    owed = after(order, pay(order, stock=Owed()))
+    quantities = {line.number: line.quantity for line in order.lines}
+    settled = after(owed, commit(owed, "paris", quantities=quantities))
+    assert {a.warehouse_id for line in settled.lines for a in line.allocations} == {"paris"}
+    assert (settled.stock, [part.warehouse_id for part in settled.parts]) == (StockStatus.COMMITTED, ["paris"])
+
+
+def test_a_warehouse_that_says_no_for_good_fails_the_order() -> None:
+    """Pending becomes failed, with the warehouse's reason; the money is known to be there."""
+    order = placed()
+    failed = after(order, pay(order, stock=Unavailable("RESERVATION_EXPIRED")))
+    assert (failed.status, failed.reason, failed.payment) == (Status.FAILED, "RESERVATION_EXPIRED", PaymentStatus.COMPLETED)
+
+
+@pytest.mark.parametrize("status", [Status.CONFIRMED, Status.PROCESSING])
+def test_an_owed_commit_that_is_refused_for_good_cancels_the_order(status: Status) -> None:
+    """Confirmed or processing becomes cancelled, STOCK_UNAVAILABLE."""
+    order = replace(at(status), stock=StockStatus.OWED)
+    cancelled = after(order, commit(order, "london", committed=False, refused="RESERVATION_EXPIRED"))
+    assert (cancelled.status, cancelled.reason, cancelled.stock) == (Status.CANCELLED, "STOCK_UNAVAILABLE", StockStatus.RELEASED)
+
+
+def test_a_payment_that_finally_failed_cancels_a_pending_order_and_no_other() -> None:
+    """Pending becomes cancelled, PAYMENT_FAILED; a confirmed order stays as it is."""
+    order = placed()
+    failed = FailPayment(**base(order.id), attempt=1)
+    assert (after(order, failed).status, after(order, failed).reason) == (Status.CANCELLED, "PAYMENT_FAILED")
+    confirmed = after(order, pay(order))
+    assert after(confirmed, failed) is confirmed
+
+
+def test_events_that_are_ahead_walk_every_step_between() -> None:
+    """A delivery that is heard first takes a confirmed order through processing and shipped: one row, one version, one fact each."""
+    order = at(Status.CONFIRMED)
+    decided = decisions.decide(order, ship(order, "london", NOW), NOW)
+    assert [step.new for step in decided.history] == [Status.PROCESSING, Status.SHIPPED, Status.DELIVERED]
+    assert [step.version for step in decided.history] == [3, 4, 5]
+    assert len(decided.facts) == 3
+    assert (decided.record.progress, decided.record.stock) == (Progress.DELIVERED, StockStatus.DEDUCTED)
+
+
+def test_nothing_walks_past_an_outstanding_payment() -> None:
+    """Work and shipments of a pending order wait for its payment."""
+    order = placed()
+    for command in (work(order, "london", Work.PICKING, 3), ship(order, "london")):
+        with pytest.raises(Deferred) as deferred:
+            after(order, command)
+        assert deferred.value.reason == "PAYMENT_OUTSTANDING"
+
+
+def test_late_events_never_move_an_order_backwards() -> None:
+    """An older version of a fulfilment, and its current one again, change nothing."""
+    order = at(Status.SHIPPED)
+    for version in (1, 2):
+        assert after(order, work(order, "london", Work.PICKING, version)) is order
+
+
+def test_an_unknown_fulfilment_status_is_no_change() -> None:
+    """A status that a newer fulfilment service may send moves nothing."""
+    order = at(Status.PROCESSING)
+    assert after(order, work(order, "london", None, 99)) is order
+
+
+@pytest.mark.parametrize("status", [Status.CANCELLED])
+def test_a_terminal_order_is_never_revived(status: Status) -> None:
+    """Whatever is told of it, it stays as it is."""
+    order = at(status)
+    for command in (pay(order), work(order, "london", Work.PICKING, 9), ship(order, "london", NOW), commit(order, "london")):
+        assert after(order, command) is order
+
+
+def test_what_belongs_to_another_attempt_is_skipped() -> None:
+    """Money and work for an earlier life of the order change nothing in this one."""
+    order = replace(placed(), attempt=2)
+    for command in (pay(order, attempt=1), work(order, "london", Work.PICKING, 9, attempt=1), ship(order, "london", attempt=1)):
+        assert after(order, command) is order
+
+
+def test_an_unknown_order_is_not_found() -> None:
+    """An event about it waits for the order; a call learns that there is none."""
+    with pytest.raises(NotFound):
+        decisions.decide(None, pay(placed()), NOW)
+
+
+def test_two_warehouses_in_every_order_of_events_end_in_the_same_order() -> None:
+    """Six events of two parts, in all 720 orders: always delivered, each status once, in order."""
+    start = after(order := placed(None, "london", "paris"), pay(order))
+    commands: list[OrderCommand] = []
+    for warehouse in ("london", "paris"):
+        fulfillment_id, shipment_id = base(order.id)["target"], base(order.id)["target"]
+        commands.append(work(order, warehouse, Work.PICKING, 3, fulfillment_id=fulfillment_id))
+        commands.append(ship(order, warehouse, shipment_id=shipment_id))
+        commands.append(ship(order, warehouse, NOW, shipment_id=shipment_id))
+    ends = set()
+    for several in permutations(commands):
+        at_last, walked = start, []
+        for command in several:
+            decided = decisions.decide(at_last, command, NOW)
+            at_last = decided.record
+            walked += [step.new for step in decided.history]
+        assert walked == [Status.PROCESSING, Status.SHIPPED, Status.DELIVERED]
+        ends.add(replace(at_last, reason=""))
+    assert len(ends) == 1
+
+
+def test_prices_that_do_not_add_up_are_refused_by_name() -> None:
+    """A discount above what it is a discount on names its field; nothing is reserved for such a checkout."""
+    with pytest.raises(Invalid) as refused:
+        decisions.check(checkout(WantedLine("A", 1, 100, 101, 0)))
+    assert [violation.subject for violation in refused.value.violations] == ["items[0].discount_amount"]
+    with pytest.raises(Invalid) as refused:
+        decisions.check(checkout(WantedLine("A", 1, 100, 0, 0), discount=101))
+    assert [violation.subject for violation in refused.value.violations] == ["discount_amount"]
+    decisions.check(checkout(WantedLine("A", 1, 100, 100, 0)))

@@ -1,0 +1,94 @@
+"""The order's tables, over their whole product."""
+
+from itertools import product
+
+import pytest
+from ordermesh.fulfillment.v1 import fulfillment_pb2
+from ordermesh.order.v1 import order_pb2
+
+from order_svc.lifecycle import MOVES, RANK, TERMINAL, WORK_MEANS, Progress, Status, Work, progress_of, standing, status_of, way
+from order_svc.wire import STATUS, WORK_OF
+
+# The specification's table (lifecycle, section 2), written out a second time on purpose.
+MAY_GO = {
+    "pending": {"confirmed", "cancelled", "failed"},
+    "confirmed": {"processing", "cancelled"},
+    "processing": {"shipped", "cancelled"},
+    "shipped": {"delivered", "cancelled"},
+    "delivered": {"refunded"},
+    "failed": {"pending"},
+    "cancelled": set(),
+    "refunded": set(),
+}
+
+
+@pytest.mark.parametrize(("old", "new"), list(product(Status, Status)))
+def test_a_status_moves_where_the_specification_says_and_nowhere_else(old: Status, new: Status) -> None:
+    """Every pair of statuses is allowed or forbidden as the specification's table says."""
+    assert (new in MOVES[old]) == (new.value in MAY_GO[old.value])
+
+
+@pytest.mark.parametrize(("here", "there"), list(product(Status, Status)))
+def test_the_way_forward_takes_every_step_along_the_table(here: Status, there: Status) -> None:
+    """A way leads from here to there by allowed moves, one rank at a time; backwards, sideways and to where one is there is none."""
+    path = way(here, there)
+    for old, new in zip((here, *path), path, strict=False):
+        assert new in MOVES[old]
+        assert RANK[new] == RANK[old] + 1
+    forward = here in RANK and there in RANK and RANK[here] < RANK[there]
+    assert (path[-1] if path else None) == (there if forward else None)
+
+
+def test_terminal_statuses_are_those_that_the_specification_names() -> None:
+    """Cancelled and refunded are terminal, and nothing else is."""
+    assert {Status.CANCELLED, Status.REFUNDED} == TERMINAL
+
+
+def test_fulfilment_status_mapping_over_the_whole_table() -> None:
+    """What each fulfilment status makes of an order is what section 3 of the specification says."""
+    said = {
+        "expected": "confirmed",
+        "pending": "confirmed",
+        **dict.fromkeys(["planning", "picking", "picked", "packing", "packed", "ready"], "processing"),
+        "shipped": "shipped",
+        "completed": "shipped",
+        "cancelled": None,
+    }
+    assert {work.value: means and means.value for work, means in WORK_MEANS.items()} == said
+
+
+@pytest.mark.parametrize(("one", "other"), list(product(Work, Work)))
+def test_an_order_of_two_fulfilments_is_as_far_as_all_of_them_and_in_work_once_one_is(one: Work, other: Work) -> None:
+    """Processing once the first starts, shipped when every live one has shipped; cancelled ones do not count."""
+    standings = [standing(work, shipped=False, delivered=False) for work in (one, other)]
+    live = [status for status in standings if status]
+    expected = None
+    if live:
+        expected = Status.SHIPPED if all(s is Status.SHIPPED for s in live) else Status.CONFIRMED
+        if expected is Status.CONFIRMED and any(s is not Status.CONFIRMED for s in live):
+            expected = Status.PROCESSING
+    assert status_of(standings) is expected
+
+
+def test_delivery_of_every_live_part_delivers_the_order() -> None:
+    """One parcel of two delivered leaves the order in work or shipped; both make it delivered."""
+    shipped, delivered = Status.SHIPPED, Status.DELIVERED
+    assert status_of([delivered, shipped]) is Status.SHIPPED
+    assert status_of([delivered, Status.PROCESSING]) is Status.PROCESSING
+    assert status_of([delivered, delivered, None]) is Status.DELIVERED
+    assert progress_of([delivered, shipped]) is Progress.PARTIALLY_DELIVERED
+    assert progress_of([shipped, Status.PROCESSING]) is Progress.PARTIALLY_SHIPPED
+    assert progress_of([None]) is Progress.CANCELLED
+
+
+def test_shipping_tells_delivery_whatever_fulfilment_has_told_so_far() -> None:
+    """A part that shipping calls delivered is delivered, even where fulfilment's own report is late; a cancelled one stays cancelled."""
+    for work in Work:
+        told = standing(work, shipped=True, delivered=True)
+        assert told is (None if work is Work.CANCELLED else Status.DELIVERED)
+
+
+def test_the_contract_has_every_status_that_the_service_has() -> None:
+    """No status of the service is missing in the contract, nor one of the contract in the service; the same for fulfilment's statuses."""
+    assert set(STATUS.values()) == set(order_pb2.OrderStatus.values()) - {0}
+    assert set(WORK_OF) == set(fulfillment_pb2.FulfillmentStatus.values()) - {0}
