@@ -15,7 +15,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.claims import Claims
-from chassis.database import Database
+from chassis.database import Database, connect
 from chassis.decision import Done, unwrap
 from chassis.errors import Failure
 from tests.sample import model, store
@@ -74,21 +74,25 @@ async def test_claims_are_taken_sorted(database: Database, engine: AsyncEngine) 
     assert claimed == sorted(names)
 
 
-async def test_a_write_is_read_committed_whatever_the_server_prefers(database: Database, engine: AsyncEngine) -> None:
-    """A set that waited for a lock sees what its rival has committed: at a higher level it would fail instead."""
+@pytest.mark.parametrize("after_a_read", [False, True])
+async def test_a_write_is_read_committed(database: Database, engine: AsyncEngine, sample_url: str, after_a_read: bool) -> None:
+    """Whatever the server prefers, a set that waited sees what its rival has committed; a read hands its connection back as it was."""
     async with engine.begin() as connection:
         await connection.execute(text(f"alter role current_user in database {engine.url.database} set {SERIALIZABLE}"))
-    await engine.dispose()
-    async with database.read() as connection:  # has another level, and hands the connection back to the writes
-        await connection.execute(text("select 1"))
+    fresh = connect(sample_url, pool_size=1)
     seen: list[str] = []
 
     async def load(connection: Any, *rest: Any) -> Any:
         seen.append((await connection.execute(text("show transaction_isolation"))).scalar_one())
         return await store.lock_orders(connection, *rest)
 
-    await write(database, create(), load=load)
+    writer = Database(fresh, claims, database.outbox)
+    if after_a_read:
+        async with writer.read() as connection:
+            await connection.execute(text("select 1"))
+    await write(writer, create(), load=load)
     assert seen == ["read committed"]
+    await fresh.dispose()
 
 
 async def test_a_repeat_is_answered_with_the_record_as_it_stands(database: Database, engine: AsyncEngine) -> None:
@@ -131,6 +135,7 @@ async def test_another_body_is_refused(database: Database) -> None:
     first = create(digest=b"one")
     other = create(key=first.key, digest=b"other")
     assert kinds(await write(database, first, other, first)) == ["Done", "Invalid", "Done"]
+    assert kinds(await write(database, again := create(digest=b"one"), create(key=again.key, digest=b"two"))) == ["Done", "Invalid"]
     [outcome] = await write(database, other)
     assert reason(outcome) == "REQUEST_ID_REUSED"
 
