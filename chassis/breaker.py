@@ -9,6 +9,8 @@ asyncio: it lets every waiting call through when half-open, takes a cancellation
 it, replaces the error that trips it, and goes by the wall clock. Gate, await, report: its part is one synchronous call at the end.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -77,25 +79,22 @@ class Breaker:
         """Surrounds one call (awaits included) that is given `timeout_s`. Raises Open instead of letting it begin.
 
         A status that comes out is reported, and goes on as it is. Anything else is neutral: a cancellation, a defect on our side of
-        the wire, and a call that ran out of too short a time.
+        the wire.
         """
-        generation, probe = self._admit()
+        attempt = self.admit(timeout_s)
         try:
             yield
-            self._report(generation, None)
+            attempt.succeeded()
         except grpc.aio.AioRpcError as error:
-            unfair = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED and timeout_s is not None and timeout_s < FAIR_TIMEOUT_S
-            if not unfair:
-                self._report(generation, error)
+            attempt.failed(error)
             raise
         finally:
-            if probe:
-                self._probing = False
+            attempt.over()
 
-    def _admit(self) -> tuple[int, bool]:
-        """The generation that a call belongs to, and whether it is the probe."""
+    def admit(self, timeout_s: float | None = None) -> Attempt:
+        """Lets a call begin that is given `timeout_s`, or raises Open. When half-open only one at a time is let through: the probe."""
         if self.state == pybreaker.STATE_CLOSED:
-            return self._generation, False
+            return Attempt(self, self._generation, timeout_s, probe=False)
         left = self._opened_at + self._open_s - self._clock()
         if self._probing or (self.state == pybreaker.STATE_OPEN and left > 0):
             self._refused.inc()
@@ -103,10 +102,10 @@ class Breaker:
         if self.state == pybreaker.STATE_OPEN:
             self._machine.half_open()
         self._probing = True
-        return self._generation, True
+        return Attempt(self, self._generation, timeout_s, probe=True)
 
-    def _report(self, generation: int, error: grpc.aio.AioRpcError | None) -> None:
-        """Tell the state machine, which raises what it is told, unless the state has changed since the call began."""
+    def report(self, generation: int, error: grpc.aio.AioRpcError | None) -> None:
+        """Tell the state machine, which raises what it is told, of a call's end; not if the state has changed since it began."""
         if generation != self._generation:
             return
 
@@ -120,6 +119,10 @@ class Breaker:
             if raised is not error:
                 raise
 
+    def probed(self) -> None:
+        """The probe is over, whatever came of it: another may begin."""
+        self._probing = False
+
     def _changed(self, old: str, new: str) -> None:
         self._generation += 1
         self._level.set(_LEVELS[new])
@@ -127,6 +130,33 @@ class Breaker:
             self._opened_at = self._clock()
             self._trips.inc()
         _log.warning("breaker changed", breaker=self.name, old=old, new=new)
+
+
+class Attempt:
+    """One call that was let through: its first word counts."""
+
+    def __init__(self, breaker: Breaker, generation: int, timeout_s: float | None, *, probe: bool) -> None:
+        self._breaker, self._generation, self._probe = breaker, generation, probe
+        self._fair = timeout_s is None or timeout_s >= FAIR_TIMEOUT_S
+        self._settled = False
+
+    def succeeded(self) -> None:
+        """The peer has answered."""
+        if not self._settled:
+            self._settled = True
+            self._breaker.report(self._generation, None)
+
+    def failed(self, error: grpc.aio.AioRpcError) -> None:
+        """The call ended with a status: an outage, or an answer like any other. One that had too short a time proves neither."""
+        if not self._settled and (self._fair or error.code() is not grpc.StatusCode.DEADLINE_EXCEEDED):
+            self._settled = True
+            self._breaker.report(self._generation, error)
+
+    def over(self) -> None:
+        """The call is over. It is said at the end of every call."""
+        if self._probe:
+            self._probe = False
+            self._breaker.probed()
 
 
 class _Listener(pybreaker.CircuitBreakerListener):

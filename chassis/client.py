@@ -23,7 +23,7 @@ import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
 from chassis import deadline, telemetry, tracing
-from chassis.breaker import Breaker, Open
+from chassis.breaker import Attempt, Breaker, Open
 from chassis.errors import Deferred
 from chassis.status import decode, encode
 
@@ -219,13 +219,28 @@ class _StreamBreaker(grpc.aio.UnaryStreamClientInterceptor):
         self._breaker = breaker
 
     async def intercept_unary_stream(self, continuation: Any, client_call_details: Details, request: Any) -> Any:
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(self._breaker.attempt(client_call_details.timeout))
-            except Open as refusal:
-                raise _refused(self._breaker, refusal) from None
+        try:
+            attempt = self._breaker.admit(client_call_details.timeout)
+        except Open as refusal:
+            raise _refused(self._breaker, refusal) from None
+        try:
             call = await continuation(client_call_details, request)
-            return _until_first(call, stack.pop_all())
+        except BaseException:
+            attempt.over()
+            raise
+        call.add_done_callback(lambda _: attempt.over())
+        return _proving(call, attempt)
+
+
+async def _proving(call: Any, attempt: Attempt) -> AsyncIterator[Any]:
+    """The call's responses; the first settles the attempt."""
+    try:
+        async for response in call:
+            attempt.succeeded()
+            yield response
+    except grpc.aio.AioRpcError as error:
+        attempt.failed(error)
+        raise
 
 
 def _refused(breaker: Breaker, refusal: Open) -> grpc.aio.AioRpcError:
@@ -249,14 +264,6 @@ async def _until_end(call: Any, around: ExitStack) -> AsyncIterator[Any]:
     """The call's responses, with `around` around them all."""
     with around:
         async for response in call:
-            yield response
-
-
-async def _until_first(call: Any, around: ExitStack) -> AsyncIterator[Any]:
-    """The call's responses, with `around` around the wait for the first."""
-    with around:
-        async for response in call:
-            around.close()
             yield response
 
 

@@ -1,5 +1,6 @@
 """The sample's contract, compiled once a process, and a server whose answers a test sets."""
 
+import asyncio
 import importlib
 import sys
 import tempfile
@@ -38,10 +39,34 @@ class Sample:
 
     def __init__(self) -> None:
         self.calls = 0
-        self.behave: Callable[[], Awaitable[str]] = self._nothing
+        self.behave: Callable[[], Awaitable[str]] = self.nothing
 
-    async def _nothing(self) -> str:
+    async def nothing(self) -> str:
+        """What it does unless a test says otherwise."""
         return ""
+
+    def fail(self, error: BaseException) -> None:
+        """From now on each call raises `error`; calls are counted anew."""
+
+        async def behave() -> str:
+            raise error
+
+        self.behave, self.calls = behave, 0
+
+    def hang(self) -> asyncio.Event:
+        """From now on each call waits until it is cancelled, which the event tells; calls are counted anew."""
+        cancelled = asyncio.Event()
+
+        async def behave() -> str:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                cancelled.set()
+                raise
+            return ""
+
+        self.behave, self.calls = behave, 0
+        return cancelled
 
     async def _text(self) -> str:
         self.calls += 1

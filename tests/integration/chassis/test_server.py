@@ -119,13 +119,6 @@ def _raw(method: Any) -> Any:
     return method
 
 
-def _raising(sample: Sample, error: BaseException) -> None:
-    async def behave() -> str:
-        raise error
-
-    sample.behave = behave
-
-
 async def test_table_of_failures_is_whole() -> None:
     """The table below has every kind of failure that there is."""
     assert {type(failure) for failure, _ in FAILURES} == _kinds()
@@ -137,7 +130,7 @@ async def test_each_failure_is_its_status(sample: Sample, stub: Any, call: Any, 
     """Whatever a handler raises of our tree, and whether it streams or not, the client gets its code and one ErrorInfo of our domain
     with reason and metadata, BadRequest for a wrong request, PreconditionFailure for other violations, RetryInfo for what is deferred.
     """
-    _raising(sample, failure)
+    sample.fail(failure)
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call(stub)
     assert caught.value.code().name == code
@@ -162,7 +155,7 @@ async def test_each_failure_is_its_status(sample: Sample, stub: Any, call: Any, 
 @EVERY_WAY
 async def test_nobody_sees_an_exceptions_text(sample: Sample, stub: Any, call: Any) -> None:
     """An exception that is no failure of ours is INTERNAL with an error id; its text is in the log beside that id and nowhere else."""
-    _raising(sample, ValueError("customer Jane Doe"))
+    sample.fail(ValueError("customer Jane Doe"))
     with capture_logs() as log, pytest.raises(grpc.aio.AioRpcError) as caught:
         await call(stub)
     assert caught.value.code() is grpc.StatusCode.INTERNAL
@@ -231,7 +224,7 @@ async def test_each_message_of_a_request_stream_is_validated(sample: Sample, stu
 async def test_a_status_fits_into_any_clients_limits(sample: Sample, stub: Any) -> None:
     """With 500 violations the client still gets the status, of which it takes 8 KiB: as many as fit, and how many there are."""
     violations = [Violation(f"Größe {number:03} \N{SNOWMAN}", "asked 1000, left 0", "INSUFFICIENT_STOCK") for number in range(500)]
-    _raising(sample, Refused("INSUFFICIENT_STOCK", "not enough of " + "\N{SNOWMAN}" * 400, violations=violations))
+    sample.fail(Refused("INSUFFICIENT_STOCK", "not enough of " + "\N{SNOWMAN}" * 400, violations=violations))
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await _unary(stub)
     assert caught.value.code() is grpc.StatusCode.FAILED_PRECONDITION
@@ -342,7 +335,7 @@ async def test_a_cancelled_call_gives_its_place_back(sample: Sample) -> None:
             await eventually(lambda: sample.calls == 1)
             task.cancel()
             await asyncio.wait_for(cancelled.wait(), 5)
-            sample.behave = sample._nothing
+            sample.behave = sample.nothing
             await call(stub)
 
 

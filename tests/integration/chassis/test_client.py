@@ -1,0 +1,378 @@
+"""A client over a real channel: deadlines handed down, safe calls tried again, failures come back as they were raised."""
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc
+import pytest
+
+from chassis import client, deadline
+from chassis.breaker import Breaker
+from chassis.client import ask, connect
+from chassis.errors import Defect, Deferred, Failure, Invalid, NotFound, Overloaded, Refused, Violation
+from chassis.server import Limits, Server
+from tests.integration.chassis.test_server import FAILURES
+from tests.rpc.sample import Sample, contract, plain_stub, serving
+from tests.support import eventually
+
+
+@pytest.fixture
+def sample() -> Sample:
+    """The servicer; tests say what it does."""
+    return Sample()
+
+
+@pytest.fixture
+async def server(sample: Sample) -> AsyncIterator[Server]:
+    """A server of it."""
+    async with serving(sample) as server:
+        yield server
+
+
+@pytest.fixture
+async def stub(server: Server) -> AsyncIterator[Any]:
+    """A stub on our own channel to it."""
+    services = contract()[0].DESCRIPTOR.services_by_name.values()
+    async with connect(f"127.0.0.1:{server.port}", services=services) as channel:
+        yield contract()[1].SampleServiceStub(channel)
+
+
+def _get() -> Any:
+    return contract()[0].GetThingRequest(thing_id="1")
+
+
+def _create() -> Any:
+    return contract()[0].CreateThingRequest(request_id="1")
+
+
+def _watch() -> Any:
+    return contract()[0].WatchThingRequest(thing_id="1")
+
+
+@pytest.mark.parametrize(("failure", "code"), FAILURES, ids=[type(failure).__name__ for failure, _ in FAILURES])
+async def test_a_failure_survives_the_way(sample: Sample, stub: Any, failure: Failure, code: str) -> None:
+    """`ask` raises what the peer raised: the same class, reason, message, metadata and violations. What the peer defers is a dependency
+    that is not available, with the peer's reason and its time to try again.
+    """
+    sample.fail(failure)
+    with pytest.raises(Failure) as caught:
+        await ask(stub.ReleaseReservation, contract()[0].ReleaseReservationRequest(), timeout_s=5)
+    got = caught.value
+    assert type(got) is type(failure)
+    if isinstance(failure, Deferred):
+        assert isinstance(got, Deferred)
+        assert got.retry_after_s == failure.retry_after_s
+        assert got.metadata["peer"] == "sample.v1.SampleService"
+        assert isinstance(failure, Overloaded) or got.metadata["peer_reason"] == failure.reason
+    if isinstance(failure, (Deferred, Defect)):
+        return
+    assert (got.reason, got.message) == (failure.reason, failure.message or failure.reason)
+    assert (got.metadata, got.violations) == (failure.metadata, failure.violations)
+
+
+async def test_metadata_may_have_any_name(sample: Sample, stub: Any) -> None:
+    """A peer's metadata whose keys are the names of Failure's own parameters comes over like any other."""
+    failure = Refused("ILLEGAL_TRANSITION")
+    failure.metadata = {"reason": "a", "message": "b", "violations": "c"}
+    sample.fail(failure)
+    with pytest.raises(Refused) as caught:
+        await ask(stub.KickThing, contract()[0].KickThingRequest())
+    assert caught.value.metadata == failure.metadata
+
+
+async def test_an_absent_peer_is_deferred() -> None:
+    """Nobody listening is Deferred, DEPENDENCY_UNAVAILABLE, and not a gRPC error."""
+    async with connect("127.0.0.1:1") as channel:
+        stub = contract()[1].SampleServiceStub(channel)
+        with pytest.raises(Deferred) as caught:
+            await ask(stub.KickThing, contract()[0].KickThingRequest())
+    assert (caught.value.reason, caught.value.metadata["peer_code"]) == ("DEPENDENCY_UNAVAILABLE", "UNAVAILABLE")
+
+
+async def test_a_slow_peer_is_deferred(sample: Sample, stub: Any) -> None:
+    """A peer that does not answer in time is Deferred, and its handler is told."""
+    cancelled = sample.hang()
+    with pytest.raises(Deferred) as caught:
+        await ask(stub.GetThing, _get(), timeout_s=0.2)
+    assert (caught.value.reason, caught.value.metadata["peer_code"]) == ("DEPENDENCY_UNAVAILABLE", "DEADLINE_EXCEEDED")
+    await asyncio.wait_for(cancelled.wait(), 5)
+
+
+async def test_an_unknown_method_is_deferred(server: Server) -> None:
+    """A peer of an older version, which lacks the method, is a moment's trouble: services restart in any order."""
+    async with connect(f"127.0.0.1:{server.port}") as channel:
+        method: Any = channel.unary_unary("/sample.v1.SampleService/NotYet")
+        with pytest.raises(Deferred):
+            await ask(method, b"")
+
+
+async def test_an_answer_outside_the_contract_is_a_defect(stub: Any, sample: Sample) -> None:
+    """A refusal without our ErrorInfo is nothing that a peer of ours sends: a defect, with the error as its cause."""
+
+    async def get(request: Any, context: Any) -> Any:
+        await context.abort(grpc.StatusCode.NOT_FOUND, "who are you?")
+
+    sample.GetThing = get  # type: ignore[method-assign]  # what a stranger's server does
+    async with serving(sample) as strange, connect(f"127.0.0.1:{strange.port}") as channel:
+        with pytest.raises(Defect) as caught:
+            await ask(contract()[1].SampleServiceStub(channel).GetThing, _get())
+    assert isinstance(caught.value.__cause__, grpc.aio.AioRpcError)
+
+
+async def test_a_cancelled_caller_cancels_the_call(sample: Sample, stub: Any) -> None:
+    """Whoever asks and is cancelled stays cancelled, and the peer's handler learns of it at once, unary or stream, through every
+    interceptor: the deadline is far away.
+    """
+
+    async def watch() -> None:
+        async for _ in stub.WatchThing(_watch()):
+            pass
+
+    for call in (lambda: ask(stub.GetThing, _get(), timeout_s=60), watch):
+        cancelled = sample.hang()
+        task = asyncio.create_task(call())
+        await eventually(lambda: sample.calls == 1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.wait_for(cancelled.wait(), 5)
+
+
+async def _left(sample: Sample) -> list[float]:
+    """What the peer's handlers have left, one entry a call."""
+    left: list[float] = []
+
+    async def behave() -> str:
+        left.append(deadline.remaining() or -1)
+        return ""
+
+    sample.behave = behave
+    return left
+
+
+async def test_every_call_has_a_deadline(sample: Sample, stub: Any) -> None:
+    """Without a word about time a call has 10 s and a stream an hour; with one it has that."""
+    left = await _left(sample)
+    await ask(stub.GetThing, _get())
+    await stub.GetThing(_get())
+    await ask(stub.GetThing, _get(), timeout_s=3)
+    async for _ in stub.WatchThing(_watch()):
+        pass
+    assert [round(seconds, -2 if seconds > 100 else 0) for seconds in left] == [10, 10, 3, 3600]  # gRPC rounds long ones up on the way
+
+
+async def test_a_call_has_no_more_time_than_its_caller(sample: Sample, stub: Any) -> None:
+    """Inside a call with 2 s left, a call out has a margin less than that, whatever it asks for; a shorter wish stands."""
+    left = await _left(sample)
+    with deadline.within(2):
+        await ask(stub.GetThing, _get())
+        await ask(stub.GetThing, _get(), timeout_s=60)
+        await ask(stub.GetThing, _get(), timeout_s=1)
+        async for _ in stub.WatchThing(_watch()):
+            pass
+    assert [1.5 < seconds < 1.97 for seconds in left] == [True, True, False, True]
+    assert 0.5 < left[2] <= 1.02
+
+
+async def test_the_budget_goes_through_a_service(sample: Sample, server: Server, stub: Any) -> None:
+    """What a service calls while it answers has less time than its own caller gave it: the budget crosses a real server."""
+    inner = Sample()
+    left = await _left(inner)
+    async with serving(inner) as behind, connect(f"127.0.0.1:{behind.port}") as channel:
+        peer = contract()[1].SampleServiceStub(channel)
+
+        async def behave() -> str:
+            return str((await ask(peer.GetThing, _get())).text)
+
+        sample.behave = behave
+        await ask(stub.GetThing, _get(), timeout_s=2)
+    assert 1.5 < left[0] < 1.97
+
+
+async def test_nobody_is_asked_without_time(sample: Sample, stub: Any) -> None:
+    """When less than the margin is left, the call is not made."""
+    with deadline.within(0.04), pytest.raises(Deferred):
+        await ask(stub.GetThing, _get())
+    assert sample.calls == 0
+
+
+async def test_confirmations_have_five_seconds(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The warehouse's confirmations have 5 s at most, as the contract says; the table holds for any method in it."""
+    service = "/ordermesh.warehouse.v1.ReservationService"
+    assert dict(client.TIMEOUTS_S) == {f"{service}/ConfirmReservation": 5.0, f"{service}/BatchConfirmReservations": 5.0}
+    monkeypatch.setattr(client, "TIMEOUTS_S", {"/sample.v1.SampleService/GetThing": 1.0})
+    left = await _left(sample)
+    async with serving(sample) as server, connect(f"127.0.0.1:{server.port}") as channel:
+        await ask(contract()[1].SampleServiceStub(channel).GetThing, _get(), timeout_s=60)
+    assert left[0] <= 1.02
+
+
+@pytest.mark.parametrize(
+    ("method", "request_name", "attempts"),
+    [
+        ("GetThing", "GetThingRequest", 4),
+        ("CreateThing", "CreateThingRequest", 4),
+        ("KickThing", "KickThingRequest", 1),
+        ("ReleaseReservation", "ReleaseReservationRequest", 1),
+    ],
+)
+async def test_only_safe_calls_are_tried_again(sample: Sample, stub: Any, method: str, request_name: str, attempts: int) -> None:
+    """A peer that is UNAVAILABLE is asked again for reads and for what has a request_id, and not for the rest, nor for releases."""
+    sample.fail(Deferred("DEPENDENCY_UNAVAILABLE"))
+    request = getattr(contract()[0], request_name)()
+    if method == "GetThing":
+        request.thing_id = "1"
+    with pytest.raises(Deferred):
+        await ask(getattr(stub, method), request)
+    assert sample.calls == attempts
+
+
+@pytest.mark.parametrize("failure", [Refused("ILLEGAL_TRANSITION"), Overloaded("OVERLOADED"), Defect(ValueError())])
+async def test_only_unavailable_is_tried_again(sample: Sample, stub: Any, failure: Failure) -> None:
+    """No other code than UNAVAILABLE is asked again."""
+    sample.fail(failure)
+    with pytest.raises(Failure):
+        await ask(stub.GetThing, _get())
+    assert sample.calls == 1
+
+
+async def test_a_retry_succeeds(sample: Sample, stub: Any) -> None:
+    """A call whose first try was UNAVAILABLE is answered by the second."""
+
+    async def behave() -> str:
+        if sample.calls == 1:
+            raise Deferred("DEPENDENCY_UNAVAILABLE")
+        return "done"
+
+    sample.behave = behave
+    assert (await ask(stub.CreateThing, _create())).text == "done"
+
+
+def test_the_config_of_the_published_services() -> None:
+    """The default service config names every read and every method with a request_id of the published contracts, and nothing else."""
+    config = client.service_config(client._published())
+    (method_config,) = config["methodConfig"]
+    names = {f"{name['service'].rpartition('.')[2]}/{name['method']}" for name in method_config["name"]}
+    assert {"OrderService/CreateOrder", "OrderService/GetOrder", "OrderService/BatchGetOrders", "OrderService/ListOrders"} <= names
+    assert "ReservationService/ReserveStock" in names
+    assert "ReservationService/BatchConfirmReservations" in names
+    assert not [name for name in names if "Watch" in name or "Release" in name]
+    assert method_config["retryPolicy"]["retryableStatusCodes"] == ["UNAVAILABLE"]
+    assert config["retryThrottling"]["tokenRatio"] > 0
+    json.dumps(config)
+
+
+async def test_the_channel_comes_back_within_a_second(sample: Sample) -> None:
+    """After an outage the same channel finds the peer again at once, and not after gRPC's long back-off."""
+    async with serving(sample) as server:
+        address = f"127.0.0.1:{server.port}"
+    async with connect(address) as channel:
+        stub = contract()[1].SampleServiceStub(channel)
+        for _ in range(5):
+            with pytest.raises(Deferred):
+                await ask(stub.KickThing, contract()[0].KickThingRequest())
+        async with serving(sample, address), asyncio.timeout(3):
+            while True:
+                try:
+                    await ask(stub.KickThing, contract()[0].KickThingRequest())
+                    break
+                except Deferred:
+                    await asyncio.sleep(0.05)
+
+
+async def test_the_breaker_stands_in_the_channel(sample: Sample, server: Server) -> None:
+    """With a breaker every call of the channel passes it, unary or stream: after failures in a row the peer is not asked any more, and
+    the caller gets DEPENDENCY_UNAVAILABLE with the time after which to try again; then one call closes it.
+    """
+    breaker = Breaker("sample", failures_max=3, open_s=0.3)
+    async with connect(f"127.0.0.1:{server.port}", breaker=breaker) as channel:
+        stub = contract()[1].SampleServiceStub(channel)
+        sample.fail(Deferred("CONTENTION"))
+        for _ in range(3):
+            with pytest.raises(Deferred):
+                await ask(stub.KickThing, contract()[0].KickThingRequest())
+        assert breaker.state == "open"
+        with pytest.raises(Deferred) as caught:
+            await ask(stub.KickThing, contract()[0].KickThingRequest())
+        assert caught.value.metadata["peer_reason"] == "DEPENDENCY_UNAVAILABLE"
+        assert 0 < caught.value.retry_after_s <= 0.3
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await stub.WatchThing(_watch()).read()
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+        assert sample.calls == 3
+        sample.behave = sample.nothing
+        await asyncio.sleep(0.3)
+        await ask(stub.KickThing, contract()[0].KickThingRequest())
+        assert breaker.state == "closed"
+
+
+async def test_business_answers_keep_the_breaker_closed(sample: Sample, server: Server) -> None:
+    """Twenty refusals are twenty answers: the peer is well."""
+    breaker = Breaker("sample", failures_max=3)
+    async with connect(f"127.0.0.1:{server.port}", breaker=breaker) as channel:
+        stub = contract()[1].SampleServiceStub(channel)
+        for failure in (
+            Refused("ILLEGAL_TRANSITION"),
+            NotFound("ORDER_NOT_FOUND"),
+            Invalid("VALIDATION_FAILED", violations=[Violation("a", "b")]),
+        ):
+            sample.fail(failure)
+            for _ in range(7):
+                with pytest.raises(type(failure)):
+                    await ask(stub.GetThing, _get())
+    assert breaker.state == "closed"
+
+
+async def test_a_stream_proves_the_peer_by_its_first_response(sample: Sample, server: Server) -> None:
+    """Half-open, a watch that has sent its first message closes the breaker while it goes on, and how it ends does not matter any more;
+    one that is cancelled before gives the probe's place back.
+    """
+    breaker = Breaker("sample", failures_max=1, open_s=0.05)
+    sample.fail(Deferred("CONTENTION"))
+    async with connect(f"127.0.0.1:{server.port}", breaker=breaker) as channel:
+        stub = contract()[1].SampleServiceStub(channel)
+        with pytest.raises(Deferred):
+            await ask(stub.KickThing, contract()[0].KickThingRequest())
+        await asyncio.sleep(0.05)
+        sample.hang()
+        unread = stub.WatchThing(_watch())
+        await eventually(lambda: breaker.state == "half-open")
+        unread.cancel()
+        sample.fail(Deferred("CONTENTION"))
+        watch = stub.WatchThing(_watch())
+        assert (await watch.read()).text == "first"
+        assert breaker.state == "closed"
+        with pytest.raises(grpc.aio.AioRpcError):
+            await watch.read()
+        assert breaker.state == "closed"
+
+
+async def test_streams_end_and_resume_over_a_drain(sample: Sample) -> None:
+    """A reader of a stream on our channel gets the server's drain as UNAVAILABLE."""
+    async with serving(sample, limits=Limits(drain_delay_s=0, drain_grace_s=5)) as server, connect(f"127.0.0.1:{server.port}") as channel:
+        sample.hang()
+        watch = contract()[1].SampleServiceStub(channel).WatchThing(_watch())
+        assert (await watch.read()).text == "first"
+        await server.drain()
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await watch.read()
+    assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_calls_pass_to_a_server_of_todays_tools(sample: Sample, server: Server) -> None:
+    """A client without anything of ours is answered by the same server: nothing of the protocol is private."""
+    async with plain_stub(server) as stub:
+        await stub.GetThing(_get())
+        assert [answer.text async for answer in stub.WatchThing(_watch())] == ["first", ""]
+
+
+def test_the_client_comes_without_the_server() -> None:
+    """Importing the client pulls in nothing of the server's side, so that command lines start fast."""
+    code = "import sys, chassis.client; print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout.split()
+    assert "chassis.client" in modules
+    assert not {"chassis.server", "chassis.interceptors", "chassis.database", "protovalidate", "sqlalchemy"} & set(modules)
