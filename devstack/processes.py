@@ -107,8 +107,11 @@ class Service:
         """
         child = self._live()
         child.wanted = False
-        async with asyncio.timeout(timeout_s):
-            return await _ended(child)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await _ended(child)
+        finally:
+            child.wanted = child.running
 
     def _live(self) -> Child:
         if self.child is None:

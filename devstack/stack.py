@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlsplit
 
 from devstack import databases
 from devstack.errors import DevstackError
@@ -32,6 +33,8 @@ DATABASES = {
 }
 FREE_BYTES_MIN = 256 * 1024 * 1024
 WATCH_S = 0.25
+CONNECT_TIMEOUT_S = 5.0
+NATS_PORT = 4222  # where a URL names none
 
 # Called with what is about to be done; the work is done inside the context manager that it returns.
 Step = Callable[[str], AbstractContextManager[object]]
@@ -137,7 +140,10 @@ class Stack:
                 with self._step(name):
                     self._cleanup.push_async_callback(loop.run_in_executor, thread, server.stop)
                     await loop.run_in_executor(thread, server.start)
-        self.nats_url = self.nats.url if self.nats else self.nats_url
+        if self.nats is not None:
+            self.nats_url = self.nats.url
+        else:
+            await _need_answer(self.nats_url)
         with self._step("databases"):
             server_url = self.postgres.url() if self.postgres else self._database_url
             self.database_urls = await asyncio.to_thread(databases.ensure, server_url, DATABASES)
@@ -183,3 +189,18 @@ def need_disk(folder: Path) -> None:
             f"The disk of {existing} is all but full ({free // 2**20} MiB free, {FREE_BYTES_MIN // 2**20} MiB needed): "
             "free some space, and start again; nothing is lost."
         )
+
+
+async def _need_answer(nats_url: str) -> None:
+    """Raises DevstackError when nobody listens at any of the addresses of a NATS URL."""
+    servers = [urlsplit(part.strip()) for part in nats_url.split(",")]
+    for server in servers:
+        try:
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                _, writer = await asyncio.open_connection(server.hostname, server.port or NATS_PORT)
+        except (OSError, ValueError):
+            continue
+        writer.close()
+        return
+    places = ", ".join(f"{server.hostname}:{server.port or NATS_PORT}" for server in servers)
+    raise DevstackError(f"No NATS server answers at {places} (NATS_URL): start it, or unset NATS_URL to use an embedded one.")

@@ -3,17 +3,15 @@
 Each test gets a database and an account of the broker of its own, so that tests do not meet. No test doubles here.
 """
 
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
 from devstack.nats import Nats
 from devstack.postgres import UNSAFE_ON_POWER_LOSS, Postgres
-from tests.support import Accounts, Databases, Eventually, FreshDatabase, eventually
+from tests.support import Accounts, Databases, Eventually, FreshDatabase, eventually, reachable_folder
 
 ACCOUNTS_PER_PROCESS = 16
 SERVERS = pytest.StashKey["Servers"]()
@@ -23,28 +21,19 @@ class Servers:
     """The servers of a run, started by the process that leads it."""
 
     def __init__(self, processes: int) -> None:
-        # Not pytest's own temporary folder: that is closed to all but its user, and PostgreSQL does not run as root.
-        self.folder = Path(tempfile.mkdtemp(prefix="ordermesh-tests-"))
-        self.folder.chmod(0o711)
-        self.postgres = Postgres(self.folder / "postgres", settings=UNSAFE_ON_POWER_LOSS)
-        self.nats = Nats(self.folder / "nats", accounts=ACCOUNTS_PER_PROCESS * processes)
-        try:
-            self.postgres.start()
-            self.nats.start()
-        except BaseException:
-            self.stop()
-            raise
+        with ExitStack() as cleanup:
+            folder = cleanup.enter_context(reachable_folder("ordermesh-tests-"))
+            self.postgres = Postgres(folder / "postgres", settings=UNSAFE_ON_POWER_LOSS)
+            self.nats = Nats(folder / "nats", accounts=ACCOUNTS_PER_PROCESS * processes)
+            for server in (self.postgres, self.nats):
+                cleanup.callback(server.stop)
+                server.start()
+            self.stop = cleanup.pop_all().close
 
     def addresses(self, process: int) -> dict[str, Any]:
         """What one process of the run needs to know, in words that xdist can carry."""
         mine = range(process * ACCOUNTS_PER_PROCESS, (process + 1) * ACCOUNTS_PER_PROCESS)
         return {"postgres": self.postgres.url(), "nats": [self.nats.account_url(number) for number in mine]}
-
-    def stop(self) -> None:
-        """Stops both and removes their data."""
-        self.nats.stop()
-        self.postgres.stop()
-        shutil.rmtree(self.folder)
 
 
 def _servers(config: pytest.Config, processes: int = 1) -> Servers:

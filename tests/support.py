@@ -2,9 +2,13 @@
 
 import asyncio
 import inspect
+import shutil
+import tempfile
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
 import nats
@@ -13,6 +17,20 @@ from psycopg import sql
 from sqlalchemy.engine import make_url
 
 POLL_S = 0.01
+
+
+@contextmanager
+def reachable_folder(prefix: str) -> Iterator[Path]:
+    """A temporary folder whose path is open to everybody, removed at the end.
+
+    pytest's own is closed to all but its user, and where root runs the tests PostgreSQL runs as somebody else.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    folder.chmod(0o711)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 class Databases:

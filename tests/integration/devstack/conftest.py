@@ -1,17 +1,15 @@
-"""Servers of a test's own, to be killed and restarted, and whether their processes are gone."""
+"""Servers of a test's own, to be killed and restarted, need a place."""
 
-import shutil
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.support import reachable_folder
+
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """A folder that an unprivileged server can reach, which pytest's own is not where root runs the tests."""
-    path = Path(tempfile.mkdtemp(prefix="ordermesh-devstack-"))
-    path.chmod(0o711)
-    yield path
-    shutil.rmtree(path)
+    """A folder that an unprivileged server can reach, removed after the test."""
+    with reachable_folder("ordermesh-devstack-") as folder:
+        yield folder

@@ -1,4 +1,4 @@
-"""Which processes there are below one. For tests that prove that nothing is left."""
+"""What /proc says about processes: which there are below one, for tests that prove that nothing is left, and what they were given."""
 
 import os
 from pathlib import Path
@@ -32,3 +32,17 @@ def _runs(pid: int) -> bool:
     except (ProcessLookupError, FileNotFoundError):
         return False
     return state != "Z"
+
+
+def environment_of(pid: int) -> dict[str, str]:
+    """The environment that a process was started with."""
+    words = Path(f"/proc/{pid}/environ").read_text().split("\0")
+    return dict(word.split("=", 1) for word in words if word)
+
+
+def command_of(pid: int) -> list[str]:
+    """The command line of a process; empty when it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
+    except (FileNotFoundError, ProcessLookupError):
+        return []

@@ -1,0 +1,136 @@
+"""What somebody sees who types `make run`: it comes up, says how to reach it, and ends with one clear message."""
+
+import os
+import re
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from devstack.child import Child
+from devstack.ports import free_ports
+from devstack.settings import METRICS_PORTS, SERVICE_PORTS
+from tests.integration.devstack.processes import alive, command_of, descendants
+from tests.support import Eventually
+
+FAKE_RUN = Path(__file__).parent / "fake_run.py"
+FAKE_SERVICE = Path(__file__).parent / "fake_service.py"
+UP = "Ctrl-C stops everything."
+
+Run = Callable[..., Child]
+
+
+@pytest.fixture
+def environment() -> dict[str, str]:
+    """An environment in which every port is free."""
+    variables = [f"{name.upper()}_PORT" for name in SERVICE_PORTS] + [f"{name.upper()}_METRICS_PORT" for name in METRICS_PORTS]
+    variables += ["POSTGRES_PORT", "NATS_PORT"]
+    chosen = {name: str(port) for name, port in zip(variables, free_ports(len(variables)), strict=True)}
+    unset = {"DATABASE_URL", "NATS_URL"}
+    return {name: value for name, value in os.environ.items() if name not in unset} | chosen
+
+
+@pytest.fixture
+def run(folder: Path, environment: dict[str, str]) -> Iterator[Run]:
+    """Starts `make run`, its stack of stand-ins in a folder of the test's."""
+    started: list[Child] = []
+
+    def start(*arguments: str, demo: int = 0, **more: str) -> Child:
+        command: list[str | Path] = [sys.executable, FAKE_RUN, str(demo), "--folder", folder / "stack", *arguments]
+        started.append(Child(command, log=folder / f"run-{len(started)}.log", environment=environment | more, folder=folder))
+        return started[-1]
+
+    yield start
+    for child in started:
+        child.kill()
+
+
+async def ended(child: Child, eventually: Eventually) -> int:
+    """Waits for the end of a process; returns its exit code."""
+    await eventually(lambda: not child.running, timeout_s=60, what="make run ends")
+    return child.wait()
+
+
+async def test_it_comes_up_and_ctrl_c_ends_it(run: Run, environment: dict[str, str], eventually: Eventually) -> None:
+    """Each step, the demo and the addresses are shown; a second one is told who is up; Ctrl-C leaves nothing, and says all is well."""
+    first = run()
+    await eventually(lambda: UP in first.output(), timeout_s=60, what="the stack is up")
+    order = f"127.0.0.1:{environment['ORDER_PORT']}"
+    steps = ["PostgreSQL", "NATS", "databases", "migrations", "warehouse", "payment", "shipping", "fulfillment", "order"]
+    assert re.findall(r"^  (\S+) +ready in \d+\.\d s$", first.output(), re.MULTILINE) == steps
+    assert first.output().index(f"the demo asks {order}") < first.output().index("ordermesh is up:")
+    assert f"{order} ordermesh.order.v1.OrderService/ListOrders" in first.output()
+    assert f"http://{order}/ordermesh.order.v1.OrderService/ListOrders" in first.output()
+    assert f"http://127.0.0.1:{environment['ORDER_METRICS_PORT']}/metrics" in first.output()
+
+    second = run()
+    assert await ended(second, eventually) == 1
+    assert (
+        second.output()
+        .strip()
+        .endswith(
+            f"`make run` is up already (process {first.pid}): use that one, or stop it first, "
+            f"with Ctrl-C in its terminal or `kill {first.pid}`."
+        )
+    )
+    processes = descendants(first.pid)
+    assert alive(processes) == processes
+    first.send(signal.SIGINT)
+    assert await ended(first, eventually) == 0
+    assert first.output().strip().endswith("Stopped.")
+    assert not alive(processes)
+
+
+async def test_a_service_that_dies_later_ends_it(run: Run, folder: Path, eventually: Eventually) -> None:
+    """The message names the service, its log and its last words; everything else is stopped, and the exit code says so."""
+    up = run("--no-demo")
+    await eventually(lambda: UP in up.output(), timeout_s=60, what="the stack is up")
+    assert "the demo asks" not in up.output()
+    processes = descendants(up.pid)
+    fakes = [pid for pid in processes if command_of(pid)[1:] == [str(FAKE_SERVICE), "shipping"]]
+    assert len(fakes) == 1
+    os.kill(fakes[0], signal.SIGKILL)
+    assert await ended(up, eventually) == 1
+    assert f"The shipping service was killed (SIGKILL); its log is {folder}/stack/logs/shipping.log." in up.output()
+    assert "    shipping serves" in up.output()
+    assert not alive(processes)
+
+
+async def test_a_failed_demo_ends_it(run: Run, eventually: Eventually) -> None:
+    """A demo that fails is a failure, and the message says how to do without."""
+    failed = run(demo=3)
+    assert await ended(failed, eventually) == 1
+    assert "The demo failed (exit code 3)" in failed.output()
+    assert "--no-demo" in failed.output()
+    assert "ordermesh is up" not in failed.output()
+
+
+async def test_it_does_not_start_where_it_cannot(run: Run, folder: Path, eventually: Eventually) -> None:
+    """Taken ports, senseless settings, a folder that is a file: one message, no traceback, exit code 1, nothing begun."""
+    (folder / "file").write_text("not a folder")
+    said = []
+    for failed in (
+        run(ORDER_PORT=os.environ.get("ORDER_PORT", "0"), NATS_PORT="many"),
+        run("--folder", str(folder / "file")),
+        run(DATABASE_URL="postgresql://me:secret-word@127.0.0.1:9/x"),
+    ):
+        assert await ended(failed, eventually) == 1
+        said.append(failed.output())
+    assert "ORDER_PORT=0 is no port" in said[0]
+    assert "NATS_PORT=many is no port" in said[0]
+    assert str(folder / "file") in said[1]
+    assert "127.0.0.1:9 does not let us in" in said[2]
+    assert all("Traceback" not in words and "secret-word" not in words for words in said)
+
+
+async def test_an_interrupted_start_ends_quickly(run: Run, eventually: Eventually) -> None:
+    """Ctrl-C during the start stops what was started; the exit code is that of an interrupted program."""
+    starting = run("--no-demo", FAULT="order:silent")
+    await eventually(lambda: "fulfillment" in starting.output(), timeout_s=60, what="all but the last service are ready")
+    processes = descendants(starting.pid)
+    starting.send(signal.SIGTERM)
+    assert await ended(starting, eventually) == 130
+    assert not alive(processes)
+    assert "Traceback" not in starting.output()
