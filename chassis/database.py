@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import Table, func, make_url, select
+from sqlalchemy import URL, Table, func, make_url, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
 from chassis import crash, telemetry
@@ -40,7 +40,7 @@ LATER = {Blame.RACE: "CONTENTION", Blame.AWAY: "DEPENDENCY_UNAVAILABLE", Blame.S
 
 
 def connect(
-    url: str,
+    url: str | URL,
     *,
     name: str = "ordermesh",
     pool_size: int = 8,

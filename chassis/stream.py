@@ -26,6 +26,7 @@ from nats.js.api import (
     RetentionPolicy,
     StorageType,
     StreamConfig,
+    StreamState,
 )
 from nats.js.errors import NotFoundError
 from ordermesh.options.v1 import options_pb2
@@ -122,22 +123,24 @@ class Broker:
         """Whether the broker has been heard within the last `silence_s`."""
         return time.monotonic() - self._heard < self.silence_s
 
-    async def publish(self, subject: str, payload: bytes, headers: dict[str, str], *, timeout_s: float = 2.0) -> PubAck:
-        """Publishes and waits for the stream's answer.
+    async def publish(self, subject: str, payload: bytes, headers: dict[str, str], *, stream: str, timeout_s: float = 2.0) -> PubAck:
+        """Publishes on a stream, which is to be `stream`, and waits for its answer.
 
         Raises one of BROKER_ERRORS; whether the stream has the message nobody knows then: repeat it under the same Nats-Msg-Id.
         """
-        return await self.streams.publish(subject, payload, timeout=timeout_s, stream=stream_of(subject), headers=headers)
+        if not self.client.is_connected:  # nats-py would fail too, and leak a little each time
+            raise ConnectionError("the broker is away")
+        return await self.streams.publish(subject, payload, timeout=timeout_s, stream=stream, headers=headers)
 
     async def ensure_streams(self) -> None:
         """Creates the streams that are missing, and corrects those that differ from what is declared here."""
-        for name, subjects in STREAMS.items():
-            await self.ensure_stream(name, subjects)
+        for name in STREAMS:
+            await self.ensure_stream(name)
 
-    async def ensure_stream(self, name: str, subjects: str) -> None:
-        """Creates the stream, or corrects it."""
+    async def ensure_stream(self, name: str) -> StreamState:
+        """Creates the stream, or corrects it; answers with what it holds. Raises one of BROKER_ERRORS."""
         wanted: dict[str, Any] = {
-            "subjects": [subjects],
+            "subjects": [STREAMS[name]],
             "storage": StorageType.FILE,
             "retention": RetentionPolicy.LIMITS,
             "discard": DiscardPolicy.NEW,
@@ -148,14 +151,14 @@ class Broker:
             "deny_delete": True,
         }
         try:
-            found = (await self.streams.stream_info(name)).config
+            info = await self.streams.stream_info(name)
         except NotFoundError:
-            await self.streams.add_stream(StreamConfig(name=name, **wanted))
+            info = await self.streams.add_stream(StreamConfig(name=name, **wanted))
             log.info("stream created", stream=name)
-            return
-        if found.evolve(**wanted) != found:
-            await self.streams.update_stream(found.evolve(**wanted))
+        if info.config.evolve(**wanted) != info.config:
+            info = await self.streams.update_stream(info.config.evolve(**wanted))
             log.info("stream corrected", stream=name)
+        return info.state
 
     async def ensure_consumer(self, stream: str, durable: str, subjects: Sequence[str]) -> None:
         """Creates the durable consumer, or corrects it. A new one starts at the first message that the stream still has."""

@@ -1,0 +1,257 @@
+"""The relay: publishes what waits in the outbox, and marks it with the place that the stream gave it.
+
+Each aggregate's events go one after the other, aggregates at once. Work and marks are done on the connection that holds the locks of
+the shards (chassis.shards): who loses the one has lost the other. Whether the stream still has what was marked: chassis.rebuild.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from itertools import groupby
+from operator import attrgetter
+from typing import Any, NoReturn
+from uuid import UUID
+
+import structlog
+from nats.errors import BadSubjectError, MaxPayloadError
+from nats.js.errors import BadRequestError
+from sqlalchemy import ARRAY, Row, SmallInteger, Uuid, all_, any_, bindparam, func, select, text, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chassis import crash, telemetry
+from chassis.blame import blame
+from chassis.database import LATER, Database, connect
+from chassis.rebuild import Rebuild
+from chassis.shards import Shards
+from chassis.stream import BROKER_ERRORS, Broker
+from chassis.tables import arrays, given
+
+POLL_S = 1.0
+POLL_AMONG_OTHERS_S = 0.1  # a replica that appends wakes its own relay, and the shard may be another's
+CHECK_S = 10.0
+PAUSE_MAX_S = 1.0
+BLOCKED_MAX_S = 60.0
+ROUND_S = 3.0  # what a round of publishing takes at most, and one publication's timeout: then the session is used again
+DRAIN_S = 5.0
+
+log = structlog.get_logger()
+
+
+class Away(Exception):
+    """The broker did not take what it was given; what was published before is marked."""
+
+
+@dataclass(slots=True)
+class Chain:
+    """What became of one aggregate's events: the rows that the stream has, with their places, and why it ended early."""
+
+    done: list[tuple[Row[Any], int]]
+    first_new_seq: int | None = None  # the lowest place of a message that the stream did not have yet
+    trouble: Exception | None = None
+
+
+class Relay:
+    """Publishes the outbox of one service on its stream. `source` is the service's name, for the events' ce-source."""
+
+    def __init__(
+        self,
+        database: Database,
+        broker: Broker,
+        *,
+        stream: str,
+        source: str,
+        poll_s: float = POLL_S,
+        batch_size_max: int = 256,
+        session_timeout_s: float = 10.0,
+    ) -> None:
+        """`session_timeout_s` bounds how long a relay that is frozen keeps its shards; `batch_size_max` what is in flight."""
+        self._broker, self._stream, self._source = broker, stream, source
+        self._poll_s, self._batch, self._session_timeout_s = poll_s, batch_size_max, session_timeout_s
+        self._url, self._appended = database.engine.url, database.outbox.appended
+        self._rebuild = Rebuild(database.outbox.table, broker, stream)
+        self._blocked: dict[UUID, tuple[float, float]] = {}  # aggregate -> until when, and how long the next time
+        t = database.outbox.table.c
+        waiting = t.stream_seq.is_(None)
+        highest = select(func.max(t.stream_seq)).scalar_subquery().label("highest")
+        columns = (t.id, t.create_time, t.aggregate, t.event_id, t.subject, t.type, t.payload, t.traceparent, highest)
+        mine = t.shard == any_(bindparam("shards", type_=ARRAY(SmallInteger)))
+        free = t.aggregate != all_(bindparam("blocked", type_=ARRAY(Uuid)))
+        self._read = select(*columns).where(waiting, mine, free).order_by(t.id).limit(batch_size_max)
+        marks = given(t.id, t.create_time, t.stream_seq)
+        span = t.create_time.between(bindparam("first"), bindparam("last"))  # so that only these days' partitions are looked at
+        same = (t.id == marks.c.id) & (t.create_time == marks.c.create_time)
+        self._mark = update(database.outbox.table).values(stream_seq=marks.c.stream_seq).where(same, span)
+        age = func.coalesce(func.extract("epoch", func.clock_timestamp() - func.min(t.create_time)), 0)
+        self._survey = select(func.count(), age).where(waiting)
+        self._waiting = telemetry.gauge("outbox_waiting", "Events that wait to be published", "stream").labels(stream)
+        self._oldest = telemetry.gauge("outbox_oldest_waiting_seconds", "How long the oldest of them waits", "stream").labels(stream)
+        self._published = telemetry.counter("outbox_published_total", "Events published and marked", "stream").labels(stream)
+        self._refused = telemetry.counter("outbox_refused_total", "Events that the stream refuses: alert on it", "stream").labels(stream)
+
+    async def run(self) -> NoReturn:
+        """Publishes until it is cancelled. Outlives the absence of the database and of the broker."""
+        while True:
+            try:
+                async with self._session() as (connection, shards):
+                    await self._serve(connection, shards)
+            except Exception as error:
+                if blame(error) not in LATER:
+                    raise
+                log.warning("the relay has lost its session, and begins another", error=repr(error))
+            await asyncio.sleep(PAUSE_MAX_S)
+
+    async def drain(self, grace_s: float = DRAIN_S) -> None:
+        """Publishes what still waits, after `run` has been cancelled: at most for `grace_s`, and nothing that another replica owns."""
+        end = time.monotonic() + grace_s
+        try:
+            async with asyncio.timeout(grace_s), self._session() as (connection, shards):
+                await shards.take_free()
+                while time.monotonic() < end:  # nats-py may swallow the timeout's cancellation
+                    try:
+                        if not await self._round(connection, shards):
+                            return
+                    except Away:
+                        await asyncio.sleep(0.1)
+        except Exception as error:
+            if blame(error) not in LATER:
+                raise
+        log.warning("not all events could be published before the end: they wait in the outbox", stream=self._stream)
+
+    @asynccontextmanager
+    async def _session(self) -> AsyncIterator[tuple[AsyncConnection, Shards]]:
+        """A connection that the database ends when nothing is heard on it, and its locks with it; it is never used again."""
+        engine = connect(self._url, name=f"{self._source} relay", pool_size=1)
+        try:
+            async with engine.connect() as connection:
+                await connection.execution_options(isolation_level="AUTOCOMMIT")
+                timeout = {"timeout": f"{int(self._session_timeout_s * 1000)}ms"}
+                await connection.execute(text("select set_config('idle_session_timeout', :timeout, false)"), timeout)
+                try:
+                    shards = Shards(connection)
+                    await shards.join()
+                    yield connection, shards
+                finally:
+                    await connection.invalidate()
+        finally:
+            await engine.dispose()
+
+    async def _serve(self, connection: AsyncConnection, shards: Shards) -> NoReturn:
+        balance = check = float("-inf")
+        pause, generation = 0.0, -1
+        while True:
+            self._appended.clear()
+            now = time.monotonic()
+            if now >= balance:
+                await shards.balance()
+                await self._measure(connection)
+                balance = now + self._poll_s
+            try:
+                if now >= check or generation != self._broker.generation:
+                    generation, check = self._broker.generation, now + CHECK_S
+                    await self._look(connection)
+                busy = await self._round(connection, shards)
+            except Away as away:
+                pause, check = min(max(2 * pause, 0.05), PAUSE_MAX_S), float("-inf")
+                log.warning("the broker does not take events: they wait", stream=self._stream, error=repr(away.__cause__))
+                await asyncio.sleep(pause)
+                continue
+            pause = 0.0
+            if busy < self._batch:
+                poll_s = self._poll_s if shards.replicas == 1 else min(self._poll_s, POLL_AMONG_OTHERS_S)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(poll_s):
+                        await self._appended.wait()
+
+    async def _look(self, connection: AsyncConnection) -> None:
+        try:
+            await self._rebuild.check(connection)
+        except BROKER_ERRORS as error:
+            raise Away from error
+
+    async def _round(self, connection: AsyncConnection, shards: Shards) -> int:
+        """Publishes what waits, a batch at most, and marks it; answers how many events there were. Raises Away."""
+        now = time.monotonic()
+        blocked = [aggregate for aggregate, (until, _) in self._blocked.items() if until > now]
+        rows: Sequence[Row[Any]] = (await connection.execute(self._read, {"shards": sorted(shards.owned), "blocked": blocked})).all()
+        if not rows:
+            return 0
+        chains = await asyncio.gather(*(self._publish(rows_of_one, now + ROUND_S) for rows_of_one in by_aggregate(rows)))
+        new = [chain.first_new_seq for chain in chains if chain.first_new_seq is not None]
+        if new and min(new) <= (rows[0].highest or 0):
+            # What comes new must stand behind all that was marked: it does not, so that is gone.
+            await self._restore(connection, min(new) - 1)
+        await self._marks(connection, [done for chain in chains for done in chain.done])
+        if away := next((chain.trouble for chain in chains if chain.trouble), None):
+            raise Away from away
+        return len(rows)
+
+    async def _publish(self, rows: Sequence[Row[Any]], end: float) -> Chain:
+        """One aggregate's events, each after the one before it; the first that fails ends the chain."""
+        chain = Chain([])
+        for row in rows:
+            try:
+                ack = await self._broker.publish(row.subject, row.payload, headers(row, self._source), stream=self._stream)
+            except (MaxPayloadError, BadSubjectError, BadRequestError) as error:
+                self._block(row, error)
+                break
+            except BROKER_ERRORS as error:
+                chain.trouble = error
+                break
+            chain.done.append((row, ack.seq))
+            if not ack.duplicate and chain.first_new_seq is None:
+                chain.first_new_seq = ack.seq
+            self._blocked.pop(row.aggregate, None)
+            if time.monotonic() > end:
+                break
+        return chain
+
+    def _block(self, row: Row[Any], error: Exception) -> None:
+        """The stream refuses this event, whatever the weather: its aggregate waits, the others go on."""
+        _, wait_s = self._blocked.get(row.aggregate, (0.0, 1.0))
+        self._blocked[row.aggregate] = (time.monotonic() + wait_s, min(2 * wait_s, BLOCKED_MAX_S))
+        self._refused.inc()
+        log.error("the stream refuses an event: its aggregate's events wait", event_id=str(row.event_id), type=row.type, error=repr(error))
+
+    async def _restore(self, connection: AsyncConnection, seq: int) -> None:
+        try:
+            await self._rebuild.restore(connection, seq)
+        except BROKER_ERRORS as error:
+            raise Away from error
+
+    async def _marks(self, connection: AsyncConnection, done: Sequence[tuple[Row[Any], int]]) -> None:
+        if not done:
+            return
+        crash.point("outbox.published")
+        times = [row.create_time for row, _ in done]
+        marks = arrays(("id", "create_time", "stream_seq"), [(row.id, row.create_time, seq) for row, seq in done])
+        await connection.execute(self._mark, marks | {"first": min(times), "last": max(times)})
+        self._published.inc(len(done))
+
+    async def _measure(self, connection: AsyncConnection) -> None:
+        waiting, age_s = (await connection.execute(self._survey)).one()
+        self._waiting.set(waiting)
+        self._oldest.set(float(age_s))
+
+
+def by_aggregate(rows: Sequence[Row[Any]]) -> Iterator[list[Row[Any]]]:
+    """The rows of each aggregate, in the order of their ids."""
+    for _, of_one in groupby(sorted(rows, key=attrgetter("aggregate", "id")), key=attrgetter("aggregate")):
+        yield list(of_one)
+
+
+def headers(row: Row[Any], source: str) -> dict[str, str]:
+    """CloudEvents' attributes in NATS headers; the event id is also what the stream knows a repeat by."""
+    attributes = {
+        "Nats-Msg-Id": str(row.event_id),
+        "ce-specversion": "1.0",
+        "ce-id": str(row.event_id),
+        "ce-type": row.type,
+        "ce-source": f"/ordermesh/{source}",
+        "ce-subject": str(row.aggregate),
+        "ce-time": row.create_time.isoformat(),
+        "content-type": "application/protobuf",
+    }
+    return attributes | ({"traceparent": row.traceparent} if row.traceparent else {})
