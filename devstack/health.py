@@ -2,8 +2,10 @@
 
 import asyncio
 
-import grpc
 from grpc_health.v1 import health_pb2
+
+from chassis.client import ask, connect
+from chassis.errors import Failure
 
 ANSWER_TIMEOUT_S = 2.0
 
@@ -17,15 +19,15 @@ async def serving(address: str) -> bool:
     except OSError:
         return False
     writer.close()
-    async with grpc.aio.insecure_channel(address) as channel:
+    async with connect(address, services=()) as channel:
         # Spelt out: the published types of HealthStub leave its methods out.
-        check: grpc.aio.UnaryUnaryMultiCallable[health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse] = channel.unary_unary(
+        check = channel.unary_unary(
             "/grpc.health.v1.Health/Check",
             request_serializer=health_pb2.HealthCheckRequest.SerializeToString,
             response_deserializer=health_pb2.HealthCheckResponse.FromString,
         )
         try:
-            answer = await check(health_pb2.HealthCheckRequest(), timeout=ANSWER_TIMEOUT_S)
-        except grpc.aio.AioRpcError:
+            answer = await ask(check, health_pb2.HealthCheckRequest(), timeout_s=ANSWER_TIMEOUT_S)
+        except Failure:
             return False
-    return answer.status == health_pb2.HealthCheckResponse.SERVING
+    return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)

@@ -12,7 +12,7 @@ from devstack.health import serving
 
 START_TIMEOUT_S = 60.0
 MIGRATE_TIMEOUT_S = 120.0
-STOP_GRACE_S = 15.0  # a service may finish the calls that it is in
+STOP_GRACE_S = 20.0  # a service finishes the calls that it is in, for at most 10 s, and closes what it holds
 POLL_S = 0.05
 
 # The command line of a service, by its name: tests put programs of their own here.
