@@ -38,6 +38,9 @@ HIDDEN: Final = "(hidden)"
 # Seconds; the promised bounds (0.2, 0.3, 0.5, 5) are edges, so that a share of calls within them can be read off exactly.
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 
+# How long the end of a process waits for its last spans to be taken.
+FLUSH_S: Final = 3.0
+
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _PASSWORD: Final = re.compile(r"(?<=://)[^/\s@]*@")
 _DATABASE_DETAIL: Final = re.compile(r"^(DETAIL|CONTEXT):.*\n?", re.MULTILINE)
@@ -177,7 +180,10 @@ def tracing(service: str, environment: Mapping[str, str] = os.environ) -> Iterat
     try:
         yield
     finally:
-        provider.shutdown()
+        # In a thread, because a collector that does not answer would hold up the end of the process.
+        flush = threading.Thread(target=provider.shutdown, name="flush", daemon=True)
+        flush.start()
+        flush.join(FLUSH_S)
 
 
 def traceparent() -> str | None:

@@ -78,6 +78,10 @@ class Sample:
     async def CreateThing(self, request: Any, context: Any) -> Any:
         return contract()[0].CreateThingResponse(text=await self._text())
 
+    async def TagThing(self, request: Any, context: Any) -> Any:
+        await self._text()
+        return contract()[0].TagThingResponse()
+
     async def KickThing(self, request: Any, context: Any) -> Any:
         await self._text()
         return contract()[0].KickThingResponse()

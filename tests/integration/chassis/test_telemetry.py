@@ -1,0 +1,317 @@
+"""What a process tells about its calls: spans from end to end with their status, metrics by code, and where they can be read."""
+
+import asyncio
+import os
+import subprocess
+import sys
+import urllib.request
+from collections.abc import AsyncIterator, Iterator
+from itertools import pairwise
+from typing import Any
+
+import grpc
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind, StatusCode
+from prometheus_client import REGISTRY
+
+from chassis import telemetry
+from chassis.client import ask, connect
+from chassis.errors import Deferred, Refused
+from chassis.server import Server
+from tests.rpc.sample import Sample, contract, serving
+from tests.rpc.spans import named, recorded
+from tests.support import eventually
+
+
+@pytest.fixture
+def spans() -> Iterator[InMemorySpanExporter]:
+    """The spans that end in this test."""
+    with recorded() as exporter:
+        yield exporter
+
+
+@pytest.fixture
+def sample() -> Sample:
+    """The servicer; tests say what it does."""
+    return Sample()
+
+
+@pytest.fixture
+async def server(sample: Sample) -> AsyncIterator[Server]:
+    """A server of it."""
+    async with serving(sample) as server:
+        yield server
+
+
+@pytest.fixture
+async def stub(server: Server) -> AsyncIterator[Any]:
+    """A stub on our own channel to it."""
+    async with connect(f"127.0.0.1:{server.port}", services=()) as channel:
+        yield contract()[1].SampleServiceStub(channel)
+
+
+def _get() -> Any:
+    return contract()[0].GetThingRequest(thing_id="1")
+
+
+async def _unary(stub: Any, timeout_s: float = 5) -> None:
+    await stub.GetThing(_get(), timeout=timeout_s)
+
+
+async def _stream(stub: Any, timeout_s: float = 5) -> None:
+    async for _ in stub.WatchThing(contract()[0].WatchThingRequest(thing_id="1"), timeout=timeout_s):
+        pass
+
+
+BOTH_WAYS = pytest.mark.parametrize(("call", "name"), [(_unary, "GetThing"), (_stream, "WatchThing")])
+
+
+async def _pair(spans: InMemorySpanExporter, name: str) -> tuple[ReadableSpan, ReadableSpan]:
+    """The client's and the server's span of the one call to `name`, once both have ended."""
+
+    def both() -> tuple[ReadableSpan, ReadableSpan] | None:
+        client, server = named(spans, name, SpanKind.CLIENT), named(spans, name, SpanKind.SERVER)
+        return (client[0], server[0]) if len(client) == len(server) == 1 else None
+
+    pair: tuple[ReadableSpan, ReadableSpan] = await eventually(both)
+    return pair
+
+
+def _outcome(span: ReadableSpan) -> tuple[int, StatusCode]:
+    attributes = span.attributes or {}
+    code = attributes["rpc.grpc.status_code"]
+    assert isinstance(code, int)
+    return code, span.status.status_code
+
+
+@BOTH_WAYS
+async def test_a_trace_goes_from_end_to_end(sample: Sample, stub: Any, spans: InMemorySpanExporter, call: Any, name: str) -> None:
+    """Client, server, and what the server calls in turn are one trace, each span the child of the one before."""
+    async with serving(Sample()) as behind, connect(f"127.0.0.1:{behind.port}", services=()) as channel:
+        peer = contract()[1].SampleServiceStub(channel)
+
+        async def behave() -> str:
+            await ask(peer.KickThing, contract()[0].KickThingRequest())
+            return telemetry.traceparent() or ""
+
+        sample.behave = behave
+        await call(stub)
+    client, server = await _pair(spans, name)
+    inner_client, inner_server = await _pair(spans, "KickThing")
+    chain = [client, server, inner_client, inner_server]
+    assert len({span.context.trace_id for span in chain}) == 1
+    for parent, child in pairwise(chain):
+        assert child.parent is not None
+        assert child.parent.span_id == parent.context.span_id
+    assert [_outcome(span) for span in chain] == [(0, StatusCode.UNSET)] * 4
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize(
+    ("error", "code", "server_status"),
+    [
+        (Refused("ILLEGAL_TRANSITION"), 9, StatusCode.UNSET),
+        (Deferred("CONTENTION"), 14, StatusCode.ERROR),
+        (ValueError("Jane Doe"), 13, StatusCode.ERROR),
+    ],
+)
+async def test_spans_have_the_calls_status(
+    sample: Sample, stub: Any, spans: InMemorySpanExporter, call: Any, name: str, error: Exception, code: int, server_status: StatusCode
+) -> None:
+    """Both spans carry the code that the client got. A refusal is no error of the server's; a defect is, and its text is in no span."""
+    sample.fail(error)
+    with pytest.raises(grpc.aio.AioRpcError):
+        await call(stub)
+    client, server = await _pair(spans, name)
+    assert _outcome(client) == (code, StatusCode.ERROR)
+    assert _outcome(server) == (code, server_status)
+    assert "Jane" not in client.to_json() + server.to_json()
+
+
+@BOTH_WAYS
+async def test_a_cancelled_call_ends_both_spans(sample: Sample, stub: Any, spans: InMemorySpanExporter, call: Any, name: str) -> None:
+    """When the caller goes away the server is told at once, and both spans end as CANCELLED."""
+    cancelled = sample.hang()
+    task = asyncio.create_task(call(stub, 60))
+    await eventually(lambda: sample.calls == 1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.wait_for(cancelled.wait(), 5)
+    client, server = await _pair(spans, name)
+    assert _outcome(client) == (1, StatusCode.ERROR)
+    assert _outcome(server) == (1, StatusCode.UNSET)
+
+
+@BOTH_WAYS
+async def test_a_late_call_is_one_in_its_spans(sample: Sample, stub: Any, spans: InMemorySpanExporter, call: Any, name: str) -> None:
+    """A call that ran out of time is DEADLINE_EXCEEDED in both spans."""
+    sample.hang()
+    with pytest.raises(grpc.aio.AioRpcError):
+        await call(stub, 0.2)
+    client, server = await _pair(spans, name)
+    assert _outcome(client) == (4, StatusCode.ERROR)
+    assert _outcome(server) == (4, StatusCode.ERROR)
+
+
+async def test_a_stream_that_is_left_ends_its_span(sample: Sample, stub: Any, spans: InMemorySpanExporter) -> None:
+    """A reader that cancels a watch after its first message leaves no span open, on neither side."""
+    sample.hang()
+    watch = stub.WatchThing(contract()[0].WatchThingRequest(thing_id="1"))
+    await watch.read()
+    await eventually(lambda: sample.calls == 1)
+    watch.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watch.read()
+    client, server = await _pair(spans, "WatchThing")
+    assert (_outcome(client)[0], _outcome(server)[0]) == (1, 1)
+
+
+async def test_the_consumers_span(spans: InMemorySpanExporter) -> None:
+    """One event's handling is a child of its trace; a batch's is a root with a link to each; without any trace it is a root alone.
+    An error is in the span's status by its type, not its text.
+    """
+    parents = [f"00-{number:032x}-{number:016x}-01" for number in (1, 2)]
+    with telemetry.consuming("orders.order.status_changed", parents[:1]):
+        inside = telemetry.traceparent()
+    with telemetry.consuming("orders.order.status_changed", parents):
+        pass
+    with pytest.raises(ValueError, match="Jane"), telemetry.consuming("orders.order.status_changed", [None]):
+        raise ValueError("Jane")
+    one, batch, none = named(spans, "process orders.order.status_changed", SpanKind.CONSUMER)
+    assert one.parent is not None
+    assert one.parent.trace_id == 1
+    assert inside is not None
+    assert inside.startswith(f"00-{1:032x}-")
+    assert batch.parent is None
+    assert [link.context.trace_id for link in batch.links] == [1, 2]
+    assert none.parent is None
+    assert not none.links
+    assert (none.status.status_code, none.status.description) == (StatusCode.ERROR, "ValueError")
+    assert "Jane" not in none.to_json()
+    assert telemetry.traceparent() is None
+
+
+def _value(name: str, labels: dict[str, str]) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+@pytest.mark.parametrize(
+    ("call", "name", "kind", "sent"), [(_unary, "GetThing", "unary", (1, 0)), (_stream, "WatchThing", "server_stream", (2, 1))]
+)
+async def test_calls_are_counted_by_code(sample: Sample, stub: Any, call: Any, name: str, kind: str, sent: tuple[int, int]) -> None:
+    """Started, handled by code, time and messages of each call are counted on both sides, and only once."""
+    which = {"grpc_type": kind, "grpc_service": "sample.v1.SampleService", "grpc_method": name}
+    counted = [
+        *[(f"grpc_{side}_started_total", which) for side in ("server", "client")],
+        *[(f"grpc_{side}_handling_seconds_count", which) for side in ("server", "client")],
+        *[(f"grpc_{side}_handled_total", which | {"grpc_code": code}) for side in ("server", "client") for code in ("OK", "INTERNAL")],
+        *[(f"grpc_server_msg_{way}_total", which) for way in ("received", "sent")],
+    ]
+    before = [_value(*metric) for metric in counted]
+    await call(stub)
+    sample.fail(ValueError())
+    with pytest.raises(grpc.aio.AioRpcError):
+        await call(stub)
+    await eventually(lambda: _value("grpc_server_in_flight", {}) == 0)
+    after = [_value(*metric) for metric in counted]
+    assert [late - early for early, late in zip(before, after, strict=True)] == [2, 2, 2, 2, 1, 1, 1, 1, 2, sum(sent)]
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize(("late", "code"), [(True, "DEADLINE_EXCEEDED"), (False, "CANCELLED")])
+async def test_unfinished_calls_are_counted(sample: Sample, stub: Any, call: Any, name: str, late: bool, code: str) -> None:
+    """Calls that ran out of time and calls whose caller went away are told apart, on both sides."""
+    kind = "unary" if call is _unary else "server_stream"
+    which = {"grpc_type": kind, "grpc_service": "sample.v1.SampleService", "grpc_method": name, "grpc_code": code}
+    before = [_value(f"grpc_{side}_handled_total", which) for side in ("server", "client")]
+    sample.hang()
+    task = asyncio.create_task(call(stub, 0.2 if late else 60))
+    await eventually(lambda: sample.calls == 1)
+    if not late:
+        task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    for side, early in zip(("server", "client"), before, strict=True):
+        await eventually(lambda side=side, early=early: _value(f"grpc_{side}_handled_total", which) == early + 1)  # type: ignore[misc]  # mypy does not infer lambdas with defaults
+
+
+def test_metrics_are_served_and_stop() -> None:
+    """The process's metrics can be read at their address, and not any more afterwards; a taken address is said plainly."""
+    telemetry.counter("sample_things_total", "Things", "colour").labels("red").inc(3)
+    with telemetry.serve_metrics("127.0.0.1:0") as port:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            text = answer.read().decode()
+        assert 'sample_things_total{colour="red"} 3.0' in text
+        assert "process_resident_memory_bytes" in text
+        with (
+            pytest.raises(OSError, match=f"METRICS_ADDRESS 127.0.0.1:{port} cannot be listened on"),
+            telemetry.serve_metrics(f"127.0.0.1:{port}"),
+        ):
+            pass
+    with pytest.raises(OSError, match="refused"):
+        urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5)
+
+
+SPANS = """
+import logging, sys, time
+from opentelemetry import trace
+from chassis import telemetry
+telemetry.configure_log("sample")
+begin = time.monotonic()
+with telemetry.tracing("sample"):
+    with trace.get_tracer("t").start_as_current_span("s") as span:
+        print(span.is_recording(), span.get_span_context().is_valid, telemetry.traceparent())
+print(time.monotonic() - begin)
+print(*sorted(sys.modules))
+"""
+
+
+def _spans(**environment: str) -> list[str]:
+    done = subprocess.run(
+        [sys.executable, "-c", SPANS], capture_output=True, text=True, timeout=60, check=True, env=os.environ | environment
+    )
+    return done.stdout.splitlines()
+
+
+def test_nothing_is_exported_unless_asked() -> None:
+    """Without the standard variable spans have ids and no exporter is even loaded; a caller's trace can still be handed on."""
+    first, _, modules = _spans()
+    recording, valid, parent = first.split()
+    assert (recording, valid) == ("False", "True")
+    sampled = int(parent.rpartition("-")[2], 16) & 1
+    assert not sampled
+    assert "opentelemetry.exporter.otlp.proto.grpc.trace_exporter" not in modules
+
+
+async def test_spans_are_exported_where_the_environment_says() -> None:
+    """With OTEL_EXPORTER_OTLP_ENDPOINT the spans arrive at a collector under the service's name."""
+    from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+
+    arrived: list[Any] = []
+
+    class Collector(trace_service_pb2_grpc.TraceServiceServicer):
+        async def Export(self, request: Any, context: Any) -> Any:
+            arrived.append(request)
+            return trace_service_pb2.ExportTraceServiceResponse()
+
+    collector = grpc.aio.server()
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(Collector(), collector)  # type: ignore[no-untyped-call]  # generated without types
+    port = collector.add_insecure_port("127.0.0.1:0")
+    await collector.start()
+    try:
+        first, *_ = await asyncio.to_thread(_spans, OTEL_EXPORTER_OTLP_ENDPOINT=f"http://127.0.0.1:{port}")
+    finally:
+        await collector.stop(None)
+    assert first.startswith("True True")
+    (resource,) = arrived[0].resource_spans
+    names = {attribute.key: attribute.value.string_value for attribute in resource.resource.attributes}
+    assert names["service.name"] == "ordermesh-sample"
+    assert [span.name for scope in resource.scope_spans for span in scope.spans] == ["s"]
+
+
+def test_an_absent_collector_does_not_hold_up_the_end() -> None:
+    """With nobody at the endpoint the process ends all the same, after a bounded wait."""
+    _, seconds, _ = _spans(OTEL_EXPORTER_OTLP_ENDPOINT="http://127.0.0.1:1")
+    assert float(seconds) < telemetry.FLUSH_S + 2

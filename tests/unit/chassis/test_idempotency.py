@@ -1,0 +1,53 @@
+"""Keys and digests of requests."""
+
+from typing import Any
+
+import pytest
+
+from chassis.idempotency import keyed
+from tests.rpc.sample import contract
+
+
+def _create(**fields: Any) -> Any:
+    return contract()[0].CreateThingRequest(**{"request_id": "r1", "name": "a"} | fields)
+
+
+def test_the_key_is_method_and_request_id() -> None:
+    """The key names the method that takes the request, in full, and the caller's id."""
+    assert keyed(_create()).key == "/sample.v1.SampleService/CreateThing:r1"
+    release = contract()[0].ReleaseReservationRequest(request_id="r1")
+    assert keyed(release).key == "/sample.v1.SampleService/ReleaseReservation:r1"
+
+
+def test_the_digest_is_of_all_but_the_request_id() -> None:
+    """Another body is another digest, another request_id is not, nor is a field that is left out; the request is left as it was."""
+    request = _create()
+    digest = keyed(request).digest
+    assert len(digest) == 32
+    assert request == _create()
+    assert keyed(_create(request_id="r2")).digest == digest
+    assert keyed(_create(name="b")).digest != digest
+    assert keyed(_create(proposed_id="p")).digest != digest
+    assert keyed(_create(proposed_id="p"), leave_out=["proposed_id"]).digest == digest
+
+
+def test_the_digest_does_not_depend_on_the_order_of_a_map() -> None:
+    """Maps have no order: two requests that say the same have the same digest."""
+    pb = contract()[0]
+    places = {f"place {number}": pb.Part(name="a", quantity=number) for number in range(20)}
+    one = pb.TagThingRequest(request_id="r1", places=places)
+    other = pb.TagThingRequest(request_id="r1", places=dict(reversed(places.items())))
+    assert keyed(one) == keyed(other)
+
+
+@pytest.mark.parametrize("message", ["CreateThingRequest", "GetThingRequest", "CreateThingResponse", "Part"])
+def test_what_has_no_key_is_a_defect(message: str) -> None:
+    """A request without a request_id (validation asks for it), and a message that no method takes, is refused loudly."""
+    with pytest.raises(ValueError, match=r"request_id|methods"):
+        keyed(getattr(contract()[0], message)())
+
+
+def test_a_message_that_no_method_takes_is_a_defect() -> None:
+    """Even with a request_id: there would be no method to name in the key."""
+    with pytest.raises(ValueError, match="0 methods"):
+        keyed(contract()[0].Orphan(request_id="r1"))

@@ -1,0 +1,73 @@
+"""Failure -> status -> Failure, and what a status may weigh."""
+
+import grpc
+from hypothesis import given
+from hypothesis import strategies as st
+
+from chassis.errors import Defect, Deferred, Failure, Invalid, Overloaded, Refused, Violation
+from chassis.status import _REFUSALS, DETAILS_KEY, STATUS_BYTES_MAX, decode, encode
+
+TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
+VIOLATIONS = st.lists(st.builds(Violation, TEXT, TEXT, TEXT), max_size=4)
+
+
+def _sent(failure: Failure) -> grpc.aio.AioRpcError:
+    """What a client gets for it."""
+    code, message, trailing = encode(failure)
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(*trailing), message)
+
+
+def _weight(error: grpc.aio.AioRpcError) -> int:
+    """Bytes on the way: details in base64, the message with each byte that is not plain as three."""
+    details = len(error.trailing_metadata()[DETAILS_KEY])
+    return -(-details * 4 // 3) + sum(1 if 0x20 <= byte < 0x7F else 3 for byte in (error.details() or "").encode())
+
+
+@given(st.sampled_from(sorted(_REFUSALS)), TEXT, st.dictionaries(TEXT, TEXT, max_size=3), VIOLATIONS)
+def test_a_refusal_comes_back_as_it_was(code: str, message: str, metadata: dict[str, str], violations: list[Violation]) -> None:
+    """Any refusal's class, reason, message, metadata and violations survive the way."""
+    failure = _REFUSALS[code]("ILLEGAL_TRANSITION", message)
+    failure.metadata, failure.violations = metadata, tuple(violations)
+    got = decode(_sent(failure), "peer")
+    assert type(got) is type(failure)
+    assert (got.reason, got.message) == (failure.reason, message or failure.reason)
+    assert (got.metadata, got.violations) == (metadata, tuple(violations))
+
+
+@given(st.integers(0, 2_000), TEXT, TEXT, st.text(max_size=2_000))
+def test_a_status_stays_within_its_weight(count: int, subject: str, description: str, message: str) -> None:
+    """However many violations there are and however long the message is, the status stays below what any client takes, keeps the
+    reason, and tells how many violations there were when it leaves some out.
+    """
+    for kind in (Refused, Invalid):
+        failure = kind("INSUFFICIENT_STOCK", message, violations=[Violation(subject, description)] * count)
+        error = _sent(failure)
+        assert _weight(error) <= STATUS_BYTES_MAX
+        got = decode(error, "peer")
+        assert got.reason == "INSUFFICIENT_STOCK"
+        assert len(got.violations) == count or got.metadata["violations_total"] == str(count)
+
+
+@given(st.floats(0, 100_000))
+def test_the_time_to_try_again_survives(seconds: float) -> None:
+    """Deferred and Overloaded keep their time, to the microsecond."""
+    for kind in (Deferred, Overloaded):
+        got = decode(_sent(kind("OVERLOADED", retry_after_s=seconds)), "peer")
+        assert isinstance(got, kind)
+        assert abs(got.retry_after_s - seconds) < 1e-6
+
+
+def test_details_of_another_domain_are_not_believed() -> None:
+    """A status whose ErrorInfo is of another domain, or unreadable, is one without: a refusal of it is a defect."""
+    code, message, trailing = encode(Refused("ILLEGAL_TRANSITION"))
+    foreign = trailing[0][1].replace(b"ordermesh", b"elsewhere")
+    for details in (foreign, b"\xff\xff"):
+        error = grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata((DETAILS_KEY, details)), message)
+        assert isinstance(decode(error, "peer"), Defect)
+
+
+def test_a_message_too_large_is_not_overload() -> None:
+    """RESOURCE_EXHAUSTED that gRPC makes itself (a message over the cap) is not what a peer calls OVERLOADED."""
+    error = grpc.aio.AioRpcError(grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.aio.Metadata(), grpc.aio.Metadata(), "too large")
+    got = decode(error, "peer")
+    assert (type(got), got.reason) == (Deferred, "DEPENDENCY_UNAVAILABLE")
