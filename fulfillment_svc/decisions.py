@@ -7,11 +7,10 @@ from datetime import datetime
 
 from chassis.decision import Decision
 from chassis.errors import Deferred, Invalid, NotFound, Refused, Stale, Violation
-from fulfillment_svc.lifecycle import MOVES, TERMINAL, TRIGGERS, Status, Trigger, before, way
+from fulfillment_svc.lifecycle import MOVES, TRIGGERS, Status, Trigger, before, way
 from fulfillment_svc.model import (
     Cancel,
     Command,
-    CommitStock,
     Complete,
     CompletePicking,
     Fulfillment,
@@ -29,6 +28,7 @@ from fulfillment_svc.model import (
     StartPicking,
     StatusChanged,
     Transition,
+    Withdraw,
 )
 
 Decided = Decision[Fulfillment, Transition]
@@ -49,8 +49,8 @@ def decide(fulfillment: Fulfillment | None, command: FulfillmentCommand, now: da
     if isinstance(command, Request):
         expect(fulfillment, command)
     match command:
-        case CommitStock():
-            return commit_stock(fulfillment, now)
+        case Withdraw():
+            return withdraw(fulfillment, command, now)
         case Ship():
             return arrive(fulfillment, Status.SHIPPED, command, now)
         case Complete():
@@ -70,11 +70,27 @@ def decide(fulfillment: Fulfillment | None, command: FulfillmentCommand, now: da
 
 
 def plan(fulfillment: Fulfillment | None, command: Plan, now: datetime) -> Decided:
-    """Created and planned at once. One that exists already stands, a cancelled one above all: its order is dead."""
-    if fulfillment:
+    """Created and planned at once; one that is owed its stock is settled. Any other stands, above all a cancelled one."""
+    if fulfillment is None:
+        new = replace(_new(command, now), stock_committed=command.stock_committed, inspection_rule=command.inspection_rule)
+        return walk(new, [(Status.PENDING, "ORDER_CONFIRMED"), (Status.PLANNING, "PICKLIST_BUILT")], command, now)
+    if command.stock_committed and owed(fulfillment):
+        # No status changes, so nothing is told. The lines are what was committed here: an expired reservation is made anew, and may differ.
+        settled = replace(fulfillment, stock_committed=True, lines=command.lines, version=fulfillment.version + 1, update_time=now)
+        return Decision(settled)
+    return Decision(fulfillment)
+
+
+def withdraw(fulfillment: Fulfillment, command: Withdraw, now: datetime) -> Decided:
+    """Ended without units, for another warehouse has them: nothing is to come back, and nothing to be refunded."""
+    if not owed(fulfillment):
         return Decision(fulfillment)
-    new = replace(_new(command, now), stock_committed=command.stock_committed, inspection_rule=command.inspection_rule)
-    return walk(new, [(Status.PENDING, "ORDER_CONFIRMED"), (Status.PLANNING, "PICKLIST_BUILT")], command, now)
+    return walk(replace(fulfillment, lines=()), [(Status.CANCELLED, "STOCK_COMMITTED_ELSEWHERE")], command, now)
+
+
+def owed(fulfillment: Fulfillment) -> bool:
+    """Whether it waits for its stock to be committed."""
+    return fulfillment.status is Status.PLANNING and not fulfillment.stock_committed
 
 
 def cancel(fulfillment: Fulfillment | None, command: Cancel, now: datetime) -> Decided:
@@ -82,13 +98,6 @@ def cancel(fulfillment: Fulfillment | None, command: Cancel, now: datetime) -> D
     if fulfillment and Status.CANCELLED not in MOVES[fulfillment.status]:
         return Decision(fulfillment)
     return walk(fulfillment or _new(command, now), [(Status.CANCELLED, "ORDER_CANCELLED")], command, now)
-
-
-def commit_stock(fulfillment: Fulfillment, now: datetime) -> Decided:
-    """The goods are this order's for good: picking may start. No status changes, so nothing is told."""
-    if fulfillment.stock_committed or fulfillment.status in TERMINAL:
-        return Decision(fulfillment)
-    return Decision(replace(fulfillment, stock_committed=True, version=fulfillment.version + 1, update_time=now))
 
 
 def arrive(fulfillment: Fulfillment, there: Status, command: Ship | Complete, now: datetime) -> Decided:

@@ -38,6 +38,14 @@ class Trigger(StrEnum):
     CANCEL = "cancel"
 
 
+class InspectionRule(StrEnum):
+    """Why packages are inspected before they leave."""
+
+    ORDER_VALUE = "order_value"
+    SKU = "sku"
+    SAMPLE = "sample"
+
+
 FORWARD = (
     Status.PENDING,
     Status.PLANNING,

@@ -1,25 +1,16 @@
 """The nouns: a fulfilment with its picklist and packages, what may be asked of it, what is told of it. Pure rules, no I/O.
 
-What an event of the order means for the warehouses stands here as well: one piece of work for each of them.
+What an event of the order means for the warehouses, and what the warehouse answers about its stock, stands here as well.
 """
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
 from uuid import UUID
 
 from chassis.money import Money
-from fulfillment_svc.lifecycle import Status
-
-
-class InspectionRule(StrEnum):
-    """Why packages are inspected before they leave."""
-
-    ORDER_VALUE = "order_value"
-    SKU = "sku"
-    SAMPLE = "sample"
+from fulfillment_svc.lifecycle import InspectionRule, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +49,29 @@ class Package:
 
 
 @dataclass(frozen=True, slots=True)
+class OrderAttempt:
+    """What the warehouse commits stock for: all of an attempt's reservations together."""
+
+    order_id: UUID
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
     """What one warehouse is to do for one attempt of an order: together these three name it (a natural key)."""
 
     order_id: UUID
     warehouse_id: str
     attempt: int
+
+    @property
+    def of(self) -> OrderAttempt:
+        """The attempt that it is a part of."""
+        return OrderAttempt(self.order_id, self.attempt)
+
+
+# What each warehouse is to pick for an order's attempt.
+Shares = Mapping[str, tuple[Line, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,8 +155,8 @@ def _lot(work: Work) -> float:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OrderConfirmed:
-    """An order is paid: each warehouse of `shares` has work to do."""
+class OrderNews:
+    """What an event of the order means for the warehouses: work to be done (`live`), or to be stopped. No shares: nothing to them."""
 
     key: str
     digest: bytes
@@ -156,33 +164,38 @@ class OrderConfirmed:
     order_id: UUID
     order_number: str
     attempt: int
+    live: bool
     total: Money
     stock_committed: bool
-    shares: Mapping[str, tuple[Line, ...]]  # by warehouse
+    shares: Shares
 
+    @property
+    def of(self) -> OrderAttempt:
+        """The attempt that it tells of."""
+        return OrderAttempt(self.order_id, self.attempt)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OrderCancelled:
-    """An order that was confirmed is dead: no warehouse of `shares` has work to do."""
-
-    key: str
-    digest: bytes
-    cause: str
-    order_id: UUID
-    order_number: str
-    attempt: int
-    shares: Mapping[str, tuple[Line, ...]]  # by warehouse
-
-
-OrderNews = OrderConfirmed | OrderCancelled
+    @property
+    def works(self) -> set[Work]:
+        """What its warehouses are to do, or to leave."""
+        return {Work(self.order_id, at, self.attempt) for at in self.shares}
 
 
 @dataclass(frozen=True, slots=True)
-class OrderAttempt:
-    """What the warehouse commits stock for."""
+class Committed:
+    """The stock is the order's for good, and lies where `shares` says: not always where it was reserved at first."""
 
-    order_id: UUID
-    attempt: int
+    shares: Shares
+
+
+@dataclass(frozen=True, slots=True)
+class NotCommitted:
+    """The warehouse says no; where that is `final`, it will not say yes later."""
+
+    reason: str
+    final: bool
+
+
+CommitAnswer = Committed | NotCommitted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -198,7 +211,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan(Command):
-    """Create it and build its picklist. `target` is the id that is proposed for it."""
+    """Create it and build its picklist, or settle the stock that one in planning was still owed. `target` may be a proposed id."""
 
     work: Work
     order_number: str
@@ -217,8 +230,8 @@ class Cancel(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CommitStock(Command):
-    """The warehouse has committed its stock at last."""
+class Withdraw(Command):
+    """The order's stock was committed elsewhere: this warehouse has nothing to do after all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -287,6 +300,5 @@ class RecordInspection(Request):
     note: str
 
 
-FulfillmentCommand = (
-    Plan | Cancel | CommitStock | Ship | Complete | StartPicking | ScanItems | CompletePicking | StartPacking | Pack | RecordInspection
-)
+Asked = StartPicking | ScanItems | CompletePicking | StartPacking | Pack | RecordInspection
+FulfillmentCommand = Plan | Withdraw | Cancel | Ship | Complete | Asked

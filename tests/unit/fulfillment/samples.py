@@ -9,12 +9,11 @@ from uuid import UUID
 
 from chassis.decision import Decision
 from fulfillment_svc.decisions import decide
-from fulfillment_svc.lifecycle import FORWARD, Status
+from fulfillment_svc.lifecycle import FORWARD, InspectionRule, Status
 from fulfillment_svc.model import (
     Command,
     Fulfillment,
     FulfillmentCommand,
-    InspectionRule,
     Line,
     Pack,
     Package,

@@ -7,15 +7,13 @@ import pytest
 
 from chassis.errors import Deferred, Failure, Invalid, NotFound, Refused, Stale
 from fulfillment_svc.decisions import decide
-from fulfillment_svc.lifecycle import Status
+from fulfillment_svc.lifecycle import InspectionRule, Status
 from fulfillment_svc.model import (
     Cancel,
-    CommitStock,
     Complete,
     CompletePicking,
     Fulfillment,
     FulfillmentCommand,
-    InspectionRule,
     Line,
     Pack,
     Package,
@@ -27,9 +25,11 @@ from fulfillment_svc.model import (
     StartPacking,
     StartPicking,
     StatusChanged,
+    Withdraw,
 )
 from tests.unit.fulfillment.samples import ID, LINES, NOW, SHIPMENT, WORK, command, done, pack_all, parcel, plan, scan_all, standing
 
+OWED = replace(standing(Status.PLANNING), stock_committed=False)
 FULL = tuple(replace(line, picked=line.quantity) for line in LINES)
 
 # Each verb, and from where it leads where. From every other status it is refused (a request) or waits or is skipped (an event).
@@ -77,7 +77,7 @@ def test_nothing_is_done_to_what_is_not_there(verb: str) -> None:
     assert (type(failure), failure.reason, failure.metadata) == (NotFound, "FULFILLMENT_NOT_FOUND", {"fulfillment_id": str(ID)})
 
 
-@pytest.mark.parametrize("event", [command(Ship, shipment_id=SHIPMENT), command(Complete, shipment_id=SHIPMENT), command(CommitStock)])
+@pytest.mark.parametrize("event", [command(Ship, shipment_id=SHIPMENT), command(Complete, shipment_id=SHIPMENT), command(Withdraw)])
 def test_news_of_what_is_not_there_waits(event: FulfillmentCommand) -> None:
     """An event about an unknown fulfilment is NotFound, which the inbox defers."""
     assert isinstance(refused(None, event), NotFound)
@@ -136,17 +136,35 @@ def test_a_dead_order_ends_work_that_has_not_left(status: Status) -> None:
 
 def test_picking_waits_for_committed_stock() -> None:
     """StartPicking is refused while the stock is owed, and allowed as soon as it is committed."""
-    owed = replace(standing(Status.PLANNING), stock_committed=False)
-    assert refused(owed, command(StartPicking)).reason == "STOCK_NOT_COMMITTED"
-    committed = decide(owed, command(CommitStock), NOW)
+    assert refused(OWED, command(StartPicking)).reason == "STOCK_NOT_COMMITTED"
+    committed = decide(OWED, plan(), NOW)
     assert (committed.record.stock_committed, committed.record.version, committed.history, committed.facts) == (True, 3, (), ())
     assert decide(committed.record, command(StartPicking), NOW).record.status is Status.PICKING
 
 
-@pytest.mark.parametrize("fulfillment", [standing(Status.PLANNING), replace(standing(Status.CANCELLED), stock_committed=False)])
-def test_committed_stock_is_no_news_twice_nor_to_the_dead(fulfillment: Fulfillment) -> None:
-    """A commit is skipped where it was heard before, and where the fulfilment has ended."""
-    assert decide(fulfillment, command(CommitStock), NOW).record is fulfillment
+def test_the_picklist_is_what_was_committed() -> None:
+    """Stock that is committed late may lie otherwise than it was reserved: the lines follow the commit."""
+    assert decide(OWED, plan(LINES[:1]), NOW).record.lines == LINES[:1]
+
+
+def test_owed_stock_stays_owed_by_a_second_plan_without_it() -> None:
+    """Only a plan with committed stock settles anything."""
+    assert decide(OWED, plan(committed=False), NOW).record is OWED
+
+
+def test_stock_that_was_committed_elsewhere_leaves_nothing_to_do() -> None:
+    """A withdrawn fulfilment is cancelled and told without units, so that nobody brings any back or refunds them."""
+    decision = decide(OWED, command(Withdraw), NOW)
+    assert (decision.record.status, decision.record.lines) == (Status.CANCELLED, ())
+    assert [t.reason for t in decision.history] == ["STOCK_COMMITTED_ELSEWHERE"]
+    assert len(decision.facts) == 1
+
+
+@pytest.mark.parametrize("status", Status)
+def test_only_owed_work_is_withdrawn(status: Status) -> None:
+    """Where the stock is committed, and where the work has ended, a withdrawal is skipped."""
+    fulfillment = standing(status)
+    assert decide(fulfillment, command(Withdraw), NOW).record is fulfillment
 
 
 @pytest.mark.parametrize(

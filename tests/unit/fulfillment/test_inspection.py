@@ -6,7 +6,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from chassis.money import Money
-from fulfillment_svc.model import InspectionPolicy, InspectionRule, Line
+from fulfillment_svc.lifecycle import InspectionRule
+from fulfillment_svc.model import InspectionPolicy, Line
 from tests.unit.fulfillment.samples import WORK
 
 POLICY = InspectionPolicy(order_values={"GBP": 100_00, "JPY": 20_000}, skus=frozenset({"Lamp, blue"}), sample_rate=0.0)

@@ -1,0 +1,77 @@
+"""RPCs out: whom the fulfilment service asks, and in which words."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Final
+from uuid import UUID
+
+import grpc
+from ordermesh.shipping.v1 import shipping_pb2
+from ordermesh.shipping.v1 import shipping_service_pb2 as shipping_api
+from ordermesh.shipping.v1.shipping_service_pb2_grpc import ShippingServiceStub
+from ordermesh.warehouse.v1 import reservation_service_pb2 as warehouse_api
+from ordermesh.warehouse.v1 import warehouse_pb2
+from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServiceStub
+
+from chassis.client import ask
+from fulfillment_svc.model import CommitAnswer, Committed, Fulfillment, Line, NotCommitted, OrderAttempt, Shares
+
+CONFIRM_TIMEOUT_S: Final = 5.0
+# Whoever packs waits for this call; shipping hears of the fulfilment anyway.
+SHIPMENT_TIMEOUT_S: Final = 2.0
+
+
+class Warehouse:
+    """The warehouse, over a channel whose breaker every call passes."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = ReservationServiceStub(channel)
+
+    async def confirm(self, request_id: UUID, attempts: Sequence[OrderAttempt]) -> dict[OrderAttempt, CommitAnswer]:
+        """Commits the stock of the attempts, up to 500, each order once, in one call. Raises Deferred where it cannot be reached."""
+        entries = [warehouse_api.OrderAttempt(order_id=str(each.order_id), attempt=each.attempt) for each in attempts]
+        request = warehouse_api.BatchConfirmReservationsRequest(request_id=str(request_id), order_attempts=entries)
+        response = await ask(self._stub.BatchConfirmReservations, request, timeout_s=CONFIRM_TIMEOUT_S)
+        results = {UUID(result.order_id): result for result in response.results}
+        return {each: _answer(results[each.order_id]) for each in attempts if each.order_id in results}
+
+
+class Shipping:
+    """Shipping, over its channel."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._stub = ShippingServiceStub(channel)
+
+    async def create_shipment(self, request_id: UUID, fulfillment: Fulfillment) -> UUID:
+        """The shipment for the fulfilment, one parcel for each package, made now or before. Raises a Failure where there is none."""
+        request = shipping_api.CreateShipmentRequest(
+            request_id=str(request_id),
+            fulfillment_id=str(fulfillment.id),
+            order_id=str(fulfillment.work.order_id),
+            attempt=fulfillment.work.attempt,
+            warehouse_id=fulfillment.work.warehouse_id,
+            parcels=[
+                shipping_pb2.Parcel(weight_grams=p.weight_grams, length_mm=p.length_mm, width_mm=p.width_mm, height_mm=p.height_mm)
+                for p in fulfillment.packages
+            ],
+        )
+        response = await ask(self._stub.CreateShipment, request, timeout_s=SHIPMENT_TIMEOUT_S)
+        return UUID(response.shipment.shipment_id)
+
+
+def _answer(result: warehouse_api.ReservationResult) -> CommitAnswer:
+    if result.HasField("failure"):
+        return NotCommitted(result.failure.reason, final=not result.failure.retryable)
+    if shares := _committed(result.reservations):
+        return Committed(shares)
+    return NotCommitted("RESERVATION_CLOSED", final=True)
+
+
+def _committed(reservations: Sequence[warehouse_pb2.Reservation]) -> Shares:
+    """What lies committed, by warehouse; an expired reservation stands in the answer beside the one that replaced it, and has none."""
+    shares: defaultdict[str, list[Line]] = defaultdict(list)
+    for reservation in reservations:
+        shares[reservation.warehouse_id] += [
+            Line(each.line_number, each.sku, each.committed) for each in reservation.lines if each.committed
+        ]
+    return {at: tuple(sorted(lines, key=lambda line: line.line_number)) for at, lines in shares.items() if lines}

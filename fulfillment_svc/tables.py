@@ -1,0 +1,128 @@
+"""The tables of the fulfilment service. What must always hold stands here as a constraint; each index has its query in store.py."""
+
+from enum import StrEnum
+
+from sqlalchemy import (
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Enum,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    SmallInteger,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+    and_,
+    not_,
+)
+
+from chassis import tables as chassis
+from fulfillment_svc.lifecycle import InspectionRule, Status
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "%(table_name)s_%(column_0_N_name)s",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ck": "%(table_name)s_%(constraint_name)s",
+        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+        "pk": "%(table_name)s_pkey",
+    }
+)
+claims = chassis.claims(metadata)
+outbox = chassis.outbox(metadata)
+failed_events = chassis.failed_events(metadata)
+
+
+def enum(of: type[StrEnum], name: str) -> Enum:
+    """The PostgreSQL type of one of our enums."""
+    return Enum(of, name=name, metadata=metadata, values_callable=lambda members: [member.value for member in members])
+
+
+status = enum(Status, "fulfillment_status")
+
+fulfillments = Table(
+    "fulfillments",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("order_id", Uuid, nullable=False),
+    Column("warehouse_id", Text, nullable=False),
+    Column("attempt", Integer, CheckConstraint("attempt >= 1", "attempt"), nullable=False),
+    Column("order_number", Text, nullable=False),
+    Column("status", status, nullable=False),
+    Column("stock_committed", Boolean, nullable=False),
+    Column("inspection_rule", enum(InspectionRule, "inspection_rule")),
+    Column("shipment_id", Uuid),
+    Column("version", Integer, CheckConstraint("version >= 1", "version"), nullable=False),
+    Column("create_time", DateTime(timezone=True), nullable=False),
+    Column("update_time", DateTime(timezone=True), nullable=False),
+    UniqueConstraint("order_id", "warehouse_id", "attempt"),
+    CheckConstraint("stock_committed or status in ('pending', 'planning', 'cancelled')", "stock_committed_before_picking"),
+    CheckConstraint("(shipment_id is not null) = (status in ('shipped', 'completed'))", "shipment_id_once_shipped"),
+)
+Index(None, fulfillments.c.status, fulfillments.c.id)
+Index(None, fulfillments.c.warehouse_id, fulfillments.c.id)
+Index(
+    "fulfillments_owed",
+    fulfillments.c.id,
+    postgresql_where=and_(fulfillments.c.status == Status.PLANNING, not_(fulfillments.c.stock_committed)),
+)
+
+lines = Table(
+    "picklist_lines",
+    metadata,
+    Column("fulfillment_id", Uuid, ForeignKey("fulfillments.id")),
+    Column("line_number", SmallInteger, CheckConstraint("line_number between 1 and 500", "line_number")),
+    Column("sku", Text, nullable=False),
+    Column("quantity", Integer, CheckConstraint("quantity between 1 and 1000000", "quantity"), nullable=False),
+    Column("picked", Integer, nullable=False),
+    PrimaryKeyConstraint("fulfillment_id", "line_number"),
+    CheckConstraint("picked between 0 and quantity", "picked"),
+)
+
+packages = Table(
+    "packages",
+    metadata,
+    Column("fulfillment_id", Uuid, ForeignKey("fulfillments.id")),
+    Column("number", SmallInteger, CheckConstraint("number between 1 and 100", "number")),
+    Column("weight_grams", Integer, CheckConstraint("weight_grams >= 1", "weight_grams"), nullable=False),
+    Column("length_mm", Integer, CheckConstraint("length_mm >= 1", "length_mm"), nullable=False),
+    Column("width_mm", Integer, CheckConstraint("width_mm >= 1", "width_mm"), nullable=False),
+    Column("height_mm", Integer, CheckConstraint("height_mm >= 1", "height_mm"), nullable=False),
+    PrimaryKeyConstraint("fulfillment_id", "number"),
+)
+
+items = Table(
+    "packed_items",
+    metadata,
+    Column("fulfillment_id", Uuid),
+    Column("package_number", SmallInteger),
+    Column("line_number", SmallInteger),
+    Column("quantity", Integer, CheckConstraint("quantity >= 1", "quantity"), nullable=False),
+    PrimaryKeyConstraint("fulfillment_id", "package_number", "line_number"),
+    ForeignKeyConstraint(["fulfillment_id", "package_number"], ["packages.fulfillment_id", "packages.number"], ondelete="CASCADE"),
+    ForeignKeyConstraint(["fulfillment_id", "line_number"], ["picklist_lines.fulfillment_id", "picklist_lines.line_number"]),
+)
+
+history = Table(
+    "history",
+    metadata,
+    Column("fulfillment_id", Uuid, ForeignKey("fulfillments.id")),
+    Column("version", Integer),
+    Column("old", status),
+    Column("new", status, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("cause", Text, nullable=False),
+    Column("time", DateTime(timezone=True), nullable=False),
+    PrimaryKeyConstraint("fulfillment_id", "version"),
+    UniqueConstraint("fulfillment_id", "cause", "new"),  # one cause moves a fulfilment to a status once, for ever
+    CheckConstraint("(old is null) = (version = 1)", "creation"),
+)

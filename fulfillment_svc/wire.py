@@ -1,0 +1,209 @@
+"""Protobuf to model and back, and facts to events. Pure."""
+
+from collections import Counter, defaultdict
+from typing import Any, Protocol
+from uuid import UUID
+
+from google.protobuf.message import Message
+from ordermesh.fulfillment.events.v1 import fulfillment_events_pb2
+from ordermesh.fulfillment.v1 import fulfillment_pb2
+from ordermesh.fulfillment.v1 import fulfillment_service_pb2 as api
+from ordermesh.order.events.v1 import order_events_pb2
+from ordermesh.order.v1 import order_pb2
+from ordermesh.shipping.v1 import shipping_pb2
+
+from chassis.convert import given, money, names, timestamp
+from chassis.idempotency import Keyed
+from fulfillment_svc.lifecycle import Status
+from fulfillment_svc.model import (
+    Complete,
+    CompletePicking,
+    Filter,
+    Fulfillment,
+    Line,
+    OrderNews,
+    Pack,
+    Package,
+    PackedItem,
+    RecordInspection,
+    Scan,
+    ScanItems,
+    Shares,
+    Ship,
+    StartPacking,
+    StartPicking,
+    StatusChanged,
+)
+
+STATUS = names(Status, "FULFILLMENT_STATUS", fulfillment_pb2.FulfillmentStatus.Value)
+STATUS_OF = {value: status for status, value in STATUS.items()}
+
+
+class ChangeRequest(Protocol):
+    """What every request has that changes a fulfilment."""
+
+    request_id: str
+    fulfillment_id: str
+    expected_version: int
+
+
+# --- requests
+
+
+def start_picking(request: api.StartPickingRequest, of: Keyed) -> StartPicking:
+    return StartPicking(**_asked(request, of, "picker"))
+
+
+def scan_items(request: api.ScanItemRequest, of: Keyed) -> ScanItems:
+    return ScanItems(**_asked(request, of, "picker"), scans=tuple(Scan(scan.sku, scan.quantity) for scan in request.scans))
+
+
+def complete_picking(request: api.CompletePickingRequest, of: Keyed) -> CompletePicking:
+    return CompletePicking(**_asked(request, of, "picker"))
+
+
+def start_packing(request: api.StartPackingRequest, of: Keyed) -> StartPacking:
+    return StartPacking(**_asked(request, of, "packer"))
+
+
+def pack(request: api.PackFulfillmentRequest, of: Keyed) -> Pack:
+    return Pack(**_asked(request, of, "packer"), packages=tuple(map(_packed, request.packages)))
+
+
+def record_inspection(request: api.RecordInspectionRequest, of: Keyed) -> RecordInspection:
+    return RecordInspection(**_asked(request, of, "inspector"), passed=request.passed, note=request.note)
+
+
+def wanted(request: api.ListFulfillmentsRequest) -> Filter:
+    return Filter(
+        order_id=UUID(request.order_id) if request.HasField("order_id") else None,
+        warehouse_id=given(request, "warehouse_id"),
+        statuses=frozenset(STATUS_OF[status] for status in request.statuses),
+    )
+
+
+def _asked(request: ChangeRequest, of: Keyed, actor: str) -> dict[str, Any]:
+    """What every command of a person has."""
+    assert isinstance(request, Message)
+    return {
+        "key": of.key,
+        "digest": of.digest,
+        "target": UUID(request.fulfillment_id),
+        "actor": actor,
+        "cause": request.request_id,
+        "expected_version": given(request, "expected_version"),
+    }
+
+
+def _packed(package: fulfillment_pb2.Package) -> Package:
+    """A parcel as the packer tells of it: without a number, each line once."""
+    items: Counter[int] = Counter()
+    for item in package.items:
+        items[item.line_number] += item.quantity
+    size = (package.weight_grams, package.length_mm, package.width_mm, package.height_mm)
+    return Package(0, *size, tuple(PackedItem(number, quantity) for number, quantity in sorted(items.items())))
+
+
+# --- events of others
+
+
+def order_news(event: order_events_pb2.OrderStatusChanged, of: Keyed, cause: str) -> OrderNews:
+    """Confirmed: there is work. Cancelled after that: there is none any more. All else that happens to an order is nothing to us."""
+    live = event.new_status == order_pb2.ORDER_STATUS_CONFIRMED
+    dead = event.new_status == order_pb2.ORDER_STATUS_CANCELLED and event.old_status != order_pb2.ORDER_STATUS_PENDING
+    return OrderNews(
+        key=of.key,
+        digest=of.digest,
+        cause=cause,
+        order_id=UUID(event.order_id),
+        order_number=event.order_number,
+        attempt=event.attempt,
+        live=live,
+        total=money(event.total_amount, "total_amount"),
+        stock_committed=event.stock_status == order_pb2.STOCK_STATUS_COMMITTED,
+        shares=_shares(event) if live or dead else {},
+    )
+
+
+def ship(shipment: shipping_pb2.Shipment, of: Keyed, cause: str) -> Ship:
+    return Ship(
+        key=of.key,
+        digest=of.digest,
+        target=UUID(shipment.fulfillment_id),
+        actor="shipping",
+        cause=cause,
+        shipment_id=UUID(shipment.shipment_id),
+    )
+
+
+def complete(shipment: shipping_pb2.Shipment, of: Keyed, cause: str) -> Complete:
+    return Complete(
+        key=of.key,
+        digest=of.digest,
+        target=UUID(shipment.fulfillment_id),
+        actor="shipping",
+        cause=cause,
+        shipment_id=UUID(shipment.shipment_id),
+    )
+
+
+def _shares(event: order_events_pb2.OrderStatusChanged) -> Shares:
+    """The order's lines, by the warehouses that serve them."""
+    shares: defaultdict[str, list[Line]] = defaultdict(list)
+    for item in sorted(event.items, key=lambda item: item.line_number):
+        of_line: Counter[str] = Counter()
+        for allocation in item.allocations:
+            of_line[allocation.warehouse_id] += allocation.quantity
+        for warehouse_id, quantity in of_line.items():
+            if quantity:
+                shares[warehouse_id].append(Line(item.line_number, item.sku, quantity))
+    return {warehouse_id: tuple(lines) for warehouse_id, lines in shares.items()}
+
+
+# --- answers and events of ours
+
+
+def fulfillment(its: Fulfillment) -> fulfillment_pb2.Fulfillment:
+    return fulfillment_pb2.Fulfillment(
+        fulfillment_id=str(its.id),
+        order_id=str(its.work.order_id),
+        order_number=its.order_number,
+        attempt=its.work.attempt,
+        warehouse_id=its.work.warehouse_id,
+        status=STATUS[its.status],
+        stock_committed=its.stock_committed,
+        picklist=[
+            fulfillment_pb2.PicklistLine(line_number=line.line_number, sku=line.sku, quantity=line.quantity, picked_quantity=line.picked)
+            for line in its.lines
+        ],
+        packages=map(_package, its.packages),
+        inspection_required=its.inspection_rule is not None,
+        inspection_rule=its.inspection_rule,
+        shipment_id=str(its.shipment_id) if its.shipment_id else None,
+        version=its.version,
+        create_time=timestamp(its.create_time),
+        update_time=timestamp(its.update_time),
+    )
+
+
+def event(fact: StatusChanged) -> tuple[UUID, Message]:
+    """The event that tells of a step, with the fulfilment as it stood after it."""
+    its = fact.fulfillment
+    return its.id, fulfillment_events_pb2.FulfillmentStatusChanged(
+        fulfillment=fulfillment(its),
+        old_status=STATUS[fact.old] if fact.old else fulfillment_pb2.FULFILLMENT_STATUS_UNSPECIFIED,
+        new_status=STATUS[its.status],
+        reason=fact.reason,
+        occur_time=timestamp(its.update_time),
+    )
+
+
+def _package(its: Package) -> fulfillment_pb2.Package:
+    return fulfillment_pb2.Package(
+        package_number=its.number,
+        weight_grams=its.weight_grams,
+        length_mm=its.length_mm,
+        width_mm=its.width_mm,
+        height_mm=its.height_mm,
+        items=[fulfillment_pb2.PackedItem(line_number=item.line_number, quantity=item.quantity) for item in its.items],
+    )

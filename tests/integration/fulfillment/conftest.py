@@ -1,0 +1,93 @@
+"""The fulfilment service on a database of its own, with peers that a test can direct."""
+
+from collections.abc import AsyncIterator, Iterator
+from uuid import UUID
+
+import pytest
+from sqlalchemy import create_engine
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from chassis import client
+from chassis.breaker import Breaker
+from chassis.database import Database, connect
+from chassis.outbox import Outbox
+from fulfillment_svc import tables, wire
+from fulfillment_svc.model import InspectionPolicy
+from fulfillment_svc.operations import Operations
+from fulfillment_svc.peers import Shipping, Warehouse
+from tests.integration.fulfillment.peers import FakeShipping, FakeWarehouse, Peer, shipping, warehouse
+from tests.support import Databases, FreshDatabase
+
+# Every order of a thousand pounds or more is inspected, and no other.
+INSPECTION = InspectionPolicy(order_values={"GBP": 1000_00})
+
+
+@pytest.fixture(scope="session")
+def fulfillment_template(databases: Databases) -> Iterator[str]:
+    """A database with the service's tables, to be copied."""
+    url = databases.create()
+    engine = create_engine(url)
+    tables.metadata.create_all(engine)
+    engine.dispose()
+    yield url
+    databases.drop(url)
+
+
+@pytest.fixture
+def fulfillment_url(fresh_database: FreshDatabase, fulfillment_template: str) -> str:
+    """The URL of a database with the service's tables, this test's alone."""
+    return fresh_database(fulfillment_template)
+
+
+@pytest.fixture
+async def engine(fulfillment_url: str) -> AsyncIterator[AsyncEngine]:
+    """An engine on it."""
+    engine = connect(fulfillment_url, name="fulfillment")
+    yield engine
+    await engine.dispose()
+
+
+@pytest.fixture
+def database(engine: AsyncEngine) -> Database:
+    """The service's database."""
+    return Database(engine, tables.claims, Outbox(tables.outbox, encode=wire.event))
+
+
+@pytest.fixture
+def stock() -> FakeWarehouse:
+    """What the warehouse answers."""
+    return FakeWarehouse()  # type: ignore[abstract]  # what nobody calls answers UNIMPLEMENTED
+
+
+@pytest.fixture
+def carriage() -> FakeShipping:
+    """What shipping answers."""
+    return FakeShipping()  # type: ignore[abstract]  # what nobody calls answers UNIMPLEMENTED
+
+
+@pytest.fixture
+async def warehouse_peer(stock: FakeWarehouse) -> AsyncIterator[Peer]:
+    """Where the warehouse is."""
+    async with warehouse(stock) as peer:
+        yield peer
+
+
+@pytest.fixture
+async def shipping_peer(carriage: FakeShipping) -> AsyncIterator[Peer]:
+    """Where shipping is."""
+    async with shipping(carriage) as peer:
+        yield peer
+
+
+@pytest.fixture
+async def operations(database: Database, warehouse_peer: Peer, shipping_peer: Peer) -> AsyncIterator[Operations]:
+    """The operations over the real channels to these peers."""
+    to_warehouse = client.connect(warehouse_peer.address, breaker=Breaker("warehouse", open_s=0.2))
+    async with to_warehouse, client.connect(shipping_peer.address) as to_shipping:
+        yield Operations(database, Warehouse(to_warehouse), Shipping(to_shipping), INSPECTION, owed_batch=2)
+
+
+@pytest.fixture
+def order_id() -> UUID:
+    """An order."""
+    return UUID("01957000-0000-7000-8000-00000000000a")

@@ -1,0 +1,107 @@
+"""The fulfilment service's peers as it sees them: gRPC servers whose answers a test sets, and that can be away. No tests here."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+import grpc
+from ordermesh.shipping.v1 import shipping_pb2
+from ordermesh.shipping.v1 import shipping_service_pb2 as shipping_api
+from ordermesh.shipping.v1.shipping_service_pb2_grpc import ShippingServiceServicer, add_ShippingServiceServicer_to_server
+from ordermesh.warehouse.v1 import reservation_service_pb2 as warehouse_api
+from ordermesh.warehouse.v1 import warehouse_pb2
+from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServiceServicer, add_ReservationServiceServicer_to_server
+
+from chassis.errors import Failure
+from chassis.server import Limits, Server
+
+Context = grpc.aio.ServicerContext[Any, Any]
+QUICK = Limits(drain_delay_s=0.0, drain_grace_s=1.0)
+
+
+class FakeWarehouse(ReservationServiceServicer):
+    """Commits what `shares` says of an order, by warehouse: (line, sku, units). What is in `refused` is refused; all else is unknown."""
+
+    def __init__(self) -> None:
+        self.shares: dict[str, dict[str, list[tuple[int, str, int]]]] = {}
+        self.refused: dict[str, warehouse_api.ReservationFailure] = {}
+        self.asked: list[list[str]] = []  # the orders of each call
+
+    async def BatchConfirmReservations(
+        self, request: warehouse_api.BatchConfirmReservationsRequest, context: Context
+    ) -> warehouse_api.BatchConfirmReservationsResponse:
+        self.asked.append([each.order_id for each in request.order_attempts])
+        return warehouse_api.BatchConfirmReservationsResponse(results=[self._result(each) for each in request.order_attempts])
+
+    def _result(self, of: warehouse_api.OrderAttempt) -> warehouse_api.ReservationResult:
+        if of.order_id not in self.shares:
+            unknown = warehouse_api.ReservationFailure(reason="RESERVATION_NOT_FOUND", retryable=False)
+            return warehouse_api.ReservationResult(order_id=of.order_id, failure=self.refused.get(of.order_id, unknown))
+        reservations = [
+            warehouse_pb2.Reservation(
+                reservation_id=str(uuid4()),
+                order_id=of.order_id,
+                attempt=of.attempt,
+                warehouse_id=at,
+                status=warehouse_pb2.RESERVATION_STATUS_CONFIRMED,
+                lines=[warehouse_pb2.ReservationLine(line_number=n, sku=sku, quantity=units, committed=units) for n, sku, units in lines],
+            )
+            for at, lines in self.shares[of.order_id].items()
+        ]
+        return warehouse_api.ReservationResult(order_id=of.order_id, reservations=reservations)
+
+
+class FakeShipping(ShippingServiceServicer):
+    """Makes one shipment for each fulfilment, unless `failure` says why not."""
+
+    def __init__(self) -> None:
+        self.failure: Failure | None = None
+        self.requests: list[shipping_api.CreateShipmentRequest] = []
+
+    async def CreateShipment(self, request: shipping_api.CreateShipmentRequest, context: Context) -> shipping_api.CreateShipmentResponse:
+        self.requests.append(request)
+        if self.failure:
+            raise self.failure
+        shipment = shipping_pb2.Shipment(shipment_id=str(uuid4()), fulfillment_id=request.fulfillment_id)
+        return shipping_api.CreateShipmentResponse(shipment=shipment)
+
+
+class Peer:
+    """A peer's place on the network: it keeps its address while its server comes and goes."""
+
+    def __init__(self, register: Any) -> None:
+        self._register = register
+        self._server: Server | None = None
+        self.address = "127.0.0.1:0"
+
+    async def up(self) -> None:
+        """The peer answers."""
+        self._server = Server(self.address, [self._register], limits=QUICK)
+        await self._server.start()
+        self.address = f"127.0.0.1:{self._server.port}"
+
+    async def down(self) -> None:
+        """Nobody listens any more."""
+        if self._server:
+            await self._server.drain()
+            self._server = None
+
+
+@asynccontextmanager
+async def warehouse(fake: FakeWarehouse) -> AsyncIterator[Peer]:
+    """The warehouse's place, with its server up."""
+    peer = Peer(partial(add_ReservationServiceServicer_to_server, fake))
+    await peer.up()
+    yield peer
+    await peer.down()
+
+
+@asynccontextmanager
+async def shipping(fake: FakeShipping) -> AsyncIterator[Peer]:
+    """Shipping's place, with its server up."""
+    peer = Peer(partial(add_ShippingServiceServicer_to_server, fake))
+    await peer.up()
+    yield peer
+    await peer.down()
