@@ -1,0 +1,86 @@
+"""An order service in this process: its real server and its real PostgreSQL. The warehouse is a stand-in at the edge of the process."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+from uuid import UUID, uuid4
+
+import pytest
+from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceStub, add_OrderServiceServicer_to_server
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from chassis.client import connect as channel_to
+from chassis.database import Database, connect
+from chassis.errors import Deferred, Failure
+from chassis.outbox import Outbox
+from chassis.server import Limits, Server
+from order_svc import tables, wire
+from order_svc.model import Allocation, Allocations, Checkout, CommitAnswer, Committed
+from order_svc.operations import Operations
+from order_svc.peers import Warehouse
+from order_svc.rpc import OrderService
+from tests.integration.order.requests import Orders
+
+
+@dataclass
+class FakeWarehouse(Warehouse):
+    """Has everything, remembers by request, and can be told to refuse or to be away."""
+
+    refuses: Failure | None = None
+    away: bool = False
+    answers: dict[UUID, CommitAnswer] = field(default_factory=dict)
+    reserved: dict[UUID, tuple[UUID, Allocations]] = field(default_factory=dict)
+    asked_to_confirm: list[list[tuple[UUID, int]]] = field(default_factory=list)
+
+    async def reserve(self, request_id: UUID, order_id: UUID, checkout: Checkout, ttl: timedelta) -> tuple[UUID, Allocations]:
+        if self.refuses:
+            raise self.refuses
+        if self.away:
+            raise Deferred("DEPENDENCY_UNAVAILABLE")
+        if request_id not in self.reserved:
+            reservation = uuid4()
+            at = {n: (Allocation("london", reservation, line.quantity),) for n, line in enumerate(checkout.lines, 1)}
+            self.reserved[request_id] = order_id, at
+        return self.reserved[request_id]
+
+    async def confirm(self, request_id: UUID, attempts: Sequence[tuple[UUID, int]]) -> dict[UUID, CommitAnswer]:
+        self.asked_to_confirm.append(list(attempts))
+        if self.away:
+            return {}
+        held = {order_id: Committed(at) for order_id, at in self.reserved.values()}
+        return {order_id: self.answers.get(order_id, held[order_id]) for order_id, _ in attempts}
+
+
+@pytest.fixture
+def warehouse() -> FakeWarehouse:
+    return FakeWarehouse()
+
+
+@pytest.fixture
+async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
+    engine = connect(database_url)
+    async with engine.begin() as connection:
+        await connection.run_sync(tables.metadata.create_all)
+    yield engine
+    await engine.dispose()
+
+
+@pytest.fixture
+def database(engine: AsyncEngine) -> Database:
+    return Database(engine, tables.claims, Outbox(tables.outbox, encode=wire.event))
+
+
+@pytest.fixture
+async def operations(database: Database, warehouse: FakeWarehouse) -> Operations:
+    return Operations(database, warehouse, heartbeat_s=0.2)
+
+
+@pytest.fixture
+async def orders(operations: Operations) -> AsyncIterator[Orders]:
+    """A client of the running server."""
+    async with AsyncExitStack() as stack:
+        register = partial(add_OrderServiceServicer_to_server, OrderService(operations))
+        server = await stack.enter_async_context(Server("127.0.0.1:0", [register], limits=Limits(drain_delay_s=0, drain_grace_s=1)))
+        yield OrderServiceStub(await stack.enter_async_context(channel_to(f"127.0.0.1:{server.port}")))

@@ -1,0 +1,28 @@
+"""Requests that a storefront would send, and to whom."""
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+from uuid import uuid4
+
+from google.type.money_pb2 import Money
+from ordermesh.order.v1 import order_pb2, order_service_pb2
+
+if TYPE_CHECKING:
+    from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceAsyncStub as AsyncStub  # only the stubs know it
+
+Orders: TypeAlias = "AsyncStub"
+RECIPIENT = order_pb2.Recipient(
+    name="Ada Example", address_lines=["1 Test Street"], locality="London", postal_code="N1 1AA", country_code="GB"
+)
+
+
+def item(sku: str = "LAMP", quantity: int = 1, price: int = 10, **fields: Any) -> order_service_pb2.NewOrderItem:
+    return order_service_pb2.NewOrderItem(sku=sku, quantity=quantity, unit_price=pounds(price), **fields)
+
+
+def create_order(*items: order_service_pb2.NewOrderItem, **fields: Any) -> order_service_pb2.CreateOrderRequest:
+    values: dict[str, Any] = {"request_id": str(uuid4()), "items": items or [item()], "recipient": RECIPIENT}
+    return order_service_pb2.CreateOrderRequest(**(values | fields))
+
+
+def pounds(units: int, pence: int = 0) -> Money:
+    return Money(currency_code="GBP", units=units, nanos=pence * 10_000_000)

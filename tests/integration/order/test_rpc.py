@@ -1,0 +1,242 @@
+"""The order service's methods, over a real channel and a real PostgreSQL."""
+
+import asyncio
+from typing import Any
+from uuid import UUID, uuid4
+
+import grpc
+import pytest
+from google.type.money_pb2 import Money
+from ordermesh.order.v1 import order_pb2, order_service_pb2
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from chassis.client import ask
+from chassis.errors import Deferred, Invalid, NotFound, Refused, TooOld, Violation
+from chassis.status import decode
+from order_svc import tables
+from order_svc.operations import Operations
+from order_svc.wire import resume_token
+from tests.integration.order.conftest import FakeWarehouse
+from tests.integration.order.requests import RECIPIENT, Orders, create_order, item, pounds
+from tests.unit.order.samples import pay
+
+
+async def create(orders: Orders, request: order_service_pb2.CreateOrderRequest) -> order_pb2.Order:
+    return (await ask(orders.CreateOrder, request)).order
+
+
+async def count(engine: AsyncEngine, *names: str) -> list[int]:
+    async with engine.connect() as connection:
+        return [(await connection.execute(select(func.count()).select_from(tables.metadata.tables[name]))).scalar_one() for name in names]
+
+
+async def read(watch: Any) -> order_service_pb2.WatchOrderResponse:
+    response = await watch.read()
+    assert isinstance(response, order_service_pb2.WatchOrderResponse)
+    return response
+
+
+async def test_a_checkout_becomes_a_pending_order_with_its_price(orders: Orders) -> None:
+    """Totals are as the storefront gave them, shares add up, and reading the order gives what creating it gave."""
+    request = create_order(
+        item("LAMP", 3, 10, discount_amount=pounds(1), tax_amount=pounds(2)),
+        item("LAMP", 1, 10),
+        discount_amount=pounds(0, 50),
+        shipping_amount=pounds(4, 95),
+        customer_id="c-1",
+        external_reference="536365",
+    )
+    order = await create(orders, request)
+    assert (order.status, order.attempt, order.version) == (order_pb2.ORDER_STATUS_PENDING, 1, 1)
+    assert order.total_amount == pounds(45, 45)
+    assert [line.line_number for line in order.items] == [1, 2]
+    for line in order.items:
+        cents = sum(share.quantity * (share.amount.units * 100 + share.amount.nanos // 10_000_000) for share in line.unit_shares)
+        assert cents == line.total_amount.units * 100 + line.total_amount.nanos // 10_000_000
+    assert (await ask(orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=order.order_id))).order == order
+
+
+async def test_the_same_request_gives_the_same_order_and_another_body_is_refused(orders: Orders, engine: AsyncEngine) -> None:
+    """Twenty repeats at once and one later give one order; the request_id with another body is REQUEST_ID_REUSED."""
+    request = create_order()
+    several = await asyncio.gather(*(create(orders, request) for _ in range(20)))
+    assert {order.order_id for order in [*several, await create(orders, request)]} == {several[0].order_id}
+    assert await count(engine, "orders", "history", "outbox", "recipients") == [1, 1, 1, 1]
+    with pytest.raises(Invalid) as refused:
+        await create(orders, create_order(item("OTHER"), request_id=request.request_id))
+    assert refused.value.reason == "REQUEST_ID_REUSED"
+
+
+async def test_a_try_that_crashed_after_reserving_is_gone_on_with(orders: Orders, warehouse: FakeWarehouse) -> None:
+    """The warehouse remembers the first try's order id, and the retry's order takes it."""
+    request, first = create_order(), uuid4()
+    await create(orders, create_order())
+    [(_, allocations)] = warehouse.reserved.values()
+    warehouse.reserved[UUID(request.request_id)] = first, allocations
+    assert (await create(orders, request)).order_id == str(first)
+
+
+async def test_what_the_warehouse_refuses_is_not_stored(orders: Orders, warehouse: FakeWarehouse, engine: AsyncEngine) -> None:
+    """Not enough stock: its reason and its violations reach the caller, and nothing is left behind; the same request may succeed later."""
+    request = create_order()
+    warehouse.refuses = Refused("INSUFFICIENT_STOCK", "LAMP: 1 asked, 0 left", violations=[Violation("LAMP", "asked 1, left 0", "STOCK")])
+    with pytest.raises(Refused) as refused:
+        await create(orders, request)
+    assert refused.value.reason == "INSUFFICIENT_STOCK"
+    assert [violation.subject for violation in refused.value.violations] == ["LAMP"]
+    assert await count(engine, "orders", "claims", "outbox") == [0, 0, 0]
+    warehouse.refuses = None
+    await create(orders, request)
+    assert await count(engine, "orders") == [1]
+
+
+async def test_a_warehouse_out_of_reach_is_told_as_such(orders: Orders, warehouse: FakeWarehouse) -> None:
+    """UNAVAILABLE, DEPENDENCY_UNAVAILABLE: the caller may try again."""
+    warehouse.away = True
+    with pytest.raises(Deferred) as deferred:
+        await create(orders, create_order())
+    assert deferred.value.reason == "DEPENDENCY_UNAVAILABLE"
+
+
+@pytest.mark.parametrize(
+    ("request_", "field"),
+    [
+        (create_order(item(quantity=0)), "items[0].quantity"),
+        (create_order(item(sku="")), "items[0].sku"),
+        (create_order(item("A"), item("B", price=-1)), "items[1].unit_price"),
+        (create_order(request_id="not-a-uuid"), "request_id"),
+        (create_order(recipient=None), "recipient"),
+        (create_order(item(discount_amount=pounds(11))), "items[0].discount_amount"),
+        (create_order(shipping_amount=Money(currency_code="EUR", units=1)), "shipping_amount.currency_code"),
+        (create_order(shipping_amount=Money(currency_code="GBP", nanos=1)), "shipping_amount"),
+        (create_order(item("A" * 65)), "items[0].sku"),
+        (create_order(*[item()] * 501), "items"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_bad_input_names_its_field(orders: Orders, request_: order_service_pb2.CreateOrderRequest, field: str) -> None:
+    """VALIDATION_FAILED with the path of the bad field, before any stock is asked for."""
+    with pytest.raises(Invalid) as refused:
+        await create(orders, request_)
+    assert refused.value.reason == "VALIDATION_FAILED"
+    assert field in [violation.subject for violation in refused.value.violations]
+
+
+async def test_skus_of_any_script_free_items_and_other_currencies(orders: Orders) -> None:
+    """A voucher with spaces, a free gift, yen without and dinars with three digits are what they are."""
+    free = await create(orders, create_order(item("gift_0001_20 Grüße 贈り物", 1, 0)))
+    assert free.total_amount == Money(currency_code="GBP")
+    for currency, nanos in (("JPY", 0), ("KWD", 1_000_000)):
+        amount = Money(currency_code=currency, units=1, nanos=nanos)
+        request = create_order(order_service_pb2.NewOrderItem(sku="A", quantity=2, unit_price=amount))
+        assert (await create(orders, request)).total_amount == Money(currency_code=currency, units=2, nanos=2 * nanos)
+
+
+async def test_unknown_orders_are_not_found(orders: Orders) -> None:
+    """Every method that names an order answers ORDER_NOT_FOUND; a batch names the missing one."""
+    known, unknown = (await create(orders, create_order())).order_id, str(uuid4())
+    for call in (
+        ask(orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=unknown)),
+        ask(orders.ListOrderTransitions, order_service_pb2.ListOrderTransitionsRequest(order_id=unknown)),
+        ask(orders.GetOrderRecipient, order_service_pb2.GetOrderRecipientRequest(order_id=unknown)),
+        ask(orders.BatchGetOrders, order_service_pb2.BatchGetOrdersRequest(order_ids=[known, unknown])),
+    ):
+        with pytest.raises(NotFound) as missing:
+            await call
+        assert (missing.value.reason, missing.value.metadata["order_id"]) == ("ORDER_NOT_FOUND", unknown)
+
+
+async def test_lists_page_newest_first_and_filter(orders: Orders) -> None:
+    """Pages neither miss nor repeat an order; filters must all hold; a token of another filter is refused."""
+    made = [await create(orders, create_order(customer_id="even" if n % 2 == 0 else "odd", external_reference=f"r{n}")) for n in range(5)]
+    seen: list[str] = []
+    request = order_service_pb2.ListOrdersRequest(page_size=2)
+    while True:
+        page = await ask(orders.ListOrders, request)
+        seen += [order.order_id for order in page.orders]
+        if not page.next_page_token:
+            break
+        request.page_token = page.next_page_token
+    assert seen == [order.order_id for order in reversed(made)]
+    wanted = order_service_pb2.ListOrdersRequest(customer_id="odd", statuses=[order_pb2.ORDER_STATUS_PENDING])
+    assert {order.external_reference for order in (await ask(orders.ListOrders, wanted)).orders} == {"r1", "r3"}
+    by_number = order_service_pb2.ListOrdersRequest(order_number=made[0].order_number)
+    assert [order.order_id for order in (await ask(orders.ListOrders, by_number)).orders] == [made[0].order_id]
+    for token, other in ((request.page_token, "odd"), ("nonsense", None)):
+        with pytest.raises(Invalid) as refused:
+            await ask(orders.ListOrders, order_service_pb2.ListOrdersRequest(page_token=token, customer_id=other))
+        assert refused.value.reason == "PAGE_TOKEN_INVALID"
+
+
+async def test_the_recipient_is_known_to_who_asks_and_to_no_event(orders: Orders, engine: AsyncEngine) -> None:
+    """GetOrderRecipient gives name and address; no row of the outbox has them."""
+    order = await create(orders, create_order())
+    asked = order_service_pb2.GetOrderRecipientRequest(order_id=order.order_id)
+    assert (await ask(orders.GetOrderRecipient, asked)).recipient == RECIPIENT
+    async with engine.connect() as connection:
+        payloads = (await connection.execute(select(tables.outbox.c.payload))).scalars().all()
+    assert payloads
+    assert not any(b"Ada" in payload or b"Test Street" in payload for payload in payloads)
+
+
+async def test_a_watch_sends_the_order_then_each_step_and_resumes(orders: Orders, operations: Operations) -> None:
+    """Snapshot first; a step as it happens; a heartbeat in silence; a resumed watch sends what came after its token, and no snapshot."""
+    order = await create(orders, create_order())
+    looking = asyncio.create_task(operations.watches.run())
+    try:
+        watch = orders.WatchOrder(order_service_pb2.WatchOrderRequest(order_id=order.order_id), timeout=10)
+        first = await read(watch)
+        assert first.snapshot == order
+        [known] = await operations.get_orders([UUID(order.order_id)])
+        await operations.confirm_payments([pay(known)])
+        updates = [await read(watch)]
+        while updates[-1].WhichOneof("update") != "transition":
+            updates.append(await read(watch))
+        assert updates[-1].transition.new_status == order_pb2.ORDER_STATUS_CONFIRMED
+        while updates[-1].WhichOneof("update") != "heartbeat":
+            updates.append(await read(watch))
+        watch.cancel()
+        again = order_service_pb2.WatchOrderRequest(order_id=order.order_id, resume_token=first.resume_token)
+        resumed = orders.WatchOrder(again, timeout=10)
+        assert (await read(resumed)).transition.order_version == 2
+        resumed.cancel()
+    finally:
+        looking.cancel()
+
+
+async def test_a_watch_with_a_token_from_the_future_or_of_another_order_is_refused(orders: Orders) -> None:
+    """A version that the order has not reached is OUT_OF_RANGE; a token of another order is a bad field."""
+    one, other = await create(orders, create_order()), await create(orders, create_order())
+
+    async def refusal(token: str) -> Exception:
+        return await orders_error(orders, one.order_id, token)
+
+    ahead = resume_token(UUID(one.order_id), 99)
+    foreign = resume_token(UUID(other.order_id), 1)
+    assert isinstance(await refusal(ahead), TooOld)
+    assert isinstance(await refusal(foreign), Invalid)
+
+
+async def orders_error(orders: Orders, order_id: str, token: str) -> Exception:
+    """How a watch with this token ends."""
+    watch = orders.WatchOrder(order_service_pb2.WatchOrderRequest(order_id=order_id, resume_token=token), timeout=5)
+    try:
+        await read(watch)
+    except grpc.aio.AioRpcError as error:
+        return decode(error, "order")
+    raise AssertionError("the watch was not refused")
+
+
+async def test_transitions_are_listed_oldest_first_by_pages(orders: Orders, operations: Operations) -> None:
+    """The timeline has a row for each step, with who and why."""
+    order = await create(orders, create_order())
+    [known] = await operations.get_orders([UUID(order.order_id)])
+    await operations.confirm_payments([pay(known)])
+    request = order_service_pb2.ListOrderTransitionsRequest(order_id=order.order_id, page_size=1)
+    first = await ask(orders.ListOrderTransitions, request)
+    request.page_token = first.next_page_token
+    second = await ask(orders.ListOrderTransitions, request)
+    assert [step.reason for step in (*first.transitions, *second.transitions)] == ["ORDER_PLACED", "PAYMENT_CONFIRMED"]
+    assert second.transitions[0].old_status == order_pb2.ORDER_STATUS_PENDING
+    assert not second.next_page_token
