@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import psycopg
 import pytest
 
 from devstack import rooms
-from devstack.child import Account, Child
+from devstack.child import Account, Child, tethered
 from devstack.errors import DevstackError, PortTaken
 from devstack.postgres import UNSAFE_ON_POWER_LOSS, Postgres
 from devstack.rooms import Room, room_for
@@ -236,10 +237,10 @@ async def test_servers_do_not_outlive_a_killed_parent(folder: Path, eventually: 
     server.stop()
 
 
-def test_an_account_is_taken_on_entirely(folder: Path) -> None:
+def test_an_account_is_taken_on_entirely() -> None:
     """A process that runs as another user has its group too, and none of ours beside it."""
     if os.geteuid() != 0:
         pytest.skip("only root can become somebody else; run the tests as root too")
-    ran = Child(["/bin/sh", "-c", "id -u; id -g; id -G"], log=folder / "log", account=Account(65534, 65533))
-    assert ran.wait() == 0
-    assert ran.output().split() == ["65534", "65533", "65533"]
+    command = tethered(["/bin/sh", "-c", "id -u; id -g; id -G"], account=Account(65534, 65533))
+    ran = subprocess.run(command, extra_groups=[4], stdout=subprocess.PIPE, text=True, check=True)  # 4: one that must not stay
+    assert ran.stdout.split() == ["65534", "65533", "65533"]
