@@ -85,6 +85,7 @@ class OrderStatus(StrEnum):
     CANCELLED = "cancelled"
     REFUNDED = "refunded"
     FAILED = "failed"
+    UNKNOWN = "unknown"  # one that came to the contract after this service was built: nothing is charged for it
 
 
 def may(here: Status, there: Status) -> bool:

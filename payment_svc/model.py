@@ -117,15 +117,19 @@ class Payment:
     def operation(self, operation_id: UUID) -> Operation | None:
         return next((o for o in self.operations if o.id == operation_id), None)
 
+    def requested_by(self, key: str) -> Operation | None:
+        """What the command of that key has asked the processor for."""
+        return next((o for o in self.operations if o.requested_by == key), None)
+
     @property
     def open_operation(self) -> Operation | None:
         """What is asked of the processor and not yet settled; there is one at most."""
         return next((o for o in self.operations if o.outcome in OPEN), None)
 
     @property
-    def authorization(self) -> Operation | None:
-        """What set the money aside, where something did."""
-        return next((o for o in self.operations if o.kind is Kind.AUTHORIZE and o.outcome is Outcome.SUCCEEDED), None)
+    def authorization(self) -> str | None:
+        """The processor's name for the money that it has set aside, where it has."""
+        return next((o.reference for o in self.operations if o.kind is Kind.AUTHORIZE and o.outcome is Outcome.SUCCEEDED), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +147,7 @@ class Account:
 
     def requested_by(self, key: str) -> Payment | None:
         """The payment for which the command of that key has asked something."""
-        return next((p for p in self.payments for o in p.operations if o.requested_by == key), None)
+        return next((p for p in self.payments if p.requested_by(key)), None)
 
     @property
     def tries(self) -> tuple[Payment, ...]:

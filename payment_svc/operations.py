@@ -1,0 +1,266 @@
+"""What the payment service does: one method for each thing.
+
+A processor is asked between two writes, the intent and the result, while no transaction is held; its key is the operation's id, so that
+asking again, by whomever, charges nothing twice. What is asked and not answered is settled by `settle_due`.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from chassis import crash, deadline, telemetry
+from chassis.database import Database
+from chassis.decision import Done, Outcome, unwrap
+from chassis.errors import Deferred, Invalid, NotFound, Refused, Violation
+from chassis.idempotency import Keyed
+from chassis.money import Money
+from chassis.paging import Page
+from payment_svc import decisions, store
+from payment_svc.lifecycle import OPEN, Kind, OrderStatus, Status
+from payment_svc.model import (
+    METHOD_INVALID,
+    Account,
+    Answer,
+    AskAgain,
+    CapturePayment,
+    CreatePayment,
+    LoseAnswer,
+    NoteOrder,
+    Operation,
+    Order,
+    Payment,
+    PaymentCommand,
+    PaymentFilter,
+    Settle,
+)
+from payment_svc.peers import Orders
+from payment_svc.providers.port import Authorization, Processor
+
+# A request that the processor has never heard of is abandoned at the third time of asking: it may be on its way for a while.
+ASKS_BEFORE_ABANDONING = 3
+ASK_AFTER_MAX_S = 600.0
+DUE_MAX = 50
+# What is kept of the caller's time for writing down that the answer was lost.
+MARGIN_S = 0.5
+P = TypeVar("P", Payment, Operation)
+
+
+class Operations:
+    """The payment service's doors lead here; from here to its peers, processors, decisions and store.
+
+    `processors` by name; new payments go to `processor`. An answer is waited for `answer_timeout_s`; an operation that is still open
+    `settle_after_s` after it was asked for is asked about again, ever more slowly.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        orders: Orders,
+        processors: Mapping[str, Processor],
+        *,
+        processor: str,
+        answer_timeout_s: float = 8.0,
+        settle_after_s: float = 10.0,
+    ) -> None:
+        self.database, self.orders, self.processors, self.processor = database, orders, processors, processor
+        self.answer_timeout_s, self.settle_after_s = answer_timeout_s, settle_after_s
+        self._answers = telemetry.counter("processor_answers_total", "What processors answered", "processor", "kind", "answer")
+
+    async def create_payment(
+        self, of: Keyed, request_id: UUID, order_id: UUID, token: str, expected: Money | None, *, manual_capture: bool
+    ) -> Payment:
+        """Charges what an order costs, once. A repeat goes on where an earlier try has stopped, and answers with what came of it."""
+        command = CreatePayment(
+            *(of.key, of.digest, order_id, "payment", str(request_id)),
+            expected=expected,
+            manual_capture=manual_capture,
+            processor=self.processor,
+            payment_id=uuid7(),
+            operation_id=uuid7(),
+            ask_after=timedelta(seconds=self.settle_after_s),
+            order=await self._order(of, order_id),
+        )
+        account = unwrap((await self._write([command]))[0])
+        payment = account.requested_by(of.key) or account.payments[-1]  # the last: of an order of total zero
+        operation = payment.requested_by(of.key)
+        if operation is None:
+            return payment
+        if operation.outcome in OPEN:
+            crash.point("payment.requested")
+            request = Authorization(operation.id, token, operation.amount, payment.currency, operation.kind is Kind.CHARGE)
+            payment = await self._ask(payment, operation, self.processors[payment.processor].authorize(request), str(request_id))
+        return verdict(payment, operation.id)
+
+    async def capture_payment(self, of: Keyed, request_id: UUID, payment_id: UUID, expected_version: int | None) -> Payment:
+        """Takes what a payment has set aside, once. Two requests at the same time wait for the same answer."""
+        known = await self.get_payment(payment_id)
+        command = CapturePayment(
+            *(of.key, of.digest, known.order_id, "payment", str(request_id)),
+            payment_id=payment_id,
+            operation_id=uuid7(),
+            expected_version=expected_version,
+            ask_after=timedelta(seconds=self.settle_after_s),
+        )
+        payment = one(unwrap((await self._write([command]))[0]).payments, payment_id)
+        operation = payment.requested_by(of.key) or payment.open_operation
+        if operation is None:
+            return payment  # a repeat of one that waited for another's answer
+        if operation.outcome in OPEN:
+            payment = await self._ask(payment, operation, self._capture(payment, operation), str(request_id))
+        return verdict(payment, operation.id)
+
+    async def ingest_webhook(self, processor: str, body: bytes, headers: Mapping[str, str]) -> Payment:
+        """What a processor reports of an operation; what is known already changes nothing."""
+        if processor not in self.processors:
+            violation = Violation("processor", f"must be one of {', '.join(sorted(self.processors))}")
+            raise Invalid("VALIDATION_FAILED", f"There is no processor {processor}.", violations=[violation])
+        report = self.processors[processor].report(body, headers, datetime.now(UTC))
+        async with self.database.read() as connection:
+            order_id = await store.order_of_operation(connection, report.operation_id)
+        if order_id is None:
+            text = f"No payment has asked for operation {report.operation_id}."
+            raise NotFound("PAYMENT_NOT_FOUND", text, operation_id=str(report.operation_id))
+        of = Keyed(f"webhook:{processor}:{report.event_id}", hashlib.sha256(body).digest())
+        command = Settle(of.key, of.digest, order_id, processor, report.event_id, operation_id=report.operation_id, answer=report.answer)
+        return asked_for(unwrap((await self._write([command]))[0]), report.operation_id)
+
+    async def note_orders(self, commands: Sequence[NoteOrder]) -> Sequence[Outcome[Account]]:
+        """What the order service tells; an order of total zero is paid by it."""
+        return await self._write(commands)
+
+    async def get_payment(self, payment_id: UUID) -> Payment:
+        """Raises NotFound PAYMENT_NOT_FOUND."""
+        async with self.database.read() as connection:
+            payment = await store.find_payment(connection, payment_id)
+        if payment is None:
+            raise NotFound("PAYMENT_NOT_FOUND", f"There is no payment {payment_id}.", payment_id=str(payment_id))
+        return payment
+
+    async def list_payments(self, wanted: PaymentFilter, page: Page) -> tuple[Sequence[Payment], str]:
+        async with self.database.read() as connection:
+            return page.cut(await store.list_payments(connection, wanted, page), lambda payment: (payment.id,))
+
+    async def settle_due(self) -> None:
+        """Asks processors about what has been open for too long. Of several replicas one asks; what it cannot settle comes due again."""
+        async with self.database.read() as connection:
+            due = await store.due_operations(connection, DUE_MAX)
+        commands = [self._ask_again(order_id, operation_id, asks + 1) for order_id, operation_id, asks in due]
+        outcomes = await self._write(commands)
+        ours = [
+            (payment, operation)
+            for command, outcome in zip(commands, outcomes, strict=True)
+            if isinstance(outcome, Done) and not outcome.repeat
+            for payment in [asked_for(outcome.record, command.operation_id)]
+            for operation in payment.operations
+            if operation.id == command.operation_id and operation.outcome in OPEN
+        ]
+        told = await asyncio.gather(*(self._look_up(*asked) for asked in ours), return_exceptions=True)
+        settled = [result for result in told if isinstance(result, Settle)]
+        for outcome in [*outcomes, *await self._write(settled)]:
+            unwrap(outcome)
+        for result in told:
+            if isinstance(result, BaseException):
+                raise result
+
+    # --- how a processor is asked
+
+    async def _ask(self, payment: Payment, operation: Operation, question: Awaitable[Answer], cause: str) -> Payment:
+        """Waits for the processor's answer and writes it down. Raises Deferred where there is none: it was lost, or not even asked for."""
+        left = deadline.remaining()
+        patience_s = self.answer_timeout_s if left is None else min(self.answer_timeout_s, max(left - MARGIN_S, 0.1))
+        try:
+            async with asyncio.timeout(patience_s):
+                answer = await question
+        except TimeoutError:
+            self._count(payment, operation, "lost")
+            key, at_once = f"{operation.id}:lost", timedelta(0)
+            lost = LoseAnswer(key, b"", payment.order_id, "payment", cause, operation_id=operation.id, ask_after=at_once)
+            payment = one(unwrap((await self._write([lost]))[0]).payments, payment.id)
+            if payment.open_operation is None:
+                return payment  # a webhook has told meanwhile
+            text = "The processor has not answered in time. What it did is being found out; the same request_id asks again."
+            raise Deferred("PAYMENT_OUTCOME_UNKNOWN", text, payment_id=str(payment.id)) from None
+        except Deferred:
+            self._count(payment, operation, "unavailable")
+            raise
+        crash.point("provider.answered")
+        self._count(payment, operation, type(answer).__name__.lower())
+        account = unwrap((await self._write([result(payment, operation, answer, cause)]))[0])
+        return one(account.payments, payment.id)
+
+    async def _look_up(self, payment: Payment, operation: Operation) -> Settle | None:
+        """What the processor says of an operation, None where it cannot say: then it is asked again, its `ask_time` says when."""
+        processor = self.processors[payment.processor]
+        try:
+            async with asyncio.timeout(self.answer_timeout_s):
+                if operation.kind is Kind.CAPTURE:
+                    answer: Answer | None = await self._capture(payment, operation)  # it needs no token: just ask for it again
+                else:
+                    answer = await processor.lookup(operation.id)
+                    if answer is None and operation.asks >= ASKS_BEFORE_ABANDONING:
+                        answer = await processor.abandon(operation.id)
+        except (TimeoutError, Deferred) as error:
+            self._count(payment, operation, "lost" if isinstance(error, TimeoutError) else "unavailable")
+            return None
+        self._count(payment, operation, type(answer).__name__.lower() if answer else "unheard_of")
+        return result(payment, operation, answer, str(operation.id)) if answer else None
+
+    def _capture(self, payment: Payment, operation: Operation) -> Awaitable[Answer]:
+        authorization = payment.authorization
+        assert authorization, "only what was authorised is ever captured"
+        return self.processors[payment.processor].capture(operation.id, authorization, operation.amount)
+
+    def _ask_again(self, order_id: UUID, operation_id: UUID, ask: int) -> AskAgain:
+        pause_s = min(self.settle_after_s * 2 ** (ask - 1), ASK_AFTER_MAX_S)
+        of = (f"{operation_id}:ask:{ask}", b"", order_id, "payment", str(operation_id))
+        return AskAgain(*of, operation_id=operation_id, ask=ask, ask_after=timedelta(seconds=pause_s))
+
+    def _count(self, payment: Payment, operation: Operation, answer: str) -> None:
+        self._answers.labels(payment.processor, operation.kind, answer).inc()
+
+    # --- what is known
+
+    async def _order(self, of: Keyed, order_id: UUID) -> Order | None:
+        """What the order service says, where the account does not know that the order waits to be paid. Its events may be on their way."""
+        async with self.database.read() as connection:
+            account = await store.find_account(connection, order_id)
+        if account and (account.order.status is OrderStatus.PENDING or account.requested_by(of.key)):
+            return None
+        return await self.orders.get(order_id)
+
+    async def _write(self, commands: Sequence[PaymentCommand]) -> list[Outcome[Account]]:
+        return await self.database.write(commands, load=store.lock_accounts, decide=decisions.decide, save=store.save_accounts)
+
+
+def result(payment: Payment, operation: Operation, answer: Answer, cause: str) -> Settle:
+    """What the processor has answered, to be written down once, whoever has asked."""
+    key = f"{operation.id}:result:{type(answer).__name__.lower()}"
+    return Settle(key, b"", payment.order_id, "payment", cause, operation_id=operation.id, answer=answer)
+
+
+def verdict(payment: Payment, operation_id: UUID) -> Payment:
+    """The payment, where what was asked for it is done or on its way. Raises the processor's no."""
+    code = one(payment.operations, operation_id).failure_code
+    if code is None:
+        return payment
+    if code == METHOD_INVALID:
+        violation = Violation("payment_method_token", "must be a token that the processor knows")
+        raise Invalid("PAYMENT_METHOD_INVALID", "The processor does not know this payment-method token.", violations=[violation])
+    retryable = payment.status is not Status.FAILED
+    text = f"The payment was declined: {code}." + (" Another try may be made." if retryable else "")
+    raise Refused("PAYMENT_DECLINED", text, decline_code=code, retryable=str(retryable).lower(), payment_id=str(payment.id))
+
+
+def asked_for(account: Account, operation_id: UUID) -> Payment:
+    """The payment for which the operation was asked for."""
+    return next(p for p in account.payments for o in p.operations if o.id == operation_id)
+
+
+def one(among: Iterable[P], id: UUID) -> P:
+    """The payment or operation of that id; it is there."""
+    return next(each for each in among if each.id == id)

@@ -1,0 +1,51 @@
+"""RPCs in: wire -> operation -> wire, and nothing else. Errors are the interceptors' work."""
+
+from typing import Any
+from uuid import UUID
+
+import grpc
+from ordermesh.payment.v1 import payment_service_pb2 as api
+from ordermesh.payment.v1.payment_service_pb2_grpc import PaymentServiceServicer
+
+from chassis.convert import given
+from chassis.idempotency import keyed
+from chassis.paging import asked
+from payment_svc import wire
+from payment_svc.operations import Operations
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class PaymentService(PaymentServiceServicer):
+    """ordermesh.payment.v1.PaymentService: what each method does and answers stands in the contract."""
+
+    def __init__(self, operations: Operations) -> None:
+        self.operations = operations
+
+    async def CreatePayment(self, request: api.CreatePaymentRequest, context: Context) -> api.CreatePaymentResponse:
+        payment = await self.operations.create_payment(
+            keyed(request),
+            UUID(request.request_id),
+            UUID(request.order_id),
+            request.payment_method_token,
+            wire.expected(request),
+            manual_capture=request.manual_capture,
+        )
+        return api.CreatePaymentResponse(payment=wire.payment(payment))
+
+    async def CapturePayment(self, request: api.CapturePaymentRequest, context: Context) -> api.CapturePaymentResponse:
+        version = given(request, "expected_version")
+        payment = await self.operations.capture_payment(keyed(request), UUID(request.request_id), UUID(request.payment_id), version)
+        return api.CapturePaymentResponse(payment=wire.payment(payment))
+
+    async def GetPayment(self, request: api.GetPaymentRequest, context: Context) -> api.GetPaymentResponse:
+        payment = await self.operations.get_payment(UUID(request.payment_id))
+        return api.GetPaymentResponse(payment=wire.payment(payment))
+
+    async def ListPayments(self, request: api.ListPaymentsRequest, context: Context) -> api.ListPaymentsResponse:
+        payments, token = await self.operations.list_payments(wire.payment_filter(request), asked(request))
+        return api.ListPaymentsResponse(payments=map(wire.payment, payments), next_page_token=token)
+
+    async def IngestProviderWebhook(self, request: api.IngestProviderWebhookRequest, context: Context) -> api.IngestProviderWebhookResponse:
+        payment = await self.operations.ingest_webhook(request.processor, request.body, request.headers)
+        return api.IngestProviderWebhookResponse(payment=wire.payment(payment))

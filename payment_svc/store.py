@@ -1,0 +1,141 @@
+"""All the SQL of payments, for sets, over one connection."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from operator import attrgetter
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Select, Table, bindparam, func, select, update
+from sqlalchemy.dialects.postgresql import Insert, insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chassis.money import Money
+from chassis.paging import Page
+from chassis.tables import among, arrays, given, insert_rows
+from payment_svc.model import Account, Change, Operation, Order, Payment, PaymentCommand, PaymentFilter
+from payment_svc.tables import accounts, history, operations, payments
+
+ACCOUNT, PAYMENT, OPERATION, CHANGE = (tuple(table.c.keys()) for table in (accounts, payments, operations, history))
+
+lock_accounts_by_id = select(accounts).where(among(accounts.c.order_id)).order_by(accounts.c.order_id).with_for_update(key_share=True)
+read_accounts = select(accounts).where(among(accounts.c.order_id))
+read_payments = select(payments).where(among(payments.c.order_id)).order_by(payments.c.id)
+read_operations = select(operations).where(among(operations.c.payment_id)).order_by(operations.c.id)
+read_payment = select(payments).where(payments.c.id == bindparam("payment_id"))
+read_order_of_operation = select(payments.c.order_id).join(operations).where(operations.c.id == bindparam("operation_id"))
+read_due = (
+    select(payments.c.order_id, operations.c.id, operations.c.asks)
+    .join(operations)
+    .where(operations.c.ask_time <= func.clock_timestamp())
+    .order_by(operations.c.ask_time)
+    .limit(bindparam("most"))
+)
+
+
+def upsert(table: Table) -> Insert:
+    """Rows to come, new ones or in the place of those of the same primary key."""
+    new = insert(table).from_select(list(table.c), select(*given(*table.c).c))
+    changing = {column.name: new.excluded[column.name] for column in table.c if not column.primary_key}
+    return new.on_conflict_do_update(index_elements=list(table.primary_key), set_=changing)
+
+
+# An account that is new to two writes at once must fail in one of them: no upsert here.
+insert_accounts, insert_history = insert_rows(*accounts.c), insert_rows(*history.c)
+changed = given(*accounts.c)
+update_accounts = update(accounts).values({n: changed.c[n] for n in ACCOUNT[1:]}).where(accounts.c.order_id == changed.c.order_id)
+save_payments, save_operations = upsert(payments), upsert(operations)
+
+
+async def lock_accounts(connection: AsyncConnection, commands: Sequence[PaymentCommand], repeats: Collection[UUID]) -> dict[UUID, Account]:
+    """The accounts that the commands are about, by the order's id. Their rows' locks guard the payments and operations too."""
+    ids = {*repeats, *(command.target for command in commands)}
+    return {account.order.id: account for account in await _whole_accounts(connection, lock_accounts_by_id, ids)}
+
+
+async def save_accounts(
+    connection: AsyncConnection, before: Mapping[UUID, Account], after: Mapping[UUID, Account], changes: Sequence[Change]
+) -> None:
+    """Stores what changed; new accounts sorted, or two sets of rivals may deadlock."""
+    ordered = [after[order_id] for order_id in sorted(after)]
+    if created := [a.order for a in ordered if a.order.id not in before]:
+        await connection.execute(insert_accounts, arrays(ACCOUNT, list(map(_order_row, created))))
+    if heard := [a.order for a in ordered if a.order.id in before and a.order is not before[a.order.id].order]:
+        await connection.execute(update_accounts, arrays(ACCOUNT, list(map(_order_row, heard))))
+    known = {id(p) for account in before.values() for p in account.payments}
+    if moved := [p for account in ordered for p in account.payments if id(p) not in known]:
+        await connection.execute(save_payments, _rows(PAYMENT, moved))
+    asked = {id(o) for account in before.values() for p in account.payments for o in p.operations}
+    if settled := [(p.id, o) for p in moved for o in p.operations if id(o) not in asked]:
+        await connection.execute(save_operations, arrays(OPERATION, [_operation_row(*row) for row in settled]))
+    if changes:
+        await connection.execute(insert_history, _rows(CHANGE, changes))
+
+
+async def find_account(connection: AsyncConnection, order_id: UUID) -> Account | None:
+    """The account as it stands, unlocked."""
+    found = await _whole_accounts(connection, read_accounts, [order_id])
+    return found[0] if found else None
+
+
+async def find_payment(connection: AsyncConnection, payment_id: UUID) -> Payment | None:
+    found = await _whole_payments(connection, read_payment, {"payment_id": payment_id})
+    return found[0] if found else None
+
+
+async def order_of_operation(connection: AsyncConnection, operation_id: UUID) -> UUID | None:
+    return (await connection.execute(read_order_of_operation, {"operation_id": operation_id})).scalar_one_or_none()
+
+
+async def due_operations(connection: AsyncConnection, most: int) -> list[tuple[UUID, UUID, int]]:
+    """What the settling worker has to ask about: the order, the operation, how often it has asked. The longest due come first."""
+    return [(order_id, id, asks) for order_id, id, asks in await connection.execute(read_due, {"most": most})]
+
+
+async def list_payments(connection: AsyncConnection, wanted: PaymentFilter, page: Page) -> list[Payment]:
+    """The page's payments and one more where there are more, newest first."""
+    conditions: list[ColumnElement[bool]] = [payments.c.status.in_(wanted.statuses)] if wanted.statuses else []
+    if wanted.order_id:
+        conditions.append(payments.c.order_id == wanted.order_id)
+    if wanted.create_time_from:
+        conditions.append(payments.c.create_time >= wanted.create_time_from)
+    if page.after:
+        conditions.append(payments.c.id < page.after[0])
+    statement = select(payments).where(*conditions).order_by(payments.c.id.desc()).limit(page.size + 1)
+    return await _whole_payments(connection, statement, {})
+
+
+async def _whole_accounts(connection: AsyncConnection, statement: Select[Any], order_ids: Iterable[UUID]) -> list[Account]:
+    """The accounts that the statement finds, with all that is in them."""
+    ids = {"given_order_id": list(order_ids)}
+    found = list(await connection.execute(statement, ids))
+    of_order: defaultdict[UUID, list[Payment]] = defaultdict(list)
+    for payment in await _whole_payments(connection, read_payments, ids) if found else []:
+        of_order[payment.order_id].append(payment)
+    return [
+        Account(Order(row.order_id, row.version, row.attempt, row.status, Money(row.total, row.currency)), tuple(of_order[row.order_id]))
+        for row in found
+    ]
+
+
+async def _whole_payments(connection: AsyncConnection, statement: Select[Any], parameters: Mapping[str, Any]) -> list[Payment]:
+    """The payments that the statement finds, in its order, each with its operations, oldest first."""
+    rows = list(await connection.execute(statement, parameters))
+    if not rows:
+        return []
+    of_payment: defaultdict[UUID, list[Operation]] = defaultdict(list)
+    for id, payment_id, *rest in await connection.execute(read_operations, {"given_payment_id": [row.id for row in rows]}):
+        of_payment[payment_id].append(Operation(id, *rest))
+    return [Payment(*(*row, tuple(of_payment[row.id]))) for row in rows]
+
+
+def _order_row(its: Order) -> tuple[Any, ...]:
+    return its.id, its.version, its.attempt, its.status, its.total.minor, its.total.currency
+
+
+def _operation_row(payment_id: UUID, its: Operation) -> tuple[Any, ...]:
+    return its.id, payment_id, *attrgetter(*OPERATION[2:])(its)
+
+
+def _rows(names: Sequence[str], records: Sequence[object]) -> dict[str, list[Any]]:
+    return arrays(names, [attrgetter(*names)(record) for record in records])

@@ -1,0 +1,151 @@
+"""The tables of the payment service. What must always hold stands here as a constraint; each index has its query in store.py.
+
+The sandbox processor's memory is not here: it stands for a system that is not ours (providers/sandbox_ledger.py).
+"""
+
+from enum import StrEnum
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Enum,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    Table,
+    Text,
+    UniqueConstraint,
+    Uuid,
+)
+
+from chassis import tables as chassis
+from payment_svc.lifecycle import CHARGED, ONE_PER_ATTEMPT, OPEN, Kind, OrderStatus, Outcome, Status
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "%(table_name)s_%(column_0_N_name)s",
+        "uq": "%(table_name)s_%(column_0_N_name)s_key",
+        "ck": "%(table_name)s_%(constraint_name)s",
+        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+        "pk": "%(table_name)s_pkey",
+    }
+)
+claims = chassis.claims(metadata)
+outbox = chassis.outbox(metadata)
+failed_events = chassis.failed_events(metadata)
+
+
+def enum(of: type[StrEnum], name: str) -> Enum:
+    return Enum(of, name=name, metadata=metadata, values_callable=lambda members: [member.value for member in members])
+
+
+def quoted(members: frozenset[Status] | frozenset[Outcome]) -> str:
+    """The members as SQL writes them."""
+    return ", ".join(f"'{member}'" for member in sorted(members))
+
+
+status = enum(Status, "payment_status")
+outcome = enum(Outcome, "operation_outcome")
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("order_id", Uuid, primary_key=True),
+    Column("version", BigInteger, CheckConstraint("version >= 1", "version"), nullable=False),
+    Column("attempt", Integer, CheckConstraint("attempt >= 1", "attempt"), nullable=False),
+    Column("status", enum(OrderStatus, "order_status"), nullable=False),
+    Column("total", BigInteger, CheckConstraint("total >= 0", "total"), nullable=False),
+    Column("currency", Text, CheckConstraint("currency ~ '^[A-Z]{3}$'", "currency"), nullable=False),
+    comment="What may be charged for each order, as last heard from the order service. Its row's lock guards all that is below it.",
+)
+
+payments = Table(
+    "payments",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("order_id", Uuid, ForeignKey("accounts.order_id"), nullable=False),
+    Column("attempt", Integer, CheckConstraint("attempt >= 1", "attempt"), nullable=False),
+    Column("try_number", Integer, CheckConstraint("try_number >= 1", "try_number"), nullable=False),
+    Column("status", status, nullable=False),
+    Column("currency", Text, CheckConstraint("currency ~ '^[A-Z]{3}$'", "currency"), nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("authorized", BigInteger, nullable=False),
+    Column("captured", BigInteger, nullable=False),
+    Column("refunded", BigInteger, nullable=False),
+    Column("processor", Text, nullable=False),
+    Column("decline_code", Text),
+    Column("version", Integer, CheckConstraint("version >= 1", "version"), nullable=False),
+    Column("create_time", DateTime(timezone=True), nullable=False),
+    Column("update_time", DateTime(timezone=True), nullable=False),
+    UniqueConstraint("order_id", "attempt", "try_number"),
+    CheckConstraint("authorized between 0 and amount", "authorized"),
+    CheckConstraint("captured between 0 and authorized", "captured"),
+    CheckConstraint("refunded between 0 and captured", "refunded"),
+    CheckConstraint(f"(status in ({quoted(CHARGED)})) = (captured > 0)", "charged"),
+    CheckConstraint("status <> 'authorized' or authorized > 0", "set_aside"),
+    CheckConstraint("status <> 'refunded' or refunded = captured", "all_refunded"),
+    CheckConstraint("(status = 'not_required') = (amount = 0)", "not_required"),
+    CheckConstraint("(status in ('declined', 'failed')) = (decline_code is not null)", "decline_code"),
+)
+Index(
+    "payments_one_per_attempt",
+    payments.c.order_id,
+    payments.c.attempt,
+    unique=True,
+    postgresql_where=payments.c.status.in_(sorted(ONE_PER_ATTEMPT)),
+)
+Index(None, payments.c.order_id, payments.c.id)
+Index(None, payments.c.status, payments.c.id)
+
+operations = Table(
+    "operations",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("payment_id", Uuid, ForeignKey("payments.id"), nullable=False),
+    Column("kind", enum(Kind, "operation_kind"), nullable=False),
+    Column("amount", BigInteger, CheckConstraint("amount > 0", "amount"), nullable=False),
+    Column("outcome", outcome, nullable=False),
+    Column("requested_by", Text, nullable=False, unique=True),
+    Column("request_time", DateTime(timezone=True), nullable=False),
+    Column("ask_time", DateTime(timezone=True)),
+    Column("asks", Integer, CheckConstraint("asks >= 0", "asks"), nullable=False),
+    Column("reference", Text),
+    Column("failure_code", Text),
+    Column("settle_time", DateTime(timezone=True)),
+    UniqueConstraint("kind", "reference"),  # one thing that a processor did is never booked twice
+    CheckConstraint(f"(outcome in ({quoted(OPEN)})) = (ask_time is not null)", "asked_for_while_open"),
+    CheckConstraint("(ask_time is null) = (settle_time is not null)", "settled"),
+    CheckConstraint("(outcome = 'failed') = (failure_code is not null)", "failure_code"),
+    CheckConstraint("outcome <> 'succeeded' or reference is not null", "reference"),
+    comment="What was asked of processors. Rows are added and never removed; an outcome moves forward, once it is settled never again.",
+)
+Index(None, operations.c.payment_id)
+Index(None, operations.c.ask_time, postgresql_where=operations.c.ask_time.is_not(None))
+Index(
+    "operations_one_open_charge",
+    operations.c.payment_id,
+    unique=True,
+    postgresql_where=operations.c.ask_time.is_not(None) & (operations.c.kind != Kind.REFUND),
+)
+
+history = Table(
+    "history",
+    metadata,
+    Column("payment_id", Uuid, ForeignKey("payments.id")),
+    Column("version", Integer),
+    Column("old", status),
+    Column("new", status, nullable=False),
+    Column("operation_id", Uuid),
+    Column("outcome", outcome),
+    Column("reason", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("cause", Text, nullable=False),
+    Column("time", DateTime(timezone=True), nullable=False),
+    PrimaryKeyConstraint("payment_id", "version"),
+    CheckConstraint("(old is null) = (version = 1)", "creation"),
+    CheckConstraint("(operation_id is null) = (outcome is null)", "operation"),
+)
