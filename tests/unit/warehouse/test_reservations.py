@@ -1,0 +1,320 @@
+"""What checkouts, the order's life and the clock make of reservations."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from chassis.decision import Outcome, unwrap
+from chassis.errors import Failure, NotFound, Refused
+from tests.unit.warehouse.world import (
+    ORDER,
+    TTL,
+    World,
+    confirm,
+    end,
+    expire,
+    receive,
+    release,
+    renew,
+    reserve,
+    ship,
+    stocked,
+)
+from warehouse_svc.lifecycle import Status
+from warehouse_svc.model import ReservationChanged, StockChanged, StockCommand
+
+OTHER = UUID(int=2)
+
+
+def reason(outcome: Outcome[Any]) -> str:
+    assert isinstance(outcome, Failure), outcome
+    return outcome.reason
+
+
+def told(world: World) -> list[tuple[Status | None, Status, str | None]]:
+    """(old status, new status, refused) of each reservation that the world heard of."""
+    return [(f.old_status, f.reservation.status, f.refused) for f in world.facts if isinstance(f, ReservationChanged)]
+
+
+def test_the_specifications_example() -> None:
+    """100 available; reserve 2: 100, 2, sellable 98; confirm: 98, 0, committed 2; ship: committed 0."""
+    world = stocked(london={"tea": 100})
+    world.do(reserve(("tea", 2)))
+    assert world.balances("london", "tea") == (100, 2, 0, 0)
+    assert world.levels["london", "tea"].sellable == 98
+    world.do(confirm())
+    assert world.balances("london", "tea") == (98, 0, 2, 0)
+    world.do(ship("london", {1: 2}))
+    assert world.balances("london", "tea") == (98, 0, 0, 0)
+    world.check()
+
+
+def test_reserving_is_all_or_none() -> None:
+    """One short SKU leaves everything as it was; the refusal names each short SKU with what is asked and left."""
+    world = stocked(london={"tea": 5, "cup": 1}, york={"cup": 1})
+    [outcome] = world.try_all(reserve(("tea", 5), ("cup", 2), ("cup", 1), ("jam", 1)))
+    assert isinstance(outcome, Refused)
+    assert (outcome.code, outcome.reason) == ("FAILED_PRECONDITION", "INSUFFICIENT_STOCK")
+    assert [(v.subject, v.description) for v in outcome.violations] == [("cup", "asked 3, left 2"), ("jam", "asked 1, left 0")]
+    first = {"shortages": "2", "sku_1": "cup", "asked_1": "3", "left_1": "2"}
+    assert outcome.metadata == first | {"sku_2": "jam", "asked_2": "1", "left_2": "0"}
+    assert world.balances("london", "tea") == (5, 0, 0, 0)
+    assert not world.holdings
+    assert not world.facts
+
+
+def test_an_order_over_two_warehouses() -> None:
+    """One reservation for each warehouse, each with its lines and units; a line that none has whole is split."""
+    world = stocked(london={"tea": 3, "cup": 1}, york={"tea": 4})
+    world.do(reserve(("cup", 1), ("tea", 6)))
+    parts = {r.warehouse_id: [(line.number, line.sku, line.reserved) for line in r.lines] for r in world.standing()}
+    assert parts == {"london": [(1, "cup", 1), (2, "tea", 2)], "york": [(2, "tea", 4)]}
+    assert len({r.id for r in world.standing()}) == 2
+    assert all(r.id.version == 7 and r.expire_time == world.now + TTL for r in world.standing())
+    world.do(confirm())
+    assert [r.status for r in world.standing()] == [Status.CONFIRMED] * 2
+    world.check()
+
+
+def test_commands_of_one_set_see_what_those_before_have_left() -> None:
+    """Over one picture the stock is sold once, whichever orders the commands are for."""
+    world = stocked(london={"tea": 5})
+    outcomes = world.try_all(*(reserve(("tea", 2), order=UUID(int=n)) for n in range(1, 5)))
+    assert [type(o).__name__ for o in outcomes] == ["Done", "Done", "Refused", "Refused"]
+    assert isinstance(outcomes[2], Refused)
+    assert outcomes[2].metadata["left_1"] == "1"
+    world.check()
+
+
+def test_one_live_set_of_reservations_for_an_attempt() -> None:
+    """Another request for the same attempt is refused while there are reservations, released ones included; another attempt is not."""
+    world = stocked(london={"tea": 9})
+    world.do(reserve(("tea", 1)))
+    assert reason(world.try_all(reserve(("tea", 1)))[0]) == "RESERVATION_CLOSED"
+    world.do(release())
+    assert reason(world.try_all(reserve(("tea", 1)))[0]) == "RESERVATION_CLOSED"
+    world.do(reserve(("tea", 1), attempt=2))
+    world.check()
+
+
+def test_every_movement_is_told_with_the_level_it_left() -> None:
+    """One StockChanged for each row of the ledger, in order, each with the level of its version."""
+    world = stocked(london={"tea": 9})
+    world.do(reserve(("tea", 1), ("tea", 2)), confirm())
+    facts = [f for f in world.facts if isinstance(f, StockChanged)]
+    assert [f.movement for f in facts] == world.ledger[1:]
+    assert [(f.level.version, f.level.reserved, f.level.committed) for f in facts] == [(2, 1, 0), (3, 3, 0), (4, 2, 1), (5, 0, 3)]
+
+
+def test_what_the_world_hears_of_reservations() -> None:
+    """Confirmed, released, expired and un-committed are told, with all that stands; what was only reserved or shipped is not."""
+    world = stocked(london={"tea": 1}, york={"tea": 1})
+    world.do(reserve(("tea", 2)))
+    assert told(world) == []
+    world.do(confirm())
+    assert told(world) == [(Status.ACTIVE, Status.CONFIRMED, None)] * 2
+    facts = [f for f in world.facts if isinstance(f, ReservationChanged)]
+    assert all(f.standing == world.standing() and f.holding_version == world.holdings[ORDER].version == 2 for f in facts)
+    world.do(ship("london", {1: 1}))
+    assert told(world)[2:] == []
+    world.do(end())
+    assert told(world)[2:] == [(Status.CONFIRMED, Status.CLOSED, None)]
+
+
+@pytest.mark.parametrize("repeat", [confirm, lambda: confirm(by_event=True)])
+def test_a_second_confirm_changes_nothing(repeat: Callable[[], StockCommand]) -> None:
+    """Whichever of call and event comes second finds the work done, also once goods have left."""
+    world = stocked(london={"tea": 5})
+    world.do(reserve(("tea", 2)), confirm())
+    before = (dict(world.levels), dict(world.holdings), list(world.facts))
+    world.do(repeat())
+    assert (world.levels, world.holdings, world.facts) == before
+    world.do(ship("london", {1: 2}), repeat())
+    assert world.standing()[0].status is Status.CLOSED
+
+
+def test_a_reservation_past_its_time_is_confirmed_all_the_same() -> None:
+    """Until the worker comes by its units are set aside, and nobody else has them."""
+    world = stocked(london={"tea": 1})
+    world.do(reserve(("tea", 1)))
+    world.pass_time(TTL + timedelta(minutes=5))
+    world.do(confirm())
+    assert world.standing()[0].status is Status.CONFIRMED
+
+
+def test_an_expired_reservation_is_replaced_when_confirmed() -> None:
+    """From another warehouse where need be; the old one stays expired, and the new one is told as new."""
+    world = stocked(london={"tea": 2})
+    world.do(reserve(("tea", 2)))
+    world.pass_time(TTL)
+    world.do(expire(), reserve(("tea", 1), order=OTHER), receive("york", tea=2))
+    world.facts.clear()
+    world.do(confirm())
+    [new] = world.standing()
+    assert (new.warehouse_id, new.status, new.generation) == ("york", Status.CONFIRMED, 2)
+    assert [r.status for r in world.holdings[ORDER].reservations] == [Status.EXPIRED, Status.CONFIRMED]
+    assert told(world) == [(None, Status.CONFIRMED, None)]
+    world.check()
+
+
+def test_an_expired_reservation_whose_units_are_sold() -> None:
+    """The caller is refused, RESERVATION_EXPIRED with what is short; by event the world is told, once for each event."""
+    world = stocked(london={"tea": 2})
+    world.do(reserve(("tea", 2)))
+    world.pass_time(TTL)
+    world.do(expire(), reserve(("tea", 1), order=OTHER))
+    world.facts.clear()
+    [outcome] = world.try_all(confirm())
+    assert isinstance(outcome, Refused)
+    assert outcome.reason == "RESERVATION_EXPIRED"
+    assert [(v.subject, v.description) for v in outcome.violations] == [("tea", "asked 2, left 1")]
+    version = world.holdings[ORDER].version
+    world.do(confirm(by_event=True))
+    assert told(world) == [(Status.EXPIRED, Status.EXPIRED, "RESERVATION_EXPIRED")]
+    assert world.holdings[ORDER].version == version + 1
+    world.check()
+
+
+def test_confirming_what_was_released() -> None:
+    """RESERVATION_CLOSED, to the caller or to the world."""
+    world = stocked(london={"tea": 2})
+    world.do(reserve(("tea", 2)), release())
+    assert reason(world.try_all(confirm())[0]) == "RESERVATION_CLOSED"
+    world.facts.clear()
+    world.do(confirm(by_event=True))
+    assert told(world) == [(Status.RELEASED, Status.RELEASED, "RESERVATION_CLOSED")]
+
+
+@pytest.mark.parametrize("command", [confirm(), confirm(by_event=True), release(), ship("london", {1: 1})])
+def test_what_was_never_reserved_is_not_found(command: StockCommand) -> None:
+    """An event about it waits; a call is answered."""
+    world = stocked(london={"tea": 2})
+    for before in ([], [reserve(("tea", 1), attempt=2)]):
+        world.try_all(*before)
+        [outcome] = world.try_all(command)
+        assert isinstance(outcome, NotFound)
+        assert outcome.reason == "RESERVATION_NOT_FOUND"
+
+
+def test_expiry_takes_back_only_what_is_past_its_time() -> None:
+    """Neither what is still in its time nor what is confirmed."""
+    world = stocked(london={"tea": 9})
+    world.do(reserve(("tea", 1)), reserve(("tea", 2), order=OTHER), confirm(OTHER))
+    world.pass_time(TTL - timedelta(seconds=1))
+    world.do(expire(), expire(OTHER))
+    assert world.balances("london", "tea") == (7, 1, 2, 0)
+    world.pass_time(timedelta(seconds=1))
+    world.do(expire(), expire(OTHER))
+    assert world.balances("london", "tea") == (7, 0, 2, 0)
+    assert told(world)[-1] == (Status.ACTIVE, Status.EXPIRED, None)
+    world.check()
+
+
+def test_a_repeated_request_finds_an_expired_reservation_made_anew() -> None:
+    """Whether or not the worker has come by; with the units that the clock took, in the same warehouse where that can be."""
+    for worker_came in (True, False):
+        world = stocked(york={"tea": 5})
+        world.do(reserve(("tea", 3)), release({1: 1}), receive("london", tea=5))
+        world.pass_time(TTL)
+        if worker_came:
+            world.do(expire())
+        world.do(renew())
+        [new] = world.standing()
+        assert (new.warehouse_id, new.status, new.lines[0].reserved, new.generation) == ("york", Status.ACTIVE, 2, 2)
+        assert new.expire_time == world.now + TTL
+        world.check()
+
+
+@pytest.mark.parametrize("then", [(), (confirm(),), (release(),), (end(),)])
+def test_what_has_not_expired_is_not_made_anew(then: tuple[StockCommand, ...]) -> None:
+    """A live reservation stands, and so does a confirmed, released or dead one."""
+    world = stocked(london={"tea": 5})
+    world.do(reserve(("tea", 3)), *then)
+    before = world.holdings[ORDER]
+    world.do(renew())
+    assert world.holdings[ORDER] == before
+
+
+def test_what_expired_before_the_attempt_died_is_not_made_anew() -> None:
+    """Nobody can confirm it any more."""
+    world = stocked(london={"tea": 5})
+    world.do(reserve(("tea", 3)))
+    world.pass_time(TTL)
+    world.do(expire(), end(), renew())
+    assert world.balances("london", "tea") == (5, 0, 0, 0)
+
+
+def test_release_in_part_by_target() -> None:
+    """A line's target is reached once, however often it is asked for, over all warehouses; the rest is confirmed."""
+    world = stocked(london={"tea": 2}, york={"tea": 3})
+    world.do(reserve(("tea", 5)))
+    for _ in range(2):
+        world.do(release({1: 4}))
+        assert sorted(r.lines[0].released for r in world.standing()) == [1, 3]
+    world.do(confirm())
+    assert world.balances("london", "tea") == (1, 0, 1, 0) or world.balances("york", "tea") == (2, 0, 1, 0)
+    assert reason(world.try_all(release({1: 6}))[0]) == "QUANTITY_OUT_OF_RANGE"
+    assert reason(world.try_all(release({2: 1}))[0]) == "QUANTITY_OUT_OF_RANGE"
+    world.check()
+
+
+def test_release_leaves_committed_units_to_fulfilment() -> None:
+    """They stay committed, and the release is a success."""
+    world = stocked(london={"tea": 5})
+    world.do(reserve(("tea", 2)), confirm(), release(), release({1: 1}))
+    assert world.balances("london", "tea") == (3, 0, 2, 0)
+
+
+def test_death_frees_what_is_reserved_and_refuses_later_confirms() -> None:
+    """Of that attempt and those before; a later attempt is untouched."""
+    world = stocked(london={"tea": 9})
+    world.do(*(reserve(("tea", n), attempt=n) for n in (1, 2, 3)))
+    world.do(end(attempt=2))
+    assert world.balances("london", "tea") == (9, 3, 0, 0)
+    assert [reason(o) for o in world.try_all(confirm(attempt=1), confirm(attempt=2))] == ["RESERVATION_CLOSED"] * 2
+    assert reason(world.try_all(reserve(("tea", 1), attempt=2))[0]) == "RESERVATION_CLOSED"
+    world.do(confirm(attempt=3), end(attempt=2))
+    assert world.balances("london", "tea") == (6, 0, 3, 0)
+    world.check()
+
+
+def test_death_while_pending_brings_committed_units_back() -> None:
+    """The commit raced the death: no fulfilment will ever speak of these units."""
+    world = stocked(london={"tea": 9})
+    world.do(reserve(("tea", 2)), confirm(), end(while_pending=True))
+    assert world.balances("london", "tea") == (9, 0, 0, 0)
+    assert world.standing()[0].status is Status.CLOSED
+    world.check()
+
+
+def test_death_after_confirmation_leaves_committed_units_to_fulfilment() -> None:
+    """They come back when fulfilment reports them."""
+    world = stocked(london={"tea": 9})
+    world.do(reserve(("tea", 2)), confirm(), end(while_pending=False))
+    assert world.balances("london", "tea") == (7, 0, 2, 0)
+
+
+def test_a_death_that_comes_first_is_remembered() -> None:
+    """Also of an order of which nothing is held: neither a late reservation nor a late event revives it."""
+    world = stocked(london={"tea": 9})
+    world.do(end())
+    assert reason(world.try_all(reserve(("tea", 1)))[0]) == "RESERVATION_CLOSED"
+    world.do(confirm(by_event=True), end())
+    assert world.balances("london", "tea") == (9, 0, 0, 0)
+    assert told(world) == []
+
+
+def test_ids_are_the_same_whenever_a_command_is_decided_again() -> None:
+    """A write that is retried makes the same reservations and the same rows, and their ids sort as they were made."""
+    command = reserve(("tea", 2), ("cup", 1))
+    one, other = (stocked(london={"tea": 2, "cup": 1}) for _ in range(2))
+    other.ledger, other.levels = list(one.ledger), dict(one.levels)
+    one.do(command)
+    other.do(command)
+    assert one.holdings == other.holdings
+    assert one.ledger == other.ledger
+    assert [m.id for m in one.ledger[2:]] == sorted(m.id for m in one.ledger[2:])
+    assert unwrap(one.try_all(renew())[0]).holding == one.holdings[ORDER]

@@ -1,0 +1,138 @@
+"""What receipts, counts and fulfilment's reports make of stock."""
+
+from uuid import UUID
+
+import pytest
+
+from chassis.errors import Deferred, Failure, NotFound, Refused, Stale
+from tests.unit.warehouse.world import (
+    ORDER,
+    TTL,
+    adjust,
+    confirm,
+    end,
+    expire,
+    receive,
+    release,
+    reserve,
+    ship,
+    stocked,
+    take_back,
+)
+from warehouse_svc.lifecycle import Status
+from warehouse_svc.model import BALANCE_MAX, StockCommand
+
+
+def test_a_receipt_books_all_lines_or_none() -> None:
+    """One line out of its bounds leaves the others out as well; a SKU's first receipt makes its stock level."""
+    world = stocked(london={"tea": BALANCE_MAX})
+    [outcome] = world.try_all(receive("london", cup=1, tea=1))
+    assert isinstance(outcome, Refused)
+    assert (outcome.reason, outcome.metadata["sku"]) == ("QUANTITY_OUT_OF_RANGE", "tea")
+    assert ("london", "cup") not in world.levels
+    view = world.do(receive("london", cup=1, jam=2))
+    assert [view.stock["london", sku].available for sku in ("cup", "jam")] == [1, 2]
+    world.check()
+
+
+def test_a_receipt_is_booked_once() -> None:
+    """Although nothing but the ledger remembers its request."""
+    world = stocked(york={"tea": 1})
+    for _ in range(2):
+        world.do(receive("london", request=7, tea=1))
+    assert world.balances("london", "tea") == (1, 0, 0, 0)
+
+
+def test_a_count_never_goes_below_what_is_reserved() -> None:
+    """Up and down, with the ledger's row; not below the reserved units, not of what was never there, not on an old version."""
+    world = stocked(london={"tea": 5})
+    world.do(reserve(("tea", 2)), adjust("london", "tea", -3))
+    assert world.balances("london", "tea") == (2, 2, 0, 0)
+    world.do(adjust("london", "tea", 4, expected_version=3))
+    assert world.balances("london", "tea") == (6, 2, 0, 0)
+    refused: list[tuple[StockCommand, type[Failure], str]] = [
+        (adjust("london", "tea", -5), Refused, "STOCK_BELOW_RESERVED"),
+        (adjust("london", "tea", BALANCE_MAX), Refused, "QUANTITY_OUT_OF_RANGE"),
+        (adjust("london", "tea", 1, expected_version=3), Stale, "VERSION_MISMATCH"),
+        (adjust("london", "cup", 1), NotFound, "STOCK_LEVEL_NOT_FOUND"),
+    ]
+    outcomes = world.try_all(*(command for command, _, _ in refused))
+    assert [(type(o), o.reason) for o in outcomes if isinstance(o, Failure)] == [(kind, reason) for _, kind, reason in refused]
+    assert world.balances("london", "tea") == (6, 2, 0, 0)
+    world.check()
+
+
+def test_units_ship_up_to_the_target() -> None:
+    """In parts, repeats move nothing; the last unit closes the reservation; other warehouses are not concerned."""
+    world = stocked(london={"tea": 3}, york={"tea": 2})
+    world.do(reserve(("tea", 5)), confirm(), ship("london", {1: 1}), ship("london", {1: 1}))
+    assert world.balances("london", "tea") == (0, 0, 2, 0)
+    world.do(ship("london", {1: 3}), ship("london", {1: 1}))
+    assert {r.warehouse_id: r.status for r in world.standing()} == {"london": Status.CLOSED, "york": Status.CONFIRMED}
+    world.check()
+
+
+@pytest.mark.parametrize(("number", "target"), [(1, 3), (2, 1)])
+def test_more_cannot_ship_than_was_committed(number: int, target: int) -> None:
+    """Neither units nor lines that the reservation has not."""
+    world = stocked(london={"tea": 5})
+    world.do(reserve(("tea", 2)), confirm())
+    [outcome] = world.try_all(ship("london", {number: target}))
+    assert isinstance(outcome, Refused)
+    assert outcome.reason == "STOCK_BELOW_RESERVED"
+    world.check()
+
+
+def test_a_report_that_is_ahead_of_the_commit_waits() -> None:
+    """Deferred, EVENT_AHEAD, while the units are reserved or have expired: the commit is still owed."""
+    world = stocked(london={"tea": 5})
+    world.do(reserve(("tea", 2)))
+    for _ in ("active", "expired"):
+        for outcome in world.try_all(ship("london", {1: 2}), take_back("london", {1: 2})):
+            assert isinstance(outcome, Deferred)
+            assert outcome.reason == "EVENT_AHEAD"
+        world.pass_time(TTL)
+        world.do(expire())
+    world.do(confirm(), ship("london", {1: 2}))
+    assert world.balances("london", "tea") == (3, 0, 0, 0)
+
+
+@pytest.mark.parametrize("given_up", [end(), release()])
+def test_what_was_given_up_cannot_ship_and_need_not_come_back(given_up: StockCommand) -> None:
+    """Refused, for somebody has to look at it; a cancelled fulfilment of it has nothing to bring back."""
+    world = stocked(london={"tea": 5})
+    world.do(reserve(("tea", 2)), given_up)
+    [outcome] = world.try_all(ship("london", {1: 2}))
+    assert isinstance(outcome, Refused)
+    assert outcome.reason == "RESERVATION_CLOSED"
+    world.do(take_back("london", {1: 2}))
+    assert world.balances("london", "tea") == (5, 0, 0, 0)
+
+
+def test_cancelled_work_brings_its_units_back() -> None:
+    """Committed units return to the shelf, once; after a death from confirmed as well as while the order lives on."""
+    for dead in (True, False):
+        world = stocked(london={"tea": 5})
+        world.do(reserve(("tea", 2)), confirm(), *([end(while_pending=False)] if dead else []))
+        for _ in range(2):
+            world.do(take_back("london", {1: 2}))
+            assert world.balances("london", "tea") == (5, 0, 0, 0)
+        assert world.standing()[0].status is Status.CLOSED
+        world.check()
+
+
+def test_a_warehouse_that_does_not_serve_the_order() -> None:
+    """Its report waits for a reservation there."""
+    world = stocked(london={"tea": 5})
+    world.do(reserve(("tea", 2)), confirm())
+    [outcome] = world.try_all(ship("york", {1: 2}))
+    assert isinstance(outcome, NotFound)
+
+
+def test_the_picture_of_an_unknown_order_shows_the_stock() -> None:
+    """A command about an order that nobody has heard of sees what there is, and no holding."""
+    world = stocked(london={"tea": 5})
+    view = world.do(expire(UUID(int=99)))
+    assert view.holding is None
+    assert view.stock["london", "tea"].sellable == 5
+    assert ORDER not in world.holdings

@@ -1,0 +1,1 @@
+"""The warehouse: quantities, reservations, the stock ledger."""

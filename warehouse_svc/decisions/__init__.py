@@ -1,0 +1,53 @@
+"""The verbs: what a command makes of stock and of what is held for an order. Pure: no I/O, no clock, no chance.
+
+stock.py           receive, adjust
+reservations.py    reserve, renew, confirm, release, expire, and the end of an attempt
+fulfilment.py      what fulfilment reports: units shipped, units back on the shelf
+sourcing.py        which warehouses serve an order
+books.py           balances, units, ledger and facts, moved together
+"""
+
+from datetime import datetime
+
+from warehouse_svc.decisions import fulfilment, reservations, stock
+from warehouse_svc.decisions.books import Decided
+from warehouse_svc.model import (
+    AdjustStock,
+    ConfirmReservations,
+    EndAttempt,
+    ExpireReservations,
+    ReceiveStock,
+    ReleaseReservations,
+    RenewReservations,
+    ReserveStock,
+    ReturnUnits,
+    ShipUnits,
+    StockCommand,
+    View,
+)
+
+
+def decide(view: View | None, command: StockCommand, now: datetime) -> Decided:
+    """What the command makes of what it sees; `now` is the database's clock. Raises the Failure where it is not done."""
+    view = view or View({})
+    match command:
+        case ReceiveStock():
+            return stock.receive(view, command, now)
+        case AdjustStock():
+            return stock.adjust(view, command, now)
+        case ReserveStock():
+            return reservations.reserve(view, command, now)
+        case RenewReservations():
+            return reservations.renew(view, command, now)
+        case ConfirmReservations():
+            return reservations.confirm(view, command, now)
+        case ReleaseReservations():
+            return reservations.release(view, command, now)
+        case ExpireReservations():
+            return reservations.expire(view, command, now)
+        case EndAttempt():
+            return reservations.end(view, command, now)
+        case ShipUnits():
+            return fulfilment.ship(view, command, now)
+        case ReturnUnits():
+            return fulfilment.take_back(view, command, now)

@@ -1,0 +1,183 @@
+"""What one decision moves: balances, units of reservations, rows of the ledger and facts, that change together or not at all.
+
+Nothing is decided here: whoever books has decided. A Books lives as long as one decision, and nobody else sees it.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from uuid import UUID
+
+from chassis.decision import Decision
+from chassis.errors import Refused
+from warehouse_svc.lifecycle import EFFECTS, UNITS, MovementKind, Status, allowed
+from warehouse_svc.model import (
+    BALANCE_MAX,
+    Holding,
+    Movement,
+    Place,
+    Reservation,
+    ReservationChanged,
+    ReservationLine,
+    StockChanged,
+    StockLevel,
+    View,
+    WantedLine,
+    derived_id,
+    level_id,
+)
+
+Decided = Decision[View, Movement]
+
+# Of these the world hears what they made of the reservation. (Of what is reserved its caller knows, of what is shipped the carrier.)
+TOLD = frozenset({MovementKind.CONFIRM, MovementKind.RELEASE, MovementKind.EXPIRE, MovementKind.UNCOMMIT})
+
+
+class Books:
+    """Opened on a decision's view; `decision` closes it. `key` and `now` are the command's and the write's: ids come of them."""
+
+    def __init__(self, view: View, key: str, now: datetime) -> None:
+        self._view, self._key, self._now = view, key, now
+        self._stock = dict(view.stock)
+        self._reservations = {r.id: r for r in view.holding.reservations} if view.holding else {}
+        self._lines: dict[UUID, dict[int, ReservationLine]] = {}
+        self._touched: defaultdict[UUID, set[MovementKind]] = defaultdict(set)
+        self._movements: list[Movement] = []
+        self._facts: list[object] = []
+
+    def level(self, place: Place) -> StockLevel:
+        """The stock level as the books have it; where there is none yet, an empty one."""
+        return self._stock.get(place) or StockLevel(level_id(place), *place, 0, 0, 0, 0, 0, self._now)
+
+    def sellable(self) -> dict[str, dict[str, int]]:
+        """What can still be promised, by warehouse and SKU."""
+        units: defaultdict[str, dict[str, int]] = defaultdict(dict)
+        for (warehouse_id, sku), level in self._stock.items():
+            if level.sellable:
+                units[warehouse_id][sku] = level.sellable
+        return dict(units)
+
+    def move(self, place: Place, kind: MovementKind, quantity: int, source_id: UUID) -> None:
+        """Moves units that belong to no order. An adjustment's quantity may be below zero."""
+        self._book(place, kind, quantity, source_id, None, None, abs(quantity))
+
+    def move_units(self, reservation: Reservation, number: int, kind: MovementKind, quantity: int) -> None:
+        """Moves units of a reservation's line. Refused STOCK_BELOW_RESERVED where the line has fewer."""
+        lines = self._open(reservation)
+        line = lines[number]
+        if quantity > line.units(UNITS[kind][0]):
+            raise Refused(
+                "STOCK_BELOW_RESERVED",
+                f"Line {number} of reservation {reservation.id} has {line.units(UNITS[kind][0])} {UNITS[kind][0]} units, not {quantity}.",
+                sku=line.sku,
+                line_number=str(number),
+            )
+        lines[number] = line.moved(kind, quantity)
+        self._book_units(reservation, lines[number], kind, quantity)
+
+    def move_all(self, reservation: Reservation, kind: MovementKind) -> None:
+        """Moves all that the kind of movement can take from the reservation."""
+        for line in self.current(reservation).lines:
+            if units := line.units(UNITS[kind][0]):
+                self.move_units(reservation, line.number, kind, units)
+
+    def reserve(self, order: tuple[UUID, int, int], warehouse_id: str, lines: Sequence[WantedLine], expire_time: datetime) -> Reservation:
+        """Sets units aside in a new reservation for the order's id, attempt and generation."""
+        made = derived_id(self._now, self._key, len(self._touched))
+        new = Reservation(made, *order, warehouse_id, Status.ACTIVE, 0, self._now, expire_time)
+        self._lines[new.id] = {line.number: ReservationLine(line.number, line.sku, line.quantity, line.quantity) for line in lines}
+        self._reservations[new.id] = new
+        for line in self._lines[new.id].values():
+            self._book_units(new, line, MovementKind.RESERVE, line.quantity)
+        return new
+
+    def current(self, reservation: Reservation) -> Reservation:
+        """The reservation as the books have it."""
+        lines = self._lines.get(reservation.id)
+        return replace(self._reservations[reservation.id], lines=tuple(lines.values())) if lines else self._reservations[reservation.id]
+
+    def decision(self, order_id: UUID | None = None, closed_attempt: int = 0) -> Decided:
+        """Closes the books over an order's holding, or over stock alone. Where nothing moved, nothing is decided."""
+        old = self._view.holding or (Holding(order_id) if order_id else None)
+        closed = max(closed_attempt, old.closed_attempt) if old else 0
+        if not self._movements and (old is None or closed == old.closed_attempt):
+            return Decision(self._view)
+        holding = None
+        if old:
+            reservations = tuple(self._closed(r) for r in self._reservations.values())
+            holding = Holding(old.order_id, closed, old.version + 1, reservations)
+            self._tell(old, holding)
+        return Decision(View(self._stock, holding, self._view.booked), self._movements, self._facts)
+
+    def _open(self, reservation: Reservation) -> dict[int, ReservationLine]:
+        return self._lines.setdefault(reservation.id, {line.number: line for line in reservation.lines})
+
+    def _closed(self, reservation: Reservation) -> Reservation:
+        if reservation.id not in self._touched:
+            return reservation
+        after = replace(self.current(reservation), version=reservation.version + 1)
+        after = replace(after, status=after.status_of_units)
+        if not allowed(reservation.status, after.status):
+            raise AssertionError(f"a reservation cannot go from {reservation.status} to {after.status}")
+        return after
+
+    def _tell(self, old: Holding, new: Holding) -> None:
+        before = {r.id: r.status for r in old.reservations}
+        for reservation in new.reservations:
+            if self._touched[reservation.id] & TOLD:
+                standing = new.of(reservation.attempt)
+                self._facts.append(ReservationChanged(reservation, before.get(reservation.id), standing, new.version, self._now))
+
+    def _book_units(self, reservation: Reservation, line: ReservationLine, kind: MovementKind, quantity: int) -> None:
+        self._touched[reservation.id].add(kind)
+        place = (reservation.warehouse_id, line.sku)
+        self._book(place, kind, quantity, reservation.id, reservation.order_id, line.number, line.cumulative(kind))
+
+    def _book(
+        self, place: Place, kind: MovementKind, n: int, source_id: UUID, order_id: UUID | None, number: int | None, cumulative: int
+    ) -> None:
+        effect, old = EFFECTS[kind], self.level(place)
+        new = StockLevel(
+            old.id,
+            *place,
+            old.available + n * effect.available,
+            old.reserved + n * effect.reserved,
+            old.committed + n * effect.committed,
+            old.damaged + n * effect.damaged,
+            old.version + 1,
+            self._now,
+        )
+        _within_bounds(new)
+        movement = Movement(
+            id=derived_id(self._now, self._key, len(self._movements)),
+            level_id=old.id,
+            warehouse_id=old.warehouse_id,
+            sku=old.sku,
+            kind=kind,
+            quantity=abs(n),
+            available=n * effect.available,
+            reserved=n * effect.reserved,
+            committed=n * effect.committed,
+            damaged=n * effect.damaged,
+            outside=n * effect.outside,
+            source_id=source_id,
+            order_id=order_id,
+            line_number=number,
+            cumulative=cumulative,
+            level_version=new.version,
+            time=self._now,
+        )
+        self._stock[place] = new
+        self._movements.append(movement)
+        self._facts.append(StockChanged(new, movement))
+
+
+def _within_bounds(level: StockLevel) -> None:
+    balances = (level.available, level.reserved, level.committed, level.damaged)
+    if min(*balances, level.sellable) < 0:
+        text = f"{level.warehouse_id} has fewer units of {level.sku} than that, or has reserved them."
+        raise Refused("STOCK_BELOW_RESERVED", text, sku=level.sku, warehouse_id=level.warehouse_id)
+    if max(balances) > BALANCE_MAX:
+        text = f"{level.warehouse_id} cannot count more than {BALANCE_MAX} units of {level.sku}."
+        raise Refused("QUANTITY_OUT_OF_RANGE", text, sku=level.sku, warehouse_id=level.warehouse_id)

@@ -1,0 +1,35 @@
+"""What is done to shelves: goods arrive, a count corrects the books."""
+
+from datetime import datetime
+
+from chassis.decision import Decision
+from chassis.errors import NotFound, Stale
+from warehouse_svc.decisions.books import Books, Decided
+from warehouse_svc.lifecycle import MovementKind
+from warehouse_svc.model import AdjustStock, ReceiveStock, View
+
+
+def receive(view: View, command: ReceiveStock, now: datetime) -> Decided:
+    """All lines or none, once for each request. A SKU is in a warehouse from its first receipt on."""
+    if command.target in view.booked:
+        return Decision(view)
+    books = Books(view, command.key, now)
+    for sku, quantity in command.quantities.items():
+        books.move((command.warehouse_id, sku), MovementKind.RECEIVE, quantity, command.target)
+    return books.decision()
+
+
+def adjust(view: View, command: AdjustStock, now: datetime) -> Decided:
+    """A count: never below what is reserved, once for each request."""
+    if command.target in view.booked:
+        return Decision(view)
+    place = (command.warehouse_id, command.sku)
+    level = view.stock.get(place)
+    if level is None:
+        text = f"{command.warehouse_id} has never had {command.sku}."
+        raise NotFound("STOCK_LEVEL_NOT_FOUND", text, sku=command.sku, warehouse_id=command.warehouse_id)
+    if command.expected_version not in (None, level.version):
+        raise Stale(expected=str(command.expected_version), actual=str(level.version))
+    books = Books(view, command.key, now)
+    books.move(place, MovementKind.ADJUST, command.delta, command.target)
+    return books.decision()
