@@ -139,6 +139,13 @@ def refusal(shipment: Shipment) -> Refused | None:
     return closed(shipment)
 
 
+def no_label(shipment: Shipment) -> Refused:
+    """The refusal of a label that is not bought (yet)."""
+    allowed = ", ".join(sorted(MOVES[shipment.status]))
+    text = f"The shipment is {shipment.status}: there is no label."
+    return Refused("ILLEGAL_TRANSITION", text, status=shipment.status, allowed=allowed)
+
+
 def closed(asked: Shipment | Wanted) -> Refused:
     """The refusal of everything that would ship a dead order's goods."""
     return Refused("ORDER_CLOSED", "The order is dead: nothing is shipped for it.", order_id=str(asked.order_id))

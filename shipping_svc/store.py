@@ -95,6 +95,10 @@ begin_tries = (
     .returning(label_tries.c.shipment_id)
 )
 
+read_waiting = select(func.count(), func.extract("epoch", func.clock_timestamp() - func.min(shipments.c.create_time))).select_from(
+    label_tries.join(shipments)
+)
+
 read_dead = select(dead_orders).where(among(dead_orders.c.order_id))
 lock_dead = read_dead.order_by(dead_orders.c.order_id).with_for_update(key_share=True)
 insert_dead = insert_rows(*dead_orders.c)
@@ -190,6 +194,12 @@ async def begin_tries_due(connection: AsyncConnection, patience: timedelta, most
     return list((await connection.execute(begin_tries, {"patience": patience, "most": most})).scalars())
 
 
+async def waiting_labels(connection: AsyncConnection) -> tuple[int, float]:
+    """How many shipments wait for their label, and for how many seconds the oldest of them has."""
+    count, oldest_s = (await connection.execute(read_waiting)).one()
+    return count, float(oldest_s or 0)
+
+
 async def find_dead_orders(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, DeadOrder]:
     """Those of the orders that have died, by id, with their last death."""
     return _dead(await connection.execute(read_dead, arrays(["order_id"], [[id] for id in ids])))
@@ -220,7 +230,7 @@ async def _whole(connection: AsyncConnection, statement: Select[Any], parameters
     if rows:
         for shipment_id, _, *parcel in await connection.execute(read_parcels, {"given_shipment_id": [row.id for row in rows]}):
             packed[shipment_id].append(Parcel(*parcel))
-    return [Shipment(*row, tuple(packed[row.id])) for row in rows]
+    return [Shipment(*(*row, tuple(packed[row.id]))) for row in rows]
 
 
 async def _mark_known(connection: AsyncConnection, found: dict[UUID, Shipment], reports: Sequence[tuple[UUID, str]]) -> None:

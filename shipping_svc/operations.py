@@ -1,0 +1,246 @@
+"""What the shipping service does: one method for each thing. The carrier is asked between two writes, never inside one."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Collection, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import structlog
+from uuid_utils.compat import uuid7
+
+from chassis import crash, telemetry
+from chassis.database import Database
+from chassis.decision import Done, Outcome, unwrap
+from chassis.errors import Defect, Deferred, Failure, NotFound, Refused, TooOld
+from chassis.idempotency import Keyed
+from chassis.paging import Page
+from chassis.watch import Watches
+from shipping_svc import decisions, store
+from shipping_svc.lifecycle import TERMINAL, Status
+from shipping_svc.model import (
+    Ask,
+    AskForShipment,
+    BuryOrder,
+    DeadOrder,
+    GiveUp,
+    KeepLabel,
+    Label,
+    RecordReport,
+    Report,
+    Shipment,
+    ShipmentCommand,
+    ShipmentFilter,
+    TrackingEvent,
+    dead,
+)
+from shipping_svc.peers import Orders
+from shipping_svc.providers.port import Carrier
+
+# Labels that one turn of the sweeper takes on: what a carrier of ordinary speed sells well before they are due again.
+SWEEP_BATCH = 50
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long things may take, and how many at once.
+
+    `label_s` is for a whole set of labels, waiting for a free place included; `retry_s` (longer than that) is when a shipment whose
+    label was not bought is taken on again, and twice that after the next try, and so on.
+    """
+
+    label_s: float = 5.0
+    labels_max: int = 16
+    retry_s: float = 10.0
+    heartbeat_s: float = 15.0
+
+
+class Operations:
+    """The shipping service's doors lead here; from here to its peers, its carrier, its decisions and its store."""
+
+    def __init__(self, database: Database, orders: Orders, carrier: Carrier, patience: Patience = Patience()) -> None:
+        self.database, self.orders, self.carrier, self.patience = database, orders, carrier, patience
+        self.watches = Watches(self._versions)
+        self._places = asyncio.Semaphore(patience.labels_max)
+        self._tries = telemetry.counter("shipping_label_tries_total", "Labels that were asked for, by what came of it", "outcome")
+        self._closed = telemetry.counter("shipping_dead_orders_skipped_total", "Fulfilments that were ready for an order that was dead")
+        self._waiting = telemetry.gauge("shipping_labels_waiting", "Shipments whose label is still to be bought")
+        self._oldest = telemetry.gauge("shipping_labels_waiting_seconds", "How long the oldest of them has been waiting")
+
+    async def create_shipment(self, ask: Ask) -> Shipment:
+        """The fulfilment's shipment, with its label. Where it cannot be bought just now the shipment stays pending, for the sweeper."""
+        [outcome] = await self._begin([ask])
+        shipment = unwrap(outcome)
+        if shipment.status is Status.PENDING:
+            [outcome] = await self._buy([shipment])
+            shipment = unwrap(outcome)
+        if refusal := decisions.refusal(shipment):
+            raise refusal
+        return shipment
+
+    async def ship(self, asks: Sequence[Ask]) -> Sequence[Outcome[Any]]:
+        """What `create_shipment` does, for the guarantee: done once the intents are stored. Labels not bought at once are the sweeper's."""
+        outcomes = await self._begin(asks)
+        begun = {outcome.record.id: outcome.record for outcome in outcomes if isinstance(outcome, Done)}
+        await self._buy([shipment for shipment in begun.values() if shipment.status is Status.PENDING])
+        return [self._skip() if isinstance(outcome, Refused) and outcome.reason == "ORDER_CLOSED" else outcome for outcome in outcomes]
+
+    async def buy_waiting_labels(self) -> None:
+        """Goes on where a call, an event or an earlier turn has stopped: crashed, or without an answer. For several replicas at once."""
+        taken = SWEEP_BATCH
+        while taken == SWEEP_BATCH:
+            async with self.database.engine.begin() as connection:
+                ids = await store.begin_tries_due(connection, timedelta(seconds=self.patience.retry_s), SWEEP_BATCH)
+            taken = len(ids)
+            found = await self._found(ids) if ids else {}
+            await self._buy([shipment for shipment in found.values() if shipment.status is Status.PENDING])
+        async with self.database.read() as connection:
+            waiting, oldest_s = await store.waiting_labels(connection)
+        self._waiting.set(waiting)
+        self._oldest.set(oldest_s)
+
+    async def record_report(self, of: Keyed, tracking_number: str, report: Report) -> Shipment:
+        """What the carrier reports of the shipment that it calls so."""
+        async with self.database.read() as connection:
+            shipment_id = await store.id_of_tracking_number(connection, tracking_number)
+        if shipment_id is None:
+            text = f"No shipment has the tracking number {tracking_number}."
+            raise NotFound("SHIPMENT_NOT_FOUND", text, tracking_number=tracking_number)
+        command = RecordReport(of.key, of.digest, shipment_id, self.carrier.name, report.carrier_event_id, report=report)
+        [outcome] = await self._write([command])
+        return unwrap(outcome)
+
+    async def bury_orders(self, commands: Sequence[BuryOrder]) -> Sequence[Outcome[DeadOrder]]:
+        """Remembers that these orders are dead: nothing is shipped for them from now on."""
+        return await self.database.write(commands, load=store.lock_dead_orders, decide=decisions.bury, save=store.save_dead_orders)
+
+    async def get_shipment(self, shipment_id: UUID) -> Shipment:
+        found = await self._found([shipment_id])
+        if shipment_id not in found:
+            raise NotFound("SHIPMENT_NOT_FOUND", f"There is no shipment {shipment_id}.", shipment_id=str(shipment_id))
+        return found[shipment_id]
+
+    async def list_shipments(self, wanted: ShipmentFilter, page: Page) -> tuple[Sequence[Shipment], str]:
+        async with self.database.read() as connection:
+            return page.cut(await store.list_shipments(connection, wanted, page), lambda shipment: (shipment.id,))
+
+    async def get_label(self, shipment_id: UUID) -> Label:
+        async with self.database.read() as connection:
+            label = await store.find_label(connection, shipment_id)
+        if label is None:
+            raise decisions.no_label(await self.get_shipment(shipment_id))
+        return label
+
+    async def list_tracking_events(self, shipment_id: UUID, page: Page) -> tuple[Sequence[TrackingEvent], str]:
+        await self.get_shipment(shipment_id)
+        async with self.database.read() as connection:
+            rows = await store.list_tracking_events(connection, shipment_id, page)
+        return page.cut(rows, lambda row: (row.sequence,))
+
+    async def watch_shipment(self, shipment_id: UUID, after: int) -> AsyncGenerator[tuple[Shipment | datetime, int], None]:
+        """The shipment as it stands if it is beyond version `after`, then whenever it changed, up to its end; the time when nothing
+        happens. Each with the version that was told last.
+        """
+        async with self.watches.changes(shipment_id) as changed:
+            told = after
+            while True:
+                changed.clear()
+                shipment = await self.get_shipment(shipment_id)
+                if shipment.version < told:
+                    raise TooOld("WATCH_TOKEN_EXPIRED", "The resume_token is not of this shipment's life. Watch again without it.")
+                if shipment.version > told:
+                    told = shipment.version
+                    yield shipment, told
+                if shipment.status in TERMINAL:
+                    return
+                try:
+                    async with asyncio.timeout(self.patience.heartbeat_s):
+                        await changed.wait()
+                except TimeoutError:
+                    yield datetime.now(UTC), told
+
+    async def _begin(self, asks: Sequence[Ask]) -> list[Outcome[Shipment]]:
+        """Stores the intents, but none for an order that is dead; the second ask for a fulfilment finds the shipment of the first."""
+        async with self.database.read() as connection:
+            known = await store.find_fulfillments(connection, {ask.wanted.fulfillment_id for ask in asks})
+            buried = await store.find_dead_orders(connection, {ask.wanted.order_id for ask in asks})
+        ids: dict[UUID, UUID] = {}
+        commands = [
+            AskForShipment(
+                ask.key,
+                ask.digest,
+                ids.setdefault(ask.wanted.fulfillment_id, uuid7()),
+                ask.actor,
+                ask.cause,
+                wanted=ask.wanted,
+                carrier=self.carrier.name,
+            )
+            for ask in asks
+            if ask.wanted.fulfillment_id in known or not dead(buried.get(ask.wanted.order_id), ask.wanted.attempt)
+        ]
+        outcomes = dict(zip((command.key for command in commands), await self._write(commands), strict=True))
+        crash.point("shipping.asked")
+        return [outcomes.get(ask.key) or decisions.closed(ask.wanted) for ask in asks]
+
+    async def _buy(self, shipments: Sequence[Shipment]) -> list[Outcome[Shipment]]:
+        """Settles pending shipments: the carrier's answers are asked for all at once, then stored in one write."""
+        if not shipments:
+            return []
+        # Looked up after the intents were committed: of a death and an ask at the same time, one sees the other.
+        async with self.database.read() as connection:
+            buried = await store.find_dead_orders(connection, {shipment.order_id for shipment in shipments})
+        answers = await asyncio.gather(*(self._answer(shipment, buried.get(shipment.order_id)) for shipment in shipments))
+        crash.point("shipping.bought")
+        commands = [answer for answer in answers if not isinstance(answer, Failure)]
+        written = dict(zip((command.key for command in commands), await self._write(commands), strict=True))
+        outcomes = [answer if isinstance(answer, Failure) else written[answer.key] for answer in answers]
+        for shipment, outcome in zip(shipments, outcomes, strict=True):
+            if isinstance(outcome, Defect):
+                _log.error("a label could not be bought, by a defect of ours", shipment_id=str(shipment.id), exc_info=outcome.__cause__)
+        return outcomes
+
+    async def _answer(self, shipment: Shipment, order: DeadOrder | None) -> KeepLabel | GiveUp | Failure:
+        """What is to become of a pending shipment, by what its order and its carrier say; a failure where that is not known yet."""
+        key = f"shipment:{shipment.id}:label"  # whoever asks, and how often: one purchase, and one result
+        of = (key, b"", shipment.id, self.carrier.name, key)
+        if dead(order, shipment.attempt):
+            self._tries.labels("order_closed").inc()
+            return GiveUp(*of, reason="ORDER_CLOSED")
+        try:
+            async with asyncio.timeout(self.patience.label_s), self._places:
+                recipient = await self.orders.recipient(shipment.order_id)
+                label = await self.carrier.buy_label(key, shipment.parcels, recipient, shipment.warehouse_id)
+        except TimeoutError:
+            self._tries.labels("timeout").inc()
+            return Deferred("DEPENDENCY_UNAVAILABLE", f"{self.carrier.name} has not answered in time.", peer=self.carrier.name)
+        except Failure as failure:
+            self._tries.labels(failure.reason.lower()).inc()
+            if failure.reason == "CARRIER_REFUSED":
+                return GiveUp(*of, reason=failure.reason, carrier_code=failure.metadata.get("carrier_code"))
+            return failure
+        except Exception as error:  # noqa: BLE001  # an adapter's bug concerns its own shipment, which stays pending
+            self._tries.labels("defect").inc()
+            return Defect(error)
+        self._tries.labels("bought").inc()
+        return KeepLabel(*of, label=label)
+
+    def _skip(self) -> Done[None]:
+        """The answer to an event that comes too late to matter."""
+        self._closed.inc()
+        return Done(None)
+
+    async def _found(self, ids: Collection[UUID]) -> dict[UUID, Shipment]:
+        async with self.database.read() as connection:
+            return await store.find_shipments(connection, ids)
+
+    async def _versions(self, ids: Collection[UUID]) -> dict[UUID, int]:
+        async with self.database.read() as connection:
+            return await store.versions(connection, ids)
+
+    async def _write(self, commands: Sequence[ShipmentCommand]) -> list[Outcome[Shipment]]:
+        outcomes = await self.database.write(commands, load=store.lock_shipments, decide=decisions.decide, save=store.save_shipments)
+        self.watches.wake()
+        return outcomes

@@ -1,0 +1,53 @@
+"""RPCs in: wire -> operation -> wire, and nothing else. Errors are the interceptors' work."""
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from typing import Any
+from uuid import UUID
+
+import grpc
+from ordermesh.shipping.v1 import shipping_service_pb2 as api
+from ordermesh.shipping.v1.shipping_service_pb2_grpc import ShippingServiceServicer
+
+from chassis.idempotency import keyed
+from chassis.paging import asked
+from shipping_svc import wire
+from shipping_svc.operations import Operations
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class ShippingService(ShippingServiceServicer):
+    """ordermesh.shipping.v1.ShippingService: what each method does and answers stands in the contract."""
+
+    def __init__(self, operations: Operations) -> None:
+        self.operations = operations
+
+    async def CreateShipment(self, request: api.CreateShipmentRequest, context: Context) -> api.CreateShipmentResponse:
+        shipment = await self.operations.create_shipment(wire.ask(request, keyed(request)))
+        return api.CreateShipmentResponse(shipment=wire.shipment(shipment))
+
+    async def GetShipment(self, request: api.GetShipmentRequest, context: Context) -> api.GetShipmentResponse:
+        shipment = await self.operations.get_shipment(UUID(request.shipment_id))
+        return api.GetShipmentResponse(shipment=wire.shipment(shipment))
+
+    async def ListShipments(self, request: api.ListShipmentsRequest, context: Context) -> api.ListShipmentsResponse:
+        shipments, token = await self.operations.list_shipments(wire.shipment_filter(request), asked(request))
+        return api.ListShipmentsResponse(shipments=map(wire.shipment, shipments), next_page_token=token)
+
+    async def GetLabel(self, request: api.GetLabelRequest, context: Context) -> api.GetLabelResponse:
+        return wire.label(await self.operations.get_label(UUID(request.shipment_id)))
+
+    async def ListTrackingEvents(self, request: api.ListTrackingEventsRequest, context: Context) -> api.ListTrackingEventsResponse:
+        events, token = await self.operations.list_tracking_events(UUID(request.shipment_id), asked(request, int))
+        return api.ListTrackingEventsResponse(tracking_events=map(wire.tracking_event, events), next_page_token=token)
+
+    async def RecordTrackingEvent(self, request: api.RecordTrackingEventRequest, context: Context) -> api.RecordTrackingEventResponse:
+        shipment = await self.operations.record_report(keyed(request), request.tracking_number, wire.report(request))
+        return api.RecordTrackingEventResponse(shipment=wire.shipment(shipment))
+
+    async def WatchShipment(self, request: api.WatchShipmentRequest, context: Context) -> AsyncIterator[api.WatchShipmentResponse]:
+        shipment_id = UUID(request.shipment_id)
+        async with aclosing(self.operations.watch_shipment(shipment_id, wire.resumed(request))) as updates:
+            async for update, version in updates:
+                yield wire.watched(shipment_id, update, version)

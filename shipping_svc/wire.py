@@ -1,0 +1,181 @@
+"""Protobuf to model and back, and facts to events. Pure."""
+
+import base64
+from collections.abc import Iterable
+from datetime import datetime
+from uuid import UUID
+
+from google.protobuf.message import Message
+from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentStatusChanged
+from ordermesh.fulfillment.v1 import fulfillment_pb2
+from ordermesh.order.events.v1.order_events_pb2 import OrderStatusChanged
+from ordermesh.order.v1 import order_pb2
+from ordermesh.shipping.events.v1 import shipping_events_pb2
+from ordermesh.shipping.v1 import shipping_pb2
+from ordermesh.shipping.v1 import shipping_service_pb2 as api
+
+from chassis.convert import given, invalid, moment, names, timestamp, timestamp_or_none
+from chassis.idempotency import Keyed
+from shipping_svc.lifecycle import Status
+from shipping_svc.model import (
+    Ask,
+    BuryOrder,
+    Created,
+    Delivered,
+    Fact,
+    Label,
+    Parcel,
+    Recipient,
+    Report,
+    Shipment,
+    ShipmentFilter,
+    StatusChanged,
+    TrackingEvent,
+    Wanted,
+)
+
+STATUS = names(Status, "SHIPMENT_STATUS", shipping_pb2.ShipmentStatus.Value)
+STATUS_OF = {value: status for status, value in STATUS.items()}
+DEATHS = {order_pb2.ORDER_STATUS_CANCELLED: "cancelled", order_pb2.ORDER_STATUS_FAILED: "failed"}
+
+# --- requests
+
+
+def ask(request: api.CreateShipmentRequest, of: Keyed) -> Ask:
+    parcels = _parcels(request.parcels)
+    wanted = Wanted(UUID(request.order_id), request.attempt, UUID(request.fulfillment_id), request.warehouse_id, parcels)
+    return Ask(of.key, of.digest, "shipping", request.request_id, wanted)
+
+
+def shipment_filter(request: api.ListShipmentsRequest) -> ShipmentFilter:
+    order_id = given(request, "order_id")
+    return ShipmentFilter(
+        order_id=UUID(order_id) if order_id else None,
+        tracking_number=given(request, "tracking_number"),
+        statuses=tuple(STATUS_OF[status] for status in request.statuses),
+    )
+
+
+def report(request: api.RecordTrackingEventRequest) -> Report:
+    """Raises Invalid VALIDATION_FAILED for a time that is none."""
+    try:
+        occur_time = moment(request.occur_time)
+    except (ValueError, OverflowError):
+        raise invalid("occur_time", "must be a time between the years 1 and 9999") from None
+    return Report(request.carrier_event_id, STATUS_OF[request.status], occur_time, request.location)
+
+
+def resume_token(shipment_id: UUID, version: int) -> str:
+    return base64.urlsafe_b64encode(f"{shipment_id}:{version}".encode()).decode()
+
+
+def resumed(request: api.WatchShipmentRequest) -> int:
+    """The version after which the watch goes on; 0: from the start. Raises Invalid for a token that is not of this shipment."""
+    if not request.resume_token:
+        return 0
+    try:
+        shipment_id, version = base64.urlsafe_b64decode(request.resume_token.encode()).decode().split(":")
+        if UUID(shipment_id) == UUID(request.shipment_id):
+            return int(version)
+    except ValueError:
+        pass  # not one of ours: refused below, as one of another shipment is
+    raise invalid("resume_token", "must be one that a watch of this shipment has sent")
+
+
+# --- events and answers of others
+
+
+def ready(event: FulfillmentStatusChanged, of: Keyed, cause: str) -> Ask | None:
+    """What is to be shipped; None where the fulfilment is not ready: then there is nothing to do."""
+    if event.new_status != fulfillment_pb2.FULFILLMENT_STATUS_READY:
+        return None
+    its = event.fulfillment
+    if not its.packages:
+        raise invalid("fulfillment.packages", "must not be empty when the fulfilment is ready")
+    wanted = Wanted(UUID(its.order_id), its.attempt, UUID(its.fulfillment_id), its.warehouse_id, _parcels(its.packages))
+    return Ask(of.key, of.digest, "fulfillment", cause, wanted)
+
+
+def bury(event: OrderStatusChanged, of: Keyed, cause: str) -> BuryOrder | None:
+    """The order's death; None where it lives."""
+    status = DEATHS.get(event.new_status)
+    if status is None:
+        return None
+    target = UUID(event.order_id)
+    return BuryOrder(of.key, of.digest, target, "order", cause, attempt=event.attempt, status=status, version=event.order_version)
+
+
+def recipient(its: order_pb2.Recipient) -> Recipient:
+    lines = tuple(its.address_lines)
+    return Recipient(its.name, lines, its.locality, its.administrative_area, its.postal_code, its.country_code, its.phone)
+
+
+# --- answers and events of ours
+
+
+def shipment(its: Shipment) -> shipping_pb2.Shipment:
+    return shipping_pb2.Shipment(
+        shipment_id=str(its.id),
+        order_id=str(its.order_id),
+        attempt=its.attempt,
+        fulfillment_id=str(its.fulfillment_id),
+        warehouse_id=its.warehouse_id,
+        status=STATUS[its.status],
+        status_reason=its.reason,
+        carrier=its.carrier,
+        carrier_code=its.carrier_code,
+        tracking_number=its.tracking_number,
+        parcels=[
+            shipping_pb2.Parcel(weight_grams=p.weight_grams, length_mm=p.length_mm, width_mm=p.width_mm, height_mm=p.height_mm)
+            for p in its.parcels
+        ],
+        version=its.version,
+        create_time=timestamp(its.create_time),
+        update_time=timestamp(its.update_time),
+        deliver_time=timestamp_or_none(its.deliver_time),
+    )
+
+
+def tracking_event(its: TrackingEvent) -> shipping_pb2.TrackingEvent:
+    return shipping_pb2.TrackingEvent(
+        shipment_id=str(its.shipment_id),
+        carrier_event_id=its.report.carrier_event_id,
+        status=STATUS[its.report.status],
+        occur_time=timestamp(its.report.occur_time),
+        location=its.report.location,
+        record_time=timestamp(its.record_time),
+    )
+
+
+def label(its: Label) -> api.GetLabelResponse:
+    return api.GetLabelResponse(content=its.content, content_type=its.content_type)
+
+
+def watched(shipment_id: UUID, update: Shipment | datetime, version: int) -> api.WatchShipmentResponse:
+    """What a watch sends: the shipment, or (a time) a heartbeat; `version` is what was sent of it last."""
+    response = api.WatchShipmentResponse(resume_token=resume_token(shipment_id, version))
+    match update:
+        case Shipment():
+            response.shipment.CopyFrom(shipment(update))
+        case datetime():
+            response.heartbeat.server_time.FromDatetime(update)
+    return response
+
+
+def event(fact: Fact) -> tuple[UUID, Message]:
+    """The event that tells of a fact, with the shipment as it stood after it."""
+    its = fact.shipment
+    message, when = shipment(its), timestamp(its.update_time)
+    match fact:
+        case Created():
+            return its.id, shipping_events_pb2.ShipmentCreated(shipment=message, occur_time=when)
+        case StatusChanged():
+            return its.id, shipping_events_pb2.ShipmentStatusChanged(
+                shipment=message, old_status=STATUS[fact.old], new_status=STATUS[its.status], occur_time=when
+            )
+        case Delivered():
+            return its.id, shipping_events_pb2.DeliveryConfirmed(shipment=message, deliver_time=message.deliver_time, occur_time=when)
+
+
+def _parcels(messages: Iterable[shipping_pb2.Parcel | fulfillment_pb2.Package]) -> tuple[Parcel, ...]:
+    return tuple(Parcel(m.weight_grams, m.length_mm, m.width_mm, m.height_mm) for m in messages)
