@@ -1,0 +1,86 @@
+"""Is what was generated what would be generated now? Compares, changes nothing, and says which command mends a difference.
+
+gen/ against proto/; requirements.lock against pyproject.toml: every requirement pinned within its bounds, every package that
+these need pinned too, and nothing pinned that nobody needs. Needs no network.
+"""
+
+import filecmp
+import re
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).resolve().parent.parent
+PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)(?: ; ([^\\]+))?", re.MULTILINE)
+
+
+def generated_differences() -> Iterator[str]:
+    """Files of gen/ that differ from what `buf generate` writes, are missing, or are of no use any more."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([ROOT / ".venv/bin/buf", "generate", "--output", folder], cwd=ROOT, check=True)
+        fresh, ours = Path(folder, "gen"), ROOT / "gen"
+        for path in sorted(_files(fresh) | _files(ours)):
+            if not (fresh / path).exists():
+                yield f"gen/{path} comes from no contract"
+            elif not (ours / path).exists() or not filecmp.cmp(fresh / path, ours / path, shallow=False):
+                yield f"gen/{path} is not what its contract makes of it"
+
+
+def _files(folder: Path) -> set[Path]:
+    return {path.relative_to(folder) for path in folder.rglob("*.py*") if "__pycache__" not in path.parts}
+
+
+def lock_differences() -> Iterator[str]:
+    """What requirements.lock lacks, has out of bounds, or has too much."""
+    pins = {canonicalize_name(name): (version, marker) for name, version, marker in PIN.findall((ROOT / "requirements.lock").read_text())}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    waiting = [Requirement(r) for r in (*project["dependencies"], *project["optional-dependencies"]["dev"])]
+    needed: set[tuple[str, frozenset[str]]] = set()
+    while waiting:
+        requirement = waiting.pop()
+        name, key = canonicalize_name(requirement.name), (canonicalize_name(requirement.name), frozenset(requirement.extras))
+        if key in needed or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
+            continue
+        needed.add(key)
+        if name not in pins:
+            yield f"{requirement} is needed and not pinned"
+        elif not requirement.specifier.contains(pins[name][0], prereleases=True):
+            yield f"{name} is pinned to {pins[name][0]}, and {requirement} is needed"
+        else:
+            waiting += _needs(requirement)
+    names = {name for name, _ in needed}
+    for name, (_, marker) in pins.items():
+        if name not in names and not marker:  # what a marker holds back here may be needed on another system
+            yield f"{name} is pinned, and nobody needs it"
+
+
+def _needs(requirement: Requirement) -> Iterator[Requirement]:
+    """What an installed package needs in its turn, with the extras that are asked for."""
+    try:
+        declared = distribution(requirement.name).requires or ()
+    except PackageNotFoundError:
+        return  # pinned for another system
+    for each in map(Requirement, declared):
+        if each.marker is None or any(each.marker.evaluate({"extra": extra}) for extra in ("", *requirement.extras)):
+            each.marker = None
+            yield each
+
+
+def main() -> int:
+    faults = 0
+    for differences, mend in ((generated_differences, "make generate"), (lock_differences, "make lock")):
+        for difference in differences():
+            faults += 1
+            print(f"{difference}: run `{mend}` and commit what it changes", file=sys.stderr)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
