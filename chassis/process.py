@@ -114,8 +114,12 @@ async def every(seconds: float, action: Callable[[], Awaitable[object]], name: s
             failures = 0
             runs.labels(name, "done").inc()
             success.labels(name).set_to_current_time()
-        slower = min(seconds * 2**failures, max(seconds, BACK_OFF_MAX_S))
-        await asyncio.sleep(slower * random.uniform(0.9, 1.1))
+        await asyncio.sleep(_pause(seconds, failures) * random.uniform(0.9, 1.1))
+
+
+def _pause(seconds: float, failures: int) -> float:
+    """How long a worker of this pace rests after so many failures in a row."""
+    return min(seconds * 2.0 ** min(failures, 10), max(seconds, BACK_OFF_MAX_S))
 
 
 def run(running: Callable[[Config], AbstractAsyncContextManager[Supervisor]], config: Config) -> NoReturn:

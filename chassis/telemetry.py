@@ -43,7 +43,7 @@ FLUSH_S: Final = 3.0
 
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _PASSWORD: Final = re.compile(r"(?<=://)[^/\s@]*@")
-_DATABASE_DETAIL: Final = re.compile(r"^(DETAIL|CONTEXT):.*\n?", re.MULTILINE)
+_QUOTED_ROWS: Final = re.compile(r"^(DETAIL:|CONTEXT:|\[parameters:).*\n?", re.MULTILINE)
 
 Event = MutableMapping[str, Any]
 
@@ -99,12 +99,12 @@ def _add_trace(_logger: object, _method: str, event: Event) -> Event:
 
 
 def _clean(_logger: object, _method: str, event: Event) -> Event:
-    """Hide private fields and passwords in addresses, and what PostgreSQL quotes from rows in the text of its errors."""
+    """Hide private fields and passwords in addresses, and what the text of a database's errors quotes from rows."""
     for key, value in event.items():
         if key in PRIVATE_FIELDS:
             event[key] = HIDDEN
         elif isinstance(value, str):
-            event[key] = _PASSWORD.sub("", _DATABASE_DETAIL.sub("", value) if key == "exception" else value)
+            event[key] = _PASSWORD.sub("", _QUOTED_ROWS.sub("", value) if key == "exception" else value)
     return event
 
 

@@ -1,0 +1,342 @@
+"""A service as a process: what it does on signals and on failures, seen from outside; and its parts, seen from inside."""
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
+
+from chassis import process
+from chassis.errors import Deferred
+from chassis.process import Supervisor, TaskEnded, every
+from tests.support import eventually
+
+PROLOGUE = """
+import asyncio, os, sys
+from contextlib import asynccontextmanager
+from typing import ClassVar
+from chassis import process
+from chassis.config import ServiceConfig, load
+from chassis.process import Supervisor, run
+
+process.CLOSING_S = float(os.environ.get("CLOSING_S", "10"))
+
+class Config(ServiceConfig):
+    service: ClassVar[str] = "sample"
+    listen_address: str = "127.0.0.1:0"
+    metrics_address: str = "127.0.0.1:0"
+
+async def work(name):
+    try:
+        await asyncio.Event().wait()
+    finally:
+        print("task", name, flush=True)
+
+async def failing():
+    await asyncio.sleep(0.05)
+    raise ValueError("broken")
+
+"""
+PLAIN = """
+@asynccontextmanager
+async def running(config):
+    async with Supervisor() as tasks:
+        tasks.start("first", work("first"))
+        tasks.start("second", work("second"))
+        print("up", type(asyncio.get_running_loop()).__module__, flush=True)
+        yield tasks
+        print("down", flush=True)
+    print("closed", flush=True)
+
+run(running, load(Config))
+"""
+
+
+class Program:
+    """A service that runs as a process of its own."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+
+    def line(self) -> str:
+        """Its next line on stdout."""
+        assert self.process.stdout
+        return self.process.stdout.readline().strip()
+
+    def end(self) -> tuple[int, list[str], list[dict[str, Any]]]:
+        """Waits for its end: exit code, the rest of stdout, its log."""
+        out, err = self.process.communicate(timeout=20)
+        return self.process.returncode, out.splitlines(), [json.loads(line) for line in err.splitlines()]
+
+
+@contextmanager
+def program(folder: Path, body: str, **environment: str) -> Iterator[Program]:
+    """Runs `body` after the prologue."""
+    file = folder / "service.py"
+    file.write_text(PROLOGUE + textwrap.dedent(body))
+    settings = {
+        "DATABASE_URL": "postgresql+psycopg://127.0.0.1/x",
+        "NATS_URL": "nats://127.0.0.1",
+        "DRAIN_DELAY_S": "0",
+        "DRAIN_GRACE_S": "0",
+    }
+    process = subprocess.Popen(
+        [sys.executable, str(file)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | settings | environment
+    )
+    try:
+        yield Program(process)
+    finally:
+        process.kill()
+        process.wait()
+        for pipe in (process.stdout, process.stderr):
+            if pipe:
+                pipe.close()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_in_order(tmp_path: Path, number: signal.Signals) -> None:
+    """Told to end, it leaves its context from the inside out, ends its tasks in reverse order, and exits with 0; uvloop is its loop."""
+    with program(tmp_path, PLAIN) as service:
+        assert service.line() == "up uvloop"
+        service.process.send_signal(number)
+        code, out, log = service.end()
+    assert code == 0
+    assert out == ["down", "task second", "task first", "closed"]
+    assert [line["event"] for line in log] == ["started", "told to end", "ended"]
+
+
+def test_a_signal_during_the_start_ends_it_too(tmp_path: Path) -> None:
+    """A start that waits for something (a database that is not there) does not have to be killed."""
+    body = """
+    @asynccontextmanager
+    async def running(config):
+        print("starting", flush=True)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            print("undone", flush=True)
+        yield
+
+    run(running, load(Config))
+    """
+    with program(tmp_path, body) as service:
+        assert service.line() == "starting"
+        service.process.terminate()
+        code, out, _ = service.end()
+    assert (code, out) == (0, ["undone"])
+
+
+@pytest.mark.parametrize(("task", "cause"), [("failing()", "ValueError: broken"), ("asyncio.sleep(0.05)", None)])
+def test_a_task_that_ends_ends_the_process(tmp_path: Path, task: str, cause: str | None) -> None:
+    """A background task that fails, or returns though it should not, ends the process in order and loudly: exit code 1, and the log
+    names the task and the error.
+    """
+    body = PLAIN.replace('work("second")', task)
+    with program(tmp_path, body) as service:
+        assert service.line().startswith("up")
+        code, out, log = service.end()
+    assert code == 1
+    assert out == ["task first"]
+    last = log[-1]
+    assert last["level"] == "critical"
+    assert "second ended although nobody asked it to" in last["exception"]
+    assert cause is None or cause in last["exception"]
+
+
+def test_a_start_that_fails_says_why(tmp_path: Path) -> None:
+    """What cannot start exits with 1; an address that is taken is one plain sentence, without a traceback."""
+    body = """
+    @asynccontextmanager
+    async def running(config):
+        raise OSError("LISTEN_ADDRESS 127.0.0.1:1 cannot be listened on")
+        yield
+
+    run(running, load(Config))
+    """
+    with program(tmp_path, body) as service:
+        code, _, log = service.end()
+    assert code == 1
+    assert log[-1]["error"] == "LISTEN_ADDRESS 127.0.0.1:1 cannot be listened on"
+    assert "exception" not in log[-1]
+
+
+def test_faulty_settings_end_it_with_2(tmp_path: Path) -> None:
+    """Faults of the settings come before anything else, as text for whoever started it."""
+    with program(tmp_path, PLAIN, CALLS_MAX="many") as service:
+        _, err = service.process.communicate(timeout=20)
+    assert service.process.returncode == 2
+    assert "CALLS_MAX is not right" in err
+
+
+@pytest.mark.parametrize("stuck", ["await asyncio.Event().wait()", "import time; time.sleep(60)"])
+def test_an_end_that_does_not_come_is_forced(tmp_path: Path, stuck: str) -> None:
+    """When leaving takes longer than the grace, the process exits as it stands, with 1, even if its event loop is stuck."""
+    body = f"""
+    @asynccontextmanager
+    async def running(config):
+        async with Supervisor() as tasks:
+            print("up", flush=True)
+            yield tasks
+            {stuck}
+
+    run(running, load(Config))
+    """
+    with program(tmp_path, body, CLOSING_S="0.3") as service:
+        service.line()
+        begin = time.monotonic()
+        service.process.terminate()
+        code, _, log = service.end()
+    assert code == 1
+    assert time.monotonic() - begin < 10
+    assert log[-1]["event"] == "exit without an orderly end"
+
+
+def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
+    """Whoever does not want to wait for the grace tells it twice."""
+    body = """
+    @asynccontextmanager
+    async def running(config):
+        async with Supervisor() as tasks:
+            print("up", flush=True)
+            yield tasks
+            print("leaving", flush=True)
+            await asyncio.Event().wait()
+
+    run(running, load(Config))
+    """
+    with program(tmp_path, body) as service:
+        service.line()
+        service.process.terminate()
+        assert service.line() == "leaving"
+        service.process.terminate()
+        code, _, log = service.end()
+    assert code == 1
+    assert log[-1]["why"] == "told twice (SIGTERM)"
+
+
+async def test_tasks_end_one_after_the_other() -> None:
+    """On leaving, the task that was started last is ended first, and wholly, before the one before it is told."""
+    steps: list[str] = []
+
+    async def work(name: str) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            steps.append(f"{name} told")
+            await asyncio.sleep(0.02)
+            steps.append(f"{name} ended")
+
+    async with Supervisor() as tasks:
+        for name in ("first", "second"):
+            tasks.start(name, work(name))
+        await asyncio.sleep(0)
+    assert steps == ["second told", "second ended", "first told", "first ended"]
+
+
+async def test_a_swallowed_cancellation_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A task whose library swallows the first cancellation is told again until it ends."""
+    monkeypatch.setattr("chassis.process.RECANCEL_S", 0.05)
+    swallowed = 0
+
+    async def deaf() -> None:
+        nonlocal swallowed
+        while swallowed < 2:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                swallowed += 1
+        await asyncio.Event().wait()
+
+    async with asyncio.timeout(5):
+        async with Supervisor() as tasks:
+            tasks.start("deaf", deaf())
+            await asyncio.sleep(0)
+    assert swallowed == 2
+
+
+async def test_whoever_waits_learns_of_the_first_failure() -> None:
+    """`ended` raises with the task's name and its error as the cause, also when the task failed before anybody waited."""
+
+    async def failing() -> None:
+        raise ValueError("broken")
+
+    async with Supervisor() as tasks:
+        tasks.start("relay", failing())
+        await asyncio.sleep(0.01)
+        with pytest.raises(TaskEnded, match="relay") as caught:
+            await tasks.ended()
+    assert str(caught.value.__cause__) == "broken"
+
+
+def _turns(outcome: str) -> float:
+    return REGISTRY.get_sample_value("worker_runs_total", {"worker": "sample", "outcome": outcome}) or 0.0
+
+
+async def test_a_worker_outlives_what_goes_wrong() -> None:
+    """A turn that is deferred and one with a defect are counted and logged, the defect with an error id and its error, and the next
+    turn comes all the same.
+    """
+    before = {outcome: _turns(outcome) for outcome in ("done", "deferred", "failed")}
+    turns = iter([None, Deferred("CONTENTION", "busy"), ValueError("broken"), None, None])
+    ended = asyncio.Event()
+
+    async def action() -> None:
+        error = next(turns, ended)
+        if error is ended:
+            ended.set()
+            await asyncio.Event().wait()
+        if isinstance(error, Exception):
+            raise error
+
+    with capture_logs() as log:
+        async with Supervisor() as tasks:
+            tasks.start("sample", every(0.01, action, "sample"))
+            await asyncio.wait_for(ended.wait(), 5)
+    assert {outcome: _turns(outcome) - count for outcome, count in before.items()} == {"done": 3, "deferred": 1, "failed": 1}
+    deferred, failed = (line for line in log if line["event"].startswith("worker"))
+    assert (deferred["log_level"], deferred["reason"]) == ("warning", "CONTENTION")
+    assert (failed["log_level"], str(failed["exc_info"])) == ("error", "broken")
+    assert failed["error_id"]
+    assert (REGISTRY.get_sample_value("worker_last_success_timestamp_seconds", {"worker": "sample"}) or 0) > time.time() - 60
+
+
+@pytest.mark.parametrize(
+    ("seconds", "failures", "rest"),
+    [(1.0, 0, 1), (1.0, 1, 2), (1.0, 5, 32), (1.0, 6, 60), (1.0, 5_000, 60), (300.0, 0, 300), (300.0, 3, 300)],
+)
+def test_a_worker_with_a_defect_slows_down(seconds: float, failures: int, rest: float) -> None:
+    """Defects in a row are tried again ever more slowly, once a minute at last, and never faster than the worker's pace."""
+    assert process._pause(seconds, failures) == rest
+
+
+async def test_a_worker_regains_its_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A success ends the row of failures; what is only deferred is no failure."""
+    rows: list[int] = []
+
+    def pause(_seconds: float, failures: int) -> float:
+        rows.append(failures)
+        return 0.0
+
+    outcomes = iter([ValueError(), ValueError(), None, Deferred("CONTENTION"), ValueError()])
+
+    async def action() -> None:
+        error = next(outcomes, None)
+        if error:
+            raise error
+
+    monkeypatch.setattr("chassis.process._pause", pause)
+    async with Supervisor() as tasks:
+        tasks.start("sample", every(1, action, "sample"))
+        await eventually(lambda: len(rows) >= 6)
+    assert rows[:6] == [1, 2, 0, 0, 1, 0]

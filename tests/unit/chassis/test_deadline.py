@@ -1,0 +1,38 @@
+"""The arithmetic of a budget of time."""
+
+import asyncio
+
+from chassis import deadline
+
+
+async def test_a_budget_is_what_is_left() -> None:
+    """Nobody's limit is None; a budget shrinks with time, is never below 0, and holds in this context alone."""
+    assert deadline.remaining() is None
+
+    async def inside() -> tuple[float, float, float]:
+        deadline.set_budget(0.05)
+        first = deadline.remaining()
+        await asyncio.sleep(0.02)
+        second = deadline.remaining()
+        await asyncio.sleep(0.04)
+        third = deadline.remaining()
+        assert first is not None
+        assert second is not None
+        assert third is not None
+        return first, second, third
+
+    first, second, third = await asyncio.create_task(inside())
+    assert 0 < second <= first - 0.02 < 0.05
+    assert third == 0
+    assert deadline.remaining() is None
+
+
+def test_a_budget_only_shrinks() -> None:
+    """Inside a budget a longer one changes nothing and a shorter one holds until it is left."""
+    with deadline.within(10):
+        with deadline.within(60):
+            assert 9 < (deadline.remaining() or 0) <= 10
+        with deadline.within(1):
+            assert 0 < (deadline.remaining() or 0) <= 1
+        assert 9 < (deadline.remaining() or 0) <= 10
+    assert deadline.remaining() is None
