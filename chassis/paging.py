@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from chassis.errors import Invalid, Violation
 
 SIZE_DEFAULT = 50
+BIGINT_BITS = 63
 T = TypeVar("T")
 
 
@@ -32,7 +33,7 @@ class Page:
     filter: str
 
     def cut(self, rows: Sequence[T], position: Callable[[T], tuple[Any, ...]]) -> tuple[Sequence[T], str]:
-        """The page's rows and the token of the next page, "" after the last. `rows` are up to size + 1: one more tells that there are more."""
+        """The page's rows and the token of the next page ("": that was the last). `rows`: up to size + 1."""
         kept = rows[: self.size]
         if len(rows) <= self.size:
             return kept, ""
@@ -48,15 +49,24 @@ def asked(request: ListRequest, *place: Callable[[str], object]) -> Page:
     size, filter_hash = request.page_size or SIZE_DEFAULT, _filter_hash(request)
     if not request.page_token:
         return Page(size, None, filter_hash)
-    kinds = place or (UUID,)
     try:
         filtered, *values = json.loads(base64.urlsafe_b64decode(request.page_token.encode()))
-        after = tuple(read(value) for read, value in zip(kinds, values, strict=True))
-    except (ValueError, TypeError, AttributeError) as error:  # whatever a token that is not ours can break
+        after = tuple(_value(read, text) for read, text in zip(place or (UUID,), values, strict=True))
+    except (ValueError, TypeError) as error:  # whatever a token that is not ours can break
         raise _refused("it is not one of ours") from error
     if filtered != filter_hash:
         raise _refused("it belongs to a request with other filters")
     return Page(size, after, filter_hash)
+
+
+def _value(read: Callable[[str], object], text: object) -> object:
+    """One value of a place in the list. Raises ValueError for what we have never written, or no column could hold."""
+    if not isinstance(text, str) or "\0" in text:
+        raise ValueError("not the text of a value")
+    value = read(text)
+    if isinstance(value, int) and value.bit_length() > BIGINT_BITS:
+        raise ValueError("not a number of a column")
+    return value
 
 
 def _filter_hash(request: ListRequest) -> str:

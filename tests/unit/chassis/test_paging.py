@@ -1,0 +1,141 @@
+"""Pages of a list: every row once, tokens that hold to their filter, and a clear no to every other token."""
+
+import base64
+import json
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ordermesh.order.v1.order_service_pb2 import ListOrdersRequest, ListOrderTransitionsRequest
+from ordermesh.shipping.v1 import shipping_pb2
+from ordermesh.shipping.v1.shipping_service_pb2 import ListShipmentsRequest, ListTrackingEventsRequest
+
+from chassis.errors import Invalid
+from chassis.paging import SIZE_DEFAULT, ListRequest, asked
+
+ROW = UUID(int=7)
+
+
+def token(request: ListRequest, *place: object, rows: int = 2) -> str:
+    """The token after the first row of a page of one."""
+    request.page_size = 1
+    return asked(request).cut(["row"] * rows, lambda _: place)[1]
+
+
+@given(st.integers(0, 40), st.integers(1, 12))
+def test_pages_hold_every_row_once_in_order(total: int, size: int) -> None:
+    """Whatever the size of a page, the pages together are the list; the last one has no token, and no page is empty but the only one."""
+    rows = list(range(1, total + 1))
+    seen: list[int] = []
+    page_token, pages = "", 0
+    while page_token or not pages:
+        page = asked(ListTrackingEventsRequest(page_size=size, page_token=page_token), int)
+        after = page.after[0] if page.after else 0
+        found = [row for row in rows if row > after][: page.size + 1]
+        kept, page_token = page.cut(found, lambda row: (row,))
+        assert kept or not rows
+        assert len(kept) <= size
+        seen.extend(kept)
+        pages += 1
+    assert seen == rows
+
+
+def test_the_first_page_starts_at_the_start() -> None:
+    """Without a token there is no place to go on from, and a size of zero is the default."""
+    page = asked(ListShipmentsRequest())
+    assert (page.size, page.after) == (SIZE_DEFAULT, None)
+    assert asked(ListShipmentsRequest(page_size=1000)).size == 1000
+
+
+def test_a_place_of_several_values_comes_back_as_it_went() -> None:
+    """Values of a place keep their kinds: ids, numbers, times, and text of any script."""
+    place = (datetime(2026, 3, 2, 12, 30, 0, 123456, tzinfo=UTC), ROW, "Käse — 日本", -5)
+    request = ListOrdersRequest(page_token=token(ListOrdersRequest(), *place))
+    assert asked(request, datetime.fromisoformat, UUID, str, int).after == place
+
+
+def test_the_size_of_a_page_may_change_on_the_way() -> None:
+    """A token goes on with another page_size: it is no filter."""
+    page_token = token(ListShipmentsRequest(tracking_number="A"), ROW)
+    page = asked(ListShipmentsRequest(tracking_number="A", page_token=page_token, page_size=9))
+    assert (page.size, page.after) == (9, (ROW,))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        ListShipmentsRequest(),
+        ListShipmentsRequest(tracking_number="B"),
+        ListShipmentsRequest(tracking_number="A", order_id=str(ROW)),
+        ListShipmentsRequest(tracking_number="A", statuses=[shipping_pb2.SHIPMENT_STATUS_CREATED]),
+        ListOrdersRequest(order_number="A"),  # the same bytes in another list
+        ListOrderTransitionsRequest(order_id="A"),
+    ],
+    ids=str,
+)
+def test_a_token_holds_to_its_filter(other: Any) -> None:
+    """A token of one filter, or of one list, is refused with any other: pages of two lists would be mixed up."""
+    other.page_token = token(ListShipmentsRequest(tracking_number="A"), ROW)
+    with pytest.raises(Invalid) as refused:
+        asked(other)
+    assert refused.value.reason == "PAGE_TOKEN_INVALID"
+    assert [violation.subject for violation in refused.value.violations] == ["page_token"]
+    assert "filter" in refused.value.message
+
+
+def written(*values: object) -> str:
+    """A token as we write them, of the unfiltered list of shipments, but with these values."""
+    filtered = json.loads(base64.urlsafe_b64decode(token(ListShipmentsRequest(), ROW)))[0]
+    return base64.urlsafe_b64encode(json.dumps([filtered, *values]).encode()).decode()
+
+
+@pytest.mark.parametrize(
+    ("page_token", "kinds"),
+    [
+        ("!", ()),
+        ("é", ()),
+        ("AAAA", ()),
+        (base64.urlsafe_b64encode(b"\xff\xfe").decode(), ()),
+        (base64.urlsafe_b64encode(b"5").decode(), ()),
+        (base64.urlsafe_b64encode(b"[]").decode(), ()),
+        (base64.urlsafe_b64encode(b"{}").decode(), ()),
+        (base64.urlsafe_b64encode(b"[" * 380).decode(), ()),
+        (written(), ()),
+        (written("x"), ()),
+        (written(5), ()),
+        (written(None), ()),
+        (written([]), ()),
+        (written(str(ROW), str(ROW)), ()),
+        (written("5"), (UUID,)),
+        (written("nan"), (int,)),
+        (written(float("inf")), (int,)),
+        (written(str(2**63)), (int,)),
+        (written("9" * 300), (int,)),
+        (written("a\0b"), (str,)),
+        (written("yesterday"), (datetime.fromisoformat,)),
+    ],
+)
+def test_what_is_not_a_token_of_ours_is_refused(page_token: str, kinds: Any) -> None:
+    """Nothing that a caller can put into page_token is more than a bad argument; no column is asked for what it cannot hold."""
+    with pytest.raises(Invalid) as refused:
+        asked(ListShipmentsRequest(page_token=page_token), *kinds)
+    assert refused.value.reason == "PAGE_TOKEN_INVALID"
+
+
+@given(st.text(max_size=60))
+def test_no_text_breaks_it(text: str) -> None:
+    """Any text is refused, or (empty) is the first page."""
+    if not text:
+        return
+    with pytest.raises(Invalid):
+        asked(ListShipmentsRequest(page_token=text))
+
+
+def test_the_request_stays_as_it_was() -> None:
+    """Reading a request's page changes nothing in it."""
+    request = ListShipmentsRequest(page_size=3, tracking_number="A")
+    asked(request)
+    assert request == ListShipmentsRequest(page_size=3, tracking_number="A")

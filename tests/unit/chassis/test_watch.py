@@ -1,0 +1,189 @@
+"""Watches: nobody misses a change, one query serves all, and none runs for nobody."""
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Mapping
+from uuid import UUID
+
+import pytest
+
+from chassis.watch import Watches
+from tests.support import Eventually
+
+A, B, C = UUID(int=1), UUID(int=2), UUID(int=3)
+NEVER_S = 3600.0
+SOON_S = 5.0
+
+
+class Records:
+    """The records' versions, as the database would tell them, and what was asked for."""
+
+    def __init__(self) -> None:
+        self.versions: dict[UUID, int] = {A: 1, B: 1}
+        self.asked: list[list[UUID]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.error: Exception | None = None
+
+    async def __call__(self, ids: Collection[UUID]) -> Mapping[UUID, int]:
+        self.asked.append(sorted(ids))
+        answer = {id: self.versions[id] for id in ids if id in self.versions}
+        await self.gate.wait()
+        if self.error:
+            raise self.error
+        return answer
+
+
+@pytest.fixture
+def records() -> Records:
+    return Records()
+
+
+async def running(watches: Watches) -> AsyncIterator[Watches]:
+    """The watches, looking for changes meanwhile."""
+    task = asyncio.create_task(watches.run())
+    yield watches
+    task.cancel()
+    await asyncio.wait([task])
+
+
+@pytest.fixture
+async def woken(records: Records) -> AsyncIterator[Watches]:
+    """Watches that look only when they are woken."""
+    async for watches in running(Watches(records, poll_s=NEVER_S, pause_s=0)):
+        yield watches
+
+
+@pytest.fixture
+async def polling(records: Records) -> AsyncIterator[Watches]:
+    """Watches that look often by themselves, as for commits of other replicas."""
+    async for watches in running(Watches(records, poll_s=0.001, pause_s=0)):
+        yield watches
+
+
+async def looked(records: Records, eventually: Eventually, times: int = 1) -> None:
+    """Waits for so many more looks to begin, and for what the last one but them has told."""
+    before = len(records.asked)
+    await eventually(lambda: len(records.asked) >= before + times)
+
+
+async def test_a_commit_here_wakes_its_watchers_at_once(records: Records, woken: Watches) -> None:
+    """A change is told without waiting for the poll, each time that there is one."""
+    async with woken.changes(A) as changed:
+        for version in (2, 3, 4):
+            async with asyncio.timeout(SOON_S):
+                await changed.wait()
+            changed.clear()
+            records.versions[A] = version
+            woken.wake()
+        async with asyncio.timeout(SOON_S):
+            await changed.wait()
+
+
+async def test_a_commit_of_another_replica_is_found_by_the_poll(records: Records, polling: Watches, eventually: Eventually) -> None:
+    """Without any wake a change is told, and where nothing changes nobody is woken."""
+    async with polling.changes(A) as a, polling.changes(B) as b:
+        await eventually(lambda: a.is_set() and b.is_set())  # the first look tells everybody to look
+        a.clear()
+        b.clear()
+        await looked(records, eventually, 3)
+        assert not a.is_set()
+        assert not b.is_set()
+        records.versions[A] = 2
+        await eventually(a.is_set)
+        await looked(records, eventually, 3)
+        assert not b.is_set()
+
+
+async def test_one_query_serves_all_watchers(records: Records, woken: Watches, eventually: Eventually) -> None:
+    """Any number of watchers, of one record or of several, cost one look; each of them is woken."""
+    async with woken.changes(A) as a1, woken.changes(A) as a2, woken.changes(B) as b:
+        await eventually(lambda: a1.is_set() and a2.is_set() and b.is_set())
+        assert records.asked[-1] == [A, B]
+        for event in (a1, a2, b):
+            event.clear()
+        looks = len(records.asked)
+        records.versions = {A: 2, B: 2}
+        woken.wake()
+        await eventually(lambda: a1.is_set() and a2.is_set() and b.is_set())
+        assert len(records.asked) == looks + 1
+
+
+async def test_nothing_is_asked_while_nobody_watches(records: Records, polling: Watches, eventually: Eventually) -> None:
+    """Commits go by without a query, before the first watch and after the last one, though each of them is heard."""
+
+    async def commits() -> None:
+        for _ in range(10):
+            polling.wake()
+            await eventually(lambda: not polling._woken.is_set())
+
+    await commits()
+    assert not records.asked
+    async with polling.changes(A) as changed:
+        await eventually(changed.is_set)
+    looks = len(records.asked)
+    await commits()
+    assert len(records.asked) == looks
+
+
+async def test_a_watcher_that_comes_while_a_look_is_under_way_misses_nothing(
+    records: Records, woken: Watches, eventually: Eventually
+) -> None:
+    """A look that began before the watch does not count for it: another one follows at once."""
+    async with woken.changes(A) as first:
+        await eventually(first.is_set)
+        records.gate.clear()
+        woken.wake()
+        await looked(records, eventually)
+        async with woken.changes(B) as second:
+            records.versions[B] = 2
+            records.gate.set()
+            await eventually(second.is_set)
+
+
+async def test_a_change_before_the_watch_is_told_by_the_first_look(records: Records, woken: Watches, eventually: Eventually) -> None:
+    """A second watch of a record, and a watch after a pause, start afresh: what happened between cannot be missed."""
+    async with woken.changes(A) as changed:
+        await eventually(changed.is_set)
+    async with woken.changes(A) as changed:
+        await eventually(changed.is_set)
+
+
+async def test_a_failed_look_is_made_up_for(records: Records, polling: Watches, eventually: Eventually) -> None:
+    """While the database is away nobody is told anything and the watches live; when it is back the change is told."""
+    async with polling.changes(A) as changed:
+        await eventually(changed.is_set)
+        changed.clear()
+        records.error = ConnectionError("no database")
+        records.versions[A] = 2
+        await looked(records, eventually, 3)
+        assert not changed.is_set()
+        records.error = None
+        await eventually(changed.is_set)
+
+
+async def test_a_watch_that_ends_leaves_nothing_behind(records: Records, woken: Watches, eventually: Eventually) -> None:
+    """Neither its end, nor one while a look for it is under way, nor a record that is gone leaves a trace."""
+    records.gate.clear()
+    async with woken.changes(A), woken.changes(C):
+        await looked(records, eventually)
+    records.gate.set()
+    async with woken.changes(B) as changed:
+        await eventually(changed.is_set)
+    assert not woken._watchers
+    assert not woken._seen
+
+
+async def test_many_commits_do_not_make_many_queries(records: Records) -> None:
+    """However often it is woken, there is a pause between two looks; what came during the pause is told after it."""
+    async for watches in running(Watches(records, poll_s=NEVER_S, pause_s=0.2)):
+        async with watches.changes(A) as changed:
+            await changed.wait()
+            changed.clear()
+            records.versions[A] = 2
+            for _ in range(50):
+                watches.wake()
+                await asyncio.sleep(0)
+            assert len(records.asked) == 1
+            async with asyncio.timeout(SOON_S):
+                await changed.wait()
+            assert len(records.asked) == 2
