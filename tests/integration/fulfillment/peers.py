@@ -1,6 +1,6 @@
 """The fulfilment service's peers as it sees them: gRPC servers whose answers a test sets, and that can be away. No tests here."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -25,8 +25,8 @@ class FakeWarehouse(ReservationServiceServicer):
     """Commits what `shares` says of an order, by warehouse: (line, sku, units). What is in `refused` is refused; all else is unknown."""
 
     def __init__(self) -> None:
-        self.shares: dict[str, dict[str, list[tuple[int, str, int]]]] = {}
-        self.refused: dict[str, warehouse_api.ReservationFailure] = {}
+        self.shares: Mapping[str, Mapping[str, Sequence[tuple[int, str, int]]]] = {}
+        self.refused: Mapping[str, warehouse_api.ReservationFailure] = {}
         self.asked: list[list[str]] = []  # the orders of each call
 
     async def BatchConfirmReservations(

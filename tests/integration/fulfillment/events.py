@@ -1,0 +1,91 @@
+"""Events of others, as the fulfilment service hears them. No tests here."""
+
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from uuid import UUID, uuid5
+
+from google.protobuf.message import Message
+from ordermesh.order.events.v1 import order_events_pb2
+from ordermesh.order.v1 import order_pb2
+from ordermesh.shipping.v1 import shipping_pb2
+
+from chassis.idempotency import Keyed
+from chassis.money import Money, to_message
+from fulfillment_svc import wire
+from fulfillment_svc.model import Complete, OrderNews, Ship
+
+# Units of order lines by warehouse: (line, sku, units).
+Places = Mapping[str, Sequence[tuple[int, str, int]]]
+
+CHEAP = Money(10_00, "GBP")
+ONE_PLACE: Places = {"DOVER": [(1, "mug", 2), (2, "Lamp, blue", 1)]}
+TWO_PLACES: Places = {"DOVER": [(1, "mug", 2)], "LEEDS": [(1, "mug", 1), (2, "Lamp, blue", 1)]}
+
+
+def order_changed(
+    order_id: UUID,
+    places: Places = ONE_PLACE,
+    *,
+    new: "order_pb2.OrderStatus.ValueType" = order_pb2.ORDER_STATUS_CONFIRMED,
+    old: "order_pb2.OrderStatus.ValueType" = order_pb2.ORDER_STATUS_PENDING,
+    stock: "order_pb2.StockStatus.ValueType" = order_pb2.STOCK_STATUS_COMMITTED,
+    total: Money = CHEAP,
+    attempt: int = 1,
+) -> order_events_pb2.OrderStatusChanged:
+    """What the order service tells."""
+    event = order_events_pb2.OrderStatusChanged(
+        order_id=str(order_id),
+        order_number="OM-100001",
+        attempt=attempt,
+        old_status=old,
+        new_status=new,
+        total_amount=to_message(total),
+        order_version=2,
+        stock_status=stock,
+    )
+    items: dict[int, order_events_pb2.OrderLine] = {}
+    for at, lines in places.items():
+        for number, sku, units in lines:
+            item = items.setdefault(number, order_events_pb2.OrderLine(line_number=number, sku=sku))
+            item.quantity += units
+            item.allocations.add(warehouse_id=at, reservation_id=str(uuid5(order_id, at)), quantity=units)
+    event.items.extend(items.values())
+    return event
+
+
+def confirmed(order_id: UUID, places: Places = ONE_PLACE, *, owed: bool = False, total: Money = CHEAP) -> OrderNews:
+    """The order is paid."""
+    stock = order_pb2.STOCK_STATUS_OWED if owed else order_pb2.STOCK_STATUS_COMMITTED
+    return heard(order_changed(order_id, places, stock=stock, total=total))
+
+
+def cancelled(order_id: UUID, places: Places = ONE_PLACE) -> OrderNews:
+    """The order is dead, after it was paid."""
+    return heard(order_changed(order_id, places, new=order_pb2.ORDER_STATUS_CANCELLED, old=order_pb2.ORDER_STATUS_CONFIRMED))
+
+
+def heard(event: order_events_pb2.OrderStatusChanged) -> OrderNews:
+    """The event as the service's own words, by a delivery key that follows from it."""
+    return wire.order_news(event, *_source(event))
+
+
+def shipment(fulfillment_id: UUID) -> shipping_pb2.Shipment:
+    """The fulfilment's shipment."""
+    return shipping_pb2.Shipment(shipment_id=str(uuid5(fulfillment_id, "shipment")), fulfillment_id=str(fulfillment_id))
+
+
+def shipped(fulfillment_id: UUID) -> Ship:
+    """Its label is bought."""
+    return wire.ship(shipment(fulfillment_id), *_source(shipment(fulfillment_id), "created"))
+
+
+def completed(fulfillment_id: UUID) -> Complete:
+    """It is delivered."""
+    return wire.complete(shipment(fulfillment_id), *_source(shipment(fulfillment_id), "delivered"))
+
+
+def _source(event: Message, kind: str = "changed") -> tuple[Keyed, str]:
+    """One delivery for each event: told again, it is the same one."""
+    digest = sha256(kind.encode() + event.SerializeToString(deterministic=True)).digest()
+    cause = str(UUID(bytes=digest[:16]))
+    return Keyed(f"fulfillment:{cause}", digest), cause
