@@ -1,0 +1,192 @@
+"""What of an invoice file can be ordered, to the penny, and the reason for every row that cannot."""
+
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from simulator.invoices import FileFault, Good, Ledger, parse, read
+
+HEADER = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country"
+DATE = "01-12-10 8:26"
+
+
+def book(*rows: str) -> Ledger:
+    """The ledger of these rows under the usual header."""
+    return parse("\n".join([HEADER, *rows]))
+
+
+def row(**changes: str) -> str:
+    """A good row, with changes by the names of its columns in lower case."""
+    fields = {
+        "invoice": "536365",
+        "sku": "85123A",
+        "description": "HEART",
+        "quantity": "6",
+        "date": DATE,
+        "price": "2.55",
+        "customer": "17850",
+        "country": "United Kingdom",
+    }
+    return ",".join((fields | changes).values())
+
+
+def test_an_invoice_becomes_an_order_with_exact_pence() -> None:
+    """Goods, customer, country and time stand as in the file; prices are whole pence however many digits the file gives."""
+    [invoice] = book(row(), row(sku="22139", quantity="3", price="27.5"), row(sku="22752", price="7")).invoices
+    assert (invoice.number, invoice.customer, invoice.country) == ("536365", "17850", "United Kingdom")
+    assert invoice.time == datetime(2010, 12, 1, 8, 26)  # noqa: DTZ001  the file says no zone
+    assert invoice.goods == (Good("85123A", 6, 255), Good("22139", 3, 2750), Good("22752", 6, 700))
+    assert (invoice.units, invoice.total) == (15, 6 * 255 + 3 * 2750 + 6 * 700)
+
+
+def test_the_same_sku_twice_is_two_lines() -> None:
+    """Rows of one SKU are not summed, whatever their price."""
+    [invoice] = book(row(), row(price="2.10"), row()).invoices
+    assert [(good.sku, good.price) for good in invoice.goods] == [("85123A", 255), ("85123A", 210), ("85123A", 255)]
+
+
+def test_postage_and_discount_are_no_goods() -> None:
+    """POST, DOT and C2 become the order's postage, D its discount: they change the total, and nobody picks them."""
+    [invoice] = book(
+        row(), row(sku="POST", quantity="3", price="18"), row(sku="DOT", quantity="1", price="1.01"), row(sku="d", quantity="-1", price="5")
+    ).invoices
+    assert (invoice.postage, invoice.discount, invoice.postage_units, invoice.units) == (5501, 500, 4, 6)
+    assert invoice.total == 6 * 255 + 5501 - 500
+    assert invoice.rows == 4
+
+
+def test_free_of_charge_and_without_a_customer() -> None:
+    """A price of zero, an empty description and no customer make a good order: a guest's, of total zero."""
+    [invoice] = book(row(description="", quantity="56", price="0", customer="")).invoices
+    assert (invoice.total, invoice.customer, invoice.units) == (0, None, 56)
+
+
+def test_rows_of_an_invoice_may_lie_apart() -> None:
+    """Invoices are told apart by their number alone, and keep the order of their first rows."""
+    ledger = book(row(invoice="1"), row(invoice="2"), row(invoice="1", sku="X"))
+    assert [(invoice.number, invoice.rows) for invoice in ledger.invoices] == [("1", 2), ("2", 1)]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"invoice": "C536379", "quantity": "-1"}, "returns: not yet"),
+        ({"invoice": "c1"}, "returns: not yet"),
+        ({"invoice": ""}, "no invoice number"),
+        ({"quantity": "-2"}, "a negative quantity outside a credit note"),
+        ({"sku": "POST", "quantity": "-2"}, "a negative quantity outside a credit note"),
+        ({"quantity": "0"}, "no units"),
+        ({"quantity": "six"}, "a quantity that is no whole number"),
+        ({"quantity": "1.5"}, "a quantity that is no whole number"),
+        ({"quantity": "1000001"}, "a quantity of more than 1,000,000"),
+        ({"price": "0.001"}, "a price with a fraction of a penny"),
+        ({"price": "-1"}, "a negative price"),
+        ({"price": "1e3"}, "a price that is no number"),
+        ({"price": "NaN"}, "a price that is no number"),
+        ({"price": ""}, "a price that is no number"),
+        ({"price": "1000000001"}, "a price of more than 10,000,000 pounds"),
+        ({"sku": ""}, "no stock code"),
+        ({"sku": "x" * 65}, "a number or code of more than 64 characters"),
+        ({"customer": "1" * 65}, "a number or code of more than 64 characters"),
+        ({"sku": "D"}, "a discount that takes nothing off"),
+        ({"sku": "D", "quantity": "-1", "price": "1000"}, "a discount of more than the goods cost"),
+        ({"sku": "AMAZONFEE"}, "a fee of the shop's own, not goods"),
+        ({"date": "31-11-10 8:26"}, "a date that cannot be read"),
+        ({"date": ""}, "a date that cannot be read"),
+    ],
+)
+def test_what_cannot_be_used_is_left_with_its_reason(changes: dict[str, str], reason: str) -> None:
+    """A row that is no part of an order is accounted for by its line and its reason, and the rest of the invoice is ordered."""
+    ledger = book(row(), row(**changes), row(sku="22139"))
+    assert [(left.row.line, left.reason) for left in ledger.left] == [(3, reason)]
+    assert [invoice.rows for invoice in ledger.invoices] == [2]
+    assert ledger.rows == 3
+
+
+@pytest.mark.parametrize(
+    ("rows", "reason"),
+    [
+        ([row(sku="POST"), row(sku="POST", price="3")], "an invoice without goods"),
+        ([row(sku=f"sku {number}") for number in range(501)], "an invoice of more than 500 lines"),
+    ],
+)
+def test_an_invoice_that_cannot_be_an_order_is_left_whole(rows: list[str], reason: str) -> None:
+    """Where no order can be made of an invoice, each of its rows is accounted for."""
+    ledger = book(*rows)
+    assert ledger.invoices == ()
+    assert {left.reason for left in ledger.left} == {reason}
+    assert len(ledger.left) == ledger.rows == len(rows)
+
+
+def test_every_row_and_every_penny_is_accounted_for() -> None:
+    """Orders and what is left add up to the file, in rows and in money."""
+    ledger = book(
+        row(),
+        row(sku="POST", price="18"),
+        row(invoice="C1", quantity="-6"),
+        row(invoice="2", price="0.105"),
+        row(invoice="3", sku="D", quantity="-1"),
+    )
+    assert sum(invoice.rows for invoice in ledger.invoices) + len(ledger.left) == ledger.rows == 5
+    assert sum((left.row.amount for left in ledger.left), Decimal()) == Decimal("-15.30") + Decimal("0.63") - Decimal("2.55")
+
+
+@pytest.mark.parametrize(
+    "date", ["01-12-10 8:26", "01-12-2010 08:26", "2010-12-01 08:26", "2010-12-01 08:26:00", "12/1/2010 8:26", "12/1/10 8:26"]
+)
+def test_dates_of_all_editions(date: str) -> None:
+    """The editions of the data set write the same moment in different ways."""
+    [invoice] = book(row(date=date)).invoices
+    assert invoice.time == datetime(2010, 12, 1, 8, 26)  # noqa: DTZ001  the file says no zone
+
+
+def test_columns_are_found_by_name() -> None:
+    """The second edition has other names, and customers as decimals; a column more, or in another place, does no harm."""
+    ledger = parse("Country,Customer ID,Price,More,InvoiceDate,Quantity,StockCode,Invoice\nEIRE,17850.0,2.55,?,2010-12-01 08:26:00,6,A,1\n")
+    assert [(invoice.number, invoice.customer, invoice.total) for invoice in ledger.invoices] == [("1", "17850", 1530)]
+
+
+def test_quoted_fields_and_empty_lines() -> None:
+    """A description with a comma or a line break in it stays in its row, and the account names the line on which a row ends."""
+    ledger = book(row(description='"HEART, WHITE"'), "", row(invoice="C1", description='"two\nlines"'), ",,,,,,,", row(sku="B2"))
+    assert [invoice.rows for invoice in ledger.invoices] == [2]
+    assert [left.row.line for left in ledger.left] == [5]
+    assert ledger.rows == 3
+
+
+def test_a_row_that_ends_early_is_left() -> None:
+    """Missing fields are empty ones, and say why the row cannot be used."""
+    assert [left.reason for left in book("536365,85123A,HEART,6").left] == ["a price that is no number"]
+
+
+@pytest.mark.parametrize("text", ["", "a,b,c\n1,2,3\n", "InvoiceNo,StockCode\n"])
+def test_a_file_without_invoices_is_refused(text: str) -> None:
+    """What has not the columns of invoices is refused as a whole, naming what is missing."""
+    with pytest.raises(FileFault, match=r"names no column .*Quantity"):
+        parse(text)
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    """The message names the file and the fault."""
+    with pytest.raises(FileFault, match=r"nothing\.csv cannot be read: No such file"):
+        read(tmp_path / "nothing.csv")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "cp1252"])
+def test_encodings(tmp_path: Path, encoding: str) -> None:
+    """Files with a byte order mark, and those of before Unicode, read the same."""
+    path = tmp_path / "invoices.csv"
+    path.write_bytes(f"{HEADER}\n{row(sku='CAFÉ 1')}\n".encode(encoding))
+    [invoice] = read(path).invoices
+    assert invoice.goods[0].sku == "CAFÉ 1"
+
+
+def test_the_key_is_of_what_is_ordered() -> None:
+    """The same invoice has the same key in any file; another number, another line or another label make another one."""
+    [first] = book(row()).invoices
+    assert first.key() == book(row(invoice="1"), row(description="other words")).invoices[1].key()
+    others = [row(invoice="1"), row(quantity="7"), row(price="2.56"), row(customer="1"), row(country="France")]
+    keys = {book(other).invoices[0].key() for other in others}
+    assert len(keys | {first.key(), first.key("again")}) == len(others) + 2
