@@ -1,0 +1,188 @@
+"""The tables hold what must always hold, and give back what was stored."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import delete, insert, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncEngine
+from uuid_utils.compat import uuid7
+
+from chassis.paging import Page
+from fulfillment_svc import store
+from fulfillment_svc.lifecycle import InspectionRule, Status
+from fulfillment_svc.model import Filter, Fulfillment, Line, Package, PackedItem, Transition
+from fulfillment_svc.tables import fulfillments, history, items, lines, packages
+from tests.unit.fulfillment.samples import ID, LINES, NOW, SHIPMENT, WORK, plan, standing
+
+TWO_PACKAGES = (
+    Package(1, 900, 300, 200, 100, (PackedItem(1, 1), PackedItem(2, 1))),
+    Package(2, 1500, 400, 300, 200, (PackedItem(1, 1), PackedItem(4, 3))),
+)
+BIRTH = Transition(ID, 1, None, Status.PENDING, "ORDER_CONFIRMED", "", "order", "event-1", NOW)
+
+
+async def saved(
+    engine: AsyncEngine, *records: Fulfillment, before: tuple[Fulfillment, ...] = (), steps: tuple[Transition, ...] = ()
+) -> None:
+    """Stores the records in the place of those before."""
+    async with engine.begin() as connection:
+        was, now = {each.id: each for each in before}, {each.id: each for each in records}
+        await store.save_fulfillments(connection, was, now, steps)
+
+
+async def found(engine: AsyncEngine, id: UUID = ID) -> Fulfillment:
+    """What the tables say of it."""
+    async with engine.connect() as connection:
+        return (await store.find_fulfillments(connection, [id]))[id]
+
+
+@pytest.mark.parametrize("status", Status)
+async def test_what_is_stored_comes_back(engine: AsyncEngine, status: Status) -> None:
+    """A record with all its parts survives the way through the tables, in every status."""
+    new = standing(Status.PLANNING, rule=InspectionRule.SAMPLE)
+    await saved(engine, new)
+    assert await found(engine) == new
+    grown = replace(standing(status, rule=InspectionRule.SAMPLE), version=7)
+    if grown.packages:
+        grown = replace(grown, packages=TWO_PACKAGES)
+    await saved(engine, grown, before=(new,))
+    assert await found(engine) == grown
+
+
+async def test_packages_and_counts_can_be_taken_back(engine: AsyncEngine) -> None:
+    """After a failed inspection the tables hold no package and no scan; then others can come in their place."""
+    new = standing(Status.PLANNING)
+    packed = replace(standing(Status.PACKED), packages=TWO_PACKAGES)
+    emptied = standing(Status.PICKING)
+    again = standing(Status.READY)
+    for before, after in [(new, packed), (packed, emptied), (emptied, again)]:
+        if before is new:
+            await saved(engine, new)
+        await saved(engine, after, before=(before,))
+        assert await found(engine) == after
+
+
+async def test_a_picklist_can_be_replaced(engine: AsyncEngine) -> None:
+    """Other lines take the place of the old ones: what was committed late can lie otherwise than it was reserved."""
+    new = standing(Status.PLANNING)
+    for lines_now in [(Line(1, "mug", 1), Line(9, "cup", 2)), ()]:
+        moved = replace(new, lines=lines_now)
+        await (saved(engine, new) if new.lines == LINES else saved(engine, new, before=(new,)))
+        await saved(engine, moved, before=(new,))
+        assert await found(engine) == moved
+        new = moved
+
+
+async def test_it_is_found_by_its_work(engine: AsyncEngine) -> None:
+    """A command that proposes another id for the same work finds the record, under both ids; repeats find theirs by id."""
+    new, other = standing(Status.PLANNING), replace(standing(Status.PLANNING), id=uuid4(), work=replace(WORK, warehouse_id="LEEDS"))
+    await saved(engine, new, other)
+    proposed = uuid7()
+    async with engine.begin() as connection:
+        picture = await store.lock_fulfillments(connection, [plan(target=proposed)], {other.id})
+    assert picture == {ID: new, proposed: new, other.id: other}
+    assert picture[ID] is picture[proposed]
+
+
+@pytest.mark.parametrize("twin", [replace(standing(Status.PLANNING), id=uuid4()), replace(standing(Status.PLANNING), order_number="OM-2")])
+async def test_work_exists_once(engine: AsyncEngine, twin: Fulfillment) -> None:
+    """Neither a second fulfilment for the same order, warehouse and attempt, nor a second one of an id."""
+    await saved(engine, standing(Status.PLANNING))
+    with pytest.raises(IntegrityError, match=r"fulfillments_(order_id_warehouse_id_attempt_key|pkey)"):
+        await saved(engine, twin)
+    await saved(engine, replace(standing(Status.PLANNING), id=uuid4(), work=replace(WORK, attempt=2)))
+
+
+BROKEN: dict[str, tuple[str, Callable[[], object]]] = {
+    "too many picked": ("picklist_lines_picked", lambda: update(lines).values(picked=lines.c.quantity + 1)),
+    "less than none picked": ("picklist_lines_picked", lambda: update(lines).values(picked=-1)),
+    "nothing to pick": ("picklist_lines_quantity", lambda: update(lines).values(quantity=0, picked=0)),
+    "picked before committed": ("stock_committed_before_picking", lambda: update(fulfillments).values(stock_committed=False)),
+    "shipped without shipment": ("shipment_id_once_shipped", lambda: update(fulfillments).values(status=Status.SHIPPED)),
+    "shipment before shipped": ("shipment_id_once_shipped", lambda: update(fulfillments).values(shipment_id=SHIPMENT)),
+    "version zero": ("fulfillments_version", lambda: update(fulfillments).values(version=0)),
+    "an empty item": ("packed_items_quantity", lambda: update(items).values(quantity=0)),
+    "an item of no line": (
+        "packed_items_fulfillment_id_line_number_fkey",
+        lambda: update(items).where(items.c.line_number == 2).values(line_number=3),
+    ),
+    "a weightless package": ("packages_weight_grams", lambda: update(packages).values(weight_grams=0)),
+    "packed lines lost": ("packed_items_fulfillment_id_line_number_fkey", lambda: delete(lines)),
+}
+
+
+@pytest.mark.parametrize("what", BROKEN)
+async def test_the_database_holds_the_invariants(engine: AsyncEngine, what: str) -> None:
+    """Each rule is the database's own as well, whatever our code might do."""
+    constraint, statement = BROKEN[what]
+    ready = standing(Status.PLANNING)
+    await saved(engine, ready)
+    await saved(engine, standing(Status.READY), before=(ready,))
+    with pytest.raises(IntegrityError, match=constraint):
+        async with engine.begin() as connection:
+            await connection.execute(statement())  # type: ignore[call-overload]  # an Executable, whichever
+
+
+@pytest.mark.parametrize(
+    ("constraint", "second"),
+    [
+        ("history_pkey", replace(BIRTH, cause="event-2")),
+        ("history_fulfillment_id_cause_new_key", replace(BIRTH, version=2, old=Status.PENDING)),
+        ("history_creation", replace(BIRTH, version=2, cause="event-2")),
+    ],
+)
+async def test_history_tells_each_step_once(engine: AsyncEngine, constraint: str, second: Transition) -> None:
+    """One row for a version, one step to a status for a cause, and one creation."""
+    await saved(engine, standing(Status.PLANNING), steps=(BIRTH,))
+    with pytest.raises(IntegrityError, match=constraint):
+        async with engine.begin() as connection:
+            await connection.execute(insert(history), [{name: getattr(second, name) for name in store.STEP}])
+
+
+async def test_lists_are_filtered_and_oldest_first(engine: AsyncEngine) -> None:
+    """By order, warehouse and statuses, each alone and together; page by page, the first made first."""
+    made = [
+        replace(
+            standing(Status.PICKING if n % 2 else Status.PLANNING),
+            id=uuid7(),
+            work=replace(WORK, warehouse_id=f"W{n % 3}", order_id=UUID(int=n // 6), attempt=1 + n),
+        )
+        for n in range(12)
+    ]
+    await saved(engine, *reversed(made))
+    picking, dover = frozenset({Status.PICKING}), "W1"
+
+    async def listed(wanted: Filter, size: int = 100, after: Fulfillment | None = None) -> list[Fulfillment]:
+        async with engine.connect() as connection:
+            return await store.list_fulfillments(connection, wanted, Page(size, (after.id,) if after else None, ""))
+
+    assert await listed(Filter()) == made
+    assert await listed(Filter(order_id=UUID(int=1))) == made[6:]
+    assert await listed(Filter(warehouse_id=dover)) == made[1::3]
+    assert await listed(Filter(statuses=picking)) == made[1::2]
+    assert await listed(Filter(statuses=frozenset(Status), warehouse_id=dover, order_id=UUID(int=0))) == made[1:6:3]
+    assert await listed(Filter(), size=4) == made[:5]
+    assert await listed(Filter(), size=4, after=made[3]) == made[4:9]
+
+
+async def test_owed_work_is_read_in_batches(engine: AsyncEngine) -> None:
+    """Only what is in planning without committed stock, by id, from a place on."""
+    made = [
+        replace(standing(Status.PLANNING), id=uuid7(), work=replace(WORK, order_id=uuid4()), stock_committed=n % 3 == 0) for n in range(6)
+    ]
+    await saved(engine, *made, replace(standing(Status.CANCELLED), id=uuid7(), stock_committed=False))
+    owed = [each for each in made if not each.stock_committed]
+    async with engine.connect() as connection:
+        assert await store.find_owed(connection, UUID(int=0), 3) == owed[:3]
+        assert await store.find_owed(connection, owed[2].id, 3) == owed[3:]
+
+
+async def test_a_set_is_read_by_the_same_few_statements(engine: AsyncEngine) -> None:
+    """Works of orders are told whatever their attempt and status; unknown orders have none."""
+    await saved(engine, standing(Status.CANCELLED), replace(standing(Status.PLANNING), id=uuid4(), work=replace(WORK, attempt=2)))
+    async with engine.connect() as connection:
+        assert await store.works_of(connection, [WORK.order_id, uuid4()]) == {WORK, replace(WORK, attempt=2)}
+        assert await store.works_of(connection, []) == set()
