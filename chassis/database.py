@@ -13,6 +13,7 @@ from uuid import UUID
 
 from sqlalchemy import URL, Table, func, make_url, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.pool import NullPool
 
 from chassis import crash, telemetry
 from chassis.blame import Blame, blame
@@ -51,6 +52,7 @@ def connect(
     """An engine over psycopg. Nothing on it waits for ever: not for a connection, a lock, a statement, or a silent server.
 
     `name` is what pg_stat_activity shows. More than 8 connections in a process bring nothing: Python is the limit.
+    With a `pool_size` of 0 nothing is pooled: a connection ends when it is let go, and what it holds with it.
     """
     limits = {
         "statement_timeout": statement_timeout_s,
@@ -60,9 +62,7 @@ def connect(
     options = " ".join(f"-c {key}={int(seconds * 1000)}" for key, seconds in limits.items())
     return create_async_engine(
         make_url(url).set(drivername="postgresql+psycopg"),
-        pool_size=pool_size,
-        max_overflow=0,
-        pool_timeout=5,
+        **({"pool_size": pool_size, "max_overflow": 0, "pool_timeout": 5} if pool_size else {"poolclass": NullPool}),
         isolation_level="READ COMMITTED",
         connect_args={
             "application_name": name,

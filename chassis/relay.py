@@ -44,11 +44,14 @@ class Away(Exception):
     """The broker did not take what it was given; what was published before is marked."""
 
 
+Waiting = Row[*tuple[Any, ...]]  # what `_read` gives
+
+
 @dataclass(slots=True)
 class Chain:
     """What became of one aggregate's events: the rows that the stream has, with their places, and why it ended early."""
 
-    done: list[tuple[Row[Any], int]]
+    done: list[tuple[Waiting, int]]
     first_new_seq: int | None = None  # the lowest place of a message that the stream did not have yet
     trouble: Exception | None = None
 
@@ -123,20 +126,13 @@ class Relay:
     @asynccontextmanager
     async def _session(self) -> AsyncIterator[tuple[AsyncConnection, Shards]]:
         """A connection that the database ends when nothing is heard on it, and its locks with it; it is never used again."""
-        engine = connect(self._url, name=f"{self._source} relay", pool_size=1)
-        try:
-            async with engine.connect() as connection:
-                await connection.execution_options(isolation_level="AUTOCOMMIT")
-                timeout = {"timeout": f"{int(self._session_timeout_s * 1000)}ms"}
-                await connection.execute(text("select set_config('idle_session_timeout', :timeout, false)"), timeout)
-                try:
-                    shards = Shards(connection)
-                    await shards.join()
-                    yield connection, shards
-                finally:
-                    await connection.invalidate()
-        finally:
-            await engine.dispose()
+        async with connect(self._url, name=f"{self._source} relay", pool_size=0).connect() as connection:
+            await connection.execution_options(isolation_level="AUTOCOMMIT")
+            timeout = {"timeout": f"{int(self._session_timeout_s * 1000)}ms"}
+            await connection.execute(text("select set_config('idle_session_timeout', :timeout, false)"), timeout)
+            shards = Shards(connection)
+            await shards.join()
+            yield connection, shards
 
     async def _serve(self, connection: AsyncConnection, shards: Shards) -> NoReturn:
         balance = check = float("-inf")
@@ -175,7 +171,7 @@ class Relay:
         """Publishes what waits, a batch at most, and marks it; answers how many events there were. Raises Away."""
         now = time.monotonic()
         blocked = [aggregate for aggregate, (until, _) in self._blocked.items() if until > now]
-        rows: Sequence[Row[Any]] = (await connection.execute(self._read, {"shards": sorted(shards.owned), "blocked": blocked})).all()
+        rows: Sequence[Waiting] = (await connection.execute(self._read, {"shards": sorted(shards.owned), "blocked": blocked})).all()
         if not rows:
             return 0
         chains = await asyncio.gather(*(self._publish(rows_of_one, now + ROUND_S) for rows_of_one in by_aggregate(rows)))
@@ -188,7 +184,7 @@ class Relay:
             raise Away from away
         return len(rows)
 
-    async def _publish(self, rows: Sequence[Row[Any]], end: float) -> Chain:
+    async def _publish(self, rows: Sequence[Waiting], end: float) -> Chain:
         """One aggregate's events, each after the one before it; the first that fails ends the chain."""
         chain = Chain([])
         for row in rows:
@@ -208,7 +204,7 @@ class Relay:
                 break
         return chain
 
-    def _block(self, row: Row[Any], error: Exception) -> None:
+    def _block(self, row: Waiting, error: Exception) -> None:
         """The stream refuses this event, whatever the weather: its aggregate waits, the others go on."""
         _, wait_s = self._blocked.get(row.aggregate, (0.0, 1.0))
         self._blocked[row.aggregate] = (time.monotonic() + wait_s, min(2 * wait_s, BLOCKED_MAX_S))
@@ -221,7 +217,7 @@ class Relay:
         except BROKER_ERRORS as error:
             raise Away from error
 
-    async def _marks(self, connection: AsyncConnection, done: Sequence[tuple[Row[Any], int]]) -> None:
+    async def _marks(self, connection: AsyncConnection, done: Sequence[tuple[Waiting, int]]) -> None:
         if not done:
             return
         crash.point("outbox.published")
@@ -236,13 +232,13 @@ class Relay:
         self._oldest.set(float(age_s))
 
 
-def by_aggregate(rows: Sequence[Row[Any]]) -> Iterator[list[Row[Any]]]:
+def by_aggregate(rows: Sequence[Waiting]) -> Iterator[list[Waiting]]:
     """The rows of each aggregate, in the order of their ids."""
     for _, of_one in groupby(sorted(rows, key=attrgetter("aggregate", "id")), key=attrgetter("aggregate")):
         yield list(of_one)
 
 
-def headers(row: Row[Any], source: str) -> dict[str, str]:
+def headers(row: Waiting, source: str) -> dict[str, str]:
     """CloudEvents' attributes in NATS headers; the event id is also what the stream knows a repeat by."""
     attributes = {
         "Nats-Msg-Id": str(row.event_id),

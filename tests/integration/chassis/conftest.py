@@ -1,6 +1,7 @@
 """The sample service's database for tests of the chassis."""
 
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine
@@ -8,6 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.database import Database, connect
 from chassis.outbox import Outbox
+from chassis.stream import Broker
+from chassis.stream import connect as connect_broker
+from devstack.nats import Nats
 from tests.sample import store
 from tests.support import Databases, FreshDatabase
 
@@ -41,3 +45,30 @@ async def engine(sample_url: str) -> AsyncIterator[AsyncEngine]:
 def database(engine: AsyncEngine) -> Database:
     """The sample's database."""
     return Database(engine, store.claims, Outbox(store.outbox, encode=store.event))
+
+
+@pytest.fixture
+async def broker(nats_url: str) -> AsyncIterator[Broker]:
+    """A connection to this test's account of the broker, quick to notice that it has fallen silent."""
+    broker = await connect_broker(nats_url, name="sample", beat_s=0.1, silence_s=1.0)
+    await broker.ensure_streams()
+    yield broker
+    await broker.close()
+
+
+@pytest.fixture
+def own_nats(tmp_path: Path) -> Iterator[Nats]:
+    """A NATS server of this test's own, to be stopped, killed, frozen and started again."""
+    server = Nats(tmp_path / "nats")
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+async def own_broker(own_nats: Nats) -> AsyncIterator[Broker]:
+    """A connection to `own_nats`, quick to notice that it has fallen silent."""
+    broker = await connect_broker(own_nats.url, name="sample", beat_s=0.1, silence_s=1.0)
+    await broker.ensure_streams()
+    yield broker
+    await broker.close()

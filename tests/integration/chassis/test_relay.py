@@ -1,0 +1,224 @@
+"""The relay: everything that was committed is published, in each aggregate's order, whoever fails. Losses: test_rebuild.py."""
+
+import asyncio
+import random
+import time
+from collections import Counter
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from sqlalchemy import insert, select, text, update
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from chassis import telemetry
+from chassis.database import Database, connect
+from chassis.shards import Shards
+from chassis.stream import Broker
+from chassis.stream import connect as connect_broker
+from chassis.tables import SHARDS
+from devstack.nats import Nats
+from tests.sample.relaying import none_waits, published, relay, running, shipped, versions, waiting
+from tests.sample.store import outbox
+from tests.sample.writes import count, placed
+from tests.support import Eventually
+
+GONE = text(
+    "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'sample relay' and datname = current_database()"
+)
+
+
+async def test_an_event_is_published_with_its_attributes(
+    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """Headers say what it is, which event, of which aggregate, when, and within which trace; the row says where it stands."""
+    with trace.use_span(TracerProvider().get_tracer("test").start_span("checkout")):
+        traceparent = telemetry.traceparent()
+        [order] = await placed(database)
+    async with running(relay(database, broker)):
+        await eventually(lambda: none_waits(engine))
+    async with engine.connect() as connection:
+        row = (await connection.execute(select(outbox))).one()
+    [message] = await published(broker)
+    assert (message.subject, message.data, row.stream_seq) == ("orders.sample.status_changed", row.payload, 1)
+    assert message.headers
+    assert {k: v for k, v in message.headers.items() if k != "Nats-Expected-Stream"} == {
+        "Nats-Msg-Id": str(row.event_id),
+        "ce-specversion": "1.0",
+        "ce-id": str(row.event_id),
+        "ce-type": "ordermesh.sample.events.v1.SampleStatusChanged",
+        "ce-source": "/ordermesh/sample",
+        "ce-subject": str(order),
+        "ce-time": row.create_time.isoformat(),
+        "content-type": "application/protobuf",
+        "traceparent": traceparent,
+    }
+    assert datetime.fromisoformat(message.headers["ce-time"]) == row.create_time
+
+
+async def test_a_commit_wakes_the_relay(database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+    """It does not wait for its next look, which is a minute away."""
+    async with running(relay(database, broker, poll_s=60)):
+        for _ in range(3):
+            await placed(database)
+            await eventually(lambda: none_waits(engine), timeout_s=3)
+
+
+async def test_what_nobody_told_of_is_found_by_looking(
+    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """Another process appended: the slow poll finds it."""
+    async with running(relay(database, broker, poll_s=0.1)):
+        await placed(database)
+        await eventually(lambda: none_waits(engine))
+        async with engine.begin() as connection:
+            await connection.execute(update(outbox).values(stream_seq=None))
+        await eventually(lambda: none_waits(engine))
+
+
+async def test_each_aggregate_is_published_in_order(
+    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """Whatever batches they fall into, an order's events stand in the stream in the order of its versions, each once."""
+    async with running(relay(database, broker, batch_size_max=7)):
+        ids = await placed(database, 30)
+        await asyncio.gather(*(shipped(database, ids[n::5]) for n in range(5)))
+        await eventually(lambda: none_waits(engine))
+    assert await versions(broker) == {str(order): [1, 2, 3, 4] for order in ids}
+    async with engine.connect() as connection:
+        seqs = (await connection.execute(select(outbox.c.stream_seq))).scalars().all()
+    assert sorted(seqs) == list(range(1, 121))
+
+
+async def test_aggregates_are_published_at_once(database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+    """One slow answer holds up its own aggregate alone."""
+    ids = await placed(database, 3)
+    plain, stuck, flying = broker.publish, asyncio.Event(), Counter[str]()
+
+    async def slow(subject: str, payload: bytes, headers: dict[str, str], **rest: Any) -> Any:
+        flying[headers["ce-subject"]] += 1
+        if headers["ce-subject"] == str(ids[1]):
+            await stuck.wait()
+        return await plain(subject, payload, headers, **rest)
+
+    await shipped(database, ids)
+    broker.publish = slow  # type: ignore[method-assign]  # the one seam between the relay and the network
+    async with running(relay(database, broker)):
+        await eventually(lambda: flying == {str(ids[0]): 4, str(ids[1]): 1, str(ids[2]): 4})
+        stuck.set()
+        await eventually(lambda: none_waits(engine))
+
+
+async def test_a_refused_event_stops_its_own_aggregate(
+    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """What the stream will never take waits, and what follows it too; the others go on, however many such there are."""
+    poisoned, fine = [uuid4() for _ in range(5)], await placed(database, 4)
+    common = {"subject": "orders.sample.status_changed", "type": "x"}
+    rows = [
+        {**common, "shard": p.int % SHARDS, "aggregate": p, "event_id": uuid4(), "payload": b"x" * size}
+        for p in poisoned
+        for size in (2**21, 1)
+    ]
+    async with engine.begin() as connection:
+        await connection.execute(insert(outbox), rows)
+    async with running(relay(database, broker, batch_size_max=2, poll_s=0.05)):
+        await shipped(database, fine)
+        await eventually(lambda: _only_waiting(engine, 10))
+        async with engine.begin() as connection:
+            await connection.execute(update(outbox).where(outbox.c.aggregate == poisoned[0]).values(payload=b"mended"))
+        await eventually(lambda: _only_waiting(engine, 8))
+
+
+async def _only_waiting(engine: AsyncEngine, number: int) -> bool:
+    return await waiting(engine) == number and await count(engine, outbox) == 26
+
+
+async def test_a_failed_publication_ends_its_chain(database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+    """Nothing of an aggregate is published before what went before it: however often the broker fails, the order holds."""
+    plain, dice = broker.publish, random.Random(7)
+
+    async def flaky(*arguments: Any, **rest: Any) -> Any:
+        if dice.random() < 0.2:
+            raise TimeoutError
+        ack = await plain(*arguments, **rest)
+        if dice.random() < 0.2:
+            raise TimeoutError  # the stream has it, and nobody knows
+        return ack
+
+    broker.publish = flaky  # type: ignore[method-assign]  # the one seam between the relay and the network
+    ids = await placed(database, 5)
+    await shipped(database, ids)
+    async with running(relay(database, broker)):
+        await eventually(lambda: none_waits(engine), timeout_s=30)
+    assert await versions(broker) == {str(order): [1, 2, 3, 4] for order in ids}
+
+
+async def test_events_wait_while_the_broker_is_down(
+    database: Database, own_nats: Nats, own_broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """Orders are taken all the same; when the broker is back the backlog goes out, in order, within five seconds."""
+    async with running(relay(database, own_broker)):
+        ids = await placed(database, 5)
+        await eventually(lambda: none_waits(engine))
+        own_nats.kill()
+        await shipped(database, ids)
+        assert await waiting(engine) == 15
+        own_nats.start()
+        await eventually(lambda: none_waits(engine), timeout_s=5)
+    assert await versions(own_broker) == {str(order): [1, 2, 3, 4] for order in ids}
+
+
+async def test_a_lost_session_is_begun_anew(database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+    """The database ends the relay's connection: it takes another, its shards with it."""
+    async with running(relay(database, broker)):
+        await placed(database)
+        await eventually(lambda: none_waits(engine))
+        async with engine.connect() as connection:
+            await connection.execute(GONE)
+        await placed(database)
+        await eventually(lambda: none_waits(engine))
+
+
+async def test_a_drain_publishes_what_still_waits(database: Database, broker: Broker, engine: AsyncEngine) -> None:
+    """At the end of a process: nothing is left for the next one, if there is time."""
+    await shipped(database, await placed(database, 20))
+    await relay(database, broker, batch_size_max=16).drain()
+    assert await waiting(engine) == 0
+
+
+async def test_a_drain_leaves_to_others_what_is_theirs(database: Database, broker: Broker, engine: AsyncEngine, sample_url: str) -> None:
+    """A shard that another replica owns is not published by the one that ends."""
+    async with connect(sample_url, pool_size=0).connect() as other:
+        shards = Shards(other)
+        await shards.join()
+        await shards.balance()
+        await placed(database, 5)
+        await relay(database, broker).drain(1.0)
+        assert await waiting(engine) == 5
+
+
+async def test_a_drain_is_bounded(database: Database, own_nats: Nats, own_broker: Broker, engine: AsyncEngine) -> None:
+    """With no broker it gives up in time, and the events wait."""
+    await placed(database, 5)
+    own_nats.kill()
+    began = time.monotonic()
+    await relay(database, own_broker).drain(0.5)
+    assert time.monotonic() - began < 4
+    assert await waiting(engine) == 5
+
+
+async def test_a_broker_of_nobody_is_no_reason_to_stop(
+    database: Database, engine: AsyncEngine, own_nats: Nats, eventually: Eventually
+) -> None:
+    """A relay that starts before its broker begins when it is there."""
+    own_nats.stop()
+    broker = await connect_broker(own_nats.url, name="sample", beat_s=0.1, silence_s=0.5)
+    await placed(database)
+    async with running(relay(database, broker)):
+        assert await waiting(engine) == 1
+        own_nats.start()
+        await eventually(lambda: none_waits(engine))
+    await broker.close()

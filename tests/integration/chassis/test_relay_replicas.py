@@ -1,0 +1,114 @@
+"""Several relays: each shard has one owner, shares are even, and a crash or a freeze of one loses nothing."""
+
+import asyncio
+import signal
+import time
+from collections import Counter
+from typing import Any
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from chassis.database import Database, connect
+from chassis.shards import Shards
+from chassis.stream import Broker
+from chassis.tables import SHARDS
+from tests.sample.processes import sample_process
+from tests.sample.relaying import none_waits, relay, running, shipped, versions, waiting
+from tests.sample.store import outbox
+from tests.sample.writes import count, placed
+from tests.support import Eventually
+
+OWNERS = """
+    select count(*) from pg_locks where locktype = 'advisory' and objid > 0
+      and database = (select oid from pg_database where datname = current_database()) group by pid
+"""
+
+
+async def shares(engine: AsyncEngine) -> list[int]:
+    """How many shards each owner has, the smallest share first."""
+    async with engine.connect() as connection:
+        return sorted((await connection.execute(text(OWNERS))).scalars())
+
+
+async def are(engine: AsyncEngine, *expected: int) -> bool:
+    return await shares(engine) == list(expected)
+
+
+async def test_replicas_share_the_shards_evenly(database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+    """Who comes gets a share, given up by those who have more; who goes leaves his to the others. Order holds, nothing goes twice."""
+    relays = [relay(database, broker, poll_s=0.05) for _ in range(3)]
+    plain, sent = broker.publish, Counter[str]()
+
+    async def counted(subject: str, payload: bytes, headers: dict[str, str], **rest: Any) -> Any:
+        sent[headers["ce-id"]] += 1
+        return await plain(subject, payload, headers, **rest)
+
+    broker.publish = counted  # type: ignore[method-assign]  # the one seam between the relay and the network
+
+    ids = await placed(database, 20)
+    async with running(relays[0]):
+        await eventually(lambda: are(engine, 16))
+        async with running(relays[1]):
+            await eventually(lambda: are(engine, 8, 8))
+            async with running(relays[2]):
+                await eventually(lambda: are(engine, 5, 5, 6))
+                await shipped(database, ids)
+                await eventually(lambda: none_waits(engine))
+            await eventually(lambda: are(engine, 8, 8))
+        await eventually(lambda: are(engine, 16))
+    assert await versions(broker) == {str(order): [1, 2, 3, 4] for order in ids}
+    assert set(sent.values()) == {1}
+
+
+async def test_a_shard_has_one_owner(sample_url: str) -> None:
+    """Whatever the others do meanwhile, nobody owns what another one does; there may be more replicas than shards."""
+    connections = [await connect(sample_url, pool_size=0).connect() for _ in range(18)]
+    shards = [Shards(connection) for connection in connections]
+    for number, newcomer in enumerate(shards, start=1):
+        await newcomer.join()
+        for _ in range(3):
+            await asyncio.gather(*(s.balance() for s in shards[:number]))
+        owned = [shard for each in shards for shard in each.owned]
+        assert len(owned) == len(set(owned))
+    assert sorted(shard for each in shards for shard in each.owned) == list(range(SHARDS))
+    assert {len(each.owned) for each in shards} == {0, 1}
+    assert {each.replicas for each in shards} == {18}
+    for connection in connections:
+        await connection.close()
+
+
+async def test_a_frozen_owner_loses_its_shards(
+    database: Database, sample_url: str, nats_url: str, broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """The database has not heard of it for as long as a session may be silent (here 1 s): others take over; awake, it does no harm."""
+    with sample_process(sample_url, nats_url) as frozen:
+        await eventually(lambda: are(engine, 16))
+        frozen.send_signal(signal.SIGSTOP)
+        ids = await placed(database, 10)
+        began = time.monotonic()
+        async with running(relay(database, broker, poll_s=0.1)):
+            await eventually(lambda: none_waits(engine), timeout_s=5)
+            assert time.monotonic() - began > 0.3  # until then the shards were his
+            frozen.send_signal(signal.SIGCONT)
+            await eventually(lambda: are(engine, 8, 8), timeout_s=5)
+            await shipped(database, ids)
+            await eventually(lambda: none_waits(engine))
+    assert await versions(broker) == {str(order): [1, 2, 3, 4] for order in ids}
+
+
+@pytest.mark.parametrize("point", ["database.committed:3", "outbox.published:2"])
+async def test_a_crash_loses_nothing(
+    sample_url: str, nats_url: str, broker: Broker, engine: AsyncEngine, eventually: Eventually, point: str
+) -> None:
+    """Killed between commit and publishing, or between publishing and marking: the next one goes on, and nothing stands twice."""
+    with sample_process(sample_url, nats_url, "orders", "20", crash_at=point) as crashing:
+        assert await asyncio.to_thread(crashing.wait, 20) == -signal.SIGKILL
+    left = await waiting(engine)
+    assert left > 0
+    with sample_process(sample_url, nats_url):
+        await eventually(lambda: none_waits(engine))
+    orders = await count(engine, outbox)
+    assert (await broker.ensure_stream("ORDERS")).messages == orders
+    assert [v for said in (await versions(broker)).values() for v in said] == [1] * orders

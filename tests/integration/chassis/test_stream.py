@@ -1,0 +1,177 @@
+"""The broker: streams and consumers as declared, and a connection that outlives whatever happens to it."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from typing import Any
+
+import pytest
+from nats.errors import MaxPayloadError
+from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StorageType, StreamConfig
+from nats.js.errors import BadRequestError, NoStreamResponseError
+
+from chassis.claims import KEPT
+from chassis.partitions import KEPT_DAYS
+from chassis.stream import ACK_WAIT_S, BROKER_ERRORS, DUPLICATE_WINDOW_S, MAX_AGE_S, STREAMS, Broker, Limits, connect
+from devstack.nats import Nats
+from tests.proxy import Proxy
+from tests.support import Eventually
+
+SUBJECT = "orders.sample.status_changed"
+
+
+def headers(name: str) -> dict[str, str]:
+    return {"Nats-Msg-Id": name}
+
+
+async def works(broker: Broker) -> bool:
+    """Whether an event can be published now."""
+    with contextlib.suppress(*BROKER_ERRORS):
+        await broker.publish(SUBJECT, b"", headers("works"), stream="ORDERS", timeout_s=0.5)
+        return True
+    return False
+
+
+async def test_streams_are_as_declared(broker: Broker) -> None:
+    """One for each service: on disk, kept for fourteen days whoever has read, nothing deleted by hand, full means refused."""
+    for name, subjects in STREAMS.items():
+        config = (await broker.streams.stream_info(name)).config
+        assert config.subjects == [subjects]
+        assert (config.storage, config.retention) == (StorageType.FILE, RetentionPolicy.LIMITS)
+        assert (config.max_age, config.duplicate_window) == (MAX_AGE_S, DUPLICATE_WINDOW_S)
+        assert (config.deny_delete, config.discard, config.max_bytes) == (True, "new", Limits().max_bytes)
+
+
+def test_what_may_come_again_finds_its_claim() -> None:
+    """Each thing is kept longer than what may bring it back: dedup < stream <= outbox < claims."""
+    assert DUPLICATE_WINDOW_S < MAX_AGE_S <= KEPT_DAYS * 86400 < KEPT.total_seconds()
+
+
+async def test_streams_are_corrected(broker: Broker) -> None:
+    """A stream that differs from what is declared is changed back; one that does not is left alone."""
+    await broker.streams.update_stream(
+        StreamConfig(name="ORDERS", subjects=["orders.>"], max_age=60, duplicate_window=30, deny_delete=True)
+    )
+    await broker.ensure_streams()
+    assert (await broker.streams.stream_info("ORDERS")).config.max_age == MAX_AGE_S
+    await broker.ensure_streams()
+
+
+async def test_consumers_are_as_declared(broker: Broker) -> None:
+    """Durable, acknowledged one by one, for the subjects named; declared again with others, the same consumer is changed."""
+    for subjects in (["orders.b", "orders.a"], ["orders.a"], ["orders.a", "orders.c"]):
+        for _ in range(2):
+            await broker.ensure_consumer("ORDERS", "sample", subjects)
+        config: ConsumerConfig = (await broker.streams.consumer_info("ORDERS", "sample")).config
+        assert (config.filter_subjects or [config.filter_subject or ""]) == sorted(subjects)
+        assert (config.ack_policy, config.ack_wait, config.backoff) == (AckPolicy.EXPLICIT, ACK_WAIT_S, None)
+
+
+async def test_a_repeat_is_published_once(broker: Broker) -> None:
+    """The stream knows a repeat by its id, and says where the first one stands."""
+    first = await broker.publish(SUBJECT, b"one", headers("a"), stream="ORDERS")
+    again = await broker.publish(SUBJECT, b"one", headers("a"), stream="ORDERS")
+    assert (first.seq, first.duplicate, again.seq, again.duplicate) == (1, None, 1, True)
+
+
+async def test_what_the_stream_refuses_is_told(broker: Broker) -> None:
+    """Another service's subject, a subject that no stream has, a message that is too large."""
+    with pytest.raises(BadRequestError):
+        await broker.publish("payments.x", b"", headers("a"), stream="ORDERS")
+    with pytest.raises(NoStreamResponseError):
+        await broker.publish("nobody.x", b"", headers("b"), stream="ORDERS")
+    with pytest.raises(MaxPayloadError):
+        await broker.publish(SUBJECT, b"x" * 2**21, headers("c"), stream="ORDERS")
+
+
+async def test_a_full_stream_refuses_and_forgets_nothing(nats_url: str) -> None:
+    """At its limit a stream says no: what it has stays, and what it refused is still in the outbox."""
+    broker = await connect(nats_url, name="small", limits=Limits(max_bytes=2000))
+    await broker.ensure_stream("ORDERS")
+    every = (broker.publish(SUBJECT, b"x" * 500, headers(str(number)), stream="ORDERS") for number in range(10))
+    refused = [answer for answer in await asyncio.gather(*every, return_exceptions=True) if isinstance(answer, BROKER_ERRORS)]
+    assert 5 < len(refused) < 10
+    assert not any(isinstance(answer, BadRequestError) for answer in refused)  # it is not the event's fault
+    assert (await broker.ensure_stream("ORDERS")).first_seq == 1
+    await broker.close()
+
+
+async def test_a_broker_that_is_away_at_the_start_is_not_waited_for(own_nats: Nats, eventually: Eventually) -> None:
+    """A service starts without its broker, says so, and has it as soon as it is there."""
+    own_nats.stop()
+    broker = await connect(own_nats.url, name="sample", beat_s=0.05, silence_s=0.2)
+    assert not broker.answers
+    assert not await works(broker)
+    own_nats.start()
+    await eventually(lambda: broker.answers)
+    await broker.ensure_streams()
+    assert await works(broker)
+    await broker.close()
+
+
+async def test_publishing_fails_at_once_while_the_connection_is_away(own_nats: Nats, own_broker: Broker, eventually: Eventually) -> None:
+    """Nothing is buffered, to be stored some day: the caller keeps what he has. No request is left waiting for an answer."""
+    own_nats.kill()
+    await eventually(lambda: not own_broker.client.is_connected)
+    for _ in range(3):
+        with pytest.raises(BROKER_ERRORS):
+            await asyncio.wait_for(own_broker.publish(SUBJECT, b"", headers("a"), stream="ORDERS", timeout_s=30), 0.5)
+    assert not own_broker.client._resp_map
+    await eventually(lambda: not own_broker.answers)
+    own_nats.start()
+    await eventually(lambda: works(own_broker))
+    assert (await own_broker.ensure_stream("ORDERS")).last_seq == 1
+
+
+@pytest.mark.parametrize("unsent", [False, True])
+async def test_a_connection_that_falls_silent_is_replaced(own_nats: Nats, eventually: Eventually, unsent: bool) -> None:
+    """Frozen, without a word: nats-py itself notices late, or never where bytes are unsent. The watch takes a new client."""
+    async with Proxy(own_nats.port).serving() as proxy:
+        broker = await connect(f"nats://127.0.0.1:{proxy.port}", name="sample", beat_s=0.1, silence_s=0.5)
+        await broker.ensure_streams()
+        old, generation = broker.client, broker.generation
+        proxy.freeze()
+        if unsent:
+            flood = asyncio.gather(
+                *(broker.publish(SUBJECT, b"x" * 900_000, headers(str(n)), stream="ORDERS", timeout_s=0.3) for n in range(20)),
+                return_exceptions=True,
+            )
+            assert all(isinstance(answer, BROKER_ERRORS) for answer in await flood)
+        await eventually(lambda: broker.generation > generation, timeout_s=5)
+        assert old.is_closed
+        assert await works(broker)
+        await broker.close()
+
+
+async def test_a_frozen_server_is_waited_for(own_nats: Nats, own_broker: Broker, eventually: Eventually) -> None:
+    """While the server itself stands still there is nobody else to go to; afterwards all is as before."""
+    assert own_nats.child
+    os.kill(own_nats.child.pid, signal.SIGSTOP)
+    await eventually(lambda: not own_broker.answers)
+    os.kill(own_nats.child.pid, signal.SIGCONT)
+    await eventually(lambda: works(own_broker))
+    await eventually(lambda: own_broker.answers)
+
+
+async def test_a_client_whose_reading_is_dead_is_replaced(own_broker: Broker, eventually: Eventually) -> None:
+    """It says that it is connected, and its flush succeeds: only an answer of the server proves anything."""
+    old: Any = own_broker.client
+    old._reading_task.cancel()
+    await eventually(old._reading_task.done)
+    assert old.is_connected
+    await eventually(lambda: own_broker.client is not old)
+    assert await works(own_broker)
+
+
+async def test_nothing_stays_behind(own_nats: Nats, eventually: Eventually) -> None:
+    """A broker that is closed has neither tasks nor connections, whether the server lives or not."""
+    before = asyncio.all_tasks()
+    for frozen in (False, True):
+        async with Proxy(own_nats.port).serving() as proxy:
+            broker = await connect(f"nats://127.0.0.1:{proxy.port}", name="sample")
+            if frozen:
+                proxy.freeze()
+            async with asyncio.timeout(3):
+                await broker.close()
+    await eventually(lambda: not (asyncio.all_tasks() - before), what="no task is left")

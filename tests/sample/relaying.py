@@ -1,0 +1,67 @@
+"""Relaying the sample's outbox in tests, and what the stream has of it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import UUID
+
+from nats.js.api import RawStreamMsg
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from chassis.database import Database
+from chassis.relay import Relay
+from chassis.stream import Broker
+from tests.sample import events
+from tests.sample.model import ConfirmPayment, ShipmentCreated
+from tests.sample.store import outbox
+from tests.sample.writes import count, key, write
+
+
+def relay(database: Database, broker: Broker, **settings: Any) -> Relay:
+    """The sample's relay."""
+    return Relay(database, broker, stream="ORDERS", source="sample", **settings)
+
+
+@asynccontextmanager
+async def running(*relays: Relay) -> AsyncIterator[None]:
+    """The relays run meanwhile."""
+    tasks = [asyncio.create_task(each.run()) for each in relays]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        for ended in await asyncio.gather(*tasks, return_exceptions=True):
+            assert isinstance(ended, asyncio.CancelledError), repr(ended)
+
+
+async def waiting(engine: AsyncEngine) -> int:
+    """How many events wait to be published."""
+    return await count(engine, outbox, outbox.c.stream_seq.is_(None))
+
+
+async def none_waits(engine: AsyncEngine) -> bool:
+    """Whether all is published and marked."""
+    return await waiting(engine) == 0
+
+
+async def published(broker: Broker) -> list[RawStreamMsg]:
+    """All messages of the stream."""
+    state = await broker.ensure_stream("ORDERS")
+    return [await broker.streams.get_msg("ORDERS", seq) for seq in range(state.first_seq, state.last_seq + 1)]
+
+
+async def versions(broker: Broker) -> dict[str, list[int]]:
+    """What the stream says of each order, in its order."""
+    said: dict[str, list[int]] = {}
+    for message in await published(broker):
+        event: Any = events.SampleStatusChanged.FromString(message.data or b"")
+        said.setdefault(event.order_id, []).append(event.version)
+    return said
+
+
+async def shipped(database: Database, ids: Sequence[UUID]) -> None:
+    """Takes orders from pending to shipped, in two sets: three events each."""
+    await write(database, *(ConfirmPayment(key(), order) for order in ids))
+    await write(database, *(ShipmentCreated(key(), order) for order in ids))
