@@ -10,7 +10,8 @@ down_revision = None
 TABLES = (
     "CREATE TYPE order_status AS ENUM ('pending', 'confirmed', 'processing', 'shipped', 'delivered', 'cancelled', 'refunded', 'failed')",
     "CREATE TYPE payment_status AS ENUM ('not_required', 'pending', 'completed', 'failed', 'cancelled', 'partially_refunded', 'refunded')",
-    "CREATE TYPE fulfillment_progress AS ENUM ('unfulfilled', 'partially_shipped', 'shipped', 'partially_delivered', 'delivered', 'cancelled')",
+    "CREATE TYPE fulfillment_progress AS ENUM "
+    "('unfulfilled', 'partially_shipped', 'shipped', 'partially_delivered', 'delivered', 'cancelled')",
     "CREATE TYPE stock_status AS ENUM ('reserved', 'committed', 'owed', 'deducted', 'released', 'returned')",
     "CREATE TYPE return_progress AS ENUM ('none', 'open', 'partial', 'full')",
     "CREATE TYPE fulfillment_work AS ENUM "
