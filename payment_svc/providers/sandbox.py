@@ -24,7 +24,7 @@ from payment_svc.providers.port import Authorization
 from payment_svc.providers.sandbox_ledger import Entry, Ledger, fingerprint
 
 NAME = "sandbox"
-WEBHOOK_LEASE = timedelta(seconds=5)
+WEBHOOK_LEASE_S = 5.0
 log = structlog.get_logger(__name__)
 
 Deliver = Callable[[bytes, Mapping[str, str]], Awaitable[object]]
@@ -125,7 +125,7 @@ class Sandbox:
     async def work(self, deliver: Deliver) -> None:
         """One round of what the sandbox does by itself: ends what is pending and due, and delivers its webhooks till they are taken."""
         await self.ledger.settle_due()
-        for entry in await self.ledger.take_webhooks(WEBHOOK_LEASE):
+        for entry in await self.ledger.take_webhooks(WEBHOOK_LEASE_S):
             try:
                 await deliver(*self.webhook(entry, datetime.now(UTC)))
             except Failure as failure:

@@ -17,6 +17,7 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
+    Double,
     ForeignKey,
     Index,
     Integer,
@@ -114,11 +115,12 @@ settle_due = (
     .returning(operations.c.key)
 )
 waiting = select(webhooks.c.key).where(webhooks.c.deliver_time.is_(None), webhooks.c.due_time <= now)
+pause_s = bindparam("lease_s", type_=Double) * (webhooks.c.attempts + 1)
 take_webhooks = (
     update(webhooks)
     .where(webhooks.c.key.in_(waiting.order_by(webhooks.c.due_time).limit(100).with_for_update(skip_locked=True)))
     .where(operations.c.key == webhooks.c.key)
-    .values(attempts=webhooks.c.attempts + 1, due_time=now + bindparam("lease", type_=INTERVAL) * (webhooks.c.attempts + 1))
+    .values(attempts=webhooks.c.attempts + 1, due_time=now + func.make_interval(0, 0, 0, 0, 0, 0, pause_s))
     .returning(*COLUMNS)
 )
 mark_delivered = update(webhooks).where(webhooks.c.key == bindparam("delivered")).values(deliver_time=now)
@@ -160,10 +162,10 @@ class Ledger:
             if settled:
                 await connection.execute(insert(webhooks), [{"key": key} for key in settled])
 
-    async def take_webhooks(self, lease: timedelta) -> Sequence[Entry]:
+    async def take_webhooks(self, lease_s: float) -> Sequence[Entry]:
         """Webhooks to be delivered now; nobody else takes them before the lease is over (longer with each attempt)."""
         async with self.engine.begin() as connection:
-            return [Entry(*row) for row in await connection.execute(take_webhooks, {"lease": lease})]
+            return [Entry(*row) for row in await connection.execute(take_webhooks, {"lease_s": lease_s})]
 
     async def delivered(self, key: UUID) -> None:
         async with self.engine.begin() as connection:

@@ -1,0 +1,138 @@
+"""Accounts and commands to start from, for the tests of payments. No tests here."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from chassis.money import Money
+from payment_svc.lifecycle import CHARGED, Kind, OrderStatus, Outcome, Status
+from payment_svc.model import (
+    Account,
+    Answer,
+    AskAgain,
+    CapturePayment,
+    CreatePayment,
+    LoseAnswer,
+    NoteOrder,
+    Operation,
+    Order,
+    Payment,
+    Settle,
+)
+
+NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
+LATER = NOON + timedelta(minutes=1)
+PATIENCE = timedelta(seconds=10)
+TOTAL = Money(4_250, "GBP")
+
+
+def numbered(kind: int, number: int = 1) -> UUID:
+    return UUID(int=kind << 64 | number)
+
+
+ORDER, PAYMENT, OPERATION = numbered(1), numbered(2), numbered(3)
+
+
+def order(**changes: Any) -> Order:
+    return replace(Order(ORDER, 1, 1, OrderStatus.PENDING, TOTAL), **changes)
+
+
+def operation(outcome: Outcome = Outcome.REQUESTED, **changes: Any) -> Operation:
+    """One that was asked for at noon and, where it is settled, settled a moment later."""
+    settled = outcome in (Outcome.SUCCEEDED, Outcome.FAILED)
+    its = Operation(
+        id=OPERATION,
+        kind=Kind.CHARGE,
+        amount=TOTAL.minor,
+        outcome=outcome,
+        requested_by="create:1",
+        request_time=NOON,
+        ask_time=None if settled else NOON + PATIENCE,
+        reference="ref-1" if outcome is Outcome.SUCCEEDED else None,
+        failure_code="insufficient_funds" if outcome is Outcome.FAILED else None,
+        settle_time=NOON if settled else None,
+    )
+    return replace(its, **changes)
+
+
+def payment(status: Status = Status.PENDING, **changes: Any) -> Payment:
+    """A payment as it stands in that status, with the operation that brought it there."""
+    free = status is Status.NOT_REQUIRED
+    amount = 0 if free else TOTAL.minor
+    set_aside = status in CHARGED | {Status.AUTHORIZED, Status.VOIDED}
+    declined = status in (Status.DECLINED, Status.FAILED)
+    outcome = Outcome.SUCCEEDED if set_aside else Outcome.FAILED if declined else Outcome.REQUESTED
+    kind = Kind.AUTHORIZE if status in (Status.AUTHORIZED, Status.VOIDED) else Kind.CHARGE
+    its = Payment(
+        id=PAYMENT,
+        order_id=ORDER,
+        attempt=1,
+        try_number=1,
+        status=status,
+        currency=TOTAL.currency,
+        amount=amount,
+        authorized=amount if set_aside else 0,
+        captured=amount if status in CHARGED else 0,
+        refunded={Status.REFUNDED: amount, Status.PARTIALLY_REFUNDED: 1}.get(status, 0),
+        processor="" if free else "sandbox",
+        decline_code="insufficient_funds" if declined else None,
+        version=1 if free or status is Status.PENDING else 2,
+        create_time=NOON,
+        update_time=NOON,
+        operations=() if free else (operation(outcome, kind=kind),),
+    )
+    return replace(its, **changes)
+
+
+def account(*payments: Payment, **changes: Any) -> Account:
+    return Account(order(**changes), payments)
+
+
+def declined(number: int, code: str = "insufficient_funds") -> Payment:
+    """An earlier try that came to nothing."""
+    failed = operation(Outcome.FAILED, id=numbered(3, 100 + number), requested_by=f"create:{100 + number}", failure_code=code)
+    return payment(Status.DECLINED, id=numbered(2, 100 + number), try_number=number, decline_code=code, operations=(failed,))
+
+
+def note(number: int = 1, **changes: Any) -> NoteOrder:
+    """The order service's event of that number."""
+    payment_id = numbered(2, 50 + number)
+    return NoteOrder(f"payment-ORDERS:e{number}", b"", ORDER, "order", f"e{number}", order=order(**changes), payment_id=payment_id)
+
+
+def create(number: int = 1, **changes: Any) -> CreatePayment:
+    """A buyer's request of that number; each proposes ids of its own."""
+    command = CreatePayment(
+        *(f"create:{number}", b"", ORDER, "payment", f"r{number}"),
+        expected=None,
+        manual_capture=False,
+        processor="sandbox",
+        payment_id=numbered(2, number),
+        operation_id=numbered(3, number),
+        ask_after=PATIENCE,
+    )
+    return replace(command, **changes)
+
+
+def capture(number: int = 1, **changes: Any) -> CapturePayment:
+    command = CapturePayment(
+        *(f"capture:{number}", b"", ORDER, "payment", f"c{number}"),
+        payment_id=PAYMENT,
+        operation_id=numbered(3, 200 + number),
+        expected_version=None,
+        ask_after=PATIENCE,
+    )
+    return replace(command, **changes)
+
+
+def settle(answer: Answer, operation_id: UUID = OPERATION, key: str = "result") -> Settle:
+    return Settle(key, b"", ORDER, "sandbox", "w1", operation_id=operation_id, answer=answer)
+
+
+def lose(operation_id: UUID = OPERATION) -> LoseAnswer:
+    return LoseAnswer("lost", b"", ORDER, "payment", "r1", operation_id=operation_id, ask_after=timedelta(0))
+
+
+def ask(number: int = 1, operation_id: UUID = OPERATION) -> AskAgain:
+    return AskAgain(f"ask:{number}", b"", ORDER, "payment", "o1", operation_id=operation_id, ask=number, ask_after=2 * PATIENCE)

@@ -1,0 +1,405 @@
+"""What an order's account becomes, by tables: each verb in each situation."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from chassis.errors import Exists, Failure, NotFound, Refused, Stale
+from chassis.money import Money
+from payment_svc.decisions import DECLINES_MAX, decide
+from payment_svc.lifecycle import Kind, OrderStatus, Outcome, Status
+from payment_svc.model import (
+    METHOD_INVALID,
+    NOT_PROCESSED,
+    Account,
+    Awaited,
+    Change,
+    Confirmed,
+    Declined,
+    Failed,
+    Payment,
+    PaymentCommand,
+    Succeeded,
+)
+from tests.unit.payment.samples import (
+    LATER,
+    NOON,
+    OPERATION,
+    PATIENCE,
+    PAYMENT,
+    TOTAL,
+    account,
+    ask,
+    capture,
+    create,
+    declined,
+    lose,
+    note,
+    numbered,
+    operation,
+    order,
+    payment,
+    settle,
+)
+
+FREE = Money(0, "GBP")
+SETTLED = [status for status in Status if status not in (Status.PENDING, Status.NOT_REQUIRED)]
+
+
+def refused(record: Account | None, command: PaymentCommand) -> Failure:
+    with pytest.raises(Failure) as caught:
+        decide(record, command, LATER)
+    return caught.value
+
+
+def only(record: Account) -> Payment:
+    [its] = record.payments
+    return its
+
+
+# --- what the order service tells
+
+
+def test_a_first_event_opens_the_account() -> None:
+    """From then on it is known what may be charged; nobody is told of anything."""
+    decided = decide(None, note(), NOON)
+    assert decided.record == account()
+    assert not decided.history
+    assert not decided.facts
+
+
+@pytest.mark.parametrize(("version", "heard"), [(1, False), (2, False), (3, True)])
+def test_a_later_version_of_the_order_replaces_the_earlier(version: int, heard: bool) -> None:
+    """The order's version decides what is news, not the order of delivery; the payments stay."""
+    before = account(payment(), version=2)
+    decided = decide(before, note(version=version, status=OrderStatus.CANCELLED), LATER)
+    assert decided.record == (account(payment(), version=3, status=OrderStatus.CANCELLED) if heard else before)
+    assert (decided.record is before) is not heard
+
+
+def test_an_order_of_total_zero_is_paid_by_its_event() -> None:
+    """A not_required payment with its row of history, and the world is told: no processor, no caller."""
+    decided = decide(None, note(total=FREE), NOON)
+    free = payment(Status.NOT_REQUIRED, id=numbered(2, 51))
+    assert decided.record == account(free, total=FREE)
+    assert decided.history == [
+        Change(free.id, 1, None, Status.NOT_REQUIRED, None, None, "NOTHING_TO_PAY", "order", "e1", NOON),
+    ]
+    assert decided.facts == [Confirmed(free)]
+
+
+def test_an_attempt_of_total_zero_is_paid_once() -> None:
+    """Another event of the same attempt, and a call, find the payment there; the next attempt gets one of its own."""
+    first = decide(None, note(total=FREE), NOON).record
+    again = decide(first, note(2, total=FREE, version=2), LATER)
+    assert again.record.payments == first.payments
+    assert not again.facts
+    assert decide(again.record, create(), LATER).record is again.record
+    retried = decide(again.record, note(3, total=FREE, version=4, attempt=2), LATER)
+    assert [p.attempt for p in retried.record.payments] == [1, 2]
+    assert len(retried.facts) == 1
+
+
+@pytest.mark.parametrize("status", [status for status in OrderStatus if status is not OrderStatus.PENDING])
+def test_an_order_of_total_zero_that_waits_for_nothing_gets_no_payment(status: OrderStatus) -> None:
+    """Its pending event came late, or the order died first: there is nothing to confirm any more."""
+    decided = decide(None, note(total=FREE, status=status), NOON)
+    assert decided.record == account(total=FREE, status=status)
+    assert not decided.facts
+
+
+# --- creating
+
+
+@pytest.mark.parametrize(("manual", "kind"), [(False, Kind.CHARGE), (True, Kind.AUTHORIZE)])
+def test_an_intent_is_written_before_anybody_is_asked(manual: bool, kind: Kind) -> None:
+    """The payment is pending over the order's total, its operation requested; it is due for asking once the patience is over."""
+    decided = decide(account(), create(manual_capture=manual), NOON)
+    assert decided.record == account(payment(operations=(operation(kind=kind),)))
+    assert decided.history == [
+        Change(PAYMENT, 1, None, Status.PENDING, OPERATION, Outcome.REQUESTED, "PAYMENT_REQUESTED", "payment", "r1", NOON)
+    ]
+    assert not decided.facts
+
+
+def test_a_call_that_overtakes_the_event_brings_what_the_order_service_said() -> None:
+    """The account opens with the answer of the order service; the event, when it comes, is no news."""
+    decided = decide(None, create(order=order()), NOON)
+    assert decided.record == account(payment())
+    assert decide(decided.record, note(), LATER).record is decided.record
+
+
+def test_without_either_there_is_no_order() -> None:
+    """Nothing is charged for an order that nobody has told of."""
+    failure = refused(None, create())
+    assert (type(failure), failure.reason) == (NotFound, "ORDER_NOT_FOUND")
+
+
+def test_the_order_service_revives_an_account_and_an_old_answer_does_not() -> None:
+    """A retry of a failed order can be paid though its event is still on its way; an answer older than the account is not believed."""
+    dead = account(version=5, status=OrderStatus.FAILED)
+    retried = decide(dead, create(order=order(version=6, attempt=2)), LATER)
+    assert only(retried.record).attempt == 2
+    assert refused(dead, create(order=order(version=4))).reason == "ORDER_NOT_PAYABLE"
+
+
+@pytest.mark.parametrize("status", Status)
+def test_one_live_payment_for_each_attempt(status: Status) -> None:
+    """A second payment is refused and named while the first stands; after a finally failed one nothing is payable; after a declined or
+    voided one the next try is made."""
+    before = account(payment(status))
+    if status in (Status.DECLINED, Status.VOIDED):
+        decided = decide(before, create(2), LATER)
+        assert [p.try_number for p in decided.record.payments] == [1, 2]
+        return
+    failure = refused(before, create(2))
+    assert failure.metadata["payment_id"] == str(PAYMENT)
+    wanted = (Refused, "ORDER_NOT_PAYABLE") if status is Status.FAILED else (Exists, "PAYMENT_ALREADY_EXISTS")
+    assert (type(failure), failure.reason) == wanted
+
+
+def test_a_payment_of_another_attempt_is_not_in_the_way() -> None:
+    """Each attempt of the order is paid for itself."""
+    decided = decide(account(payment(Status.CAPTURED), attempt=2, version=4), create(2), LATER)
+    assert [(p.attempt, p.try_number) for p in decided.record.payments] == [(1, 1), (2, 1)]
+
+
+@pytest.mark.parametrize("status", [status for status in OrderStatus if status is not OrderStatus.PENDING])
+def test_only_a_pending_order_is_paid_for(status: OrderStatus) -> None:
+    """Every other status, one that we do not know included, is refused by its name."""
+    failure = refused(account(status=status), create())
+    assert (failure.reason, failure.metadata) == ("ORDER_NOT_PAYABLE", {"status": status})
+
+
+@pytest.mark.parametrize("expected", [Money(4_249, "GBP"), Money(4_250, "EUR")])
+def test_nobody_pays_another_amount_than_he_agreed_to(expected: Money) -> None:
+    """The amount is the order's total, and the caller's idea of it must be the same, in amount and currency."""
+    failure = refused(account(), create(expected=expected))
+    assert (failure.reason, failure.metadata) == ("PAYMENT_AMOUNT_MISMATCH", {"expected": "42.50 GBP"})
+    assert decide(account(), create(expected=TOTAL), NOON).record == account(payment())
+
+
+@pytest.mark.parametrize("status", SETTLED)
+def test_a_repeat_whose_claim_was_swept_changes_nothing(status: Status) -> None:
+    """What holds for ever is the operation's natural key: the request that made it makes no second one, years later."""
+    before = account(payment(status), status=OrderStatus.DELIVERED)
+    assert decide(before, create(payment_id=numbered(2, 9), operation_id=numbered(3, 9)), LATER).record is before
+
+
+# --- what processors tell
+
+
+def test_a_charge_that_succeeds_captures_and_confirms() -> None:
+    """pending -> captured in one version, all money set aside and taken, the operation settled; the world is told once."""
+    decided = decide(account(payment()), settle(Succeeded("ref-1")), LATER)
+    done = operation(Outcome.SUCCEEDED, settle_time=LATER)
+    assert decided.record == account(payment(Status.CAPTURED, update_time=LATER, operations=(done,)))
+    assert decided.history == [
+        Change(PAYMENT, 2, Status.PENDING, Status.CAPTURED, OPERATION, Outcome.SUCCEEDED, "CAPTURED", "sandbox", "w1", LATER)
+    ]
+    assert decided.facts == [Confirmed(only(decided.record))]
+
+
+def test_an_authorisation_that_succeeds_confirms_nothing_yet() -> None:
+    """pending -> authorized: nothing is captured, and the order goes on waiting."""
+    asked = payment(operations=(operation(kind=Kind.AUTHORIZE),))
+    decided = decide(account(asked), settle(Succeeded("ref-1")), LATER)
+    its = only(decided.record)
+    assert (its.status, its.authorized, its.captured) == (Status.AUTHORIZED, TOTAL.minor, 0)
+    assert not decided.facts
+
+
+@pytest.mark.parametrize("order_status", OrderStatus)
+def test_money_that_comes_for_a_dead_order_is_booked_and_told(order_status: OrderStatus) -> None:
+    """The truth about money does not depend on the order: captured is captured, for the attempt that it was asked for."""
+    decided = decide(account(payment(), attempt=2, version=4, status=order_status), settle(Succeeded("ref-1")), LATER)
+    assert only(decided.record).status is Status.CAPTURED
+    [fact] = decided.facts
+    assert isinstance(fact, Confirmed)
+    assert fact.payment.attempt == 1
+
+
+@pytest.mark.parametrize(
+    ("before", "answer", "status"),
+    [
+        (0, Declined("insufficient_funds"), Status.DECLINED),
+        (1, Declined("insufficient_funds"), Status.DECLINED),
+        (2, Declined("insufficient_funds"), Status.FAILED),
+        (0, Declined("stolen_card", final=True), Status.FAILED),
+        (2, Declined(NOT_PROCESSED), Status.DECLINED),
+        (2, Declined(METHOD_INVALID), Status.DECLINED),
+    ],
+)
+def test_a_decline_is_final_by_its_code_or_at_the_third_try(before: int, answer: Declined, status: Status) -> None:
+    """Before that the try ends alone and nobody is told; a try that no card was asked for never is the last."""
+    earlier = [declined(number) for number in range(1, before + 1)]
+    its = payment(try_number=before + 1)
+    decided = decide(account(*earlier, its), settle(answer), LATER)
+    ended = decided.record.payments[-1]
+    assert (ended.status, ended.decline_code, ended.captured) == (status, answer.code, 0)
+    assert ended.operations[0].failure_code == answer.code
+    assert decided.facts == ([Failed(ended)] if status is Status.FAILED else [])
+
+
+@pytest.mark.parametrize("code", [NOT_PROCESSED, METHOD_INVALID])
+def test_tries_that_no_card_was_asked_for_do_not_count(code: str) -> None:
+    """A processor that was down, or a mistyped token, does not use up the customer's three tries."""
+    earlier = [declined(number, code) for number in range(1, DECLINES_MAX + 2)]
+    decided = decide(account(*earlier, payment(try_number=9)), settle(Declined("insufficient_funds")), LATER)
+    assert decided.record.payments[-1].status is Status.DECLINED
+
+
+def test_declines_of_another_attempt_do_not_count() -> None:
+    """Each attempt of the order has its own three tries."""
+    earlier = [declined(number) for number in (1, 2)]
+    its = payment(attempt=2)
+    decided = decide(account(*earlier, its, attempt=2, version=4), settle(Declined("insufficient_funds")), LATER)
+    assert decided.record.payments[-1].status is Status.DECLINED
+
+
+@pytest.mark.parametrize("answer", [Succeeded("ref-1"), Declined("insufficient_funds"), Declined("stolen_card", final=True)])
+def test_what_is_told_twice_is_booked_once(answer: Succeeded | Declined) -> None:
+    """Answer, webhook and look-up may all tell the same, in any order: the first is booked, the others change nothing."""
+    first = decide(account(payment()), settle(answer), LATER)
+    again = decide(first.record, settle(answer, key="webhook"), LATER)
+    assert again.record is first.record
+    assert not again.facts
+
+
+@pytest.mark.parametrize(
+    ("said", "says"), [(Succeeded("ref-1"), Declined("insufficient_funds")), (Declined("insufficient_funds"), Succeeded("ref-1"))]
+)
+def test_a_processor_that_contradicts_itself_is_refused(said: Succeeded | Declined, says: Succeeded | Declined) -> None:
+    """What is settled stays; the contradiction is an error that somebody sees, and no silent change."""
+    first = decide(account(payment()), settle(said), LATER)
+    failure = refused(first.record, settle(says, key="webhook"))
+    assert (failure.reason, failure.metadata["operation_id"]) == ("ILLEGAL_TRANSITION", str(OPERATION))
+
+
+def test_an_awaited_answer_keeps_the_payment_pending() -> None:
+    """The processor's name for it is kept, and it stays due for asking: the webhook may never come."""
+    decided = decide(account(payment()), settle(Awaited("ref-1")), LATER)
+    its = only(decided.record)
+    assert (its.status, its.version, its.operations) == (Status.PENDING, 2, (operation(reference="ref-1"),))
+    assert decide(decided.record, settle(Awaited("ref-1")), LATER).record is decided.record
+
+
+@pytest.mark.parametrize("status", SETTLED)
+def test_an_awaited_answer_that_comes_late_changes_nothing(status: Status) -> None:
+    """The webhook was faster than the answer."""
+    before = account(payment(status))
+    assert decide(before, settle(Awaited("ref-1")), LATER).record is before
+
+
+# --- lost answers
+
+
+def test_a_lost_answer_makes_the_outcome_unknown_and_the_payment_stays_live() -> None:
+    """Nobody may try again with another key while nobody knows whether the card was charged; it is asked about at once."""
+    decided = decide(account(payment()), lose(), LATER)
+    its = only(decided.record)
+    assert its.operations == (operation(Outcome.UNKNOWN, ask_time=LATER),)
+    assert (its.status, decided.history[0].reason) == (Status.PENDING, "ANSWER_LOST")
+    assert not decided.facts
+    assert refused(decided.record, create(2)).reason == "PAYMENT_ALREADY_EXISTS"
+    assert decide(decided.record, lose(), LATER).record is decided.record
+
+
+@pytest.mark.parametrize("answer", [Succeeded("ref-1"), Declined("insufficient_funds")])
+def test_what_is_known_already_cannot_be_lost(answer: Succeeded | Declined) -> None:
+    """A webhook told while the answer was waited for: that it never came changes nothing."""
+    settled = decide(account(payment()), settle(answer), LATER).record
+    assert decide(settled, lose(), LATER).record is settled
+
+
+def test_asking_again_is_taken_on_by_one() -> None:
+    """The ask is counted and the next one put off, and nothing changes that anybody sees; the same ask again is no news."""
+    decided = decide(account(payment()), ask(), LATER)
+    assert decided.record == account(payment(operations=(operation(asks=1, ask_time=LATER + 2 * PATIENCE),)))
+    assert not decided.history
+    assert decide(decided.record, ask(), LATER).record is decided.record
+    settled = decide(account(payment()), settle(Succeeded("ref-1")), LATER).record
+    assert decide(settled, ask(), LATER).record is settled
+
+
+@pytest.mark.parametrize("command", [settle(Succeeded("r"), numbered(3, 9)), lose(numbered(3, 9)), ask(1, numbered(3, 9))])
+@pytest.mark.parametrize("record", [None, account(), account(payment())])
+def test_nobody_settles_what_was_never_asked_for(record: Account | None, command: PaymentCommand) -> None:
+    """An operation that no payment knows is NOT_FOUND, whoever speaks of it."""
+    failure = refused(record, command)
+    assert (type(failure), failure.reason) == (NotFound, "PAYMENT_NOT_FOUND")
+
+
+# --- capturing
+
+
+def test_a_capture_is_an_intent_first() -> None:
+    """authorized stays until the processor has answered; then captured, and the world is told."""
+    asked = decide(account(payment(Status.AUTHORIZED)), capture(), LATER)
+    its = only(asked.record)
+    assert (its.status, its.version, its.operations[1].kind, its.operations[1].amount) == (
+        Status.AUTHORIZED,
+        3,
+        Kind.CAPTURE,
+        TOTAL.minor,
+    )
+    assert not asked.facts
+    done = decide(asked.record, settle(Succeeded("ref-2"), its.operations[1].id), LATER)
+    captured = only(done.record)
+    assert (captured.status, captured.authorized, captured.captured) == (Status.CAPTURED, TOTAL.minor, TOTAL.minor)
+    assert done.facts == [Confirmed(captured)]
+
+
+def test_a_declined_capture_leaves_the_authorisation() -> None:
+    """The money stays set aside, nobody is told, and another capture may be asked for."""
+    asked = decide(account(payment(Status.AUTHORIZED)), capture(), LATER).record
+    declined_ = decide(asked, settle(Declined("authorization_expired"), numbered(3, 201)), LATER)
+    its = only(declined_.record)
+    assert (its.status, its.decline_code, its.operations[1].failure_code) == (Status.AUTHORIZED, None, "authorization_expired")
+    assert not declined_.facts
+    assert len(only(decide(declined_.record, capture(2), LATER).record).operations) == 3
+
+
+def test_two_captures_at_once_are_one() -> None:
+    """The second request finds the first under way and waits for the same answer; its own operation is never made."""
+    asked = decide(account(payment(Status.AUTHORIZED)), capture(), LATER).record
+    assert decide(asked, capture(2), LATER).record is asked
+
+
+@pytest.mark.parametrize("status", [status for status in Status if status is not Status.AUTHORIZED])
+def test_only_what_is_authorised_is_captured(status: Status) -> None:
+    """Every other status is refused, with what it may become."""
+    failure = refused(account(payment(status)), capture())
+    assert (failure.reason, failure.metadata["status"]) == ("ILLEGAL_TRANSITION", status)
+
+
+@pytest.mark.parametrize(
+    ("record", "changes", "kind"),
+    [
+        (None, {}, NotFound),
+        (account(), {}, NotFound),
+        (account(payment(Status.AUTHORIZED)), {"expected_version": 1}, Stale),
+        (account(payment(Status.CAPTURED)), {"expected_version": 1}, Stale),
+    ],
+)
+def test_a_capture_names_a_payment_and_the_version_that_was_looked_at(
+    record: Account | None, changes: dict[str, Any], kind: type[Failure]
+) -> None:
+    """An unknown payment and a stale version are refused before anything else."""
+    assert type(refused(record, capture(**changes))) is kind
+
+
+def test_a_repeated_capture_whose_claim_was_swept_changes_nothing() -> None:
+    """The operation's natural key again: the request that captured captures no second time, and gets no error either."""
+    asked = decide(account(payment(Status.AUTHORIZED)), capture(), LATER).record
+    done = decide(asked, settle(Succeeded("ref-2"), numbered(3, 201)), LATER).record
+    assert decide(done, capture(operation_id=numbered(3, 299)), LATER).record is done
+
+
+def test_an_answer_that_the_table_does_not_allow_is_refused() -> None:
+    """A payment that was given up cannot be captured by a late success: the money is not ours to book, and somebody must look."""
+    voided = payment(Status.VOIDED)
+    late = replace(operation(), id=numbered(3, 201), kind=Kind.CAPTURE, requested_by="capture:1")
+    failure = refused(account(replace(voided, operations=(*voided.operations, late))), settle(Succeeded("r"), late.id))
+    assert (failure.reason, failure.metadata["status"]) == ("ILLEGAL_TRANSITION", Status.VOIDED)

@@ -1,0 +1,57 @@
+"""The tables of payments, over the whole of them."""
+
+import pytest
+from ordermesh.order.v1 import order_pb2
+from ordermesh.payment.v1 import payment_pb2
+
+from payment_svc import wire
+from payment_svc.lifecycle import CHARGED, MOVES, ONE_PER_ATTEMPT, OPEN, OUTCOME_MOVES, SUCCESS_MEANS, TERMINAL, Outcome, Status, may
+
+# The same as MOVES, drawn by hand from the contract's comments, in the order of the statuses' declaration: from down, to across.
+PICTURE = """
+pending              . A C D F . . . .
+authorized           . . C . . V . . .
+captured             . . . . . . P R .
+declined             . . . . . . . . .
+failed               . . . . . . . . .
+voided               . . . . . . . . .
+partially_refunded   . . . . . . . R .
+refunded             . . . . . . . . .
+not_required         . . . . . . . . .
+"""
+ROWS = {Status(name): letters for name, *letters in map(str.split, PICTURE.strip().splitlines())}
+
+
+@pytest.mark.parametrize("here", Status)
+@pytest.mark.parametrize(("column", "there"), list(enumerate(Status)))
+def test_every_pair_of_statuses_is_as_drawn(here: Status, column: int, there: Status) -> None:
+    """A payment goes from one status to another where the picture has a letter, and nowhere else."""
+    assert may(here, there) == (ROWS[here][column] != ".")
+
+
+def test_the_tables_are_total_and_agree() -> None:
+    """Each status and outcome has its row; terminal are those with nowhere to go; all that was charged counts for its attempt."""
+    assert set(MOVES) == set(Status)
+    assert set(OUTCOME_MOVES) == set(Outcome)
+    assert {s for s in Status if not MOVES[s]} == TERMINAL
+    assert CHARGED <= ONE_PER_ATTEMPT
+    assert {Outcome.REQUESTED, Outcome.UNKNOWN} == OPEN
+    assert all(moves <= OPEN | {Outcome.SUCCEEDED, Outcome.FAILED} for moves in OUTCOME_MOVES.values())
+
+
+def test_whatever_may_succeed_leads_somewhere_from_pending_or_authorized() -> None:
+    """What a success makes of a payment is a move that the table has from where such an operation is asked for."""
+    assert all(any(may(here, there) for here in (Status.PENDING, Status.AUTHORIZED)) for there in SUCCESS_MEANS.values())
+
+
+def test_a_payment_that_gave_up_its_attempt_never_comes_back() -> None:
+    """From declined and voided nothing leads back to a status of which an attempt has only one: a second payment is safe there."""
+    assert all(not MOVES[status] for status in set(Status) - ONE_PER_ATTEMPT)
+
+
+def test_statuses_are_those_of_the_contracts() -> None:
+    """Payment statuses are the contract's; of the order's statuses every one that its contract has today is known here."""
+    assert len(wire.STATUS) == len(payment_pb2.PaymentStatus.keys()) - 1
+    assert len(wire.KIND) == len(payment_pb2.PaymentOperationKind.keys()) - 1
+    assert len(wire.OUTCOME) == len(payment_pb2.PaymentOperationOutcome.keys()) - 1
+    assert len(wire.ORDER_STATUS_OF) == len(order_pb2.OrderStatus.keys()) - 1

@@ -1,0 +1,130 @@
+"""Who may tell us what a processor did: the signature of Standard Webhooks, and what the sandbox's webhooks say."""
+
+import base64
+import json
+from datetime import UTC, datetime, timedelta
+from uuid import UUID
+
+import pytest
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from chassis.errors import Failure, Invalid, Unauthenticated
+from payment_svc.model import Declined, Report, Succeeded
+from payment_svc.providers import webhooks
+from payment_svc.providers.sandbox import Sandbox
+from payment_svc.providers.sandbox_ledger import Entry, Ledger
+
+KEY = bytes(range(32))
+OTHER_KEY = bytes(range(1, 33))
+BODY = b'{"amount": 1}'
+NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
+HEADERS = webhooks.sign(KEY, "evt_1", NOW, BODY)
+
+
+def test_a_signature_is_as_the_standard_writes_it() -> None:
+    """The example of the Standard Webhooks specification's reference libraries: the same secret, id, time and body, the same signature."""
+    key = webhooks.key_of("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    time = datetime.fromtimestamp(1614265330, UTC)
+    headers = webhooks.sign(key, "msg_p5jXN8AQM9LWM0D4loKWxJek", time, b'{"test": 2432232314}')
+    assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+
+
+def test_what_is_signed_is_believed() -> None:
+    """Also where a second key's signature, of a rotation, or another version's stands beside it."""
+    assert webhooks.verify(KEY, HEADERS, NOW, BODY) == "evt_1"
+    several = f"v1a,xyz v1,{'A' * 44} {HEADERS['webhook-signature']}"
+    assert webhooks.verify(KEY, HEADERS | {"webhook-signature": several}, NOW, BODY) == "evt_1"
+
+
+@pytest.mark.parametrize("away", [timedelta(minutes=5), timedelta(minutes=-5)])
+def test_five_minutes_either_way_are_allowed(away: timedelta) -> None:
+    """Clocks differ; more than that is a replay, or a sender whose clock nobody looks after."""
+    assert webhooks.verify(KEY, HEADERS, NOW + away, BODY) == "evt_1"
+    with pytest.raises(Unauthenticated):
+        webhooks.verify(KEY, HEADERS, NOW + away + (timedelta(seconds=1) if away > timedelta(0) else timedelta(seconds=-1)), BODY)
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ({}, BODY),
+        (HEADERS, b'{"amount": 2}'),
+        (HEADERS | {"webhook-id": "evt_2"}, BODY),
+        (HEADERS | {"webhook-timestamp": str(int(NOW.timestamp()) + 1)}, BODY),
+        (HEADERS | {"webhook-timestamp": "soon"}, BODY),
+        (HEADERS | {"webhook-timestamp": "9" * 5000}, BODY),
+        (HEADERS | {"webhook-timestamp": "-1"}, BODY),
+        (HEADERS | {"webhook-timestamp": "٤"}, BODY),
+        (HEADERS | {"webhook-id": ""}, BODY),
+        (HEADERS | {"webhook-signature": ""}, BODY),
+        (HEADERS | {"webhook-signature": "v1"}, BODY),
+        (HEADERS | {"webhook-signature": "v1,"}, BODY),
+        (HEADERS | {"webhook-signature": "v1,é"}, BODY),
+        (HEADERS | {"webhook-signature": HEADERS["webhook-signature"].replace("v1", "v2")}, BODY),
+        (webhooks.sign(OTHER_KEY, "evt_1", NOW, BODY), BODY),
+    ],
+)
+def test_what_was_altered_is_refused(headers: dict[str, str], body: bytes) -> None:
+    """Body, id, time and signature are all under the signature, and nothing that a stranger sends raises anything else."""
+    with pytest.raises(Unauthenticated) as refused:
+        webhooks.verify(KEY, headers, NOW, body)
+    assert refused.value.reason == "WEBHOOK_SIGNATURE_INVALID"
+
+
+@pytest.mark.parametrize("secret", ["", "whsec_", "whsec_c2hvcnQ=", "whsec_not base64", base64.b64encode(KEY).decode()])
+def test_a_weak_secret_is_refused_before_it_is_used(secret: str) -> None:
+    """whsec_ and at least 24 bytes in base64, and the secret itself is not in the error."""
+    with pytest.raises(ValueError, match="webhook secret") as refused:
+        webhooks.key_of(secret)
+    assert not secret.removeprefix("whsec_") or secret not in str(refused.value)
+
+
+# --- the sandbox's
+
+
+@pytest.fixture
+def sandbox() -> Sandbox:
+    """Over a database that is never asked."""
+    return Sandbox(Ledger(create_async_engine("postgresql+psycopg://nobody@127.0.0.1:1/none")), KEY)
+
+
+def entry(state: str, code: str | None = None) -> Entry:
+    return Entry(UUID(int=7), "charge", state, b"", "tok_ok_late", 100, code, final=code == "stolen_card")
+
+
+@pytest.mark.parametrize(
+    ("settled", "answer"),
+    [
+        (entry("succeeded"), Succeeded(f"sbx_{UUID(int=7).hex}")),
+        (entry("declined", "insufficient_funds"), Declined("insufficient_funds", False, f"sbx_{UUID(int=7).hex}")),
+        (entry("declined", "stolen_card"), Declined("stolen_card", True, f"sbx_{UUID(int=7).hex}")),
+    ],
+)
+def test_a_webhook_of_the_sandbox_says_what_it_did(sandbox: Sandbox, settled: Entry, answer: Succeeded | Declined) -> None:
+    """What it sends is read back as the same answer, under an id that is the same each time that it is sent."""
+    first, again = sandbox.webhook(settled, NOW), sandbox.webhook(settled, NOW + timedelta(minutes=1))
+    assert sandbox.report(*first, NOW) == Report(f"evt_{UUID(int=7).hex}", UUID(int=7), answer)
+    assert first[0] == again[0]
+    assert first[1]["webhook-id"] == again[1]["webhook-id"]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        b"",
+        b"\xff",
+        b"[]",
+        b"7",
+        b"{}",
+        b'{"type": []}',
+        json.dumps({"type": "payment.exploded", "key": str(UUID(int=7)), "reference": "r"}).encode(),
+        json.dumps({"type": "payment.succeeded", "key": "seven", "reference": "r"}).encode(),
+        json.dumps({"type": "payment.succeeded", "key": 7, "reference": "r"}).encode(),
+        json.dumps({"type": "payment.declined", "key": str(UUID(int=7)), "reference": "r"}).encode(),
+    ],
+)
+def test_what_is_signed_and_cannot_be_read_is_malformed(sandbox: Sandbox, told: bytes) -> None:
+    """A new kind of event, or garbage: the sender learns that it was not understood, and nothing is guessed."""
+    with pytest.raises(Failure) as refused:
+        sandbox.report(told, webhooks.sign(KEY, "evt_1", NOW, told), NOW)
+    assert (type(refused.value), refused.value.reason) == (Invalid, "WEBHOOK_MALFORMED")

@@ -1,0 +1,92 @@
+"""Contract and model say the same, and no token gets into either."""
+
+import pytest
+from google.type.money_pb2 import Money as MoneyMessage
+from ordermesh.order.events.v1.order_events_pb2 import OrderStatusChanged
+from ordermesh.order.v1 import order_pb2
+from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed, PaymentFailed
+from ordermesh.payment.v1 import payment_pb2
+from ordermesh.payment.v1 import payment_service_pb2 as api
+
+from chassis.errors import Invalid
+from chassis.idempotency import Keyed, keyed
+from chassis.money import Money
+from payment_svc import wire
+from payment_svc.lifecycle import OrderStatus, Status
+from payment_svc.model import Confirmed, Failed, PaymentFilter
+from payment_svc.providers.port import Authorization
+from tests.unit.payment.samples import ORDER, PAYMENT, TOTAL, note, numbered, order, payment
+
+POUNDS = MoneyMessage(currency_code="GBP", units=42, nanos=500_000_000)
+
+
+def test_a_payment_is_told_with_its_operations() -> None:
+    """Every field of the contract that a captured payment has is set, amounts with their currency; what is absent is unset."""
+    told = wire.payment(payment(Status.CAPTURED))
+    assert (told.payment_id, told.order_id, told.attempt, told.try_number) == (str(PAYMENT), str(ORDER), 1, 1)
+    assert told.status == payment_pb2.PAYMENT_STATUS_CAPTURED
+    assert told.amount == told.authorized_amount == told.captured_amount == POUNDS
+    assert told.refunded_amount == MoneyMessage(currency_code="GBP")
+    assert not told.HasField("decline_code")
+    [operation] = told.operations
+    assert operation.kind == payment_pb2.PAYMENT_OPERATION_KIND_CHARGE
+    assert operation.outcome == payment_pb2.PAYMENT_OPERATION_OUTCOME_SUCCEEDED
+    assert (operation.amount, operation.processor_reference) == (POUNDS, "ref-1")
+    assert not operation.HasField("failure_code")
+    assert operation.HasField("settle_time")
+
+
+@pytest.mark.parametrize("status", Status)
+def test_each_status_has_its_name_in_the_contract(status: Status) -> None:
+    """And a filter reads it back as the same."""
+    told = wire.payment(payment(status)).status
+    assert payment_pb2.PaymentStatus.Name(told) == f"PAYMENT_STATUS_{status.name}"
+    assert wire.payment_filter(api.ListPaymentsRequest(statuses=[told])) == PaymentFilter(statuses=(status,))
+
+
+def test_facts_become_events_of_their_order() -> None:
+    """Confirmed with what was captured, or not required; failed with why; in the chain of the order whose account was locked."""
+    aggregate, event = wire.event(Confirmed(payment(Status.CAPTURED)))
+    assert isinstance(event, PaymentConfirmed)
+    assert (aggregate, event.order_id, event.attempt, event.payment_version) == (ORDER, str(ORDER), 1, 2)
+    assert (event.captured_amount, event.not_required) == (POUNDS, False)
+    _, event = wire.event(Confirmed(payment(Status.NOT_REQUIRED)))
+    assert isinstance(event, PaymentConfirmed)
+    assert (event.captured_amount, event.not_required) == (MoneyMessage(currency_code="GBP"), True)
+    _, event = wire.event(Failed(payment(Status.FAILED)))
+    assert isinstance(event, PaymentFailed)
+    assert (event.payment_id, event.decline_code) == (str(PAYMENT), "insufficient_funds")
+
+
+@pytest.mark.parametrize("status", [status for status in OrderStatus if status is not OrderStatus.UNKNOWN])
+def test_an_order_says_the_same_in_its_event_and_in_its_answer(status: OrderStatus) -> None:
+    """Both become the same fact, so that whichever comes first opens the account."""
+    value = order_pb2.OrderStatus.Value(f"ORDER_STATUS_{status.name}")
+    event = OrderStatusChanged(order_id=str(ORDER), attempt=1, new_status=value, total_amount=POUNDS, order_version=1)
+    answer = order_pb2.Order(order_id=str(ORDER), attempt=1, status=value, total_amount=POUNDS, version=1)
+    assert wire.order_of_event(event) == wire.order_of_answer(answer) == order(status=status)
+    told = wire.note_order(event, Keyed("payment-ORDERS:e1", b""), "e1", numbered(2, 51))
+    assert told == note(status=status)
+
+
+def test_a_status_that_is_not_known_yet_is_unknown_and_not_guessed() -> None:
+    """The contract says that new values may appear; nothing is charged for an order in one."""
+    event = OrderStatusChanged(order_id=str(ORDER), new_status=99, total_amount=POUNDS)  # type: ignore[arg-type]  # a value of tomorrow
+    assert wire.order_of_event(event).status is OrderStatus.UNKNOWN
+
+
+def test_an_expected_amount_is_exact_or_refused() -> None:
+    """Half a penny is no amount; what is not set is not expected."""
+    assert wire.expected(api.CreatePaymentRequest(expected_amount=POUNDS)) == TOTAL
+    assert wire.expected(api.CreatePaymentRequest(expected_amount=MoneyMessage(currency_code="GBP"))) == Money(0, "GBP")
+    assert wire.expected(api.CreatePaymentRequest()) is None
+    with pytest.raises(Invalid) as refused:
+        wire.expected(api.CreatePaymentRequest(expected_amount=MoneyMessage(currency_code="GBP", nanos=5_000_000)))
+    assert refused.value.violations[0].subject == "expected_amount"
+
+
+def test_a_token_is_in_no_text() -> None:
+    """What a request to the processor looks like in a log or an error does not show the token; the claim keeps only a hash."""
+    assert "tok_secret" not in repr(Authorization(ORDER, "tok_secret", 1, "GBP", capture=True))
+    request = api.CreatePaymentRequest(request_id=str(PAYMENT), order_id=str(ORDER), payment_method_token="tok_secret")
+    assert "tok_secret" not in repr(keyed(request))
