@@ -115,7 +115,9 @@ class Broker:
 
     @property
     def streams(self) -> JetStreamContext:
-        """JetStream over the client that serves now."""
+        """JetStream over the client that serves now. Raises ConnectionError while that is not connected."""
+        if not self.client.is_connected:  # nats-py would fail too, and leak a little each time
+            raise ConnectionError("the broker is away")
         return self.client.jetstream(timeout=5)
 
     @property
@@ -128,8 +130,6 @@ class Broker:
 
         Raises one of BROKER_ERRORS; whether the stream has the message nobody knows then: repeat it under the same Nats-Msg-Id.
         """
-        if not self.client.is_connected:  # nats-py would fail too, and leak a little each time
-            raise ConnectionError("the broker is away")
         return await self.streams.publish(subject, payload, timeout=timeout_s, stream=stream, headers=headers)
 
     async def ensure_streams(self) -> None:

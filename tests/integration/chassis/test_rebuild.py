@@ -1,0 +1,169 @@
+"""A stream that was lost or rolled back: what the outbox has is published again, from there, and nothing else."""
+
+import contextlib
+import shutil
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from chassis import relay as relaying
+from chassis.database import Database
+from chassis.relay import headers
+from chassis.stream import BROKER_ERRORS, Broker
+from devstack.nats import Nats
+from tests.sample.relaying import none_waits, published, relay, running, shipped, versions, waiting
+from tests.sample.store import outbox
+from tests.sample.writes import placed
+from tests.support import Eventually
+
+
+@pytest.fixture
+def unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The relay does not look at the stream while it runs: only the answers to what it publishes tell."""
+    monkeypatch.setattr(relaying, "CHECK_S", 3600.0)
+
+
+async def told(broker: Broker) -> dict[str, list[int]]:
+    """What the stream says of each order, repeats left out."""
+    return {order: list(dict.fromkeys(said)) for order, said in (await versions(broker)).items()}
+
+
+async def test_a_deleted_stream_is_published_again(
+    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody publishes, and the stream goes: at its next look the relay makes it again, with all that it had."""
+    monkeypatch.setattr(relaying, "CHECK_S", 0.1)
+    async with running(relay(database, broker, poll_s=0.1)):
+        ids = await placed(database, 10)
+        await shipped(database, ids)
+        await eventually(lambda: none_waits(engine))
+        await broker.streams.delete_stream("ORDERS")
+        await eventually(lambda: _has(broker, 40))
+        await eventually(lambda: none_waits(engine))
+    assert await versions(broker) == {str(order): [1, 2, 3, 4] for order in ids}
+
+
+async def _has(broker: Broker, number: int) -> bool:
+    with contextlib.suppress(*BROKER_ERRORS):
+        return (await broker.ensure_stream("ORDERS")).messages == number
+    return False
+
+
+@pytest.mark.usefixtures("unwatched")
+async def test_the_stream_s_answer_tells_of_a_loss(database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+    """What comes new must stand behind all that is marked; it stands before: so that is gone, and is published again."""
+    async with running(relay(database, broker)):
+        ids = await placed(database, 10)
+        await eventually(lambda: none_waits(engine))
+        await broker.streams.delete_stream("ORDERS")
+        await broker.ensure_streams()
+        await shipped(database, ids[:2])
+        await eventually(lambda: _has(broker, 16))
+        await eventually(lambda: none_waits(engine))
+    assert {order: set(said) for order, said in (await told(broker)).items()} == {
+        str(order): {1, 2, 3, 4} if order in ids[:2] else {1} for order in ids
+    }
+
+
+@pytest.mark.usefixtures("unwatched")
+async def test_a_missing_stream_is_made(database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+    """Publishing finds no stream: it is made, as declared, and everything goes there."""
+    async with running(relay(database, broker)):
+        await placed(database, 3)
+        await eventually(lambda: none_waits(engine))
+        await broker.streams.delete_stream("ORDERS")
+        await placed(database, 2)
+        await eventually(lambda: _has(broker, 5))
+        await eventually(lambda: none_waits(engine))
+
+
+async def test_a_stream_that_was_rolled_back_is_published_from_there(
+    database: Database, own_nats: Nats, own_broker: Broker, engine: AsyncEngine, eventually: Eventually, tmp_path: Path
+) -> None:
+    """The server comes back with an older copy of its disk: what came after is published again, what stood before is not."""
+    async with running(relay(database, own_broker)):
+        ids = await placed(database, 5)
+        await eventually(lambda: none_waits(engine))
+        own_nats.stop()
+        shutil.copytree(own_nats.store, tmp_path / "copy")
+        own_nats.start()
+        await shipped(database, ids)
+        await eventually(lambda: none_waits(engine), timeout_s=20)
+        own_nats.kill()
+        shutil.rmtree(own_nats.store)
+        shutil.copytree(tmp_path / "copy", own_nats.store)
+        own_nats.start()
+        later = await placed(database, 2)
+        await eventually(lambda: _has(own_broker, 22), timeout_s=20)
+        await eventually(lambda: none_waits(engine))
+    assert {order: sorted(said) for order, said in (await versions(own_broker)).items()} == {
+        str(order): [1] if order in later else [1, 2, 3, 4] for order in [*ids, *later]
+    }
+    assert [m.headers and m.headers["ce-subject"] for m in await published(own_broker)][:5] == [str(o) for o in await _in_order(engine, 5)]
+
+
+async def _in_order(engine: AsyncEngine, number: int) -> list[str]:
+    async with engine.connect() as connection:
+        return list((await connection.execute(select(outbox.c.aggregate).order_by(outbox.c.stream_seq).limit(number))).scalars())
+
+
+async def test_who_published_after_a_loss_and_died_hides_nothing(
+    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """The new stream has some events where the outbox has others: both are compared, event by event, down to where they agree."""
+    async with running(relay(database, broker)):
+        await placed(database, 6)
+        await eventually(lambda: none_waits(engine))
+    await broker.streams.delete_stream("ORDERS")
+    await broker.ensure_streams()
+    await placed(database, 3)
+    async with engine.connect() as connection:
+        rows = (await connection.execute(select(outbox).where(outbox.c.stream_seq.is_(None)))).all()
+    for row in rows:  # published, and not marked
+        await broker.publish(row.subject, row.payload, headers(row, "sample"), stream="ORDERS")
+    async with running(relay(database, broker)):
+        await eventually(lambda: _has(broker, 9))
+        await eventually(lambda: none_waits(engine))
+
+
+async def test_a_new_stream_that_has_grown_beyond_the_old_one_is_noticed(
+    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """It is not enough that the place exists: the event that was marked there must stand there."""
+    async with running(relay(database, broker)):
+        await placed(database, 3)
+        await eventually(lambda: none_waits(engine))
+    await broker.streams.delete_stream("ORDERS")
+    await broker.ensure_streams()
+    for number in range(8):
+        await broker.publish("orders.sample.noted", b"", {"Nats-Msg-Id": f"a stranger's {number}"}, stream="ORDERS")
+    async with running(relay(database, broker)):
+        await eventually(lambda: _has(broker, 11))
+        await eventually(lambda: none_waits(engine))
+
+
+async def test_what_has_grown_old_is_not_lost(database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+    """A stream lets go of its oldest messages: that is no loss, also where it is empty in the end."""
+    async with running(relay(database, broker)):
+        await placed(database, 5)
+        await eventually(lambda: none_waits(engine))
+    await broker.streams.purge_stream("ORDERS")
+    await relay(database, broker).drain()
+    async with running(relay(database, broker)):
+        await placed(database, 1)
+        await eventually(lambda: none_waits(engine))
+    assert await _has(broker, 1)
+
+
+async def test_two_relays_rebuild_one_stream(database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+    """Both notice, both mend: in the end everything stands in the stream, once for each event."""
+    async with running(relay(database, broker, poll_s=0.05), relay(database, broker, poll_s=0.05)):
+        ids = await placed(database, 30)
+        await eventually(lambda: none_waits(engine))
+        await broker.streams.delete_stream("ORDERS")
+        await shipped(database, ids)
+        await eventually(lambda: _has(broker, 120))
+        await eventually(lambda: none_waits(engine))
+    assert await waiting(engine) == 0
