@@ -1,0 +1,108 @@
+"""What every service stands on, put together in one place: database, broker, relay, inbox, housekeeping, server; ended in reverse order.
+
+What lives here: the order of starting and ending, the same for all five. What differs stands in each service's app.py:
+
+    @asynccontextmanager
+    async def running(config: Config) -> AsyncIterator[Supervisor]:
+        async with founded(config, tables, stream_name="ORDERS", encode=wire.event) as ground:
+            warehouse = Warehouse(await ground.channel(config.warehouse_address, Breaker("warehouse")))
+            operations = Operations(ground.database, warehouse)
+            ground.tasks.start("watches", operations.watches.run())
+            await ground.open([partial(add_OrderServiceServicer_to_server, OrderService(operations))], Consumers(operations).handlers)
+            yield ground.tasks
+"""
+
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final, NoReturn, Protocol, TypeVar
+from uuid import UUID
+
+import grpc
+from google.protobuf.message import Message
+from sqlalchemy import Table
+
+from chassis import client, partitions, process, stream
+from chassis.breaker import Breaker
+from chassis.config import ServiceConfig, load
+from chassis.database import Database, connect
+from chassis.inbox import Handler, Inbox
+from chassis.migration import migrate
+from chassis.outbox import Outbox
+from chassis.process import Supervisor, every
+from chassis.relay import Relay
+from chassis.server import Register, configured
+
+Config = TypeVar("Config", bound=ServiceConfig)
+HOUSEKEEPING_S: Final = 3600.0
+
+
+class Tables(Protocol):
+    """A service's tables module."""
+
+    claims: Table
+    outbox: Table
+    failed_events: Table
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What the rooms of a service are built on; it is taken away again when `founded` is left."""
+
+    config: ServiceConfig
+    tables: Tables
+    database: Database
+    broker: stream.Broker
+    tasks: Supervisor
+    stack: AsyncExitStack
+
+    async def channel(self, address: str, breaker: Breaker | None = None) -> grpc.aio.Channel:
+        """A channel to a peer, closed at the end."""
+        return await self.stack.enter_async_context(client.connect(address, breaker=breaker))
+
+    async def open(self, services: Iterable[Register], handlers: Mapping[type[Message], Handler[Any]]) -> None:
+        """Hears events and answers calls from now on: the last thing at the start, the first to end."""
+        inbox = Inbox(self.broker, self.database.engine, self.tables.failed_events, service=self.config.service, handlers=handlers)
+        self.tasks.start("inbox", inbox.run())
+        await self.stack.enter_async_context(configured(self.config, services))
+
+    def work(self, seconds: float, action: Callable[[], Awaitable[object]], name: str) -> None:
+        """A worker: does `action` every so many seconds until the end."""
+        self.tasks.start(name, every(seconds, action, name))
+
+
+@asynccontextmanager
+async def founded(
+    config: ServiceConfig, tables: Tables, *, stream_name: str, encode: Callable[[Any], tuple[UUID, Message]]
+) -> AsyncIterator[Ground]:
+    """The ground of a service that publishes on the stream `stream_name`. The database need not be there yet, nor the broker."""
+    async with AsyncExitStack() as stack:
+        url = config.database_url.get_secret_value()
+        engine = connect(url, name=config.service, pool_size=config.database_pool_size)
+        stack.push_async_callback(engine.dispose)
+        broker = await stream.connect(config.nats_url.get_secret_value(), name=config.service)
+        stack.push_async_callback(broker.close)
+        database = Database(engine, tables.claims, Outbox(tables.outbox, encode=encode))
+        relay = Relay(database, broker, stream=stream_name, source=config.service)
+        stack.push_async_callback(relay.drain)
+        tasks = await stack.enter_async_context(Supervisor())
+        tasks.start("relay", relay.run())
+        ground = Ground(config, tables, database, broker, tasks, stack)
+        ground.work(HOUSEKEEPING_S, lambda: partitions.maintain(engine, tables.outbox), "partitions")
+        ground.work(HOUSEKEEPING_S, lambda: database.claims.sweep(engine), "claims")
+        yield ground
+
+
+def main(config: type[Config], running: Callable[[Config], Any]) -> NoReturn:
+    """What `python -m <name>_svc` does: serves; with the argument `migrate`, brings its database up to date and ends."""
+    arguments, settings = sys.argv[1:], load(config)
+    match arguments:
+        case []:
+            process.run(running, settings)
+        case ["migrate"]:
+            migrate(settings.database_url.get_secret_value(), f"{settings.service}_svc")
+            raise SystemExit(0)
+        case _:
+            sys.stderr.write(f"usage: python -m {settings.service}_svc [migrate]\n")
+            raise SystemExit(2)

@@ -1,0 +1,29 @@
+"""The order service put together: the one file that knows everything."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from ordermesh.order.v1.order_service_pb2_grpc import add_OrderServiceServicer_to_server
+
+from chassis.breaker import Breaker
+from chassis.process import Supervisor
+from chassis.service import founded
+from order_svc import tables, wire
+from order_svc.config import Config
+from order_svc.consumers import Consumers
+from order_svc.operations import Operations
+from order_svc.peers import Warehouse
+from order_svc.rpc import OrderService
+
+
+@asynccontextmanager
+async def running(config: Config) -> AsyncIterator[Supervisor]:
+    """The order service, until the block is left."""
+    async with founded(config, tables, stream_name="ORDERS", encode=wire.event) as ground:
+        warehouse = Warehouse(await ground.channel(config.warehouse_address, Breaker("warehouse")))
+        operations = Operations(ground.database, warehouse, heartbeat_s=config.watch_heartbeat_s)
+        ground.tasks.start("watches", operations.watches.run())
+        services = [partial(add_OrderServiceServicer_to_server, OrderService(operations))]
+        await ground.open(services, Consumers(operations).handlers)
+        yield ground.tasks
