@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator, Iterator
 from uuid import UUID
 
 import pytest
-from sqlalchemy import create_engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis import client
 from chassis.breaker import Breaker
 from chassis.database import Database, connect
+from chassis.migration import migrate
 from chassis.outbox import Outbox
 from fulfillment_svc import tables, wire
 from fulfillment_svc.model import InspectionPolicy
@@ -24,11 +24,9 @@ INSPECTION = InspectionPolicy(order_values={"GBP": 1000_00})
 
 @pytest.fixture(scope="session")
 def fulfillment_template(databases: Databases) -> Iterator[str]:
-    """A database with the service's tables, to be copied."""
+    """A migrated database, to be copied."""
     url = databases.create()
-    engine = create_engine(url)
-    tables.metadata.create_all(engine)
-    engine.dispose()
+    migrate(url, "fulfillment_svc")
     yield url
     databases.drop(url)
 
