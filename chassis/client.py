@@ -29,6 +29,7 @@ from chassis.status import decode, encode
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
+Channel = grpc.aio.Channel  # so that peers can say what they stand on without knowing gRPC
 Details = grpc.aio.ClientCallDetails
 
 DEFAULT_TIMEOUT_S: Final = 10.0
@@ -56,7 +57,7 @@ RETRY_POLICY: Final = {
 RETRY_THROTTLING: Final = {"maxTokens": 100, "tokenRatio": 0.1}
 
 
-def connect(address: str, *, breaker: Breaker | None = None, services: Iterable[ServiceDescriptor] | None = None) -> grpc.aio.Channel:
+def connect(address: str, *, breaker: Breaker | None = None, services: Iterable[ServiceDescriptor] | None = None) -> Channel:
     """A channel to `address` (host:port, or a gRPC target such as dns:///name:port). It connects by itself, and again when needed.
 
     With a `breaker`, every call of the channel passes it. `services` are those whose safe methods are tried again: by default all
