@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Final
 from uuid import UUID
 
-import grpc
 from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.shipping.v1 import shipping_service_pb2 as shipping_api
 from ordermesh.shipping.v1.shipping_service_pb2_grpc import ShippingServiceStub
@@ -13,7 +12,7 @@ from ordermesh.warehouse.v1 import reservation_service_pb2 as warehouse_api
 from ordermesh.warehouse.v1 import warehouse_pb2
 from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServiceStub
 
-from chassis.client import ask
+from chassis.client import Channel, ask
 from fulfillment_svc.model import CommitAnswer, Committed, Fulfillment, Line, NotCommitted, OrderAttempt, Shares
 
 CONFIRM_TIMEOUT_S: Final = 5.0
@@ -24,7 +23,7 @@ SHIPMENT_TIMEOUT_S: Final = 2.0
 class Warehouse:
     """The warehouse, over a channel whose breaker every call passes."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: Channel) -> None:
         self._stub = ReservationServiceStub(channel)
 
     async def confirm(self, request_id: UUID, attempts: Sequence[OrderAttempt]) -> dict[OrderAttempt, CommitAnswer]:
@@ -39,7 +38,7 @@ class Warehouse:
 class Shipping:
     """Shipping, over its channel."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: Channel) -> None:
         self._stub = ShippingServiceStub(channel)
 
     async def create_shipment(self, request_id: UUID, fulfillment: Fulfillment) -> UUID:

@@ -5,13 +5,12 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
-import grpc
 from google.protobuf.duration_pb2 import Duration
 from ordermesh.warehouse.v1 import reservation_service_pb2 as api
 from ordermesh.warehouse.v1 import warehouse_pb2
 from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServiceStub
 
-from chassis.client import ask
+from chassis.client import Channel, ask
 from chassis.errors import Deferred
 from order_svc.model import Allocation, Allocations, Checkout, CommitAnswer, Committed, Owed, Unavailable
 
@@ -19,7 +18,7 @@ from order_svc.model import Allocation, Allocations, Checkout, CommitAnswer, Com
 class Warehouse:
     """The warehouse, over a channel whose breaker every call passes."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: Channel) -> None:
         self._stub = ReservationServiceStub(channel)
 
     async def reserve(self, request_id: UUID, order_id: UUID, checkout: Checkout, ttl: timedelta) -> tuple[UUID, Allocations]:

@@ -2,11 +2,10 @@
 
 from uuid import UUID
 
-import grpc
 from ordermesh.order.v1 import order_service_pb2 as api
 from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceStub
 
-from chassis.client import ask
+from chassis.client import Channel, ask
 from shipping_svc import wire
 from shipping_svc.model import Recipient
 
@@ -16,7 +15,7 @@ RECIPIENT_TIMEOUT_S = 2.0
 class Orders:
     """The order service."""
 
-    def __init__(self, channel: grpc.aio.Channel) -> None:
+    def __init__(self, channel: Channel) -> None:
         self._stub = OrderServiceStub(channel)
 
     async def recipient(self, order_id: UUID) -> Recipient:
