@@ -48,6 +48,24 @@ class FailedState(StrEnum):
     DISCARDED = "discarded"  # an operator has decided against it
 
 
+def new_metadata() -> MetaData:
+    """A service's metadata: every constraint and index has a name that a migration, or a person, can rely on."""
+    return MetaData(
+        naming_convention={
+            "ix": "%(table_name)s_%(column_0_N_name)s",
+            "uq": "%(table_name)s_%(column_0_N_name)s_key",
+            "ck": "%(table_name)s_%(constraint_name)s",
+            "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
+            "pk": "%(table_name)s_pkey",
+        }
+    )
+
+
+def enum(of: type[StrEnum], name: str, metadata: MetaData) -> Enum:
+    """The PostgreSQL type of one of our enums: its values are what we call them."""
+    return Enum(of, name=name, metadata=metadata, values_callable=lambda members: [member.value for member in members])
+
+
 def claims(metadata: MetaData) -> Table:
     """A key stands here exactly when its effect is committed."""
     table = Table(

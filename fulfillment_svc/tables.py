@@ -1,18 +1,14 @@
 """The tables of the fulfilment service. What must always hold stands here as a constraint; each index has its query in store.py."""
 
-from enum import StrEnum
-
 from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
     DateTime,
-    Enum,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
     Integer,
-    MetaData,
     PrimaryKeyConstraint,
     SmallInteger,
     Table,
@@ -24,28 +20,16 @@ from sqlalchemy import (
 )
 
 from chassis import tables as chassis
+from chassis.tables import enum
 from fulfillment_svc.lifecycle import InspectionRule, Status
 
-metadata = MetaData(
-    naming_convention={
-        "ix": "%(table_name)s_%(column_0_N_name)s",
-        "uq": "%(table_name)s_%(column_0_N_name)s_key",
-        "ck": "%(table_name)s_%(constraint_name)s",
-        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
-        "pk": "%(table_name)s_pkey",
-    }
-)
+metadata = chassis.new_metadata()
 claims = chassis.claims(metadata)
 outbox = chassis.outbox(metadata)
 failed_events = chassis.failed_events(metadata)
 
 
-def enum(of: type[StrEnum], name: str) -> Enum:
-    """The PostgreSQL type of one of our enums."""
-    return Enum(of, name=name, metadata=metadata, values_callable=lambda members: [member.value for member in members])
-
-
-status = enum(Status, "fulfillment_status")
+status = enum(Status, "fulfillment_status", metadata)
 
 fulfillments = Table(
     "fulfillments",
@@ -57,7 +41,7 @@ fulfillments = Table(
     Column("order_number", Text, nullable=False),
     Column("status", status, nullable=False),
     Column("stock_committed", Boolean, nullable=False),
-    Column("inspection_rule", enum(InspectionRule, "inspection_rule")),
+    Column("inspection_rule", enum(InspectionRule, "inspection_rule", metadata)),
     Column("shipment_id", Uuid),
     Column("version", Integer, CheckConstraint("version >= 1", "version"), nullable=False),
     Column("create_time", DateTime(timezone=True), nullable=False),

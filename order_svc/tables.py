@@ -1,19 +1,15 @@
 """The tables of the order service. What must always hold stands here as a constraint; each index has its query in store.py."""
 
-from enum import StrEnum
-
 from sqlalchemy import (
     BigInteger,
     Boolean,
     CheckConstraint,
     Column,
     DateTime,
-    Enum,
     ForeignKey,
     ForeignKeyConstraint,
     Index,
     Integer,
-    MetaData,
     PrimaryKeyConstraint,
     SmallInteger,
     Table,
@@ -24,27 +20,16 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from chassis import tables as chassis
+from chassis.tables import enum
 from order_svc.lifecycle import PaymentStatus, Progress, ReturnProgress, Status, StockStatus, Work
 
-metadata = MetaData(
-    naming_convention={
-        "ix": "%(table_name)s_%(column_0_N_name)s",
-        "uq": "%(table_name)s_%(column_0_N_name)s_key",
-        "ck": "%(table_name)s_%(constraint_name)s",
-        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
-        "pk": "%(table_name)s_pkey",
-    }
-)
+metadata = chassis.new_metadata()
 claims = chassis.claims(metadata)
 outbox = chassis.outbox(metadata)
 failed_events = chassis.failed_events(metadata)
 
 
-def enum(of: type[StrEnum], name: str) -> Enum:
-    return Enum(of, name=name, metadata=metadata, values_callable=lambda members: [member.value for member in members])
-
-
-status = enum(Status, "order_status")
+status = enum(Status, "order_status", metadata)
 
 orders = Table(
     "orders",
@@ -58,10 +43,10 @@ orders = Table(
     Column("reason", Text, nullable=False),
     Column("attempt", Integer, CheckConstraint("attempt >= 1", "attempt"), nullable=False),
     Column("version", Integer, CheckConstraint("version >= 1", "version"), nullable=False),
-    Column("payment", enum(PaymentStatus, "payment_status"), nullable=False),
-    Column("progress", enum(Progress, "fulfillment_progress"), nullable=False),
-    Column("stock", enum(StockStatus, "stock_status"), nullable=False),
-    Column("returns", enum(ReturnProgress, "return_progress"), nullable=False),
+    Column("payment", enum(PaymentStatus, "payment_status", metadata), nullable=False),
+    Column("progress", enum(Progress, "fulfillment_progress", metadata), nullable=False),
+    Column("stock", enum(StockStatus, "stock_status", metadata), nullable=False),
+    Column("returns", enum(ReturnProgress, "return_progress", metadata), nullable=False),
     Column("currency", Text, CheckConstraint("currency ~ '^[A-Z]{3}$'", "currency"), nullable=False),
     Column("shipping", BigInteger, CheckConstraint("shipping >= 0", "shipping"), nullable=False),
     Column("refunded", BigInteger, CheckConstraint("refunded >= 0", "refunded"), nullable=False),
@@ -113,7 +98,7 @@ parts = Table(
     Column("committed", Boolean, nullable=False),
     Column("fulfillment_id", Uuid),
     Column("version", Integer, nullable=False),
-    Column("work", enum(Work, "fulfillment_work"), nullable=False),
+    Column("work", enum(Work, "fulfillment_work", metadata), nullable=False),
     Column("shipment_id", Uuid),
     Column("tracking_number", Text),
     Column("deliver_time", DateTime(timezone=True)),

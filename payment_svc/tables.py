@@ -3,18 +3,14 @@
 The sandbox processor's memory is not here: it stands for a system that is not ours (providers/sandbox_ledger.py).
 """
 
-from enum import StrEnum
-
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
     DateTime,
-    Enum,
     ForeignKey,
     Index,
     Integer,
-    MetaData,
     PrimaryKeyConstraint,
     Table,
     Text,
@@ -23,24 +19,13 @@ from sqlalchemy import (
 )
 
 from chassis import tables as chassis
+from chassis.tables import enum
 from payment_svc.lifecycle import CHARGED, ONE_PER_ATTEMPT, OPEN, Kind, OrderStatus, Outcome, Status
 
-metadata = MetaData(
-    naming_convention={
-        "ix": "%(table_name)s_%(column_0_N_name)s",
-        "uq": "%(table_name)s_%(column_0_N_name)s_key",
-        "ck": "%(table_name)s_%(constraint_name)s",
-        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
-        "pk": "%(table_name)s_pkey",
-    }
-)
+metadata = chassis.new_metadata()
 claims = chassis.claims(metadata)
 outbox = chassis.outbox(metadata)
 failed_events = chassis.failed_events(metadata)
-
-
-def enum(of: type[StrEnum], name: str) -> Enum:
-    return Enum(of, name=name, metadata=metadata, values_callable=lambda members: [member.value for member in members])
 
 
 def quoted(members: frozenset[Status] | frozenset[Outcome]) -> str:
@@ -48,8 +33,8 @@ def quoted(members: frozenset[Status] | frozenset[Outcome]) -> str:
     return ", ".join(f"'{member}'" for member in sorted(members))
 
 
-status = enum(Status, "payment_status")
-outcome = enum(Outcome, "operation_outcome")
+status = enum(Status, "payment_status", metadata)
+outcome = enum(Outcome, "operation_outcome", metadata)
 
 accounts = Table(
     "accounts",
@@ -57,7 +42,7 @@ accounts = Table(
     Column("order_id", Uuid, primary_key=True),
     Column("version", BigInteger, CheckConstraint("version >= 1", "version"), nullable=False),
     Column("attempt", Integer, CheckConstraint("attempt >= 1", "attempt"), nullable=False),
-    Column("status", enum(OrderStatus, "order_status"), nullable=False),
+    Column("status", enum(OrderStatus, "order_status", metadata), nullable=False),
     Column("total", BigInteger, CheckConstraint("total >= 0", "total"), nullable=False),
     Column("currency", Text, CheckConstraint("currency ~ '^[A-Z]{3}$'", "currency"), nullable=False),
     comment="What may be charged for each order, as last heard from the order service. Its row's lock guards all that is below it.",
@@ -106,7 +91,7 @@ operations = Table(
     metadata,
     Column("id", Uuid, primary_key=True),
     Column("payment_id", Uuid, ForeignKey("payments.id"), nullable=False),
-    Column("kind", enum(Kind, "operation_kind"), nullable=False),
+    Column("kind", enum(Kind, "operation_kind", metadata), nullable=False),
     Column("amount", BigInteger, CheckConstraint("amount > 0", "amount"), nullable=False),
     Column("outcome", outcome, nullable=False),
     Column("requested_by", Text, nullable=False, unique=True),

@@ -5,13 +5,11 @@ from sqlalchemy import (
     CheckConstraint,
     Column,
     DateTime,
-    Enum,
     ForeignKey,
     Identity,
     Index,
     Integer,
     LargeBinary,
-    MetaData,
     PrimaryKeyConstraint,
     SmallInteger,
     Table,
@@ -21,22 +19,15 @@ from sqlalchemy import (
 )
 
 from chassis import tables as chassis
+from chassis.tables import enum
 from shipping_svc.lifecycle import Status
 
-metadata = MetaData(
-    naming_convention={
-        "ix": "%(table_name)s_%(column_0_N_name)s",
-        "uq": "%(table_name)s_%(column_0_N_name)s_key",
-        "ck": "%(table_name)s_%(constraint_name)s",
-        "fk": "%(table_name)s_%(column_0_N_name)s_fkey",
-        "pk": "%(table_name)s_pkey",
-    }
-)
+metadata = chassis.new_metadata()
 claims = chassis.claims(metadata)
 outbox = chassis.outbox(metadata)
 failed_events = chassis.failed_events(metadata)
 
-status = Enum(Status, name="shipment_status", metadata=metadata, values_callable=lambda members: [member.value for member in members])
+status = enum(Status, "shipment_status", metadata)
 
 shipments = Table(
     "shipments",
