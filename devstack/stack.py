@@ -65,6 +65,7 @@ class Stack:
         ports: Ports | None = None,
         database_url: str | None = None,
         nats_url: str | None = None,
+        database_prefix: str = "",
         settings: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
         program: Program = program,
@@ -72,8 +73,8 @@ class Stack:
     ) -> None:
         """Data and logs go to `folder`.
 
-        `database_url` and `nats_url` name servers of the user's own, used in place of embedded ones. `settings` are for the
-        embedded PostgreSQL, `environment` is for the services beside what they need, `program` what runs as a service.
+        `database_url` and `nats_url` name servers of the user's own, used in place of embedded ones; with a `database_prefix` before
+        the databases' names several stacks can share a PostgreSQL. `settings` are for the embedded PostgreSQL, `environment` is for the services beside what they need, `program` what runs as a service.
         """
         wanted = ports or Ports()
         self.folder = folder.absolute()
@@ -86,6 +87,7 @@ class Stack:
         self.database_urls: dict[str, str] = {}
         self.services: dict[str, Service] = {}
         self._database_url = database_url or ""
+        self._databases = {service: database_prefix + name for service, name in DATABASES.items()}
         self._environment = dict(environment or {})
         self._program = program
         self._step = step
@@ -146,7 +148,7 @@ class Stack:
             await _need_answer(self.nats_url)
         with self._step("databases"):
             server_url = self.postgres.url() if self.postgres else self._database_url
-            self.database_urls = await asyncio.to_thread(databases.ensure, server_url, DATABASES)
+            self.database_urls = await asyncio.to_thread(databases.ensure, server_url, self._databases)
         self.services = {name: self._service(name) for name in SERVICES}
         with self._step("migrations"):
             await self._migrate()
