@@ -4,7 +4,6 @@ import pytest
 
 from chassis.config import load
 from fulfillment_svc.config import Config
-from fulfillment_svc.model import InspectionPolicy
 
 
 @pytest.fixture(autouse=True)
@@ -15,9 +14,9 @@ def surroundings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_by_default_nothing_is_inspected() -> None:
-    """Without settings the policy is the empty one, and the addresses are the local stack's."""
+    """Without settings there is no rule, and the addresses are the local stack's."""
     config = load(Config)
-    assert config.inspection == InspectionPolicy()
+    assert (config.inspect_order_values, config.inspect_skus, config.inspect_sample_rate) == ({}, frozenset(), 0.0)
     assert (config.listen_address, config.warehouse_address, config.shipping_address) == (
         "127.0.0.1:15053",
         "127.0.0.1:15052",
@@ -26,12 +25,13 @@ def test_by_default_nothing_is_inspected() -> None:
 
 
 def test_rules_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Amounts become minor units of their currency; SKUs may have commas and spaces."""
-    monkeypatch.setenv("INSPECT_ORDER_VALUES", '{"GBP": "1000.50", "JPY": 150000, "KWD": "1.234"}')
+    """Values are minor units by currency; SKUs may have commas and spaces."""
+    monkeypatch.setenv("INSPECT_ORDER_VALUES", '{"GBP": 100050, "JPY": 150000}')
     monkeypatch.setenv("INSPECT_SKUS", '["Lamp, blue", "mug"]')
     monkeypatch.setenv("INSPECT_SAMPLE_RATE", "0.05")
-    values = {"GBP": 1000_50, "JPY": 150_000, "KWD": 1_234}
-    assert load(Config).inspection == InspectionPolicy(values, frozenset({"Lamp, blue", "mug"}), 0.05)
+    config = load(Config)
+    assert config.inspect_order_values == {"GBP": 1000_50, "JPY": 150_000}
+    assert (config.inspect_skus, config.inspect_sample_rate) == (frozenset({"Lamp, blue", "mug"}), 0.05)
 
 
 @pytest.mark.parametrize(
@@ -39,11 +39,10 @@ def test_rules_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> Non
     [
         ("INSPECT_ORDER_VALUES", "GBP 1000"),
         ("INSPECT_ORDER_VALUES", "[1000]"),
-        ("INSPECT_ORDER_VALUES", '{"GBP": "1000.505"}'),
-        ("INSPECT_ORDER_VALUES", '{"GBP": "-1"}'),
-        ("INSPECT_ORDER_VALUES", '{"GBP": "NaN"}'),
+        ("INSPECT_ORDER_VALUES", '{"GBP": 1000.505}'),
+        ("INSPECT_ORDER_VALUES", '{"GBP": -1}'),
         ("INSPECT_ORDER_VALUES", '{"GBP": "much"}'),
-        ("INSPECT_ORDER_VALUES", '{"XXXX": "1"}'),
+        ("INSPECT_ORDER_VALUES", '{"pounds": 1}'),
         ("INSPECT_SKUS", "mug"),
         ("INSPECT_SKUS", '{"mug": 1}'),
         ("INSPECT_SKUS", "[1]"),
