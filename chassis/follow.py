@@ -5,7 +5,9 @@ what happens while it happens, and asks by RPC for what it may have missed.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+import time
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
 from typing import Any, NoReturn, TypeVar
 
 import grpc
@@ -14,21 +16,25 @@ from google.protobuf.message import DecodeError, Message
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from chassis.errors import Deferred
 from chassis.status import decode
 from chassis.stream import BROKER_ERRORS, Broker, subject_of
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response")
+
+
 # What to do with an event of a kind: quickly, and without raising.
 Hear = Callable[[Any], None]
 
 RENEW_S = 1.0
+AGAIN_S = 0.2
 log = structlog.get_logger(__name__)
 
 
 async def responses(
     method: grpc.aio.UnaryStreamMultiCallable[Request, Response], request: Request, *, timeout_s: float | None = None
-) -> AsyncIterator[Response]:
+) -> AsyncGenerator[Response, None]:
     """What a method streams, until it ends. Raises a chassis.errors Failure, and never a gRPC error: see `chassis.client.ask`.
 
     `timeout_s` bounds the whole stream (an hour where unset). Who stops early closes the iterator (contextlib.aclosing).
@@ -41,6 +47,32 @@ async def responses(
         raise decode(error, request.DESCRIPTOR.file.package) from error
     finally:
         call.cancel()
+
+
+async def watch(
+    method: grpc.aio.UnaryStreamMultiCallable[Request, Response], request: Request, *, patience_s: float
+) -> AsyncGenerator[Response, None]:
+    """A Watch method's responses, heartbeats included, without an end: after a breach it goes on where it was, by resume_token.
+
+    Raises the Failure that ends it: a refusal at once, Deferred when nothing has come for `patience_s` seconds of trying.
+    """
+    # Every Watch method has a resume_token in its request and in its responses: a rule of the contracts, which no type says.
+    asked: Any = type(request)()
+    asked.CopyFrom(request)
+    heard = time.monotonic()
+    while True:
+        try:
+            async with aclosing(responses(method, asked)) as stream:
+                async for response in stream:
+                    told: Any = response
+                    asked.resume_token, heard = told.resume_token, time.monotonic()
+                    yield response
+            trouble = Deferred("DEPENDENCY_UNAVAILABLE", "The server has ended the watch.")
+        except Deferred as failure:
+            trouble = failure
+        if time.monotonic() - heard > patience_s:
+            raise trouble
+        await asyncio.sleep(AGAIN_S)
 
 
 async def listen(broker: Broker, hear: Mapping[type[Message], Hear], *, renew_s: float = RENEW_S) -> NoReturn:

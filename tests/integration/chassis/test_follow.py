@@ -1,0 +1,205 @@
+"""Following what happens over real connections: streams that break off and go on, events heard as they are published."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from functools import partial
+from typing import Any
+
+import pytest
+from google.protobuf.message import Message
+from ordermesh.order.v1 import order_pb2, order_service_pb2
+from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceServicer, OrderServiceStub, add_OrderServiceServicer_to_server
+
+from chassis import follow
+from chassis.client import connect
+from chassis.errors import Deferred, NotFound
+from chassis.server import Limits, Server
+from chassis.stream import Broker, stream_of
+from chassis.stream import connect as connect_broker
+from devstack.nats import Nats
+from devstack.ports import free_ports
+from tests.sample.events import SamplePaid, SampleStatusChanged
+from tests.support import Eventually
+
+ORDER_ID = "01890000-0000-7000-8000-000000000001"
+WATCH = order_service_pb2.WatchOrderRequest(order_id=ORDER_ID)
+
+
+class Watched(OrderServiceServicer):
+    """Answers each watch by the next of its scripts: versions that are sent, or an exception that ends it."""
+
+    def __init__(self, *scripts: list[int | Exception]) -> None:
+        self.scripts = list(scripts)
+        self.tokens: list[str] = []
+        self.cancelled = asyncio.Event()
+
+    async def WatchOrder(self, request: Any, context: Any) -> AsyncIterator[Any]:
+        self.tokens.append(request.resume_token)
+        for step in self.scripts.pop(0):
+            if isinstance(step, Exception):
+                raise step
+            transition = order_pb2.OrderTransition(order_version=step)
+            yield order_service_pb2.WatchOrderResponse(transition=transition, resume_token=str(step))
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            self.cancelled.set()
+            raise
+
+
+def watched(*scripts: list[int | Exception]) -> Any:
+    """A Watched. Its other methods, which the stubs call abstract, are the generated ones and answer UNIMPLEMENTED."""
+    kind: Any = Watched
+    return kind(*scripts)
+
+
+@asynccontextmanager
+async def stub(servicer: Watched) -> AsyncIterator[Any]:
+    """A stub of ours to a server of `servicer`."""
+    register: Any = partial(add_OrderServiceServicer_to_server, servicer)
+    async with (
+        Server("127.0.0.1:0", [register], limits=Limits(drain_delay_s=0.0, drain_grace_s=2.0)) as server,
+        connect(f"127.0.0.1:{server.port}") as channel,
+    ):
+        yield OrderServiceStub(channel)
+
+
+async def versions(stream: Any, count: int) -> list[int]:
+    """The first versions that a stream sends; then it is closed."""
+    found = []
+    async with aclosing(stream):
+        async for response in stream:
+            found.append(response.transition.order_version)
+            if len(found) == count:
+                break
+    return found
+
+
+async def test_a_stream_comes_as_it_is_sent_and_is_cancelled_when_closed() -> None:
+    """Responses arrive one by one; closing the iterator ends the call at the server too."""
+    servicer = watched([1, 2, 3])
+    async with stub(servicer) as orders:
+        assert await versions(follow.responses(orders.WatchOrder, WATCH), 2) == [1, 2]
+        async with asyncio.timeout(5):
+            await servicer.cancelled.wait()
+
+
+async def test_a_refused_stream_raises_the_failure() -> None:
+    """What the server raised comes back as it was raised, also in the middle of a stream."""
+    async with stub(watched([1, NotFound("ORDER_NOT_FOUND", "There is none.", order_id="7")])) as orders:
+        with pytest.raises(NotFound, match="There is none") as caught:
+            await versions(follow.responses(orders.WatchOrder, WATCH), 2)
+    assert (caught.value.reason, caught.value.metadata) == ("ORDER_NOT_FOUND", {"order_id": "7"})
+
+
+async def test_a_watch_goes_on_where_it_broke_off() -> None:
+    """After each breach, and after an end, the watch asks again with the last resume_token, and its reader sees one stream."""
+    draining = Deferred("DRAINING", "going")
+    servicer = watched([1, 2, draining], [draining], [3, Deferred("OVERLOADED")], [4])
+    async with stub(servicer) as orders:
+        assert await versions(follow.watch(orders.WatchOrder, WATCH, patience_s=10), 4) == [1, 2, 3, 4]
+    assert servicer.tokens == ["", "2", "2", "3"]
+    assert WATCH.resume_token == ""
+
+
+async def test_a_watch_that_is_refused_ends() -> None:
+    """A refusal is not tried again."""
+    servicer = watched([1, NotFound("ORDER_NOT_FOUND")])
+    async with stub(servicer) as orders:
+        with pytest.raises(NotFound):
+            await versions(follow.watch(orders.WatchOrder, WATCH, patience_s=10), 2)
+    assert servicer.tokens == [""]
+
+
+async def test_a_watch_gives_up_when_nobody_answers() -> None:
+    """Where nothing has come for its patience, the watch raises Deferred."""
+    async with connect(f"127.0.0.1:{next(iter(free_ports(1)))}") as channel:
+        with pytest.raises(Deferred):
+            await versions(follow.watch(OrderServiceStub(channel).WatchOrder, WATCH, patience_s=0.3), 1)
+
+
+@asynccontextmanager
+async def listening(broker: Broker) -> AsyncIterator[list[Any]]:
+    """What is heard of the sample's events."""
+    heard: list[Any] = []
+    listener = asyncio.create_task(follow.listen(broker, {SampleStatusChanged: heard.append, SamplePaid: heard.append}, renew_s=0.05))
+    try:
+        yield heard
+    finally:
+        listener.cancel()
+        await asyncio.wait([listener])
+
+
+def message(kind: type[Message]) -> Message:
+    """An event with something in it."""
+    filled: Any = kind()
+    filled.order_id = ORDER_ID
+    return kind.FromString(filled.SerializeToString())
+
+
+async def publish(broker: Broker, subject: str, payload: bytes) -> None:
+    """Publishes an event as the relay does."""
+    await broker.publish(subject, payload, {}, stream=stream_of(subject))
+
+
+async def test_events_are_heard_as_they_are_published(broker: Broker, eventually: Eventually) -> None:
+    """Each event comes to whom it is for, parsed; one that cannot be read is passed over, and a subject not asked for is not heard."""
+    paid, changed = message(SamplePaid), message(SampleStatusChanged)
+
+    async with listening(broker) as heard:
+
+        async def is_heard() -> bool:
+            await publish(broker, "payments.sample.paid", paid.SerializeToString())
+            return bool(heard)
+
+        await eventually(is_heard, what="the listener has subscribed")
+        heard.clear()
+        await publish(broker, "payments.sample.refunded", paid.SerializeToString())
+        await publish(broker, "orders.sample.status_changed", b"\xff\xff")
+        await publish(broker, "orders.sample.status_changed", changed.SerializeToString())
+        await eventually(lambda: changed in heard)
+    assert {type(each) for each in heard} <= {SampleStatusChanged, SamplePaid}
+
+
+async def test_a_listener_hears_again_after_the_broker_was_away(own_nats: Nats, own_broker: Broker, eventually: Eventually) -> None:
+    """A listener outlives the broker's end, and hears what is published after its return, from whichever client then serves."""
+    payload = message(SamplePaid).SerializeToString()
+    async with listening(own_broker) as heard:
+
+        async def is_heard() -> bool:
+            await publish(own_broker, "payments.sample.paid", payload)
+            return bool(heard)
+
+        await eventually(is_heard)
+        own_nats.stop()
+        own_nats.start()
+        await eventually(lambda: own_broker.answers)
+        heard.clear()
+
+        async def is_heard_again() -> bool:
+            try:
+                return await is_heard()
+            except Exception as error:
+                raise AssertionError(repr(error)) from error
+
+        await eventually(is_heard_again, timeout_s=20)
+
+
+async def test_a_listener_may_start_before_the_broker(own_nats: Nats, eventually: Eventually) -> None:
+    """Where there is no broker yet, the listener waits for it."""
+    own_nats.stop()
+    broker = await connect_broker(own_nats.url, name="early", beat_s=0.1, silence_s=0.5)
+    try:
+        async with listening(broker) as heard:
+            own_nats.start()
+            await eventually(lambda: broker.answers, timeout_s=20)
+            await broker.ensure_streams()
+
+            async def is_heard() -> bool:
+                await publish(broker, "payments.sample.paid", message(SamplePaid).SerializeToString())
+                return bool(heard)
+
+            await eventually(is_heard)
+    finally:
+        await broker.close()
