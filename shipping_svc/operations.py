@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
@@ -93,7 +93,7 @@ class Operations:
         taken = SWEEP_BATCH
         while taken == SWEEP_BATCH:
             async with self.database.engine.begin() as connection:
-                ids = await store.begin_tries_due(connection, timedelta(seconds=self.patience.retry_s), SWEEP_BATCH)
+                ids = await store.begin_tries_due(connection, self.patience.retry_s, SWEEP_BATCH)
             taken = len(ids)
             found = await self._found(ids) if ids else {}
             await self._buy([shipment for shipment in found.values() if shipment.status is Status.PENDING])

@@ -3,12 +3,11 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Float, Select, and_, bindparam, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import INTERVAL
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -38,7 +37,7 @@ CHANGING = ("id", "status", "reason", "carrier_code", "tracking_number", "versio
 PARCEL, LABEL, TRY, STEP, DEAD = (tuple(table.c.keys()) for table in (parcels, labels, label_tries, history, dead_orders))
 TRACKING = ("shipment_id", "carrier_event_id", "status", "occur_time", "location", "record_time")
 PARCEL_OF, REPORT_OF = attrgetter(*PARCEL[2:]), attrgetter(*TRACKING[1:5])
-LONGEST_PAUSE = timedelta(minutes=5)
+LONGEST_PAUSE_S = 300.0
 
 all_shipments = select(shipments).order_by(shipments.c.id)
 read_by_id = all_shipments.where(among(shipments.c.id))
@@ -79,8 +78,8 @@ update_shipments = (
 settle_labels = delete(label_tries).where(among(label_tries.c.shipment_id))
 
 # A try that has told nothing is given up after a pause that doubles with each: then the next one may begin.
-doublings = func.least(label_tries.c.tries - 1, 10)
-pause = func.least(bindparam("patience", type_=INTERVAL) * func.power(2, doublings), LONGEST_PAUSE, type_=INTERVAL)
+pause_s = func.least(bindparam("patience_s", type_=Float) * func.power(2, func.least(label_tries.c.tries - 1, 20)), LONGEST_PAUSE_S)
+pause = func.make_interval(0, 0, 0, 0, 0, 0, pause_s, type_=INTERVAL)
 due = (
     select(label_tries.c.shipment_id)
     .where(label_tries.c.try_time < func.clock_timestamp() - pause)
@@ -185,13 +184,13 @@ async def list_tracking_events(connection: AsyncConnection, shipment_id: UUID, p
     return [TrackingEvent(row.shipment_id, Report(*row[1:5]), row.record_time, row.sequence) for row in rows]
 
 
-async def begin_tries_due(connection: AsyncConnection, patience: timedelta, most: int) -> list[UUID]:
+async def begin_tries_due(connection: AsyncConnection, patience_s: float, most: int) -> list[UUID]:
     """Takes on shipments whose label is still to be bought and whose last try has told nothing for too long, longest first.
 
-    Too long is `patience` after the first try, twice that after the second, and so on up to LONGEST_PAUSE. Who takes one on has it for
+    Too long is `patience_s` after the first try, twice that after the second, and so on up to LONGEST_PAUSE_S. Who takes one on has it for
     as long: several replicas step over each other's.
     """
-    return list((await connection.execute(begin_tries, {"patience": patience, "most": most})).scalars())
+    return list((await connection.execute(begin_tries, {"patience_s": patience_s, "most": most})).scalars())
 
 
 async def waiting_labels(connection: AsyncConnection) -> tuple[int, float]:

@@ -1,0 +1,80 @@
+"""A shipping service in this process: its real server and its real PostgreSQL. Order service and carrier are stand-ins at its edges."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from functools import partial
+
+import pytest
+from ordermesh.shipping.v1.shipping_service_pb2_grpc import ShippingServiceStub, add_ShippingServiceServicer_to_server
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from chassis.client import connect as channel_to
+from chassis.database import Database, connect
+from chassis.migration import migrate
+from chassis.outbox import Outbox
+from chassis.process import Supervisor
+from chassis.server import Limits, Server
+from shipping_svc import tables, wire
+from shipping_svc.operations import Operations, Patience
+from shipping_svc.rpc import ShippingService
+from tests.integration.shipping.peers import CountingCarrier, KnownOrders
+from tests.integration.shipping.requests import Shipping
+from tests.support import Databases, FreshDatabase
+
+PATIENCE = Patience(label_s=2, retry_s=0.1, heartbeat_s=0.2)
+
+
+@pytest.fixture(scope="session")
+def shipping_template(databases: Databases) -> Iterator[str]:
+    """A migrated database, to be copied."""
+    url = databases.create()
+    migrate(url, "shipping_svc")
+    yield url
+    databases.drop(url)
+
+
+@pytest.fixture
+def shipping_url(fresh_database: FreshDatabase, shipping_template: str) -> str:
+    """The URL of a migrated database, this test's alone."""
+    return fresh_database(shipping_template)
+
+
+@pytest.fixture
+async def engine(shipping_url: str) -> AsyncIterator[AsyncEngine]:
+    engine = connect(shipping_url, name="shipping")
+    yield engine
+    await engine.dispose()
+
+
+@pytest.fixture
+def database(engine: AsyncEngine) -> Database:
+    return Database(engine, tables.claims, Outbox(tables.outbox, encode=wire.event))
+
+
+@pytest.fixture
+def orders() -> KnownOrders:
+    """The order service: it knows a recipient for every order, until it is told otherwise."""
+    return KnownOrders()
+
+
+@pytest.fixture
+def carrier() -> CountingCarrier:
+    """The sandbox carrier, with a record of what was bought."""
+    return CountingCarrier()
+
+
+@pytest.fixture
+async def operations(database: Database, orders: KnownOrders, carrier: CountingCarrier) -> AsyncIterator[Operations]:
+    operations = Operations(database, orders, carrier, PATIENCE)
+    async with Supervisor() as tasks:
+        tasks.start("watches", operations.watches.run())
+        yield operations
+
+
+@pytest.fixture
+async def shipping(operations: Operations) -> AsyncIterator[Shipping]:
+    """A client of the running server."""
+    async with AsyncExitStack() as stack:
+        register = partial(add_ShippingServiceServicer_to_server, ShippingService(operations))
+        server = await stack.enter_async_context(Server("127.0.0.1:0", [register], limits=Limits(drain_delay_s=0, drain_grace_s=1)))
+        yield ShippingServiceStub(await stack.enter_async_context(channel_to(f"127.0.0.1:{server.port}")))

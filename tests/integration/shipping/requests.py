@@ -1,0 +1,77 @@
+"""What the tests of this folder ask and are told: requests, events, and looks into the database."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, TypeAlias
+from uuid import UUID, uuid4
+
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from ordermesh.shipping.events.v1 import shipping_events_pb2
+from ordermesh.shipping.v1 import shipping_pb2
+from ordermesh.shipping.v1 import shipping_service_pb2 as api
+from sqlalchemy import Select, select, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from shipping_svc import tables
+from shipping_svc.model import Ask
+from tests.unit.shipping.samples import wanted
+
+if TYPE_CHECKING:
+    from ordermesh.shipping.v1.shipping_service_pb2_grpc import ShippingServiceAsyncStub as AsyncStub  # only the stubs know it
+
+Shipping: TypeAlias = "AsyncStub"
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+PARCEL = shipping_pb2.Parcel(weight_grams=1200, length_mm=300, width_mm=200, height_mm=100)
+
+
+def create(**more: Any) -> api.CreateShipmentRequest:
+    """A request for a shipment of a fulfilment and an order that nobody has asked for before, or of those given."""
+    fields: dict[str, Any] = {
+        "request_id": str(uuid4()),
+        "fulfillment_id": str(uuid4()),
+        "order_id": str(uuid4()),
+        "attempt": 1,
+        "warehouse_id": "W1",
+        "parcels": [PARCEL],
+    }
+    return api.CreateShipmentRequest(**(fields | more))
+
+
+def report(tracking_number: str, status: str, minute: int = 0, **more: Any) -> api.RecordTrackingEventRequest:
+    """The carrier reports `status`, so many minutes after noon, under an id made of both unless given."""
+    occur_time = Timestamp()
+    occur_time.FromDatetime(NOON + timedelta(minutes=minute))
+    fields: dict[str, Any] = {
+        "request_id": str(uuid4()),
+        "tracking_number": tracking_number,
+        "carrier_event_id": f"{status}@{minute}",
+        "status": f"SHIPMENT_STATUS_{status.upper()}",
+        "occur_time": occur_time,
+        "location": "Dover hub",
+    }
+    return api.RecordTrackingEventRequest(**(fields | more))
+
+
+def ask_of(request: api.CreateShipmentRequest, event: str = "") -> Ask:
+    """The same fulfilment asked for by an event."""
+    event_id = event or str(uuid4())
+    its = wanted(order_id=UUID(request.order_id), fulfillment_id=UUID(request.fulfillment_id), attempt=request.attempt)
+    return Ask(f"shipping-FULFILLMENTS:{event_id}", event_id.encode(), "fulfillment", event_id, its)
+
+
+async def rows(engine: AsyncEngine, statement: Select[Any] | str) -> Sequence[Any]:
+    async with engine.connect() as connection:
+        return list(await connection.execute(text(statement) if isinstance(statement, str) else statement))
+
+
+async def told(engine: AsyncEngine) -> list[Message]:
+    """The events in the outbox, in their order."""
+    kinds = {kind.full_name: kind for kind in shipping_events_pb2.DESCRIPTOR.message_types_by_name.values()}
+    out = tables.outbox.c
+    found = await rows(engine, select(out.type, out.payload).order_by(out.id))
+    return [getattr(shipping_events_pb2, kinds[name].name).FromString(payload) for name, payload in found]
+
+
+async def told_kinds(engine: AsyncEngine) -> list[str]:
+    return [event.DESCRIPTOR.name for event in await told(engine)]

@@ -1,0 +1,217 @@
+"""What the database itself refuses, and what the SQL promises about order, locks and pauses."""
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from ordermesh.shipping.v1.shipping_service_pb2 import ListTrackingEventsRequest
+from sqlalchemy import func, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncEngine
+from uuid_utils.compat import uuid7
+
+from chassis.paging import Page, asked
+from shipping_svc import store
+from shipping_svc.lifecycle import Status
+from shipping_svc.model import KeptLabel, Label, Row, Shipment, ShipmentFilter, TrackingEvent, Transition
+from shipping_svc.tables import label_tries
+from tests.integration.shipping.requests import rows
+from tests.unit.shipping.samples import LABEL, NOON, ask, keep_label, report, shipment
+
+
+def first_step(its: Shipment) -> Transition:
+    return Transition(its.id, its.version, None if its.version == 1 else Status.PENDING, its.status, "WHY", "who", "cause", NOON)
+
+
+def fresh(**more: Any) -> Shipment:
+    return shipment(**({"id": uuid7(), "fulfillment_id": uuid7()} | more))
+
+
+async def stored(engine: AsyncEngine, *several: Shipment, more: tuple[Row, ...] = ()) -> None:
+    """Stores them as they are, as if each were new."""
+    async with engine.begin() as connection:
+        await store.save_shipments(connection, {}, {its.id: its for its in several}, more)
+
+
+@pytest.mark.parametrize(
+    ("broken", "rule"),
+    [
+        ({"status": "created", "tracking_number": None}, "tracking_number_with_label"),
+        ({"status": "pending", "tracking_number": "T"}, "tracking_number_with_label"),
+        ({"status": "failed", "tracking_number": "T"}, "tracking_number_with_label"),
+        ({"status": "in_transit", "report_time": None}, "report_time_with_report"),
+        ({"status": "created", "report_time": NOON}, "report_time_with_report"),
+        ({"status": "delivered", "deliver_time": None}, "deliver_time_with_delivery"),
+        ({"status": "lost", "deliver_time": NOON}, "deliver_time_with_delivery"),
+        ({"status": "created", "carrier_code": "NO"}, "carrier_code_with_refusal"),
+        ({"attempt": 0}, "shipments_attempt"),
+        ({"version": 0}, "shipments_version"),
+        ({"parcels": shipment().parcels * 51}, "parcels_number"),
+        ({"parcels": (replace(shipment().parcels[0], weight_grams=0),)}, "parcels_weight"),
+    ],
+)
+async def test_the_database_refuses_what_cannot_be(engine: AsyncEngine, broken: dict[str, Any], rule: str) -> None:
+    """Each invariant of a shipment is a constraint, whatever the code above does."""
+    with pytest.raises(IntegrityError, match=rule):
+        await stored(engine, fresh(**broken))
+
+
+@pytest.mark.parametrize(
+    ("twin", "rule"),
+    [
+        ({"fulfillment_id": UUID(int=3)}, "fulfillment_id_key"),
+        ({"status": "created", "tracking_number": "T1"}, "tracking_number_key"),
+    ],
+)
+async def test_there_are_no_twins(engine: AsyncEngine, twin: dict[str, Any], rule: str) -> None:
+    """A fulfilment has one shipment, and a tracking number names one."""
+    await stored(engine, fresh(fulfillment_id=UUID(int=3), status="created", tracking_number="T1"))
+    with pytest.raises(IntegrityError, match=rule):
+        await stored(engine, fresh(**twin))
+
+
+@pytest.mark.parametrize(
+    "twice",
+    [
+        lambda its: [replace(first_step(its), version=2), replace(first_step(its), version=3)],  # one cause, one status
+        lambda its: [TrackingEvent(its.id, report("lost").report, NOON), TrackingEvent(its.id, report("lost", 9, "lost@0").report, NOON)],
+        lambda its: [KeptLabel(its.id, LABEL), KeptLabel(its.id, LABEL)],
+    ],
+    ids=["history", "tracking", "label"],
+)
+async def test_what_is_once_is_once(engine: AsyncEngine, twice: Any) -> None:
+    """Also without any claim: a cause moves a shipment to a status once, a report is recorded once, a label is bought once."""
+    its = fresh()
+    with pytest.raises(IntegrityError, match="duplicate key"):
+        await stored(
+            engine, its, more=tuple(replace(row, old=Status.PENDING) if isinstance(row, Transition) else row for row in twice(its))
+        )
+
+
+@pytest.mark.parametrize("size", [0, 5 * 2**20 + 1])
+async def test_a_label_has_a_size(engine: AsyncEngine, size: int) -> None:
+    """Neither an empty document nor an endless one is a label."""
+    its = fresh()
+    with pytest.raises(IntegrityError, match="labels_content"):
+        await stored(engine, its, more=(KeptLabel(its.id, Label("T", b"x" * size, "text/plain")),))
+
+
+async def test_a_shipment_comes_back_as_it_was_stored(engine: AsyncEngine) -> None:
+    """Every field and every parcel, in its order, of every status."""
+    several = [
+        fresh(status=status, tracking_number=f"T{n}" if shipment(status).tracking_number else None) for n, status in enumerate(Status)
+    ]
+    await stored(engine, *several)
+    async with engine.connect() as connection:
+        assert await store.find_shipments(connection, [its.id for its in several]) == {its.id: its for its in several}
+        assert await store.versions(connection, [several[0].id, uuid7()]) == {several[0].id: 1}
+
+
+async def test_an_ask_finds_the_shipment_by_its_fulfilment(engine: AsyncEngine) -> None:
+    """The shipment stands under the id that the ask proposed and under its own, once locked; others are found by id."""
+    its, other, proposed = fresh(), fresh(), uuid7()
+    await stored(engine, its, other)
+    async with engine.begin() as connection:
+        found = await store.lock_shipments(connection, [ask(proposed, fulfillment_id=its.fulfillment_id)], {other.id})
+        assert found == {its.id: its, proposed: its, other.id: other}
+        assert found[proposed] is found[its.id]
+        assert await store.lock_shipments(connection, [keep_label(target=uuid7())], set()) == {}
+        async with engine.connect() as rival:
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.2):
+                    await store.lock_shipments(rival, [keep_label(target=its.id)], set())
+
+
+async def test_reports_that_are_recorded_are_known(engine: AsyncEngine) -> None:
+    """Of the reports that the commands bring, those that are recorded already, each for its own shipment."""
+    its, other = fresh(), fresh()
+    heard = [TrackingEvent(its.id, report("in_transit", m).report, NOON) for m in range(3)]
+    await stored(engine, its, other, more=(*heard, TrackingEvent(other.id, report("lost").report, NOON)))
+    commands = [report("in_transit", 1, target=its.id), report("lost", target=its.id), report("lost", target=other.id)]
+    async with engine.begin() as connection:
+        found = await store.lock_shipments(connection, commands, set())
+    assert {id: shipment.known_reports for id, shipment in found.items()} == {its.id: {"in_transit@1"}, other.id: {"lost@0"}}
+
+
+async def test_a_list_is_newest_first_by_its_filter(engine: AsyncEngine) -> None:
+    """Each filter alone and all together; a page begins after the last one's last row, and finds one more than it holds."""
+    order = uuid7()
+    several = [fresh(order_id=order), fresh(status="created", order_id=order), fresh(status="failed"), fresh()]
+    await stored(engine, *several)
+    async with engine.connect() as connection:
+
+        async def listed(after: UUID | None = None, size: int = 10, **wanted: Any) -> list[int]:
+            page = Page(size, (after,) if after else None, "")
+            return [several.index(its) for its in await store.list_shipments(connection, ShipmentFilter(**wanted), page)]
+
+        assert await listed() == [3, 2, 1, 0]
+        assert await listed(order_id=order) == [1, 0]
+        assert await listed(statuses=(Status.PENDING, Status.FAILED)) == [3, 2, 0]
+        assert await listed(tracking_number=LABEL.tracking_number) == [1]
+        assert await listed(order_id=order, statuses=(Status.PENDING,)) == [0]
+        assert await listed(size=1) == [3, 2]
+        assert await listed(after=several[2].id) == [1, 0]
+
+
+async def test_tracking_is_listed_as_it_was_heard(engine: AsyncEngine) -> None:
+    """In the order of recording, not of happening; a page goes on after the last one's last row."""
+    its = fresh()
+    heard = [TrackingEvent(its.id, report("in_transit", minute).report, NOON) for minute in (5, 1, 3)]
+    await stored(engine, its, more=tuple(heard))
+    async with engine.connect() as connection:
+        found = await store.list_tracking_events(connection, its.id, asked(ListTrackingEventsRequest(), int))
+        assert [replace(event, sequence=0) for event in found] == heard
+        page = Page(1, (found[0].sequence,), "")
+        assert await store.list_tracking_events(connection, its.id, page) == found[1:]
+
+
+async def tried(engine: AsyncEngine, id: UUID, ago_s: float, tries: int) -> None:
+    """Sets when, and for the how many-eth time, its label was last asked for."""
+    async with engine.begin() as connection:
+        when = func.clock_timestamp() - timedelta(seconds=ago_s)
+        await connection.execute(update(label_tries).values(tries=tries, try_time=when).where(label_tries.c.shipment_id == id))
+
+
+@pytest.mark.parametrize(
+    ("ago_s", "tries", "due"),
+    [(9, 1, False), (11, 1, True), (19, 2, False), (21, 2, True), (39, 3, False), (41, 3, True), (299, 60, False), (301, 60, True)],
+)
+async def test_pauses_between_tries_double(engine: AsyncEngine, ago_s: float, tries: int, due: bool) -> None:
+    """With a patience of 10 s: 10, 20, 40 s, and five minutes at most, however often it was tried."""
+    its = fresh()
+    await stored(engine, its)
+    await tried(engine, its.id, ago_s, tries)
+    async with engine.begin() as connection:
+        assert await store.begin_tries_due(connection, 10, 50) == ([its.id] if due else [])
+        assert await store.begin_tries_due(connection, 10, 50) == []
+    [(count,)] = await rows(engine, "select tries from label_tries")
+    assert count == tries + due
+
+
+async def test_replicas_step_over_each_others_tries(engine: AsyncEngine) -> None:
+    """Two that look at the same time take on different shipments, the longest waiting first, and none is taken twice."""
+    several = [fresh() for _ in range(4)]
+    await stored(engine, *several)
+    for place, its in enumerate(several):
+        await tried(engine, its.id, 60 - place, 1)
+    async with engine.begin() as one, engine.begin() as other:
+        first = await store.begin_tries_due(one, 10, 2)
+        second = await store.begin_tries_due(other, 10, 50)
+    assert set(first) == {its.id for its in several[:2]}
+    assert set(second) == {its.id for its in several[2:]}
+
+
+async def test_a_settled_label_waits_no_longer(engine: AsyncEngine) -> None:
+    """The row of tries goes with the status, in the same transaction; the metrics count what is left."""
+    its, other = fresh(create_time=NOON), fresh()
+    await stored(engine, its, other)
+    async with engine.begin() as connection:
+        assert (await store.waiting_labels(connection))[0] == 2
+        settled = replace(its, status=Status.FAILED, version=2)
+        await store.save_shipments(connection, {its.id: its, other.id: other}, {its.id: settled}, [])
+        assert (await store.waiting_labels(connection))[0] == 1
+        await store.save_shipments(connection, {other.id: other}, {other.id: replace(other, status=Status.FAILED, version=2)}, [])
+        assert await store.waiting_labels(connection) == (0, 0.0)
