@@ -1,9 +1,11 @@
 """The fulfilment service on a database of its own, with peers that a test can direct."""
 
 from collections.abc import AsyncIterator, Iterator
+from functools import partial
 from uuid import UUID
 
 import pytest
+from ordermesh.fulfillment.v1.fulfillment_service_pb2_grpc import FulfillmentServiceStub, add_FulfillmentServiceServicer_to_server
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis import client
@@ -11,11 +13,14 @@ from chassis.breaker import Breaker
 from chassis.database import Database, connect
 from chassis.migration import migrate
 from chassis.outbox import Outbox
+from chassis.server import Server
 from fulfillment_svc import tables, wire
 from fulfillment_svc.model import InspectionPolicy
 from fulfillment_svc.operations import Operations
 from fulfillment_svc.peers import Shipping, Warehouse
-from tests.integration.fulfillment.peers import FakeShipping, FakeWarehouse, Peer, shipping, warehouse
+from fulfillment_svc.rpc import FulfillmentService
+from tests.integration.fulfillment.peers import QUICK, FakeShipping, FakeWarehouse, Peer, shipping, warehouse
+from tests.integration.fulfillment.requests import Fulfillments
 from tests.support import Databases, FreshDatabase
 
 # Every order of a thousand pounds or more is inspected, and no other.
@@ -89,3 +94,11 @@ async def operations(database: Database, warehouse_peer: Peer, shipping_peer: Pe
 def order_id() -> UUID:
     """An order."""
     return UUID("01957000-0000-7000-8000-00000000000a")
+
+
+@pytest.fixture
+async def fulfillments(operations: Operations) -> AsyncIterator[Fulfillments]:
+    """A client of the running server."""
+    register = partial(add_FulfillmentServiceServicer_to_server, FulfillmentService(operations))
+    async with Server("127.0.0.1:0", [register], limits=QUICK) as server, client.connect(f"127.0.0.1:{server.port}") as channel:
+        yield FulfillmentServiceStub(channel)
