@@ -1,0 +1,72 @@
+"""A warehouse service in this process: its real server and its real PostgreSQL."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import pytest
+from ordermesh.warehouse.v1.inventory_service_pb2_grpc import InventoryServiceStub, add_InventoryServiceServicer_to_server
+from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServiceStub, add_ReservationServiceServicer_to_server
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from chassis.client import connect as channel_to
+from chassis.database import Database, connect
+from chassis.migration import migrate
+from chassis.outbox import Outbox
+from chassis.server import Limits, Server
+from tests.support import Databases, FreshDatabase
+from warehouse_svc import tables, wire
+from warehouse_svc.operations import Operations
+from warehouse_svc.rpc import InventoryService, ReservationService
+
+if TYPE_CHECKING:  # only the stubs know these
+    from ordermesh.warehouse.v1.inventory_service_pb2_grpc import InventoryServiceAsyncStub
+    from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServiceAsyncStub
+
+
+@dataclass
+class Clients:
+    """A client of each of the running server's services."""
+
+    inventory: "InventoryServiceAsyncStub"
+    reservations: "ReservationServiceAsyncStub"
+
+
+@pytest.fixture(scope="session")
+def migrated(databases: Databases) -> Iterator[str]:
+    """A database as the migrations leave it, to be copied."""
+    url = databases.create()
+    migrate(url, "warehouse_svc")
+    yield url
+    databases.drop(url)
+
+
+@pytest.fixture
+async def engine(migrated: str, fresh_database: FreshDatabase) -> AsyncIterator[AsyncEngine]:
+    engine = connect(fresh_database(migrated))
+    yield engine
+    await engine.dispose()
+
+
+@pytest.fixture
+def database(engine: AsyncEngine) -> Database:
+    return Database(engine, tables.claims, Outbox(tables.outbox, encode=wire.event))
+
+
+@pytest.fixture
+def operations(database: Database) -> Operations:
+    return Operations(database)
+
+
+@pytest.fixture
+async def clients(operations: Operations) -> AsyncIterator[Clients]:
+    register = [
+        partial(add_InventoryServiceServicer_to_server, InventoryService(operations)),
+        partial(add_ReservationServiceServicer_to_server, ReservationService(operations)),
+    ]
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(Server("127.0.0.1:0", register, limits=Limits(drain_delay_s=0, drain_grace_s=1)))
+        channel = await stack.enter_async_context(channel_to(f"127.0.0.1:{server.port}"))
+        yield Clients(InventoryServiceStub(channel), ReservationServiceStub(channel))

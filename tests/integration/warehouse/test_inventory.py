@@ -1,0 +1,139 @@
+"""The inventory service's methods, over a real channel and a real PostgreSQL."""
+
+from uuid import UUID, uuid4
+
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+from ordermesh.warehouse.v1 import inventory_service_pb2 as api
+from ordermesh.warehouse.v1 import warehouse_pb2
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from chassis.client import ask
+from chassis.errors import Invalid, NotFound, Refused, Stale
+from tests.integration.warehouse.conftest import Clients
+from tests.integration.warehouse.requests import as_stored, count, receive, receive_all, reserve
+from warehouse_svc.model import BALANCE_MAX, ReceiveStock
+from warehouse_svc.operations import Operations
+from warehouse_svc.tables import movements, outbox
+
+
+def adjust(delta: int, **more: object) -> api.AdjustStockRequest:
+    values = {"request_id": str(uuid4()), "warehouse_id": "london", "sku": "tea", "delta": delta} | more
+    return api.AdjustStockRequest(**values)  # type: ignore[arg-type]  # the fields' types are the caller's affair
+
+
+async def test_a_receipt_is_booked_once_whatever_is_repeated(clients: Clients, engine: AsyncEngine) -> None:
+    """A repeat answers with the levels as they now stand; the same request_id with other lines, known or new, books nothing."""
+    request = receive(tea=3, cup=1)
+    levels = (await ask(clients.inventory.ReceiveStock, request)).stock_levels
+    assert [(level.sku, level.available, level.sellable, level.version) for level in levels] == [("tea", 3, 3, 1), ("cup", 1, 1, 1)]
+    await ask(clients.inventory.ReceiveStock, receive(tea=4))
+    levels = (await ask(clients.inventory.ReceiveStock, request)).stock_levels
+    assert [(level.sku, level.available) for level in levels] == [("tea", 7), ("cup", 1)]
+    for other in (receive(request_id=UUID(request.request_id), tea=4), receive(request_id=UUID(request.request_id), jam=1)):
+        with pytest.raises(Invalid) as refused:
+            await ask(clients.inventory.ReceiveStock, other)
+        assert refused.value.reason == "REQUEST_ID_REUSED"
+    assert await count(engine, movements, outbox) == [3, 3]
+    (await as_stored(engine)).check()
+
+
+async def test_a_receipt_out_of_bounds_books_nothing(clients: Clients, engine: AsyncEngine, operations: Operations) -> None:
+    """All lines or none; bounds that the contract states name the field."""
+    await operations.receive_stock(ReceiveStock("full", b"", uuid4(), warehouse_id="london", quantities={"tea": BALANCE_MAX}))
+    booked = await count(engine, movements)
+    with pytest.raises(Refused) as refused:
+        await ask(clients.inventory.ReceiveStock, receive(cup=1, tea=1))
+    assert (refused.value.reason, refused.value.metadata["sku"]) == ("QUANTITY_OUT_OF_RANGE", "tea")
+    with pytest.raises(Invalid) as invalid:
+        await ask(clients.inventory.ReceiveStock, receive(cup=0))
+    assert [v.subject for v in invalid.value.violations] == ["lines[0].quantity"]
+    assert await count(engine, movements) == booked
+
+
+async def test_a_count_corrects_the_books(clients: Clients, engine: AsyncEngine) -> None:
+    """Up and down, once for each request; not below what is reserved, not on an old version, not of an unknown SKU."""
+    await ask(clients.inventory.ReceiveStock, receive(tea=5))
+    await ask(clients.reservations.ReserveStock, reserve(("tea", 2)))
+    request = adjust(-3, expected_version=2)
+    for _ in range(2):
+        level = (await ask(clients.inventory.AdjustStock, request)).stock_level
+        assert (level.available, level.reserved, level.sellable, level.version) == (2, 2, 0, 3)
+    with pytest.raises(Refused) as below:
+        await ask(clients.inventory.AdjustStock, adjust(-1))
+    assert below.value.reason == "STOCK_BELOW_RESERVED"
+    with pytest.raises(Stale) as stale:
+        await ask(clients.inventory.AdjustStock, adjust(1, expected_version=2))
+    assert stale.value.metadata == {"expected": "2", "actual": "3"}
+    with pytest.raises(NotFound) as unknown:
+        await ask(clients.inventory.AdjustStock, adjust(1, sku="cup"))
+    assert unknown.value.reason == "STOCK_LEVEL_NOT_FOUND"
+    (await as_stored(engine)).check()
+
+
+async def test_availability_of_a_basket(clients: Clients) -> None:
+    """Summed over lines and warehouses, less what is reserved; an SKU that never was has none. It promises nothing."""
+    await ask(clients.inventory.ReceiveStock, receive("london", tea=2, cup=1))
+    await ask(clients.inventory.ReceiveStock, receive("york", tea=3))
+    await ask(clients.reservations.ReserveStock, reserve(("tea", 1)))
+
+    async def available(*wanted: tuple[str, int]) -> tuple[bool, list[tuple[str, int, int]]]:
+        lines = [api.WantedLine(sku=sku, quantity=n) for sku, n in wanted]
+        response = await ask(clients.inventory.CheckAvailability, api.CheckAvailabilityRequest(lines=lines))
+        return response.available, [(s.sku, s.asked, s.sellable) for s in response.skus]
+
+    assert await available(("tea", 2), ("cup", 1), ("tea", 2)) == (True, [("tea", 4, 4), ("cup", 1, 1)])
+    assert await available(("tea", 5), ("jam", 1)) == (False, [("tea", 5, 4), ("jam", 1, 0)])
+
+
+async def test_reading_stock_levels_by_page(clients: Clients) -> None:
+    """One by its place; all by warehouse and SKU, page by page, filtered; SKUs of any script are what they are."""
+    for warehouse in ("york", "london"):
+        await ask(clients.inventory.ReceiveStock, receive_all(warehouse, {"tea": 1, "Café crème 咖啡": 2, "cup": 3}))
+    place = api.GetStockLevelRequest(warehouse_id="york", sku="Café crème 咖啡")
+    assert (await ask(clients.inventory.GetStockLevel, place)).stock_level.available == 2
+    with pytest.raises(NotFound) as unknown:
+        await ask(clients.inventory.GetStockLevel, api.GetStockLevelRequest(warehouse_id="york", sku="jam"))
+    assert unknown.value.reason == "STOCK_LEVEL_NOT_FOUND"
+
+    seen: list[tuple[str, str]] = []
+    request = api.ListStockLevelsRequest(page_size=2, skus=["tea", "cup", "jam"])
+    while True:
+        page = await ask(clients.inventory.ListStockLevels, request)
+        seen += [(level.warehouse_id, level.sku) for level in page.stock_levels]
+        request.page_token = page.next_page_token
+        if not page.next_page_token:
+            break
+    assert seen == [("london", "cup"), ("london", "tea"), ("york", "cup"), ("york", "tea")]
+    only = await ask(clients.inventory.ListStockLevels, api.ListStockLevelsRequest(warehouse_id="york"))
+    assert {level.warehouse_id for level in only.stock_levels} == {"york"}
+    assert len(only.stock_levels) == 3
+
+
+async def test_reading_the_ledger(clients: Clients) -> None:
+    """Oldest first, with its effects, its source and its place in the level's life; by warehouse, SKU, order, kind and time."""
+    first = receive("london", tea=5)
+    await ask(clients.inventory.ReceiveStock, first)
+    await ask(clients.inventory.ReceiveStock, receive("york", cup=5))
+    reserved = await ask(clients.reservations.ReserveStock, reserve(("tea", 2), ("tea", 1)))
+
+    async def listed(**filters: object) -> list[warehouse_pb2.StockMovement]:
+        request = api.ListStockMovementsRequest(**filters)  # type: ignore[arg-type]  # the fields' types are the caller's affair
+        return list((await ask(clients.inventory.ListStockMovements, request)).stock_movements)
+
+    everything = await listed()
+    assert [m.movement_id for m in everything] == sorted(m.movement_id for m in everything)
+    assert [(m.sku, m.stock_level_version) for m in everything] == [("tea", 1), ("cup", 1), ("tea", 2), ("tea", 3)]
+    assert (everything[0].source_id, everything[0].available_delta, everything[0].outside_delta) == (first.request_id, 5, -5)
+    assert not everything[0].HasField("order_id")
+    mine = await listed(order_id=reserved.order_id)
+    assert [(m.line_number, m.reserved_delta, m.source_id) for m in mine] == [
+        (1, 2, reserved.reservations[0].reservation_id),
+        (2, 1, reserved.reservations[0].reservation_id),
+    ]
+    assert await listed(warehouse_id="london", sku="tea", kinds=[warehouse_pb2.STOCK_MOVEMENT_KIND_RESERVE]) == mine
+    assert await listed(sku="cup") == everything[1:2]
+    assert await listed(warehouse_id="leeds") == []
+    later = Timestamp(seconds=everything[-1].occur_time.seconds + 60)
+    assert await listed(occur_time_from=later) == []
+    assert await listed(occur_time_from=everything[0].occur_time) == everything

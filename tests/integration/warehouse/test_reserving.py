@@ -1,0 +1,255 @@
+"""The reservation service's methods, over a real channel and a real PostgreSQL."""
+
+import asyncio
+from collections import Counter
+from uuid import uuid4
+
+import pytest
+from google.protobuf.duration_pb2 import Duration
+from ordermesh.warehouse.v1 import reservation_service_pb2 as api
+from ordermesh.warehouse.v1 import warehouse_pb2
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from chassis.client import ask
+from chassis.errors import Failure, Invalid, NotFound, Refused
+from tests.integration.warehouse.conftest import Clients
+from tests.integration.warehouse.requests import as_stored, attempt, confirm, count, receive, receive_all, release, reserve
+from warehouse_svc.operations import EXPIRY_BATCH, Operations
+from warehouse_svc.tables import claims, holdings, movements, outbox, reservation_lines, reservations
+
+ACTIVE, CONFIRMED = warehouse_pb2.RESERVATION_STATUS_ACTIVE, warehouse_pb2.RESERVATION_STATUS_CONFIRMED
+RELEASED, EXPIRED = warehouse_pb2.RESERVATION_STATUS_RELEASED, warehouse_pb2.RESERVATION_STATUS_EXPIRED
+
+
+async def let_time_pass(engine: AsyncEngine) -> None:
+    """Everything that is reserved now is past its time."""
+    async with engine.begin() as connection:
+        await connection.execute(text("update reservations set expire_time = clock_timestamp() - interval '1 second'"))
+
+
+async def refusal(call: object) -> Failure:
+    with pytest.raises(Failure) as refused:
+        await call  # type: ignore[misc]  # any coroutine
+    return refused.value
+
+
+async def test_all_lines_from_the_fewest_warehouses(clients: Clients, engine: AsyncEngine) -> None:
+    """Reservations say where each line's units are, until when, and under which order; nothing is promised twice."""
+    await ask(clients.inventory.ReceiveStock, receive("london", tea=3, cup=1))
+    await ask(clients.inventory.ReceiveStock, receive("york", tea=4))
+    request = reserve(("cup", 1), ("tea", 6), ttl=Duration(seconds=90))
+    response = await ask(clients.reservations.ReserveStock, request)
+    assert response.order_id == request.order_id
+    parts = {r.warehouse_id: [(line.line_number, line.sku, line.reserved) for line in r.lines] for r in response.reservations}
+    assert parts == {"london": [(1, "cup", 1), (2, "tea", 2)], "york": [(2, "tea", 4)]}
+    for r in response.reservations:
+        assert (r.order_id, r.attempt, r.generation, r.status, r.version) == (request.order_id, 1, 1, ACTIVE, 1)
+        assert r.expire_time.ToMilliseconds() - r.create_time.ToMilliseconds() == 90_000
+        assert (await ask(clients.reservations.GetReservation, api.GetReservationRequest(reservation_id=r.reservation_id))).reservation == r
+    (await as_stored(engine)).check()
+
+
+async def test_not_enough_stock_names_each_short_sku_and_stores_nothing(clients: Clients, engine: AsyncEngine) -> None:
+    """What was asked and what is left, for people and for programs, whatever the SKU is called."""
+    await ask(clients.inventory.ReceiveStock, receive(tea=3))
+    before = await count(engine, claims, holdings, movements, outbox)
+    refused = await refusal(ask(clients.reservations.ReserveStock, reserve(("tea", 3), ("tea", 1), ("Café, 咖啡", 2))))
+    assert (type(refused), refused.reason) == (Refused, "INSUFFICIENT_STOCK")
+    assert [(v.subject, v.description, v.kind) for v in refused.violations] == [
+        ("tea", "asked 4, left 3", "INSUFFICIENT_STOCK"),
+        ("Café, 咖啡", "asked 2, left 0", "INSUFFICIENT_STOCK"),
+    ]
+    assert refused.metadata["shortages"] == "2"
+    assert (refused.metadata["sku_2"], refused.metadata["asked_2"], refused.metadata["left_2"]) == ("Café, 咖啡", "2", "0")
+    assert await count(engine, claims, holdings, movements, outbox) == before
+
+
+async def test_a_refusal_of_very_many_skus_still_reaches_the_caller(clients: Clients) -> None:
+    """500 short SKUs with long names of any script: as many of them as a status can carry, and how many there are."""
+    wanted = [("茶" * 60 + f"{n:04}", 1_000_000) for n in range(500)]
+    refused = await refusal(ask(clients.reservations.ReserveStock, reserve(*wanted)))
+    assert (refused.reason, refused.metadata["shortages"]) == ("INSUFFICIENT_STOCK", "500")
+    assert refused.metadata["sku_10"] == wanted[9][0]
+
+
+async def test_a_repeat_answers_with_the_first_reservation_and_its_order(clients: Clients, engine: AsyncEngine) -> None:
+    """Whatever order_id it proposes; with other lines it is refused."""
+    await ask(clients.inventory.ReceiveStock, receive(tea=9))
+    request = reserve(("tea", 2))
+    first = await ask(clients.reservations.ReserveStock, request)
+    request.order_id = str(uuid4())
+    assert await ask(clients.reservations.ReserveStock, request) == first
+    request.lines[0].quantity = 3
+    assert (await refusal(ask(clients.reservations.ReserveStock, request))).reason == "REQUEST_ID_REUSED"
+    assert await count(engine, holdings, reservations, reservation_lines) == [1, 1, 1]
+    (await as_stored(engine)).check()
+
+
+async def test_rivals_with_one_request_reserve_once(clients: Clients, engine: AsyncEngine) -> None:
+    """Twenty tries at once, each with an order_id of its own: one order, one reservation."""
+    await ask(clients.inventory.ReceiveStock, receive(tea=99))
+    request_id = str(uuid4())
+    answers = await asyncio.gather(*(ask(clients.reservations.ReserveStock, reserve(("tea", 2), request_id=request_id)) for _ in range(20)))
+    assert len({answer.order_id for answer in answers}) == 1
+    assert await count(engine, holdings, reservations) == [1, 1]
+
+
+async def test_rivals_for_one_attempt_reserve_once(clients: Clients, engine: AsyncEngine) -> None:
+    """Twenty requests for the same order, over different SKUs so that no stock makes them wait: one is done, the others refused."""
+    await ask(clients.inventory.ReceiveStock, receive_all("london", {f"sku{n}": 9 for n in range(20)}))
+    order_id = str(uuid4())
+    calls = (ask(clients.reservations.ReserveStock, reserve((f"sku{n}", 1), order_id=order_id)) for n in range(20))
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    assert Counter(o.reason if isinstance(o, Failure) else "done" for o in outcomes) == {"done": 1, "RESERVATION_CLOSED": 19}
+    (await as_stored(engine)).check()
+
+
+async def test_an_expired_reservation_is_made_anew_for_its_request(clients: Clients, engine: AsyncEngine, operations: Operations) -> None:
+    """By a repeat, under the first order, with or without the worker having come by; rivals make one; again and again."""
+    await ask(clients.inventory.ReceiveStock, receive(tea=2))
+    request = reserve(("tea", 2))
+    first = await ask(clients.reservations.ReserveStock, request)
+    for generation, worker in ((2, True), (3, False)):
+        await let_time_pass(engine)
+        if worker:
+            assert await operations.expire_reservations() == 1
+        request.order_id = str(uuid4())
+        answers = await asyncio.gather(*(ask(clients.reservations.ReserveStock, request) for _ in range(5)))
+        assert all(answer == answers[0] for answer in answers)
+        assert answers[0].order_id == first.order_id
+        [new] = answers[0].reservations
+        assert (new.status, new.generation, new.lines[0].reserved) == (ACTIVE, generation, 2)
+    assert [
+        line.reserved for line in (await ask(clients.reservations.ConfirmReservation, confirm(first.order_id))).reservations[0].lines
+    ] == [0]
+    (await as_stored(engine)).check()
+
+
+async def test_an_expired_reservation_cannot_be_made_anew_of_sold_units(
+    clients: Clients, engine: AsyncEngine, operations: Operations
+) -> None:
+    """The repeat is told what is short."""
+    await ask(clients.inventory.ReceiveStock, receive(tea=2))
+    request = reserve(("tea", 2))
+    await ask(clients.reservations.ReserveStock, request)
+    await let_time_pass(engine)
+    await operations.expire_reservations()
+    await ask(clients.reservations.ReserveStock, reserve(("tea", 1)))
+    refused = await refusal(ask(clients.reservations.ReserveStock, request))
+    assert (refused.reason, refused.metadata["left_1"]) == ("INSUFFICIENT_STOCK", "1")
+
+
+async def test_all_of_an_order_confirms_together(clients: Clients, engine: AsyncEngine) -> None:
+    """Its reservations over two warehouses in one call; the same request again, and another one, change nothing."""
+    await ask(clients.inventory.ReceiveStock, receive("london", tea=1))
+    await ask(clients.inventory.ReceiveStock, receive("york", tea=1))
+    order_id = (await ask(clients.reservations.ReserveStock, reserve(("tea", 2)))).order_id
+    request = confirm(order_id)
+    answer = await ask(clients.reservations.ConfirmReservation, request)
+    assert [(r.status, r.lines[0].committed, r.HasField("expire_time")) for r in answer.reservations] == [(CONFIRMED, 1, False)] * 2
+    booked = await count(engine, movements, outbox)
+    assert await ask(clients.reservations.ConfirmReservation, request) == answer
+    assert await ask(clients.reservations.ConfirmReservation, confirm(order_id)) == answer
+    assert await count(engine, movements, outbox) == booked
+    (await as_stored(engine)).check()
+
+
+async def test_a_batch_answers_for_each_order(clients: Clients, engine: AsyncEngine) -> None:
+    """One order's failure is not another's; the reused request_id of another batch fails as a whole, and its repeat answers the same."""
+    await ask(clients.inventory.ReceiveStock, receive(tea=9))
+    good, gone = [(await ask(clients.reservations.ReserveStock, reserve(("tea", 2)))).order_id for _ in range(2)]
+    await ask(clients.reservations.ReleaseReservation, release(gone))
+    unknown = str(uuid4())
+    request = api.BatchConfirmReservationsRequest(
+        request_id=str(uuid4()), order_attempts=[attempt(unknown), attempt(good), attempt(gone), attempt(str(uuid4()), 7)]
+    )
+    for _ in range(2):
+        results = (await ask(clients.reservations.BatchConfirmReservations, request)).results
+        assert [r.order_id for r in results] == [each.order_id for each in request.order_attempts]
+        assert [r.failure.reason for r in results] == ["RESERVATION_NOT_FOUND", "", "RESERVATION_CLOSED", "RESERVATION_NOT_FOUND"]
+        assert [r.HasField("failure") for r in results] == [True, False, True, True]
+        assert not any(r.failure.retryable for r in results)
+        assert [r.status for r in results[1].reservations] == [CONFIRMED]
+    request.order_attempts.pop()
+    refused = await refusal(ask(clients.reservations.BatchConfirmReservations, request))
+    assert (type(refused), refused.reason) == (Invalid, "REQUEST_ID_REUSED")
+    (await as_stored(engine)).check()
+
+
+async def test_release_of_all_or_of_a_part(clients: Clients, engine: AsyncEngine) -> None:
+    """A line's released units are a target; what is left is released by the batch; what is confirmed stays."""
+    await ask(clients.inventory.ReceiveStock, receive(tea=9))
+    order_id, confirmed = [(await ask(clients.reservations.ReserveStock, reserve(("tea", 3)))).order_id for _ in range(2)]
+    await ask(clients.reservations.ConfirmReservation, confirm(confirmed))
+    lines = [api.ReleaseLine(line_number=1, released_quantity=1)]
+    for _ in range(2):
+        [part] = (await ask(clients.reservations.ReleaseReservation, release(order_id, lines=lines))).reservations
+        assert (part.status, part.lines[0].reserved, part.lines[0].released) == (ACTIVE, 2, 1)
+    lines[0].released_quantity = 4
+    assert (await refusal(ask(clients.reservations.ReleaseReservation, release(order_id, lines=lines)))).reason == "QUANTITY_OUT_OF_RANGE"
+    batch = api.BatchReleaseReservationsRequest(request_id=str(uuid4()), order_attempts=[attempt(order_id), attempt(confirmed)])
+    results = (await ask(clients.reservations.BatchReleaseReservations, batch)).results
+    assert [r.reservations[0].status for r in results] == [RELEASED, CONFIRMED]
+    world = await as_stored(engine)
+    assert world.balances("london", "tea") == (6, 0, 3, 0)
+    world.check()
+
+
+async def test_confirming_past_the_time(clients: Clients, engine: AsyncEngine, operations: Operations) -> None:
+    """Before the worker came as if nothing were; after it from another warehouse; and not once the units are sold."""
+    await ask(clients.inventory.ReceiveStock, receive("london", tea=3))
+    early, late, never = [(await ask(clients.reservations.ReserveStock, reserve(("tea", 1)))).order_id for _ in range(3)]
+    await let_time_pass(engine)
+    await ask(clients.reservations.ConfirmReservation, confirm(early))
+    assert await operations.expire_reservations() == 2
+    await ask(clients.reservations.ReserveStock, reserve(("tea", 2)))
+    await ask(clients.inventory.ReceiveStock, receive("york", tea=1))
+    [new] = (await ask(clients.reservations.ConfirmReservation, confirm(late))).reservations
+    assert (new.warehouse_id, new.status, new.generation) == ("york", CONFIRMED, 2)
+    refused = await refusal(ask(clients.reservations.ConfirmReservation, confirm(never)))
+    assert (type(refused), refused.reason) == (Refused, "RESERVATION_EXPIRED")
+    assert [(v.subject, v.description) for v in refused.violations] == [("tea", "asked 1, left 0")]
+    (await as_stored(engine)).check()
+
+
+async def test_expiry_in_batches_by_several_replicas(clients: Clients, engine: AsyncEngine, operations: Operations) -> None:
+    """More orders than a batch holds, three workers at once: each reservation expires once, and its units are free."""
+    many = EXPIRY_BATCH + 20
+    await ask(clients.inventory.ReceiveStock, receive(tea=2 * many))
+    await asyncio.gather(*(ask(clients.reservations.ReserveStock, reserve(("tea", 1), ("tea", 1))) for _ in range(many)))
+    assert await operations.expire_reservations() == 0
+    await let_time_pass(engine)
+    await asyncio.gather(*(operations.expire_reservations() for _ in range(3)))
+    while await operations.expire_reservations():
+        pass  # orders that one worker was writing were left out by the others
+    async with engine.connect() as connection:
+        expired = list((await connection.execute(select(reservations.c.status))).scalars())
+    assert Counter(expired) == {"expired": many}
+    world = await as_stored(engine)
+    assert world.balances("london", "tea") == (2 * many, 0, 0, 0)
+    world.check()
+
+
+async def test_reading_reservations(clients: Clients) -> None:
+    """Newest first, by page, by order, warehouse and status."""
+    await ask(clients.inventory.ReceiveStock, receive("london", tea=9))
+    await ask(clients.inventory.ReceiveStock, receive("york", cup=9))
+    made = [(await ask(clients.reservations.ReserveStock, reserve(("tea", 1), ("cup", 1)))).order_id for _ in range(3)]
+    await ask(clients.reservations.ConfirmReservation, confirm(made[1]))
+    seen: list[str] = []
+    request = api.ListReservationsRequest(page_size=4)
+    while True:
+        page = await ask(clients.reservations.ListReservations, request)
+        seen += [r.reservation_id for r in page.reservations]
+        request.page_token = page.next_page_token
+        if not page.next_page_token:
+            break
+    assert seen == sorted(seen, reverse=True)
+    assert len(set(seen)) == 6
+    some = api.ListReservationsRequest(order_id=made[1], warehouse_id="york", statuses=[CONFIRMED, EXPIRED])
+    [one] = (await ask(clients.reservations.ListReservations, some)).reservations
+    assert (one.order_id, one.lines[0].sku) == (made[1], "cup")
+    unknown = api.GetReservationRequest(reservation_id=str(uuid4()))
+    refused = await refusal(ask(clients.reservations.GetReservation, unknown))
+    assert (type(refused), refused.reason) == (NotFound, "RESERVATION_NOT_FOUND")

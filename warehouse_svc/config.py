@@ -1,0 +1,17 @@
+"""The warehouse service's settings, from the environment."""
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from chassis.config import ServiceConfig
+
+
+class Config(ServiceConfig):
+    """What the warehouse service is told; the common part stands in chassis.config."""
+
+    service: ClassVar[str] = "warehouse"
+
+    listen_address: str = "127.0.0.1:15052"
+    metrics_address: str = "127.0.0.1:15062"
+    expiry_sweep_s: float = Field(default=5.0, gt=0, le=300, description="seconds between two looks for reservations past their time")

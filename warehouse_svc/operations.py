@@ -1,0 +1,133 @@
+"""What the warehouse service does: one method for each thing. It asks nobody."""
+
+from collections.abc import Mapping, Sequence
+from uuid import UUID
+
+from uuid_utils.compat import uuid7
+
+from chassis.database import Database
+from chassis.decision import Done, Outcome, unwrap
+from chassis.errors import Deferred, Failure, NotFound
+from chassis.paging import Page
+from warehouse_svc import decisions, store
+from warehouse_svc.model import (
+    AdjustStock,
+    Availability,
+    ExpireReservations,
+    Holding,
+    LevelFilter,
+    Movement,
+    MovementFilter,
+    Place,
+    ReceiveStock,
+    RenewReservations,
+    Reservation,
+    ReservationFilter,
+    ReserveStock,
+    StockCommand,
+    StockLevel,
+    View,
+)
+
+EXPIRY_BATCH = 100  # orders in one write
+
+
+class Operations:
+    """The warehouse's doors lead here; from here to its decisions and its store."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    # --- stock
+
+    async def receive_stock(self, command: ReceiveStock) -> list[StockLevel]:
+        """Books what has arrived, and answers with its levels, in the order of the receipt."""
+        view = unwrap((await self.write([command]))[0])
+        return [view.stock[command.warehouse_id, sku] for sku in command.quantities]
+
+    async def adjust_stock(self, command: AdjustStock) -> StockLevel:
+        view = unwrap((await self.write([command]))[0])
+        return view.stock[command.warehouse_id, command.sku]
+
+    async def check_availability(self, asked: Mapping[str, int]) -> list[Availability]:
+        """Each SKU, in the order asked: what a checkout could get just now."""
+        async with self.database.read() as connection:
+            sellable = await store.sellable(connection, asked)
+        return [Availability(sku, units, sellable.get(sku, 0)) for sku, units in asked.items()]
+
+    async def get_stock_level(self, place: Place) -> StockLevel:
+        async with self.database.read() as connection:
+            level = await store.find_level(connection, place)
+        if level is None:
+            text = f"{place[0]} has never had {place[1]}."
+            raise NotFound("STOCK_LEVEL_NOT_FOUND", text, warehouse_id=place[0], sku=place[1])
+        return level
+
+    async def list_stock_levels(self, wanted: LevelFilter, page: Page) -> tuple[Sequence[StockLevel], str]:
+        async with self.database.read() as connection:
+            return page.cut(await store.list_levels(connection, wanted, page), lambda level: (level.warehouse_id, level.sku))
+
+    async def list_stock_movements(self, wanted: MovementFilter, page: Page) -> tuple[Sequence[Movement], str]:
+        async with self.database.read() as connection:
+            return page.cut(await store.list_movements(connection, wanted, page), lambda movement: (movement.id,))
+
+    # --- reservations
+
+    async def reserve_stock(self, command: ReserveStock) -> Holding:
+        """Sets the lines aside. A repeat is answered with what the first try holds; where that has expired, it is made anew."""
+        [outcome] = await self.write([command])
+        holding = _holding(unwrap(outcome))
+        if not (isinstance(outcome, Done) and outcome.repeat):
+            return holding
+        standing = holding.of(command.attempt)
+        async with self.database.read() as connection:
+            now = await store.clock(connection)
+        if not all(r.lapsed(now) for r in standing):
+            return holding
+        key = f"{command.key}:{standing[0].generation + 1}"
+        renewal = RenewReservations(key, command.digest, holding.order_id, attempt=command.attempt, ttl=command.ttl)
+        return _holding(unwrap((await self.write([renewal]))[0]))
+
+    async def move_reservations(self, commands: Sequence[StockCommand]) -> list[Outcome[View]]:
+        """Confirms or releases for many orders: each all or none, whatever becomes of the others.
+
+        Raises what concerns the call as a whole: its request_id was used before for something else, or nothing can be done just now.
+        """
+        outcomes = await self.write(commands)
+        reused = [o for o in outcomes if isinstance(o, Failure) and o.reason == "REQUEST_ID_REUSED"]
+        deferred = [o for o in outcomes if isinstance(o, Deferred)]
+        if reused or len(deferred) == len(outcomes):
+            raise (reused or deferred)[0]
+        return outcomes
+
+    async def get_reservation(self, id: UUID) -> Reservation:
+        async with self.database.read() as connection:
+            reservation = await store.find_reservation(connection, id)
+        if reservation is None:
+            raise NotFound("RESERVATION_NOT_FOUND", f"There is no reservation {id}.", reservation_id=str(id))
+        return reservation
+
+    async def list_reservations(self, wanted: ReservationFilter, page: Page) -> tuple[Sequence[Reservation], str]:
+        async with self.database.read() as connection:
+            return page.cut(await store.list_reservations(connection, wanted, page), lambda reservation: (reservation.id,))
+
+    async def expire_reservations(self) -> int:
+        """Takes back all that is reserved past its time, batch by batch; answers how many orders had such. Raises what came between."""
+        expired = 0
+        while True:
+            async with self.database.engine.begin() as connection:
+                chosen = await store.lapsed(connection, EXPIRY_BATCH)
+            # What is past its time is found in the reservations, not in a claim: so a key that never comes again.
+            commands = [ExpireReservations(f"warehouse.expiry:{uuid7()}", b"", order_id) for order_id in chosen]
+            expired += len([unwrap(outcome) for outcome in await self.write(commands)])
+            if len(chosen) < EXPIRY_BATCH:
+                return expired
+
+    async def write(self, commands: Sequence[StockCommand]) -> list[Outcome[View]]:
+        """What the warehouse is asked or told, over one picture of stock; each command is answered by itself."""
+        return await self.database.write(commands, load=store.lock_stock, decide=decisions.decide, save=store.save_stock)
+
+
+def _holding(view: View) -> Holding:
+    assert view.holding, "a reservation leaves something held"
+    return view.holding

@@ -1,0 +1,97 @@
+"""RPCs in: wire -> operation -> wire, and nothing else. Errors are the interceptors' work."""
+
+from typing import Any
+from uuid import UUID
+
+import grpc
+from ordermesh.warehouse.v1 import inventory_service_pb2 as inventory
+from ordermesh.warehouse.v1 import reservation_service_pb2 as reserving
+from ordermesh.warehouse.v1.inventory_service_pb2_grpc import InventoryServiceServicer
+from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServiceServicer
+
+from chassis.decision import unwrap
+from chassis.idempotency import keyed
+from chassis.paging import asked
+from warehouse_svc import wire
+from warehouse_svc.operations import Operations
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class InventoryService(InventoryServiceServicer):
+    """ordermesh.warehouse.v1.InventoryService: what each method does and answers stands in the contract."""
+
+    def __init__(self, operations: Operations) -> None:
+        self.operations = operations
+
+    async def ReceiveStock(self, request: inventory.ReceiveStockRequest, context: Context) -> inventory.ReceiveStockResponse:
+        levels = await self.operations.receive_stock(wire.receive_stock(request, keyed(request)))
+        return inventory.ReceiveStockResponse(stock_levels=map(wire.stock_level, levels))
+
+    async def AdjustStock(self, request: inventory.AdjustStockRequest, context: Context) -> inventory.AdjustStockResponse:
+        level = await self.operations.adjust_stock(wire.adjust_stock(request, keyed(request)))
+        return inventory.AdjustStockResponse(stock_level=wire.stock_level(level))
+
+    async def CheckAvailability(self, request: inventory.CheckAvailabilityRequest, context: Context) -> inventory.CheckAvailabilityResponse:
+        return wire.availability(await self.operations.check_availability(wire.asked(request)))
+
+    async def GetStockLevel(self, request: inventory.GetStockLevelRequest, context: Context) -> inventory.GetStockLevelResponse:
+        level = await self.operations.get_stock_level((request.warehouse_id, request.sku))
+        return inventory.GetStockLevelResponse(stock_level=wire.stock_level(level))
+
+    async def ListStockLevels(self, request: inventory.ListStockLevelsRequest, context: Context) -> inventory.ListStockLevelsResponse:
+        levels, token = await self.operations.list_stock_levels(wire.level_filter(request), asked(request, str, str))
+        return inventory.ListStockLevelsResponse(stock_levels=map(wire.stock_level, levels), next_page_token=token)
+
+    async def ListStockMovements(
+        self, request: inventory.ListStockMovementsRequest, context: Context
+    ) -> inventory.ListStockMovementsResponse:
+        movements, token = await self.operations.list_stock_movements(wire.movement_filter(request), asked(request))
+        return inventory.ListStockMovementsResponse(stock_movements=map(wire.movement, movements), next_page_token=token)
+
+
+class ReservationService(ReservationServiceServicer):
+    """ordermesh.warehouse.v1.ReservationService: what each method does and answers stands in the contract."""
+
+    def __init__(self, operations: Operations) -> None:
+        self.operations = operations
+
+    async def ReserveStock(self, request: reserving.ReserveStockRequest, context: Context) -> reserving.ReserveStockResponse:
+        command = wire.reserve_stock(request, keyed(request, leave_out=["order_id"]))
+        return wire.reserved(await self.operations.reserve_stock(command), command.attempt)
+
+    async def ConfirmReservation(
+        self, request: reserving.ConfirmReservationRequest, context: Context
+    ) -> reserving.ConfirmReservationResponse:
+        its = request.order_attempt
+        [outcome] = await self.operations.move_reservations([wire.confirm(its, keyed(request))])
+        return reserving.ConfirmReservationResponse(reservations=wire.standing(unwrap(outcome), its.attempt))
+
+    async def BatchConfirmReservations(
+        self, request: reserving.BatchConfirmReservationsRequest, context: Context
+    ) -> reserving.BatchConfirmReservationsResponse:
+        of, each = keyed(request), request.order_attempts
+        outcomes = await self.operations.move_reservations([wire.confirm(its, of, f":{its.order_id}") for its in each])
+        return reserving.BatchConfirmReservationsResponse(results=map(wire.result, each, outcomes))
+
+    async def ReleaseReservation(
+        self, request: reserving.ReleaseReservationRequest, context: Context
+    ) -> reserving.ReleaseReservationResponse:
+        its = request.order_attempt
+        [outcome] = await self.operations.move_reservations([wire.release(its, keyed(request), lines=request.lines)])
+        return reserving.ReleaseReservationResponse(reservations=wire.standing(unwrap(outcome), its.attempt))
+
+    async def BatchReleaseReservations(
+        self, request: reserving.BatchReleaseReservationsRequest, context: Context
+    ) -> reserving.BatchReleaseReservationsResponse:
+        of, each = keyed(request), request.order_attempts
+        outcomes = await self.operations.move_reservations([wire.release(its, of, f":{its.order_id}") for its in each])
+        return reserving.BatchReleaseReservationsResponse(results=map(wire.result, each, outcomes))
+
+    async def GetReservation(self, request: reserving.GetReservationRequest, context: Context) -> reserving.GetReservationResponse:
+        reservation = await self.operations.get_reservation(UUID(request.reservation_id))
+        return reserving.GetReservationResponse(reservation=wire.reservation(reservation))
+
+    async def ListReservations(self, request: reserving.ListReservationsRequest, context: Context) -> reserving.ListReservationsResponse:
+        reservations, token = await self.operations.list_reservations(wire.reservation_filter(request), asked(request))
+        return reserving.ListReservationsResponse(reservations=map(wire.reservation, reservations), next_page_token=token)

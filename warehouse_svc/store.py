@@ -1,0 +1,309 @@
+"""All the SQL of the warehouse, for sets, over one connection."""
+
+from collections import Counter, defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import fields, replace
+from datetime import datetime
+from operator import attrgetter
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Select, bindparam, func, or_, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chassis.paging import Page
+from chassis.tables import among, arrays, given, insert_rows
+from warehouse_svc.lifecycle import Bucket, Status
+from warehouse_svc.model import (
+    AdjustStock,
+    ConfirmReservations,
+    Holding,
+    LevelFilter,
+    Movement,
+    MovementFilter,
+    Picture,
+    Place,
+    ReceiveStock,
+    RenewReservations,
+    Reservation,
+    ReservationFilter,
+    ReservationLine,
+    ReserveStock,
+    StockCommand,
+    StockLevel,
+    View,
+    level_id,
+)
+from warehouse_svc.tables import holdings, movements, reservation_lines, reservations, stock_levels
+
+LEVEL, BOOKED, HOLDING = tuple(stock_levels.c.keys()), tuple(movements.c.keys()), tuple(holdings.c.keys())
+RESERVATION, LINE = tuple(reservations.c.keys()), tuple(f.name for f in fields(ReservationLine))
+BALANCES = ("available", "reserved", "committed", "damaged", "version")
+UNITS = (*Bucket, "expired")
+
+levels = stock_levels.c
+lock_holdings = select(holdings).where(among(holdings.c.order_id)).order_by(holdings.c.order_id).with_for_update(key_share=True)
+lock_levels = select(stock_levels).where(or_(among(levels.id), among(levels.sku))).order_by(levels.id).with_for_update(key_share=True)
+read_booked = select(movements.c.source_id).where(among(movements.c.source_id)).distinct()
+read_levels = select(stock_levels).where(among(levels.id))
+read_sellable = select(levels.sku, func.sum(levels.available - levels.reserved)).where(among(levels.sku)).group_by(levels.sku)
+read_holdings = select(holdings).where(among(holdings.c.order_id))
+read_reservations = select(reservations).where(among(reservations.c.order_id)).order_by(reservations.c.id)
+read_reservation = select(reservations).where(among(reservations.c.id))
+read_lines = (
+    select(reservation_lines.c.reservation_id, *(reservation_lines.c[name] for name in LINE))
+    .where(among(reservation_lines.c.reservation_id))
+    .order_by(reservation_lines.c.reservation_id, reservation_lines.c.number)
+)
+read_movements = select(
+    *(levels[f.name] if f.name in ("warehouse_id", "sku") else movements.c[f.name] for f in fields(Movement))
+).join_from(movements, stock_levels, levels.id == movements.c.level_id)
+read_clock = select(func.clock_timestamp())
+choose_lapsed = (
+    select(reservations.c.order_id)
+    .join(holdings, holdings.c.order_id == reservations.c.order_id)
+    .where(reservations.c.status == Status.ACTIVE, reservations.c.expire_time <= func.clock_timestamp())
+    .order_by(reservations.c.expire_time)
+    .limit(bindparam("most"))
+    .with_for_update(key_share=True, of=holdings, skip_locked=True)
+)
+
+insert_holdings, insert_levels, insert_movements, insert_reservations = (
+    insert_rows(*table.c) for table in (holdings, stock_levels, movements, reservations)
+)
+insert_lines = insert_rows(reservation_lines.c.reservation_id, *(reservation_lines.c[name] for name in LINE))
+changed_holdings = given(*holdings.c)
+update_holdings = (
+    update(holdings)
+    .values({name: changed_holdings.c[name] for name in ("closed_attempt", "version")})
+    .where(holdings.c.order_id == changed_holdings.c.order_id)
+)
+changed_reservations = given(*(reservations.c[name] for name in ("id", "status", "version")))
+update_reservations = (
+    update(reservations)
+    .values({name: changed_reservations.c[name] for name in ("status", "version")})
+    .where(reservations.c.id == changed_reservations.c.id)
+)
+changed_lines = given(*(reservation_lines.c[name] for name in ("reservation_id", "number", *UNITS)))
+update_lines = (
+    update(reservation_lines)
+    .values({name: changed_lines.c[name] for name in UNITS})
+    .where(
+        reservation_lines.c.reservation_id == changed_lines.c.reservation_id,
+        reservation_lines.c.number == changed_lines.c.number,
+    )
+)
+moved = given(levels.id, *(levels[name] for name in BALANCES), levels.update_time)
+update_levels = (
+    update(stock_levels)
+    .values({name: levels[name] + moved.c[name] for name in BALANCES} | {"update_time": moved.c.update_time})
+    .where(levels.id == moved.c.id)
+)
+
+# --- load
+
+
+async def lock_stock(connection: AsyncConnection, commands: Sequence[StockCommand], repeats: Collection[UUID]) -> Picture:
+    """What the commands share: what is held for their orders, then the stock that they may move, both locked in the order of ids."""
+    requests = {c.target for c in commands if isinstance(c, (ReceiveStock, AdjustStock))}
+    held = await _lock_holdings(connection, {*repeats, *(c.target for c in commands)} - requests)
+    rows = await connection.execute(lock_levels, _places_and_skus(commands, held))
+    booked = await connection.execute(read_booked, arrays(["source_id"], [[id] for id in requests])) if requests else ()
+    return Picture((StockLevel(*row) for row in rows), held.values(), requests, {row[0] for row in booked})
+
+
+async def _lock_holdings(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, Holding]:
+    if not ids:
+        return {}
+    rows = await connection.execute(lock_holdings, arrays(["order_id"], [[id] for id in ids]))
+    return await _with_reservations(connection, [Holding(*row) for row in rows])
+
+
+def _places_and_skus(commands: Sequence[StockCommand], held: Mapping[UUID, Holding]) -> dict[str, list[Any]]:
+    """The places whose units the commands may move, and the SKUs that they may look for in every warehouse."""
+    places: set[Place] = set()
+    skus: set[str] = set()
+    for command in commands:
+        standing = held[command.target].reservations if command.target in held else ()
+        places.update((r.warehouse_id, line.sku) for r in standing if r.status in (Status.ACTIVE, Status.CONFIRMED) for line in r.lines)
+        match command:
+            case ReceiveStock():
+                places.update((command.warehouse_id, sku) for sku in command.quantities)
+            case AdjustStock():
+                places.add((command.warehouse_id, command.sku))
+            case ReserveStock():
+                skus.update(line.sku for line in command.lines)
+            case ConfirmReservations() | RenewReservations():
+                lost = [r for r in standing if r.attempt == command.attempt and r.status in _REPLACED[type(command)]]
+                skus.update(line.sku for r in lost for line in r.lines)
+    return arrays(["id"], [[level_id(place)] for place in places]) | arrays(["sku"], [[sku] for sku in skus])
+
+
+# What each command may reserve anew: a renewal also what is past its time and still active.
+_REPLACED: dict[type, frozenset[Status]] = {
+    ConfirmReservations: frozenset({Status.EXPIRED}),
+    RenewReservations: frozenset({Status.EXPIRED, Status.ACTIVE}),
+}
+
+# --- save
+
+
+async def save_stock(
+    connection: AsyncConnection, before: Mapping[UUID, View], after: Mapping[UUID, View], booked: Sequence[Movement]
+) -> None:
+    """Stores what is held, the ledger's new rows, and their sums over the balances: these are never set, only moved."""
+    old = {id: view.holding for id, view in before.items() if view.holding}
+    new = {id: view.holding for id, view in after.items() if view.holding}
+    await _save_holdings(connection, old, new)
+    reserved = {r.id: r for holding in old.values() for r in holding.reservations}
+    changed = [r for holding in new.values() for r in holding.reservations if r is not reserved.get(r.id)]
+    await _update_reservations(connection, reserved, [r for r in changed if r.id in reserved])  # first: a new one may replace them
+    await _insert_reservations(connection, [r for r in changed if r.id not in reserved])
+    if booked:
+        await _move_balances(connection, booked)
+        await connection.execute(insert_movements, arrays(BOOKED, [[getattr(row, name) for name in BOOKED] for row in booked]))
+
+
+async def _save_holdings(connection: AsyncConnection, old: Mapping[UUID, Holding], new: Mapping[UUID, Holding]) -> None:
+    rows = {id: (id, holding.closed_attempt, holding.version) for id, holding in sorted(new.items()) if holding is not old.get(id)}
+    if made := [row for id, row in rows.items() if id not in old]:
+        await connection.execute(insert_holdings, arrays(HOLDING, made))
+    if kept := [row for id, row in rows.items() if id in old]:
+        await connection.execute(update_holdings, arrays(HOLDING, kept))
+
+
+async def _insert_reservations(connection: AsyncConnection, made: Sequence[Reservation]) -> None:
+    if not made:
+        return
+    await connection.execute(insert_reservations, arrays(RESERVATION, list(map(attrgetter(*RESERVATION), made))))
+    lines = [(r.id, *attrgetter(*LINE)(line)) for r in made for line in r.lines]
+    await connection.execute(insert_lines, arrays(("reservation_id", *LINE), lines))
+
+
+async def _update_reservations(connection: AsyncConnection, old: Mapping[UUID, Reservation], changed: Sequence[Reservation]) -> None:
+    if not changed:
+        return
+    await connection.execute(update_reservations, arrays(["id", "status", "version"], [(r.id, r.status, r.version) for r in changed]))
+    lines = [(r.id, line) for r in changed for line, was in zip(r.lines, old[r.id].lines, strict=True) if line != was]
+    rows = [(id, line.number, *attrgetter(*UNITS)(line)) for id, line in lines]
+    await connection.execute(update_lines, arrays(("reservation_id", "number", *UNITS), rows))
+
+
+async def _move_balances(connection: AsyncConnection, booked: Sequence[Movement]) -> None:
+    """Adds the rows up, level by level. A row that made its level's first version makes the level."""
+    sums: defaultdict[UUID, Counter[str]] = defaultdict(Counter)
+    last = {row.level_id: row for row in booked}
+    for row in booked:
+        sums[row.level_id].update({name: getattr(row, name) for name in BALANCES[:-1]} | {"version": 1})
+    made = {row.level_id for row in booked if row.level_version == 1}
+    totals = {id: (*(sums[id][name] for name in BALANCES), last[id].time) for id in sorted(sums)}
+    if moves := [(id, *total) for id, total in totals.items() if id not in made]:
+        await connection.execute(update_levels, arrays(("id", *BALANCES, "update_time"), moves))
+    if new := [(id, last[id].warehouse_id, last[id].sku, *total) for id, total in totals.items() if id in made]:
+        await connection.execute(insert_levels, arrays(LEVEL, new))
+
+
+# --- read
+
+
+async def find_holdings(connection: AsyncConnection, order_ids: Collection[UUID]) -> dict[UUID, Holding]:
+    """What is held for the orders, those of which nothing is known left out."""
+    rows = await connection.execute(read_holdings, arrays(["order_id"], [[id] for id in order_ids]))
+    return await _with_reservations(connection, [Holding(*row) for row in rows])
+
+
+async def find_reservation(connection: AsyncConnection, id: UUID) -> Reservation | None:
+    rows = await connection.execute(read_reservation, arrays(["id"], [[id]]))
+    found = await _with_lines(connection, [Reservation(*row) for row in rows])
+    return found[0] if found else None
+
+
+async def list_reservations(connection: AsyncConnection, wanted: ReservationFilter, page: Page) -> list[Reservation]:
+    """Newest first, one more than the page where there are more."""
+    query, r = select(reservations).order_by(reservations.c.id.desc()).limit(page.size + 1), reservations.c
+    if wanted.order_id:
+        query = query.where(r.order_id == wanted.order_id)
+    if wanted.warehouse_id:
+        query = query.where(r.warehouse_id == wanted.warehouse_id)
+    if wanted.statuses:
+        query = query.where(r.status.in_(wanted.statuses))
+    if page.after:
+        query = query.where(r.id < page.after[0])
+    return await _with_lines(connection, [Reservation(*row) for row in await connection.execute(query)])
+
+
+async def find_level(connection: AsyncConnection, place: Place) -> StockLevel | None:
+    row = (await connection.execute(read_levels, arrays(["id"], [[level_id(place)]]))).one_or_none()
+    return StockLevel(*row) if row else None
+
+
+async def list_levels(connection: AsyncConnection, wanted: LevelFilter, page: Page) -> list[StockLevel]:
+    """By warehouse and SKU, one more than the page where there are more."""
+    query = select(stock_levels).order_by(levels.warehouse_id, levels.sku).limit(page.size + 1)
+    if wanted.warehouse_id:
+        query = query.where(levels.warehouse_id == wanted.warehouse_id)
+    if wanted.skus:
+        query = query.where(levels.sku.in_(wanted.skus))
+    if page.after:
+        query = query.where(tuple_(levels.warehouse_id, levels.sku) > tuple_(*page.after))
+    return [StockLevel(*row) for row in await connection.execute(query)]
+
+
+async def list_movements(connection: AsyncConnection, wanted: MovementFilter, page: Page) -> list[Movement]:
+    """Oldest first, one more than the page where there are more."""
+    query = _filtered(read_movements, wanted)
+    if page.after:
+        query = query.where(movements.c.id > page.after[0])
+    rows = await connection.execute(query.order_by(movements.c.id).limit(page.size + 1))
+    return [Movement(*row) for row in rows]
+
+
+async def sellable(connection: AsyncConnection, skus: Collection[str]) -> dict[str, int]:
+    """What checkouts can still get, over all warehouses; an SKU that never was anywhere is left out."""
+    rows = await connection.execute(read_sellable, arrays(["sku"], [[sku] for sku in skus]))
+    return {sku: int(units) for sku, units in rows}
+
+
+async def clock(connection: AsyncConnection) -> datetime:
+    """The database's clock."""
+    now: datetime = (await connection.execute(read_clock)).scalar_one()
+    return now
+
+
+async def lapsed(connection: AsyncConnection, most: int) -> list[UUID]:
+    """Orders of which something is active past its time, the longest past first; those that are just being written are left out."""
+    rows = await connection.execute(choose_lapsed, {"most": most})
+    return list(dict.fromkeys(rows.scalars()))
+
+
+def _filtered(query: Select[Any], wanted: MovementFilter) -> Select[Any]:
+    m = movements.c
+    if wanted.warehouse_id:
+        query = query.where(levels.warehouse_id == wanted.warehouse_id)
+    if wanted.sku:
+        query = query.where(levels.sku == wanted.sku)
+    if wanted.order_id:
+        query = query.where(m.order_id == wanted.order_id)
+    if wanted.kinds:
+        query = query.where(m.kind.in_(wanted.kinds))
+    return query.where(m.time >= wanted.time_from) if wanted.time_from else query
+
+
+async def _with_reservations(connection: AsyncConnection, found: Sequence[Holding]) -> dict[UUID, Holding]:
+    if not found:
+        return {}
+    rows = await connection.execute(read_reservations, arrays(["order_id"], [[h.order_id] for h in found]))
+    of_order: defaultdict[UUID, list[Reservation]] = defaultdict(list)
+    for reservation in await _with_lines(connection, [Reservation(*row) for row in rows]):
+        of_order[reservation.order_id].append(reservation)
+    return {h.order_id: replace(h, reservations=tuple(of_order[h.order_id])) for h in found}
+
+
+async def _with_lines(connection: AsyncConnection, found: Sequence[Reservation]) -> list[Reservation]:
+    if not found:
+        return []
+    rows = await connection.execute(read_lines, arrays(["reservation_id"], [[r.id] for r in found]))
+    of_reservation: defaultdict[UUID, list[ReservationLine]] = defaultdict(list)
+    for reservation_id, *line in rows:
+        of_reservation[reservation_id].append(ReservationLine(*line))
+    return [replace(r, lines=tuple(of_reservation[r.id])) for r in found]

@@ -1,0 +1,253 @@
+"""Protobuf to model and back, and facts to events. Pure."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from uuid import UUID
+
+from google.protobuf.message import Message
+from ordermesh.fulfillment.events.v1 import fulfillment_events_pb2
+from ordermesh.fulfillment.v1 import fulfillment_pb2
+from ordermesh.order.events.v1 import order_events_pb2
+from ordermesh.order.v1 import order_pb2
+from ordermesh.warehouse.events.v1 import warehouse_events_pb2
+from ordermesh.warehouse.v1 import inventory_service_pb2 as inventory
+from ordermesh.warehouse.v1 import reservation_service_pb2 as reserving
+from ordermesh.warehouse.v1 import warehouse_pb2
+
+from chassis.convert import given, names, timestamp
+from chassis.decision import Outcome
+from chassis.errors import Deferred, Failure
+from chassis.idempotency import Keyed
+from warehouse_svc.lifecycle import MovementKind, Status
+from warehouse_svc.model import (
+    AdjustStock,
+    Availability,
+    ConfirmReservations,
+    EndAttempt,
+    Holding,
+    LevelFilter,
+    Movement,
+    MovementFilter,
+    ReceiveStock,
+    ReleaseReservations,
+    Reservation,
+    ReservationChanged,
+    ReservationFilter,
+    ReservationLine,
+    ReserveStock,
+    ReturnUnits,
+    ShipUnits,
+    StockChanged,
+    StockLevel,
+    View,
+    WantedLine,
+)
+
+TTL_DEFAULT = timedelta(minutes=30)
+STATUS = names(Status, "RESERVATION_STATUS", warehouse_pb2.ReservationStatus.Value)
+KIND = names(MovementKind, "STOCK_MOVEMENT_KIND", warehouse_pb2.StockMovementKind.Value)
+STATUS_OF = {value: status for status, value in STATUS.items()}
+KIND_OF = {value: kind for kind, value in KIND.items()}
+
+# --- requests
+
+
+def receive_stock(request: inventory.ReceiveStockRequest, of: Keyed) -> ReceiveStock:
+    quantities = {line.sku: line.quantity for line in request.lines}
+    return ReceiveStock(of.key, of.digest, UUID(request.request_id), warehouse_id=request.warehouse_id, quantities=quantities)
+
+
+def adjust_stock(request: inventory.AdjustStockRequest, of: Keyed) -> AdjustStock:
+    return AdjustStock(
+        of.key,
+        of.digest,
+        UUID(request.request_id),
+        warehouse_id=request.warehouse_id,
+        sku=request.sku,
+        delta=request.delta,
+        expected_version=given(request, "expected_version"),
+    )
+
+
+def asked(request: inventory.CheckAvailabilityRequest) -> dict[str, int]:
+    """Units by SKU, over all lines, in the order in which they are first named."""
+    units: dict[str, int] = {}
+    for line in request.lines:
+        units[line.sku] = units.get(line.sku, 0) + line.quantity
+    return units
+
+
+def level_filter(request: inventory.ListStockLevelsRequest) -> LevelFilter:
+    return LevelFilter(given(request, "warehouse_id"), tuple(request.skus))
+
+
+def movement_filter(request: inventory.ListStockMovementsRequest) -> MovementFilter:
+    return MovementFilter(
+        warehouse_id=given(request, "warehouse_id"),
+        sku=given(request, "sku"),
+        order_id=UUID(request.order_id) if request.HasField("order_id") else None,
+        kinds=tuple(KIND_OF[kind] for kind in request.kinds),
+        time_from=given(request, "occur_time_from"),
+    )
+
+
+def reserve_stock(request: reserving.ReserveStockRequest, of: Keyed) -> ReserveStock:
+    lines = tuple(WantedLine(line.line_number, line.sku, line.quantity) for line in request.lines)
+    ttl = request.ttl.ToTimedelta() if request.HasField("ttl") else TTL_DEFAULT
+    return ReserveStock(of.key, of.digest, UUID(request.order_id), attempt=request.attempt, lines=lines, ttl=ttl)
+
+
+def confirm(its: reserving.OrderAttempt, of: Keyed, step: str = "") -> ConfirmReservations:
+    return ConfirmReservations(of.key + step, of.digest, UUID(its.order_id), attempt=its.attempt)
+
+
+def release(its: reserving.OrderAttempt, of: Keyed, step: str = "", lines: Sequence[reserving.ReleaseLine] = ()) -> ReleaseReservations:
+    released = {line.line_number: line.released_quantity for line in lines}
+    return ReleaseReservations(of.key + step, of.digest, UUID(its.order_id), attempt=its.attempt, released=released)
+
+
+def reservation_filter(request: reserving.ListReservationsRequest) -> ReservationFilter:
+    return ReservationFilter(
+        order_id=UUID(request.order_id) if request.HasField("order_id") else None,
+        warehouse_id=given(request, "warehouse_id"),
+        statuses=tuple(STATUS_OF[status] for status in request.statuses),
+    )
+
+
+# --- events of others
+
+
+def order_changed(event: order_events_pb2.OrderStatusChanged, of: Keyed) -> ConfirmReservations | EndAttempt | None:
+    """What an order's new status asks of its stock; None: nothing."""
+    target = UUID(event.order_id)
+    if event.new_status == order_pb2.ORDER_STATUS_CONFIRMED:
+        return ConfirmReservations(of.key, of.digest, target, attempt=event.attempt, by_event=True)
+    if event.new_status in (order_pb2.ORDER_STATUS_CANCELLED, order_pb2.ORDER_STATUS_FAILED):
+        while_pending = event.old_status == order_pb2.ORDER_STATUS_PENDING
+        return EndAttempt(of.key, of.digest, target, attempt=event.attempt, while_pending=while_pending)
+    return None
+
+
+def fulfillment_changed(event: fulfillment_events_pb2.FulfillmentStatusChanged, of: Keyed) -> ShipUnits | ReturnUnits | None:
+    """What a fulfilment's new status says of units; None: nothing. One that is completed has shipped, also where that is still unheard."""
+    its = event.fulfillment
+    target = UUID(its.order_id)
+    if event.new_status in (fulfillment_pb2.FULFILLMENT_STATUS_SHIPPED, fulfillment_pb2.FULFILLMENT_STATUS_COMPLETED):
+        shipped = {line.line_number: line.picked_quantity for line in its.picklist}
+        return ShipUnits(of.key, of.digest, target, attempt=its.attempt, warehouse_id=its.warehouse_id, shipped=shipped)
+    if event.new_status == fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED:
+        back = {line.line_number: line.quantity for line in its.picklist}
+        return ReturnUnits(of.key, of.digest, target, attempt=its.attempt, warehouse_id=its.warehouse_id, uncommitted=back)
+    return None
+
+
+# --- answers
+
+
+def availability(skus: Sequence[Availability]) -> inventory.CheckAvailabilityResponse:
+    return inventory.CheckAvailabilityResponse(
+        available=all(sku.sellable >= sku.asked for sku in skus),
+        skus=[inventory.SkuAvailability(sku=sku.sku, asked=sku.asked, sellable=sku.sellable) for sku in skus],
+    )
+
+
+def stock_level(its: StockLevel) -> warehouse_pb2.StockLevel:
+    return warehouse_pb2.StockLevel(
+        warehouse_id=its.warehouse_id,
+        sku=its.sku,
+        available=its.available,
+        reserved=its.reserved,
+        committed=its.committed,
+        damaged=its.damaged,
+        sellable=its.sellable,
+        version=its.version,
+        update_time=timestamp(its.update_time),
+    )
+
+
+def movement(its: Movement) -> warehouse_pb2.StockMovement:
+    return warehouse_pb2.StockMovement(
+        movement_id=str(its.id),
+        warehouse_id=its.warehouse_id,
+        sku=its.sku,
+        kind=KIND[its.kind],
+        quantity=its.quantity,
+        available_delta=its.available,
+        reserved_delta=its.reserved,
+        committed_delta=its.committed,
+        damaged_delta=its.damaged,
+        outside_delta=its.outside,
+        source_id=str(its.source_id),
+        order_id=str(its.order_id) if its.order_id else None,
+        line_number=its.line_number,
+        cumulative_quantity=its.cumulative,
+        stock_level_version=its.level_version,
+        occur_time=timestamp(its.time),
+    )
+
+
+def reservation(its: Reservation) -> warehouse_pb2.Reservation:
+    return warehouse_pb2.Reservation(
+        reservation_id=str(its.id),
+        order_id=str(its.order_id),
+        attempt=its.attempt,
+        generation=its.generation,
+        warehouse_id=its.warehouse_id,
+        status=STATUS[its.status],
+        lines=map(_line, its.lines),
+        version=its.version,
+        create_time=timestamp(its.create_time),
+        expire_time=timestamp(its.expire_time) if its.status is Status.ACTIVE else None,
+    )
+
+
+def reserved(its: Holding, attempt: int) -> reserving.ReserveStockResponse:
+    return reserving.ReserveStockResponse(order_id=str(its.order_id), reservations=map(reservation, its.of(attempt)))
+
+
+def standing(view: View, attempt: int) -> list[warehouse_pb2.Reservation]:
+    """What stands for the attempt of the order that a command was about."""
+    return [reservation(r) for r in view.holding.of(attempt)] if view.holding else []
+
+
+def result(its: reserving.OrderAttempt, outcome: Outcome[View]) -> reserving.ReservationResult:
+    """What came of one order of a batch."""
+    if isinstance(outcome, Failure):
+        retryable = isinstance(outcome, Deferred)
+        failure = reserving.ReservationFailure(reason=outcome.reason, message=outcome.message, retryable=retryable)
+        return reserving.ReservationResult(order_id=its.order_id, failure=failure)
+    return reserving.ReservationResult(order_id=its.order_id, reservations=standing(outcome.record, its.attempt))
+
+
+# --- events of ours
+
+
+def event(fact: StockChanged | ReservationChanged) -> tuple[UUID, Message]:
+    """The event that tells of a fact, and whose it is: a stock level's, or an order's."""
+    match fact:
+        case StockChanged():
+            changed = warehouse_events_pb2.StockChanged(stock_level=stock_level(fact.level), stock_movement=movement(fact.movement))
+            return fact.level.id, changed
+        case ReservationChanged():
+            return fact.reservation.order_id, warehouse_events_pb2.ReservationStatusChanged(
+                reservation=reservation(fact.reservation),
+                old_status=STATUS[fact.old_status] if fact.old_status else warehouse_pb2.RESERVATION_STATUS_UNSPECIFIED,
+                confirm_refused_reason=fact.refused,
+                occur_time=timestamp(fact.time),
+                attempt_reservations=map(reservation, fact.standing),
+                holding_version=fact.holding_version,
+            )
+
+
+def _line(its: ReservationLine) -> warehouse_pb2.ReservationLine:
+    return warehouse_pb2.ReservationLine(
+        line_number=its.number,
+        sku=its.sku,
+        quantity=its.quantity,
+        reserved=its.reserved,
+        released=its.released,
+        committed=its.committed,
+        uncommitted=its.uncommitted,
+        shipped=its.shipped,
+        written_off=its.written_off,
+    )
