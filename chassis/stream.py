@@ -186,6 +186,8 @@ class Broker:
             self._watcher.cancel()
             await asyncio.wait([self._watcher])
         if self._client:
+            with contextlib.suppress(*BROKER_ERRORS):
+                await self._client.rtt(timeout=1)  # the last acknowledgements are on their way before the socket goes
             await _discard(self._client)
 
     async def _watch(self) -> None:

@@ -1,0 +1,106 @@
+"""An event as it arrives, and as a handler gets it: from message to Delivery, pure. Nothing is acknowledged or stored here."""
+
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+from google.protobuf.message import DecodeError, Message
+from nats.aio.msg import Msg
+
+from chassis.decision import Outcome
+from chassis.errors import Defect
+from chassis.failed import FailedEvent
+from chassis.tables import FailedState
+
+M = TypeVar("M", bound=Message)
+
+TEXT_MAX = 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery(Generic[M]):
+    """An event as a handler gets it. `key` and `digest` are what its effect is idempotent on; `time` is when it was published."""
+
+    event_id: UUID
+    key: str
+    digest: bytes
+    message: M
+    time: datetime
+
+
+Handler = Callable[[Sequence[Delivery[M]]], Awaitable[Sequence[Outcome[Any]]]]
+
+
+@dataclass(slots=True)
+class Received:
+    """A message in hand: what it says, whom it is for, and how it stands. Without a delivery it cannot be read, and `fault` says why."""
+
+    event: FailedEvent
+    kind: type[Message] | None = None
+    delivery: Delivery[Any] | None = None
+    fault: Defect | None = None
+    raw: Msg | None = None
+    state: FailedState | None = None  # as it stands in failed_events
+    settled: bool = False
+
+
+def receive(raw: Msg, consumer: str, kinds: Mapping[str, type[Message]]) -> Received:
+    """What a message of the stream is. `kinds` are the messages that there are handlers for, by their full names."""
+    headers, place = raw.headers or {}, raw.metadata
+    name = headers.get("ce-type", "")
+    fallback = uuid5(NAMESPACE_URL, f"{place.stream}/{place.sequence.stream}")
+    event = FailedEvent(
+        consumer=consumer,
+        event_id=_uuid(headers.get("ce-id") or headers.get("Nats-Msg-Id") or "") or fallback,
+        state=FailedState.FAILED,
+        stream=place.stream,
+        stream_seq=place.sequence.stream,
+        subject=storable(raw.subject),
+        type=storable(name),
+        aggregate=storable(headers.get("ce-subject", "")),
+        payload=raw.data,
+        traceparent=storable(headers["traceparent"]) if "traceparent" in headers else None,
+        event_time=_time(headers.get("ce-time", "")) or place.timestamp,
+        reason="",
+        error="",
+        attempts=place.num_delivered,
+    )
+    received = understand(event, kinds)
+    received.raw = raw
+    return received
+
+
+def understand(event: FailedEvent, kinds: Mapping[str, type[Message]]) -> Received:
+    """The same, of an event that was stored."""
+    kind = kinds.get(event.type)
+    if kind is None:
+        return Received(event, fault=Defect(LookupError(f"nobody handles events of type {event.type!r}")))
+    try:
+        message = kind.FromString(event.payload)
+    except DecodeError as error:
+        return Received(event, fault=Defect(error))
+    digest = hashlib.sha256(event.payload).digest()
+    return Received(event, kind, Delivery(event.event_id, f"{event.consumer}:{event.event_id}", digest, message, event.event_time))
+
+
+def storable(words: str) -> str:
+    """Words of others, as far as PostgreSQL can hold them."""
+    return words.encode("utf-8", "replace").decode("utf-8").replace("\0", "\N{REPLACEMENT CHARACTER}")[:TEXT_MAX]
+
+
+def _uuid(words: str) -> UUID | None:
+    try:
+        return UUID(words)
+    except ValueError:
+        return None
+
+
+def _time(words: str) -> datetime | None:
+    try:
+        time = datetime.fromisoformat(words)
+    except ValueError:
+        return None
+    return time if time.tzinfo else None

@@ -1,0 +1,308 @@
+"""Events in: what has arrived goes to its handlers as sets, and by their outcomes it is acknowledged, comes later, or has failed.
+
+One durable consumer for each (service, stream), shared by the service's replicas. Nothing is acknowledged that was not done, and
+nothing is given up before it stands in failed_events. How messages get here is chassis.pull's, what they say chassis.delivery's.
+"""
+
+import asyncio
+import random
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, NoReturn, TypeVar
+from uuid import UUID
+
+import structlog
+from google.protobuf.message import Message
+from nats.aio.msg import Msg
+from sqlalchemy import Table
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from chassis import crash, telemetry
+from chassis.blame import blame
+from chassis.database import LATER
+from chassis.decision import Done, Outcome
+from chassis.delivery import Delivery, Handler, Received, receive, storable, understand
+from chassis.errors import Defect, Deferred, Failure, NotFound, Refused
+from chassis.failed import DEFERRAL_LIMIT, FailedEvent, FailedEvents
+from chassis.pull import Pull
+from chassis.stream import ACK_WAIT_S, BROKER_ERRORS, MAX_DELIVER, Broker, stream_of, subject_of
+from chassis.tables import FailedState
+
+__all__ = ["Delivery", "Handler", "Inbox"]
+
+T = TypeVar("T")
+
+DELAY_MIN_S, DELAY_MAX_S = 0.1, 10.0
+# So many deliveries without a word of ours about the event: it may be what ends its consumer. First it goes alone, then it is given up.
+SUSPECT, HOPELESS = 3, 20
+TICK_S = ACK_WAIT_S / 3
+SURVEY_S = 30.0
+
+log = structlog.get_logger()
+
+
+class Inbox:
+    """Hands the events of a service to its handlers."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        engine: AsyncEngine,
+        failed_events: Table,
+        *,
+        service: str,
+        handlers: Mapping[type[Message], Handler[Any]],
+        batch_size_max: int = 100,
+        linger_s: float = 0.0,
+        deferral_limit: timedelta = DEFERRAL_LIMIT,
+    ) -> None:
+        """`deferral_limit` is how long an event may be deferred, from the first time; `linger_s`: see chassis.pull."""
+        if not handlers:
+            raise ValueError("an inbox needs handlers")
+        subjects: dict[str, list[str]] = defaultdict(list)
+        for kind in handlers:
+            subjects[stream_of(subject_of(kind))].append(subject_of(kind))
+        failed = FailedEvents(engine, failed_events, deferral_limit)
+        hands = Hands(handlers)
+        self._hands, self.failed = hands, failed
+        self._consumers = [
+            Consumer(
+                Pull(broker, stream, f"{service}-{stream.lower()}", wanted, batch_size_max=batch_size_max, linger_s=linger_s), hands, failed
+            )
+            for stream, wanted in subjects.items()
+        ]
+
+    @property
+    def consumers(self) -> list[str]:
+        """The names of the durable consumers, one for each stream: `order-payments`."""
+        return [consumer.name for consumer in self._consumers]
+
+    async def run(self) -> NoReturn:
+        """Handles events until it is cancelled. What it has in hand then is given back, for another replica."""
+        async with asyncio.TaskGroup() as group:
+            for consumer in self._consumers:
+                group.create_task(consumer.run(), name=f"inbox {consumer.name}")
+        raise AssertionError("a task group ends by an exception alone")
+
+    async def replay(self, consumer: str, event_ids: Collection[UUID]) -> Mapping[UUID, Outcome[Any]]:
+        """Hands failed events to their handlers again, whatever the broker has; answers what came of each that was found.
+
+        An event that had its effect meanwhile has no second one, however often it is replayed.
+        """
+        found = [understand(event, self._hands.kinds) for event in await self.failed.get(consumer, event_ids)]
+        outcomes: dict[UUID, Outcome[Any]] = {}
+        for group in sets(found):
+            for received, outcome in zip(group, await self._hands.ask(group), strict=True):
+                outcomes[received.event.event_id] = outcome
+        failures = {key: outcome for key, outcome in outcomes.items() if isinstance(outcome, Failure)}
+        if done := outcomes.keys() - failures.keys():
+            await self.failed.resolve(consumer, done)
+        if again := [r.event for r in found if r.event.event_id in failures]:
+            await self.failed.record([told(replace(e, attempts=e.attempts + 1), failures[e.event_id]) for e in again])
+        return outcomes
+
+
+class Hands:
+    """The handlers, and what they make of a set of events."""
+
+    def __init__(self, handlers: Mapping[type[Message], Handler[Any]]) -> None:
+        self._handlers, self.kinds = handlers, {kind.DESCRIPTOR.full_name: kind for kind in handlers}
+        self._took = telemetry.histogram("inbox_handle_seconds", "How long a handler takes for a set of events", "event")
+
+    async def ask(self, group: Sequence[Received]) -> Sequence[Outcome[Any]]:
+        """What the handler of these events, all of one kind, has made of each. Never raises but what ends the process.
+
+        Whatever it raises for several, it is asked for each of them alone: so one event condemns itself and no other.
+        """
+        kind = group[0].kind
+        if kind is None:
+            return [received.fault or Defect(LookupError()) for received in group]
+        deliveries = [received.delivery for received in group if received.delivery]
+        try:
+            with (
+                telemetry.consuming(subject_of(kind), [r.event.traceparent for r in group]),
+                self._took.labels(kind.DESCRIPTOR.name).time(),
+            ):
+                outcomes = await self._handlers[kind](deliveries)
+            if len(outcomes) != len(group):
+                raise TypeError(f"{len(group)} events, and {len(outcomes)} outcomes")
+            return outcomes
+        except Deferred as deferred:
+            return [deferred] * len(group)
+        except Exception as error:  # noqa: BLE001  # a handler's exception concerns its events, and they are answered for
+            if fault := LATER.get(blame(error)):
+                return [Deferred(fault)] * len(group)
+            if len(group) == 1:
+                return [error if isinstance(error, Refused) else Defect(error)]
+        return [outcome for received in group for outcome in await self.ask([received])]
+
+
+class Consumer:
+    """One durable consumer: takes what has arrived, has it handled, and settles it."""
+
+    def __init__(self, pull: Pull, hands: Hands, failed: FailedEvents) -> None:
+        self.name, self._pull, self._hands, self._failed = pull.consumer, pull, hands, failed
+        self._held: list[Received] = []
+        self._any_open = True
+        self._surveyed = float("-inf")
+        self._handled = telemetry.counter("inbox_handled_total", "Events by what became of them", "consumer", "event", "outcome")
+        self._age = telemetry.histogram("inbox_event_age_seconds", "From an event's publication to its effect", "event")
+        self._pending = telemetry.gauge("inbox_pending", "Events that the stream has still to give", "consumer").labels(self.name)
+        self._open = telemetry.gauge("failed_events", "Events that are deferred, and those that have failed", "consumer", "state")
+
+    async def run(self) -> NoReturn:
+        """Handles events until it is cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._tick(), name=f"inbox {self.name} keeps")
+                while True:
+                    messages = await self._pull.next()
+                    self._held = [receive(raw, self.name, self._hands.kinds) for raw in messages]
+                    self._pending.set(messages[-1].metadata.num_pending)
+                    await self._handle(self._held)
+        finally:
+            await self._give_back()
+
+    async def _handle(self, batch: Sequence[Received]) -> None:
+        await self._patiently(lambda: self._look_up(batch))
+        for group in list(sets(batch)):
+            given_up = [r for r in group if r.state in (FailedState.FAILED, FailedState.DISCARDED) and r.event.attempts > 1]
+            for received in given_up:
+                await self._say(received, Msg.term)
+            if left := [r for r in group if not r.settled]:
+                await self._precaution(left)
+                await self._settle(left, await self._hands.ask(left))
+
+    async def _look_up(self, batch: Sequence[Received]) -> None:
+        """How the events stand in failed_events. None has a row there, as a rule: then only those that come again are looked up."""
+        if maybe := batch if self._any_open else [r for r in batch if r.event.attempts > 1]:
+            states = await self._failed.states(self.name, [r.event.event_id for r in maybe])
+            for received in maybe:
+                received.state = states.get(received.event.event_id)
+
+    async def _precaution(self, group: Sequence[Received]) -> None:
+        """An event that has come so often, and of which nobody has ever said anything, goes to failed_events before it is tried again."""
+        silent = [r for r in group if r.state is None and r.event.attempts > HOPELESS]
+        if last := silent + [r for r in group if r.event.attempts >= MAX_DELIVER]:
+            why = Defect(RuntimeError(f"delivered {last[0].event.attempts} times, and never answered: does it end its consumer?"))
+            await self._record(last, [why] * len(last))
+
+    async def _settle(self, group: Sequence[Received], outcomes: Sequence[Outcome[Any]]) -> None:
+        both = list(zip(group, outcomes, strict=True))
+        done = [received for received, outcome in both if isinstance(outcome, Done)]
+        if done:
+            crash.point("inbox.handled")
+        if known := [received.event.event_id for received in done if received.state]:
+            await self._patiently(lambda: self._failed.resolve(self.name, known))
+        for received in done:
+            await self._say(received, Msg.ack)
+        failures = [(received, outcome) for received, outcome in both if isinstance(outcome, Failure)]
+        if failures:
+            await self._record([received for received, _ in failures], [failure for _, failure in failures])
+        for received, _ in failures:
+            later = received.state is FailedState.DEFERRED
+            await self._say(received, partial(Msg.nak, delay=delay_s(received.event.attempts)) if later else Msg.term)
+        for received, outcome in both:
+            self._tell(received, outcome)
+
+    async def _record(self, group: Sequence[Received], failures: Sequence[Failure]) -> None:
+        events = [told(received.event, failure) for received, failure in zip(group, failures, strict=True)]
+        states = await self._patiently(lambda: self._failed.record(events))
+        self._any_open = True
+        for received in group:
+            received.state = states[received.event.event_id]
+
+    def _tell(self, received: Received, outcome: Outcome[Any]) -> None:
+        event, name = received.event, received.event.type.rpartition(".")[2] if received.kind else "unknown"
+        if isinstance(outcome, Done):
+            self._handled.labels(self.name, name, "repeat" if outcome.repeat else "done").inc()
+            self._age.labels(name).observe(max(0.0, (datetime.now(UTC) - event.event_time).total_seconds()))
+            return
+        state = received.state or FailedState.FAILED
+        self._handled.labels(self.name, name, str(state)).inc()
+        words = {
+            "consumer": self.name,
+            "event": name,
+            "event_id": str(event.event_id),
+            "reason": outcome.reason,
+            "attempts": event.attempts,
+        }
+        if state is FailedState.DEFERRED:
+            log.info("event deferred", **words)
+        else:
+            log.error("event failed", **words, exc_info=outcome.__cause__)
+
+    async def _say(self, received: Received, word: Callable[[Msg], Awaitable[None]]) -> None:
+        """Tells the server what has become of the event. Where it is not heard, the event comes again."""
+        received.settled = True
+        if received.raw:
+            with suppress(*BROKER_ERRORS):
+                await word(received.raw)
+
+    async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
+        """While the database is away nothing can be handled and nothing may be given up: the events stay in hand."""
+        while True:
+            try:
+                return await work()
+            except Exception as error:
+                if blame(error) not in LATER:
+                    raise
+                log.warning("events wait for the database", consumer=self.name, error=repr(error))
+            await asyncio.sleep(random.uniform(0.1, 0.5))
+
+    async def _tick(self) -> NoReturn:
+        """The server hears of what is in hand, and does not give it to others; and what is open is counted now and then."""
+        while True:
+            if time.monotonic() - self._surveyed > SURVEY_S:
+                await self._patiently(self._survey)
+            await asyncio.sleep(TICK_S)
+            for raw in self._in_hand():
+                with suppress(*BROKER_ERRORS):
+                    await raw.in_progress()
+
+    def _in_hand(self) -> list[Msg]:
+        return [*(received.raw for received in self._held if received.raw and not received.settled), *self._pull.arrived]
+
+    async def _survey(self) -> None:
+        counts = await self._failed.counts(self.name)
+        for state in (FailedState.DEFERRED, FailedState.FAILED):
+            self._open.labels(self.name, str(state)).set(counts.get(state, 0))
+        self._any_open, self._surveyed = bool(counts), time.monotonic()
+
+    async def _give_back(self) -> None:
+        """Another replica may have at once what this one does not handle any more."""
+        await self._pull.close()
+        for raw in self._in_hand():
+            with suppress(*BROKER_ERRORS):
+                await raw.nak()
+
+
+def delay_s(attempts: int) -> float:
+    """How long an event waits before it comes again: twice as long each time, up to ten seconds, and never all at once."""
+    return min(DELAY_MIN_S * 2.0 ** min(attempts - 1, 16), DELAY_MAX_S) * random.uniform(0.5, 1.0)
+
+
+def told(event: FailedEvent, failure: Failure) -> FailedEvent:
+    """The event with what went wrong. What may still come right is deferred: it is not now, or what it is about is not here yet."""
+    state = FailedState.DEFERRED if isinstance(failure, (Deferred, NotFound)) else FailedState.FAILED
+    cause = failure.__cause__
+    error = failure.message or (f"{type(cause).__name__}: {cause}".partition("\n")[0] if cause else "")
+    return replace(event, state=state, reason=storable(failure.reason), error=storable(error))
+
+
+def sets(batch: Sequence[Received]) -> Iterator[list[Received]]:
+    """What goes to its handler together: all of a kind; but alone what may have ended its consumer before, or cannot be read."""
+    together: dict[type[Message], list[Received]] = defaultdict(list)
+    for received in batch:
+        if received.kind and (received.state or received.event.attempts <= SUSPECT or not received.raw):
+            together[received.kind].append(received)
+    yield from together.values()
+    grouped = {id(received) for group in together.values() for received in group}
+    for received in batch:
+        if id(received) not in grouped:
+            yield [received]
