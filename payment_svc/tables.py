@@ -45,7 +45,7 @@ accounts = Table(
     Column("status", enum(OrderStatus, "order_status", metadata), nullable=False),
     Column("total", BigInteger, CheckConstraint("total >= 0", "total"), nullable=False),
     Column("currency", Text, CheckConstraint("currency ~ '^[A-Z]{3}$'", "currency"), nullable=False),
-    comment="What may be charged for each order, as last heard from the order service. Its row's lock guards all that is below it.",
+    comment="What may be charged for each order. The lock of its row guards its payments and operations too.",
 )
 
 payments = Table(
@@ -106,7 +106,7 @@ operations = Table(
     CheckConstraint("(ask_time is null) = (settle_time is not null)", "settled"),
     CheckConstraint("(outcome = 'failed') = (failure_code is not null)", "failure_code"),
     CheckConstraint("outcome <> 'succeeded' or reference is not null", "reference"),
-    comment="What was asked of processors. Rows are added and never removed; an outcome moves forward, once it is settled never again.",
+    comment="What was asked of processors. Rows are never removed, and a settled outcome never changes.",
 )
 Index(None, operations.c.payment_id)
 Index(None, operations.c.ask_time, postgresql_where=operations.c.ask_time.is_not(None))
