@@ -74,7 +74,8 @@ class Stack:
         """Data and logs go to `folder`.
 
         `database_url` and `nats_url` name servers of the user's own, used in place of embedded ones; with a `database_prefix` before
-        the databases' names several stacks can share a PostgreSQL. `settings` are for the embedded PostgreSQL, `environment` is for the services beside what they need, `program` what runs as a service.
+        the databases' names several stacks can share a PostgreSQL. `settings` are for the embedded PostgreSQL, `environment` is for
+        the services beside what they need, `program` what runs as a service.
         """
         wanted = ports or Ports()
         self.folder = folder.absolute()

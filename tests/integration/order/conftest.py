@@ -26,8 +26,9 @@ from tests.integration.order.requests import Orders
 
 @dataclass
 class FakeWarehouse(Warehouse):
-    """Has everything, remembers by request, and can be told to refuse or to be away."""
+    """Has everything, line by line from the warehouses in turn; remembers by request; can be told to refuse or to be away."""
 
+    serving: tuple[str, ...] = ("london",)
     refuses: Failure | None = None
     away: bool = False
     answers: dict[UUID, CommitAnswer] = field(default_factory=dict)
@@ -40,9 +41,9 @@ class FakeWarehouse(Warehouse):
         if self.away:
             raise Deferred("DEPENDENCY_UNAVAILABLE")
         if request_id not in self.reserved:
-            reservation = uuid4()
-            at = {n: (Allocation("london", reservation, line.quantity),) for n, line in enumerate(checkout.lines, 1)}
-            self.reserved[request_id] = order_id, at
+            held = [(warehouse_id, uuid4()) for warehouse_id in self.serving]
+            lines = enumerate(checkout.lines)
+            self.reserved[request_id] = order_id, {n + 1: (Allocation(*held[n % len(held)], line.quantity),) for n, line in lines}
         return self.reserved[request_id]
 
     async def confirm(self, request_id: UUID, attempts: Sequence[tuple[UUID, int]]) -> dict[UUID, CommitAnswer]:

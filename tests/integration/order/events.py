@@ -1,0 +1,79 @@
+"""What the other services tell of an order, as their events."""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentStatusChanged
+from ordermesh.fulfillment.v1 import fulfillment_pb2
+from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed, PaymentFailed
+from ordermesh.shipping.events.v1.shipping_events_pb2 import DeliveryConfirmed, ShipmentCreated
+from ordermesh.shipping.v1.shipping_pb2 import Shipment
+from ordermesh.warehouse.events.v1.warehouse_events_pb2 import ReservationStatusChanged
+from ordermesh.warehouse.v1 import warehouse_pb2
+
+from chassis.inbox import Delivery
+from chassis.money import to_message
+from order_svc.model import Order
+
+DELIVERED = datetime(2026, 11, 22, 18, tzinfo=UTC)
+WORK = fulfillment_pb2.FulfillmentStatus
+
+
+def delivery(message: Message) -> Delivery[Message]:
+    """The message as the order service's consumer gets it; the same message is another event each time."""
+    event_id = uuid4()
+    digest = hashlib.sha256(message.SerializeToString(deterministic=True)).digest()
+    return Delivery(event_id, f"order-test:{event_id}", digest, message, datetime.now(UTC))
+
+
+def paid(order: Order) -> PaymentConfirmed:
+    captured = to_message(order.money(order.total))
+    return PaymentConfirmed(payment_id=str(uuid4()), order_id=str(order.id), attempt=1, captured_amount=captured, payment_version=3)
+
+
+def not_paid(order: Order) -> PaymentFailed:
+    return PaymentFailed(payment_id=str(uuid4()), order_id=str(order.id), attempt=1, decline_code="stolen_card")
+
+
+def working(
+    order: Order, warehouse_id: str, statuses: Sequence[fulfillment_pb2.FulfillmentStatus.ValueType]
+) -> list[FulfillmentStatusChanged]:
+    """A fulfilment's events, version by version."""
+    fulfillment_id = str(uuid4())
+    return [
+        FulfillmentStatusChanged(
+            fulfillment=fulfillment_pb2.Fulfillment(
+                fulfillment_id=fulfillment_id, order_id=str(order.id), attempt=1, warehouse_id=warehouse_id, status=status, version=version
+            ),
+            new_status=status,
+        )
+        for version, status in enumerate(statuses, 1)
+    ]
+
+
+def shipped_and_delivered(order: Order, warehouse_id: str) -> tuple[ShipmentCreated, DeliveryConfirmed]:
+    shipment = Shipment(
+        shipment_id=str(uuid4()), order_id=str(order.id), attempt=1, warehouse_id=warehouse_id, tracking_number=f"SB-{warehouse_id}"
+    )
+    time = Timestamp()
+    time.FromDatetime(DELIVERED)
+    return ShipmentCreated(shipment=shipment), DeliveryConfirmed(shipment=shipment, deliver_time=time)
+
+
+def committed(order: Order, warehouse_id: str) -> ReservationStatusChanged:
+    held = [(line, a) for line in order.lines for a in line.allocations if a.warehouse_id == warehouse_id]
+    return ReservationStatusChanged(
+        reservation=warehouse_pb2.Reservation(
+            reservation_id=str(held[0][1].reservation_id),
+            order_id=str(order.id),
+            attempt=1,
+            warehouse_id=warehouse_id,
+            status=warehouse_pb2.RESERVATION_STATUS_CONFIRMED,
+            lines=[warehouse_pb2.ReservationLine(line_number=line.number, sku=line.sku, quantity=a.quantity) for line, a in held],
+        ),
+        old_status=warehouse_pb2.RESERVATION_STATUS_ACTIVE,
+    )

@@ -1,0 +1,154 @@
+"""What the order service makes of the others' events: twice, in every order, many at once, and when they are wrong."""
+
+import random
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+import pytest
+from google.protobuf.message import Message
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from chassis.decision import Done, Outcome
+from chassis.errors import Deferred, NotFound, Refused
+from chassis.inbox import Delivery
+from order_svc import tables
+from order_svc.consumers import Consumers
+from order_svc.lifecycle import PaymentStatus, Status, StockStatus
+from order_svc.model import Order, Unavailable
+from order_svc.operations import Operations
+from tests.integration.order.conftest import FakeWarehouse
+from tests.integration.order.events import WORK, committed, delivery, not_paid, paid, shipped_and_delivered, working
+from tests.integration.order.requests import Orders, create_order, item
+
+PATH = [WORK.FULFILLMENT_STATUS_PENDING, WORK.FULFILLMENT_STATUS_PLANNING, WORK.FULFILLMENT_STATUS_PICKING, WORK.FULFILLMENT_STATUS_PICKED]
+
+
+async def place(orders: Orders, operations: Operations, *warehouses: str) -> Order:
+    """An order of a line from each warehouse."""
+    request = create_order(*(item(f"SKU-{n}", n + 1) for n, _ in enumerate(warehouses)))
+    placed = (await orders.CreateOrder(request, timeout=5)).order
+    [order] = await operations.get_orders([UUID(placed.order_id)])
+    return order
+
+
+async def tell(operations: Operations, deliveries: Sequence[Delivery[Message]]) -> list[Outcome[Any]]:
+    """Hands over a batch as the inbox does: each kind as one set, the kinds one after the other."""
+    handlers = Consumers(operations).handlers
+    outcomes: dict[int, Outcome[Any]] = {}
+    for kind, handler in handlers.items():
+        if chosen := [d for d in deliveries if isinstance(d.message, kind)]:
+            outcomes |= {id(d): outcome for d, outcome in zip(chosen, await handler(chosen), strict=True)}
+    return [outcomes[id(d)] for d in deliveries]
+
+
+async def snapshot(engine: AsyncEngine) -> dict[str, list[tuple[Any, ...]]]:
+    """What the tables say, but for times, reasons and causes: these tell of the order of events, and the rest must not."""
+    kept = {
+        "orders": ["id", "status", "version", "payment", "progress", "stock"],
+        "history": ["order_id", "version", "old", "new"],
+        "parts": [*tables.parts.c.keys()],
+        "allocations": [*tables.allocations.c.keys()],
+        "order_lines": [*tables.lines.c.keys()],
+    }
+    async with engine.connect() as connection:
+        return {
+            name: sorted(map(tuple, await connection.execute(select(*(tables.metadata.tables[name].c[c] for c in columns)))), key=repr)
+            for name, columns in kept.items()
+        }
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_each_event_twice_and_in_any_order_leaves_the_same_tables(
+    orders: Orders, operations: Operations, warehouse: FakeWarehouse, engine: AsyncEngine, seed: int
+) -> None:
+    """Sixteen events, each delivered twice, shuffled and cut into sets: always delivered, and the same rows as in the natural order."""
+    warehouse.serving = ("london", "paris")
+    dice = random.Random(seed)
+    order = await place(orders, operations, "london", "paris")
+    events: list[Message] = [paid(order)]
+    for at in ("london", "paris"):
+        events += [committed(order, at), *working(order, at, PATH), *shipped_and_delivered(order, at)]
+    waiting = [delivery(event) for event in events] * 2
+    dice.shuffle(waiting)
+    while waiting:
+        size = dice.randint(1, 8)
+        batch, waiting = waiting[:size], waiting[size:]
+        outcomes = await tell(operations, batch)
+        assert all(isinstance(outcome, Done | Deferred) for outcome in outcomes)
+        waiting += [d for d, outcome in zip(batch, outcomes, strict=True) if isinstance(outcome, Deferred)]
+    seen = await snapshot(engine)
+    assert [row[2:] for row in seen["history"]] == [
+        (None, "pending"),
+        ("pending", "confirmed"),
+        ("confirmed", "processing"),
+        ("processing", "shipped"),
+        ("shipped", "delivered"),
+    ]
+    assert seen["orders"] == [(order.id, Status.DELIVERED, 5, PaymentStatus.COMPLETED, "delivered", StockStatus.DEDUCTED)]
+    assert [(row[2], row[3], row[5]) for row in seen["parts"]] == [("london", True, 4), ("paris", True, 4)]
+    async with engine.connect() as connection:
+        told = (await connection.execute(select(tables.outbox.c.aggregate))).scalars().all()
+    assert told == [order.id] * 5
+
+
+async def test_payments_of_many_orders_are_committed_in_one_call(orders: Orders, operations: Operations, warehouse: FakeWarehouse) -> None:
+    """A batch of payments asks the warehouse once; each order is confirmed."""
+    placed = [await place(orders, operations, "london") for _ in range(5)]
+    outcomes = await tell(operations, [delivery(paid(order)) for order in placed])
+    assert [outcome.record.status for outcome in outcomes if isinstance(outcome, Done)] == [Status.CONFIRMED] * 5
+    assert len(warehouse.asked_to_confirm) == 1
+    assert len(warehouse.asked_to_confirm[0]) == 5
+
+
+async def test_a_commit_owed_while_the_warehouse_is_away_is_settled_by_its_event(
+    orders: Orders, operations: Operations, warehouse: FakeWarehouse
+) -> None:
+    """Confirmed all the same, owed and findable as such; the warehouse's event settles it."""
+    order = await place(orders, operations, "london")
+    warehouse.away = True
+    [outcome] = await tell(operations, [delivery(paid(order))])
+    assert isinstance(outcome, Done)
+    assert (outcome.record.status, outcome.record.stock) == (Status.CONFIRMED, StockStatus.OWED)
+    [outcome] = await tell(operations, [delivery(committed(order, "london"))])
+    assert isinstance(outcome, Done)
+    assert outcome.record.stock is StockStatus.COMMITTED
+
+
+async def test_one_order_that_is_refused_does_not_hold_up_the_others(
+    orders: Orders, operations: Operations, warehouse: FakeWarehouse
+) -> None:
+    """In one set: a good payment, one for stock that is gone, one of another amount, one for an unknown order."""
+    good, gone, cheap = [await place(orders, operations, "london") for _ in range(3)]
+    warehouse.answers[gone.id] = Unavailable("RESERVATION_EXPIRED")
+    less = paid(cheap)
+    less.captured_amount.units -= 1
+    unknown = paid(good)
+    unknown.order_id = "01890000-0000-7000-8000-000000000000"
+    outcomes = await tell(operations, [delivery(event) for event in (paid(good), paid(gone), less, unknown)])
+    assert [o.record.status if isinstance(o, Done) else type(o) for o in outcomes] == [Status.CONFIRMED, Status.FAILED, Refused, NotFound]
+
+
+async def test_a_payment_that_failed_cancels_the_order_once(orders: Orders, operations: Operations) -> None:
+    """Cancelled with the reason; its repeat, and a late capture, change nothing."""
+    order = await place(orders, operations, "london")
+    told = delivery(not_paid(order))
+    await tell(operations, [told, told])
+    await tell(operations, [delivery(not_paid(order)), delivery(paid(order))])
+    [cancelled] = await operations.get_orders([order.id])
+    assert (cancelled.status, cancelled.reason, cancelled.version) == (Status.CANCELLED, "PAYMENT_FAILED", 2)
+
+
+async def test_the_database_refuses_what_no_decision_may_make(orders: Orders, operations: Operations, engine: AsyncEngine) -> None:
+    """Constraints hold without us: a pending order without a deadline, more cancelled than ordered, the same cause twice to one status."""
+    order = await place(orders, operations, "london")
+    for statement in (
+        "update orders set expire_time = null",
+        "update order_lines set cancelled = quantity + 1",
+        "update orders set version = 0",
+        f"insert into history select '{order.id}', 2, 1, 'pending', new, reason, actor, cause, time from history",
+    ):
+        with pytest.raises(Exception, match="violates"):
+            async with engine.begin() as connection:
+                await connection.execute(text(statement))
