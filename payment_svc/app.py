@@ -1,0 +1,47 @@
+"""The payment service put together: the one file that knows everything."""
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+
+from ordermesh.payment.v1.payment_service_pb2_grpc import add_PaymentServiceServicer_to_server
+
+from chassis.database import connect
+from chassis.process import Supervisor
+from chassis.service import founded
+from payment_svc import tables, wire
+from payment_svc.config import Config
+from payment_svc.consumers import Consumers
+from payment_svc.operations import Operations
+from payment_svc.peers import Orders
+from payment_svc.providers import sandbox, webhooks
+from payment_svc.providers.sandbox_ledger import Ledger
+from payment_svc.rpc import PaymentService
+
+SANDBOX_CONNECTIONS = 4
+SANDBOX_EVERY_S = 0.2
+
+
+@asynccontextmanager
+async def running(config: Config) -> AsyncIterator[Supervisor]:
+    """The payment service, until the block is left."""
+    async with AsyncExitStack() as stack:
+        memory = connect(config.database_url.get_secret_value(), name=sandbox.NAME, pool_size=SANDBOX_CONNECTIONS)
+        stack.push_async_callback(memory.dispose)
+        ground = await stack.enter_async_context(founded(config, tables, stream_name="PAYMENTS", encode=wire.event))
+        secret = config.sandbox_webhook_secret
+        key = webhooks.key_of(secret.get_secret_value()) if secret else sandbox.generated_key()
+        processor = sandbox.Sandbox(Ledger(memory), key)
+        operations = Operations(
+            ground.database,
+            Orders(await ground.channel(config.order_address)),
+            {sandbox.NAME: processor},
+            processor=sandbox.NAME,
+            answer_timeout_s=config.processor_timeout_s,
+            settle_after_s=config.settle_after_s,
+        )
+        ground.work(config.settle_every_s, operations.settle_due, "settlement")
+        ground.work(SANDBOX_EVERY_S, lambda: processor.work(partial(operations.ingest_webhook, sandbox.NAME)), "sandbox")
+        services = [partial(add_PaymentServiceServicer_to_server, PaymentService(operations))]
+        await ground.open(services, Consumers(operations).handlers)
+        yield ground.tasks

@@ -1,0 +1,30 @@
+"""Events in: wire -> operation, for all that has arrived at once."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from google.protobuf.message import Message
+from ordermesh.order.events.v1.order_events_pb2 import OrderStatusChanged
+from uuid_utils.compat import uuid7
+
+from chassis.decision import Outcome
+from chassis.idempotency import Keyed
+from chassis.inbox import Delivery, Handler
+from payment_svc import wire
+from payment_svc.model import Account
+from payment_svc.operations import Operations
+
+
+class Consumers:
+    """What the payment service hears of the others."""
+
+    def __init__(self, operations: Operations) -> None:
+        self.operations = operations
+
+    @property
+    def handlers(self) -> Mapping[type[Message], Handler[Any]]:
+        return {OrderStatusChanged: self.order_status_changed}
+
+    async def order_status_changed(self, deliveries: Sequence[Delivery[OrderStatusChanged]]) -> Sequence[Outcome[Account]]:
+        commands = [wire.note_order(d.message, Keyed(d.key, d.digest), str(d.event_id), uuid7()) for d in deliveries]
+        return await self.operations.note_orders(commands)
