@@ -227,7 +227,7 @@ class Consumer:
         self._handled.labels(self.name, name, str(state)).inc()
         words = {
             "consumer": self.name,
-            "event": name,
+            "type": name,
             "event_id": str(event.event_id),
             "reason": outcome.reason,
             "attempts": event.attempts,
