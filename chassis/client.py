@@ -104,7 +104,7 @@ def is_safe(method: MethodDescriptor) -> bool:
 def _published() -> tuple[ServiceDescriptor, ...]:
     """Every service in the generated contracts."""
     root = importlib.import_module("ordermesh").__path__
-    files = sorted(file.relative_to(folder) for folder in root for file in Path(folder).rglob("*_service_pb2.py"))
+    files = sorted({file.relative_to(folder) for folder in root for file in Path(folder).rglob("*_service_pb2.py")})
     modules = [importlib.import_module(".".join(("ordermesh", *file.with_suffix("").parts))) for file in files]
     return tuple(service for module in modules for service in module.DESCRIPTOR.services_by_name.values())
 

@@ -45,8 +45,8 @@ ROOMS = {
     "lifecycle": _room(pure=True),
     "model": _room("lifecycle", "money", pure=True),
     "decisions": _room("lifecycle model", "decision errors money", pure=True),
-    # `convert`, `idempotency` and `paging` are pure values and functions of the chassis, made for these rooms.
-    "wire": _room("lifecycle model", "money convert idempotency", contracts=True, pure=True),
+    # `convert`, `idempotency`, `decision`, `errors` and `paging` are the chassis's pure values and functions.
+    "wire": _room("lifecycle model", "money convert idempotency decision errors", contracts=True, pure=True),
     "tables": _room("lifecycle", "tables", "sqlalchemy"),
     "store": _room("lifecycle model tables", "tables money paging", "sqlalchemy"),
     "peers": _room("model wire", "client errors", contracts=True),
@@ -55,7 +55,7 @@ ROOMS = {
     "rpc": _room("wire model operations", "*", "structlog grpc", contracts=True),
     "consumers": _room("wire model operations", "*", "structlog uuid_utils", contracts=True),
     "workers": _room("wire model operations", "*", "structlog", contracts=True),
-    "config": _room("", "config", "pydantic"),
+    "config": _room("model", "config money", "pydantic pydantic_settings"),
     "app": _room("*", "*", "sqlalchemy structlog", contracts=True),
     "migrations": _room("tables", "migration tables", "alembic sqlalchemy"),
     "__main__": _room("app config", "*"),

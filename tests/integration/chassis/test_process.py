@@ -180,26 +180,55 @@ def test_faulty_settings_end_it_with_2(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stuck", ["await asyncio.Event().wait()", "import time; time.sleep(60)"])
-def test_an_end_that_does_not_come_is_forced(tmp_path: Path, stuck: str) -> None:
-    """When leaving takes longer than the grace, the process exits as it stands, with 1, even if its event loop is stuck."""
+@pytest.mark.parametrize("task", ['work("first")', "failing()"])
+def test_an_end_that_does_not_come_is_forced(tmp_path: Path, stuck: str, task: str) -> None:
+    """When leaving takes longer than the grace, the process exits as it stands, with 1, even if its event loop is stuck, and whether a
+    signal or a failure began it.
+    """
     body = f"""
     @asynccontextmanager
     async def running(config):
         async with Supervisor() as tasks:
+            tasks.start("task", {task})
             print("up", flush=True)
-            yield tasks
-            {stuck}
+            try:
+                yield tasks
+            finally:
+                {stuck}
 
     run(running, load(Config))
     """
     with program(tmp_path, body, CLOSING_S="0.3") as service:
         service.line()
         begin = time.monotonic()
-        service.process.terminate()
+        if "failing" not in task:
+            service.process.terminate()
         code, _, log = service.end()
     assert code == 1
     assert time.monotonic() - begin < 10
     assert log[-1]["event"] == "exit without an orderly end"
+
+
+def test_a_start_that_does_not_listen_is_forced(tmp_path: Path) -> None:
+    """A start that swallows its cancellation does not keep the process alive either."""
+    body = """
+    @asynccontextmanager
+    async def running(config):
+        print("starting", flush=True)
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                pass
+        yield
+
+    run(running, load(Config))
+    """
+    with program(tmp_path, body, CLOSING_S="0.3") as service:
+        service.line()
+        service.process.terminate()
+        code, _, log = service.end()
+    assert (code, log[-1]["event"]) == (1, "exit without an orderly end")
 
 
 def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:

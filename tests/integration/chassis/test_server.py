@@ -1,7 +1,8 @@
 """A server over a real channel: what a client sees of every failure, and how a drain goes."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import grpc
@@ -337,6 +338,46 @@ async def test_a_cancelled_call_gives_its_place_back(sample: Sample) -> None:
             await asyncio.wait_for(cancelled.wait(), 5)
             sample.behave = sample.nothing
             await call(stub)
+
+
+async def test_a_stream_that_nobody_reads_is_closed_in_its_own_task(sample: Sample) -> None:
+    """A watch whose reader has stopped reading, and then goes away, is closed where it runs and not by the garbage collector, in whose
+    hands its context would be another.
+    """
+    tasks: list[asyncio.Task[Any] | None] = []
+    closed = asyncio.Event()
+
+    async def watch(request: Any, context: Any) -> AsyncIterator[Any]:
+        tasks.append(asyncio.current_task())
+        try:
+            while True:
+                sample.calls += 1
+                yield contract()[0].WatchThingResponse(text="x" * 100_000)
+        finally:
+            tasks.append(asyncio.current_task())
+            closed.set()
+
+    sample.WatchThing = watch  # type: ignore[method-assign]  # more than a client takes without reading
+    async with serving(sample) as server, plain_stub(server) as stub:
+        call = stub.WatchThing(contract()[0].WatchThingRequest(thing_id="1"))
+        await call.read()
+        await _no_longer(lambda: sample.calls)
+        call.cancel()
+        await asyncio.wait_for(closed.wait(), 5)
+    assert tasks[0] is tasks[1]
+
+
+async def _no_longer(count: Callable[[], int]) -> None:
+    """Waits until `count` has stood still for a while."""
+    seen, since = count(), time.monotonic()
+
+    def stands_still() -> bool:
+        nonlocal seen, since
+        if count() != seen:
+            seen, since = count(), time.monotonic()
+        return time.monotonic() - since > 0.2
+
+    await eventually(stands_still)
 
 
 async def test_a_taken_port_is_said_plainly(server: Server, sample: Sample) -> None:

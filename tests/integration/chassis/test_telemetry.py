@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 from prometheus_client import REGISTRY
 
-from chassis import telemetry
+from chassis import telemetry, tracing
 from chassis.client import ask, connect
 from chassis.errors import Deferred, Refused
 from chassis.server import Server
@@ -146,6 +146,23 @@ async def test_a_cancelled_call_ends_both_spans(sample: Sample, stub: Any, spans
 
 
 @BOTH_WAYS
+async def test_tracing_alone_lets_a_cancellation_through(
+    sample: Sample, server: Server, spans: InMemorySpanExporter, call: Any, name: str
+) -> None:
+    """Also without our other interceptors a cancelled caller is known to the server at once, and both spans end."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}", interceptors=tracing.client_interceptors()) as channel:
+        cancelled = sample.hang()
+        task = asyncio.create_task(call(contract()[1].SampleServiceStub(channel), 60))
+        await eventually(lambda: sample.calls == 1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await asyncio.wait_for(cancelled.wait(), 5)
+        client, _ = await _pair(spans, name)
+    assert _outcome(client) == (1, StatusCode.ERROR)
+
+
+@BOTH_WAYS
 async def test_a_late_call_is_one_in_its_spans(sample: Sample, stub: Any, spans: InMemorySpanExporter, call: Any, name: str) -> None:
     """A call that ran out of time is DEADLINE_EXCEEDED in both spans."""
     sample.hang()
@@ -257,7 +274,7 @@ def test_metrics_are_served_and_stop() -> None:
 SPANS = """
 import logging, sys, time
 from opentelemetry import trace
-from chassis import telemetry
+from chassis import telemetry, tracing
 telemetry.configure_log("sample")
 begin = time.monotonic()
 with telemetry.tracing("sample"):
