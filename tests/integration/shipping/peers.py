@@ -29,16 +29,28 @@ class KnownOrders(Orders):
         return replace(ADA, **self.addresses.get(order_id, {}))  # type: ignore[arg-type]
 
 
+class Crash(BaseException):
+    """The process dies here: not an Exception, so that nothing of ours can go on after it."""
+
+
 class CountingCarrier(SandboxCarrier):
-    """The sandbox carrier. `calls` counts the purchases by their key; `failure` is what it answers instead while it is set."""
+    """The sandbox carrier. `calls` counts the purchases by their key.
+
+    `failure` is raised instead of selling while it is set, `after_sale` after the sale, `bugs` to the recipients of these postal codes.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.calls: Counter[str] = Counter()
-        self.failure: Exception | None = None
+        self.failure: BaseException | None = None
+        self.after_sale: BaseException | None = None
+        self.bugs: dict[str, Exception] = {}
 
     async def buy_label(self, key: str, parcels: Sequence[Parcel], recipient: Recipient, warehouse_id: str) -> Label:
         self.calls[key] += 1
-        if self.failure:
-            raise self.failure
-        return await super().buy_label(key, parcels, recipient, warehouse_id)
+        if trouble := self.failure or self.bugs.get(recipient.postal_code):
+            raise trouble
+        label = await super().buy_label(key, parcels, recipient, warehouse_id)
+        if self.after_sale:
+            raise self.after_sale
+        return label

@@ -1,0 +1,354 @@
+"""One fulfilment, one label, one event: however often, by whom and through which crashes it is asked for."""
+
+import asyncio
+from contextlib import suppress
+from uuid import UUID, uuid4
+
+import grpc
+import pytest
+from ordermesh.shipping.v1 import shipping_pb2
+from ordermesh.shipping.v1 import shipping_service_pb2 as api
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from chassis.client import ask
+from chassis.database import Database
+from chassis.decision import Done
+from chassis.errors import Deferred, Exists, Invalid, NotFound, Refused
+from shipping_svc.model import BuryOrder
+from shipping_svc.operations import Operations, Patience
+from tests.integration.shipping.peers import CountingCarrier, Crash, KnownOrders
+from tests.integration.shipping.requests import Shipping, ask_of, create, rows, told, told_kinds
+from tests.support import Eventually
+
+
+def key_of(shipment: shipping_pb2.Shipment) -> str:
+    return f"shipment:{shipment.shipment_id}:label"
+
+
+async def the_one(shipping: Shipping) -> shipping_pb2.Shipment:
+    [shipment] = (await ask(shipping.ListShipments, api.ListShipmentsRequest())).shipments
+    return shipment
+
+
+async def counted(engine: AsyncEngine) -> dict[str, int]:
+    """How many shipments there are of each status."""
+    return dict(map(tuple, await rows(engine, "select status::text, count(*) from shipments group by status")))
+
+
+async def test_a_label_is_bought_and_told_of(shipping: Shipping, engine: AsyncEngine, carrier: CountingCarrier) -> None:
+    """pending -> created: the answer, the event and the history agree, and the label is kept."""
+    request = create()
+    shipment = (await ask(shipping.CreateShipment, request)).shipment
+    assert shipment.status == shipping_pb2.SHIPMENT_STATUS_CREATED
+    assert (shipment.fulfillment_id, shipment.order_id, shipment.warehouse_id) == (request.fulfillment_id, request.order_id, "W1")
+    assert (shipment.carrier, shipment.version, shipment.status_reason) == ("sandbox", 2, "LABEL_BOUGHT")
+    assert list(shipment.parcels) == list(request.parcels)
+    assert shipment.tracking_number.startswith("SBX")
+    assert not shipment.HasField("deliver_time")
+    assert carrier.calls == {key_of(shipment): 1}
+    [event] = await told(engine)
+    assert (event.DESCRIPTOR.name, event.shipment) == ("ShipmentCreated", shipment)  # type: ignore[attr-defined]  # every event has one
+    steps = await rows(engine, "select version, old::text, new::text, reason, actor, cause from history order by version")
+    assert [tuple(step) for step in steps] == [
+        (1, None, "pending", "FULFILLMENT_READY", "shipping", request.request_id),
+        (2, "pending", "created", "LABEL_BOUGHT", "sandbox", key_of(shipment)),
+    ]
+    label = await ask(shipping.GetLabel, api.GetLabelRequest(shipment_id=shipment.shipment_id))
+    assert label.content_type == "application/pdf"
+    assert b"Ada Lovelace" in label.content
+    assert shipment.tracking_number.encode() in label.content
+
+
+async def test_call_and_event_at_once_buy_one_label(
+    shipping: Shipping, operations: Operations, engine: AsyncEngine, carrier: CountingCarrier
+) -> None:
+    """20 at once, calls and events, repeats and others: one shipment, one purchase, one ShipmentCreated, one answer."""
+    request = create()
+    calls = [ask(shipping.CreateShipment, create(fulfillment_id=request.fulfillment_id, order_id=request.order_id)) for _ in range(8)]
+    repeats = [ask(shipping.CreateShipment, request) for _ in range(4)]
+    events = [operations.ship([ask_of(request), ask_of(request, "the same"), ask_of(request, "the same")]) for _ in range(8)]
+    answers, outcomes = await asyncio.gather(asyncio.gather(*calls, *repeats), asyncio.gather(*events))
+    shipment = await the_one(shipping)
+    assert all(answer.shipment == shipment for answer in answers)
+    assert all(isinstance(outcome, Done) for several in outcomes for outcome in several)
+    assert set(carrier.calls) == {key_of(shipment)}
+    assert await told_kinds(engine) == ["ShipmentCreated"]
+    assert [count for (count,) in await rows(engine, "select count(*) from labels")] == [1]
+
+
+async def test_a_set_of_events_is_two_writes(operations: Operations, engine: AsyncEngine, carrier: CountingCarrier) -> None:
+    """All intents in one transaction, all results in another; two events of one fulfilment are one shipment."""
+    requests = [create() for _ in range(30)]
+    outcomes = await operations.ship([*map(ask_of, requests), ask_of(requests[0])])
+    assert [outcome.record.status for outcome in outcomes if isinstance(outcome, Done)] == ["pending"] * 31
+    times = await rows(engine, "select new::text, count(*), count(distinct time) from history group by new")
+    assert {tuple(row) for row in times} == {("pending", 30, 1), ("created", 30, 1)}
+    assert len(carrier.calls) == 30
+    assert await told_kinds(engine) == ["ShipmentCreated"] * 30
+
+
+async def test_whichever_comes_second_finds_the_work_done(shipping: Shipping, operations: Operations, engine: AsyncEngine) -> None:
+    """The event after the call, the call after the event, and either twice, weeks apart: nothing more happens, and all succeed."""
+    first, second = create(), create()
+    await ask(shipping.CreateShipment, first)
+    await operations.ship([ask_of(second, "e")])
+    async with engine.begin() as connection:
+        await connection.execute(text("delete from claims"))
+    before = await rows(engine, "select * from history order by shipment_id, version")
+    assert [type(outcome) for outcome in await operations.ship([ask_of(first), ask_of(second, "e")])] == [Done, Done]
+    for request in (first, second):
+        again = await ask(shipping.CreateShipment, request)
+        assert again.shipment.status == shipping_pb2.SHIPMENT_STATUS_CREATED
+    assert await rows(engine, "select * from history order by shipment_id, version") == before
+    assert await told_kinds(engine) == ["ShipmentCreated", "ShipmentCreated"]
+
+
+async def test_a_request_id_is_one_request(shipping: Shipping) -> None:
+    """The same request_id with another body is refused, and the same body answers with the shipment as it stands."""
+    request = create()
+    shipment = (await ask(shipping.CreateShipment, request)).shipment
+    with pytest.raises(Invalid) as refused:
+        await ask(shipping.CreateShipment, create(request_id=request.request_id))
+    assert refused.value.reason == "REQUEST_ID_REUSED"
+    assert (await ask(shipping.CreateShipment, request)).shipment == shipment
+
+
+async def test_somebody_elses_fulfilment_is_not_shipped(shipping: Shipping, engine: AsyncEngine) -> None:
+    """A fulfilment that has a shipment of another order is refused, by call and by event alike."""
+    shipment = (await ask(shipping.CreateShipment, create())).shipment
+    with pytest.raises(Exists) as refused:
+        await ask(shipping.CreateShipment, create(fulfillment_id=shipment.fulfillment_id))
+    assert (refused.value.reason, refused.value.metadata) == ("SHIPMENT_ALREADY_EXISTS", {"shipment_id": shipment.shipment_id})
+
+
+# --- crashes and absences
+
+
+async def test_a_crash_between_intent_and_label_is_made_up_for(
+    shipping: Shipping, operations: Operations, engine: AsyncEngine, carrier: CountingCarrier, eventually: Eventually
+) -> None:
+    """Killed after the intent: the shipment stays pending; the sweeper buys its label, under the key that the dead one would have used."""
+    carrier.failure = Crash()
+    with suppress(Crash):
+        await operations.ship([ask_of(create())])
+    carrier.failure = None
+    pending = await the_one(shipping)
+    assert (pending.status, pending.version) == (shipping_pb2.SHIPMENT_STATUS_PENDING, 1)
+    assert not pending.HasField("tracking_number")
+    await until_created(shipping, operations, eventually)
+    assert carrier.calls == {key_of(pending): 2}
+    assert await told_kinds(engine) == ["ShipmentCreated"]
+    assert await rows(engine, "select * from label_tries") == []
+
+
+async def until_created(shipping: Shipping, operations: Operations, eventually: Eventually) -> None:
+    async def created() -> bool:
+        await operations.buy_waiting_labels()
+        return (await the_one(shipping)).status == shipping_pb2.SHIPMENT_STATUS_CREATED
+
+    await eventually(created)
+
+
+async def test_a_crash_between_label_and_result_buys_no_second_one(
+    shipping: Shipping, operations: Operations, engine: AsyncEngine, carrier: CountingCarrier, eventually: Eventually
+) -> None:
+    """Killed after the carrier sold, before that was stored: the next try asks under the same key, and gets the label that was sold."""
+    carrier.after_sale = Crash()
+    with suppress(Crash):
+        await operations.ship([ask_of(create())])
+    carrier.after_sale = None
+    pending = await the_one(shipping)
+    assert pending.status == shipping_pb2.SHIPMENT_STATUS_PENDING
+    await until_created(shipping, operations, eventually)
+    assert carrier.calls == {key_of(pending): 2}
+    assert [count for (count,) in await rows(engine, "select count(*) from labels")] == [1]
+    assert await told_kinds(engine) == ["ShipmentCreated"]
+
+
+AWAY = Deferred("DEPENDENCY_UNAVAILABLE", "away", peer="somebody")
+
+
+@pytest.mark.parametrize("who", ["orders", "carrier"])
+async def test_while_somebody_is_away_the_shipment_waits(
+    who: str,
+    shipping: Shipping,
+    operations: Operations,
+    orders: KnownOrders,
+    carrier: CountingCarrier,
+    engine: AsyncEngine,
+    eventually: Eventually,
+) -> None:
+    """Order service or carrier away: DEPENDENCY_UNAVAILABLE to the call, the event is done, and the sweeper finishes later."""
+    stub = orders if who == "orders" else carrier
+    stub.failure = AWAY
+    request = create()
+    with pytest.raises(Deferred) as deferred:
+        await ask(shipping.CreateShipment, request, timeout_s=1)
+    assert deferred.value.reason == "DEPENDENCY_UNAVAILABLE"
+    assert [type(outcome) for outcome in await operations.ship([ask_of(request)])] == [Done]
+    assert (await the_one(shipping)).status == shipping_pb2.SHIPMENT_STATUS_PENDING
+    stub.failure = None
+    await until_created(shipping, operations, eventually)
+    assert await told_kinds(engine) == ["ShipmentCreated"]
+    assert len(set(carrier.calls)) == 1
+
+
+async def test_a_repeat_of_the_call_goes_on_at_once(shipping: Shipping, carrier: CountingCarrier) -> None:
+    """Who asks again with the same request_id does not wait for the sweeper."""
+    request = create()
+    carrier.failure = AWAY
+    with pytest.raises(Deferred):
+        await ask(shipping.CreateShipment, request, timeout_s=0.5)
+    carrier.failure = None
+    assert (await ask(shipping.CreateShipment, request)).shipment.status == shipping_pb2.SHIPMENT_STATUS_CREATED
+
+
+async def test_an_order_that_nobody_knows_waits_as_well(
+    shipping: Shipping, operations: Operations, orders: KnownOrders, eventually: Eventually
+) -> None:
+    """ORDER_NOT_FOUND is told as it is, and condemns nothing: a peer that is behind must not end shipments for good."""
+    orders.failure = NotFound("ORDER_NOT_FOUND", "no such order", order_id="x")
+    with pytest.raises(NotFound) as unknown:
+        await ask(shipping.CreateShipment, create())
+    assert unknown.value.reason == "ORDER_NOT_FOUND"
+    assert (await the_one(shipping)).status == shipping_pb2.SHIPMENT_STATUS_PENDING
+    orders.failure = None
+    await until_created(shipping, operations, eventually)
+
+
+async def test_a_carrier_that_does_not_answer_keeps_nobody(
+    database: Database, orders: KnownOrders, carrier: CountingCarrier, engine: AsyncEngine
+) -> None:
+    """A set with slow sales is over in its time; what was sold in time is stored, the rest is left to the sweeper."""
+    operations = Operations(database, orders, carrier, Patience(label_s=0.5, labels_max=4))
+    requests = [create() for _ in range(6)]
+    orders.addresses = {UUID(request.order_id): {"postal_code": "SANDBOX-SLOW"} for request in requests[:2]}
+    async with asyncio.timeout(5):
+        outcomes = await operations.ship([ask_of(request) for request in requests])
+    assert [type(outcome) for outcome in outcomes] == [Done] * 6
+    assert await counted(engine) == {"pending": 2, "created": 4}
+
+
+async def test_one_defect_concerns_one_shipment(
+    operations: Operations, orders: KnownOrders, carrier: CountingCarrier, engine: AsyncEngine
+) -> None:
+    """An adapter's bug in the midst of a set: the others get their labels, and the event is done, for the sweeper tries again."""
+    requests = [create() for _ in range(3)]
+    orders.addresses[UUID(requests[1].order_id)] = {"postal_code": "BUG"}
+    carrier.bugs["BUG"] = KeyError("a bug")
+    assert [type(outcome) for outcome in await operations.ship([ask_of(r) for r in requests])] == [Done] * 3
+    assert await counted(engine) == {"pending": 1, "created": 2}
+
+
+async def test_sweepers_at_once_finish_everything_once(
+    database: Database, orders: KnownOrders, carrier: CountingCarrier, operations: Operations, engine: AsyncEngine
+) -> None:
+    """Three replicas sweep after an outage: each shipment gets one label and one event, and no two replicas ask the carrier for one."""
+    carrier.failure = AWAY
+    await operations.ship([ask_of(create()) for _ in range(120)])
+    carrier.failure = None
+    carrier.calls.clear()
+    async with engine.begin() as connection:
+        await connection.execute(text("update label_tries set try_time = try_time - interval '1 hour'"))
+    replicas = [Operations(database, orders, carrier, Patience(retry_s=60)) for _ in range(3)]
+    await asyncio.gather(*(replica.buy_waiting_labels() for replica in replicas))
+    assert await rows(engine, "select * from label_tries") == []
+    assert await told_kinds(engine) == ["ShipmentCreated"] * 120
+    assert set(carrier.calls.values()) == {1}
+
+
+# --- refusals
+
+
+async def test_the_carriers_refusal_is_final(shipping: Shipping, operations: Operations, orders: KnownOrders, engine: AsyncEngine) -> None:
+    """CARRIER_REFUSED with the carrier's code, now and at every later ask; the failure is told; there is no label."""
+    request = create()
+    orders.addresses[UUID(request.order_id)] = {"country_code": "AQ"}
+    for again in (request, request, create(fulfillment_id=request.fulfillment_id, order_id=request.order_id)):
+        with pytest.raises(Refused) as refused:
+            await ask(shipping.CreateShipment, again)
+        assert refused.value.reason == "CARRIER_REFUSED"
+        assert refused.value.metadata["carrier_code"] == "DESTINATION_NOT_SERVED"
+    failed = await the_one(shipping)
+    assert (failed.status, failed.status_reason) == (shipping_pb2.SHIPMENT_STATUS_FAILED, "CARRIER_REFUSED")
+    assert failed.carrier_code == "DESTINATION_NOT_SERVED"
+    assert [type(outcome) for outcome in await operations.ship([ask_of(request)])] == [Done]
+    assert await told_kinds(engine) == ["ShipmentStatusChanged"]
+    with pytest.raises(Refused) as no_label:
+        await ask(shipping.GetLabel, api.GetLabelRequest(shipment_id=failed.shipment_id))
+    assert (no_label.value.reason, no_label.value.metadata) == ("ILLEGAL_TRANSITION", {"status": "failed", "allowed": ""})
+
+
+def death(order_id: str, attempt: int = 1, version: int = 5, status: str = "cancelled") -> BuryOrder:
+    key = f"shipping-ORDERS:{uuid4()}"
+    return BuryOrder(key, b"", UUID(order_id), "order", key, attempt=attempt, status=status, version=version)
+
+
+async def test_nothing_is_shipped_for_a_dead_order(
+    shipping: Shipping, operations: Operations, engine: AsyncEngine, carrier: CountingCarrier
+) -> None:
+    """ORDER_CLOSED to the call; the event is skipped; nothing is stored and nothing bought. Another order of the same set is shipped."""
+    request, living = create(), create()
+    await operations.bury_orders([death(request.order_id)])
+    with pytest.raises(Refused) as refused:
+        await ask(shipping.CreateShipment, request)
+    assert (refused.value.reason, refused.value.metadata) == ("ORDER_CLOSED", {"order_id": request.order_id})
+    outcomes = await operations.ship([ask_of(request), ask_of(living)])
+    assert [outcome.record is None for outcome in outcomes if isinstance(outcome, Done)] == [True, False]
+    assert (await the_one(shipping)).order_id == living.order_id
+    assert len(carrier.calls) == 1
+
+
+async def test_an_order_that_dies_before_its_label_gets_none(
+    shipping: Shipping, operations: Operations, engine: AsyncEngine, carrier: CountingCarrier, eventually: Eventually
+) -> None:
+    """A shipment that waits for its carrier when its order dies fails with ORDER_CLOSED; the carrier is not asked again."""
+    request = create()
+    carrier.failure = AWAY
+    await operations.ship([ask_of(request)])
+    carrier.failure = None
+    calls = carrier.calls.total()
+    await operations.bury_orders([death(request.order_id)])
+    with pytest.raises(Refused) as refused:
+        await ask(shipping.CreateShipment, request)
+    assert refused.value.reason == "ORDER_CLOSED"
+    failed = await the_one(shipping)
+    assert (failed.status, failed.status_reason) == (shipping_pb2.SHIPMENT_STATUS_FAILED, "ORDER_CLOSED")
+    assert not failed.HasField("carrier_code")
+    assert carrier.calls.total() == calls
+
+
+async def test_a_label_that_was_bought_outlives_its_order(shipping: Shipping, operations: Operations) -> None:
+    """Who asks for the shipment of an order that died later gets it: it exists, and what becomes of it is a recall's business."""
+    request = create()
+    shipment = (await ask(shipping.CreateShipment, request)).shipment
+    await operations.bury_orders([death(request.order_id)])
+    again = create(fulfillment_id=request.fulfillment_id, order_id=request.order_id)
+    assert (await ask(shipping.CreateShipment, again)).shipment == shipment
+
+
+async def test_a_retried_order_lives(shipping: Shipping, operations: Operations, engine: AsyncEngine) -> None:
+    """Death is per attempt, and deaths may be heard in any order, and twice: the attempt after the last one that died is shipped."""
+    order = str(uuid4())
+    deaths = [death(order, 1, 3, "failed"), death(order, 2, 7, "failed")]
+    for command in (deaths[1], deaths[0], deaths[1]):
+        assert [type(outcome) for outcome in await operations.bury_orders([command])] == [Done]
+    with pytest.raises(Refused):
+        await ask(shipping.CreateShipment, create(order_id=order, attempt=2))
+    shipment = (await ask(shipping.CreateShipment, create(order_id=order, attempt=3))).shipment
+    assert shipment.attempt == 3
+    assert [tuple(row) for row in await rows(engine, "select attempt, version from dead_orders")] == [(2, 7)]
+
+
+async def test_a_caller_that_goes_away_leaves_the_rest_to_the_sweeper(
+    shipping: Shipping, operations: Operations, orders: KnownOrders, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """The caller's deadline passes while the carrier thinks: the shipment stays pending, and gets its label later."""
+    request = create()
+    orders.addresses[UUID(request.order_id)] = {"postal_code": "SANDBOX-SLOW"}
+    with pytest.raises((Deferred, grpc.aio.AioRpcError)):
+        await ask(shipping.CreateShipment, request, timeout_s=0.3)
+    orders.addresses.clear()
+    await until_created(shipping, operations, eventually)
+    assert await told_kinds(engine) == ["ShipmentCreated"]

@@ -1,0 +1,175 @@
+"""What the carrier reports, over the running server: once each, in any order, to the end and beyond."""
+
+import asyncio
+import random
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from ordermesh.shipping.events.v1 import shipping_events_pb2 as events
+from ordermesh.shipping.v1 import shipping_pb2
+from ordermesh.shipping.v1 import shipping_service_pb2 as api
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from chassis.client import ask
+from chassis.convert import moment
+from chassis.errors import Invalid, NotFound
+from tests.integration.shipping.requests import NOON, Shipping, create, report, rows, told, told_kinds
+
+S = shipping_pb2.ShipmentStatus.Name
+LIFE = [("in_transit", 1), ("out_for_delivery", 2), ("delivery_failed", 3), ("out_for_delivery", 4), ("delivered", 5)]
+
+
+async def created(shipping: Shipping) -> shipping_pb2.Shipment:
+    return (await ask(shipping.CreateShipment, create())).shipment
+
+
+async def record(
+    shipping: Shipping, shipment: shipping_pb2.Shipment, status: str, minute: int = 0, **more: object
+) -> shipping_pb2.Shipment:
+    return (await ask(shipping.RecordTrackingEvent, report(shipment.tracking_number, status, minute, **more))).shipment
+
+
+async def listed(shipping: Shipping, shipment: shipping_pb2.Shipment) -> list[str]:
+    """The carrier's ids in the tracking list, in its order."""
+    response = await ask(shipping.ListTrackingEvents, api.ListTrackingEventsRequest(shipment_id=shipment.shipment_id))
+    return [event.carrier_event_id for event in response.tracking_events]
+
+
+async def test_a_parcel_on_its_way(shipping: Shipping, engine: AsyncEngine) -> None:
+    """Step by step to delivered: each step one version and one event with the shipment as it then stood, at the end DeliveryConfirmed."""
+    shipment = await created(shipping)
+    stood = [await record(shipping, shipment, status, minute) for status, minute in LIFE]
+    assert [S(its.status).removeprefix("SHIPMENT_STATUS_").lower() for its in stood] == [status for status, _ in LIFE]
+    assert [its.version for its in stood] == [3, 4, 5, 6, 7]
+    assert moment(stood[-1].deliver_time) == NOON.replace(minute=5)
+    assert not stood[-2].HasField("deliver_time")
+    first, *moves, last = await told(engine)
+    assert first == events.ShipmentCreated(shipment=shipment, occur_time=shipment.update_time)
+    old = [shipment, *stood]
+    assert moves == [
+        events.ShipmentStatusChanged(shipment=its, old_status=before.status, new_status=its.status, occur_time=its.update_time)
+        for before, its in zip(old, stood, strict=False)
+    ]
+    assert last == events.DeliveryConfirmed(shipment=stood[-1], deliver_time=stood[-1].deliver_time, occur_time=stood[-1].update_time)
+    assert await listed(shipping, shipment) == [f"{status}@{minute}" for status, minute in LIFE]
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_reports_in_any_order_end_in_the_same_shipment(shipping: Shipping, engine: AsyncEngine, seed: int) -> None:
+    """Shuffled and repeated, also at once: delivered at the same time, everything on the tracking list, one DeliveryConfirmed."""
+    shipment = await created(shipping)
+    reports = LIFE * 2
+    random.Random(seed).shuffle(reports)
+    if seed % 2:
+        await asyncio.gather(*(record(shipping, shipment, status, minute) for status, minute in reports))
+    else:
+        for status, minute in reports:
+            await record(shipping, shipment, status, minute)
+    end = (await ask(shipping.GetShipment, api.GetShipmentRequest(shipment_id=shipment.shipment_id))).shipment
+    assert end.status == shipping_pb2.SHIPMENT_STATUS_DELIVERED
+    assert moment(end.deliver_time) == NOON.replace(minute=5)
+    assert sorted(await listed(shipping, shipment)) == sorted(f"{status}@{minute}" for status, minute in LIFE)
+    assert (await told_kinds(engine)).count("DeliveryConfirmed") == 1
+
+
+async def test_a_report_that_skips_steps_makes_none_up(shipping: Shipping, engine: AsyncEngine) -> None:
+    """created -> delivered without a scan between is one step, one event, one version."""
+    shipment = await created(shipping)
+    end = await record(shipping, shipment, "delivered")
+    assert (end.status, end.version) == (shipping_pb2.SHIPMENT_STATUS_DELIVERED, 3)
+    assert await told_kinds(engine) == ["ShipmentCreated", "ShipmentStatusChanged", "DeliveryConfirmed"]
+
+
+@pytest.mark.parametrize("end", ["delivered", "lost", "returned_to_sender"])
+async def test_nothing_moves_a_shipment_after_its_end(shipping: Shipping, engine: AsyncEngine, end: str) -> None:
+    """What is reported after the end is recorded, and changes neither the shipment nor what the world is told."""
+    shipment = await created(shipping)
+    ended = await record(shipping, shipment, end, 1)
+    before = await told_kinds(engine)
+    for status in ("in_transit", "delivered", "lost", "returned_to_sender"):
+        assert await record(shipping, shipment, status, 9) == ended
+    assert len(await listed(shipping, shipment)) == 5
+    assert await told_kinds(engine) == before
+    assert before.count("DeliveryConfirmed") == (end == "delivered")
+
+
+async def test_the_same_report_twice_is_one(shipping: Shipping, engine: AsyncEngine) -> None:
+    """By the carrier's id, whatever the request_id, at once or after the claims are gone; another shipment has ids of its own."""
+    shipment, other = await created(shipping), await created(shipping)
+    await asyncio.gather(*(record(shipping, shipment, "in_transit", 1) for _ in range(10)))
+    async with engine.begin() as connection:
+        await connection.execute(text("delete from claims"))
+    again = await record(shipping, shipment, "delivered", 9, carrier_event_id="in_transit@1")
+    assert (again.status, again.version) == (shipping_pb2.SHIPMENT_STATUS_IN_TRANSIT, 3)
+    assert await listed(shipping, shipment) == ["in_transit@1"]
+    assert (await record(shipping, other, "delivered", 9, carrier_event_id="in_transit@1")).status == shipping_pb2.SHIPMENT_STATUS_DELIVERED
+
+
+async def test_a_request_id_is_one_report(shipping: Shipping) -> None:
+    """The same request again answers with the shipment as it now stands; with another body it is refused."""
+    shipment = await created(shipping)
+    request = report(shipment.tracking_number, "in_transit")
+    await ask(shipping.RecordTrackingEvent, request)
+    now = await record(shipping, shipment, "delivered", 5)
+    assert (await ask(shipping.RecordTrackingEvent, request)).shipment == now
+    with pytest.raises(Invalid) as refused:
+        await record(shipping, shipment, "lost", request_id=request.request_id)
+    assert refused.value.reason == "REQUEST_ID_REUSED"
+
+
+async def test_an_unknown_tracking_number_is_nobodys(shipping: Shipping, engine: AsyncEngine) -> None:
+    """SHIPMENT_NOT_FOUND, and no trace of the report: the carrier may tell it again when the label is stored."""
+    with pytest.raises(NotFound) as unknown:
+        await ask(shipping.RecordTrackingEvent, report("SBX0", "in_transit"))
+    assert (unknown.value.reason, unknown.value.metadata) == ("SHIPMENT_NOT_FOUND", {"tracking_number": "SBX0"})
+    assert await rows(engine, "select * from claims") == []
+
+
+@pytest.mark.parametrize(
+    ("bad", "field"),
+    [
+        ({"status": "SHIPMENT_STATUS_CREATED"}, "status"),
+        ({"status": "SHIPMENT_STATUS_PENDING"}, "status"),
+        ({"status": "SHIPMENT_STATUS_FAILED"}, "status"),
+        ({"status": 77}, "status"),
+        ({"occur_time": None}, "occur_time"),
+        ({"occur_time": {"seconds": 10**15}}, "occur_time"),
+        ({"occur_time": {"nanos": -1}}, "occur_time"),
+        ({"carrier_event_id": ""}, "carrier_event_id"),
+        ({"tracking_number": "x" * 65}, "tracking_number"),
+        ({"location": "x" * 101}, "location"),
+        ({"request_id": "7"}, "request_id"),
+    ],
+)
+async def test_a_bad_report_is_named(shipping: Shipping, bad: dict[str, Any], field: str) -> None:
+    """Each field that breaks its bounds is named, whatever the report is of."""
+    good = report("SBX0", "lost")
+    fields = {name.name: getattr(good, name.name) for name in good.DESCRIPTOR.fields}
+    with pytest.raises(Invalid) as refused:
+        await ask(shipping.RecordTrackingEvent, api.RecordTrackingEventRequest(**(fields | bad)))
+    assert refused.value.reason == "VALIDATION_FAILED"
+    assert [violation.subject.partition(".")[0] for violation in refused.value.violations] == [field]
+
+
+async def test_tracking_is_paged(shipping: Shipping) -> None:
+    """Two at a time, in the order of recording, each once; a token of one shipment is refused for another."""
+    shipment, other = await created(shipping), await created(shipping)
+    for status, minute in LIFE:
+        await record(shipping, shipment, status, minute)
+    seen, request = [], api.ListTrackingEventsRequest(shipment_id=shipment.shipment_id, page_size=2)
+    while True:
+        page = await ask(shipping.ListTrackingEvents, request)
+        seen += [event.carrier_event_id for event in page.tracking_events]
+        assert all(event.shipment_id == shipment.shipment_id and event.location == "Dover hub" for event in page.tracking_events)
+        if not page.next_page_token:
+            break
+        request.page_token = page.next_page_token
+    assert seen == [f"{status}@{minute}" for status, minute in LIFE]
+    request.shipment_id = other.shipment_id
+    with pytest.raises(Invalid) as refused:
+        await ask(shipping.ListTrackingEvents, request)
+    assert refused.value.reason == "PAGE_TOKEN_INVALID"
+    with pytest.raises(NotFound):
+        await ask(shipping.ListTrackingEvents, api.ListTrackingEventsRequest(shipment_id=str(uuid4())))

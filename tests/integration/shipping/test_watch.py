@@ -1,0 +1,120 @@
+"""WatchShipment over the running server: as it stands, each change, heartbeats, resumed where it stopped, over at the end."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import TypeAlias, cast
+from uuid import UUID, uuid4
+
+import pytest
+from ordermesh.shipping.v1 import shipping_pb2
+from ordermesh.shipping.v1 import shipping_service_pb2 as api
+
+from chassis import follow
+from chassis.client import ask
+from chassis.errors import Invalid, NotFound, TooOld
+from shipping_svc import wire
+from shipping_svc.operations import Operations
+from tests.integration.shipping.requests import Shipping, create, report
+from tests.support import Eventually
+
+Updates: TypeAlias = AsyncGenerator[api.WatchShipmentResponse, None]
+
+
+async def created(shipping: Shipping) -> shipping_pb2.Shipment:
+    return (await ask(shipping.CreateShipment, create())).shipment
+
+
+def watch(shipping: Shipping, shipment: shipping_pb2.Shipment, resume_token: str = "") -> Updates:
+    request = api.WatchShipmentRequest(shipment_id=shipment.shipment_id, resume_token=resume_token)
+    return cast(Updates, follow.responses(shipping.WatchShipment, request, timeout_s=10))
+
+
+async def changes(updates: Updates) -> list[tuple[int, str]]:
+    """What is told of the shipment until the watch ends: version and status; heartbeats are left out."""
+    return [(u.shipment.version, wire.STATUS_OF[u.shipment.status]) async for u in updates if u.WhichOneof("update") == "shipment"]
+
+
+async def next_change(updates: Updates) -> api.WatchShipmentResponse:
+    async for update in updates:
+        if update.WhichOneof("update") == "shipment":
+            return update
+    raise AssertionError("the watch is over")
+
+
+async def test_a_watch_tells_everything_up_to_the_end(shipping: Shipping) -> None:
+    """The shipment as it stands at once, then each change as it happens; after the terminal status the watch ends by itself."""
+    shipment = await created(shipping)
+    seen = []
+    async with aclosing(watch(shipping, shipment)) as updates:
+        for status in ("in_transit", "out_for_delivery", "delivered"):
+            seen.append((await next_change(updates)).shipment)
+            await ask(shipping.RecordTrackingEvent, report(shipment.tracking_number, status))
+        seen += [update.shipment async for update in updates if update.WhichOneof("update") == "shipment"]
+    assert seen[0] == shipment
+    assert [(its.version, wire.STATUS_OF[its.status]) for its in seen] == [
+        (2, "created"),
+        (3, "in_transit"),
+        (4, "out_for_delivery"),
+        (5, "delivered"),
+    ]
+
+
+async def test_a_watch_goes_on_where_it_stopped(shipping: Shipping) -> None:
+    """With the last resume_token only what changed after it is told; at the end, nothing more."""
+    shipment = await created(shipping)
+    async with aclosing(watch(shipping, shipment)) as updates:
+        token = (await next_change(updates)).resume_token
+    await ask(shipping.RecordTrackingEvent, report(shipment.tracking_number, "in_transit"))
+    await ask(shipping.RecordTrackingEvent, report(shipment.tracking_number, "lost"))
+    async with asyncio.timeout(5):
+        updates = watch(shipping, shipment, token)
+        last = await next_change(updates)
+        assert (last.shipment.version, last.shipment.status) == (4, shipping_pb2.SHIPMENT_STATUS_LOST)
+        assert await changes(updates) == []
+        assert await changes(watch(shipping, shipment, last.resume_token)) == []
+
+
+async def test_a_silent_watch_says_that_it_lives(shipping: Shipping) -> None:
+    """Heartbeats come while nothing happens, with the server's time and a token to go on from."""
+    shipment = await created(shipping)
+    async with aclosing(watch(shipping, shipment)) as updates:
+        first, *beats = [await anext(updates) for _ in range(3)]
+    assert [beat.WhichOneof("update") for beat in beats] == ["heartbeat", "heartbeat"]
+    assert beats[0].heartbeat.server_time.ToDatetime() < beats[1].heartbeat.server_time.ToDatetime()
+    assert {beat.resume_token for beat in beats} == {first.resume_token}
+
+
+async def test_many_watch_one_shipment(shipping: Shipping) -> None:
+    """30 watches of one shipment all see its end."""
+    shipment = await created(shipping)
+    watching = [asyncio.create_task(changes(watch(shipping, shipment))) for _ in range(30)]
+    await ask(shipping.RecordTrackingEvent, report(shipment.tracking_number, "delivered"))
+    async with asyncio.timeout(8):
+        assert {told[-1] for told in await asyncio.gather(*watching)} == {(3, "delivered")}
+
+
+async def test_who_goes_away_is_forgotten(shipping: Shipping, operations: Operations, eventually: Eventually) -> None:
+    """A client that leaves its watch leaves nothing behind in the server."""
+    shipment = await created(shipping)
+    async with aclosing(watch(shipping, shipment)) as updates:
+        await next_change(updates)
+        assert operations.watches._watchers
+    await eventually(lambda: not operations.watches._watchers)
+
+
+async def test_what_cannot_be_watched(shipping: Shipping) -> None:
+    """An unknown shipment, another one's token, no token at all, and a token from a life that the shipment has not had."""
+    shipment, other = await created(shipping), await created(shipping)
+    with pytest.raises(NotFound) as unknown:
+        await changes(watch(shipping, shipping_pb2.Shipment(shipment_id=str(uuid4()))))
+    assert unknown.value.reason == "SHIPMENT_NOT_FOUND"
+    async with aclosing(watch(shipping, other)) as updates:
+        foreign = (await next_change(updates)).resume_token
+    for token in (foreign, "nonsense", "é"):
+        with pytest.raises(Invalid) as refused:
+            await changes(watch(shipping, shipment, token))
+        assert [violation.subject for violation in refused.value.violations] == ["resume_token"]
+    with pytest.raises(TooOld) as ahead:
+        await changes(watch(shipping, shipment, wire.resume_token(UUID(shipment.shipment_id), 99)))
+    assert ahead.value.reason == "WATCH_TOKEN_EXPIRED"
