@@ -1,0 +1,32 @@
+"""The fulfilment service put together: the one file that knows everything."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from ordermesh.fulfillment.v1.fulfillment_service_pb2_grpc import add_FulfillmentServiceServicer_to_server
+
+from chassis.breaker import Breaker
+from chassis.process import Supervisor
+from chassis.service import founded
+from fulfillment_svc import tables, wire
+from fulfillment_svc.config import Config
+from fulfillment_svc.consumers import Consumers
+from fulfillment_svc.model import InspectionPolicy
+from fulfillment_svc.operations import Operations
+from fulfillment_svc.peers import Shipping, Warehouse
+from fulfillment_svc.rpc import FulfillmentService
+
+
+@asynccontextmanager
+async def running(config: Config) -> AsyncIterator[Supervisor]:
+    """The fulfilment service, until the block is left."""
+    async with founded(config, tables, stream_name="FULFILLMENTS", encode=wire.event) as ground:
+        warehouse = Warehouse(await ground.channel(config.warehouse_address, Breaker("warehouse")))
+        shipping = Shipping(await ground.channel(config.shipping_address, Breaker("shipping")))
+        inspection = InspectionPolicy(config.inspect_order_values, config.inspect_skus, config.inspect_sample_rate)
+        operations = Operations(ground.database, warehouse, shipping, inspection, owed_batch=config.owed_stock_batch)
+        ground.work(config.owed_stock_interval_s, operations.commit_owed_stock, "owed stock")
+        services = [partial(add_FulfillmentServiceServicer_to_server, FulfillmentService(operations))]
+        await ground.open(services, Consumers(operations).handlers)
+        yield ground.tasks

@@ -1,0 +1,45 @@
+"""Events in: wire -> operation, for all that has arrived at once."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from google.protobuf.message import Message
+from ordermesh.order.events.v1.order_events_pb2 import OrderStatusChanged
+from ordermesh.shipping.events.v1.shipping_events_pb2 import DeliveryConfirmed, ShipmentCreated
+
+from chassis.decision import Outcome
+from chassis.idempotency import Keyed
+from chassis.inbox import Delivery, Handler
+from fulfillment_svc import wire
+from fulfillment_svc.model import Fulfillment
+from fulfillment_svc.operations import Operations
+
+
+class Consumers:
+    """What the fulfilment service hears of the others."""
+
+    def __init__(self, operations: Operations) -> None:
+        self.operations = operations
+
+    @property
+    def handlers(self) -> Mapping[type[Message], Handler[Any]]:
+        """Who handles which event."""
+        return {
+            OrderStatusChanged: self.order_status_changed,
+            ShipmentCreated: self.shipment_created,
+            DeliveryConfirmed: self.delivery_confirmed,
+        }
+
+    async def order_status_changed(self, deliveries: Sequence[Delivery[OrderStatusChanged]]) -> Sequence[Outcome[tuple[Fulfillment, ...]]]:
+        return await self.operations.follow_orders([wire.order_news(d.message, *source(d)) for d in deliveries])
+
+    async def shipment_created(self, deliveries: Sequence[Delivery[ShipmentCreated]]) -> Sequence[Outcome[Fulfillment]]:
+        return await self.operations.note([wire.ship(d.message.shipment, *source(d)) for d in deliveries])
+
+    async def delivery_confirmed(self, deliveries: Sequence[Delivery[DeliveryConfirmed]]) -> Sequence[Outcome[Fulfillment]]:
+        return await self.operations.note([wire.complete(d.message.shipment, *source(d)) for d in deliveries])
+
+
+def source(delivery: Delivery[Any]) -> tuple[Keyed, str]:
+    """What a command that comes from an event is idempotent on, and what caused it."""
+    return Keyed(delivery.key, delivery.digest), str(delivery.event_id)

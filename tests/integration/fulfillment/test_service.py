@@ -1,0 +1,135 @@
+"""The whole service in this process: its server, its inbox, its relay and its worker, on real PostgreSQL and NATS."""
+
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from uuid import UUID, uuid4, uuid5
+
+import pytest
+from google.protobuf.message import Message
+from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentStatusChanged
+from ordermesh.fulfillment.v1 import fulfillment_pb2 as pb
+from ordermesh.fulfillment.v1 import fulfillment_service_pb2 as api
+from ordermesh.fulfillment.v1.fulfillment_service_pb2_grpc import FulfillmentServiceStub
+from ordermesh.order.v1 import order_pb2
+from ordermesh.shipping.events.v1.shipping_events_pb2 import DeliveryConfirmed, ShipmentCreated
+
+from chassis import client, stream
+from chassis.client import ask
+from chassis.errors import Refused
+from chassis.stream import Broker, stream_of, subject_of
+from devstack.ports import free_ports
+from fulfillment_svc.app import running
+from fulfillment_svc.config import Config
+from tests.integration.fulfillment.events import ONE_PLACE, order_changed, shipment
+from tests.integration.fulfillment.peers import FakeWarehouse, Peer
+from tests.integration.fulfillment.requests import Fulfillments, asking, pack, pick
+from tests.support import eventually
+
+
+@pytest.fixture
+async def broker(nats_url: str) -> AsyncIterator[Broker]:
+    """The world outside: it publishes what others tell, and reads what the service tells."""
+    broker = await stream.connect(nats_url, name="test")
+    await broker.ensure_streams()
+    yield broker
+    await broker.close()
+
+
+@pytest.fixture
+async def fulfillments(
+    fulfillment_url: str, nats_url: str, broker: Broker, warehouse_peer: Peer, shipping_peer: Peer
+) -> AsyncIterator[Fulfillments]:
+    """A client of the running service."""
+    [port] = free_ports(1)
+    config = Config(
+        database_url=fulfillment_url,  # type: ignore[arg-type]  # it becomes a secret as it is read
+        nats_url=nats_url,  # type: ignore[arg-type]  # likewise
+        listen_address=f"127.0.0.1:{port}",
+        warehouse_address=warehouse_peer.address,
+        shipping_address=shipping_peer.address,
+        owed_stock_interval_s=0.1,
+        drain_delay_s=0.0,
+    )
+    async with running(config), client.connect(config.listen_address) as channel:
+        yield FulfillmentServiceStub(channel)
+
+
+async def publish(broker: Broker, aggregate: UUID, event: Message, *, times: int = 2) -> None:
+    """Publishes an event so that the broker takes each repeat for a new message: only the consumer can know it by its id."""
+    event_id = uuid5(aggregate, event.DESCRIPTOR.full_name)
+    for _ in range(times):
+        headers = {
+            "Nats-Msg-Id": str(uuid4()),
+            "ce-id": str(event_id),
+            "ce-type": event.DESCRIPTOR.full_name,
+            "ce-subject": str(aggregate),
+            "ce-time": datetime.now(UTC).isoformat(),
+        }
+        subject = subject_of(type(event))
+        await broker.publish(subject, event.SerializeToString(), headers, stream=stream_of(subject))
+
+
+async def told(broker: Broker) -> list[FulfillmentStatusChanged]:
+    """Every event of the service's stream, in its order."""
+    last = (await broker.streams.stream_info("FULFILLMENTS")).state.last_seq
+    messages = [await broker.streams.get_msg("FULFILLMENTS", seq) for seq in range(1, last + 1)]
+    return [FulfillmentStatusChanged.FromString(message.data or b"") for message in messages]
+
+
+async def only(service: Fulfillments, order_id: UUID) -> pb.Fulfillment:
+    """The order's one fulfilment, once there is one."""
+
+    async def there() -> list[pb.Fulfillment]:
+        return list((await ask(service.ListFulfillments, api.ListFulfillmentsRequest(order_id=str(order_id)))).fulfillments)
+
+    [found] = await eventually(there)
+    assert isinstance(found, pb.Fulfillment)
+    return found
+
+
+async def test_an_order_is_fulfilled(fulfillments: Fulfillments, broker: Broker, order_id: UUID) -> None:
+    """From the order's confirmation to its delivery, every event told twice and the shipment's ahead of its time: each status is told once,
+    in order, with the fulfilment as it stood then."""
+    await publish(broker, order_id, order_changed(order_id))
+    planned = await only(fulfillments, order_id)
+    parcel = shipment(UUID(planned.fulfillment_id))
+    await publish(broker, UUID(parcel.shipment_id), DeliveryConfirmed(shipment=parcel))
+    await publish(broker, UUID(parcel.shipment_id), ShipmentCreated(shipment=parcel))
+    ready = await pack(fulfillments, await pick(fulfillments, planned))
+    assert ready.status == pb.FULFILLMENT_STATUS_READY
+
+    async def all_told() -> bool:
+        return len(await told(broker)) >= 9
+
+    await eventually(all_told)
+    events = await told(broker)
+    assert [event.new_status for event in events] == list(range(1, 10))
+    assert [event.old_status for event in events] == list(range(9))
+    assert [event.fulfillment.version for event in events] == [1, 2, 3, 5, 6, 7, 8, 9, 10]  # the scans were the fourth change
+    assert [event.fulfillment.status for event in events] == list(range(1, 10))
+    assert [len(event.fulfillment.packages) for event in events] == [0] * 5 + [1] * 4
+    assert [event.fulfillment.shipment_id for event in events] == [""] * 7 + [parcel.shipment_id] * 2
+    ended = await only(fulfillments, order_id)
+    assert ended.status == pb.FULFILLMENT_STATUS_COMPLETED
+
+
+async def test_owed_stock_is_settled_by_the_worker(
+    fulfillments: Fulfillments, broker: Broker, order_id: UUID, stock: FakeWarehouse, warehouse_peer: Peer
+) -> None:
+    """The warehouse is away when the order is confirmed: picking waits, and can begin soon after it is back, without anybody's doing."""
+    await warehouse_peer.down()
+    stock.shares = {str(order_id): ONE_PLACE}
+    await publish(broker, order_id, order_changed(order_id, stock=order_pb2.STOCK_STATUS_OWED))
+    waiting = await only(fulfillments, order_id)
+    assert not waiting.stock_committed
+    start = asking(api.StartPickingRequest, waiting.fulfillment_id)
+    with pytest.raises(Refused) as caught:
+        await ask(fulfillments.StartPicking, start)
+    assert caught.value.reason == "STOCK_NOT_COMMITTED"
+    await warehouse_peer.up()
+
+    async def committed() -> bool:
+        return (await only(fulfillments, order_id)).stock_committed
+
+    await eventually(committed, timeout_s=30)  # the breaker lets its probe through ten seconds after it opened
+    assert (await ask(fulfillments.StartPicking, start)).fulfillment.status == pb.FULFILLMENT_STATUS_PICKING
