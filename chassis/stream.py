@@ -50,6 +50,7 @@ MAX_DELIVER = 250
 MAX_ACK_PENDING = 20_000
 CONNECT_TIMEOUT_S = 5
 BEAT_S = 2.0
+QUESTION_S = 24 * 3600
 SILENCE_S = 10.0
 # What any call on the broker may raise where it is away, or refuses.
 BROKER_ERRORS = (NatsError, OSError, TimeoutError)
@@ -98,6 +99,8 @@ class Broker:
         self._client: Client | None = None
         self._heard = float("-inf")
         self._watcher: asyncio.Task[None] | None = None
+        self._question: asyncio.Task[float] | None = None
+        self._asked: tuple[Client, int] | None = None
         self._replaced = telemetry.counter("broker_connections_replaced_total", "Connections to the broker that had fallen silent")
         self._connected = telemetry.gauge("broker_connected", "Whether the broker has answered lately (1) or not (0)")
 
@@ -181,36 +184,56 @@ class Broker:
             log.info("consumer declared", stream=stream, consumer=durable)
 
     async def close(self) -> None:
-        """Ends the watch and the connection."""
+        """Ends the watch and the connection; what was written before is given a second to go out."""
         if self._watcher:
             self._watcher.cancel()
             await asyncio.wait([self._watcher])
         if self._client:
-            with contextlib.suppress(*BROKER_ERRORS):
-                await self._client.rtt(timeout=1)  # the last acknowledgements are on their way before the socket goes
+            await self._asks(self._client, timeout_s=1.0)
             await _discard(self._client)
+        await self._forget()
 
     async def _watch(self) -> None:
         """nats-py can be dead and say that it is connected; so ask the server, and after too long a silence take a new client."""
         while True:
             await asyncio.sleep(self.beat_s)
-            try:
-                # Not flush(): where the client's reading task is dead, it answers without having asked.
-                await self.client.rtt(timeout=self.beat_s)  # type: ignore[arg-type]  # seconds, declared as int; a float works
+            if self._client and await self._asks(self._client, timeout_s=self.beat_s):
                 self._heard = time.monotonic()
-            except Exception as error:  # noqa: BLE001  # whatever it is, there was no answer: this is what the watch is for
-                log.debug("no answer from the broker", error=repr(error))
             if not self.answers:
                 await self._replace()
             self._connected.set(self.answers)
+
+    async def _asks(self, client: Client, timeout_s: float) -> bool:
+        """Whether the server answers a PING. A question that was not answered in time stays open until the next time.
+
+        Not by flush(): where the client's reading task is dead, it succeeds without having asked. And not cancelled: nats-py's
+        reading task dies of an answer that nobody waits for any more.
+        """
+        connection = (client, client.stats["reconnects"])
+        if self._question is None or self._asked != connection:
+            await self._forget()  # the client has forgotten it too
+            self._asked, self._question = connection, asyncio.create_task(client.rtt(timeout=QUESTION_S), name="broker ping")
+        await asyncio.wait([self._question], timeout=timeout_s)
+        if not self._question.done():
+            return False
+        answered = self._question.exception() is None
+        self._question = None
+        return answered
+
+    async def _forget(self) -> None:
+        if self._question:
+            self._question.cancel()
+            await asyncio.wait([self._question])
+            self._question = None
 
     async def _replace(self) -> None:
         """Puts a new client in the place of the old one, if the server takes it; otherwise the old one goes on trying as well."""
         client = Client()
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
-                await client.connect(self.url, **self._settings())
+                await client.connect(self.url.split(","), **self._settings())
                 await client.rtt()
+            client.options["allow_reconnect"] = True
         except Exception as error:  # noqa: BLE001  # whatever it is, the watcher tries again
             log.warning("the broker cannot be reached", error=repr(error))
             await _discard(client)
@@ -227,7 +250,7 @@ class Broker:
             "name": self.name,
             "inbox_prefix": f"_INBOX_{self.name}",
             "connect_timeout": CONNECT_TIMEOUT_S,
-            "allow_reconnect": True,
+            "allow_reconnect": False,  # at first: a server that refuses is to be heard of at once
             "max_reconnect_attempts": -1,
             "reconnect_time_wait": 0.5,
             "ping_interval": 5,

@@ -1,0 +1,322 @@
+"""The inbox: what becomes of an event, by what its handler makes of it. Connections that die: test_pull.py."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import text, update
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from chassis.decision import Done
+from chassis.delivery import receive
+from chassis.errors import Deferred, Invalid, NotFound, Overloaded, Refused
+from chassis.failed import FailedEvents
+from chassis.inbox import Inbox, delay_s
+from chassis.stream import Broker
+from chassis.tables import FailedState
+from tests.sample import store
+from tests.sample.events import SampleNoted, SamplePaid, SampleStatusChanged
+from tests.sample.inbox import CONSUMER, Handling, all_acknowledged, consuming, failed, publish, states
+from tests.support import Eventually
+
+
+async def test_what_has_arrived_is_one_set(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+    """A backlog goes to its handlers in batches, each handler gets its events of a batch at once, in order, and all are acknowledged."""
+    orders, notes = Handling(), Handling()
+    ids = [await publish(broker, SampleStatusChanged(version=n) if n % 3 else SampleNoted(version=n)) for n in range(30)]
+    async with consuming(broker, engine, {SampleStatusChanged: orders, SampleNoted: notes}, batch_size_max=100):
+        await eventually(lambda: all_acknowledged(broker))
+    assert [[d.message.version for d in s] for s in orders.sets] == [[n for n in range(30) if n % 3]]
+    assert [[d.message.version for d in s] for s in notes.sets] == [[n for n in range(30) if not n % 3]]
+    assert orders.seen + notes.seen == dict.fromkeys(ids, 1)
+    assert await failed(engine) == []
+
+
+async def test_a_delivery_says_all_that_a_command_needs(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+    """Its key is the consumer's and the event's, its digest that of the body, its time that of the publication."""
+    handling, time = Handling(), datetime(2026, 11, 22, 12, 30, tzinfo=UTC)
+    event_id = await publish(broker, SampleStatusChanged(order_id="7", version=3), ce_time=time.isoformat())
+    await publish(broker, SampleStatusChanged(order_id="7", version=4))
+    async with consuming(broker, engine, {SampleStatusChanged: handling}):
+        await eventually(lambda: len(handling.seen) == 2)
+    first, second = (d for s in handling.sets for d in s)
+    assert (first.event_id, first.key, first.time) == (event_id, f"sample-orders:{event_id}", time)
+    assert (first.message.order_id, first.message.version) == ("7", 3)
+    assert len(first.digest) == 32
+    assert first.digest != second.digest
+
+
+async def test_each_stream_has_its_consumer(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+    """Handlers for two streams are two durable consumers, which ask for the subjects of these handlers and no others."""
+    orders, payments = Handling(), Handling()
+    await publish(broker, SampleNoted())
+    await publish(broker, SampleStatusChanged())
+    await publish(broker, SamplePaid())
+    async with consuming(broker, engine, {SampleStatusChanged: orders, SamplePaid: payments}) as inbox:
+        await eventually(lambda: orders.sets and payments.sets)
+        assert sorted(inbox.consumers) == ["sample-orders", "sample-payments"]
+    config = (await broker.streams.consumer_info("ORDERS", "sample-orders")).config
+    assert config.filter_subjects == ["orders.sample.status_changed"]
+
+
+async def test_replicas_share_a_consumer(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+    """Each event goes to one of them."""
+    one, two = Handling(), Handling()
+    async with AsyncExitStack() as stack:
+        for handling in (one, two):
+            await stack.enter_async_context(consuming(broker, engine, {SampleStatusChanged: handling}, batch_size_max=2))
+        await asyncio.gather(*(publish(broker, SampleStatusChanged(version=n)) for n in range(100)))
+        await eventually(lambda: len(one.seen + two.seen) == 100)
+        await eventually(lambda: all_acknowledged(broker))
+    assert set((one.seen + two.seen).values()) == {1}
+    assert one.sets
+    assert two.sets
+
+
+@pytest.mark.parametrize("failure", [Deferred("DEPENDENCY_UNAVAILABLE"), Overloaded("OVERLOADED"), NotFound("ORDER_NOT_FOUND")])
+async def test_what_is_deferred_comes_again(broker: Broker, engine: AsyncEngine, eventually: Eventually, failure: Any) -> None:
+    """Not now, or what it is about is not here yet: the event comes later, is visible meanwhile, and leaves no trace in the end."""
+    seen: list[dict[UUID, str]] = []
+    handling = Handling(lambda _: Done(None) if len(handling.sets) > 3 else failure)
+    async with consuming(broker, engine, {SampleStatusChanged: handling}):
+        event_id = await publish(broker, SampleStatusChanged())
+        await eventually(lambda: _note(engine, seen))
+        [row] = await failed(engine)
+        assert (row.state, row.reason, row.consumer) == (FailedState.DEFERRED, failure.reason, CONSUMER)
+        await eventually(lambda: handling.settled == [event_id])
+        await eventually(lambda: _nothing_failed(engine))
+        await eventually(lambda: all_acknowledged(broker))
+    assert handling.seen == {event_id: 4}
+    assert len({d.key for s in handling.sets for d in s}) == 1
+
+
+async def _note(engine: AsyncEngine, seen: list[dict[UUID, str]]) -> bool:
+    seen.append(await states(engine))
+    return "deferred" in seen[-1].values()
+
+
+async def _nothing_failed(engine: AsyncEngine) -> bool:
+    return not await failed(engine)
+
+
+async def test_deferral_ends_by_time_and_not_by_count(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+    """It is counted from when this consumer first deferred the event, however often it came since; then the event has failed."""
+    handling = Handling(lambda _: Deferred("PAYMENT_OUTSTANDING", "Not paid yet."))
+    async with consuming(broker, engine, {SampleStatusChanged: handling}, deferral_limit=timedelta(minutes=15)):
+        event_id = await publish(broker, SampleStatusChanged(version=5))
+        await eventually(lambda: handling.seen[event_id] >= 3)
+        assert await states(engine) == {event_id: "deferred"}
+        async with engine.begin() as connection:
+            long_ago = store.failed_events.c.first_time - timedelta(minutes=15)
+            await connection.execute(update(store.failed_events).values(first_time=long_ago))
+        await eventually(lambda: _is(engine, event_id, "failed"))
+        await eventually(lambda: all_acknowledged(broker))
+        count = handling.seen[event_id]
+        [row] = await failed(engine)
+        assert (row.reason, row.error, row.attempts) == ("PAYMENT_OUTSTANDING", "Not paid yet.", count)
+        assert SampleStatusChanged.FromString(row.payload) == SampleStatusChanged(version=5)
+        assert (row.stream, row.subject, row.type) == ("ORDERS", "orders.sample.status_changed", SampleStatusChanged.DESCRIPTOR.full_name)
+
+
+async def _is(engine: AsyncEngine, event_id: UUID, state: str) -> bool:
+    return (await states(engine)).get(event_id) == state
+
+
+def test_delays_grow_and_are_bounded() -> None:
+    """A tenth of a second first, ten seconds at most, spread so that what failed together does not come together."""
+    assert all(0.05 <= delay_s(1) <= 0.1 for _ in range(100))
+    assert all(0.2 <= delay_s(3) <= 0.4 for _ in range(100))
+    assert all(5 <= delay_s(attempts) <= 10 for attempts in range(8, 300))
+    assert len({delay_s(9) for _ in range(100)}) > 50
+
+
+@pytest.mark.parametrize("raised", [False, True])
+async def test_what_is_refused_has_failed_and_nothing_else(
+    broker: Broker, engine: AsyncEngine, eventually: Eventually, raised: bool
+) -> None:
+    """The answer is no: the event is stored and never delivered again. Its neighbours have their effect, each once."""
+
+    def outcome(delivery: Any) -> Any:
+        if delivery.message.version != 3:
+            return Done(None)
+        if raised:
+            raise Invalid("ILLEGAL_TRANSITION", "No.")
+        return Refused("ILLEGAL_TRANSITION", "No.")
+
+    handling = Handling(outcome)
+    ids = [await publish(broker, SampleStatusChanged(version=n)) for n in range(6)]
+    async with consuming(broker, engine, {SampleStatusChanged: handling}):
+        await eventually(lambda: _is(engine, ids[3], "failed"))
+        await eventually(lambda: all_acknowledged(broker))
+    assert set(handling.settled) == set(ids) - {ids[3]}
+    [row] = await failed(engine)
+    assert (row.reason, row.error, row.attempts) == ("ILLEGAL_TRANSITION", "No.", 1)
+
+
+async def test_a_bug_condemns_the_event_that_brings_it_out(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+    """The handler raises for the set: it is asked for each event alone. One has failed, the others are done."""
+
+    def outcome(delivery: Any) -> Any:
+        return Done(1 // (delivery.message.version - 3))
+
+    handling = Handling(outcome)
+    ids = [await publish(broker, SampleStatusChanged(version=n)) for n in range(6)]
+    async with consuming(broker, engine, {SampleStatusChanged: handling}):
+        await eventually(lambda: all_acknowledged(broker))
+        await eventually(lambda: _is(engine, ids[3], "failed"))
+    [row] = await failed(engine)
+    assert (row.reason, row.error) == ("INTERNAL", "ZeroDivisionError: integer division or modulo by zero")
+    assert set(handling.settled) == set(ids) - {ids[3]}
+
+
+async def test_a_handler_that_loses_outcomes_is_not_believed(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+    """Fewer outcomes than events: nobody knows whose they are."""
+
+    async def forgetful(deliveries: Any) -> Any:
+        return [Done(None)] * (len(deliveries) - 1)
+
+    event_id = await publish(broker, SampleStatusChanged())
+    async with consuming(broker, engine, {SampleStatusChanged: forgetful}):
+        await eventually(lambda: _is(engine, event_id, "failed"))
+
+
+@pytest.mark.parametrize(
+    "error", [Deferred("DEPENDENCY_UNAVAILABLE"), OperationalError("select 1", {}, Exception("gone")), ConnectionError()]
+)
+async def test_trouble_of_the_world_defers_the_set(broker: Broker, engine: AsyncEngine, eventually: Eventually, error: Exception) -> None:
+    """A peer or the database is away: the handler is not asked for each event alone, all come again."""
+    sizes: list[int] = []
+
+    async def away(deliveries: Any) -> Any:
+        sizes.append(len(deliveries))
+        if len(sizes) == 1:
+            raise error
+        return [Done(None)] * len(deliveries)
+
+    ids = [await publish(broker, SampleStatusChanged(version=n)) for n in range(6)]
+    async with consuming(broker, engine, {SampleStatusChanged: away}):
+        await eventually(lambda: sum(sizes) == 12)
+        await eventually(lambda: all_acknowledged(broker))
+        await eventually(lambda: _nothing_failed(engine))
+    assert sizes[0] == len(ids)
+
+
+async def test_what_cannot_be_read_has_failed(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+    """An unknown type, none, a body that is no message, no id, words that PostgreSQL cannot hold: each is stored, none stops others."""
+    handling = Handling()
+    subject = "orders.sample.status_changed"
+    name = SampleStatusChanged.DESCRIPTOR.full_name
+    strange = [
+        ({"ce-type": "ordermesh.sample.events.v2.SampleStatusChanged", "ce-id": str(uuid4())}, b""),
+        ({"ce-id": str(uuid4())}, b""),
+        ({"ce-type": name, "ce-id": "no id"}, b"\xff\xff"),
+        ({"ce-type": "nul\0nul", "ce-time": "yesterday"}, b"\0"),
+        ({}, b"bare"),
+    ]
+    async with consuming(broker, engine, {SampleStatusChanged: handling}):
+        for headers, body in strange:
+            await broker.publish(subject, body, headers, stream="ORDERS")
+        fine = await publish(broker, SampleStatusChanged())
+        await eventually(lambda: handling.settled == [fine])
+        await eventually(lambda: all_acknowledged(broker))
+    rows = await failed(engine)
+    assert [row.state for row in rows] == [FailedState.FAILED] * 5
+    assert {row.reason for row in rows} == {"INTERNAL"}
+    assert len({row.event_id for row in rows}) == 5
+    assert sorted(row.stream_seq for row in rows) == [1, 2, 3, 4, 5]
+
+
+async def test_nothing_is_given_up_before_it_stands_in_the_database(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+    """While failed_events cannot be written the events stay in hand: neither terminated nor lost; then they are stored."""
+    calls = 0
+
+    async def refuse(deliveries: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        async with engine.begin() as connection:
+            await connection.execute(text("alter table failed_events rename to elsewhere"))
+        return [Refused("ILLEGAL_TRANSITION")] * len(deliveries)
+
+    event_id = await publish(broker, SampleStatusChanged())
+    async with consuming(broker, engine, {SampleStatusChanged: refuse}):
+        await eventually(lambda: calls == 1)
+        info = await broker.streams.consumer_info("ORDERS", CONSUMER)
+        assert info.num_ack_pending == 1
+        async with engine.begin() as connection:
+            await connection.execute(text("alter table elsewhere rename to failed_events"))
+        await eventually(lambda: _is(engine, event_id, "failed"))
+        await eventually(lambda: all_acknowledged(broker))
+    assert calls == 1
+
+
+async def test_a_failed_event_whose_end_was_not_heard_is_not_handled_again(
+    broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """Stored, and the process died before it told the server: the event comes again, and is terminated as it is."""
+    event_id = await publish(broker, SampleStatusChanged())
+    await broker.ensure_consumer("ORDERS", CONSUMER, ["orders.sample.status_changed"])
+    [raw] = await (await broker.streams.pull_subscribe_bind(CONSUMER, "ORDERS")).fetch(1)
+    handling = Handling(lambda _: Refused("ILLEGAL_TRANSITION"))
+    received = receive(raw, CONSUMER, {})
+    await FailedEvents(engine, store.failed_events).record([received.event])
+    await raw.nak()
+    async with consuming(broker, engine, {SampleStatusChanged: handling}):
+        await eventually(lambda: all_acknowledged(broker))
+    assert handling.sets == []
+    assert await states(engine) == {event_id: "failed"}
+
+
+async def test_a_failed_event_that_is_published_again_gets_another_chance(
+    broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """A stream that was lost brings all its events again: one that had failed may have its effect now, and counts as replayed."""
+    mended = False
+    handling = Handling(lambda _: Done(None) if mended else Refused("ILLEGAL_TRANSITION"))
+    async with consuming(broker, engine, {SampleStatusChanged: handling}):
+        event_id = await publish(broker, SampleStatusChanged())
+        await eventually(lambda: _is(engine, event_id, "failed"))
+        mended = True
+        await broker.streams.delete_stream("ORDERS")
+        await broker.ensure_streams()
+        await publish(broker, SampleStatusChanged(), event_id)
+        await eventually(lambda: _is(engine, event_id, "replayed"))
+
+
+async def test_a_replay_has_its_effect_once(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+    """An operator replays: while the fault lasts the event stays failed, with one attempt more; mended, it is replayed; twice is once."""
+    mended = False
+    handling = Handling(lambda d: Done(None, repeat=d.event_id in handling.settled) if mended else Refused("ILLEGAL_TRANSITION", "Still."))
+    async with consuming(broker, engine, {SampleStatusChanged: handling}) as inbox:
+        event_id = await publish(broker, SampleStatusChanged(version=9))
+        await eventually(lambda: _is(engine, event_id, "failed"))
+        outcomes = dict(await inbox.replay(CONSUMER, [event_id, uuid4()]))
+        assert isinstance(outcomes.pop(event_id), Refused)
+        assert outcomes == {}
+        [row] = await failed(engine)
+        assert (row.state, row.attempts, row.error) == (FailedState.FAILED, 2, "Still.")
+        mended = True
+        for repeat in (False, True):
+            assert await inbox.replay(CONSUMER, [event_id]) == {event_id: Done(None, repeat=repeat)}
+            assert await states(engine) == {event_id: "replayed"}
+    assert {(d.event_id, d.key, d.message.version) for s in handling.sets for d in s} == {(event_id, f"{CONSUMER}:{event_id}", 9)}
+
+
+async def test_a_discarded_event_stays_so(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+    """An operator decides against an event that is deferred: it comes once more at most, and is not tried for ever."""
+    handling = Handling(lambda _: Deferred("PAYMENT_OUTSTANDING"))
+    async with consuming(broker, engine, {SampleStatusChanged: handling}) as inbox:
+        event_id = await publish(broker, SampleStatusChanged())
+        await eventually(lambda: _is(engine, event_id, "deferred"))
+        assert await inbox.failed.discard(CONSUMER, [event_id, uuid4()]) == {event_id}
+        await eventually(lambda: all_acknowledged(broker))
+    assert await states(engine) == {event_id: "discarded"}
+
+
+async def test_an_inbox_without_handlers_is_a_mistake(broker: Broker, engine: AsyncEngine) -> None:
+    """There would be nothing to run."""
+    with pytest.raises(ValueError, match="needs handlers"):
+        Inbox(broker, engine, store.failed_events, service="sample", handlers={})

@@ -1,0 +1,91 @@
+"""Events for the sample's inbox in tests: published as the relay does, and handlers that remember what they were given."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+from google.protobuf.message import Message
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from chassis.decision import Done, Outcome
+from chassis.inbox import Delivery, Handler, Inbox
+from chassis.stream import BROKER_ERRORS, Broker, stream_of, subject_of
+from tests.sample import store
+
+CONSUMER = "sample-orders"
+
+
+async def publish(broker: Broker, event: Message, event_id: UUID | None = None, **changed: str) -> UUID:
+    """Publishes an event, with the headers that it has from a relay unless others are given; its id."""
+    event_id = event_id or uuid4()
+    headers = {
+        "Nats-Msg-Id": str(event_id),
+        "ce-id": str(event_id),
+        "ce-type": event.DESCRIPTOR.full_name,
+        "ce-subject": str(uuid4()),
+        "ce-time": datetime.now(UTC).isoformat(),
+    }
+    headers |= {name.replace("_", "-"): value for name, value in changed.items()}
+    subject = subject_of(type(event))
+    await broker.publish(subject, event.SerializeToString(), headers, stream=stream_of(subject))
+    return event_id
+
+
+class Handling:
+    """A handler that notes its sets, and does with each event what `outcome` says: by default it is done."""
+
+    def __init__(self, outcome: Callable[[Delivery[Any]], Outcome[Any]] = lambda _: Done(None)) -> None:
+        self.outcome = outcome
+        self.sets: list[list[Delivery[Any]]] = []
+        self.settled: list[UUID] = []
+
+    async def __call__(self, deliveries: Sequence[Delivery[Any]]) -> Sequence[Outcome[Any]]:
+        self.sets.append(list(deliveries))
+        outcomes = [self.outcome(delivery) for delivery in deliveries]
+        self.settled += [d.event_id for d, outcome in zip(deliveries, outcomes, strict=True) if isinstance(outcome, Done)]
+        return outcomes
+
+    @property
+    def seen(self) -> Counter[UUID]:
+        """How often each event was given."""
+        return Counter(delivery.event_id for deliveries in self.sets for delivery in deliveries)
+
+
+@asynccontextmanager
+async def consuming(
+    broker: Broker, engine: AsyncEngine, handlers: Mapping[type[Message], Handler[Any]], **settings: Any
+) -> AsyncIterator[Inbox]:
+    """An inbox runs meanwhile."""
+    inbox = Inbox(broker, engine, store.failed_events, service="sample", handlers=handlers, **settings)
+    task = asyncio.create_task(inbox.run())
+    try:
+        yield inbox
+    finally:
+        task.cancel()
+        [ended] = await asyncio.gather(task, return_exceptions=True)
+        assert isinstance(ended, asyncio.CancelledError), repr(ended)
+
+
+async def failed(engine: AsyncEngine) -> list[Any]:
+    """The rows of failed_events."""
+    async with engine.connect() as connection:
+        return list((await connection.execute(select(store.failed_events).order_by(store.failed_events.c.first_time))).all())
+
+
+async def states(engine: AsyncEngine) -> dict[UUID, str]:
+    """How each event stands there."""
+    return {row.event_id: str(row.state) for row in await failed(engine)}
+
+
+async def all_acknowledged(broker: Broker, consumer: str = CONSUMER, stream: str = "ORDERS") -> bool:
+    """Whether the consumer has nothing before it and nothing in hand."""
+    try:
+        info = await broker.streams.consumer_info(stream, consumer)
+    except BROKER_ERRORS:
+        return False
+    return bool(info.num_pending == 0 and info.num_ack_pending == 0)
