@@ -47,7 +47,9 @@ class _FulfillmentStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Ful
     FULFILLMENT_STATUS_COMPLETED: _FulfillmentStatus.ValueType  # 9
     """Delivered. Terminal."""
     FULFILLMENT_STATUS_CANCELLED: _FulfillmentStatus.ValueType  # 10
-    """Ended before shipping. Terminal."""
+    """Ended before shipping: its order is dead; or, with an empty picklist, its stock was committed in other warehouses, which do
+    the work in its place. Terminal.
+    """
 
 class FulfillmentStatus(_FulfillmentStatus, metaclass=_FulfillmentStatusEnumTypeWrapper):
     """Where the work stands. New values may appear: readers treat an unknown one as no change."""
@@ -73,7 +75,9 @@ FULFILLMENT_STATUS_SHIPPED: FulfillmentStatus.ValueType  # 8
 FULFILLMENT_STATUS_COMPLETED: FulfillmentStatus.ValueType  # 9
 """Delivered. Terminal."""
 FULFILLMENT_STATUS_CANCELLED: FulfillmentStatus.ValueType  # 10
-"""Ended before shipping. Terminal."""
+"""Ended before shipping: its order is dead; or, with an empty picklist, its stock was committed in other warehouses, which do
+the work in its place. Terminal.
+"""
 Global___FulfillmentStatus: _TypeAlias = FulfillmentStatus  # noqa: Y015
 
 @_typing.final
@@ -110,7 +114,7 @@ class Fulfillment(_message.Message):
     status: Global___FulfillmentStatus.ValueType
     """Where it stands."""
     stock_committed: _builtins.bool
-    """Its stock is committed: picking may start."""
+    """Its stock is committed: picking may start. While it is not, the warehouse is asked again and again."""
     inspection_required: _builtins.bool
     """Packages are to be inspected before they leave."""
     inspection_rule: _builtins.str
@@ -121,7 +125,7 @@ class Fulfillment(_message.Message):
     """Rises by one with each change."""
     @_builtins.property
     def picklist(self) -> _containers.RepeatedCompositeFieldContainer[Global___PicklistLine]:
-        """What to pick, by line_number."""
+        """What to pick, by line_number. It may change until stock_committed: stock that is committed late can lie elsewhere."""
 
     @_builtins.property
     def packages(self) -> _containers.RepeatedCompositeFieldContainer[Global___Package]:

@@ -109,7 +109,9 @@ class FulfillmentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ScanItem(self, request, context):
-        """Counts units off the shelf, in picking: all scans or none. Reasons: SKU_NOT_ON_PICKLIST, QUANTITY_EXCEEDS_PICKLIST.
+        """Counts units off the shelf, in picking: all scans or none. Reasons: SKU_NOT_ON_PICKLIST (metadata: sku),
+        QUANTITY_EXCEEDS_PICKLIST (metadata: sku; quantity, what its lines ask for; picked, what is scanned so far, by this request
+        as well).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -130,7 +132,8 @@ class FulfillmentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PackFulfillment(self, request, context):
-        """Closes the packages: packing -> packed, and on to ready where no inspection is required. Reasons: PACKAGES_INCOMPLETE.
+        """Closes the packages: packing -> packed, and on to ready where no inspection is required; then its shipment is asked for at
+        once. Reasons: PACKAGES_INCOMPLETE (a violation for each line of which too few or too many units are packed).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -44,13 +44,18 @@ class FulfillmentServiceStub:
     StartPicking: _grpc.UnaryUnaryMultiCallable[_fulfillment_service_pb2.StartPickingRequest, _fulfillment_service_pb2.StartPickingResponse]
     """A picker takes the picklist: planning -> picking. Reasons: STOCK_NOT_COMMITTED."""
     ScanItem: _grpc.UnaryUnaryMultiCallable[_fulfillment_service_pb2.ScanItemRequest, _fulfillment_service_pb2.ScanItemResponse]
-    """Counts units off the shelf, in picking: all scans or none. Reasons: SKU_NOT_ON_PICKLIST, QUANTITY_EXCEEDS_PICKLIST."""
+    """Counts units off the shelf, in picking: all scans or none. Reasons: SKU_NOT_ON_PICKLIST (metadata: sku),
+    QUANTITY_EXCEEDS_PICKLIST (metadata: sku; quantity, what its lines ask for; picked, what is scanned so far, by this request
+    as well).
+    """
     CompletePicking: _grpc.UnaryUnaryMultiCallable[_fulfillment_service_pb2.CompletePickingRequest, _fulfillment_service_pb2.CompletePickingResponse]
     """Closes the picklist: picking -> picked. Reasons: PICKING_INCOMPLETE (a violation for each open line)."""
     StartPacking: _grpc.UnaryUnaryMultiCallable[_fulfillment_service_pb2.StartPackingRequest, _fulfillment_service_pb2.StartPackingResponse]
     """A packer takes the goods: picked -> packing."""
     PackFulfillment: _grpc.UnaryUnaryMultiCallable[_fulfillment_service_pb2.PackFulfillmentRequest, _fulfillment_service_pb2.PackFulfillmentResponse]
-    """Closes the packages: packing -> packed, and on to ready where no inspection is required. Reasons: PACKAGES_INCOMPLETE."""
+    """Closes the packages: packing -> packed, and on to ready where no inspection is required; then its shipment is asked for at
+    once. Reasons: PACKAGES_INCOMPLETE (a violation for each line of which too few or too many units are packed).
+    """
     RecordInspection: _grpc.UnaryUnaryMultiCallable[_fulfillment_service_pb2.RecordInspectionRequest, _fulfillment_service_pb2.RecordInspectionResponse]
     """Inspects the packages: packed -> ready where they pass, packed -> picking where they do not (everything is scanned and
     packed again). Reasons: INSPECTION_NOT_REQUIRED.
@@ -72,13 +77,18 @@ class FulfillmentServiceAsyncStub(FulfillmentServiceStub):
     StartPicking: _aio.UnaryUnaryMultiCallable[_fulfillment_service_pb2.StartPickingRequest, _fulfillment_service_pb2.StartPickingResponse]  # type: ignore[assignment]
     """A picker takes the picklist: planning -> picking. Reasons: STOCK_NOT_COMMITTED."""
     ScanItem: _aio.UnaryUnaryMultiCallable[_fulfillment_service_pb2.ScanItemRequest, _fulfillment_service_pb2.ScanItemResponse]  # type: ignore[assignment]
-    """Counts units off the shelf, in picking: all scans or none. Reasons: SKU_NOT_ON_PICKLIST, QUANTITY_EXCEEDS_PICKLIST."""
+    """Counts units off the shelf, in picking: all scans or none. Reasons: SKU_NOT_ON_PICKLIST (metadata: sku),
+    QUANTITY_EXCEEDS_PICKLIST (metadata: sku; quantity, what its lines ask for; picked, what is scanned so far, by this request
+    as well).
+    """
     CompletePicking: _aio.UnaryUnaryMultiCallable[_fulfillment_service_pb2.CompletePickingRequest, _fulfillment_service_pb2.CompletePickingResponse]  # type: ignore[assignment]
     """Closes the picklist: picking -> picked. Reasons: PICKING_INCOMPLETE (a violation for each open line)."""
     StartPacking: _aio.UnaryUnaryMultiCallable[_fulfillment_service_pb2.StartPackingRequest, _fulfillment_service_pb2.StartPackingResponse]  # type: ignore[assignment]
     """A packer takes the goods: picked -> packing."""
     PackFulfillment: _aio.UnaryUnaryMultiCallable[_fulfillment_service_pb2.PackFulfillmentRequest, _fulfillment_service_pb2.PackFulfillmentResponse]  # type: ignore[assignment]
-    """Closes the packages: packing -> packed, and on to ready where no inspection is required. Reasons: PACKAGES_INCOMPLETE."""
+    """Closes the packages: packing -> packed, and on to ready where no inspection is required; then its shipment is asked for at
+    once. Reasons: PACKAGES_INCOMPLETE (a violation for each line of which too few or too many units are packed).
+    """
     RecordInspection: _aio.UnaryUnaryMultiCallable[_fulfillment_service_pb2.RecordInspectionRequest, _fulfillment_service_pb2.RecordInspectionResponse]  # type: ignore[assignment]
     """Inspects the packages: packed -> ready where they pass, packed -> picking where they do not (everything is scanned and
     packed again). Reasons: INSPECTION_NOT_REQUIRED.
@@ -121,7 +131,10 @@ class FulfillmentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _fulfillment_service_pb2.ScanItemRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_fulfillment_service_pb2.ScanItemResponse, _abc.Awaitable[_fulfillment_service_pb2.ScanItemResponse]]:
-        """Counts units off the shelf, in picking: all scans or none. Reasons: SKU_NOT_ON_PICKLIST, QUANTITY_EXCEEDS_PICKLIST."""
+        """Counts units off the shelf, in picking: all scans or none. Reasons: SKU_NOT_ON_PICKLIST (metadata: sku),
+        QUANTITY_EXCEEDS_PICKLIST (metadata: sku; quantity, what its lines ask for; picked, what is scanned so far, by this request
+        as well).
+        """
 
     @_abc_1.abstractmethod
     def CompletePicking(
@@ -145,7 +158,9 @@ class FulfillmentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _fulfillment_service_pb2.PackFulfillmentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_fulfillment_service_pb2.PackFulfillmentResponse, _abc.Awaitable[_fulfillment_service_pb2.PackFulfillmentResponse]]:
-        """Closes the packages: packing -> packed, and on to ready where no inspection is required. Reasons: PACKAGES_INCOMPLETE."""
+        """Closes the packages: packing -> packed, and on to ready where no inspection is required; then its shipment is asked for at
+        once. Reasons: PACKAGES_INCOMPLETE (a violation for each line of which too few or too many units are packed).
+        """
 
     @_abc_1.abstractmethod
     def RecordInspection(

@@ -34,7 +34,10 @@ class FulfillmentStatusChanged(_message.Message):
     new_status: _fulfillment_pb2.FulfillmentStatus.ValueType
     """The status from then on."""
     reason: _builtins.str
-    """Why, e.g. "PICKING_COMPLETED"."""
+    """Why: ORDER_CONFIRMED, PICKLIST_BUILT, PICKING_STARTED, PICKING_COMPLETED, PACKING_STARTED, PACKING_COMPLETED,
+    INSPECTION_NOT_REQUIRED, INSPECTION_PASSED, INSPECTION_FAILED, SHIPMENT_CREATED, DELIVERY_CONFIRMED, ORDER_CANCELLED or
+    STOCK_COMMITTED_ELSEWHERE. More may appear.
+    """
     @_builtins.property
     def fulfillment(self) -> _fulfillment_pb2.Fulfillment:
         """The fulfilment as it stands after the change, with its units and packages."""
