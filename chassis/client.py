@@ -63,7 +63,11 @@ def connect(address: str, *, breaker: Breaker | None = None, services: Iterable[
     With a `breaker`, every call of the channel passes it. `services` are those whose safe methods are tried again: by default all
     that the project publishes.
     """
-    interceptors: list[grpc.aio.ClientInterceptor] = [*tracing.client_interceptors(), _UnaryMetrics(), _StreamMetrics()]
+    interceptors: list[grpc.aio.ClientInterceptor] = [
+        *tracing.client_interceptors(),
+        _UnaryMetrics("unary"),
+        _StreamMetrics("server_stream"),
+    ]
     interceptors += [_UnaryDeadline(), _StreamDeadline()]
     if breaker:
         interceptors += [_UnaryBreaker(breaker), _StreamBreaker(breaker)]
@@ -132,16 +136,17 @@ def _options(config: Mapping[str, Any]) -> list[tuple[str, Any]]:
 class _Metrics:
     """Counts and times calls, by method and by the code that came back."""
 
-    def __init__(self) -> None:
+    def __init__(self, kind: str) -> None:
         which = ("grpc_type", "grpc_service", "grpc_method")
         self._started = telemetry.counter("grpc_client_started_total", "Calls that were made", *which)
         self._handled = telemetry.counter("grpc_client_handled_total", "Calls that ended, by status code", *which, "grpc_code")
         self._seconds = telemetry.histogram("grpc_client_handling_seconds", "How long calls took", *which)
+        self._kind = kind
 
     @contextmanager
-    def around(self, kind: str, details: Details) -> Iterator[None]:
-        service, name = _path(details).lstrip("/").split("/", 1)
-        self._started.labels(kind, service, name).inc()
+    def around(self, details: Details) -> Iterator[None]:
+        method = (self._kind, *_path(details).lstrip("/").split("/", 1))
+        self._started.labels(*method).inc()
         begin, code = time.monotonic(), grpc.StatusCode.UNKNOWN
         try:
             yield
@@ -153,20 +158,20 @@ class _Metrics:
             code = grpc.StatusCode.CANCELLED
             raise
         finally:
-            self._seconds.labels(kind, service, name).observe(time.monotonic() - begin)
-            self._handled.labels(kind, service, name, code.name).inc()
+            self._seconds.labels(*method).observe(time.monotonic() - begin)
+            self._handled.labels(*method, code.name).inc()
 
 
 class _UnaryMetrics(_Metrics, grpc.aio.UnaryUnaryClientInterceptor):
     async def intercept_unary_unary(self, continuation: Any, client_call_details: Details, request: Any) -> Any:
-        with self.around("unary", client_call_details):
+        with self.around(client_call_details):
             return await _answered(continuation(client_call_details, request))
 
 
 class _StreamMetrics(_Metrics, grpc.aio.UnaryStreamClientInterceptor):
     async def intercept_unary_stream(self, continuation: Any, client_call_details: Details, request: Any) -> Any:
         with ExitStack() as stack:
-            stack.enter_context(self.around("server_stream", client_call_details))
+            stack.enter_context(self.around(client_call_details))
             call = await continuation(client_call_details, request)
             return _until_end(call, stack.pop_all())
 

@@ -157,15 +157,19 @@ class Metrics(Interceptor):
     def __init__(self) -> None:
         super().__init__()
         which = ("grpc_type", "grpc_service", "grpc_method")
-        self._started = telemetry.counter("grpc_server_started_total", "Calls that came in", *which)
+        self._families = (
+            telemetry.counter("grpc_server_started_total", "Calls that came in", *which),
+            telemetry.histogram("grpc_server_handling_seconds", "How long calls took", *which),
+            telemetry.counter("grpc_server_msg_received_total", "Messages that came in", *which),
+            telemetry.counter("grpc_server_msg_sent_total", "Messages that went out", *which),
+        )
         self._handled = telemetry.counter("grpc_server_handled_total", "Calls that ended, by status code", *which, "grpc_code")
-        self._seconds = telemetry.histogram("grpc_server_handling_seconds", "How long calls took", *which)
-        self._received = telemetry.counter("grpc_server_msg_received_total", "Messages that came in", *which)
-        self._sent = telemetry.counter("grpc_server_msg_sent_total", "Messages that went out", *which)
+        self._methods: dict[Method, tuple[Any, ...]] = {}
 
     @asynccontextmanager
     async def around(self, method: Method, context: Context) -> AsyncIterator[None]:
-        self._started.labels(*method.labels).inc()
+        started, seconds, _, _ = self._of(method)
+        started.inc()
         begin, code = time.monotonic(), grpc.StatusCode.UNKNOWN
         try:
             yield
@@ -177,16 +181,23 @@ class Metrics(Interceptor):
             code = _code(context) or code
             raise
         finally:
-            self._seconds.labels(*method.labels).observe(time.monotonic() - begin)
+            seconds.observe(time.monotonic() - begin)
             self._handled.labels(*method.labels, code.name).inc()
 
     def received(self, method: Method, message: Any) -> Any:
-        self._received.labels(*method.labels).inc()
+        self._of(method)[2].inc()
         return message
 
     def sent(self, method: Method, message: Any) -> Any:
-        self._sent.labels(*method.labels).inc()
+        self._of(method)[3].inc()
         return message
+
+    def _of(self, method: Method) -> tuple[Any, ...]:
+        """The method's own started, seconds, received and sent: to look them up by labels at each call would cost more than the rest."""
+        found = self._methods.get(method)
+        if found is None:
+            found = self._methods[method] = tuple(family.labels(*method.labels) for family in self._families)
+        return found
 
 
 class Errors(Interceptor):
