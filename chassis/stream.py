@@ -48,7 +48,7 @@ ACK_WAIT_S = 30.0
 MAX_DELIVER = 250
 # Deferred messages count as pending: few must not keep the others out.
 MAX_ACK_PENDING = 20_000
-CONNECT_TIMEOUT_S = 5
+CONNECT_TIMEOUT_S = 3
 BEAT_S = 2.0
 QUESTION_S = 24 * 3600
 SILENCE_S = 10.0
@@ -233,7 +233,6 @@ class Broker:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await client.connect(self.url.split(","), **self._settings())
                 await client.rtt()
-            client.options["allow_reconnect"] = True
         except Exception as error:  # noqa: BLE001  # whatever it is, the watcher tries again
             log.warning("the broker cannot be reached", error=repr(error))
             await _discard(client)
@@ -250,7 +249,7 @@ class Broker:
             "name": self.name,
             "inbox_prefix": f"_INBOX_{self.name}",
             "connect_timeout": CONNECT_TIMEOUT_S,
-            "allow_reconnect": False,  # at first: a server that refuses is to be heard of at once
+            "allow_reconnect": True,
             "max_reconnect_attempts": -1,
             "reconnect_time_wait": 0.5,
             "ping_interval": 5,

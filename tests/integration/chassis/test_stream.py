@@ -185,7 +185,7 @@ async def test_a_slow_answer_does_no_harm(own_nats: Nats, eventually: Eventually
         client: Any = broker.client
         for _ in range(3):
             proxy.stop()
-            question = await eventually(lambda: broker._question)
+            [question] = await eventually(lambda: broker._question and [broker._question])
             answered, _ = await asyncio.wait([question], timeout=0.2)  # four beats
             proxy.go()
             assert not answered
