@@ -1,0 +1,110 @@
+"""Orders walked through their whole life by the simulator's people, and the account of what became of their units and pennies."""
+
+import asyncio
+import uuid
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from google.type.money_pb2 import Money
+from ordermesh.order.v1 import order_pb2, order_service_pb2
+from ordermesh.payment.v1 import payment_pb2, payment_service_pb2
+from ordermesh.shipping.v1 import shipping_pb2, shipping_service_pb2
+from ordermesh.warehouse.v1 import inventory_service_pb2, warehouse_pb2
+
+from chassis.stream import connect
+from devstack.stack import Stack
+from simulator.config import Settings
+from simulator.services import Services, connected
+from simulator.world import World
+
+PATIENCE_S = 60.0
+LIFE = ["PENDING", "CONFIRMED", "PROCESSING", "SHIPPED", "DELIVERED"]
+RECIPIENT = order_pb2.Recipient(name="Ada Example", address_lines=["1 Test Street"], locality="London", country_code="GB")
+
+
+class Shop:
+    """A shop with SKUs of its own, one in each of two warehouses, and an account of them that nobody else disturbs."""
+
+    def __init__(self, services: Services, world: World) -> None:
+        self.services, self.world = services, world
+        self.skus = [f"{name}-{uuid.uuid4().hex[:8]}" for name in ("lamp", "bulb")]
+        self.received = 100
+
+    async def stock(self) -> None:
+        """A hundred of each, each in a warehouse of its own: every order needs both."""
+        for warehouse, sku in zip(("london", "paris"), self.skus, strict=True):
+            line = inventory_service_pb2.ReceivedLine(sku=sku, quantity=self.received)
+            request = inventory_service_pb2.ReceiveStockRequest(request_id=str(uuid.uuid4()), warehouse_id=warehouse, lines=[line])
+            await self.services.ask(self.services.inventory.ReceiveStock, request, patience_s=PATIENCE_S)
+
+    async def walk(self) -> str:
+        """One order of two lamps and a bulb, from checkout to its end; returns its id."""
+        items = [
+            order_service_pb2.NewOrderItem(sku=sku, quantity=quantity, unit_price=Money(currency_code="GBP", units=3, nanos=330_000_000))
+            for sku, quantity in zip(self.skus, (2, 1), strict=True)
+        ]
+        checkout = order_service_pb2.CreateOrderRequest(request_id=str(uuid.uuid4()), items=items, recipient=RECIPIENT)
+        order: order_pb2.Order = (await self.services.ask(self.services.orders.CreateOrder, checkout, patience_s=PATIENCE_S)).order
+        followed = self.world.follow(order)
+        pay = payment_service_pb2.CreatePaymentRequest(
+            request_id=str(uuid.uuid4()), order_id=order.order_id, payment_method_token="tok_ok", expected_amount=order.total_amount
+        )
+        await self.services.ask(self.services.payments.CreatePayment, pay, patience_s=PATIENCE_S)
+        async with asyncio.timeout(PATIENCE_S):
+            await followed.ended.wait()
+        return order.order_id
+
+    async def account(self, order_ids: Sequence[str]) -> None:
+        """Every order is delivered, by each status once, in order; every unit and every penny is where it belongs, once."""
+        for order_id in order_ids:
+            await self._account_of(order_id)
+        for sku, quantity in zip(self.skus, (2, 1), strict=True):
+            request = inventory_service_pb2.ListStockLevelsRequest(skus=[sku])
+            [level] = (await self.services.ask(self.services.inventory.ListStockLevels, request)).stock_levels
+            left = self.received - quantity * len(order_ids)
+            assert (level.available, level.reserved, level.committed, level.damaged) == (left, 0, 0, 0), sku
+
+    async def _account_of(self, order_id: str) -> None:
+        ask, services = self.services.ask, self.services
+        order = (await ask(services.orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=order_id))).order
+        listed = order_service_pb2.ListOrderTransitionsRequest(order_id=order_id)
+        steps = (await ask(services.orders.ListOrderTransitions, listed)).transitions
+        names = [order_pb2.OrderStatus.Name(step.new_status).removeprefix("ORDER_STATUS_") for step in steps]
+        assert names == LIFE
+        assert [step.order_version for step in steps] == [1, 2, 3, 4, 5]
+        payments = (await ask(services.payments.ListPayments, payment_service_pb2.ListPaymentsRequest(order_id=order_id))).payments
+        assert [(p.status, p.captured_amount, p.refunded_amount.units) for p in payments] == [
+            (payment_pb2.PAYMENT_STATUS_CAPTURED, order.total_amount, 0)
+        ]
+        shipments = (await ask(services.shipping.ListShipments, shipping_service_pb2.ListShipmentsRequest(order_id=order_id))).shipments
+        assert [(s.status, s.warehouse_id) for s in sorted(shipments, key=lambda s: s.warehouse_id)] == [
+            (shipping_pb2.SHIPMENT_STATUS_DELIVERED, "london"),
+            (shipping_pb2.SHIPMENT_STATUS_DELIVERED, "paris"),
+        ]
+        moved = inventory_service_pb2.ListStockMovementsRequest(order_id=order_id, page_size=1000)
+        movements: Counter[tuple[str, int]] = Counter()
+        for movement in (await ask(services.inventory.ListStockMovements, moved)).stock_movements:
+            movements[movement.sku, movement.kind] += movement.quantity
+        kinds = (
+            warehouse_pb2.STOCK_MOVEMENT_KIND_RESERVE,
+            warehouse_pb2.STOCK_MOVEMENT_KIND_CONFIRM,
+            warehouse_pb2.STOCK_MOVEMENT_KIND_SHIP,
+        )
+        assert movements == {(sku, kind): quantity for sku, quantity in zip(self.skus, (2, 1), strict=True) for kind in kinds}
+
+
+@asynccontextmanager
+async def open_shop(stack: Stack) -> AsyncIterator[Shop]:
+    """A shop over the stack, its people at work."""
+    addresses = {f"{name}_address": address for name, address in stack.addresses.items()}
+    async with connected(Settings(**addresses, nats_url=stack.nats_url)) as services:  # type: ignore[arg-type]  # pydantic makes the secret
+        broker = await connect(stack.nats_url, name="system-test")
+        world = World(services, look_s=0.3, silent_s=0.5)
+        working = asyncio.create_task(world.run(broker))
+        try:
+            yield Shop(services, world)
+        finally:
+            working.cancel()
+            await asyncio.wait([working])
+            await broker.close()
