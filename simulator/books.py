@@ -1,0 +1,88 @@
+"""What the services themselves have booked for orders: units and money, to be held against what was asked for."""
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from google.protobuf.message import Message
+from ordermesh.order.v1 import order_pb2, order_service_pb2
+from ordermesh.payment.v1 import payment_service_pb2
+from ordermesh.warehouse.v1 import inventory_service_pb2, warehouse_pb2
+
+from chassis.money import from_message
+from simulator.services import Services
+
+PAGE: Final = 1_000
+# How long the books may take to show what was delivered, and a service to answer.
+PATIENCE_S: Final = 30.0
+LOOK_S: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """Units in pieces, money in minor units of the orders' one currency."""
+
+    ordered_units: int = 0
+    shipped_units: int = 0
+    ordered: int = 0
+    captured: int = 0
+
+    def __add__(self, other: "Books") -> "Books":
+        return Books(
+            self.ordered_units + other.ordered_units,
+            self.shipped_units + other.shipped_units,
+            self.ordered + other.ordered,
+            self.captured + other.captured,
+        )
+
+
+async def books(services: Services, order_ids: Sequence[str], concurrency: int) -> Books:
+    """What order, payment and warehouse services have booked for these orders."""
+    turns = asyncio.Semaphore(concurrency)
+
+    async def of(order_id: str) -> Books:
+        async with turns:
+            return await _books_of(services, order_id)
+
+    return sum(await asyncio.gather(*(of(order_id) for order_id in order_ids)), Books())
+
+
+async def _books_of(services: Services, order_id: str) -> Books:
+    order = (await _ask(services, services.orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=order_id))).order
+    payments = await _ask(services, services.payments.ListPayments, payment_service_pb2.ListPaymentsRequest(order_id=order_id))
+    units = sum(item.quantity for item in order.items)
+    delivered = order.status == order_pb2.ORDER_STATUS_DELIVERED
+    return Books(
+        ordered_units=units,
+        shipped_units=await _shipped(services, order_id, units if delivered else 0),
+        ordered=from_message(order.total_amount).minor,
+        captured=sum(from_message(payment.captured_amount).minor for payment in payments.payments),
+    )
+
+
+async def _shipped(services: Services, order_id: str, expected: int) -> int:
+    """Units that the stock ledger has shipped for the order. The warehouse may hear of it later than the customer: it is waited for."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        shipped = await _shipped_now(services, order_id)
+        if shipped >= expected or time.monotonic() > deadline:
+            return shipped
+        await asyncio.sleep(LOOK_S)
+
+
+async def _shipped_now(services: Services, order_id: str) -> int:
+    kinds = [warehouse_pb2.STOCK_MOVEMENT_KIND_SHIP]
+    request = inventory_service_pb2.ListStockMovementsRequest(order_id=order_id, kinds=kinds, page_size=PAGE)
+    units = 0
+    while True:
+        page = await _ask(services, services.inventory.ListStockMovements, request)
+        units += sum(int(movement.quantity) for movement in page.stock_movements)
+        if not page.next_page_token:
+            return units
+        request.page_token = page.next_page_token
+
+
+async def _ask(services: Services, method: Any, request: Message) -> Any:
+    return await services.ask(method, request, patience_s=PATIENCE_S)

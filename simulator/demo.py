@@ -1,0 +1,142 @@
+"""`demo`: one order from checkout to delivered, its timeline printed as it happens."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from datetime import UTC, datetime
+from typing import Final
+from uuid import UUID, uuid4
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from ordermesh.order.v1 import order_pb2, order_service_pb2
+from ordermesh.warehouse.v1 import inventory_service_pb2
+
+from chassis.errors import Failure
+from chassis.follow import watch
+from chassis.money import from_message
+from simulator import requests
+from simulator.diagnosis import why_stuck
+from simulator.names import name_of
+from simulator.services import Services, reason
+from simulator.world import ENDS, World
+
+# What the demo's customer wants, and where the shop keeps it: two SKUs, two warehouses.
+BASKET: Final = {"TEAPOT": (1, 1895), "CUP AND SAUCER": (4, 450)}
+SHELVES: Final = {"TEAPOT": "london-1", "CUP AND SAUCER": "leeds-1"}
+SHIPPING: Final = 395
+STOCK: Final = 100  # units of each, booked where there are too few
+
+Say = Callable[[str], None]
+
+
+async def demo(services: Services, world: World, say: Say, patience_s: float) -> bool:
+    """Whether the order was delivered; where it was not, what is stuck has been said."""
+    key = uuid4()
+    try:
+        await _stock(services, key, say, patience_s)
+        order = (await services.ask(services.orders.CreateOrder, checkout(key), patience_s=patience_s)).order
+    except Failure as failure:
+        say(f"The order could not be placed: {reason(failure)}: {failure}")
+        return False
+    say(f"order {order.order_number} ({order.order_id}): {_contents(order)}, {from_message(order.total_amount)}")
+    followed = world.follow(order)
+    try:
+        last = await _walk(services, order, key, say, patience_s)
+        order = (await services.ask(services.orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=order.order_id))).order
+    except (TimeoutError, Failure) as error:
+        trouble = f"{reason(error)}: {error}" if isinstance(error, Failure) else followed.trouble
+        say(f"Not delivered: {await why_stuck(services, order.order_id, trouble)}")
+        return False
+    for parcel in order.fulfillments:
+        say(f"parcel from {parcel.warehouse_id}: tracking number {parcel.tracking_number}")
+    delivered = last.new_status == order_pb2.ORDER_STATUS_DELIVERED
+    seconds = (_time(last.occur_time) - _time(order.create_time)).total_seconds()
+    say(f"{name_of(order_pb2.OrderStatus, last.new_status).capitalize()} {seconds:.1f} s after checkout.")
+    return delivered
+
+
+def checkout(key: UUID) -> order_service_pb2.CreateOrderRequest:
+    """The demo's order."""
+    return order_service_pb2.CreateOrderRequest(
+        request_id=requests.request_id(key, "CreateOrder"),
+        customer_id="demo",
+        items=[
+            order_service_pb2.NewOrderItem(sku=sku, quantity=quantity, unit_price=requests.pence(price))
+            for sku, (quantity, price) in BASKET.items()
+        ],
+        shipping_amount=requests.pence(SHIPPING),
+        recipient=order_pb2.Recipient(
+            name="Ada Lovelace", address_lines=["12 St James's Square"], locality="London", postal_code="SW1Y 4JH", country_code="GB"
+        ),
+    )
+
+
+async def timeline(services: Services, order_id: str, patience_s: float) -> AsyncGenerator[order_pb2.OrderTransition, None]:
+    """The order's transitions, each once and in order: those that were, then each as it happens. Without an end."""
+    last = 0
+    async with aclosing(
+        watch(services.orders.WatchOrder, order_service_pb2.WatchOrderRequest(order_id=order_id), patience_s=patience_s)
+    ) as news:
+        async for told in news:
+            if told.HasField("snapshot"):
+                request = order_service_pb2.ListOrderTransitionsRequest(order_id=order_id, page_size=1_000)
+                happened = (await services.ask(services.orders.ListOrderTransitions, request, patience_s=patience_s)).transitions
+            else:
+                happened = [told.transition] if told.HasField("transition") else []
+            for transition in happened:
+                if transition.order_version > last:
+                    last = transition.order_version
+                    yield transition
+
+
+async def _stock(services: Services, key: UUID, say: Say, patience_s: float) -> None:
+    """Books stock of what there is too little of."""
+    wanted = [inventory_service_pb2.WantedLine(sku=sku, quantity=quantity) for sku, (quantity, _) in BASKET.items()]
+    request = inventory_service_pb2.CheckAvailabilityRequest(lines=wanted)
+    answer = await services.ask(services.inventory.CheckAvailability, request, patience_s=patience_s)
+    for entry in answer.skus:
+        if entry.sellable >= entry.asked:
+            continue
+        warehouse = SHELVES[entry.sku]
+        receipt = inventory_service_pb2.ReceiveStockRequest(
+            request_id=requests.request_id(key, f"ReceiveStock:{entry.sku}"),
+            warehouse_id=warehouse,
+            lines=[inventory_service_pb2.ReceivedLine(sku=entry.sku, quantity=STOCK)],
+        )
+        await services.ask(services.inventory.ReceiveStock, receipt, patience_s=patience_s)
+        say(f"stock {STOCK} × {entry.sku} arrive in {warehouse}")
+
+
+async def _walk(services: Services, order: order_pb2.Order, key: UUID, say: Say, patience_s: float) -> order_pb2.OrderTransition:
+    """Pays, and prints the timeline meanwhile; returns the last transition. Raises TimeoutError, or the Failure of either."""
+    paying = asyncio.create_task(services.ask(services.payments.CreatePayment, requests.payment(order, key), patience_s=patience_s))
+    telling = asyncio.create_task(_print_timeline(services, order, say, patience_s))
+    try:
+        async with asyncio.timeout(patience_s):
+            done, _ = await asyncio.wait({paying, telling}, return_when=asyncio.FIRST_EXCEPTION)
+        for task in done:
+            task.result()
+        return telling.result()
+    finally:
+        paying.cancel()
+        telling.cancel()
+
+
+async def _print_timeline(services: Services, order: order_pb2.Order, say: Say, patience_s: float) -> order_pb2.OrderTransition:
+    """Prints the order's transitions up to its end; returns the last."""
+    async with aclosing(timeline(services, order.order_id, patience_s)) as transitions:
+        async for transition in transitions:
+            status = name_of(order_pb2.OrderStatus, transition.new_status)
+            say(f"{_time(transition.occur_time):%H:%M:%S.%f}"[:12] + f"  {status:<10}  {transition.reason}")
+            if transition.new_status in ENDS:
+                return transition
+    raise AssertionError("a watch has no end of its own")
+
+
+def _contents(order: order_pb2.Order) -> str:
+    return ", ".join(f"{item.quantity} × {item.sku}" for item in order.items)
+
+
+def _time(moment: Timestamp) -> datetime:
+    """In the time zone of whoever looks."""
+    return moment.ToDatetime(tzinfo=UTC).astimezone()

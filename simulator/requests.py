@@ -1,0 +1,85 @@
+"""What shoppers and the shop's staff ask for, as requests. Pure: the same words for the same thing, so that a repeat is a repeat."""
+
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Final
+from uuid import UUID, uuid5
+
+from google.type.money_pb2 import Money as MoneyMessage
+from ordermesh.order.v1 import order_pb2, order_service_pb2
+from ordermesh.payment.v1 import payment_service_pb2
+from ordermesh.warehouse.v1 import inventory_service_pb2
+
+from chassis.money import Money, to_message
+from simulator.countries import code_of
+from simulator.invoices import CURRENCY, Invoice
+
+TOKEN: Final = "tok_ok"  # the sandbox processor's card that always pays
+WAREHOUSES: Final = ("london-1", "leeds-1")
+
+
+def request_id(key: UUID, step: str) -> str:
+    """The request_id of a step in what `key` stands for: the same whenever, and by whomever, the step is taken."""
+    return str(uuid5(key, step))
+
+
+def pence(amount: int) -> MoneyMessage:
+    """An amount in the currency of the invoices."""
+    return to_message(Money(amount, CURRENCY))
+
+
+def home(sku: str) -> str:
+    """The warehouse that keeps the SKU: always the same, two thirds of all in the first, so that many baskets need both."""
+    return WAREHOUSES[0] if zlib.crc32(sku.encode()) % 3 else WAREHOUSES[1]
+
+
+def checkout(invoice: Invoice, label: str = "") -> order_service_pb2.CreateOrderRequest:
+    """The order that an invoice tells of. Its recipient is invented: the data have none."""
+    name = f"Customer {invoice.customer}" if invoice.customer else "A guest"
+    return order_service_pb2.CreateOrderRequest(
+        request_id=request_id(invoice.key(label), "CreateOrder"),
+        customer_id=invoice.customer,
+        external_reference=invoice.number,
+        items=[
+            order_service_pb2.NewOrderItem(sku=good.sku, quantity=good.quantity, unit_price=pence(good.price)) for good in invoice.goods
+        ],
+        discount_amount=pence(invoice.discount) if invoice.discount else None,
+        shipping_amount=pence(invoice.postage) if invoice.postage else None,
+        recipient=order_pb2.Recipient(
+            name=name, address_lines=["1 High Street"], locality=invoice.country[:100], country_code=code_of(invoice.country)
+        ),
+    )
+
+
+def payment(order: order_pb2.Order, key: UUID, token: str = TOKEN) -> payment_service_pb2.CreatePaymentRequest:
+    """The whole order's payment."""
+    return payment_service_pb2.CreatePaymentRequest(
+        request_id=request_id(key, "CreatePayment"),
+        order_id=order.order_id,
+        payment_method_token=token,
+        expected_amount=order.total_amount,
+    )
+
+
+def stock_for(invoice: Invoice, label: str = "") -> list[inventory_service_pb2.ReceiveStockRequest]:
+    """Receipts of exactly what the invoice needs, one a warehouse: each invoice brings its own stock, and brings it once."""
+    needed: Counter[str] = Counter()
+    for good in invoice.goods:
+        needed[good.sku] += good.quantity
+    return receipts(needed, invoice.key(label))
+
+
+def receipts(needed: Mapping[str, int], key: UUID) -> list[inventory_service_pb2.ReceiveStockRequest]:
+    """Receipts of units of up to 500 SKUs, one for each of the warehouses that keep them."""
+    return [
+        inventory_service_pb2.ReceiveStockRequest(
+            request_id=request_id(key, f"ReceiveStock:{warehouse}"), warehouse_id=warehouse, lines=_lines(skus, needed)
+        )
+        for warehouse in WAREHOUSES
+        if (skus := [sku for sku in needed if home(sku) == warehouse])
+    ]
+
+
+def _lines(skus: Iterable[str], needed: Mapping[str, int]) -> list[inventory_service_pb2.ReceivedLine]:
+    return [inventory_service_pb2.ReceivedLine(sku=sku, quantity=needed[sku]) for sku in skus]

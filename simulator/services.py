@@ -1,0 +1,107 @@
+"""The five services as the world outside calls them, with the patience of people: what may be a moment's trouble is asked again."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from google.protobuf.message import Message
+from ordermesh.fulfillment.v1 import fulfillment_service_pb2
+from ordermesh.fulfillment.v1.fulfillment_service_pb2_grpc import FulfillmentServiceStub
+from ordermesh.order.v1 import order_service_pb2
+from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceStub
+from ordermesh.payment.v1 import payment_service_pb2
+from ordermesh.payment.v1.payment_service_pb2_grpc import PaymentServiceStub
+from ordermesh.shipping.v1 import shipping_service_pb2
+from ordermesh.shipping.v1.shipping_service_pb2_grpc import ShippingServiceStub
+from ordermesh.warehouse.v1 import inventory_service_pb2
+from ordermesh.warehouse.v1.inventory_service_pb2_grpc import InventoryServiceStub
+
+from chassis.client import Channel, ask, connect
+from chassis.errors import Deferred, Failure
+from simulator.config import Settings
+
+TIMEOUT_S = 10.0
+AGAIN_S = 0.5
+PROBE_S = 2.0
+
+
+class Unreachable(Exception):
+    """Services do not answer; the text says which, and what to do."""
+
+
+class Services:
+    """Stubs of the services, and every failure that they answered with, counted: `troubles["CreateOrder OVERLOADED"]`."""
+
+    def __init__(self, order: Channel, warehouse: Channel, fulfillment: Channel, shipping: Channel, payment: Channel) -> None:
+        self.orders = OrderServiceStub(order)
+        self.inventory = InventoryServiceStub(warehouse)
+        self.fulfillments = FulfillmentServiceStub(fulfillment)
+        self.shipping = ShippingServiceStub(shipping)
+        self.payments = PaymentServiceStub(payment)
+        self.troubles: Counter[str] = Counter()
+
+    async def ask(self, method: Any, request: Message, *, patience_s: float = 0.0, timeout_s: float = TIMEOUT_S) -> Any:
+        """The method's answer. What is Deferred is asked again, as it was, for `patience_s` seconds. Raises a Failure."""
+        deadline = time.monotonic() + patience_s
+        while True:
+            try:
+                return await ask(method, request, timeout_s=timeout_s)
+            except Failure as failure:
+                self.troubles[f"{verb(request)} {reason(failure)}"] += 1
+                if not isinstance(failure, Deferred) or time.monotonic() + failure.retry_after_s >= deadline:
+                    raise
+                await asyncio.sleep(max(failure.retry_after_s, AGAIN_S))
+
+
+def verb(request: Message) -> str:
+    """The name of the method that takes the request."""
+    return request.DESCRIPTOR.name.removesuffix("Request")
+
+
+def reason(failure: Failure) -> str:
+    """The reason that the service itself gave."""
+    return failure.metadata.get("peer_reason", failure.reason)
+
+
+@asynccontextmanager
+async def connected(settings: Settings) -> AsyncIterator[Services]:
+    """The services at their addresses. Raises Unreachable where one does not answer."""
+    addresses = {
+        "order": settings.order_address,
+        "warehouse": settings.warehouse_address,
+        "fulfillment": settings.fulfillment_address,
+        "shipping": settings.shipping_address,
+        "payment": settings.payment_address,
+    }
+    async with AsyncExitStack() as channels:
+        services = Services(*[await channels.enter_async_context(connect(address)) for address in addresses.values()])
+        await _probe(services, addresses)
+        yield services
+
+
+async def _probe(services: Services, addresses: dict[str, str]) -> None:
+    """Asks each service for something small."""
+    probes: dict[str, tuple[Any, Message]] = {
+        "order": (services.orders.ListOrders, order_service_pb2.ListOrdersRequest(page_size=1)),
+        "warehouse": (services.inventory.ListStockLevels, inventory_service_pb2.ListStockLevelsRequest(page_size=1)),
+        "fulfillment": (services.fulfillments.ListFulfillments, fulfillment_service_pb2.ListFulfillmentsRequest(page_size=1)),
+        "shipping": (services.shipping.ListShipments, shipping_service_pb2.ListShipmentsRequest(page_size=1)),
+        "payment": (services.payments.ListPayments, payment_service_pb2.ListPaymentsRequest(page_size=1)),
+    }
+    answers = await asyncio.gather(*(_answers(method, request) for method, request in probes.values()))
+    silent = [name for name, answered in zip(probes, answers, strict=True) if not answered]
+    if silent:
+        lines = [f"  {name:<12} at {addresses[name]} ({name.upper()}_ADDRESS)" for name in silent]
+        told = "\n".join(lines)
+        raise Unreachable(f"No answer from\n{told}\nStart everything with `make run`, or say in the environment where it is.")
+
+
+async def _answers(method: Any, request: Message) -> bool:
+    try:
+        await ask(method, request, timeout_s=PROBE_S)
+    except Deferred:
+        return False
+    return True
