@@ -1,0 +1,32 @@
+"""The shipping service put together: the one file that knows everything."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from ordermesh.shipping.v1.shipping_service_pb2_grpc import add_ShippingServiceServicer_to_server
+
+from chassis.breaker import Breaker
+from chassis.process import Supervisor
+from chassis.service import founded
+from shipping_svc import tables, wire
+from shipping_svc.config import Config
+from shipping_svc.consumers import Consumers
+from shipping_svc.operations import Operations, Patience
+from shipping_svc.peers import Orders
+from shipping_svc.providers.sandbox import SandboxCarrier
+from shipping_svc.rpc import ShippingService
+
+
+@asynccontextmanager
+async def running(config: Config) -> AsyncIterator[Supervisor]:
+    """The shipping service, until the block is left."""
+    async with founded(config, tables, stream_name="SHIPMENTS", encode=wire.event) as ground:
+        orders = Orders(await ground.channel(config.order_address, Breaker("order")))
+        patience = Patience(config.label_timeout_s, config.labels_at_once_max, config.label_patience_s, config.watch_heartbeat_s)
+        operations = Operations(ground.database, orders, SandboxCarrier(), patience)
+        ground.tasks.start("watches", operations.watches.run())
+        ground.work(config.label_sweep_s, operations.buy_waiting_labels, "labels")
+        services = [partial(add_ShippingServiceServicer_to_server, ShippingService(operations))]
+        await ground.open(services, Consumers(operations).handlers)
+        yield ground.tasks

@@ -1,0 +1,295 @@
+"""The whole service, on real PostgreSQL and NATS: what it hears, what it answers, what it tells; and as a process that is killed."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+import grpc
+import pytest
+from google.protobuf.message import Message
+from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentStatusChanged
+from ordermesh.fulfillment.v1 import fulfillment_pb2
+from ordermesh.order.events.v1.order_events_pb2 import OrderStatusChanged
+from ordermesh.order.v1 import order_pb2, order_service_pb2
+from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceServicer, add_OrderServiceServicer_to_server
+from ordermesh.shipping.events.v1 import shipping_events_pb2
+from ordermesh.shipping.v1 import shipping_pb2
+from ordermesh.shipping.v1 import shipping_service_pb2 as api
+from ordermesh.shipping.v1.shipping_service_pb2_grpc import ShippingServiceStub
+
+from chassis import client, stream
+from chassis.client import ask
+from chassis.errors import Deferred, NotFound, Refused
+from chassis.server import Limits, Server
+from chassis.stream import Broker, stream_of, subject_of
+from devstack.ports import free_ports
+from shipping_svc.app import running
+from shipping_svc.config import Config
+from tests.integration.shipping.requests import Shipping, create, report
+from tests.support import Eventually
+
+Context = grpc.aio.ServicerContext[Any, Any]
+FAST = {"label_patience_s": 0.2, "label_sweep_s": 0.05, "watch_heartbeat_s": 0.2, "drain_delay_s": 0.0}
+KINDS = {kind: getattr(shipping_events_pb2, kind) for kind in shipping_events_pb2.DESCRIPTOR.message_types_by_name}
+
+
+class FakeOrders(OrderServiceServicer):
+    """Knows somebody for every order but the `unknown`."""
+
+    def __init__(self) -> None:
+        self.unknown: set[str] = set()
+
+    async def GetOrderRecipient(
+        self, request: order_service_pb2.GetOrderRecipientRequest, context: Context
+    ) -> order_service_pb2.GetOrderRecipientResponse:
+        if request.order_id in self.unknown:
+            raise NotFound("ORDER_NOT_FOUND", order_id=request.order_id)
+        recipient = order_pb2.Recipient(name="Ada", address_lines=["1 High Street"], locality="Dover", country_code="GB")
+        return order_service_pb2.GetOrderRecipientResponse(recipient=recipient)
+
+
+class World:
+    """What is around the service: the order service, which can be away, and the others' events and its own on the broker."""
+
+    def __init__(self, broker: Broker, order_address: str) -> None:
+        self.broker, self.order_address, self.known = broker, order_address, FakeOrders()  # type: ignore[abstract]  # the rest is not called
+        self._orders = AsyncExitStack()
+
+    async def open_orders(self) -> None:
+        register = partial(add_OrderServiceServicer_to_server, self.known)
+        await self._orders.enter_async_context(Server(self.order_address, [register], limits=Limits(drain_delay_s=0, drain_grace_s=1)))
+
+    async def close_orders(self) -> None:
+        await self._orders.aclose()
+
+    async def publish(self, event: Message, *, times: int = 2) -> None:
+        """Publishes an event so that the broker takes each repeat for a new message: only the consumer can know it by its id."""
+        event_id = uuid4()
+        for _ in range(times):
+            headers = {
+                "Nats-Msg-Id": str(uuid4()),
+                "ce-id": str(event_id),
+                "ce-type": event.DESCRIPTOR.full_name,
+                "ce-time": datetime.now(UTC).isoformat(),
+            }
+            subject = subject_of(type(event))
+            await self.broker.publish(subject, event.SerializeToString(), headers, stream=stream_of(subject))
+
+    async def told(self) -> list[Message]:
+        """Every event of the service's stream, in its order."""
+        last = (await self.broker.streams.stream_info("SHIPMENTS")).state.last_seq
+        messages = [await self.broker.streams.get_msg("SHIPMENTS", seq) for seq in range(1, last + 1)]
+        return [KINDS[(message.headers or {})["ce-type"].rpartition(".")[2]].FromString(message.data or b"") for message in messages]
+
+
+@pytest.fixture
+async def world(nats_url: str) -> AsyncIterator[World]:
+    broker = await stream.connect(nats_url, name="test")
+    await broker.ensure_streams()
+    [port] = free_ports(1)
+    world = World(broker, f"127.0.0.1:{port}")
+    await world.open_orders()
+    yield world
+    await world.close_orders()
+    await broker.close()
+
+
+@pytest.fixture
+async def shipping(world: World, shipping_url: str, nats_url: str) -> AsyncIterator[Shipping]:
+    """A client of the running service."""
+    [port] = free_ports(1)
+    address = f"127.0.0.1:{port}"
+    settings: dict[str, Any] = {"database_url": shipping_url, "nats_url": nats_url, "listen_address": address, **FAST}
+    config = Config(order_address=world.order_address, **settings)
+    async with running(config), client.connect(address) as channel:
+        yield ShippingServiceStub(channel)
+
+
+def ready(request: api.CreateShipmentRequest) -> FulfillmentStatusChanged:
+    """The event that asks for the same as the request."""
+    return changed(request, fulfillment_pb2.FULFILLMENT_STATUS_READY)
+
+
+def changed(request: api.CreateShipmentRequest, status: "fulfillment_pb2.FulfillmentStatus.ValueType") -> FulfillmentStatusChanged:
+    packages = [
+        fulfillment_pb2.Package(weight_grams=p.weight_grams, length_mm=p.length_mm, width_mm=p.width_mm, height_mm=p.height_mm)
+        for p in request.parcels
+    ]
+    fulfillment = fulfillment_pb2.Fulfillment(
+        fulfillment_id=request.fulfillment_id,
+        order_id=request.order_id,
+        attempt=request.attempt,
+        warehouse_id=request.warehouse_id,
+        status=status,
+        packages=packages,
+    )
+    return FulfillmentStatusChanged(fulfillment=fulfillment, new_status=status)
+
+
+def order_event(order_id: str, status: "order_pb2.OrderStatus.ValueType", version: int) -> OrderStatusChanged:
+    return OrderStatusChanged(order_id=order_id, attempt=1, new_status=status, order_version=version)
+
+
+async def shipment_of(shipping: Shipping, order_id: str) -> shipping_pb2.Shipment | None:
+    found = (await ask(shipping.ListShipments, api.ListShipmentsRequest(order_id=order_id))).shipments
+    assert len(found) <= 1
+    return found[0] if found else None
+
+
+async def test_a_fulfilment_is_shipped_and_delivered(shipping: Shipping, world: World, eventually: Eventually) -> None:
+    """From ready (told twice) over the carrier's reports to delivered: each event once in the stream, in order."""
+    request = create()
+    await world.publish(changed(request, fulfillment_pb2.FULFILLMENT_STATUS_PACKED))
+    await world.publish(ready(request))
+
+    async def created() -> shipping_pb2.Shipment | None:
+        found = await shipment_of(shipping, request.order_id)
+        return found if found and found.HasField("tracking_number") else None
+
+    shipment = await eventually(created)
+    assert list(shipment.parcels) == list(request.parcels)
+    assert (await ask(shipping.CreateShipment, request)).shipment == shipment
+    for minute, status in enumerate(("in_transit", "out_for_delivery", "delivered")):
+        await ask(shipping.RecordTrackingEvent, report(shipment.tracking_number, status, minute))
+
+    async def all_told() -> bool:
+        return len(await world.told()) >= 5
+
+    await eventually(all_told)
+    events = await world.told()
+    assert [event.DESCRIPTOR.name for event in events] == ["ShipmentCreated", *["ShipmentStatusChanged"] * 3, "DeliveryConfirmed"]
+    assert [event.shipment.version for event in events] == [2, 3, 4, 5, 5]  # type: ignore[attr-defined]  # every event has a shipment
+
+
+async def test_the_call_and_the_event_race(shipping: Shipping, world: World, eventually: Eventually) -> None:
+    """10 fulfilments, each asked for by an event told twice and two callers at once: one shipment, event and answer each."""
+    requests = [create() for _ in range(10)]
+    events = [world.publish(ready(request)) for request in requests]
+    calls = [ask(shipping.CreateShipment, request) for request in requests]
+    others = [ask(shipping.CreateShipment, create(order_id=r.order_id, fulfillment_id=r.fulfillment_id)) for r in requests]
+    _, first, second = await asyncio.gather(asyncio.gather(*events), asyncio.gather(*calls), asyncio.gather(*others))
+    assert [answer.shipment for answer in first] == [answer.shipment for answer in second]
+
+    async def all_told() -> bool:
+        return len(await world.told()) >= 10
+
+    await eventually(all_told)
+    await nothing_waits(world, eventually)
+    told = sorted(event.shipment.fulfillment_id for event in await world.told())  # type: ignore[attr-defined]  # every event has one
+    assert told == sorted(request.fulfillment_id for request in requests)
+
+
+async def nothing_waits(world: World, eventually: Eventually) -> None:
+    """Waits until the service has acknowledged all that it was told."""
+
+    async def quiet() -> bool:
+        states = [await world.broker.streams.consumer_info(name.upper(), f"shipping-{name}") for name in ("orders", "fulfillments")]
+        return all(state.num_pending == 0 and state.num_ack_pending == 0 for state in states)
+
+    await eventually(quiet)
+
+
+@pytest.mark.parametrize("death", [order_pb2.ORDER_STATUS_CANCELLED, order_pb2.ORDER_STATUS_FAILED])
+async def test_a_dead_orders_goods_stay(
+    shipping: Shipping, world: World, eventually: Eventually, death: "order_pb2.OrderStatus.ValueType"
+) -> None:
+    """After cancelled or failed (late words of the order's life do not revive it), ready makes no shipment and a call is ORDER_CLOSED."""
+    request, living = create(), create()
+    await world.publish(order_event(request.order_id, death, 5))
+    await world.publish(order_event(request.order_id, order_pb2.ORDER_STATUS_PROCESSING, 3))
+    await world.publish(order_event(living.order_id, order_pb2.ORDER_STATUS_PROCESSING, 3))
+    await nothing_waits(world, eventually)
+    await world.publish(ready(request))
+    await world.publish(ready(living))
+    with pytest.raises(Refused) as refused:
+        await ask(shipping.CreateShipment, request)
+    assert refused.value.reason == "ORDER_CLOSED"
+    await nothing_waits(world, eventually)
+    assert await shipment_of(shipping, living.order_id)
+    assert await shipment_of(shipping, request.order_id) is None
+
+
+async def test_while_the_order_service_is_away(shipping: Shipping, world: World, eventually: Eventually) -> None:
+    """Nobody can say where the parcels go: the call is told so, the event is kept, and both are shipped soon after it is back."""
+    called, heard = create(), create()
+    await world.close_orders()
+    await world.publish(ready(heard))
+    with pytest.raises(Deferred) as deferred:
+        await ask(shipping.CreateShipment, called, timeout_s=1)
+    assert deferred.value.reason == "DEPENDENCY_UNAVAILABLE"
+    await world.open_orders()
+
+    async def created() -> bool:
+        found = [await shipment_of(shipping, request.order_id) for request in (called, heard)]
+        return all(shipment and shipment.status == shipping_pb2.SHIPMENT_STATUS_CREATED for shipment in found)
+
+    await eventually(created, timeout_s=30)  # the breaker lets its probe through ten seconds after it opened
+
+
+async def test_an_event_that_breaks_the_contract_stops_nobody(shipping: Shipping, world: World, eventually: Eventually) -> None:
+    """Without packages, or with an id that is none: it goes to failed_events, and its neighbours are shipped."""
+    bad, good = create(), create()
+    empty = ready(bad)
+    del empty.fulfillment.packages[:]
+    nameless = ready(bad)
+    nameless.fulfillment.fulfillment_id = "7"
+    for event in (empty, ready(good), nameless):
+        await world.publish(event, times=1)
+    await nothing_waits(world, eventually)
+    assert await shipment_of(shipping, bad.order_id) is None
+    assert await shipment_of(shipping, good.order_id)
+
+
+# --- a process that dies
+
+
+@asynccontextmanager
+async def process(
+    world: World, database_url: str, nats_url: str, address: str, crash_at: str = ""
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """`python -m shipping_svc`, killed at a crash point if one is named; terminated at the end otherwise."""
+    settings = {
+        "DATABASE_URL": database_url,
+        "NATS_URL": nats_url,
+        "LISTEN_ADDRESS": address,
+        "METRICS_ADDRESS": "127.0.0.1:0",
+        "ORDER_ADDRESS": world.order_address,
+        **{name.upper(): str(value) for name, value in FAST.items()},
+        **({"CRASH_AT": crash_at} if crash_at else {}),
+    }
+    service = await asyncio.create_subprocess_exec(sys.executable, "-m", "shipping_svc", env=os.environ | settings)
+    try:
+        yield service
+    finally:
+        if service.returncode is None:
+            service.terminate()
+        async with asyncio.timeout(20):
+            await service.wait()
+
+
+@pytest.mark.parametrize("point", ["shipping.asked", "shipping.bought"])
+async def test_a_killed_process_is_made_up_for(point: str, world: World, shipping_url: str, nats_url: str, eventually: Eventually) -> None:
+    """Killed after the intent, or after the sale: the next process ships under the same key, and tells once."""
+    [port] = free_ports(1)
+    address, request = f"127.0.0.1:{port}", create()
+    async with process(world, shipping_url, nats_url, address, point) as first, asyncio.timeout(30):
+        await world.publish(ready(request))
+        assert await first.wait() == -signal.SIGKILL
+    async with process(world, shipping_url, nats_url, address), client.connect(address) as channel:
+        shipping: Shipping = ShippingServiceStub(channel)
+
+        async def told() -> bool:
+            return bool(await world.told())
+
+        await eventually(told, timeout_s=30)
+        answer = await ask(shipping.CreateShipment, request)
+        assert answer.shipment.status == shipping_pb2.SHIPMENT_STATUS_CREATED
+        [event] = await world.told()
+        assert event.shipment == answer.shipment  # type: ignore[attr-defined]  # every event has a shipment
