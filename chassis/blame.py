@@ -1,9 +1,13 @@
-"""When a transaction fails: whose fault it is decides what is done about it. Nothing is done here."""
+"""When a transaction fails: whose fault it is decides what is done about it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum, auto
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
+
+from chassis.errors import Deferred, Failure
 
 
 class Race(Exception):
@@ -19,6 +23,9 @@ class Blame(Enum):
     DATA = auto()  # a command, or our own code: find it, and refuse it
     SCHEMA = auto()  # the database is not as we expect it (a migration is due): find whom it concerns, and later
 
+
+# Where it is nobody's fault here, the same may succeed later; this is what callers are told.
+LATER = {Blame.RACE: "CONTENTION", Blame.AWAY: "DEPENDENCY_UNAVAILABLE", Blame.SCHEMA: "DATABASE_NOT_READY"}
 
 # SQLSTATE, or its class of two characters. https://www.postgresql.org/docs/current/errcodes-appendix.html
 STATES = {
@@ -51,3 +58,16 @@ def blame(error: BaseException) -> Blame:
     if isinstance(error, (OperationalError, InterfaceError, PoolExhausted, OSError)):
         return Blame.AWAY
     return Blame.DATA
+
+
+@contextmanager
+def deferring() -> Iterator[None]:
+    """Turns what is the database's fault into Deferred; all else goes through."""
+    try:
+        yield
+    except Failure:
+        raise
+    except Exception as error:
+        if reason := LATER.get(blame(error)):
+            raise Deferred(reason) from error
+        raise

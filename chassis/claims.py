@@ -8,7 +8,7 @@ from sqlalchemy import Table, bindparam, delete, func, select
 from sqlalchemy.dialects.postgresql import INTERVAL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from chassis.blame import Race
+from chassis.blame import Race, deferring
 from chassis.decision import Command
 from chassis.tables import among, arrays, insert_rows
 
@@ -46,12 +46,13 @@ class Claims:
     async def sweep(self, engine: AsyncEngine, kept: timedelta = KEPT, batch_size_max: int = 1000) -> int:
         """Deletes what is older than `kept`, in transactions of `batch_size_max` rows at most; answers how many rows went.
 
-        Several replicas may sweep at once: they step over each other's rows.
+        Several replicas may sweep at once: they step over each other's rows. Raises Deferred where the database is away.
         """
         swept = 0
         while True:
-            async with engine.begin() as connection:
-                gone = (await connection.execute(self._sweep, {"kept": kept, "most": batch_size_max})).rowcount
+            with deferring():
+                async with engine.begin() as connection:
+                    gone = (await connection.execute(self._sweep, {"kept": kept, "most": batch_size_max})).rowcount
             swept += gone
             if gone < batch_size_max:
                 return swept

@@ -16,10 +16,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import NullPool
 
 from chassis import crash, telemetry
-from chassis.blame import Blame, blame
+from chassis.blame import LATER, Blame, blame, deferring
 from chassis.claims import Claims
 from chassis.decision import Command, Done, Outcome
-from chassis.errors import Defect, Deferred, Failure, Invalid
+from chassis.errors import Defect, Deferred, Invalid
 from chassis.fold import Decide, fold
 from chassis.outbox import Outbox
 
@@ -37,7 +37,6 @@ Attempt = Callable[[AsyncConnection, Sequence[C]], Awaitable[dict[str, Outcome[R
 
 TRIES = 5
 CLOCK = select(func.clock_timestamp())  # the only clock of a decision, read once the locks are held
-LATER = {Blame.RACE: "CONTENTION", Blame.AWAY: "DEPENDENCY_UNAVAILABLE", Blame.SCHEMA: "DATABASE_NOT_READY"}
 
 
 def connect(
@@ -86,14 +85,10 @@ class Database:
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A connection that sees one moment and can change nothing. Raises Deferred where the database is at fault."""
-        try:
+        with deferring():
             async with self.engine.connect() as connection:
                 await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
                 yield connection
-        except Exception as error:
-            if isinstance(error, Failure) or (fault := blame(error)) not in LATER:
-                raise
-            raise Deferred(LATER[fault]) from error
 
     async def write(self, commands: Sequence[C], *, load: Load[C, R], decide: Decide[R, C, H], save: Save[R, H]) -> list[Outcome[R]]:
         """Answers each command, in the order given: what came of it, or why it was not done."""

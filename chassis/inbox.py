@@ -23,8 +23,7 @@ from sqlalchemy import Table
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis import crash, telemetry
-from chassis.blame import blame
-from chassis.database import LATER
+from chassis.blame import LATER, blame
 from chassis.decision import Done, Outcome
 from chassis.delivery import Delivery, Handler, Received, receive, storable, understand
 from chassis.errors import Defect, Deferred, Failure, NotFound, Refused

@@ -12,6 +12,8 @@ import structlog
 from sqlalchemy import Table, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from chassis.blame import deferring
+
 # As long as a stream keeps its messages: a stream that was lost can be published again as a whole.
 KEPT_DAYS = 14
 AHEAD_DAYS = 3
@@ -34,12 +36,16 @@ class Work:
 async def maintain(engine: AsyncEngine, table: Table, *, kept_days: int = KEPT_DAYS, ahead_days: int = AHEAD_DAYS) -> Work:
     """Makes and drops partitions of the outbox; answers what was done. Cheap when there is nothing to do; several may call it at once.
 
-    A partition is dropped when its day ended `kept_days` ago or more and no row in it still waits. Raises the database's error
-    when the lock, which stops the writes for some milliseconds, cannot be had within a second: call again later.
+    A partition is dropped when its day ended `kept_days` ago or more and no row in it still waits. Raises Deferred where the database
+    is away, or the lock, which stops the writes for some milliseconds, cannot be had within a second: call again later.
     """
-    async with engine.connect() as connection:
-        if not any(_each(await _plan(connection, kept_days, ahead_days))):
-            return Work((), ())
+    with deferring():
+        async with engine.connect() as connection:
+            work = await _plan(connection, kept_days, ahead_days)
+        return await _do(engine, table, kept_days, ahead_days) if work.make or work.drop else work
+
+
+async def _do(engine: AsyncEngine, table: Table, kept_days: int, ahead_days: int) -> Work:
     async with engine.begin() as connection:
         await connection.execute(text("set local lock_timeout = '1s'"))
         # Whoever appends waits here, and not at a partition that is about to change under him.
@@ -78,10 +84,6 @@ async def _drop(connection: AsyncConnection, day: date) -> bool:
     await connection.execute(text(f"drop table {_name(day)}"))
     log.info("outbox partition dropped", day=day.isoformat())
     return True
-
-
-def _each(work: Work) -> tuple[date, ...]:
-    return work.make + work.drop
 
 
 def _name(day: date) -> str:

@@ -22,8 +22,8 @@ from sqlalchemy import ARRAY, Row, SmallInteger, Uuid, all_, any_, bindparam, fu
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis import crash, telemetry
-from chassis.blame import blame
-from chassis.database import LATER, Database, connect
+from chassis.blame import LATER, blame
+from chassis.database import Database, connect
 from chassis.rebuild import Rebuild
 from chassis.shards import Shards
 from chassis.stream import BROKER_ERRORS, Broker
