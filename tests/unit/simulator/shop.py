@@ -1,0 +1,217 @@
+"""The five services in a few lines of memory, quick and obedient, with faults that a test sets. No tests here."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from uuid import NAMESPACE_OID, uuid5
+
+from google.protobuf.message import Message
+from ordermesh.fulfillment.v1 import fulfillment_pb2, fulfillment_service_pb2
+from ordermesh.order.v1 import order_pb2, order_service_pb2
+from ordermesh.payment.v1 import payment_pb2, payment_service_pb2
+from ordermesh.shipping.v1 import shipping_pb2, shipping_service_pb2
+from ordermesh.warehouse.v1 import inventory_service_pb2, warehouse_pb2
+
+from chassis.errors import Failure, NotFound
+from chassis.money import from_message
+from simulator.requests import pence
+from simulator.services import Services, verb
+from simulator.world import World
+
+AFTER = {
+    "StartPicking": "PICKING",
+    "CompletePicking": "PICKED",
+    "StartPacking": "PACKING",
+    "PackFulfillment": "READY",
+}
+
+
+class SilentBroker:
+    """A broker that nobody reaches."""
+
+    answers = False
+    generation = 0
+
+    @property
+    def client(self) -> Any:
+        """There is none."""
+        raise ConnectionError("no broker")
+
+
+class Shop(Services):
+    """Takes the place of the services: `ask` answers at once. One warehouse serves every order.
+
+    failures  raised by the next calls of a method, in turn
+    uncommitted  the stock of new orders is not committed, until a test does it
+    deaf  no payment confirms an order
+    """
+
+    def __init__(self) -> None:
+        self.orders = self.inventory = self.fulfillments = self.shipping = self.payments = _Names()  # type: ignore[assignment]  # only names are asked of them
+        self.troubles = Counter()
+        self.calls: Counter[str] = Counter()
+        self.failures: dict[str, list[Failure]] = {}
+        self.uncommitted = self.deaf = False
+        self.placed: dict[str, order_pb2.Order] = {}
+        self.by_request: dict[str, str] = {}
+        self.received: dict[str, inventory_service_pb2.ReceiveStockRequest] = {}
+        self.captured: dict[str, int] = {}
+        self.works: dict[str, fulfillment_pb2.Fulfillment] = {}
+        self.parcels: dict[str, shipping_pb2.Shipment] = {}
+
+    async def ask(self, method: Any, request: Message, *, patience_s: float = 0.0, timeout_s: float = 1.0) -> Any:
+        """Answers as the contract says, roughly."""
+        name = verb(request)
+        assert method == name
+        self.calls[name] += 1
+        await asyncio.sleep(0)
+        if self.failures.get(name):
+            raise self.failures[name].pop(0)
+        return getattr(self, f"_{name}", self._step)(request)
+
+    # --- orders
+
+    def _CreateOrder(self, request: order_service_pb2.CreateOrderRequest) -> Any:
+        if request.request_id not in self.by_request:
+            order_id = str(uuid5(NAMESPACE_OID, request.request_id))
+            self.by_request[request.request_id] = order_id
+            total = sum(from_message(item.unit_price).minor * item.quantity for item in request.items)
+            total += from_message(request.shipping_amount).minor if request.HasField("shipping_amount") else 0
+            total -= from_message(request.discount_amount).minor if request.HasField("discount_amount") else 0
+            items = [order_pb2.OrderItem(line_number=n, sku=item.sku, quantity=item.quantity) for n, item in enumerate(request.items, 1)]
+            self.placed[order_id] = order_pb2.Order(
+                order_id=order_id, order_number=f"OM-{len(self.placed)}", items=items, total_amount=pence(total)
+            )
+            self._move(order_id, "PENDING")
+            if total == 0:
+                self._confirm(order_id)
+        return order_service_pb2.CreateOrderResponse(order=self.placed[self.by_request[request.request_id]])
+
+    def _GetOrder(self, request: order_service_pb2.GetOrderRequest) -> Any:
+        if request.order_id not in self.placed:
+            raise NotFound("ORDER_NOT_FOUND")
+        return order_service_pb2.GetOrderResponse(order=self.placed[request.order_id])
+
+    def _move(self, order_id: str, status: str) -> None:
+        order = self.placed[order_id]
+        order.status, order.version = order_pb2.OrderStatus.Value(f"ORDER_STATUS_{status}"), order.version + 1
+
+    def _confirm(self, order_id: str) -> None:
+        if self.deaf:
+            return
+        self._move(order_id, "CONFIRMED")
+        self._move(order_id, "PROCESSING")
+        lines = [
+            fulfillment_pb2.PicklistLine(line_number=item.line_number, sku=item.sku, quantity=item.quantity)
+            for item in self.placed[order_id].items
+        ]
+        self.works[order_id] = fulfillment_pb2.Fulfillment(
+            fulfillment_id=order_id,
+            order_id=order_id,
+            warehouse_id="london-1",
+            status=fulfillment_pb2.FULFILLMENT_STATUS_PLANNING,
+            stock_committed=not self.uncommitted,
+            picklist=lines,
+            version=1,
+        )
+
+    # --- money and stock
+
+    def _CreatePayment(self, request: payment_service_pb2.CreatePaymentRequest) -> Any:
+        if request.order_id not in self.captured:
+            self.captured[request.order_id] = from_message(self.placed[request.order_id].total_amount).minor
+            self._confirm(request.order_id)
+        return payment_service_pb2.CreatePaymentResponse()
+
+    def _ListPayments(self, request: payment_service_pb2.ListPaymentsRequest) -> Any:
+        captured = payment_pb2.Payment(
+            status=payment_pb2.PAYMENT_STATUS_CAPTURED, captured_amount=pence(self.captured.get(request.order_id, 0))
+        )
+        return payment_service_pb2.ListPaymentsResponse(payments=[captured] if request.order_id in self.captured else [])
+
+    def _ReceiveStock(self, request: inventory_service_pb2.ReceiveStockRequest) -> Any:
+        self.received[request.request_id] = request
+        return inventory_service_pb2.ReceiveStockResponse()
+
+    def _ListStockMovements(self, request: inventory_service_pb2.ListStockMovementsRequest) -> Any:
+        """A page for each row, so that readers of one page are found out."""
+        assert list(request.kinds) == [warehouse_pb2.STOCK_MOVEMENT_KIND_SHIP]
+        rows = [
+            warehouse_pb2.StockMovement(quantity=line.quantity)
+            for work in self.works.values()
+            if work.order_id == request.order_id and work.status == fulfillment_pb2.FULFILLMENT_STATUS_SHIPPED
+            for line in work.picklist
+        ]
+        place = int(request.page_token or 0)
+        more = str(place + 1) if place + 1 < len(rows) else ""
+        return inventory_service_pb2.ListStockMovementsResponse(stock_movements=rows[place : place + 1], next_page_token=more)
+
+    # --- goods
+
+    def _ListFulfillments(self, request: fulfillment_service_pb2.ListFulfillmentsRequest) -> Any:
+        found = [
+            work
+            for work in self.works.values()
+            if (not request.HasField("order_id") or work.order_id == request.order_id)
+            and (not request.statuses or work.status in request.statuses)
+        ]
+        return fulfillment_service_pb2.ListFulfillmentsResponse(fulfillments=found)
+
+    def _step(self, request: Any) -> Any:
+        """Any step of the warehouse's people."""
+        work, name = self.works[request.fulfillment_id], verb(request)
+        work.version += 1
+        if name == "ScanItem":
+            for line in work.picklist:
+                line.picked_quantity = line.quantity
+        else:
+            work.status = fulfillment_pb2.FulfillmentStatus.Value(f"FULFILLMENT_STATUS_{AFTER[name]}")
+        if work.status == fulfillment_pb2.FULFILLMENT_STATUS_READY:
+            work.status = fulfillment_pb2.FULFILLMENT_STATUS_SHIPPED
+            self._move(work.order_id, "SHIPPED")
+            self.parcels[work.order_id] = shipping_pb2.Shipment(
+                shipment_id=work.order_id,
+                order_id=work.order_id,
+                status=shipping_pb2.SHIPMENT_STATUS_CREATED,
+                tracking_number=work.order_id,
+                version=1,
+            )
+        return fulfillment_service_pb2.StartPickingResponse(fulfillment=work)
+
+    def _ListShipments(self, request: shipping_service_pb2.ListShipmentsRequest) -> Any:
+        found = [
+            parcel
+            for parcel in self.parcels.values()
+            if (not request.HasField("order_id") or parcel.order_id == request.order_id)
+            and (not request.statuses or parcel.status in request.statuses)
+        ]
+        return shipping_service_pb2.ListShipmentsResponse(shipments=found)
+
+    def _RecordTrackingEvent(self, request: shipping_service_pb2.RecordTrackingEventRequest) -> Any:
+        parcel = self.parcels[request.tracking_number]
+        parcel.status, parcel.version = request.status, parcel.version + 1
+        if request.status == shipping_pb2.SHIPMENT_STATUS_DELIVERED:
+            self._move(parcel.order_id, "DELIVERED")
+        return shipping_service_pb2.RecordTrackingEventResponse(shipment=parcel)
+
+
+class _Names:
+    """Stubs whose methods are their names."""
+
+    def __getattr__(self, name: str) -> str:
+        return name
+
+
+@asynccontextmanager
+async def living(world: World) -> AsyncIterator[World]:
+    """The world goes on meanwhile."""
+    broker: Any = SilentBroker()
+    background = asyncio.create_task(world.run(broker))
+    try:
+        yield world
+    finally:
+        background.cancel()
+        await asyncio.wait([background])
+        assert background.cancelled(), background.exception()

@@ -1,0 +1,198 @@
+"""Replays against a shop in memory: everything is delivered once, counted exactly, and what fails is told."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+
+from chassis.errors import Deferred, Failure, Refused
+from simulator import report
+from simulator.books import Books
+from simulator.invoices import Good, Invoice, Ledger, parse
+from simulator.meter import line
+from simulator.replay import Replay, Walked, replay
+from simulator.requests import checkout
+from simulator.shoppers import LOST, REFUSED, STUCK, Purchase, Shoppers
+from simulator.world import World
+from tests.support import Eventually
+from tests.unit.simulator.samples import INVOICE
+from tests.unit.simulator.shop import Shop, living
+
+FREE = Invoice("536414", INVOICE.time, None, "United Kingdom", (Good("22139", 56, 0),), rows=1)
+LEFT = parse("InvoiceNo,StockCode,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\nC536379,D,-1,01-12-10 9:41,27.5,14527,UK\n").left
+LEDGER = Ledger((INVOICE, FREE), LEFT, 7)
+
+
+async def run(shop: Shop, ledger: Ledger = LEDGER, label: str = "", patience_s: float = 10.0) -> tuple[Replay, list[Walked]]:
+    """The ledger replayed in this shop, with a world that looks often."""
+    told: list[Walked] = []
+    world = World(shop, look_s=0.01, silent_s=0.01)
+    async with living(world):
+        shoppers = Shoppers(shop, world, patience_s)
+        done = await replay(shop, shoppers, ledger, label=label, concurrency=2, tell=told.append)
+    return done, told
+
+
+async def test_every_invoice_is_delivered_and_counted() -> None:
+    """Each invoice, the free one included, ends delivered, and the services' books are the file's to the unit and the penny."""
+    shop = Shop()
+    done, told = await run(shop)
+    assert [walked.purchase.outcome for walked in done.walked] == ["delivered", "delivered"]
+    assert (done.books.ordered_units, done.books.shipped_units) == (65, 65)
+    assert done.books.ordered == done.books.captured == INVOICE.total
+    assert report.complete(done)
+    assert {walked.invoice.number for walked in told} == {"536365", "536414"}
+    assert shop.calls["CreatePayment"] == 1, "nobody pays for what is free"
+
+
+async def test_a_second_replay_orders_nothing_twice() -> None:
+    """The same file finds the same orders delivered, and books no stock again; under a label everything is ordered anew."""
+    shop = Shop()
+    await run(shop)
+    orders, receipts = len(shop.placed), len(shop.received)
+    done, _ = await run(shop)
+    assert (len(shop.placed), len(shop.received), shop.calls["CreatePayment"]) == (orders, receipts, 1)
+    assert all(walked.purchase.found for walked in done.walked)
+    assert report.complete(done)
+    assert "  again    2 of them were there from an earlier replay" in "\n".join(report.summary(done))
+    await run(shop, label="again")
+    assert (len(shop.placed), len(shop.received)) == (2 * orders, 2 * receipts)
+
+
+async def test_stock_comes_before_the_order() -> None:
+    """What the invoices need is received, to the unit."""
+    shop = Shop()
+    await run(shop)
+    received: dict[str, int] = {}
+    for receipt in shop.received.values():
+        for each in receipt.lines:
+            received[each.sku] = received.get(each.sku, 0) + each.quantity
+    assert received == {"85123A": 7, "22139": 58}
+
+
+@pytest.mark.parametrize(
+    ("method", "failure", "outcome", "why"),
+    [
+        ("CreateOrder", Refused("INSUFFICIENT_STOCK", "85123A is short"), REFUSED, "INSUFFICIENT_STOCK: 85123A is short"),
+        (
+            "ReceiveStock",
+            Deferred("DEPENDENCY_UNAVAILABLE", "away", peer_reason="DRAINING"),
+            REFUSED,
+            "could not be booked: DRAINING: away",
+        ),
+        ("CreatePayment", Refused("PAYMENT_DECLINED", "no money"), STUCK, "not paid: PAYMENT_DECLINED: no money"),
+    ],
+)
+async def test_what_is_refused_is_told(method: str, failure: Failure, outcome: str, why: str) -> None:
+    """A refusal ends one invoice and no other, is told with its reason, and the replay is not complete."""
+    shop = Shop()
+    shop.failures[method] = [failure]
+    done, _ = await run(shop)
+    refused, delivered = sorted(done.walked, key=lambda walked: walked.purchase.outcome == "delivered")
+    assert (refused.purchase.outcome, delivered.purchase.outcome) == (outcome, "delivered")
+    assert why in report.not_delivered(refused)
+    assert not report.complete(done)
+
+
+async def test_what_is_stuck_names_the_step() -> None:
+    """An order that does not end in time is stuck, and the report says where and what to look at."""
+    shop = Shop()
+    shop.deaf = True
+    done, _ = await run(shop, Ledger((INVOICE,), (), 5), patience_s=0.2)
+    [walked] = done.walked
+    assert walked.purchase.outcome == STUCK
+    assert "paid, and the order has not heard of it" in walked.purchase.why
+    assert "order.log" in "\n".join(report.lines(done))
+
+
+async def test_failed_steps_are_taken_again() -> None:
+    """Whatever step fails, the next look takes it again, and the order arrives."""
+    shop = Shop()
+    for method in ("StartPicking", "ScanItem", "PackFulfillment", "RecordTrackingEvent", "ListFulfillments", "ListShipments"):
+        shop.failures[method] = [Deferred("DEPENDENCY_UNAVAILABLE"), Refused("VERSION_MISMATCH")]
+    done, _ = await run(shop)
+    assert report.complete(done)
+
+
+async def test_picking_waits_for_the_stock(eventually: Eventually) -> None:
+    """While the stock is not committed nobody picks; once it is, somebody does, though no event tells of it."""
+    shop = Shop()
+    shop.uncommitted = True
+    async with buying(shop) as purchase:
+        await eventually(lambda: shop.calls["ListFulfillments"] > 3)
+        assert shop.calls["StartPicking"] == 0
+        for work in shop.works.values():
+            work.stock_committed = True
+        assert (await purchase).outcome == "delivered"
+
+
+async def test_a_lost_order_is_noticed(eventually: Eventually) -> None:
+    """An order that was acknowledged, and that the service does not know any more, is lost, and not waited for."""
+    shop = Shop()
+    shop.deaf = True
+    async with buying(shop) as purchase:
+        await eventually(lambda: shop.captured)
+        shop.placed.clear()
+        assert (await purchase).outcome == LOST
+
+
+@asynccontextmanager
+async def buying(shop: Shop) -> AsyncIterator[asyncio.Task[Purchase]]:
+    """Somebody buys what the invoice says."""
+    world = World(shop, look_s=0.01, silent_s=0.01)
+    async with living(world):
+        yield asyncio.create_task(Shoppers(shop, world, 10.0).buy(checkout(INVOICE), INVOICE.key()))
+
+
+def replayed(*outcomes: str, books: Books | None = None) -> Replay:
+    """A replay of as many invoices, that ended so."""
+    walked = tuple(Walked(replace(INVOICE, number=str(number)), Purchase(outcome)) for number, outcome in enumerate(outcomes))
+    ledger = Ledger(tuple(each.invoice for each in walked), LEFT, 5 * len(outcomes) + 1)
+    count = len(outcomes)
+    return Replay(ledger, walked, books or Books(9 * count, 9 * count, INVOICE.total * count, INVOICE.total * count), 2.0)
+
+
+def test_the_report() -> None:
+    """Row by row what was left out, then orders, rows, units and money, beside what the services say."""
+    done = replayed("delivered", "delivered")
+    assert report.complete(done)
+    assert list(report.lines(done)) == [
+        "Left out, row by row:",
+        "  line      2  C536379    D                 -1 x 27.5     returns: not yet",
+        "2 of 2 orders delivered in 2.0 s",
+        "  orders   2 delivered",
+        "  rows     11 in the file: 10 in orders, 1 left out; 1 returns: not yet",
+        "  units    18 in the file's orders (and 2 of postage, as shipping): 18 ordered, 18 shipped",
+        "  money    99.42 GBP in the file's orders: 99.42 GBP ordered, 99.42 GBP captured",
+    ]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        Books(8, 9, INVOICE.total, INVOICE.total),
+        Books(9, 8, INVOICE.total, INVOICE.total),
+        Books(9, 9, INVOICE.total + 1, INVOICE.total),
+        Books(9, 9, INVOICE.total, INVOICE.total - 1),
+    ],
+)
+def test_a_difference_of_one_is_noticed(wrong: Books) -> None:
+    """One unit or one penny more or less in anybody's books, and the replay is not complete, and says so."""
+    assert not report.complete(replayed("delivered", books=wrong))
+    assert list(report.summary(replayed("delivered", books=wrong)))[-1] == "  The file and the services' books differ."
+
+
+def test_what_did_not_arrive_is_listed() -> None:
+    """Orders are counted by how they ended, and each that did not arrive is named."""
+    told = "\n".join(report.lines(replayed("delivered", "cancelled", "delivered")))
+    assert "2 of 3 orders delivered" in told
+    assert "  orders   2 delivered, 1 cancelled" in told
+    assert "  invoice 1: cancelled" in told
+    assert not report.complete(replayed("delivered", "cancelled"))
+
+
+def test_an_invoice_that_is_through_is_one_line() -> None:
+    """In a pipe each invoice is a line, with how far the whole is."""
+    assert line(Walked(INVOICE, Purchase("delivered")), 7, 62) == " 7/62  536365        9 units      49.71 GBP  delivered"

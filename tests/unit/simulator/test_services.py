@@ -1,0 +1,76 @@
+"""The patience of those who call the services, over a real channel to a server that fails as it is told."""
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from functools import partial
+from typing import Any
+
+import pytest
+from ordermesh.order.v1 import order_service_pb2
+from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceServicer, add_OrderServiceServicer_to_server
+
+from chassis.client import connect
+from chassis.errors import Deferred, Failure, NotFound
+from chassis.server import Limits, Server
+from devstack.ports import free_ports
+from simulator.config import Settings
+from simulator.services import Services, Unreachable, connected
+
+REQUEST = order_service_pb2.GetOrderRequest(order_id="01890000-0000-7000-8000-000000000001")
+
+
+class Orders(OrderServiceServicer):
+    """Raises each of its failures in turn, then answers."""
+
+    def __init__(self) -> None:
+        self.failures: list[Failure] = []
+
+    async def GetOrder(self, request: Any, context: Any) -> Any:
+        if self.failures:
+            raise self.failures.pop(0)
+        return order_service_pb2.GetOrderResponse()
+
+
+@pytest.fixture
+async def orders() -> AsyncIterator[tuple[Any, Services]]:
+    """The servicer, and the services as its callers see them."""
+    kind: Any = Orders
+    servicer = kind()
+    register: Any = partial(add_OrderServiceServicer_to_server, servicer)
+    limits = Limits(drain_delay_s=0.0, drain_grace_s=1.0)
+    async with Server("127.0.0.1:0", [register], limits=limits) as server, connect(f"127.0.0.1:{server.port}") as channel:
+        yield servicer, Services(channel, channel, channel, channel, channel)
+
+
+async def test_what_may_pass_is_asked_again(orders: tuple[Any, Services]) -> None:
+    """A deferred call is made again until it is answered, and each failure is counted under the reason that the service gave."""
+    servicer, services = orders
+    # More than gRPC itself tries again.
+    servicer.failures = [Deferred("DRAINING", retry_after_s=0.01) for _ in range(6)]
+    await services.ask(services.orders.GetOrder, REQUEST, patience_s=20)
+    assert services.troubles == Counter({"GetOrder DRAINING": 1})
+
+
+async def test_patience_ends(orders: tuple[Any, Services]) -> None:
+    """Without patience left the failure is raised; a refusal is raised at once, however much there is."""
+    servicer, services = orders
+    servicer.failures = [Deferred("DRAINING", retry_after_s=5)] * 4
+    with pytest.raises(Deferred):
+        await services.ask(services.orders.GetOrder, REQUEST, patience_s=4)
+    servicer.failures = [NotFound("ORDER_NOT_FOUND")]
+    with pytest.raises(NotFound):
+        await services.ask(services.orders.GetOrder, REQUEST, patience_s=60)
+    assert services.troubles == Counter({"GetOrder DRAINING": 1, "GetOrder ORDER_NOT_FOUND": 1})
+
+
+async def test_who_does_not_answer_is_named() -> None:
+    """Before anything begins, every service that does not answer is named, with its address and the variable that changes it."""
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(5)]
+    names = ("order_address", "warehouse_address", "fulfillment_address", "shipping_address", "payment_address")
+    settings = Settings(**dict(zip(names, addresses, strict=True)))  # type: ignore[arg-type]  # no field but these is given
+    with pytest.raises(Unreachable) as caught:
+        async with connected(settings):
+            pass
+    for name, address in zip(names, addresses, strict=True):
+        assert f"{address} ({name.upper()})" in str(caught.value)
+    assert "make run" in str(caught.value)
