@@ -11,6 +11,7 @@ import structlog
 from uuid_utils.compat import uuid7
 
 from chassis import crash, telemetry
+from chassis.blame import deferring
 from chassis.database import Database
 from chassis.decision import Done, Outcome, unwrap
 from chassis.errors import Defect, Deferred, Failure, NotFound, Refused, TooOld
@@ -92,8 +93,9 @@ class Operations:
         """Goes on where a call, an event or an earlier turn has stopped: crashed, or without an answer. For several replicas at once."""
         taken = SWEEP_BATCH
         while taken == SWEEP_BATCH:
-            async with self.database.engine.begin() as connection:
-                ids = await store.begin_tries_due(connection, self.patience.retry_s, SWEEP_BATCH)
+            with deferring():
+                async with self.database.engine.begin() as connection:
+                    ids = await store.begin_tries_due(connection, self.patience.retry_s, SWEEP_BATCH)
             taken = len(ids)
             found = await self._found(ids) if ids else {}
             await self._buy([shipment for shipment in found.values() if shipment.status is Status.PENDING])

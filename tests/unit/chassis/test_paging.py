@@ -71,7 +71,7 @@ def test_the_size_of_a_page_may_change_on_the_way() -> None:
         ListShipmentsRequest(tracking_number="B"),
         ListShipmentsRequest(tracking_number="A", order_id=str(ROW)),
         ListShipmentsRequest(tracking_number="A", statuses=[shipping_pb2.SHIPMENT_STATUS_CREATED]),
-        ListOrdersRequest(order_number="A"),  # the same bytes in another list
+        ListOrdersRequest(customer_id="A"),  # the same bytes in another list
         ListOrderTransitionsRequest(order_id="A"),
     ],
     ids=str,
