@@ -61,10 +61,12 @@ def minor_digits(currency: str) -> int:
 
 
 def from_message(message: money_pb2.Money) -> Money:
-    """What a contract says, exactly. Raises MoneyError for a fraction of a minor unit and for units and nanos of different signs."""
+    """What a contract says, exactly. Raises MoneyError for a fraction of a minor unit, mixed signs, and nanos of a unit or more."""
     nanos_in_minor = NANOS // 10 ** minor_digits(message.currency_code)
     if message.units * message.nanos < 0:
         raise MoneyError("units and nanos must have the same sign")
+    if abs(message.nanos) >= NANOS:
+        raise MoneyError("nanos must be less than a unit")
     minor, rest = divmod(message.units * NANOS + message.nanos, nanos_in_minor)
     if rest:
         raise MoneyError(f"{message.currency_code} has {minor_digits(message.currency_code)} decimal digits, and the amount has more")

@@ -1,31 +1,49 @@
 """The sample service as a process of its own, for tests that freeze or kill it: `python -m tests.sample.process DATABASE NATS`.
 
-With `orders N` behind it, it first places N orders, one after the other.
+With `orders N` behind it, it places N orders one after the other; with `pay N`, it places N and lets an event say of each that it is
+paid. An order's payment is an event of its own stream, of which the order id is all that matters.
 """
 
 import asyncio
 import sys
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
 
+from chassis import stream
 from chassis.database import Database, connect
+from chassis.decision import Outcome
+from chassis.inbox import Delivery, Inbox
 from chassis.outbox import Outbox
 from chassis.relay import Relay
-from chassis.stream import connect as connect_broker
 from tests.sample import store
-from tests.sample.writes import placed
+from tests.sample.events import SampleNoted
+from tests.sample.inbox import publish
+from tests.sample.model import ConfirmPayment, Order
+from tests.sample.writes import placed, write
 
 
-async def main(database_url: str, nats_url: str, *orders: str) -> None:
-    """Relays until it is killed; says "ready" when it has begun."""
+async def main(database_url: str, nats_url: str, what: str = "", number: str = "0") -> None:
+    """Serves until it is killed; says "ready" when it has begun."""
+    stream.ACK_WAIT_S = 1.0  # so that what a killed process had in hand comes again soon
     database = Database(connect(database_url), store.claims, Outbox(store.outbox, encode=store.event))
-    broker = await connect_broker(nats_url, name="sample")
+    broker = await stream.connect(nats_url, name="sample")
     await broker.ensure_streams()
+
+    async def paid(deliveries: Sequence[Delivery[Any]]) -> Sequence[Outcome[Order]]:
+        return await write(database, *(ConfirmPayment(d.key, UUID(d.message.order_id), d.digest) for d in deliveries))
+
     relay = Relay(database, broker, stream="ORDERS", source="sample", poll_s=0.1, session_timeout_s=1.0)
-    running = asyncio.create_task(relay.run())
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
-    for _ in range(int(orders[1]) if orders else 0):
-        await placed(database)
-    await running
+    inbox = Inbox(broker, database.engine, store.failed_events, service="sample", handlers={SampleNoted: paid})
+    async with asyncio.TaskGroup() as group:
+        group.create_task(relay.run())
+        group.create_task(inbox.run())
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        for _ in range(int(number)):
+            [order] = await placed(database)
+            if what == "pay":
+                await publish(broker, SampleNoted(order_id=str(order)))
 
 
 if __name__ == "__main__":

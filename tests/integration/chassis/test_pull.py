@@ -1,0 +1,238 @@
+"""An inbox whose broker, stream, consumer or connection goes away, and one that is slow, is ended, or is killed."""
+
+import asyncio
+import signal
+import time
+from typing import Any
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from chassis import inbox as inboxes
+from chassis import stream as streams
+from chassis.decision import Done
+from chassis.errors import Deferred
+from chassis.inbox import HOPELESS, SUSPECT
+from chassis.stream import Broker, connect
+from devstack.nats import Nats
+from tests.proxy import Proxy
+from tests.sample.events import SampleStatusChanged
+from tests.sample.inbox import CONSUMER, Handling, all_acknowledged, consuming, failed, publish, states
+from tests.sample.processes import sample_process
+from tests.sample.store import history
+from tests.sample.writes import count
+from tests.support import Eventually
+
+SUBJECTS = ["orders.sample.status_changed"]
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server waits a second for an acknowledgement, and not thirty: what a dead connection has swallowed comes again soon."""
+    monkeypatch.setattr(streams, "ACK_WAIT_S", 1.0)
+    monkeypatch.setattr(inboxes, "TICK_S", 0.3)
+
+
+async def test_an_event_is_handled_as_soon_as_it_arrives(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+    """One at a time, and after a pause longer than a heartbeat: nobody waits for a full batch or for the end of a request."""
+    handling = Handling()
+    took: list[float] = []
+    async with consuming(broker, engine, {SampleStatusChanged: handling}):
+        for number in range(12):
+            if number == 6:
+                await asyncio.sleep(2.0)  # the pause is what is tried
+            began = time.monotonic()
+            await publish(broker, SampleStatusChanged(version=number))
+            await eventually(lambda: len(handling.seen) == len(took) + 1)
+            took.append(time.monotonic() - began)
+    assert sorted(took)[len(took) // 2] < 0.2
+
+
+async def test_a_batch_may_linger(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+    """A set that is not full waits a little for more, if so told: fewer and larger sets."""
+    handling = Handling()
+    async with consuming(broker, engine, {SampleStatusChanged: handling}, linger_s=0.3):
+        await eventually(lambda: all_acknowledged(broker))
+        for number in range(10):
+            await publish(broker, SampleStatusChanged(version=number))
+        await eventually(lambda: len(handling.seen) == 10)
+    assert len(handling.sets) <= 3
+
+
+async def test_a_batch_is_bounded(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+    """A handler never gets more than a batch, however much waits."""
+    handling = Handling()
+    await asyncio.gather(*(publish(broker, SampleStatusChanged(version=n)) for n in range(100)))
+    async with consuming(broker, engine, {SampleStatusChanged: handling}, batch_size_max=16):
+        await eventually(lambda: len(handling.seen) == 100)
+        await eventually(lambda: all_acknowledged(broker))
+    assert max(len(s) for s in handling.sets) <= 16
+    assert set(handling.seen.values()) == {1}
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("killed", [False, True])
+async def test_a_broker_that_comes_back_is_heard(
+    own_nats: Nats, own_broker: Broker, engine: AsyncEngine, eventually: Eventually, killed: bool
+) -> None:
+    """Stopped or killed, and started again: within five seconds the first event is here, and none is lost."""
+    handling = Handling()
+    async with consuming(own_broker, engine, {SampleStatusChanged: handling}):
+        first = await publish(own_broker, SampleStatusChanged(version=1))
+        await eventually(lambda: handling.settled == [first])
+        own_nats.kill() if killed else own_nats.stop()
+        await eventually(lambda: not own_broker.client.is_connected)
+        own_nats.start()
+        await eventually(lambda: own_broker.client.is_connected)
+        second = await publish(own_broker, SampleStatusChanged(version=2))
+        await eventually(lambda: second in handling.settled, timeout_s=5)
+        await eventually(lambda: all_acknowledged(own_broker))
+
+
+async def test_a_deleted_consumer_is_declared_again(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+    """The new one begins at the first message: every event comes again, under the same key, and nothing after it is missed."""
+    handling = Handling()
+    async with consuming(broker, engine, {SampleStatusChanged: handling}):
+        first = await publish(broker, SampleStatusChanged(version=1))
+        await eventually(lambda: first in handling.settled)
+        await broker.streams.delete_consumer("ORDERS", CONSUMER)
+        second = await publish(broker, SampleStatusChanged(version=2))
+        await eventually(lambda: second in handling.settled)
+        await eventually(lambda: all_acknowledged(broker))
+    assert handling.seen == {first: 2, second: 1}
+
+
+async def test_a_deleted_stream_is_made_again(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+    """With its consumer: whoever publishes there is heard."""
+    handling = Handling()
+    async with consuming(broker, engine, {SampleStatusChanged: handling}):
+        await publish(broker, SampleStatusChanged(version=1))
+        await eventually(lambda: handling.settled)
+        await broker.streams.delete_stream("ORDERS")
+        await eventually(lambda: all_acknowledged(broker))
+        second = await publish(broker, SampleStatusChanged(version=2))
+        await eventually(lambda: second in handling.settled)
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("cut", [False, True])
+async def test_a_dead_connection_is_replaced(
+    own_nats: Nats, own_broker: Broker, engine: AsyncEngine, eventually: Eventually, cut: bool
+) -> None:
+    """Frozen without a word, or reset: the inbox goes on over another one. What the dead one had in hand comes again."""
+    handling = Handling()
+    async with Proxy(own_nats.port).serving() as proxy:
+        broker = await connect(f"nats://127.0.0.1:{proxy.port}", name="sample", beat_s=0.1, silence_s=0.5)
+        async with consuming(broker, engine, {SampleStatusChanged: handling}):
+            await publish(own_broker, SampleStatusChanged(version=1))
+            await eventually(lambda: handling.settled)
+            proxy.cut() if cut else proxy.freeze()
+            second = await publish(own_broker, SampleStatusChanged(version=2))
+            await eventually(lambda: second in handling.settled, timeout_s=5)
+        await broker.close()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_what_is_in_hand_is_not_given_to_others(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+    """A handler may take longer than the server waits: it hears that the events are being worked on, and those behind them as well."""
+    go, handling = asyncio.Event(), Handling()
+
+    async def slow(deliveries: Any) -> Any:
+        outcomes = await handling(deliveries)
+        await go.wait()
+        return outcomes
+
+    async with consuming(broker, engine, {SampleStatusChanged: slow}, batch_size_max=2):
+        for number in range(4):
+            await publish(broker, SampleStatusChanged(version=number))
+        await eventually(lambda: handling.sets)
+        await asyncio.sleep(2.5)  # more than two acknowledgements' time
+        go.set()
+        await eventually(lambda: all_acknowledged(broker))
+    assert set(handling.seen.values()) == {1}
+
+
+async def test_an_inbox_that_ends_gives_back_what_it_has(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+    """Another replica has the events at once, and not when the server has waited in vain."""
+    stuck, handling = asyncio.Event(), Handling()
+
+    async def never(deliveries: Any) -> Any:
+        stuck.set()
+        await asyncio.Event().wait()
+
+    ids = [await publish(broker, SampleStatusChanged(version=n)) for n in range(10)]
+    async with consuming(broker, engine, {SampleStatusChanged: never}, batch_size_max=3):
+        await stuck.wait()
+    async with consuming(broker, engine, {SampleStatusChanged: handling}):
+        await eventually(lambda: set(handling.settled) == set(ids), timeout_s=5)
+        await eventually(lambda: all_acknowledged(broker), timeout_s=5)
+
+
+async def delivered(broker: Broker, times: int) -> None:
+    """Lets all events of the stream be delivered so often, and nobody say anything about them."""
+    await broker.ensure_consumer("ORDERS", CONSUMER, SUBJECTS)
+    subscription = await broker.streams.pull_subscribe_bind(CONSUMER, "ORDERS")
+    for _ in range(times):
+        for message in await subscription.fetch(3):
+            await message.nak()
+    await subscription.unsubscribe()
+
+
+async def test_what_may_have_ended_its_consumer_goes_alone(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+    """Delivered some times, and never answered: one of the set may be deadly. Each goes alone, so that the others live."""
+    for number in range(3):
+        await publish(broker, SampleStatusChanged(version=number))
+    await delivered(broker, SUSPECT)
+    handling = Handling()
+    async with consuming(broker, engine, {SampleStatusChanged: handling}):
+        await eventually(lambda: all_acknowledged(broker))
+    assert [len(s) for s in handling.sets] == [1, 1, 1]
+
+
+async def test_what_is_deferred_stays_together(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+    """Delivered often because it was deferred: that is no reason to be suspected."""
+    ids = [await publish(broker, SampleStatusChanged(version=n)) for n in range(3)]
+    later = Handling(lambda _: Deferred("PAYMENT_OUTSTANDING"))
+    async with consuming(broker, engine, {SampleStatusChanged: later}):
+        await eventually(lambda: min(later.seen[event_id] for event_id in ids) > SUSPECT + 1, timeout_s=15)
+    handling = Handling()
+    async with consuming(broker, engine, {SampleStatusChanged: handling}, linger_s=1.0):
+        await eventually(lambda: set(handling.settled) == set(ids), timeout_s=15)
+    assert max(len(s) for s in handling.sets) > 1
+
+
+async def test_what_ends_its_consumer_again_and_again_is_given_up(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+    """Before it is handled once more it stands in failed_events: should the process end again, the event is terminated the next time."""
+    event_id = await publish(broker, SampleStatusChanged())
+    await delivered(broker, HOPELESS)
+    seen: list[dict[Any, str]] = []
+
+    async def deadly(deliveries: Any) -> Any:
+        seen.append(await states(engine))
+        await asyncio.Event().wait()
+
+    async with consuming(broker, engine, {SampleStatusChanged: deadly}):
+        await eventually(lambda: seen)
+    assert seen == [{event_id: "failed"}]
+    [row] = await failed(engine)
+    assert (row.reason, row.attempts) == ("INTERNAL", HOPELESS + 1)
+    handling = Handling()
+    async with consuming(broker, engine, {SampleStatusChanged: handling}) as inbox:
+        await eventually(lambda: all_acknowledged(broker))
+        assert handling.sets == []
+        assert await inbox.replay(CONSUMER, [event_id]) == {event_id: Done(None)}
+    assert await states(engine) == {event_id: "replayed"}
+
+
+async def test_a_crash_between_effect_and_acknowledgement(
+    sample_url: str, nats_url: str, broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """Killed there, the event comes again to the next process, which finds its claim: one effect, and the acknowledgement."""
+    with sample_process(sample_url, nats_url, "pay", "3", crash_at="inbox.handled") as crashing:
+        assert await asyncio.to_thread(crashing.wait, 20) == -signal.SIGKILL
+    assert await count(engine, history, history.c.new == "confirmed") >= 1
+    with sample_process(sample_url, nats_url):
+        await eventually(lambda: all_acknowledged(broker), timeout_s=20)
+    told = await broker.streams.stream_info("ORDERS", subjects_filter="orders.sample.noted")
+    assert await count(engine, history, history.c.new == "confirmed") == (told.state.subjects or {})["orders.sample.noted"]
+    assert await failed(engine) == []
