@@ -17,6 +17,8 @@ from warehouse_svc.lifecycle import Bucket, Status
 from warehouse_svc.model import (
     AdjustStock,
     ConfirmReservations,
+    EndAttempt,
+    ExpireReservations,
     Holding,
     LevelFilter,
     Movement,
@@ -24,11 +26,14 @@ from warehouse_svc.model import (
     Picture,
     Place,
     ReceiveStock,
+    ReleaseReservations,
     RenewReservations,
     Reservation,
     ReservationFilter,
     ReservationLine,
     ReserveStock,
+    ReturnUnits,
+    ShipUnits,
     StockCommand,
     StockLevel,
     View,
@@ -67,6 +72,23 @@ choose_lapsed = (
     .limit(bindparam("most"))
     .with_for_update(key_share=True, of=holdings, skip_locked=True)
 )
+
+# In which status a reservation must stand for a command to move its units,
+REACH: Mapping[type, frozenset[Status]] = {
+    ReserveStock: frozenset({Status.ACTIVE}),
+    RenewReservations: frozenset({Status.ACTIVE}),
+    ConfirmReservations: frozenset({Status.ACTIVE}),
+    ReleaseReservations: frozenset({Status.ACTIVE}),
+    ExpireReservations: frozenset({Status.ACTIVE}),
+    EndAttempt: frozenset({Status.ACTIVE, Status.CONFIRMED}),
+    ShipUnits: frozenset({Status.CONFIRMED}),
+    ReturnUnits: frozenset({Status.CONFIRMED}),
+}
+# and in which to be made anew: by a renewal also when it is past its time and still active.
+ANEW: Mapping[type, frozenset[Status]] = {
+    ConfirmReservations: frozenset({Status.EXPIRED}),
+    RenewReservations: frozenset({Status.EXPIRED, Status.ACTIVE}),
+}
 
 insert_holdings, insert_levels, insert_movements, insert_reservations = (
     insert_rows(*table.c) for table in (holdings, stock_levels, movements, reservations)
@@ -107,7 +129,8 @@ async def lock_stock(connection: AsyncConnection, commands: Sequence[StockComman
     """What the commands share: what is held for their orders, then the stock that they may move, both locked in the order of ids."""
     requests = {c.target for c in commands if isinstance(c, (ReceiveStock, AdjustStock))}
     held = await _lock_holdings(connection, {*repeats, *(c.target for c in commands)} - requests)
-    rows = await connection.execute(lock_levels, _places_and_skus(commands, held))
+    wanted = _places_and_skus(commands, held)
+    rows = await connection.execute(lock_levels, wanted) if any(wanted.values()) else ()
     booked = await connection.execute(read_booked, arrays(["source_id"], [[id] for id in requests])) if requests else ()
     return Picture((StockLevel(*row) for row in rows), held.values(), requests, {row[0] for row in booked})
 
@@ -120,12 +143,17 @@ async def _lock_holdings(connection: AsyncConnection, ids: Collection[UUID]) -> 
 
 
 def _places_and_skus(commands: Sequence[StockCommand], held: Mapping[UUID, Holding]) -> dict[str, list[Any]]:
-    """The places whose units the commands may move, and the SKUs that they may look for in every warehouse."""
+    """The places whose units the commands may move, and the SKUs that they may look for in every warehouse.
+
+    Whatever a set moves, it has locked: a reservation that changes within the set was in the reach of the command that changed it.
+    (No set both takes reservations back and confirms them: what takes back is a worker, and its sets are its own.)
+    """
     places: set[Place] = set()
     skus: set[str] = set()
     for command in commands:
         standing = held[command.target].reservations if command.target in held else ()
-        places.update((r.warehouse_id, line.sku) for r in standing if r.status in (Status.ACTIVE, Status.CONFIRMED) for line in r.lines)
+        reach = REACH.get(type(command), frozenset())
+        places.update((r.warehouse_id, line.sku) for r in standing if r.status in reach for line in r.lines)
         match command:
             case ReceiveStock():
                 places.update((command.warehouse_id, sku) for sku in command.quantities)
@@ -134,16 +162,10 @@ def _places_and_skus(commands: Sequence[StockCommand], held: Mapping[UUID, Holdi
             case ReserveStock():
                 skus.update(line.sku for line in command.lines)
             case ConfirmReservations() | RenewReservations():
-                lost = [r for r in standing if r.attempt == command.attempt and r.status in _REPLACED[type(command)]]
+                lost = [r for r in standing if r.attempt == command.attempt and r.status in ANEW[type(command)]]
                 skus.update(line.sku for r in lost for line in r.lines)
     return arrays(["id"], [[level_id(place)] for place in places]) | arrays(["sku"], [[sku] for sku in skus])
 
-
-# What each command may reserve anew: a renewal also what is past its time and still active.
-_REPLACED: dict[type, frozenset[Status]] = {
-    ConfirmReservations: frozenset({Status.EXPIRED}),
-    RenewReservations: frozenset({Status.EXPIRED, Status.ACTIVE}),
-}
 
 # --- save
 

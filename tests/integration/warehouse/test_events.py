@@ -1,0 +1,267 @@
+"""What the warehouse makes of the others' events: twice, in every order, many at once; and what it tells itself."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from google.protobuf.message import Message
+from nats.js.api import ConsumerConfig
+from ordermesh.warehouse.events.v1.warehouse_events_pb2 import ReservationStatusChanged, StockChanged
+from ordermesh.warehouse.v1 import warehouse_pb2
+from pydantic import SecretStr
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from chassis.decision import Done, Outcome
+from chassis.errors import Deferred, NotFound, Refused
+from chassis.inbox import Delivery
+from chassis.stream import Broker, connect, subject_of
+from tests.integration.warehouse.events import CANCELLED, CONFIRMED, FAILED, PENDING, PROCESSING, WORK, delivery, order_moved, work_moved
+from tests.integration.warehouse.requests import as_stored, count
+from tests.support import Eventually
+from tests.unit.warehouse.world import confirm, expire, receive, reserve
+from warehouse_svc.app import running
+from warehouse_svc.config import Config
+from warehouse_svc.consumers import Consumers
+from warehouse_svc.lifecycle import Status
+from warehouse_svc.operations import Operations
+from warehouse_svc.tables import claims, movements, outbox
+
+SHIPPED, COMPLETED = WORK.FULFILLMENT_STATUS_SHIPPED, WORK.FULFILLMENT_STATUS_COMPLETED
+PICKING, CALLED_OFF = WORK.FULFILLMENT_STATUS_PICKING, WORK.FULFILLMENT_STATUS_CANCELLED
+
+
+async def stocked(operations: Operations, **quantities: int) -> None:
+    for warehouse in ("london", "york"):
+        await operations.receive_stock(receive(warehouse, request=uuid4().int, **quantities))
+
+
+async def reserved(operations: Operations, *wanted: tuple[str, int]) -> UUID:
+    """An order, pending, with its units set aside."""
+    return (await operations.reserve_stock(reserve(*wanted, order=uuid4()))).order_id
+
+
+async def tell(operations: Operations, *deliveries: Delivery[Message]) -> list[Outcome[Any]]:
+    """Hands over a batch as the inbox does: each kind as one set, the kinds one after the other."""
+    outcomes: dict[int, Outcome[Any]] = {}
+    for kind, handler in Consumers(operations).handlers.items():
+        if chosen := [d for d in deliveries if isinstance(d.message, kind)]:
+            outcomes |= {id(d): outcome for d, outcome in zip(chosen, await handler(chosen), strict=True)}
+    return [outcomes[id(d)] for d in deliveries]
+
+
+def names(outcomes: Sequence[Outcome[Any]]) -> list[str]:
+    return [type(outcome).__name__ for outcome in outcomes]
+
+
+async def told(engine: AsyncEngine) -> list[ReservationStatusChanged]:
+    """What stands in the outbox of reservations, oldest first."""
+    query = select(outbox.c.payload).where(outbox.c.type == ReservationStatusChanged.DESCRIPTOR.full_name).order_by(outbox.c.id)
+    async with engine.connect() as connection:
+        return [ReservationStatusChanged.FromString(payload) for payload in (await connection.execute(query)).scalars()]
+
+
+def lives(order: Mapping[str, UUID]) -> list[Message]:
+    """All that is ever told of orders of two units of tea, which none but both warehouses together have, by how they end."""
+    sold, paid_late, unpaid, unlucky = order["sold"], order["paid late"], order["unpaid"], order["unlucky"]
+    called_off, raced = order["called off"], order["raced"]
+    events: list[Message] = []
+    for order_id in (sold, paid_late):
+        events += [order_moved(order_id, PENDING, CONFIRMED), order_moved(order_id, CONFIRMED, PROCESSING)]
+        for at in ("london", "york"):
+            events += [work_moved(order_id, at, status, {1: 1}) for status in (PICKING, SHIPPED, COMPLETED)]
+    events += [order_moved(unpaid, PENDING, CANCELLED), order_moved(raced, PENDING, CANCELLED), order_moved(unlucky, PENDING, FAILED)]
+    events += [order_moved(called_off, PENDING, CONFIRMED), order_moved(called_off, PROCESSING, CANCELLED)]
+    return events + [work_moved(called_off, at, CALLED_OFF, {1: 1}) for at in ("london", "york")]
+
+
+@asynccontextmanager
+async def broker_at(url: str) -> AsyncIterator[Broker]:
+    """A broker with all its streams, as the other services find it."""
+    broker = await connect(url, name="test")
+    try:
+        await broker.ensure_streams()
+        yield broker
+    finally:
+        await broker.close()
+
+
+async def publish(broker: Broker, stream: str, event: Message) -> None:
+    """As the relay of another service does."""
+    event_id = str(uuid4())
+    headers = {"Nats-Msg-Id": event_id, "ce-id": event_id, "ce-type": event.DESCRIPTOR.full_name, "ce-subject": str(uuid4())}
+    await broker.publish(subject_of(type(event)), event.SerializeToString(), headers, stream=stream)
+
+
+async def stock_changes(broker: Broker) -> list[StockChanged]:
+    """All that the warehouse has published of stock, in the stream's order."""
+    subject = subject_of(StockChanged)
+    subscription = await broker.streams.pull_subscribe(subject, stream="WAREHOUSE", config=ConsumerConfig(filter_subject=subject))
+    waiting = (await subscription.consumer_info()).num_pending or 0
+    return [StockChanged.FromString(message.data) for message in await subscription.fetch(waiting, timeout=5)]
+
+
+async def done(assertions: Callable[[], Awaitable[None]]) -> bool:
+    await assertions()
+    return True
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_each_event_twice_and_in_any_order_leaves_the_same_stock(operations: Operations, engine: AsyncEngine, seed: int) -> None:
+    """Shuffled, doubled and cut into sets: what is sold has left, everything else is back, and no movement is booked twice."""
+    dice = random.Random(seed)
+    orders: dict[str, UUID] = {}
+    for ending in ("sold", "paid late", "unpaid", "unlucky", "called off", "raced"):
+        await stocked(operations, tea=1)
+        orders[ending] = await reserved(operations, ("tea", 2))
+    await operations.write([confirm(orders[ending]) for ending in ("sold", "called off", "raced")])
+    waiting = [d for d in map(delivery, lives(orders)) for _ in range(2)]
+    dice.shuffle(waiting)
+    while waiting:
+        size = dice.randint(1, 8)
+        batch, waiting = waiting[:size], waiting[size:]
+        outcomes = await tell(operations, *batch)
+        assert all(isinstance(outcome, Done | Deferred) for outcome in outcomes), outcomes
+        waiting += [d for d, outcome in zip(batch, outcomes, strict=True) if isinstance(outcome, Deferred)]
+    world = await as_stored(engine)
+    world.check()
+    assert [world.balances(at, "tea") for at in ("london", "york")] == [(4, 0, 0, 0)] * 2
+    closed, released = [Status.CLOSED] * 2, [Status.RELEASED] * 2
+    ended = {ending: [r.status for r in world.standing(order_id)] for ending, order_id in orders.items()}
+    assert ended == {
+        "sold": closed,
+        "paid late": closed,
+        "called off": closed,
+        "raced": closed,
+        "unpaid": released,
+        "unlucky": released,
+    }
+
+
+async def test_an_owed_commit_is_settled_by_the_orders_event(operations: Operations, engine: AsyncEngine) -> None:
+    """Units that no call has confirmed are committed, and the world hears which reservations stand; once more changes nothing."""
+    await stocked(operations, tea=1)
+    order_id = await reserved(operations, ("tea", 2))
+    event = order_moved(order_id, PENDING, CONFIRMED)
+    assert names(await tell(operations, delivery(event))) == ["Done"]
+    changes = await told(engine)
+    assert [(c.old_status, c.reservation.status) for c in changes] == [
+        (warehouse_pb2.RESERVATION_STATUS_ACTIVE, warehouse_pb2.RESERVATION_STATUS_CONFIRMED)
+    ] * 2
+    for change in changes:
+        assert [r.warehouse_id for r in change.attempt_reservations] == ["london", "york"]
+        assert change.holding_version == 2
+        assert not change.HasField("confirm_refused_reason")
+    booked = await count(engine, movements, outbox)
+    assert names(await tell(operations, delivery(event))) == ["Done"]
+    assert await count(engine, movements, outbox) == booked
+
+
+async def test_a_refusal_for_good_is_told_once_for_each_event(operations: Operations, engine: AsyncEngine) -> None:
+    """An owed commit of expired units that are sold: the event is done, and its consequence is the order's to draw."""
+    await stocked(operations, tea=1)
+    command = reserve(("tea", 2), order=uuid4(), ttl=timedelta(0))  # it was over before it began
+    await operations.reserve_stock(command)
+    assert await operations.expire_reservations() == 1
+    await reserved(operations, ("tea", 1))
+    before = len(await told(engine))
+    event = delivery(order_moved(command.target, PENDING, CONFIRMED))
+    for _ in range(2):
+        assert names(await tell(operations, event)) == ["Done"]
+    [refused] = (await told(engine))[before:]
+    assert refused.confirm_refused_reason == "RESERVATION_EXPIRED"
+    assert refused.reservation.status == refused.old_status == warehouse_pb2.RESERVATION_STATUS_EXPIRED
+    assert refused.reservation.order_id == str(command.target)
+
+
+async def test_events_that_are_ahead_wait(operations: Operations, engine: AsyncEngine) -> None:
+    """Units that are not committed yet cannot ship, and unknown orders cannot confirm; neither leaves a claim, and the rest goes on."""
+    await stocked(operations, tea=1)
+    order_id, other = await reserved(operations, ("tea", 1)), await reserved(operations, ("tea", 1))
+    await operations.write([confirm(other)])
+    world = await as_stored(engine)
+    [at], [other_at] = ([r.warehouse_id for r in world.standing(each)] for each in (order_id, other))
+    early = delivery(work_moved(order_id, at, SHIPPED, {1: 1}))
+    unknown = delivery(order_moved(uuid4(), PENDING, CONFIRMED))
+    claimed = await count(engine, claims)
+    outcomes = await tell(operations, early, unknown, delivery(work_moved(other, other_at, SHIPPED, {1: 1})))
+    assert [type(outcome) for outcome in outcomes] == [Deferred, NotFound, Done]
+    assert await count(engine, claims) == [claimed[0] + 1]
+    assert names(await tell(operations, delivery(order_moved(order_id, PENDING, CONFIRMED)), early)) == ["Done", "Done"]
+    (await as_stored(engine)).check()
+
+
+async def test_an_impossible_report_is_refused(operations: Operations, engine: AsyncEngine) -> None:
+    """More units than were committed: nothing moves, and somebody has to look at it."""
+    await stocked(operations, tea=9)
+    order_id = await reserved(operations, ("tea", 2))
+    await operations.write([confirm(order_id)])
+    [outcome] = await tell(operations, delivery(work_moved(order_id, "london", SHIPPED, {1: 3})))
+    assert isinstance(outcome, Refused)
+    assert outcome.reason == "STOCK_BELOW_RESERVED"
+    (await as_stored(engine)).check()
+
+
+async def test_what_means_nothing_to_stock_is_done_as_it_comes(operations: Operations, engine: AsyncEngine) -> None:
+    """Statuses that move no units, new ones of tomorrow among them, leave no trace."""
+    before = await count(engine, claims, movements, outbox)
+    unknown = order_moved(uuid4(), PENDING, 99)  # type: ignore[arg-type]  # a value that the contract may get one day
+    outcomes = await tell(operations, delivery(unknown), delivery(work_moved(uuid4(), "london", PICKING, {1: 1})))
+    assert names(outcomes) == ["Done", "Done"]
+    assert await count(engine, claims, movements, outbox) == before
+
+
+async def test_the_service_hears_tells_and_expires(
+    operations: Operations, engine: AsyncEngine, nats_url: str, eventually: Eventually
+) -> None:
+    """The whole service over a real broker: an order's events move its stock, time does, and each movement is published in order."""
+    config = Config(
+        database_url=SecretStr(engine.url.render_as_string(hide_password=False)),
+        nats_url=SecretStr(nats_url),
+        listen_address="127.0.0.1:0",
+        metrics_address="127.0.0.1:0",
+        expiry_sweep_s=0.1,
+        drain_delay_s=0,
+    )
+    await stocked(operations, tea=1)
+    sold = await reserved(operations, ("tea", 2))
+    await stocked(operations, tea=1)
+    never = (await operations.reserve_stock(reserve(("tea", 1), order=uuid4(), ttl=timedelta(0)))).order_id
+
+    async def settled() -> None:
+        held = (await as_stored(engine)).standing
+        assert [r.status for r in held(sold)] == [Status.CLOSED] * 2
+        assert [r.status for r in held(never)] == [Status.EXPIRED]
+        async with engine.connect() as connection:
+            assert (await connection.execute(select(outbox.c.id).where(outbox.c.stream_seq.is_(None)))).first() is None
+
+    async with broker_at(nats_url) as broker, running(config):
+        for at in ("london", "york"):  # what ships comes first, and waits for the commit
+            await publish(broker, "FULFILLMENTS", work_moved(sold, at, SHIPPED, {1: 1}))
+        await publish(broker, "ORDERS", order_moved(sold, PENDING, CONFIRMED))
+        await eventually(lambda: done(settled), timeout_s=30)
+        published = await stock_changes(broker)
+    world = await as_stored(engine)
+    world.check()
+    for place, level in world.levels.items():
+        mine = [m for m in published if (m.stock_level.warehouse_id, m.stock_level.sku) == place]
+        assert [m.stock_level.version for m in mine] == list(range(1, level.version + 1))
+        assert mine[-1].stock_level.available == level.available
+
+
+async def test_expiry_and_confirmation_at_once(operations: Operations, engine: AsyncEngine) -> None:
+    """Whichever comes first, the order has its units or knows that it has not; none is held twice."""
+    await stocked(operations, tea=30)
+    commands = [reserve(("tea", 2), order=uuid4(), ttl=timedelta(0)) for _ in range(20)]
+    for command in commands:
+        await operations.reserve_stock(command)
+    confirming = [tell(operations, delivery(order_moved(command.target, PENDING, CONFIRMED))) for command in commands]
+    await asyncio.gather(*confirming, operations.expire_reservations(), operations.write([expire(commands[0].target)]))
+    world = await as_stored(engine)
+    world.check()
+    assert sum(world.balances(at, "tea")[2] for at in ("london", "york")) == 40

@@ -1,0 +1,7 @@
+"""`python -m warehouse_svc` serves; `python -m warehouse_svc migrate` brings its database up to date."""
+
+from chassis.service import main
+from warehouse_svc.app import running
+from warehouse_svc.config import Config
+
+main(Config, running)

@@ -1,0 +1,30 @@
+"""The warehouse service put together: the one file that knows everything."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+from ordermesh.warehouse.v1.inventory_service_pb2_grpc import add_InventoryServiceServicer_to_server
+from ordermesh.warehouse.v1.reservation_service_pb2_grpc import add_ReservationServiceServicer_to_server
+
+from chassis.process import Supervisor
+from chassis.service import founded
+from warehouse_svc import tables, wire
+from warehouse_svc.config import Config
+from warehouse_svc.consumers import Consumers
+from warehouse_svc.operations import Operations
+from warehouse_svc.rpc import InventoryService, ReservationService
+
+
+@asynccontextmanager
+async def running(config: Config) -> AsyncIterator[Supervisor]:
+    """The warehouse service, until the block is left."""
+    async with founded(config, tables, stream_name="WAREHOUSE", encode=wire.event) as ground:
+        operations = Operations(ground.database)
+        ground.work(config.expiry_sweep_s, operations.expire_reservations, "expiry")
+        services = [
+            partial(add_InventoryServiceServicer_to_server, InventoryService(operations)),
+            partial(add_ReservationServiceServicer_to_server, ReservationService(operations)),
+        ]
+        await ground.open(services, Consumers(operations).handlers)
+        yield ground.tasks
