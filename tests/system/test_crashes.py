@@ -8,7 +8,7 @@ import pytest
 from devstack.stack import Stack
 from tests.system.walk import open_shop
 
-CRASH_TIMEOUT_S = 60.0
+CRASH_TIMEOUT_S = 120.0
 ORDERS = 4
 
 # Where each service is killed, and the how manieth time that it comes there. What each point stands between, chassis.crash's callers say.

@@ -18,7 +18,7 @@ from simulator.config import Settings
 from simulator.services import Services, connected
 from simulator.world import World
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 LIFE = ["PENDING", "CONFIRMED", "PROCESSING", "SHIPPED", "DELIVERED"]
 RECIPIENT = order_pb2.Recipient(name="Ada Example", address_lines=["1 Test Street"], locality="London", country_code="GB")
 
