@@ -16,8 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.claims import Claims
 from chassis.database import Database, connect
-from chassis.decision import Done, unwrap
-from chassis.errors import Failure
+from chassis.decision import Decision, Done, unwrap
+from chassis.errors import Defect, Failure
 from tests.sample import model, store
 from tests.sample.events import SampleStatusChanged
 from tests.sample.model import CancelOrder, ConfirmPayment, Order, OrderCommand, ShipmentCreated, Status
@@ -58,6 +58,29 @@ async def test_a_set_is_so_many_statements(database: Database, engine: AsyncEngi
     assert lock.endswith("ORDER BY orders.id FOR NO KEY UPDATE")
     assert "clock_timestamp()" in clock
     assert [rows[:13], steps[:19], events[:18], commit] == ["UPDATE orders", "INSERT INTO history", "INSERT INTO outbox", "COMMIT"]
+
+
+async def test_a_set_of_any_size_is_the_same_statements(database: Database, engine: AsyncEngine) -> None:
+    """Statements are built once and bound to arrays: none depends on how many commands there are."""
+    recorder, told = Recorder(engine), []
+    for size in (2, 50):
+        ids = await placed(database, size)
+        recorder.statements.clear()
+        await write(database, *(ConfirmPayment(key(), order) for order in ids))
+        told.append(list(recorder.statements))
+    assert told[0] == told[1]
+
+
+async def test_there_is_no_write_inside_a_write(database: Database) -> None:
+    """It would wait for itself, one day: whoever tries hears so at once. Others write meanwhile, and he may write afterwards."""
+
+    async def save(connection: Any, *rest: Any) -> None:
+        await write(database, create())
+
+    [outcome] = await write(database, create(), save=save)
+    assert isinstance(outcome, Defect)
+    assert str(outcome.__cause__) == "no write inside a write"
+    assert kinds([o for r in await asyncio.gather(*(write(database, create()) for _ in range(3))) for o in r]) == ["Done"] * 3
 
 
 async def test_claims_are_taken_sorted(database: Database, engine: AsyncEngine) -> None:
@@ -249,6 +272,18 @@ async def test_sweepers_step_over_each_other(database: Database, engine: AsyncEn
     async with engine.connect() as other:
         await other.execute(select(claims).limit(1).with_for_update())
         assert await Claims(claims).sweep(engine, timedelta(0)) == 2
+
+
+async def test_history_is_saved_where_the_record_stays_as_it_is(database: Database, engine: AsyncEngine) -> None:
+    """What happened to a record is told although nothing became of it: a late event on a cancelled order's timeline."""
+    [order] = await placed(database)
+
+    def decide(order: Order | None, command: OrderCommand, now: datetime) -> model.Decided:
+        assert order
+        return Decision(order, [model.Transition(order.id, 9, order.status, order.status, "NOTED", command.key, now)])
+
+    assert kinds(await write(database, ConfirmPayment(key(), order), decide=decide)) == ["Done"]
+    assert await count(engine, history, history.c.reason == "NOTED") == 1
 
 
 async def test_the_relay_is_woken_after_a_commit_that_appended(database: Database) -> None:
