@@ -6,7 +6,7 @@ nothing. Every step may be taken twice (see staff.py).
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -34,6 +34,7 @@ ENDS: Final[frozenset[int]] = frozenset(
     }
 )
 PAGE: Final = 1_000  # as much as a list method gives at once
+LOOK_MAX: Final = 100  # orders that are asked for at once
 
 
 @dataclass(slots=True)
@@ -154,29 +155,30 @@ class World:
             # Where nothing can be heard, all are silent.
             silent_s = self._silent_s if broker.answers else 0.0
             silent = [each for each in self._followed.values() if time.monotonic() - each.heard >= silent_s]
-            try:
-                await self._look(silent)
-            except Failure:
-                continue  # counted by Services; the next look comes soon
+            work_of = [None] if self.everybody else [each.order_id for each in silent]
+            looks = [*map(self._look_for_work, work_of), *map(self._look_at, batched(silent))]
+            # A look that fails is counted by Services, and the next one comes soon.
+            for fault in await asyncio.gather(*looks, return_exceptions=True):
+                if fault is not None and not isinstance(fault, Failure):
+                    raise fault
 
-    async def _look(self, silent: Iterable[Followed]) -> None:
-        for followed in list(silent):
-            await self._look_at(followed)
-            if not self.everybody:
-                await self._look_for_work(followed.order_id)
-        if self.everybody:
-            await self._look_for_work(None)
-
-    async def _look_at(self, followed: Followed) -> None:
-        request = order_service_pb2.GetOrderRequest(order_id=followed.order_id)
+    async def _look_at(self, silent: Sequence[Followed]) -> None:
+        """How far these orders are."""
+        request = order_service_pb2.BatchGetOrdersRequest(order_ids=[each.order_id for each in silent])
         try:
-            order = (await self.services.ask(self.services.orders.GetOrder, request)).order
+            found = {order.order_id: order for order in (await self.services.ask(self.services.orders.BatchGetOrders, request)).orders}
         except NotFound:
-            followed.lose()
+            if len(silent) > 1:
+                for each in silent:  # all or none: one by one, then
+                    await self._look_at([each])
+                return
+            silent[0].lose()
         else:
-            followed.hear(order.status, order.version)
-        if followed.ended.is_set():
-            self._followed.pop(followed.order_id, None)
+            for each in silent:
+                each.hear(found[each.order_id].status, found[each.order_id].version)
+        for each in silent:
+            if each.ended.is_set():
+                self._followed.pop(each.order_id, None)
 
     async def _look_for_work(self, order_id: str | None) -> None:
         """What waits for hands, of one order or of all. One page is enough: what is done leaves it, and the next look comes soon."""
@@ -186,3 +188,8 @@ class World:
         under_way = shipping_service_pb2.ListShipmentsRequest(page_size=PAGE, order_id=order_id, statuses=list(REPORTS))
         for shipment in (await self.services.ask(self.services.shipping.ListShipments, under_way)).shipments:
             self._carry(shipment)
+
+
+def batched(orders: Sequence[Followed]) -> Iterator[Sequence[Followed]]:
+    """As many at once as make an answer of a reasonable size."""
+    return (orders[start : start + LOOK_MAX] for start in range(0, len(orders), LOOK_MAX))

@@ -94,6 +94,11 @@ class Shop(Services):
             raise NotFound("ORDER_NOT_FOUND")
         return order_service_pb2.GetOrderResponse(order=self.placed[request.order_id])
 
+    def _BatchGetOrders(self, request: order_service_pb2.BatchGetOrdersRequest) -> Any:
+        if set(request.order_ids) - set(self.placed):
+            raise NotFound("ORDER_NOT_FOUND")
+        return order_service_pb2.BatchGetOrdersResponse(orders=[self.placed[order_id] for order_id in request.order_ids])
+
     def _move(self, order_id: str, status: str) -> None:
         order = self.placed[order_id]
         order.status, order.version = order_pb2.OrderStatus.Value(f"ORDER_STATUS_{status}"), order.version + 1
