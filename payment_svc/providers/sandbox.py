@@ -75,11 +75,14 @@ TOKENS: dict[str, Token] = {
 
 
 class Sandbox:
-    """The sandbox processor (payment_svc.providers.port.Processor). Pending requests end after `late_s`, slow ones take `slow_s`."""
+    """The sandbox processor (payment_svc.providers.port.Processor).
 
-    def __init__(self, ledger: Ledger, webhook_key: bytes, *, late_s: float = 1.0, slow_s: float = 2.0) -> None:
+    Pending requests end after `late_s`, slow ones take `slow_s`; who waits in vain does so for `silence_s`, until the line breaks.
+    """
+
+    def __init__(self, ledger: Ledger, webhook_key: bytes, *, late_s: float = 1.0, slow_s: float = 2.0, silence_s: float = 60.0) -> None:
         self.ledger, self._key = ledger, webhook_key
-        self._late, self._slow_s = timedelta(seconds=late_s), slow_s
+        self._late, self._slow_s, self._silence_s = timedelta(seconds=late_s), slow_s, silence_s
 
     async def authorize(self, request: Authorization) -> Answer:
         token = TOKENS.get(request.token)
@@ -92,7 +95,7 @@ class Sandbox:
         kind = "charge" if request.capture else "authorize"
         entry = Entry(request.key, kind, _state(token.code), asked, token.name, request.amount, token.code, token.final)
         known = await self.ledger.record(entry, self._late if token.late else None)
-        return await _unless_lost(fault, known)
+        return await self._unless_lost(fault, known)
 
     async def capture(self, key: UUID, authorization: str, amount: int) -> Answer:
         authorized = await self.ledger.find(UUID(authorization.removeprefix("sbx_")))
@@ -102,7 +105,7 @@ class Sandbox:
         fault = await self._fault(key, token.capture_fault)
         asked = fingerprint(authorization, amount)
         entry = Entry(key, "capture", _state(token.capture_code), asked, token.name, amount, token.capture_code, final=False)
-        return await _unless_lost(fault, await self.ledger.record(entry))
+        return await self._unless_lost(fault, await self.ledger.record(entry))
 
     async def lookup(self, key: UUID) -> Answer | None:
         entry = await self.ledger.find(key)
@@ -149,8 +152,17 @@ class Sandbox:
         if fault is Fault.REFUSED:
             raise Deferred("DEPENDENCY_UNAVAILABLE", "The sandbox processor cannot be reached just now.", peer=NAME)
         if fault is Fault.REQUEST_LOST:
-            await _wait_in_vain()
+            await self._wait_in_vain()
         return fault
+
+    async def _unless_lost(self, fault: Fault | None, entry: Entry) -> Answer:
+        if fault is Fault.ANSWER_LOST:
+            await self._wait_in_vain()
+        return _answer(entry)
+
+    async def _wait_in_vain(self) -> NoReturn:
+        await asyncio.sleep(self._silence_s)
+        raise TimeoutError
 
 
 def generated_key() -> bytes:
@@ -168,15 +180,3 @@ def _answer(entry: Entry) -> Answer:
     if entry.state == "succeeded":
         return Succeeded(entry.reference)
     return Declined(entry.code or "", entry.final, entry.reference)
-
-
-async def _unless_lost(fault: Fault | None, entry: Entry) -> Answer:
-    if fault is Fault.ANSWER_LOST:
-        await _wait_in_vain()
-    return _answer(entry)
-
-
-async def _wait_in_vain() -> NoReturn:
-    """Until the caller's patience ends."""
-    await asyncio.get_running_loop().create_future()
-    raise AssertionError("nobody ends this wait but a cancellation")

@@ -1,0 +1,109 @@
+"""A payment service in this process: its real server, PostgreSQL and sandbox; the order service is a stand-in at the edge."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any
+
+import pytest
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from chassis import client, stream
+from chassis.database import Database, connect
+from chassis.migration import migrate
+from chassis.outbox import Outbox
+from chassis.stream import Broker
+from payment_svc import tables, wire
+from payment_svc.operations import Operations
+from payment_svc.peers import Orders
+from payment_svc.providers.sandbox import NAME, Sandbox
+from payment_svc.providers.sandbox_ledger import Ledger
+from tests.integration.payment.world import Books, FakeOrders, Payments, World, order_service, payment_service
+from tests.support import Databases, FreshDatabase
+
+WEBHOOK_KEY = bytes(range(32))
+Replica = Callable[..., Operations]
+
+
+@pytest.fixture(scope="session")
+def payment_template(databases: Databases) -> Iterator[str]:
+    """A migrated database, to be copied."""
+    url = databases.create()
+    migrate(url, "payment_svc")
+    yield url
+    databases.drop(url)
+
+
+@pytest.fixture
+def payment_url(fresh_database: FreshDatabase, payment_template: str) -> str:
+    """The URL of a migrated database, this test's alone."""
+    return fresh_database(payment_template)
+
+
+@pytest.fixture
+async def engine(payment_url: str) -> AsyncIterator[AsyncEngine]:
+    engine = connect(payment_url, name="payment")
+    yield engine
+    await engine.dispose()
+
+
+@pytest.fixture
+async def memory(payment_url: str) -> AsyncIterator[AsyncEngine]:
+    """The sandbox processor's own connections."""
+    engine = connect(payment_url, name="sandbox", pool_size=20)
+    yield engine
+    await engine.dispose()
+
+
+@pytest.fixture
+def sandbox(memory: AsyncEngine) -> Sandbox:
+    """The processor, in a hurry: where it is silent, the line breaks at once."""
+    return Sandbox(Ledger(memory), WEBHOOK_KEY, late_s=0.05, slow_s=0.2, silence_s=0.0)
+
+
+@pytest.fixture
+def orders() -> FakeOrders:
+    """What the order service answers."""
+    return FakeOrders()  # type: ignore[abstract]  # what nobody calls answers UNIMPLEMENTED
+
+
+@pytest.fixture
+async def replica(engine: AsyncEngine, sandbox: Sandbox, orders: FakeOrders) -> AsyncIterator[Replica]:
+    """Makes the operations of a replica; what is given replaces what it would use."""
+    async with order_service(orders) as address, client.connect(address) as channel:
+
+        def make(processor: Any = sandbox, **settings: Any) -> Operations:
+            database = Database(engine, tables.claims, Outbox(tables.outbox, encode=wire.event))
+            timing = {"answer_timeout_s": 30.0, "settle_after_s": 30.0} | settings
+            return Operations(database, Orders(channel), {NAME: processor}, processor=NAME, **timing)
+
+        yield make
+
+
+@pytest.fixture
+def operations(replica: Replica) -> Operations:
+    return replica()
+
+
+@pytest.fixture
+def books(engine: AsyncEngine) -> Books:
+    return Books(engine)
+
+
+@pytest.fixture
+def world(operations: Operations, orders: FakeOrders, books: Books) -> World:
+    return World(operations, orders, books)
+
+
+@pytest.fixture
+async def payments(operations: Operations) -> AsyncIterator[Payments]:
+    """A client of the running server."""
+    async with payment_service(operations) as stub:
+        yield stub
+
+
+@pytest.fixture
+async def broker(nats_url: str) -> AsyncIterator[Broker]:
+    """The world outside: it publishes what the order service tells, and reads what payment tells."""
+    broker = await stream.connect(nats_url, name="test")
+    await broker.ensure_streams()
+    yield broker
+    await broker.close()

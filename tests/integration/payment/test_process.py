@@ -1,0 +1,111 @@
+"""The service as a process of its own, killed at its worst moments: nothing is charged twice, and nothing paid is forgotten."""
+
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, suppress
+
+import pytest
+from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed
+from ordermesh.payment.v1 import payment_service_pb2 as api
+from ordermesh.payment.v1.payment_service_pb2_grpc import PaymentServiceStub
+
+from chassis import client
+from chassis.client import ask
+from chassis.errors import Failure
+from chassis.stream import Broker
+from devstack.child import Child
+from devstack.ports import free_ports
+from tests.integration.payment.world import Books, FakeOrders, Payments, create_payment, order_service, pay, pounds, status_of, told
+from tests.support import Eventually, reachable_folder
+
+Start = Callable[[str], Child]
+
+
+@pytest.fixture
+def port() -> int:
+    [port] = free_ports(1)
+    return port
+
+
+@pytest.fixture
+async def start(payment_url: str, nats_url: str, orders: FakeOrders, port: int) -> AsyncIterator[Start]:
+    """Starts the service as a process that dies at a crash point, or lives ("")."""
+    async with order_service(orders) as order_address:
+        with ExitStack() as stack:
+            folder = stack.enter_context(reachable_folder("ordermesh-payment-"))
+            environment = {
+                "DATABASE_URL": payment_url,
+                "NATS_URL": nats_url,
+                "LISTEN_ADDRESS": f"127.0.0.1:{port}",
+                "METRICS_ADDRESS": "127.0.0.1:0",
+                "ORDER_ADDRESS": order_address,
+                "SETTLE_AFTER_S": "0.3",
+                "SETTLE_EVERY_S": "0.1",
+                "DRAIN_DELAY_S": "0",
+            }
+
+            def begin(crash_at: str) -> Child:
+                command = [sys.executable, "-m", "payment_svc"]
+                child = Child(command, log=folder / "log", environment=environment | ({"CRASH_AT": crash_at} if crash_at else {}))
+                stack.callback(child.kill)
+                return child
+
+            yield begin
+
+
+@pytest.fixture
+async def payments(port: int) -> AsyncIterator[Payments]:
+    """A client of whichever process serves."""
+    async with client.connect(f"127.0.0.1:{port}") as channel:
+        yield PaymentServiceStub(channel)
+
+
+@pytest.mark.parametrize(
+    ("point", "repeated"),
+    [
+        ("payment.requested", True),  # the intent is written, and nobody was asked
+        ("provider.answered", False),  # the card is charged, and nothing is written
+        ("database.committed:2", False),  # the result is written, and nobody was told
+    ],
+)
+async def test_a_process_that_is_killed_charges_once_and_tells_once(
+    point: str,
+    repeated: bool,
+    start: Start,
+    payments: Payments,
+    orders: FakeOrders,
+    books: Books,
+    broker: Broker,
+    eventually: Eventually,
+) -> None:
+    """kill -9 at each point of a payment; another process takes over, with a storefront that repeats its call or one that gave up: in the
+    end the order is paid by one charge, and the world has one event."""
+    doomed = start(point)
+    request = create_payment(orders.place(pounds(42, 50)))
+    listing = api.ListPaymentsRequest(order_id=request.order_id)
+
+    async def killed() -> bool:
+        if doomed.running:
+            with suppress(Failure):  # it was killed on the way, or does not listen yet
+                await pay(payments, request)
+        return not doomed.running
+
+    await eventually(killed, timeout_s=60)
+    assert doomed.exit_code == -signal.SIGKILL, doomed.output()
+    successor = start("")
+
+    async def paid() -> bool:
+        try:
+            if repeated:
+                await pay(payments, request)
+            page = await ask(payments.ListPayments, listing, timeout_s=2)
+        except Failure:
+            return False
+        return [status_of(payment) for payment in page.payments] == ["captured"]
+
+    await eventually(paid, timeout_s=60)
+    await eventually(lambda: told(broker))
+    assert await books.charged() == {"charge": 4250}
+    assert [type(event) for event in await told(broker)] == [PaymentConfirmed]
+    assert successor.stop(grace_s=15) == 0

@@ -1,0 +1,434 @@
+"""Never charged twice, never lost: calls, repeats, webhooks and the settling worker against each other, and answers that get lost."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed, PaymentFailed
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from chassis import deadline
+from chassis.errors import Deferred, Exists, Failure, Invalid, NotFound, Refused, Unauthenticated
+from chassis.idempotency import Keyed
+from payment_svc.lifecycle import Outcome, Status
+from payment_svc.model import NOT_PROCESSED, Answer, Payment
+from payment_svc.operations import ASKS_BEFORE_ABANDONING, Operations
+from payment_svc.providers import webhooks
+from payment_svc.providers.port import Authorization
+from payment_svc.providers.sandbox import Sandbox
+from payment_svc.providers.sandbox_ledger import Entry, Ledger
+from tests.integration.payment.conftest import WEBHOOK_KEY, Replica
+from tests.integration.payment.world import World, create_payment, pounds
+from tests.support import Eventually
+
+Reply = Callable[[Authorization, Awaitable[Answer]], Awaitable[Answer]]
+
+
+@dataclass
+class Line:
+    """The line to the sandbox, with a test's hand on it: `reply` decides when and whether the processor's answer gets through."""
+
+    sandbox: Sandbox
+    reply: Reply
+
+    async def authorize(self, request: Authorization) -> Answer:
+        return await self.reply(request, self.sandbox.authorize(request))
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.sandbox, name)
+
+
+async def outcomes(*calls: Awaitable[Payment]) -> list[Payment | BaseException]:
+    return list(await asyncio.gather(*calls, return_exceptions=True))
+
+
+async def settle(world: World, *, at: Operations | None = None) -> None:
+    """The settling worker's turn, once all that is open has waited long enough."""
+    await world.books.make_due()
+    await (at or world.operations).settle_due()
+
+
+async def the_payment(world: World, order_id: str) -> Payment:
+    [payment] = (await world.account(order_id)).payments
+    return payment
+
+
+def body_of(sandbox: Sandbox, operation_id: UUID, code: str | None = None) -> tuple[bytes, dict[str, str]]:
+    """The webhook that the sandbox would send about an operation."""
+    state = "declined" if code else "succeeded"
+    return sandbox.webhook(Entry(operation_id, "charge", state, None, None, 4250, code, final=False), datetime.now(UTC))
+
+
+# --- calls against each other
+
+
+async def test_the_same_request_twenty_times_at_once_is_one_charge(world: World, replica: Replica) -> None:
+    """Over two replicas: one payment, one operation at the processor, one event, and twenty times the same answer."""
+    request = create_payment(await world.order(), "tok_slow")
+    replicas = (replica(), replica())
+    told = await asyncio.gather(*(world.pay(request, replicas[n % 2]) for n in range(20)))
+    assert {(p.id, p.status, p.captured) for p in told} == {(told[0].id, Status.CAPTURED, 4250)}
+    assert await world.books.processor_operations() == 1
+    assert await world.books.charged() == {"charge": 4250}
+    assert [type(event) for event in await world.books.events()] == [PaymentConfirmed]
+
+
+async def test_ten_buyers_of_one_order_at_once_pay_once(world: World, replica: Replica) -> None:
+    """Different requests, before anybody has heard of the order: one wins, the others learn which payment there is."""
+    order = world.orders.place(pounds(42, 50))
+    replicas = (replica(), replica())
+    told = await outcomes(*(world.pay(create_payment(order), replicas[n % 2]) for n in range(10)))
+    [won] = [payment for payment in told if isinstance(payment, Payment)]
+    lost = [failure for failure in told if isinstance(failure, Failure)]
+    assert [(type(f), f.reason, f.metadata["payment_id"]) for f in lost] == [(Exists, "PAYMENT_ALREADY_EXISTS", str(won.id))] * 9
+    assert await world.books.charged() == {"charge": 4250}
+
+
+async def test_the_event_and_the_call_at_once_open_one_account(world: World) -> None:
+    """Twenty orders, each heard of and paid at the same moment: each is charged once."""
+    orders = [world.orders.place(pounds(1)) for _ in range(20)]
+    told = await outcomes(*(world.pay(create_payment(order)) for order in orders), *(world.hear(order) for order in orders))  # type: ignore[arg-type]  # hearing answers nothing
+    assert Counter(type(each).__name__ for each in told) == {"Payment": 20, "NoneType": 20}
+    assert await world.books.charged() == {"charge": 20 * 100}
+
+
+async def test_two_captures_at_once_take_the_money_once(world: World) -> None:
+    """Both wait for the same answer of the processor, and both are told that it is captured."""
+    authorized = await world.pay(create_payment(await world.order(), manual_capture=True))
+    captures = [world.operations.capture_payment(Keyed(f"capture:{n}", b""), uuid4(), authorized.id, None) for n in range(5)]
+    told = await outcomes(*captures)
+    done = [payment.status for payment in told if isinstance(payment, Payment)]
+    late = [failure.reason for failure in told if isinstance(failure, Failure)]
+    assert set(done) == {Status.CAPTURED}
+    assert set(late) <= {"ILLEGAL_TRANSITION"}  # who came after it was done
+    assert await world.books.charged() == {"capture": 4250}
+    assert len(await world.books.events()) == 1
+
+
+# --- answers that get lost
+
+
+async def test_a_charge_whose_answer_was_lost_is_found_by_the_worker(world: World) -> None:
+    """Unknown: the caller is told so, nobody else may pay meanwhile; the worker asks with the same key, and the world is told."""
+    order = await world.order()
+    with pytest.raises(Deferred) as unknown:
+        await world.pay(create_payment(order, "tok_timeout_charged"))
+    assert unknown.value.reason == "PAYMENT_OUTCOME_UNKNOWN"
+    payment = await the_payment(world, order.order_id)
+    assert (payment.status, payment.operations[0].outcome) == (Status.PENDING, Outcome.UNKNOWN)
+    assert unknown.value.metadata["payment_id"] == str(payment.id)
+    with pytest.raises(Exists):
+        await world.pay(create_payment(order))
+
+    await world.operations.settle_due()  # due at once: an answer that was lost does not wait for its turn
+    payment = await the_payment(world, order.order_id)
+    assert (payment.status, payment.captured, payment.version) == (Status.CAPTURED, 4250, 3)
+    assert await world.books.charged() == {"charge": 4250}
+    assert [type(event) for event in await world.books.events()] == [PaymentConfirmed]
+
+
+async def test_an_answer_is_waited_for_so_long_and_no_longer(world: World, replica: Replica, memory: AsyncEngine) -> None:
+    """A processor that just is silent: the caller is answered before his own patience ends, and the worker takes it from there."""
+    order = await world.order()
+    silent = replica(Sandbox(Ledger(memory), WEBHOOK_KEY), answer_timeout_s=0.2)
+    with pytest.raises(Deferred) as unknown:
+        await world.pay(create_payment(order, "tok_timeout_not_charged"), silent)
+    assert unknown.value.reason == "PAYMENT_OUTCOME_UNKNOWN"
+    patient = replica(Sandbox(Ledger(memory), WEBHOOK_KEY))
+    with deadline.within(1.0), pytest.raises(Deferred) as unknown:  # half a second is kept for writing it down
+        await world.pay(create_payment(await world.order(), "tok_timeout_not_charged"), patient)
+    assert unknown.value.reason == "PAYMENT_OUTCOME_UNKNOWN"
+    assert (await the_payment(world, order.order_id)).operations[0].outcome is Outcome.UNKNOWN
+
+
+async def test_a_charge_whose_answer_was_lost_is_found_by_the_repeat(world: World) -> None:
+    """The same request_id asks the processor with the same key, and gets the answer that was lost."""
+    request = create_payment(await world.order(), "tok_timeout_charged")
+    with pytest.raises(Deferred):
+        await world.pay(request)
+    assert (await world.pay(request)).status is Status.CAPTURED
+    await settle(world)
+    assert await world.books.charged() == {"charge": 4250}
+    assert len(await world.books.events()) == 1
+
+
+async def test_the_repeat_and_the_worker_at_once_settle_once(world: World, replica: Replica) -> None:
+    """Whoever of them asks first: one charge, one event, one change of status."""
+    request = create_payment(await world.order(), "tok_timeout_charged")
+    with pytest.raises(Deferred):
+        await world.pay(request)
+    replicas = (replica(), replica())
+    told = await asyncio.gather(*(world.pay(request) for _ in range(5)), *(r.settle_due() for r in replicas))
+    assert {payment.status for payment in told[:5] if payment} == {Status.CAPTURED}
+    assert await world.books.charged() == {"charge": 4250}
+    assert len(await world.books.events()) == 1
+
+
+async def test_of_several_workers_one_asks(world: World, replica: Replica, sandbox: Sandbox) -> None:
+    """Ten payments with lost answers, three replicas: the processor is asked once about each."""
+    asked: Counter[UUID] = Counter()
+
+    @dataclass
+    class Counting(Line):
+        async def lookup(self, key: UUID) -> Answer | None:
+            asked[key] += 1
+            return await self.sandbox.lookup(key)
+
+    orders = [await world.order() for _ in range(10)]
+    told = await outcomes(*(world.pay(create_payment(order, "tok_timeout_charged")) for order in orders))
+    assert {getattr(failure, "reason", None) for failure in told} == {"PAYMENT_OUTCOME_UNKNOWN"}
+    workers = [replica(Counting(sandbox, through)) for _ in range(3)]
+    await asyncio.gather(*(worker.settle_due() for worker in workers))
+    assert sorted(asked.values()) == [1] * 10
+    assert len(await world.books.events()) == 10
+
+
+async def test_a_request_that_never_arrived_is_abandoned_and_may_be_tried_again(world: World) -> None:
+    """The worker waits a while, then closes the door: the try ends without having cost one, and a late arrival charges nothing."""
+    order = await world.order()
+    request = create_payment(order, "tok_timeout_not_charged")
+    with pytest.raises(Deferred):
+        await world.pay(request)
+    for _ in range(ASKS_BEFORE_ABANDONING):
+        assert (await the_payment(world, order.order_id)).status is Status.PENDING
+        await settle(world)
+    payment = await the_payment(world, order.order_id)
+    assert (payment.status, payment.decline_code) == (Status.DECLINED, NOT_PROCESSED)
+    with pytest.raises(Refused) as repeated:
+        await world.pay(request)
+    assert repeated.value.metadata.items() >= {"decline_code": NOT_PROCESSED, "retryable": "true"}.items()
+    assert not await world.books.charged()
+    assert (await world.pay(create_payment(order))).status is Status.CAPTURED
+
+
+async def test_the_worker_asks_ever_more_slowly(world: World) -> None:
+    """What the processor cannot tell comes due again, and not in the same second."""
+    order = await world.order()
+    with pytest.raises(Deferred):
+        await world.pay(create_payment(order, "tok_timeout_not_charged"))
+    pauses = []
+    for _ in range(2):
+        await settle(world)
+        [operation] = (await the_payment(world, order.order_id)).operations
+        assert operation.ask_time is not None
+        pauses.append((operation.ask_time - datetime.now(UTC)).total_seconds())
+        await world.operations.settle_due()  # not due: nobody asks
+        assert (await the_payment(world, order.order_id)).operations == (operation,)
+    assert pauses == [pytest.approx(30, abs=5), pytest.approx(60, abs=5)]
+
+
+async def test_a_processor_that_is_away_leaves_the_try_open(world: World) -> None:
+    """It never took the request: the caller is told to come back, the repeat succeeds, and nothing was declined."""
+    request = create_payment(await world.order(), "tok_unavailable_once")
+    with pytest.raises(Deferred) as away:
+        await world.pay(request)
+    assert (away.value.reason, away.value.metadata["peer"]) == ("DEPENDENCY_UNAVAILABLE", "sandbox")
+    assert (await world.pay(request)).status is Status.CAPTURED
+
+
+async def test_a_capture_whose_answer_was_lost_is_asked_for_again(world: World) -> None:
+    """By the worker, with the same key and without a token; the money is taken once."""
+    order = await world.order()
+    authorized = await world.pay(create_payment(order, "tok_capture_timeout", manual_capture=True))
+    with pytest.raises(Deferred) as unknown:
+        await world.operations.capture_payment(Keyed("capture:1", b""), uuid4(), authorized.id, None)
+    assert unknown.value.reason == "PAYMENT_OUTCOME_UNKNOWN"
+    await settle(world)
+    assert (await the_payment(world, order.order_id)).status is Status.CAPTURED
+    assert await world.books.charged() == {"capture": 4250}
+    assert len(await world.books.events()) == 1
+
+
+async def test_a_caller_who_hangs_up_leaves_nothing_behind(world: World, eventually: Eventually) -> None:
+    """Cancelled while the processor works: the intent stands, and the worker finds out what came of it."""
+    order = await world.order()
+    call = asyncio.create_task(world.pay(create_payment(order, "tok_slow")))
+    await eventually(world.books.calls)
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    assert (await the_payment(world, order.order_id)).operations[0].outcome is Outcome.REQUESTED
+    for _ in range(ASKS_BEFORE_ABANDONING):
+        await settle(world)
+    payment = await the_payment(world, order.order_id)
+    charged = (await world.books.charged())["charge"]
+    assert (payment.status, payment.captured) in {(Status.CAPTURED, charged), (Status.DECLINED, 0)}
+    assert charged == payment.captured
+
+
+@pytest.mark.parametrize("answered", [False, True], ids=["before the processor was asked", "after it answered"])
+async def test_a_crash_between_intent_and_result_loses_nothing(answered: bool, world: World, replica: Replica, sandbox: Sandbox) -> None:
+    """Whatever the processor has done, it is done once, booked and told: by the repeat where there is one, else by the worker."""
+
+    class Crash(BaseException):
+        """The end of the process, as far as this call is concerned."""
+
+    async def crash(request: Authorization, question: Awaitable[Answer]) -> Answer:
+        if answered:
+            await question
+        else:
+            question.close()  # type: ignore[attr-defined]  # a coroutine that is never begun
+        raise Crash
+
+    crashing = replica(Line(sandbox, crash))
+    repeated, left = create_payment(await world.order()), create_payment(await world.order())
+    for request in (repeated, left):
+        with pytest.raises(Crash):
+            await world.pay(request, crashing)
+    assert (await world.pay(repeated)).status is Status.CAPTURED
+    for _ in range(ASKS_BEFORE_ABANDONING):
+        await settle(world)
+    payment = await the_payment(world, left.order_id)
+    assert payment.status is (Status.CAPTURED if answered else Status.DECLINED)
+    assert await world.books.charged() == {"charge": 4250 * (2 if answered else 1)}
+    assert len(await world.books.events()) == (2 if answered else 1)
+
+
+async def test_what_is_settled_for_a_dead_order_is_booked(world: World) -> None:
+    """The order was cancelled while the processor was asked: the money is there, the record says so, for its attempt."""
+    order = await world.order()
+    with pytest.raises(Deferred):
+        await world.pay(create_payment(order, "tok_timeout_charged"))
+    await world.hear(world.orders.place(pounds(42, 50), order_id=order.order_id, status="CANCELLED", version=2))
+    await settle(world)
+    assert (await the_payment(world, order.order_id)).captured == 4250
+    [event] = await world.books.events()
+    assert event.attempt == 1
+
+
+# --- webhooks
+
+
+async def test_a_late_success_comes_by_webhook(world: World, sandbox: Sandbox, eventually: Eventually) -> None:
+    """The call answers pending; the sandbox's webhook captures it; the repeat of the call shows it; told once."""
+    request = create_payment(await world.order(), "tok_ok_late")
+    assert (await world.pay(request)).status is Status.PENDING
+
+    async def captured() -> bool:
+        await sandbox.work(lambda body, headers: world.operations.ingest_webhook("sandbox", body, headers))
+        return (await world.pay(request)).status is Status.CAPTURED
+
+    await eventually(captured)
+    assert [type(event) for event in await world.books.events()] == [PaymentConfirmed]
+
+
+async def test_a_late_decline_comes_by_webhook(world: World, sandbox: Sandbox, eventually: Eventually) -> None:
+    """From then on the repeat of the call answers with the decline, and the order may be paid by another try."""
+    order = await world.order()
+    request = create_payment(order, "tok_declined_late")
+    await world.pay(request)
+
+    async def declined() -> bool:
+        await sandbox.work(lambda body, headers: world.operations.ingest_webhook("sandbox", body, headers))
+        return (await the_payment(world, order.order_id)).status is Status.DECLINED
+
+    await eventually(declined)
+    with pytest.raises(Refused) as refused:
+        await world.pay(request)
+    assert refused.value.metadata["decline_code"] == "insufficient_funds"
+    assert (await world.pay(create_payment(order))).try_number == 2
+
+
+async def test_a_webhook_that_never_comes_is_asked_for(world: World, eventually: Eventually, sandbox: Sandbox) -> None:
+    """The worker looks up what is pending: a lost webhook delays, and loses nothing."""
+    order = await world.order()
+    await world.pay(create_payment(order, "tok_ok_late"))
+
+    async def captured() -> bool:
+        await sandbox.ledger.settle_due()  # the sandbox is done, and its webhook gets lost
+        await settle(world)
+        return (await the_payment(world, order.order_id)).status is Status.CAPTURED
+
+    await eventually(captured)
+    assert len(await world.books.events()) == 1
+
+
+async def test_a_webhook_faster_than_the_answer_is_believed(world: World, replica: Replica, sandbox: Sandbox) -> None:
+    """It comes while the call still waits: it settles the payment, and the answer that follows changes nothing."""
+    seen: list[Payment] = []
+
+    async def late(request: Authorization, question: Awaitable[Answer]) -> Answer:
+        answer = await question
+        seen.append(await world.operations.ingest_webhook("sandbox", *body_of(sandbox, request.key)))
+        return answer
+
+    payment = await world.pay(create_payment(await world.order()), replica(Line(sandbox, late)))
+    assert seen == [payment]
+    assert (payment.status, payment.version) == (Status.CAPTURED, 2)
+    assert len(await world.books.events()) == 1
+
+
+async def test_a_webhook_while_the_answer_gets_lost_answers_the_call(world: World, replica: Replica, sandbox: Sandbox) -> None:
+    """Where the webhook has told meanwhile, the caller is not told that nobody knows."""
+
+    async def lost(request: Authorization, question: Awaitable[Answer]) -> Answer:
+        await question
+        await world.operations.ingest_webhook("sandbox", *body_of(sandbox, request.key))
+        raise TimeoutError
+
+    payment = await world.pay(create_payment(await world.order()), replica(Line(sandbox, lost)))
+    assert (payment.status, payment.version) == (Status.CAPTURED, 2)
+
+
+async def test_webhooks_may_come_twice_late_and_all_at_once(world: World, sandbox: Sandbox) -> None:
+    """The same event twenty times, and again under another id, over a payment that is captured long since: nothing changes."""
+    payment = await world.pay(create_payment(await world.order()))
+    before = await world.books.dump()
+    body, headers = body_of(sandbox, payment.operations[0].id)
+    told = await asyncio.gather(*(world.operations.ingest_webhook("sandbox", body, headers) for _ in range(20)))
+    other = webhooks.sign(WEBHOOK_KEY, "evt_other", datetime.now(UTC), body)
+    told.append(await world.operations.ingest_webhook("sandbox", body, other))
+    assert set(map(str, told)) == {str(payment)}
+    assert await world.books.dump() == before
+
+
+async def test_a_webhook_that_cannot_be_is_refused(world: World, sandbox: Sandbox) -> None:
+    """Unsigned, of an unknown processor, about an unknown operation, an id with another body, against what was said before: each by
+    its name, and nothing changes."""
+    payment = await world.pay(create_payment(await world.order()))
+    before = await world.books.dump()
+    operation = payment.operations[0].id
+    body, headers = body_of(sandbox, operation)
+    await world.operations.ingest_webhook("sandbox", body, headers)
+    against = body_of(sandbox, operation, "insufficient_funds")
+    reused = against[0], webhooks.sign(WEBHOOK_KEY, headers["webhook-id"], datetime.now(UTC), against[0])
+    fresh = against[0], webhooks.sign(WEBHOOK_KEY, "evt_fresh", datetime.now(UTC), against[0])
+    for processor, (told, signed), kind, reason in [
+        ("sandbox", (body + b" ", headers), Unauthenticated, "WEBHOOK_SIGNATURE_INVALID"),
+        ("stripes", (body, headers), Invalid, "VALIDATION_FAILED"),
+        ("sandbox", body_of(sandbox, uuid4()), NotFound, "PAYMENT_NOT_FOUND"),
+        ("sandbox", reused, Invalid, "REQUEST_ID_REUSED"),
+        ("sandbox", fresh, Refused, "ILLEGAL_TRANSITION"),
+    ]:
+        with pytest.raises(Failure) as refused:
+            await world.operations.ingest_webhook(processor, told, signed)
+        assert (type(refused.value), refused.value.reason) == (kind, reason)
+    assert await world.books.dump() == before
+
+
+async def test_a_final_decline_by_webhook_is_told_once(world: World, sandbox: Sandbox, eventually: Eventually) -> None:
+    """Two declines by call, the third by webhook, which comes twice: one PaymentFailed."""
+    order = await world.order()
+    for _ in range(2):
+        with pytest.raises(Refused):
+            await world.pay(create_payment(order, "tok_declined_expired_card"))
+    await world.pay(create_payment(order, "tok_declined_late"))
+
+    async def failed() -> bool:
+        await sandbox.work(lambda body, headers: world.operations.ingest_webhook("sandbox", body, headers))
+        return bool(await world.books.events())
+
+    await eventually(failed)
+    operation = (await world.account(order.order_id)).payments[-1].operations[0]
+    await world.operations.ingest_webhook("sandbox", *body_of(sandbox, operation.id, "insufficient_funds"))
+    assert [type(event) for event in await world.books.events()] == [PaymentFailed]
+
+
+async def through(_: Authorization, question: Awaitable[Answer]) -> Answer:
+    """A line on which nothing goes wrong."""
+    return await question

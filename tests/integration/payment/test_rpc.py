@@ -1,0 +1,266 @@
+"""The payment service's methods, over a real channel, a real PostgreSQL and the sandbox processor."""
+
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from google.type.money_pb2 import Money
+from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed, PaymentFailed
+from ordermesh.payment.v1 import payment_pb2
+from ordermesh.payment.v1 import payment_service_pb2 as api
+
+from chassis.client import ask
+from chassis.errors import Exists, Invalid, NotFound, Refused, Stale
+from tests.integration.payment.world import Payments, World, create_payment, pay, pounds, refused, status_of
+
+
+async def capture(payments: Payments, payment: payment_pb2.Payment, **fields: Any) -> payment_pb2.Payment:
+    values: dict[str, Any] = {"request_id": str(uuid4()), "payment_id": payment.payment_id}
+    return (await ask(payments.CapturePayment, api.CapturePaymentRequest(**(values | fields)))).payment
+
+
+# --- paying
+
+
+async def test_an_order_is_paid_in_one_call(payments: Payments, world: World) -> None:
+    """The order's total is charged and captured, the payment reads back as it was answered, and the world is told once."""
+    order = await world.order(pounds(42, 50))
+    payment = await pay(payments, create_payment(order, expected_amount=pounds(42, 50)))
+    assert (status_of(payment), payment.try_number, payment.version, payment.processor) == ("captured", 1, 2, "sandbox")
+    assert payment.amount == payment.authorized_amount == payment.captured_amount == pounds(42, 50)
+    assert (await ask(payments.GetPayment, api.GetPaymentRequest(payment_id=payment.payment_id))).payment == payment
+    assert await world.books.charged() == {"charge": 4250}
+    [event] = await world.books.events()
+    assert isinstance(event, PaymentConfirmed)
+    assert (event.order_id, event.payment_id, event.attempt) == (order.order_id, payment.payment_id, 1)
+    assert (event.captured_amount, event.not_required) == (pounds(42, 50), False)
+    assert world.orders.asked == 0
+
+
+@pytest.mark.parametrize(
+    "total", [Money(currency_code="JPY", units=980), Money(currency_code="KWD", units=1, nanos=125_000_000)], ids=["JPY", "KWD"]
+)
+async def test_any_currency_is_charged_in_its_own_minor_units(payments: Payments, world: World, total: Money) -> None:
+    """Yen have none, dinars three digits: what is captured is the order's total, to the last unit."""
+    payment = await pay(payments, create_payment(await world.order(total)))
+    assert payment.captured_amount == total
+
+
+async def test_a_call_that_overtakes_the_event_asks_the_order_service(payments: Payments, world: World) -> None:
+    """The storefront pays at once; the order's event comes later and changes nothing. An order that nobody knows is NOT_FOUND."""
+    order = world.orders.place(pounds(10))
+    payment = await pay(payments, create_payment(order))
+    assert (status_of(payment), payment.captured_amount, world.orders.asked) == ("captured", pounds(10), 1)
+    await world.hear(order)
+    assert len(await world.books.events()) == 1
+    unknown = await refused(payments, create_payment(world.orders.place(pounds(1)), order_id=str(uuid4())))
+    assert (type(unknown), unknown.reason) == (NotFound, "ORDER_NOT_FOUND")
+
+
+async def test_a_retried_order_is_paid_before_its_event_has_come(payments: Payments, world: World) -> None:
+    """The account knows the order as failed; the order service says that it is pending again: the new attempt is paid, for itself."""
+    order = await world.order(status="FAILED", version=3)
+    world.orders.place(pounds(42, 50), order_id=order.order_id, attempt=2, version=4)
+    assert (await pay(payments, create_payment(order))).attempt == 2
+
+
+@pytest.mark.parametrize("status", ["CONFIRMED", "CANCELLED", "FAILED", "DELIVERED"])
+async def test_only_a_pending_order_is_paid_for(payments: Payments, world: World, status: str) -> None:
+    """A dead or finished order takes no money, and the answer says how it stands."""
+    order = await world.order(status=status)
+    failure = await refused(payments, create_payment(order))
+    assert (type(failure), failure.reason, failure.metadata["status"]) == (Refused, "ORDER_NOT_PAYABLE", status.lower())
+    assert await world.books.processor_operations() == 0
+
+
+async def test_nobody_pays_another_amount_than_he_agreed_to(payments: Payments, world: World) -> None:
+    """What the customer saw must be the order's total; otherwise nothing is stored, and the same request may come corrected."""
+    order = await world.order(pounds(42, 50))
+    failure = await refused(payments, create_payment(order, expected_amount=pounds(42)))
+    assert (failure.reason, failure.metadata) == ("PAYMENT_AMOUNT_MISMATCH", {"expected": "42.50 GBP"})
+    half_a_penny = await refused(payments, create_payment(order, expected_amount=Money(currency_code="GBP", nanos=5_000_000)))
+    assert [v.subject for v in half_a_penny.violations] == ["expected_amount"]
+    assert status_of(await pay(payments, create_payment(order))) == "captured"
+
+
+async def test_the_same_request_is_the_same_payment_and_another_body_is_refused(payments: Payments, world: World) -> None:
+    """A repeat answers with the payment as it stands and asks nobody; the same request_id for something else is an error."""
+    order, request_id = await world.order(), str(uuid4())
+    request = create_payment(order, request_id=request_id)
+    first = await pay(payments, request)
+    assert await pay(payments, request) == first
+    assert await world.books.calls() == 1
+    reused = await refused(payments, create_payment(order, "tok_declined_stolen", request_id=request_id))
+    assert (type(reused), reused.reason) == (Invalid, "REQUEST_ID_REUSED")
+
+
+async def test_a_repeat_after_years_charges_nothing(payments: Payments, world: World) -> None:
+    """Claims are swept one day; the operation's natural key is not."""
+    request = create_payment(await world.order())
+    first = await pay(payments, request)
+    await world.books.forget_claims()
+    assert await pay(payments, request) == first
+    assert await world.books.charged() == {"charge": 4250}
+
+
+async def test_a_second_payment_for_the_attempt_is_refused_and_named(payments: Payments, world: World) -> None:
+    """One live payment for each attempt, before and after the order has heard that it is paid."""
+    order = await world.order()
+    first = await pay(payments, create_payment(order))
+    for status in ("PENDING", "CONFIRMED"):
+        world.orders.place(pounds(42, 50), order_id=order.order_id, status=status, version=2)
+        second = await refused(payments, create_payment(order))
+        assert (type(second), second.reason) == (Exists, "PAYMENT_ALREADY_EXISTS")
+        assert second.metadata["payment_id"] == first.payment_id
+        await world.hear(world.orders.orders[order.order_id])
+
+
+async def test_a_free_order_is_paid_by_itself(payments: Payments, world: World) -> None:
+    """Hearing of it is enough; who calls all the same is answered with that payment, whichever came first; the world is told once."""
+    heard = await world.order(pounds(0))
+    overtaking = world.orders.place(pounds(0))
+    for order in (heard, overtaking):
+        payment = await pay(payments, create_payment(order, "tok_declined_stolen"))
+        assert (status_of(payment), payment.processor, payment.captured_amount) == ("not_required", "", pounds(0))
+        assert await pay(payments, create_payment(order)) == payment
+    await world.hear(overtaking)
+    events = await world.books.events()
+    assert [(e.order_id, e.not_required) for e in events] == [(heard.order_id, True), (overtaking.order_id, True)]
+    assert await world.books.processor_operations() == 0
+
+
+# --- declines
+
+
+async def test_a_declined_try_may_be_followed_by_another(payments: Payments, world: World) -> None:
+    """The decline says so and its repeat says the same; the order stays payable, and nobody is told before the end."""
+    order, request_id = await world.order(), str(uuid4())
+    declined = create_payment(order, "tok_declined_insufficient_funds", request_id=request_id)
+    for _ in range(2):
+        failure = await refused(payments, declined)
+        assert (type(failure), failure.reason) == (Refused, "PAYMENT_DECLINED")
+        assert failure.metadata.items() >= {"decline_code": "insufficient_funds", "retryable": "true"}.items()
+    assert await world.books.calls() == 1
+    assert await world.books.events() == []
+    paid = await pay(payments, create_payment(order))
+    assert (status_of(paid), paid.try_number) == ("captured", 2)
+
+
+async def test_the_third_decline_is_final(payments: Payments, world: World) -> None:
+    """After it the attempt has failed: the world is told once, and nothing more is charged for it."""
+    order = await world.order()
+    retryable = [(await refused(payments, create_payment(order, "tok_declined_expired_card"))).metadata["retryable"] for _ in range(3)]
+    assert retryable == ["true", "true", "false"]
+    closed = await refused(payments, create_payment(order))
+    assert (closed.reason, closed.metadata["status"]) == ("ORDER_NOT_PAYABLE", "pending")
+    [event] = await world.books.events()
+    assert isinstance(event, PaymentFailed)
+    assert (event.order_id, event.decline_code) == (order.order_id, "expired_card")
+    assert not await world.books.charged()
+
+
+async def test_a_stolen_card_ends_the_attempt_at_once(payments: Payments, world: World) -> None:
+    """Final by its code; the repeat says the same, and the event is one."""
+    request = create_payment(await world.order(), "tok_declined_stolen")
+    for _ in range(2):
+        failure = await refused(payments, request)
+        assert failure.metadata.items() >= {"decline_code": "stolen_card", "retryable": "false"}.items()
+    assert [type(event) for event in await world.books.events()] == [PaymentFailed]
+
+
+async def test_an_unknown_token_is_the_callers_fault_and_costs_no_try(payments: Payments, world: World) -> None:
+    """Five mistyped tokens, each refused as such, also when repeated; then the right one still has its three tries."""
+    order = await world.order()
+    for _ in range(5):
+        request = create_payment(order, "tok_mistyped")
+        for failure in (await refused(payments, request), await refused(payments, request)):
+            assert (type(failure), failure.reason) == (Invalid, "PAYMENT_METHOD_INVALID")
+            assert [v.subject for v in failure.violations] == ["payment_method_token"]
+    assert (await refused(payments, create_payment(order, "tok_declined_expired_card"))).metadata["retryable"] == "true"
+    assert status_of(await pay(payments, create_payment(order))) == "captured"
+
+
+# --- capturing by hand
+
+
+async def test_money_can_be_set_aside_and_taken_later(payments: Payments, world: World) -> None:
+    """Authorised: nothing is captured and nobody told. Captured: the same payment, one event. A repeat takes nothing more."""
+    authorized = await pay(payments, create_payment(await world.order(), manual_capture=True))
+    assert (status_of(authorized), authorized.authorized_amount, authorized.captured_amount) == ("authorized", pounds(42, 50), pounds(0))
+    assert await world.books.events() == []
+    request_id = str(uuid4())
+    captured = await capture(payments, authorized, request_id=request_id, expected_version=authorized.version)
+    assert (status_of(captured), captured.captured_amount) == ("captured", pounds(42, 50))
+    assert await capture(payments, authorized, request_id=request_id, expected_version=authorized.version) == captured
+    assert await world.books.charged() == {"capture": 4250}
+    assert [type(event) for event in await world.books.events()] == [PaymentConfirmed]
+
+
+async def test_what_cannot_be_captured_says_why(payments: Payments, world: World) -> None:
+    """A stale version, a payment that is captured already, and one that there is not."""
+    authorized = await pay(payments, create_payment(await world.order(), manual_capture=True))
+    with pytest.raises(Stale) as stale:
+        await capture(payments, authorized, expected_version=1)
+    assert stale.value.metadata == {"expected": "1", "actual": str(authorized.version)}
+    await capture(payments, authorized)
+    with pytest.raises(Refused) as illegal:
+        await capture(payments, authorized)
+    assert illegal.value.reason == "ILLEGAL_TRANSITION"
+    assert illegal.value.metadata.items() >= {"status": "captured", "allowed": "partially_refunded, refunded"}.items()
+    with pytest.raises(NotFound) as unknown:
+        await capture(payments, authorized, payment_id=str(uuid4()))
+    assert unknown.value.reason == "PAYMENT_NOT_FOUND"
+
+
+async def test_a_declined_capture_leaves_the_money_set_aside(payments: Payments, world: World) -> None:
+    """The processor's no is told, again to the repeat; the payment stays authorised and another capture may be asked for."""
+    authorized = await pay(payments, create_payment(await world.order(), "tok_capture_declined", manual_capture=True))
+    request_id = str(uuid4())
+    for _ in range(2):
+        with pytest.raises(Refused) as declined:
+            await capture(payments, authorized, request_id=request_id)
+        assert declined.value.metadata.items() >= {"decline_code": "authorization_expired", "retryable": "true"}.items()
+    payment = (await ask(payments.GetPayment, api.GetPaymentRequest(payment_id=authorized.payment_id))).payment
+    assert status_of(payment) == "authorized"
+    with pytest.raises(Refused):
+        await capture(payments, authorized)
+    assert await world.books.events() == []
+
+
+# --- reading
+
+
+async def test_payments_are_listed_by_page_and_filter(payments: Payments, world: World) -> None:
+    """Newest first, each once over all pages; by order, by status, by time; a token is bound to its filter."""
+    orders = [await world.order() for _ in range(3)]
+    made = [await pay(payments, create_payment(order)) for order in orders]
+    await refused(payments, create_payment(await world.order(), "tok_declined_stolen"))
+
+    async def listed(**fields: Any) -> list[str]:
+        found, token = [], ""
+        while True:
+            page = await ask(payments.ListPayments, api.ListPaymentsRequest(page_size=2, page_token=token, **fields))
+            found += [payment.payment_id for payment in page.payments]
+            token = page.next_page_token
+            if not token:
+                return found
+
+    captured = [payment_pb2.PAYMENT_STATUS_CAPTURED]
+    newest_first = [payment.payment_id for payment in reversed(made)]
+    assert (await listed())[1:] == newest_first
+    assert await listed(statuses=captured) == newest_first
+    assert await listed(order_id=orders[1].order_id) == [made[1].payment_id]
+    assert await listed(create_time_from=made[1].create_time, statuses=captured) == newest_first[:2]
+    first = await ask(payments.ListPayments, api.ListPaymentsRequest(page_size=2))
+    with pytest.raises(Invalid) as foreign:
+        await ask(payments.ListPayments, api.ListPaymentsRequest(page_token=first.next_page_token, statuses=captured))
+    assert foreign.value.reason == "PAGE_TOKEN_INVALID"
+    with pytest.raises(NotFound):
+        await ask(payments.GetPayment, api.GetPaymentRequest(payment_id=str(uuid4())))
+
+
+async def test_a_request_that_breaks_the_contract_is_told_each_field(payments: Payments) -> None:
+    """The rules of the contract hold at the door."""
+    with pytest.raises(Invalid) as invalid:
+        await ask(payments.CreatePayment, api.CreatePaymentRequest(request_id="no", order_id="neither"))
+    assert {v.subject for v in invalid.value.violations} == {"request_id", "order_id", "payment_method_token"}

@@ -1,0 +1,228 @@
+"""The sandbox processor by itself: idempotent on its keys, with a memory that outlives whoever asks it, and webhooks that arrive."""
+
+import asyncio
+from collections.abc import Awaitable, Mapping
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.schema import CreateSchema
+
+from chassis.errors import Deferred, Failure, Refused
+from payment_svc import tables
+from payment_svc.model import NOT_PROCESSED, Answer, Awaited, Declined, Report, Succeeded
+from payment_svc.providers import sandbox_ledger
+from payment_svc.providers.port import Authorization, Processor
+from payment_svc.providers.sandbox import TOKENS, Fault, Sandbox
+from payment_svc.providers.sandbox_ledger import Ledger
+from tests.integration.payment.world import Books, World, create_payment
+from tests.support import Eventually, FreshDatabase
+
+
+def charge(token: str = "tok_ok", *, amount: int = 100, capture: bool = True) -> Authorization:
+    return Authorization(uuid4(), token, amount, "GBP", capture)
+
+
+async def ask(question: Awaitable[Answer]) -> Answer | type[BaseException]:
+    """The answer, or what kind of nothing came."""
+    try:
+        return await question
+    except (TimeoutError, Failure) as error:
+        return type(error)
+
+
+EXPECTED: dict[str, tuple[object, object]] = {
+    "tok_ok": (Succeeded, Succeeded),
+    "tok_slow": (Succeeded, Succeeded),
+    "tok_ok_late": (Awaited, Awaited),
+    "tok_declined_insufficient_funds": ("insufficient_funds", "insufficient_funds"),
+    "tok_declined_expired_card": ("expired_card", "expired_card"),
+    "tok_declined_stolen": ("stolen_card", "stolen_card"),
+    "tok_declined_late": (Awaited, Awaited),
+    "tok_timeout_charged": (TimeoutError, Succeeded),
+    "tok_timeout_not_charged": (TimeoutError, Succeeded),
+    "tok_unavailable_once": (Deferred, Succeeded),
+    "tok_unavailable": (Deferred, Deferred),
+    "tok_capture_declined": (Succeeded, Succeeded),
+    "tok_capture_timeout": (Succeeded, Succeeded),
+}
+
+
+async def test_each_token_does_what_its_table_says(sandbox: Sandbox) -> None:
+    """What the first request with a key gets, and its repeat; a new token needs its line above."""
+
+    async def twice(name: str) -> tuple[object, object]:
+        request = charge(name)
+        return seen(await ask(sandbox.authorize(request))), seen(await ask(sandbox.authorize(request)))
+
+    answers = await asyncio.gather(*(twice(name) for name in TOKENS))
+    assert dict(zip(TOKENS, answers, strict=True)) == EXPECTED
+
+
+def seen(answer: Answer | type[BaseException]) -> object:
+    """A decline by its code, all else by its kind."""
+    return answer.code if isinstance(answer, Declined) else answer if isinstance(answer, type) else type(answer)
+
+
+def test_the_sandbox_is_a_processor(sandbox: Sandbox) -> None:
+    """It keeps the port's promises, as mypy sees them."""
+    processor: Processor = sandbox
+    assert processor is sandbox
+
+
+async def test_a_key_is_charged_once_however_often_it_comes(sandbox: Sandbox, books: Books) -> None:
+    """Twenty at once, and one after a restart: one charge, one answer."""
+    request = charge()
+    answers = await asyncio.gather(*(sandbox.authorize(request) for _ in range(20)))
+    restarted = Sandbox(sandbox.ledger, bytes(32))
+    assert {*answers, await restarted.authorize(request), await restarted.lookup(request.key)} == {answers[0]}
+    assert await books.charged() == {"charge": 100}
+
+
+async def test_a_key_stands_for_one_request(sandbox: Sandbox) -> None:
+    """Another amount under the same key is a defect of the caller's, and charges nothing."""
+    request = charge()
+    await sandbox.authorize(request)
+    with pytest.raises(ValueError, match="used before"):
+        await sandbox.authorize(Authorization(request.key, "tok_ok", 101, "GBP", capture=True))
+
+
+async def test_what_was_abandoned_is_never_done(sandbox: Sandbox, books: Books) -> None:
+    """A request that arrives after it was given up finds the door closed; one that arrived before is answered for."""
+    late, early = charge(), charge()
+    assert await sandbox.lookup(late.key) is None
+    abandoned = await sandbox.abandon(late.key)
+    assert isinstance(abandoned, Declined)
+    assert abandoned.code == NOT_PROCESSED
+    assert await sandbox.authorize(late) == abandoned
+    done = await sandbox.authorize(early)
+    assert await sandbox.abandon(early.key) == done
+    assert await books.charged() == {"charge": 100}
+
+
+async def test_abandoning_and_charging_at_once_has_one_winner(sandbox: Sandbox, books: Books) -> None:
+    """Whoever asks, and in whichever order: both hear the same, and the books agree with it."""
+    for _ in range(20):
+        request = charge()
+        one, other = await asyncio.gather(sandbox.authorize(request), sandbox.abandon(request.key))
+        assert one == other == await sandbox.lookup(request.key)
+    assert (await books.charged())["charge"] % 100 == 0
+
+
+async def test_money_is_captured_once_and_never_more_than_was_set_aside(sandbox: Sandbox, books: Books) -> None:
+    """By the reference of the authorisation; a repeat takes nothing more; more than was authorised is a defect of the caller's."""
+    authorized = await sandbox.authorize(charge(capture=False))
+    assert isinstance(authorized, Succeeded)
+    assert not await books.charged()
+    key = uuid4()
+    assert await sandbox.capture(key, authorized.reference, 100) == await sandbox.capture(key, authorized.reference, 100)
+    assert await books.charged() == {"capture": 100}
+    with pytest.raises(ValueError, match="authorised no 101"):
+        await sandbox.capture(uuid4(), authorized.reference, 101)
+
+
+@pytest.mark.parametrize(("name", "said"), [("tok_ok_late", Succeeded), ("tok_declined_late", Declined)])
+async def test_late_answers_come_by_webhook_until_they_are_taken(
+    name: str, said: type[Answer], sandbox: Sandbox, memory: AsyncEngine, eventually: Eventually
+) -> None:
+    """After a restart as well, once, signed, the same event each time: the receiver that fails is tried again."""
+    request = charge(name)
+    awaited = await sandbox.authorize(request)
+    assert isinstance(awaited, Awaited)
+    received: list[Report] = []
+    restarted = Sandbox(Ledger(memory), bytes(range(32)))
+
+    async def receive(body: bytes, headers: Mapping[str, str]) -> None:
+        received.append(sandbox.report(body, headers, datetime.now(UTC)))
+        if len(received) == 1:
+            raise Deferred("DEPENDENCY_UNAVAILABLE")
+
+    async def taken() -> bool:
+        await restarted.work(receive)
+        await make_due(memory)
+        return len(received) == 2
+
+    await eventually(taken)
+    await restarted.work(receive)
+    assert len(received) == 2
+    assert received[0] == received[1]
+    assert (received[0].operation_id, type(received[0].answer)) == (request.key, said)
+    assert await restarted.lookup(request.key) == received[0].answer
+
+
+async def test_replicas_of_the_sandbox_send_each_webhook_once(sandbox: Sandbox, memory: AsyncEngine, eventually: Eventually) -> None:
+    """Several workers at once share what is due; none sends what another has in hand."""
+    keys = [(request := charge("tok_ok_late"), await sandbox.authorize(request))[0].key for _ in range(10)]
+    received: list[UUID] = []
+
+    async def receive(body: bytes, headers: Mapping[str, str]) -> None:
+        received.append(sandbox.report(body, headers, datetime.now(UTC)).operation_id)
+
+    async def all_taken() -> bool:
+        await asyncio.gather(*(sandbox.work(receive) for _ in range(4)))
+        return len(received) >= len(keys)
+
+    await eventually(all_taken)
+    assert sorted(received) == sorted(keys)
+
+
+async def make_due(memory: AsyncEngine) -> None:
+    """Lets the time pass until the next try of a webhook."""
+    async with memory.begin() as connection:
+        await connection.exec_driver_sql("update sandbox.webhooks set due_time = clock_timestamp()")
+
+
+@pytest.mark.parametrize("name", [token.name for token in TOKENS.values() if token.capture_code or token.capture_fault])
+async def test_captures_can_go_wrong_as_well(name: str, sandbox: Sandbox, books: Books) -> None:
+    """A capture is declined, or done with its answer lost: asked again with the same key it says what it is."""
+    authorized = await sandbox.authorize(charge(name, capture=False))
+    assert isinstance(authorized, Succeeded)
+    key, lost = uuid4(), TOKENS[name].capture_fault is Fault.ANSWER_LOST
+    first = await ask(sandbox.capture(key, authorized.reference, 100))
+    again = await ask(sandbox.capture(key, authorized.reference, 100))
+    assert (first is TimeoutError) == lost
+    assert isinstance(again, Succeeded if lost else Declined)
+    assert (await books.charged())["capture"] == (100 if lost else 0)
+
+
+def test_the_migrations_make_the_sandboxs_memory(payment_url: str, fresh_database: FreshDatabase) -> None:
+    """What is in its schema after the migrations is what its tables declare: columns, keys, checks and indexes."""
+    migrated, declared = create_engine(payment_url), create_engine(fresh_database())
+    try:
+        with declared.begin() as connection:
+            connection.execute(CreateSchema("sandbox"))
+            sandbox_ledger.metadata.create_all(connection)
+        with migrated.connect() as one, declared.connect() as two:
+            assert catalogue(one) == catalogue(two)
+    finally:
+        migrated.dispose()
+        declared.dispose()
+
+
+def catalogue(connection: Connection) -> set[tuple[str, ...]]:
+    """What PostgreSQL knows of the sandbox's schema."""
+    columns = (
+        "select table_name, column_name, data_type, is_nullable, column_default from information_schema.columns where table_schema = {0}"
+    )
+    constraints = (
+        "select conrelid::regclass::text, conname, pg_get_constraintdef(oid) from pg_constraint where connamespace = {0}::regnamespace"
+    )
+    indexes = "select tablename, indexname, indexdef from pg_indexes where schemaname = {0}"
+    found = {tuple(row) for query in (columns, constraints, indexes) for row in connection.exec_driver_sql(query.format("'sandbox'"))}
+    assert len(found) > 20
+    return found
+
+
+async def test_no_token_stands_in_the_services_own_tables(world: World) -> None:
+    """What a payment method is called goes to the processor and is forgotten: no row of the service has it."""
+    token = "tok_declined_insufficient_funds"
+    with pytest.raises(Refused):
+        await world.pay(create_payment(await world.order(), token))
+    async with world.books.engine.connect() as connection:
+        for name in tables.metadata.tables:
+            query = text(f"select count(*) as all, count(*) filter (where t::text like :token) as with_token from {name} t")
+            row = (await connection.execute(query, {"token": f"%{token}%"})).one()
+            assert row.with_token == 0, name
+            assert row.all or name in ("failed_events", "outbox"), name

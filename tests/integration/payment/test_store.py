@@ -1,0 +1,170 @@
+"""What the database itself holds: what is saved is read back, and what may never be cannot be stored."""
+
+import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from payment_svc import store
+from payment_svc.lifecycle import ONE_PER_ATTEMPT, Kind, Outcome, Status
+from payment_svc.model import Account, Change
+from tests.unit.payment.samples import LATER, NOON, OPERATION, ORDER, PAYMENT, account, create, declined, numbered, operation, payment
+
+
+async def save(engine: AsyncEngine, after: Account, before: Account | None = None, *changes: Change) -> None:
+    async with engine.begin() as connection:
+        await store.save_accounts(connection, {ORDER: before} if before else {}, {ORDER: after}, changes)
+
+
+@asynccontextmanager
+async def rolled_back(engine: AsyncEngine) -> AsyncIterator[AsyncConnection]:
+    """A transaction that leaves nothing behind."""
+    async with engine.connect() as connection:
+        yield connection
+        await connection.rollback()
+
+
+async def read(engine: AsyncEngine) -> Account | None:
+    async with engine.connect() as connection:
+        return await store.find_account(connection, ORDER)
+
+
+async def test_an_account_is_read_back_as_it_was_saved(engine: AsyncEngine) -> None:
+    """In every status, with its earlier tries and all operations, oldest first; also by the lock, and by the payment's id."""
+    change = Change(PAYMENT, 1, None, Status.PENDING, OPERATION, Outcome.REQUESTED, "PAYMENT_REQUESTED", "payment", "r1", NOON)
+    for status in Status:
+        its = account(replace(declined(1), id=numbered(2, 0)), payment(status, try_number=2))
+        async with rolled_back(engine) as connection:
+            await store.save_accounts(connection, {}, {ORDER: its}, [change])
+            assert await store.find_account(connection, ORDER) == its
+            await read_by_its_parts(connection, its)
+
+
+async def read_by_its_parts(connection: AsyncConnection, its: Account) -> None:
+    """The same by every other way to find it."""
+    assert await store.lock_accounts(connection, [create()], []) == {ORDER: its}
+    assert await store.find_payment(connection, PAYMENT) == its.payments[1]
+    assert await store.find_payment(connection, ORDER) is None
+    for operation_id in (o.id for p in its.payments for o in p.operations):
+        assert await store.order_of_operation(connection, operation_id) == ORDER
+    assert await store.order_of_operation(connection, ORDER) is None
+
+
+async def test_only_what_changed_is_written(engine: AsyncEngine) -> None:
+    """A settled operation replaces what it was; the order's facts, when they are news; the rest stays."""
+    before = account(payment())
+    await save(engine, before)
+    done = replace(
+        payment(Status.CAPTURED, update_time=LATER), operations=(operation(Outcome.SUCCEEDED, settle_time=LATER, request_time=NOON),)
+    )
+    after = replace(account(done), order=replace(before.order, version=2))
+    await save(engine, after, before)
+    assert await read(engine) == after
+
+
+async def test_due_is_what_is_open_and_has_waited(engine: AsyncEngine) -> None:
+    """The longest due first; what is settled, or not due yet, is nobody's work."""
+    async with engine.connect() as connection:
+        now = (await connection.execute(text("select clock_timestamp()"))).scalar_one()
+    for number, (due, outcome) in enumerate(
+        [(-1, Outcome.REQUESTED), (-2, Outcome.UNKNOWN), (60, Outcome.REQUESTED), (0, Outcome.SUCCEEDED)], start=1
+    ):
+        order_id, settled = numbered(1, number), outcome is Outcome.SUCCEEDED
+        its = operation(
+            outcome,
+            id=numbered(3, number),
+            requested_by=f"create:{number}",
+            asks=number,
+            ask_time=None if settled else now + timedelta(seconds=due),
+        )
+        paid = payment(Status.CAPTURED if settled else Status.PENDING, id=numbered(2, number), order_id=order_id, operations=(its,))
+        async with engine.begin() as connection:
+            await store.save_accounts(connection, {}, {order_id: replace(account(paid, id=order_id))}, [])
+    async with engine.connect() as connection:
+        assert await store.due_operations(connection, 10) == [
+            (numbered(1, 2), numbered(3, 2), 2),
+            (numbered(1, 1), numbered(3, 1), 1),
+        ]
+        assert len(await store.due_operations(connection, 1)) == 1
+
+
+async def test_an_attempt_has_one_payment_that_counts(engine: AsyncEngine) -> None:
+    """The partial unique index, over every pair of statuses: whatever the code believed, two that count cannot stand in the table."""
+    for first, second in itertools.product(Status, Status):
+        its = account(payment(first), payment(second, id=numbered(2, 2), try_number=2, operations=()))
+        async with rolled_back(engine) as connection:
+            if {first, second} <= ONE_PER_ATTEMPT:
+                with pytest.raises(IntegrityError, match="payments_one_per_attempt"):
+                    await store.save_accounts(connection, {}, {ORDER: its}, [])
+            else:
+                await store.save_accounts(connection, {}, {ORDER: its}, [])
+                assert await store.find_account(connection, ORDER) == its
+
+
+RULES = [
+    ("payments_authorized", "update payments set authorized = amount + 1"),
+    ("payments_captured", "update payments set authorized = 0"),
+    ("payments_captured", "update payments set captured = authorized + 1"),
+    ("payments_refunded", "update payments set refunded = captured + 1"),
+    ("payments_refunded", "update payments set refunded = -1"),
+    ("payments_charged", "update payments set captured = 0"),
+    ("payments_charged", "update payments set status = 'authorized'"),
+    ("payments_set_aside", "update payments set status = 'authorized', authorized = 0, captured = 0"),
+    ("payments_all_refunded", "update payments set status = 'refunded', refunded = 1"),
+    ("payments_not_required", "update payments set status = 'not_required', captured = 0"),
+    ("payments_decline_code", "update payments set decline_code = 'stolen_card'"),
+    ("payments_decline_code", "update payments set status = 'failed', captured = 0"),
+    ("payments_version", "update payments set version = 0"),
+    ("operations_amount", "update operations set amount = 0"),
+    ("operations_asked_for_while_open", "update operations set outcome = 'unknown'"),
+    ("operations_settled", "update operations set settle_time = null"),
+    ("operations_failure_code", "update operations set failure_code = 'stolen_card'"),
+    ("operations_reference", "update operations set reference = null"),
+    ("accounts_total", "update accounts set total = -1"),
+    ("history_creation", "update history set version = 2"),
+]
+
+
+async def test_what_may_never_be_is_refused_by_the_database(engine: AsyncEngine) -> None:
+    """Each rule by its own name, over a captured payment: no defect of ours can store money that does not add up."""
+    change = Change(PAYMENT, 1, None, Status.CAPTURED, None, None, "CAPTURED", "payment", "r1", NOON)
+    await save(engine, account(payment(Status.CAPTURED)), None, change)
+    for rule, statement in RULES:
+        with pytest.raises(IntegrityError, match=rule):
+            async with rolled_back(engine) as connection:
+                await connection.execute(text(statement))
+
+
+async def test_one_thing_is_asked_for_at_a_time_and_by_one_request(engine: AsyncEngine) -> None:
+    """One open operation for each payment, one operation for each request, one booking of each thing that a processor did."""
+    its = payment(Status.AUTHORIZED)
+
+    def another(outcome: Outcome, number: int, **fields: object) -> Account:
+        extra = operation(outcome, id=numbered(3, 90 + number), requested_by=f"other:{number}", kind=Kind.CAPTURE)
+        return account(replace(its, operations=(*its.operations, replace(extra, **fields))))  # type: ignore[arg-type]  # any of its fields
+
+    twice_open = replace(
+        another(Outcome.REQUESTED, 1).payments[0], operations=(operation(), *another(Outcome.REQUESTED, 2).payments[0].operations[1:])
+    )
+    for wrong, rule in [
+        (account(twice_open), "operations_one_open_charge"),
+        (another(Outcome.FAILED, 3, requested_by="create:1"), "operations_requested_by_key"),
+        (another(Outcome.SUCCEEDED, 4, kind=Kind.AUTHORIZE), "operations_kind_reference_key"),
+    ]:
+        with pytest.raises(IntegrityError, match=rule):
+            await save(engine, wrong)
+    await save(engine, another(Outcome.SUCCEEDED, 5))  # another kind of thing may bear the same name
+
+
+async def test_an_account_that_two_open_at_once_is_opened_once(engine: AsyncEngine) -> None:
+    """The second insert fails, and is not taken for an update: its writer looks again."""
+    await save(engine, account())
+    with pytest.raises(IntegrityError, match="accounts_pkey"):
+        await save(engine, account(payment()))
+    assert await read(engine) == account()

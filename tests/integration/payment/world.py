@@ -1,0 +1,231 @@
+"""What a payment service needs around it in tests: an order service whose answers a test sets, requests, and looks into its tables."""
+
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeAlias
+from uuid import UUID, uuid4
+
+import grpc
+import pytest
+from google.protobuf.message import Message
+from google.type.money_pb2 import Money
+from ordermesh.order.events.v1.order_events_pb2 import OrderStatusChanged
+from ordermesh.order.v1 import order_pb2, order_service_pb2
+from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceServicer, add_OrderServiceServicer_to_server
+from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed, PaymentFailed
+from ordermesh.payment.v1 import payment_pb2
+from ordermesh.payment.v1 import payment_service_pb2 as api
+from ordermesh.payment.v1.payment_service_pb2_grpc import PaymentServiceStub, add_PaymentServiceServicer_to_server
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+from uuid_utils.compat import uuid7
+
+from chassis import client
+from chassis.client import ask
+from chassis.errors import Failure, NotFound
+from chassis.idempotency import Keyed, keyed
+from chassis.server import Limits, Server
+from chassis.stream import Broker
+from payment_svc import store, tables, wire
+from payment_svc.model import Account, Payment
+from payment_svc.operations import Operations
+from payment_svc.providers import sandbox_ledger
+from payment_svc.rpc import PaymentService
+
+if TYPE_CHECKING:
+    from ordermesh.payment.v1.payment_service_pb2_grpc import PaymentServiceAsyncStub  # only the stubs know it
+
+Payments: TypeAlias = "PaymentServiceAsyncStub"
+QUICK = Limits(drain_delay_s=0.0, drain_grace_s=1.0)
+EVENTS: dict[str, type[Message]] = {kind.DESCRIPTOR.full_name: kind for kind in (PaymentConfirmed, PaymentFailed)}
+
+
+class FakeOrders(OrderServiceServicer):
+    """Knows the orders that it was told of, and counts how often it was asked."""
+
+    def __init__(self) -> None:
+        self.orders: dict[str, order_pb2.Order] = {}
+        self.asked = 0
+
+    async def GetOrder(
+        self, request: order_service_pb2.GetOrderRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> order_service_pb2.GetOrderResponse:
+        self.asked += 1
+        if request.order_id not in self.orders:
+            raise NotFound("ORDER_NOT_FOUND", order_id=request.order_id)
+        return order_service_pb2.GetOrderResponse(order=self.orders[request.order_id])
+
+    def place(
+        self, total: Money, *, status: str = "PENDING", attempt: int = 1, version: int = 1, order_id: str | None = None
+    ) -> order_pb2.Order:
+        """An order as the order service would tell of it, from now on."""
+        order = order_pb2.Order(
+            order_id=order_id or str(uuid7()),
+            status=order_pb2.OrderStatus.Value(f"ORDER_STATUS_{status}"),
+            attempt=attempt,
+            version=version,
+            total_amount=total,
+        )
+        self.orders[order.order_id] = order
+        return order
+
+
+def pounds(units: int, pence: int = 0) -> Money:
+    return Money(currency_code="GBP", units=units, nanos=pence * 10_000_000)
+
+
+def status_changed(order: order_pb2.Order) -> OrderStatusChanged:
+    """The event that tells the same of the order."""
+    return OrderStatusChanged(
+        order_id=order.order_id,
+        attempt=order.attempt,
+        new_status=order.status,
+        total_amount=order.total_amount,
+        order_version=order.version,
+    )
+
+
+def create_payment(order: order_pb2.Order, token: str = "tok_ok", **fields: Any) -> api.CreatePaymentRequest:
+    values: dict[str, Any] = {"request_id": str(uuid4()), "order_id": order.order_id, "payment_method_token": token}
+    return api.CreatePaymentRequest(**(values | fields))
+
+
+def status_of(payment: payment_pb2.Payment) -> str:
+    return payment_pb2.PaymentStatus.Name(payment.status).removeprefix("PAYMENT_STATUS_").lower()
+
+
+async def pay(payments: Payments, request: api.CreatePaymentRequest) -> payment_pb2.Payment:
+    return (await ask(payments.CreatePayment, request)).payment
+
+
+async def refused(payments: Payments, request: api.CreatePaymentRequest) -> Failure:
+    """Why the payment was not made."""
+    with pytest.raises(Failure) as caught:
+        await ask(payments.CreatePayment, request)
+    return caught.value
+
+
+async def told(broker: Broker) -> list[Any]:
+    """Every event of the payment service's stream, in its order; what the broker took twice stands there once."""
+    last = (await broker.streams.stream_info("PAYMENTS")).state.last_seq
+    messages = [await broker.streams.get_msg("PAYMENTS", seq) for seq in range(1, last + 1)]
+    return [EVENTS[(message.headers or {})["ce-type"]].FromString(message.data or b"") for message in messages]
+
+
+@asynccontextmanager
+async def order_service(fake: FakeOrders) -> AsyncIterator[str]:
+    """The address where the order service answers meanwhile."""
+    async with Server("127.0.0.1:0", [partial(add_OrderServiceServicer_to_server, fake)], limits=QUICK) as server:
+        yield f"127.0.0.1:{server.port}"
+
+
+@asynccontextmanager
+async def payment_service(operations: Operations) -> AsyncIterator[Payments]:
+    """A client of a running server over these operations."""
+    register = partial(add_PaymentServiceServicer_to_server, PaymentService(operations))
+    async with (
+        Server("127.0.0.1:0", [register], limits=QUICK) as server,
+        client.connect(f"127.0.0.1:{server.port}") as channel,
+    ):
+        yield PaymentServiceStub(channel)
+
+
+@dataclass
+class Books:
+    """What stands in the tables: of the service, and of the sandbox processor beside it."""
+
+    engine: AsyncEngine
+
+    async def events(self) -> list[Any]:
+        """The events in the outbox, in their order."""
+        async with self.engine.connect() as connection:
+            rows = await connection.execute(select(tables.outbox.c.type, tables.outbox.c.payload).order_by(tables.outbox.c.id))
+            return [EVENTS[kind].FromString(payload) for kind, payload in rows]
+
+    async def charged(self) -> Counter[str]:
+        """How much money the sandbox has taken, by what it was asked for: charges and captures."""
+        its = sandbox_ledger.operations.c
+        async with self.engine.connect() as connection:
+            query = select(its.kind, its.amount).where(its.state == "succeeded", its.kind.in_(["charge", "capture"]))
+            taken: Counter[str] = Counter()
+            for kind, amount in await connection.execute(query):
+                taken[kind] += amount
+            return taken
+
+    async def processor_operations(self) -> int:
+        """How many things the sandbox remembers that it was asked to do."""
+        return await self._count("sandbox.operations")
+
+    async def calls(self) -> int:
+        """How often the sandbox was sent a request."""
+        async with self.engine.connect() as connection:
+            return int((await connection.execute(text("select coalesce(sum(calls), 0) from sandbox.calls"))).scalar_one())
+
+    async def dump(self) -> list[list[Any]]:
+        """All that the service remembers but its claims and times of asking: to be compared."""
+        async with self.engine.connect() as connection:
+            queries = (
+                select(tables.accounts).order_by(tables.accounts.c.order_id),
+                select(tables.payments).order_by(tables.payments.c.id),
+                select(tables.operations).order_by(tables.operations.c.id),
+                select(tables.history).order_by(tables.history.c.payment_id, tables.history.c.version),
+                select(tables.outbox.c.payload).order_by(tables.outbox.c.id),
+            )
+            return [list(map(tuple, await connection.execute(query))) for query in queries]
+
+    async def make_due(self) -> None:
+        """Lets the time pass after which the settling worker asks."""
+        await self._execute("update operations set ask_time = clock_timestamp() where ask_time is not null")
+
+    async def forget_claims(self) -> None:
+        """Lets the time pass after which claims are swept."""
+        await self._execute("delete from claims")
+
+    async def _execute(self, statement: str) -> None:
+        async with self.engine.begin() as connection:
+            await connection.execute(text(statement))
+
+    async def _count(self, table: str) -> int:
+        async with self.engine.connect() as connection:
+            return int((await connection.execute(text(f"select count(*) from {table}"))).scalar_one())
+
+
+@dataclass
+class World:
+    """The operations of one replica over the shared database, and everybody around it."""
+
+    operations: Operations
+    orders: FakeOrders
+    books: Books
+    heard: int = field(default=0)
+
+    async def hear(self, *orders: order_pb2.Order) -> None:
+        """Each order's event arrives."""
+        for order in orders:
+            self.heard += 1
+            of = Keyed(f"payment-orders:{UUID(int=self.heard)}", b"")
+            [outcome] = await self.operations.note_orders([wire.note_order(status_changed(order), of, str(self.heard), uuid7())])
+            if isinstance(outcome, Exception):
+                raise outcome
+
+    async def pay(self, request: api.CreatePaymentRequest, at: Operations | None = None) -> Payment:
+        """The call without the transport, whose client would call again by itself where the answer was lost."""
+        ids = UUID(request.request_id), UUID(request.order_id)
+        token, manual = request.payment_method_token, request.manual_capture
+        return await (at or self.operations).create_payment(keyed(request), *ids, token, wire.expected(request), manual_capture=manual)
+
+    async def account(self, order_id: str) -> Account:
+        """The account as it stands."""
+        async with self.operations.database.read() as connection:
+            account = await store.find_account(connection, UUID(order_id))
+        assert account
+        return account
+
+    async def order(self, total: Money | None = None, **fields: Any) -> order_pb2.Order:
+        """A pending order whose event has been heard."""
+        order = self.orders.place(total or pounds(42, 50), **fields)
+        await self.hear(order)
+        return order

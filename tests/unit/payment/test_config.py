@@ -1,0 +1,47 @@
+"""The payment service's settings: which secrets it takes, and that it shows none."""
+
+import base64
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from chassis.config import faults
+from payment_svc.config import Config
+from payment_svc.providers.webhooks import key_of
+
+
+def configured(secret: str | None) -> Config:
+    its = SecretStr(secret) if secret else None
+    return Config(
+        database_url=SecretStr("postgresql://localhost/payment"), nats_url=SecretStr("nats://localhost"), sandbox_webhook_secret=its
+    )
+
+
+GOOD = [f"whsec_{base64.b64encode(bytes(size)).decode()}" for size in (24, 25, 26, 32, 64)]
+BAD = ["secret", "whsec_", "whsec_short", f"whsec_{base64.b64encode(bytes(23)).decode()}", f"{GOOD[0]}A", f" {GOOD[0]}"]
+
+
+@pytest.mark.parametrize("secret", GOOD)
+def test_a_secret_that_is_taken_makes_a_key(secret: str) -> None:
+    """What passes here is what the signature can be made with; it shows nowhere."""
+    config = configured(secret)
+    assert config.sandbox_webhook_secret
+    assert len(key_of(config.sandbox_webhook_secret.get_secret_value())) >= 24
+    assert secret not in repr(config)
+
+
+@pytest.mark.parametrize("secret", BAD)
+def test_a_secret_that_signs_nothing_is_refused_at_the_start(secret: str) -> None:
+    """In a sentence that names the variable, and not its value; the key would be refused as well."""
+    with pytest.raises(ValidationError) as refused:
+        configured(secret)
+    [sentence] = faults(Config, refused.value)
+    assert sentence.startswith("SANDBOX_WEBHOOK_SECRET is not right")
+    assert secret not in sentence or secret == "whsec_"
+    with pytest.raises(ValueError, match="webhook secret"):
+        key_of(secret)
+
+
+def test_without_a_secret_nobody_can_sign_but_the_sandbox() -> None:
+    """There is no secret that stands in the code."""
+    assert configured(None).sandbox_webhook_secret is None
