@@ -109,8 +109,8 @@ class Stack:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Where the services are, as clients are told: ORDER_ADDRESS and so on."""
-        return {f"{name.upper()}_ADDRESS": address for name, address in self.addresses.items()}
+        """Where the services and the broker are, as clients are told: ORDER_ADDRESS and so on, NATS_URL."""
+        return {f"{name.upper()}_ADDRESS": address for name, address in self.addresses.items()} | {"NATS_URL": self.nats_url}
 
     def check(self) -> None:
         """Raises DevstackError when something has ended that nobody stopped, or the disk is all but full."""
@@ -175,7 +175,6 @@ class Stack:
             **self._environment,
             **self.environment,
             "DATABASE_URL": self.database_urls[name],
-            "NATS_URL": self.nats_url,
             "LISTEN_ADDRESS": self.addresses[name],
             "METRICS_ADDRESS": self.metrics_addresses[name],
         }

@@ -1,0 +1,145 @@
+"""Every command block of README.md, executed as its reader would; and every output that it shows, compared with what comes.
+
+`make test` stands in the README too, and is not executed: this is part of it. `make run` has a test of its own, on other ports.
+"""
+
+import asyncio
+import os
+import platform
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from devstack.child import Child
+from devstack.ports import free_ports
+from devstack.settings import SERVICE_PORTS
+from devstack.stack import Stack
+from tests.support import Eventually, reachable_folder
+from tests.system.readme import ROOT, Block, Terminal, blocks, moved, pattern, with_outputs
+from tools import pictures
+
+BY_HAND = "Walk an order by hand"
+PYTHON_TIMEOUT_S = 60.0
+UP = "Ctrl-C stops everything."
+# The binary of requirements-test.txt is for these; elsewhere everything is walked with buf curl alone.
+HAS_GRPCURL = platform.system() == "Linux" and platform.machine() == "x86_64"
+
+
+@pytest.fixture(scope="session")
+def environment(stack: Stack) -> Mapping[str, str]:
+    """What a terminal beside `make run` knows; and grpcurl is where the README's `make build/grpcurl` puts it."""
+    # Of an outer `make test` nothing goes down to the make that is called here.
+    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    if HAS_GRPCURL:
+        subprocess.run(["make", "--silent", "build/grpcurl"], cwd=ROOT, env=environment, check=True)
+    return environment | stack.environment
+
+
+def needs(tool: str, block: Block) -> bool:
+    """Whether a block is for the reader who uses this tool: of the two ways to write `call`, it takes one."""
+    others = {"grpcurl": "buf curl", "buf curl": "grpcurl"}
+    return not (block.text.startswith("call() ") and others[tool] in block.text)
+
+
+def runs(block: Block) -> bool:
+    """Whether it is the block of `make run` and `make test`: see above."""
+    return block.text.startswith("make run ")
+
+
+@pytest.mark.skipif(not HAS_GRPCURL, reason="the pip package of grpcurl has a binary for Linux on x86-64 alone")
+async def test_every_block_works_as_it_is_pasted(stack: Stack, environment: Mapping[str, str], tmp_path: Path) -> None:
+    """Who pastes the page from top to bottom, with grpcurl, walks an order to delivered, and sees what the page shows."""
+    since = datetime.now(UTC)
+    executed = 0
+    async with Terminal(tmp_path, environment) as terminal:
+        for block, shown in with_outputs(blocks()):
+            if runs(block) or not needs("grpcurl", block):
+                continue
+            text = moved(block.text, stack)
+            if block.language == "bash":
+                output = await terminal.paste(text)
+            else:
+                lines = shown.count("\n") if shown and "while True" in text else None
+                output = await python(tmp_path, environment, text, since, lines)
+            executed += 1
+            assert shown is None or pattern(output) == pattern(shown), f"{block} shows something else"
+    assert executed >= 12
+
+
+async def test_an_order_is_walked_by_hand_with_buf_curl_alone(stack: Stack, environment: Mapping[str, str], tmp_path: Path) -> None:
+    """Who has no grpcurl gets as far with the `buf curl` of .venv: the services are listed, an order is delivered."""
+    pasted = []
+    async with Terminal(tmp_path, environment) as terminal:
+        for block, shown in with_outputs(blocks()):
+            if block.section == BY_HAND and "grpcurl" not in block.text:
+                output = await terminal.paste(moved(block.text, stack))
+                assert shown is None or pattern(output) == pattern(shown), f"{block} shows something else"
+                pasted.append(block.text)
+    assert sum("--list-services" in text for text in pasted) == 1
+    assert sum("ORDER_STATUS_DELIVERED" in text for text in pasted) == 1
+
+
+async def python(folder: Path, environment: Mapping[str, str], text: str, since: datetime, lines: int | None) -> str:
+    """What the program prints: to its end, or, where it has none, so many lines; a time is its argument."""
+    (folder / "page.py").write_text(text)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, folder / "page.py", since.isoformat()), stdout=asyncio.subprocess.PIPE, cwd=ROOT, env=environment
+    )
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(PYTHON_TIMEOUT_S):
+            if lines is None:
+                output = await process.stdout.read()
+                assert await process.wait() == 0
+            else:
+                output = b"".join([await process.stdout.readline() for _ in range(lines)])
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+    return output.decode()
+
+
+async def test_make_run_shows_what_the_page_shows(eventually: Eventually) -> None:
+    """`make run`, on a fresh folder and other ports: it comes up, walks an order to delivered, and ends with Ctrl-C; all as shown."""
+    names = [f"{name}{kind}_PORT".upper() for name in SERVICE_PORTS for kind in ("", "_metrics")] + ["POSTGRES_PORT", "NATS_PORT"]
+    chosen = {name: str(port) for name, port in zip(names, free_ports(len(names)), strict=True)}
+    environment = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "NATS_URL")} | chosen
+    shown = next(block.text for block in blocks() if block.language == "text" and UP in block.text)
+    with reachable_folder("ordermesh-readme-") as folder:
+        data = folder / "data"
+        command: list[str | Path] = [sys.executable, "-m", "devstack", "--folder", data]
+        child = Child(command, log=folder / "run.log", environment=environment, folder=ROOT)
+        try:
+            await eventually(lambda: UP in child.output() or not child.running, timeout_s=120, what="make run is up")
+            child.send(signal.SIGINT)
+            await eventually(lambda: not child.running, timeout_s=60, what="make run ends")
+        finally:
+            code, output = child.stop(signal.SIGINT, grace_s=30), child.output()
+    assert code == 0, output
+    assert " delivered " in output
+    at_home = output.replace(str(data), ".ordermesh").replace(str(Path(sys.executable).parent), ".venv/bin")
+    assert pattern(at_home.partition("Stopping")[0]) == pattern(shown)
+
+
+def test_every_block_is_executed_or_known() -> None:
+    """No block is left out by accident: each is bash, Python, an output or a picture."""
+    assert {block.language for block in blocks()} == {"bash", "python", "text", "mermaid"}
+    assert [block.text.split()[:2] for block in blocks() if runs(block)] == [["make", "run"]]
+
+
+async def test_the_metrics_are_those_of_the_table(stack: Stack) -> None:
+    """docs/operations.md names every metric that the five services show, and none that they do not."""
+    shown: set[str] = set()
+    for address in stack.metrics_addresses.values():
+        with await asyncio.to_thread(urllib.request.urlopen, f"http://{address}/metrics", timeout=10) as page:
+            shown |= set(re.findall(r"^# TYPE (\S+) ", page.read().decode(), re.MULTILINE))
+    ours = {name for name in shown if not name.startswith(("process_", "python_")) and not name.endswith("_created")}
+    assert ours == {metric.name for metric in pictures.metrics()}

@@ -1,0 +1,69 @@
+"""README.md and docs/ tell of the code as it stands: what is drawn is fresh, what is linked is there, decisions are short."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from chassis.stream import STREAMS, subject_of
+from tools import pictures
+
+ROOT = pictures.ROOT
+LINK = re.compile(r"\[[^\]]+\]\((?!https?:)([^)#]*)(?:#([^)]*))?\)")
+DECISION_LINES_MAX = 25
+
+
+@pytest.mark.parametrize("page", pictures.pages(), ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_drawings_are_fresh(page: Path) -> None:
+    """Pictures and tables between marks are what `make pictures` would draw now."""
+    text = page.read_text()
+    assert pictures.drawn(text) == text, "run `make pictures` and commit what it changes"
+
+
+def test_every_drawing_is_shown_and_every_mark_is_whole() -> None:
+    """Each drawing that can be made stands on a page, and no mark has lost its end: neither would be noticed by the test above."""
+    texts = [page.read_text() for page in pictures.pages()]
+    assert {mark["name"] for text in texts for mark in pictures.MARK.finditer(text)} == set(pictures.DRAWINGS)
+    for text in texts:
+        assert text.count("<!-- drawn:") == text.count("<!-- end -->") == len(pictures.MARK.findall(text))
+
+
+def test_a_stale_drawing_is_noticed() -> None:
+    """What somebody wrote into a drawing, or a status that went, is drawn over."""
+    stale = "before\n<!-- drawn: order-statuses -->\npending --> delivered\n<!-- end -->\nafter\n"
+    fresh = pictures.drawn(stale)
+    assert "pending --> delivered" not in fresh
+    assert "    shipped --> delivered\n" in fresh
+    assert fresh.startswith("before\n<!-- drawn: order-statuses -->\n```mermaid\n")
+    assert fresh.endswith("```\n<!-- end -->\nafter\n")
+
+
+def test_every_event_of_the_contracts_is_in_the_table() -> None:
+    """The table reads the contracts' text; the messages that are marked as events are the same."""
+    told = {event.message: event.subject for event in pictures.events()}
+    heard = {kind.DESCRIPTOR.full_name: subject_of(kind) for service in pictures.SERVICES for kind in pictures.hears(service)}
+    assert heard.items() <= told.items()
+    texts = "".join(path.read_text() for path in (ROOT / "proto").rglob("*_events.proto"))
+    assert len(told) == texts.count("option (ordermesh.options.v1.event)")
+    assert {subject.partition(".")[0] + ".>" for subject in told.values()} == set(STREAMS.values())
+
+
+@pytest.mark.parametrize("page", pictures.pages(), ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_links_lead_somewhere(page: Path) -> None:
+    """Every link within the repository names a file that is there, and a heading that it has."""
+    for file, heading in LINK.findall(page.read_text()):
+        target = (page.parent / file).resolve() if file else page
+        assert target.exists(), f"{file} is not there"
+        if heading:
+            headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
+            assert heading in {re.sub(r"[^a-z0-9 -]", "", each.lower()).replace(" ", "-") for each in headings}, f"{file} has no #{heading}"
+
+
+def test_decisions_are_short_and_numbered() -> None:
+    """A decision is read in a minute, and the numbers have no gap."""
+    decisions = sorted((ROOT / "docs/decisions").glob("*.md"))
+    assert [int(path.name[:4]) for path in decisions] == list(range(1, len(decisions) + 1))
+    for number, path in enumerate(decisions, 1):
+        text = path.read_text()
+        assert text.startswith(f"# {number}. "), path.name
+        assert len(text.splitlines()) < DECISION_LINES_MAX, path.name
