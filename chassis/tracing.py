@@ -105,7 +105,7 @@ class _UnaryTrace(UnaryUnaryAioClientInterceptor):
 
 
 class _StreamTrace(UnaryStreamAioClientInterceptor):
-    """Ends the span also of a stream that was refused before it began, cancelled, or left before its end."""
+    """Ends the span also of a stream that was refused before it began, cancelled, or left before its end; hands that on to the call."""
 
     async def intercept_unary_stream(self, continuation: Callable[..., Any], client_call_details: Any, request: Any) -> Any:
         start: Callable[..., Any] = self._start_interceptor_span
@@ -119,9 +119,12 @@ class _StreamTrace(UnaryStreamAioClientInterceptor):
 
     async def _responses(self, call: Any, span: trace.Span) -> AsyncIterator[Any]:
         with _ending(span):
-            async for response in call:
-                yield response
-            _mark(span, grpc.StatusCode.OK)
+            try:
+                async for response in call:
+                    yield response
+                _mark(span, grpc.StatusCode.OK)
+            finally:
+                call.cancel()  # gRPC by itself does not tell the server when the first response is still awaited
 
 
 @contextmanager

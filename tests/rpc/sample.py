@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
-import grpc_tools  # type: ignore[import-untyped]  # nobody publishes types for it
+import grpc_tools
 from grpc_tools import protoc
 
 from chassis.server import Limits, Server

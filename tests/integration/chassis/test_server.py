@@ -30,6 +30,7 @@ from chassis.errors import (
     Violation,
 )
 from chassis.server import Limits, Server
+from tests.rpc.plain import plain_tracebacks
 from tests.rpc.sample import Sample, contract, plain_stub, serving
 from tests.support import eventually
 
@@ -48,6 +49,8 @@ FAILURES: list[tuple[Failure, str]] = [
     (Deferred("DEPENDENCY_UNAVAILABLE", retry_after_s=2.5), "UNAVAILABLE"),
     (Overloaded("OVERLOADED", retry_after_s=0.25), "RESOURCE_EXHAUSTED"),
 ]
+
+__all__ = ["plain_tracebacks"]  # a fixture of this module
 
 
 def _kinds() -> set[type[Failure]]:

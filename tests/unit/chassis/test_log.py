@@ -11,7 +11,6 @@ import structlog
 
 from chassis import telemetry
 
-
 # As PostgreSQL's driver and SQLAlchemy word it.
 QUOTING = (
     "new row violates check\nDETAIL:  Failing row contains (Jane Doe, Baker Street).\nCONTEXT:  COPY Jane\n[parameters: {'a': 'Jane'}]"
