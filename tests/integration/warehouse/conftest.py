@@ -1,7 +1,7 @@
 """A warehouse service in this process: its real server and its real PostgreSQL."""
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
@@ -60,13 +60,21 @@ def operations(database: Database) -> Operations:
     return Operations(database)
 
 
-@pytest.fixture
-async def clients(operations: Operations) -> AsyncIterator[Clients]:
+@asynccontextmanager
+async def serving(operations: Operations, calls_max: int = 256) -> AsyncIterator[Clients]:
+    """A client of a running server of its own, as one replica has it."""
+    limits = Limits(calls_max=calls_max, drain_delay_s=0, drain_grace_s=1)
     register = [
         partial(add_InventoryServiceServicer_to_server, InventoryService(operations)),
         partial(add_ReservationServiceServicer_to_server, ReservationService(operations)),
     ]
     async with AsyncExitStack() as stack:
-        server = await stack.enter_async_context(Server("127.0.0.1:0", register, limits=Limits(drain_delay_s=0, drain_grace_s=1)))
+        server = await stack.enter_async_context(Server("127.0.0.1:0", register, limits=limits))
         channel = await stack.enter_async_context(channel_to(f"127.0.0.1:{server.port}"))
         yield Clients(InventoryServiceStub(channel), ReservationServiceStub(channel))
+
+
+@pytest.fixture
+async def clients(operations: Operations) -> AsyncIterator[Clients]:
+    async with serving(operations) as clients:
+        yield clients
