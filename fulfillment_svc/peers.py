@@ -67,7 +67,7 @@ def _answer(result: warehouse_api.ReservationResult) -> CommitAnswer:
 
 
 def _committed(reservations: Sequence[warehouse_pb2.Reservation]) -> Shares:
-    """What lies committed, by warehouse; an expired reservation stands in the answer beside the one that replaced it, and has none."""
+    """What lies committed, by warehouse: of what was reserved, neither what has expired nor what was given up since."""
     shares: defaultdict[str, list[Line]] = defaultdict(list)
     for reservation in reservations:
         shares[reservation.warehouse_id] += [

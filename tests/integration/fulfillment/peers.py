@@ -39,18 +39,23 @@ class FakeWarehouse(ReservationServiceServicer):
         if of.order_id not in self.shares:
             unknown = warehouse_api.ReservationFailure(reason="RESERVATION_NOT_FOUND", retryable=False)
             return warehouse_api.ReservationResult(order_id=of.order_id, failure=self.refused.get(of.order_id, unknown))
-        reservations = [
-            warehouse_pb2.Reservation(
-                reservation_id=str(uuid4()),
-                order_id=of.order_id,
-                attempt=of.attempt,
-                warehouse_id=at,
-                status=warehouse_pb2.RESERVATION_STATUS_CONFIRMED,
-                lines=[warehouse_pb2.ReservationLine(line_number=n, sku=sku, quantity=units, committed=units) for n, sku, units in lines],
-            )
-            for at, lines in self.shares[of.order_id].items()
-        ]
+        # As after an expiry and a release: not everything that was reserved is committed.
+        expired = _reservation(of, "NOWHERE", warehouse_pb2.RESERVATION_STATUS_EXPIRED)
+        expired.lines.add(line_number=1, sku="mug", quantity=9, released=9)
+        reservations = [expired]
+        for at, lines in self.shares[of.order_id].items():
+            reservations.append(_reservation(of, at, warehouse_pb2.RESERVATION_STATUS_CONFIRMED))
+            for number, sku, units in lines:
+                reservations[-1].lines.add(line_number=number, sku=sku, quantity=units + 1, released=1, committed=units)
         return warehouse_api.ReservationResult(order_id=of.order_id, reservations=reservations)
+
+
+def _reservation(
+    of: warehouse_api.OrderAttempt, warehouse_id: str, status: "warehouse_pb2.ReservationStatus.ValueType"
+) -> warehouse_pb2.Reservation:
+    return warehouse_pb2.Reservation(
+        reservation_id=str(uuid4()), order_id=of.order_id, attempt=of.attempt, warehouse_id=warehouse_id, status=status
+    )
 
 
 class FakeShipping(ShippingServiceServicer):
