@@ -6,10 +6,11 @@ import time
 from collections import Counter
 from datetime import datetime
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
+from prometheus_client import REGISTRY
 from sqlalchemy import insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -126,14 +127,16 @@ async def test_a_refused_event_stops_its_own_aggregate(
         await connection.execute(insert(outbox), rows)
     async with running(relay(database, broker, batch_size_max=2, poll_s=0.05)):
         await shipped(database, fine)
-        await eventually(lambda: _only_waiting(engine, 10))
+        await eventually(lambda: _all_published(engine, fine))
+        assert await waiting(engine) == 10
         async with engine.begin() as connection:
             await connection.execute(update(outbox).where(outbox.c.aggregate == poisoned[0]).values(payload=b"mended"))
-        await eventually(lambda: _only_waiting(engine, 8))
+        await eventually(lambda: _all_published(engine, poisoned[:1]))
+        assert await waiting(engine) == 8
 
 
-async def _only_waiting(engine: AsyncEngine, number: int) -> bool:
-    return await waiting(engine) == number and await count(engine, outbox) == 26
+async def _all_published(engine: AsyncEngine, aggregates: list[UUID]) -> bool:
+    return await count(engine, outbox, outbox.c.aggregate.in_(aggregates), outbox.c.stream_seq.is_(None)) == 0
 
 
 async def test_a_failed_publication_ends_its_chain(database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
@@ -222,3 +225,39 @@ async def test_a_broker_of_nobody_is_no_reason_to_stop(
         own_nats.start()
         await eventually(lambda: none_waits(engine))
     await broker.close()
+
+
+async def test_an_idle_relay_rests(database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+    """What was appended wakes it once, and not for ever."""
+    idle, rounds = relay(database, broker, poll_s=0.1), 0
+    plain = idle._round
+
+    async def counted(*arguments: Any) -> int:
+        nonlocal rounds
+        rounds += 1
+        return await plain(*arguments)
+
+    idle._round = counted  # type: ignore[method-assign]  # what it does once woken
+    async with running(idle):
+        await placed(database)
+        await eventually(lambda: none_waits(engine))
+        before = rounds
+        await asyncio.sleep(0.5)  # five polls
+        assert 1 <= rounds - before <= 7
+
+
+async def test_a_repeat_s_place_is_no_loss(database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+    """Published before and not marked: the stream tells the old place, which is behind others, and nothing else goes again."""
+
+    def republished() -> float:
+        return REGISTRY.get_sample_value("outbox_republished_total", {"stream": "ORDERS"}) or 0.0
+
+    async with running(relay(database, broker, poll_s=0.1)):
+        await placed(database, 3)
+        await eventually(lambda: none_waits(engine))
+        before = republished()
+        async with engine.begin() as connection:
+            await connection.execute(update(outbox).where(outbox.c.stream_seq == 1).values(stream_seq=None))
+        await eventually(lambda: none_waits(engine))
+    assert republished() == before
+    assert len(await published(broker)) == 3
