@@ -1,7 +1,7 @@
 """`demo`: one order from checkout to delivered, its timeline printed as it happens."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Final
@@ -12,11 +12,11 @@ from ordermesh.order.v1 import order_pb2, order_service_pb2
 from ordermesh.warehouse.v1 import inventory_service_pb2
 
 from chassis.errors import Failure
-from chassis.follow import watch
 from chassis.money import from_message
+from omctl.names import name_of
+from omctl.watching import timeline
 from simulator import requests
 from simulator.diagnosis import why_stuck
-from simulator.names import name_of
 from simulator.services import Services, reason
 from simulator.world import ENDS, World
 
@@ -71,24 +71,6 @@ def checkout(key: UUID) -> order_service_pb2.CreateOrderRequest:
     )
 
 
-async def timeline(services: Services, order_id: str, patience_s: float) -> AsyncGenerator[order_pb2.OrderTransition, None]:
-    """The order's transitions, each once and in order: those that were, then each as it happens. Without an end."""
-    last = 0
-    async with aclosing(
-        watch(services.orders.WatchOrder, order_service_pb2.WatchOrderRequest(order_id=order_id), patience_s=patience_s)
-    ) as news:
-        async for told in news:
-            if told.HasField("snapshot"):
-                request = order_service_pb2.ListOrderTransitionsRequest(order_id=order_id, page_size=1_000)
-                happened = (await services.ask(services.orders.ListOrderTransitions, request, patience_s=patience_s)).transitions
-            else:
-                happened = [told.transition] if told.HasField("transition") else []
-            for transition in happened:
-                if transition.order_version > last:
-                    last = transition.order_version
-                    yield transition
-
-
 async def _stock(services: Services, key: UUID, say: Say, patience_s: float) -> None:
     """Books stock of what there is too little of."""
     wanted = [inventory_service_pb2.WantedLine(sku=sku, quantity=quantity) for sku, (quantity, _) in BASKET.items()]
@@ -124,7 +106,7 @@ async def _walk(services: Services, order: order_pb2.Order, key: UUID, say: Say,
 
 async def _print_timeline(services: Services, order: order_pb2.Order, say: Say, patience_s: float) -> order_pb2.OrderTransition:
     """Prints the order's transitions up to its end; returns the last."""
-    async with aclosing(timeline(services, order.order_id, patience_s)) as transitions:
+    async with aclosing(timeline(services.orders, order.order_id, patience_s)) as transitions:
         async for transition in transitions:
             status = name_of(order_pb2.OrderStatus, transition.new_status)
             say(f"{_time(transition.occur_time):%H:%M:%S.%f}"[:12] + f"  {status:<10}  {transition.reason}")

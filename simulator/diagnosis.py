@@ -10,7 +10,7 @@ from ordermesh.payment.v1 import payment_pb2, payment_service_pb2
 from ordermesh.shipping.v1 import shipping_pb2, shipping_service_pb2
 
 from chassis.errors import Failure
-from simulator.names import name_of
+from omctl.names import name_of
 from simulator.services import Services
 
 LOOK_S = 5.0

@@ -11,7 +11,7 @@ from ordermesh.fulfillment.v1 import fulfillment_pb2
 from ordermesh.fulfillment.v1 import fulfillment_service_pb2 as api
 from ordermesh.shipping.v1 import shipping_pb2, shipping_service_pb2
 
-from simulator.names import name_of
+from omctl.names import name_of
 from simulator.requests import request_id
 
 # The work that waits for somebody in the warehouse, and the parcels that are on their way.

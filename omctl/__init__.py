@@ -1,0 +1,1 @@
+"""The operators' command line: a client like any other, by public RPCs alone."""

@@ -1,0 +1,22 @@
+"""`omctl`, or `python -m omctl`: the commands put together."""
+
+import typer
+
+from omctl import orders, stock
+from omctl.errors import EXIT_CODES
+
+app = typer.Typer(
+    name="omctl",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Orders and stock, from the command line.\n\n"
+    "The services are found by ORDER_ADDRESS (127.0.0.1:15051) and WAREHOUSE_ADDRESS (127.0.0.1:15052). Tables are for people; with "
+    "--json every command speaks ProtoJSON. What goes wrong is one line on stderr.",
+    epilog=EXIT_CODES,
+)
+app.add_typer(orders.app, name="order")
+app.add_typer(stock.app, name="stock")
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,99 @@
+"""What people type, as values: items, amounts, statuses, ids. Pure; what cannot be understood is a usage error that says what can."""
+
+from datetime import UTC, datetime
+from uuid import UUID
+
+import typer
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.type.money_pb2 import Money as MoneyMessage
+from ordermesh.order.v1 import order_pb2, order_service_pb2
+from ordermesh.warehouse.v1 import inventory_service_pb2
+
+from chassis.money import Money, MoneyError, minor_digits, to_message
+from omctl.names import name_of, values_of
+
+TIME_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"]
+
+
+def amount(text: str, currency: str) -> MoneyMessage:
+    """An amount such as 12.50, exactly. Raises typer.BadParameter where it has more digits than the currency, or is none."""
+    try:
+        digits = minor_digits(currency)
+    except MoneyError as error:
+        raise typer.BadParameter(f"{error}.") from error
+    whole, point, part = text.partition(".")
+    plain = all(each.isascii() and each.isdigit() for each in ((whole, part) if point else (whole,)))
+    if not plain or len(whole) > 12 or len(part) > digits:
+        raise typer.BadParameter(f"{text!r} is no amount in {currency}: write it as {'12.' + '5' * digits if digits else '12'}.")
+    return to_message(Money(int(whole + part.ljust(digits, "0")), currency))
+
+
+def order_item(text: str, currency: str) -> order_service_pb2.NewOrderItem:
+    """SKU:QUANTITY:PRICE. The SKU may hold colons itself."""
+    parts = text.rsplit(":", 2)
+    if len(parts) != 3 or not parts[0]:
+        raise typer.BadParameter(f"{text!r} is no item: write it as SKU:QUANTITY:PRICE, for example TEAPOT:2:18.95.")
+    return order_service_pb2.NewOrderItem(sku=parts[0], quantity=units(parts[1]), unit_price=amount(parts[2], currency))
+
+
+def stock_item(text: str) -> inventory_service_pb2.ReceivedLine:
+    """SKU:QUANTITY. The SKU may hold colons itself."""
+    sku, _, quantity = text.rpartition(":")
+    if not sku:
+        raise typer.BadParameter(f"{text!r} is no item: write it as SKU:QUANTITY, for example TEAPOT:100.")
+    return inventory_service_pb2.ReceivedLine(sku=sku, quantity=units(quantity))
+
+
+def units(text: str) -> int:
+    """A number of units; its bounds are the contract's."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 9):
+        raise typer.BadParameter(f"{text!r} is no number of units.")
+    return int(text)
+
+
+def status(text: str) -> int:
+    """An order's status by its name."""
+    return _value(order_pb2.OrderStatus, text)
+
+
+def stock_status(text: str) -> int:
+    """An order's stock status by its name."""
+    return _value(order_pb2.StockStatus, text)
+
+
+def _value(enum: object, text: str) -> int:
+    known = values_of(enum)
+    if text.lower() not in known:
+        raise typer.BadParameter(f"{text!r} is none of {', '.join(known)}.")
+    return known[text.lower()]
+
+
+def uuid(text: str) -> str:
+    """A UUID, in its usual form."""
+    try:
+        return str(UUID(text))
+    except ValueError as error:
+        raise typer.BadParameter(f"{text!r} is no UUID.") from error
+
+
+def is_uuid(text: str) -> bool:
+    """Whether it is an id, and not a number for people."""
+    try:
+        UUID(text)
+    except ValueError:
+        return False
+    return True
+
+
+def moment(time: datetime | None) -> Timestamp | None:
+    """A time that was typed; without a zone it is the local one."""
+    if time is None:
+        return None
+    stamp = Timestamp()
+    stamp.FromDatetime(time.astimezone(UTC))
+    return stamp
+
+
+def order_status_name(value: int) -> str:
+    """An order's status as people write it."""
+    return name_of(order_pb2.OrderStatus, value)

@@ -1,0 +1,13 @@
+"""Where the services are: from the environment, by default where `make run` puts them."""
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Addresses are host:port. A field's environment variable is its name in capitals."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
+
+    order_address: str = Field(default="127.0.0.1:15051", description="the order service")
+    warehouse_address: str = Field(default="127.0.0.1:15052", description="the warehouse service")

@@ -1,0 +1,56 @@
+"""What went wrong, in one line: the reason, what exactly, and what to do next; and the exit code that scripts see. Pure."""
+
+from typing import Final
+
+from chassis.errors import Deferred, Failure, NotFound, Overloaded
+
+OK: Final = 0
+FAILED: Final = 1
+USAGE: Final = 2
+NOT_FOUND: Final = 3
+UNAVAILABLE: Final = 4
+INTERRUPTED: Final = 130
+
+EXIT_CODES: Final = (
+    "Exit codes: 0 done; 1 refused, or failed; 2 not understood (the command line or the environment); "
+    "3 not found; 4 unavailable, or out of time: may be tried again."
+)
+
+NEXT: Final = {
+    "INSUFFICIENT_STOCK": "see `omctl stock list`, or book what arrives with `omctl stock receive`",
+    "VALIDATION_FAILED": "correct what is named, and try again",
+    "REQUEST_ID_REUSED": "repeat exactly what this --request-id stood for, or leave it out for something new",
+    "ORDER_NOT_FOUND": "see `omctl order list`",
+    "QUANTITY_OUT_OF_RANGE": "book less at once",
+    "WATCH_TOKEN_EXPIRED": "watch again from the start",
+    "INTERNAL": "it is the service's own fault: look at its log",
+}
+
+
+def exit_code(failure: Failure) -> int:
+    """The code for a failed call."""
+    if isinstance(failure, NotFound):
+        return NOT_FOUND
+    return UNAVAILABLE if isinstance(failure, Deferred) else FAILED
+
+
+def line(failure: Failure, address: str) -> str:
+    """What people are told of a failed call to the service at `address`."""
+    reason = failure.metadata.get("peer_reason", failure.reason)
+    said = str(failure).rstrip(".")
+    parts = [f"{reason}: {said}" if said != failure.reason else reason]
+    if failure.violations:
+        parts.append("; ".join(f"{violation.subject}: {violation.description}" for violation in failure.violations))
+        total = int(failure.metadata.get("violations_total", "0"))
+        if total > len(failure.violations):
+            parts.append(f"and {total - len(failure.violations)} more")
+    what = _next(failure, address)
+    return "; ".join(parts) + "." + (f" Next: {what}." if what else "")
+
+
+def _next(failure: Failure, address: str) -> str:
+    if isinstance(failure, Overloaded):
+        return f"try again in {failure.retry_after_s:g} s, with the same --request-id where there was one"
+    if isinstance(failure, Deferred):
+        return f"see whether the service at {address} is up (`make run`), and try again, with the same --request-id where there was one"
+    return NEXT.get(failure.reason, "")

@@ -1,0 +1,231 @@
+"""`omctl order ...`"""
+
+from contextlib import aclosing
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, cast
+from uuid import uuid4
+
+import typer
+from ordermesh.order.v1 import order_pb2, order_service_pb2
+from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceStub
+from rich.console import Console
+
+from chassis.client import Channel, ask
+from chassis.errors import NotFound
+from omctl import arguments, output, views
+from omctl.calls import fail, run, settings
+from omctl.errors import EXIT_CODES, FAILED
+from omctl.watching import timeline, transitions
+
+if TYPE_CHECKING:  # it is a type alone
+    from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceAsyncStub
+
+# Nothing more happens by itself to an order that stands there.
+ENDS = frozenset({"delivered", "cancelled", "refunded", "failed"})
+PAGE = 100
+
+app = typer.Typer(no_args_is_help=True, help="Place orders, and look at them.", epilog=EXIT_CODES)
+
+Json = Annotated[bool, typer.Option("--json", help="ProtoJSON: one document, or one on each line where there may be many.")]
+Timeout = Annotated[float, typer.Option("--timeout", min=0.1, max=3600, help="Seconds to wait for the answer.")]
+Which = Annotated[str, typer.Argument(metavar="ORDER", help="Its id, or its number (OM-...).")]
+RequestId = Annotated[
+    str | None,
+    typer.Option(
+        parser=arguments.uuid, metavar="UUID", help="The same on each try, so that nothing is done twice; made up where not given."
+    ),
+]
+
+
+@app.command(epilog=EXIT_CODES)
+def create(
+    item: Annotated[list[str], typer.Option(metavar="SKU:QUANTITY:PRICE", help="A line, e.g. TEAPOT:2:18.95. Again for each line.")],
+    currency: Annotated[str, typer.Option(help="ISO 4217, e.g. GBP.")],
+    name: Annotated[str, typer.Option(help="Who receives it: the full name.")],
+    country: Annotated[str, typer.Option(help="ISO 3166-1 alpha-2, e.g. GB.")],
+    address_line: Annotated[list[str], typer.Option(help="Street and house. Again for up to four lines.")],
+    locality: Annotated[str, typer.Option(help="City.")] = "",
+    postal_code: Annotated[str, typer.Option()] = "",
+    administrative_area: Annotated[str, typer.Option(help="State, county or province.")] = "",
+    email: Annotated[str, typer.Option()] = "",
+    phone: Annotated[str, typer.Option()] = "",
+    customer_id: Annotated[str | None, typer.Option(help="The storefront's name for the customer.")] = None,
+    external_reference: Annotated[str | None, typer.Option(help="The storefront's number for the order.")] = None,
+    discount: Annotated[str | None, typer.Option(metavar="AMOUNT", help="Off the whole order.")] = None,
+    tax: Annotated[str | None, typer.Option(metavar="AMOUNT", help="On the whole order.")] = None,
+    shipping: Annotated[str | None, typer.Option(metavar="AMOUNT")] = None,
+    request_id: RequestId = None,
+    json: Json = False,
+    timeout: Timeout = 10.0,
+) -> None:
+    """Places an order: reserves its stock, and leaves it pending for its payment.
+
+    The request_id is printed on stderr before anything is sent: where the answer is lost, the same command with --request-id gets the
+    same order, and never a second one.
+    """
+    currency = currency.upper()
+    request = order_service_pb2.CreateOrderRequest(
+        request_id=request_id or str(uuid4()),
+        customer_id=customer_id,
+        external_reference=external_reference,
+        items=[arguments.order_item(each, currency) for each in item],
+        discount_amount=None if discount is None else arguments.amount(discount, currency),
+        tax_amount=None if tax is None else arguments.amount(tax, currency),
+        shipping_amount=None if shipping is None else arguments.amount(shipping, currency),
+        recipient=order_pb2.Recipient(
+            name=name,
+            address_lines=address_line,
+            locality=locality,
+            administrative_area=administrative_area,
+            postal_code=postal_code,
+            country_code=country.upper(),
+            email=email,
+            phone=phone,
+        ),
+    )
+    typer.echo(f"request_id {request.request_id}", err=True)
+
+    async def work(channel: Channel) -> None:
+        order = (await ask(_stub(channel).CreateOrder, request, timeout_s=timeout)).order
+        _show(order, json=json)
+
+    run(settings().order_address, work)
+
+
+@app.command(epilog=EXIT_CODES)
+def get(order: Which, json: Json = False, timeout: Timeout = 10.0) -> None:
+    """Shows one order: where it stands, its lines, its parcels."""
+
+    async def work(channel: Channel) -> None:
+        _show(await _find(_stub(channel), order, timeout), json=json)
+
+    run(settings().order_address, work)
+
+
+@app.command("list", epilog=EXIT_CODES)
+def list_(
+    status: Annotated[list[int] | None, typer.Option(parser=arguments.status, metavar="STATUS", help="Only these. Again for each.")] = None,
+    stock_status: Annotated[int | None, typer.Option(parser=arguments.stock_status, metavar="STATUS", help="E.g. owed.")] = None,
+    customer_id: Annotated[str | None, typer.Option()] = None,
+    external_reference: Annotated[str | None, typer.Option()] = None,
+    since: Annotated[datetime | None, typer.Option(formats=arguments.TIME_FORMATS, help="Placed then or later.")] = None,
+    before: Annotated[datetime | None, typer.Option(formats=arguments.TIME_FORMATS, help="Placed before.")] = None,
+    limit: Annotated[int, typer.Option(min=0, help="At most so many; 0: all.")] = 50,
+    json: Json = False,
+    timeout: Timeout = 10.0,
+) -> None:
+    """Lists orders, newest first. Filters that are given must all hold."""
+    request = order_service_pb2.ListOrdersRequest(
+        statuses=cast("Any", status or []),
+        customer_id=customer_id,
+        external_reference=external_reference,
+        create_time_from=arguments.moment(since),
+        create_time_before=arguments.moment(before),
+        stock_status=cast("Any", stock_status),
+    )
+
+    async def work(channel: Channel) -> None:
+        found: list[order_pb2.Order] = []
+        while True:
+            request.page_size = min(PAGE, limit - len(found)) if limit else PAGE
+            page = await ask(_stub(channel).ListOrders, request, timeout_s=timeout)
+            found += page.orders
+            for each in page.orders if json else ():
+                output.line(each)
+            request.page_token = page.next_page_token
+            if not request.page_token or (limit and len(found) >= limit):
+                break
+        if not json:
+            output.show(views.orders(found), Console())
+            output.more(bool(request.page_token))
+
+    run(settings().order_address, work)
+
+
+@app.command("timeline", epilog=EXIT_CODES)
+def timeline_(order: Which, json: Json = False, timeout: Timeout = 10.0) -> None:
+    """Shows what has happened to an order so far, oldest first."""
+
+    async def work(channel: Channel) -> None:
+        orders = _stub(channel)
+        order_id = (await _find(orders, order, timeout)).order_id
+        async for change in transitions(orders, order_id, timeout):
+            _tell(change, json=json)
+
+    run(settings().order_address, work)
+
+
+@app.command(epilog=EXIT_CODES)
+def watch(
+    order: Which,
+    until: Annotated[
+        int | None,
+        typer.Option(parser=arguments.status, metavar="STATUS", help="Wait for this status; exit code 1 when the order ends elsewhere."),
+    ] = None,
+    json: Json = False,
+    timeout: Annotated[float | None, typer.Option(min=0.1, help="Seconds to watch at most; exit code 4 when they are over.")] = None,
+    patience: Annotated[float, typer.Option(min=1, help="Seconds without any answer from the service, before it counts as away.")] = 60.0,
+) -> None:
+    """Shows what has happened to an order, then what happens, until it is delivered, cancelled, refunded or failed."""
+    awaited = None if until is None else arguments.order_status_name(until)
+    ends = ENDS - {"delivered"} if awaited == "refunded" else ENDS
+
+    async def work(channel: Channel) -> None:
+        orders = _stub(channel)
+        order_id = (await _find(orders, order, 10.0)).order_id
+        async with aclosing(timeline(orders, order_id, patience)) as changes:
+            async for change in changes:
+                _tell(change, json=json)
+                status = arguments.order_status_name(change.new_status)
+                if status == awaited:
+                    return
+                if status in ends and not await _lives_on(orders, order_id, change):
+                    if awaited:
+                        fail(f"The order is {status} ({change.reason}), and not {awaited}.", FAILED)
+                    return
+
+    run(settings().order_address, work, timeout_s=timeout)
+
+
+def _stub(channel: Channel) -> "OrderServiceAsyncStub":
+    return OrderServiceStub(channel)
+
+
+async def _find(orders: "OrderServiceAsyncStub", which: str, timeout_s: float) -> order_pb2.Order:
+    """The order with this id or number. Raises NotFound."""
+    if arguments.is_uuid(which):
+        by_id = order_service_pb2.GetOrderRequest(order_id=arguments.uuid(which))
+        return (await ask(orders.GetOrder, by_id, timeout_s=timeout_s)).order
+    number = which.upper()
+    by_number = order_service_pb2.ListOrdersRequest(order_number=number, page_size=1)
+    found = (await ask(orders.ListOrders, by_number, timeout_s=timeout_s)).orders
+    if not found:
+        raise NotFound("ORDER_NOT_FOUND", f"there is no order {number}", order_number=number)
+    return found[0]
+
+
+async def _lives_on(orders: "OrderServiceAsyncStub", order_id: str, change: order_pb2.OrderTransition) -> bool:
+    """Whether the order went on after this change, which is only read up on."""
+    now = (await ask(orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=order_id))).order
+    return now.version > change.order_version
+
+
+def _show(order: order_pb2.Order, *, json: bool) -> None:
+    if json:
+        output.document(order)
+        return
+    screen = Console(highlight=False)
+    for fact in views.facts(order):
+        typer.echo(output.printable(fact))
+    typer.echo()
+    output.show(views.items(order), screen)
+    if order.fulfillments:
+        typer.echo()
+        output.show(views.parcels(order), screen)
+
+
+def _tell(change: order_pb2.OrderTransition, *, json: bool) -> None:
+    if json:
+        output.line(change)
+    else:
+        typer.echo(output.printable(views.transition(change)))

@@ -1,0 +1,82 @@
+"""`omctl stock ...`"""
+
+from typing import TYPE_CHECKING, Annotated
+from uuid import uuid4
+
+import typer
+from ordermesh.warehouse.v1 import inventory_service_pb2, warehouse_pb2
+from ordermesh.warehouse.v1.inventory_service_pb2_grpc import InventoryServiceStub
+from rich.console import Console
+
+from chassis.client import Channel, ask
+from omctl import arguments, output, views
+from omctl.calls import run, settings
+from omctl.errors import EXIT_CODES
+from omctl.orders import Json, RequestId, Timeout
+
+if TYPE_CHECKING:  # it is a type alone
+    from ordermesh.warehouse.v1.inventory_service_pb2_grpc import InventoryServiceAsyncStub
+
+PAGE = 1_000
+
+app = typer.Typer(no_args_is_help=True, help="Book goods that arrive, and see what is there.", epilog=EXIT_CODES)
+
+
+@app.command(epilog=EXIT_CODES)
+def receive(
+    warehouse: Annotated[str, typer.Argument(help="Where, e.g. london-1.")],
+    item: Annotated[list[str], typer.Option(metavar="SKU:QUANTITY", help="What, e.g. TEAPOT:100. Again for each SKU.")],
+    request_id: RequestId = None,
+    json: Json = False,
+    timeout: Timeout = 10.0,
+) -> None:
+    """Books goods that arrived, all lines or none.
+
+    The request_id is printed on stderr before anything is sent: the same command with --request-id books nothing twice.
+    """
+    request = inventory_service_pb2.ReceiveStockRequest(
+        request_id=request_id or str(uuid4()), warehouse_id=warehouse, lines=[arguments.stock_item(each) for each in item]
+    )
+    typer.echo(f"request_id {request.request_id}", err=True)
+
+    async def work(channel: Channel) -> None:
+        answer = await ask(_stub(channel).ReceiveStock, request, timeout_s=timeout)
+        if json:
+            output.document(answer)
+        else:
+            output.show(views.stock(answer.stock_levels), Console())
+
+    run(settings().warehouse_address, work)
+
+
+@app.command("list", epilog=EXIT_CODES)
+def list_(
+    warehouse: Annotated[str | None, typer.Option(help="Only there.")] = None,
+    sku: Annotated[list[str] | None, typer.Option(help="Only these. Again for each.")] = None,
+    limit: Annotated[int, typer.Option(min=0, help="At most so many lines; 0: all.")] = 0,
+    json: Json = False,
+    timeout: Timeout = 10.0,
+) -> None:
+    """Lists what is in stock, by warehouse and SKU."""
+    request = inventory_service_pb2.ListStockLevelsRequest(warehouse_id=warehouse, skus=sku or [])
+
+    async def work(channel: Channel) -> None:
+        found: list[warehouse_pb2.StockLevel] = []
+        while True:
+            request.page_size = min(PAGE, limit - len(found)) if limit else PAGE
+            page = await ask(_stub(channel).ListStockLevels, request, timeout_s=timeout)
+            found += page.stock_levels
+            for each in page.stock_levels if json else ():
+                output.line(each)
+            request.page_token = page.next_page_token
+            if not request.page_token or (limit and len(found) >= limit):
+                break
+        if not json:
+            output.show(views.stock(found), Console())
+            output.more(bool(request.page_token))
+
+    run(settings().warehouse_address, work)
+
+
+def _stub(channel: Channel) -> "InventoryServiceAsyncStub":
+    return InventoryServiceStub(channel)

@@ -1,0 +1,100 @@
+"""Orders, their timelines and stock levels as people read them. Pure."""
+
+from collections.abc import Iterator, Sequence
+
+from ordermesh.order.v1 import order_pb2
+from ordermesh.warehouse.v1 import warehouse_pb2
+
+from omctl.names import name_of
+from omctl.output import Table, money, time
+
+
+def orders(found: Sequence[order_pb2.Order]) -> Table:
+    """A line an order."""
+    headings = ("ORDER", "STATUS", "TOTAL", "UNITS", "CUSTOMER", "REFERENCE", "PLACED", "ID")
+    rows = [
+        (
+            order.order_number,
+            _status(order.status),
+            money(order.total_amount),
+            str(sum(item.quantity - item.cancelled_quantity for item in order.items)),
+            order.customer_id or "-",
+            order.external_reference or "-",
+            time(order.create_time),
+            order.order_id,
+        )
+        for order in found
+    ]
+    return Table(headings, rows, frozenset({2, 3}))
+
+
+def facts(order: order_pb2.Order) -> Iterator[str]:
+    """What there is to know of an order but its lines."""
+    yield f"order      {order.order_number} ({order.order_id})"
+    yield f"status     {_status(order.status)}: {order.status_reason}; version {order.version}, attempt {order.attempt}"
+    yield (
+        f"also       payment {name_of(order_pb2.PaymentStatus, order.payment_status)}, "
+        f"goods {name_of(order_pb2.FulfillmentProgress, order.fulfillment_progress)}, "
+        f"stock {name_of(order_pb2.StockStatus, order.stock_status)}, "
+        f"returns {name_of(order_pb2.ReturnProgress, order.return_progress)}"
+    )
+    yield f"customer   {order.customer_id or '-'}, reference {order.external_reference or '-'}"
+    yield (
+        f"total      {money(order.total_amount)} = {money(order.subtotal_amount)} - {money(order.discount_amount)} discount "
+        f"+ {money(order.tax_amount)} tax + {money(order.shipping_amount)} shipping; {money(order.refunded_amount)} refunded"
+    )
+    expires = f", expires {time(order.expire_time)}" if order.HasField("expire_time") else ""
+    yield f"placed     {time(order.create_time)}, changed {time(order.update_time)}{expires}"
+
+
+def items(order: order_pb2.Order) -> Table:
+    """Its lines, and where their units come from."""
+    rows = [
+        (
+            str(item.line_number),
+            item.sku,
+            str(item.quantity - item.cancelled_quantity),
+            money(item.unit_price),
+            money(item.total_amount),
+            ", ".join(f"{allocation.quantity} from {allocation.warehouse_id}" for allocation in item.allocations) or "-",
+        )
+        for item in order.items
+    ]
+    return Table(("LINE", "SKU", "UNITS", "PRICE", "TOTAL", "STOCK"), rows, frozenset({0, 2, 3, 4}))
+
+
+def parcels(order: order_pb2.Order) -> Table:
+    """What each warehouse does for it; empty until it is confirmed."""
+    rows = [
+        (
+            part.warehouse_id,
+            part.status,
+            part.tracking_number or "-",
+            time(part.deliver_time) if part.HasField("deliver_time") else "-",
+            part.fulfillment_id or "-",
+            part.shipment_id or "-",
+        )
+        for part in order.fulfillments
+    ]
+    return Table(("WAREHOUSE", "WORK", "TRACKING", "DELIVERED", "FULFILMENT", "SHIPMENT"), rows)
+
+
+def transition(change: order_pb2.OrderTransition) -> str:
+    """A line of the timeline."""
+    return (
+        f"{time(change.occur_time)}  {_status(change.new_status):<10}  {change.reason}  (by {change.actor}, version {change.order_version})"
+    )
+
+
+def stock(levels: Sequence[warehouse_pb2.StockLevel]) -> Table:
+    """A line a SKU and warehouse."""
+    headings = ("WAREHOUSE", "SKU", "SELLABLE", "AVAILABLE", "RESERVED", "COMMITTED", "DAMAGED")
+    rows = [
+        (level.warehouse_id, level.sku, *map(str, (level.sellable, level.available, level.reserved, level.committed, level.damaged)))
+        for level in levels
+    ]
+    return Table(headings, rows, frozenset(range(2, 7)))
+
+
+def _status(value: int) -> str:
+    return name_of(order_pb2.OrderStatus, value)

@@ -1,0 +1,47 @@
+"""An order's timeline as it happens."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import TYPE_CHECKING
+
+from ordermesh.order.v1 import order_pb2, order_service_pb2
+
+from chassis.client import ask
+from chassis.follow import watch
+
+if TYPE_CHECKING:  # it is a type alone
+    from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceAsyncStub
+
+PAGE = 1_000
+
+
+async def timeline(orders: "OrderServiceAsyncStub", order_id: str, patience_s: float) -> AsyncGenerator[order_pb2.OrderTransition, None]:
+    """The order's transitions, each once and in order: those that were, then each as it happens. Without an end of its own.
+
+    Raises a Failure: a refusal, or Deferred when the service has not answered for `patience_s` seconds.
+    """
+    last, request = 0, order_service_pb2.WatchOrderRequest(order_id=order_id)
+    async with aclosing(watch(orders.WatchOrder, request, patience_s=patience_s)) as news:
+        async for told in news:
+            if told.HasField("snapshot"):
+                new = [transition async for transition in transitions(orders, order_id)]
+            else:
+                new = [told.transition] if told.HasField("transition") else []
+            for transition in new:
+                if transition.order_version > last:
+                    last = transition.order_version
+                    yield transition
+
+
+async def transitions(
+    orders: "OrderServiceAsyncStub", order_id: str, timeout_s: float | None = None
+) -> AsyncGenerator[order_pb2.OrderTransition, None]:
+    """What has happened to the order so far, oldest first."""
+    request = order_service_pb2.ListOrderTransitionsRequest(order_id=order_id, page_size=PAGE)
+    while True:
+        page = await ask(orders.ListOrderTransitions, request, timeout_s=timeout_s)
+        for transition in page.transitions:
+            yield transition
+        if not page.next_page_token:
+            return
+        request.page_token = page.next_page_token
