@@ -24,14 +24,16 @@ QUICK = Limits(drain_delay_s=0.0, drain_grace_s=2.0)
 @cache
 def contract() -> tuple[Any, Any]:
     """The generated modules: the messages, and what gRPC adds."""
-    folder = tempfile.mkdtemp(prefix="ordermesh-sample-")
     protos = [HERE, ROOT / "third_party/protovalidate", Path(grpc_tools.__file__).parent / "_proto"]
-    code = protoc.main(
-        ["protoc", *(f"-I{path}" for path in protos), f"--python_out={folder}", f"--grpc_python_out={folder}", str(HERE / "sample.proto")]
-    )
-    assert code == 0, "sample.proto does not compile"
-    sys.path.append(folder)
-    return importlib.import_module("sample_pb2"), importlib.import_module("sample_pb2_grpc")
+    with tempfile.TemporaryDirectory(prefix="ordermesh-sample-") as folder:
+        out = [f"--python_out={folder}", f"--grpc_python_out={folder}"]
+        code = protoc.main(["protoc", *(f"-I{path}" for path in protos), *out, str(HERE / "sample.proto")])
+        assert code == 0, "sample.proto does not compile"
+        sys.path.append(folder)
+        try:
+            return importlib.import_module("sample_pb2"), importlib.import_module("sample_pb2_grpc")
+        finally:
+            sys.path.remove(folder)
 
 
 class Sample:
