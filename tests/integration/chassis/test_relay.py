@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID, uuid4
 
+import pytest
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
 from prometheus_client import REGISTRY
@@ -227,7 +228,9 @@ async def test_a_broker_of_nobody_is_no_reason_to_stop(
     await broker.close()
 
 
-async def test_an_idle_relay_rests(database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+async def test_an_idle_relay_rests(
+    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """What was appended wakes it once, and not for ever."""
     idle, rounds = relay(database, broker, poll_s=0.1), 0
     plain = idle._round
@@ -237,7 +240,7 @@ async def test_an_idle_relay_rests(database: Database, broker: Broker, engine: A
         rounds += 1
         return await plain(*arguments)
 
-    idle._round = counted  # type: ignore[method-assign]  # what it does once woken
+    monkeypatch.setattr(idle, "_round", counted)
     async with running(idle):
         await placed(database)
         await eventually(lambda: none_waits(engine))
