@@ -1,0 +1,300 @@
+"""What the commands ask, what they show in a pipe, what they print as JSON, and the exit codes that scripts see."""
+
+import json
+from typing import Any
+
+import pytest
+
+from chassis.errors import Defect, Deferred, Failure, Invalid, NotFound, Overloaded, Refused, Violation
+from devstack.ports import free_ports
+from tests.unit.omctl.server import AT, ORDER_ID, Fake, Omctl, change, order
+
+REQUEST_ID = "6a0c9f5e-0000-4000-8000-000000000001"
+CREATE = (
+    "order",
+    "create",
+    "--item",
+    "TEAPOT:2:18.95",
+    "--item",
+    "a:b:1:0",
+    "--currency",
+    "gbp",
+    "--name",
+    "Ada",
+    "--country",
+    "gb",
+    "--address-line",
+    "12 St James's Square",
+)
+
+
+def test_create_asks_what_was_typed(omctl: Omctl, fake: Fake) -> None:
+    """Every option ends in its field; a SKU may hold colons; what was not typed is unset."""
+    more = ("--discount", "1", "--shipping", "3.5", "--locality", "London", "--customer-id", "17850", "--request-id", REQUEST_ID)
+    result = omctl(*CREATE, *more)
+    assert result.exit_code == 0, result.output
+    [request] = fake.asked
+    assert [(item.sku, item.quantity, item.unit_price.units, item.unit_price.nanos) for item in request.items] == [
+        ("TEAPOT", 2, 18, 950_000_000),
+        ("a:b", 1, 0, 0),
+    ]
+    assert {item.unit_price.currency_code for item in request.items} == {"GBP"}
+    assert (request.discount_amount.units, request.shipping_amount.nanos) == (1, 500_000_000)
+    assert not request.HasField("tax_amount")
+    assert not request.HasField("external_reference")
+    assert (request.recipient.name, request.recipient.country_code, request.recipient.locality) == ("Ada", "GB", "London")
+    assert list(request.recipient.address_lines) == ["12 St James's Square"]
+    assert (request.request_id, request.customer_id) == (REQUEST_ID, "17850")
+
+
+def test_the_request_id_is_known_before_the_answer(omctl: Omctl, fake: Fake) -> None:
+    """Also where the call fails, the id for the next try was printed, and it is the one that was sent."""
+    fake.failure = Refused("ORDER_NOT_PAYABLE")
+    for command in (CREATE, ("stock", "receive", "london-1", "--item", "TEAPOT:1")):
+        result = omctl(*command)
+        assert result.exit_code == 1
+        assert f"request_id {fake.asked[-1].request_id}\n" in result.stderr
+        assert "request_id" not in result.stdout
+
+
+def test_an_order_is_shown(omctl: Omctl) -> None:
+    """Facts, then lines as aligned text; what would break the lines, or colour them, is shown as what it is."""
+    result = omctl("order", "get", ORDER_ID)
+    assert result.stdout.splitlines() == [
+        f"order      OM-1 ({ORDER_ID})",
+        "status     pending: BECAUSE; version 1, attempt 1",
+        "also       payment unspecified, goods unspecified, stock unspecified, returns unspecified",
+        "customer   17850, reference -",
+        "total      45.00 GBP = 42.00 GBP - 0.00 GBP discount + 0.00 GBP tax + 3.00 GBP shipping; 0.00 GBP refunded",
+        f"placed     {AT}, changed {AT}",
+        "",
+        "LINE  SKU        UNITS      PRICE      TOTAL  STOCK",
+        "   1  TEAPOT         2  19.00 GBP  38.00 GBP  -",
+        "   2  [red]CUP\ufffd      1   4.00 GBP   4.00 GBP  -",
+    ]
+
+
+@pytest.mark.parametrize("which", [ORDER_ID, ORDER_ID.upper(), "OM-1", "om-1"])
+def test_an_order_is_found_by_id_and_by_number(omctl: Omctl, which: str) -> None:
+    """People read numbers and scripts have ids: either will do, in any case."""
+    result = omctl("order", "get", which, "--json")
+    assert json.loads(result.stdout)["orderId"] == ORDER_ID
+
+
+@pytest.mark.parametrize("which", ["01890000-0000-7000-8000-00000000ffff", "OM-2"])
+@pytest.mark.parametrize("command", ["get", "timeline", "watch"])
+def test_what_is_not_there_is_not_found(omctl: Omctl, command: str, which: str) -> None:
+    """An unknown order is exit code 3, whatever is wanted of it."""
+    result = omctl("order", command, which)
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr.startswith("omctl: ORDER_NOT_FOUND: ")
+    assert result.stderr.endswith(" Next: see `omctl order list`.\n")
+
+
+def test_json_is_one_document_with_all_its_fields(omctl: Omctl) -> None:
+    """The document is ProtoJSON of the resource; what is zero or empty is in it too."""
+    for command in (("order", "get", ORDER_ID), CREATE):
+        told = json.loads(omctl(*command, "--json").stdout)
+        assert told["status"] == "ORDER_STATUS_PENDING"
+        assert told["totalAmount"] == {"currencyCode": "GBP", "units": "45", "nanos": 0}
+        assert told["fulfillments"] == []
+        assert told["items"][0]["cancelledQuantity"] == 0
+        assert told["createTime"] == "2026-01-31T09:00:00.123Z"
+
+
+def test_a_list_goes_over_all_pages(omctl: Omctl, fake: Fake) -> None:
+    """A list ends at its limit or at its end, not at a page's; where it was cut, stderr says so."""
+    fake.orders = [order(number=number) for number in range(1, 6)]
+    whole = omctl("order", "list", "--limit", "0")
+    assert [line.split()[0] for line in whole.stdout.splitlines()] == ["ORDER", "OM-1", "OM-2", "OM-3", "OM-4", "OM-5"]
+    assert whole.stderr == ""
+    cut = omctl("order", "list", "--limit", "3")
+    assert [line.split()[0] for line in cut.stdout.splitlines()] == ["ORDER", "OM-1", "OM-2", "OM-3"]
+    assert "--limit 0" in cut.stderr
+    lines = omctl("order", "list", "--limit", "3", "--json").stdout.splitlines()
+    assert [json.loads(line)["orderNumber"] for line in lines] == ["OM-1", "OM-2", "OM-3"]
+
+
+def test_filters_are_sent(omctl: Omctl, fake: Fake) -> None:
+    """Each filter ends in its field; a time without a zone is the local one."""
+    filters = ("--status", "pending", "--status", "Failed", "--stock-status", "owed", "--customer-id", "1", "--external-reference", "2")
+    assert omctl("order", "list", *filters, "--since", "2026-01-31T09:00:00+01:00", "--before", "2026-02-01").exit_code == 0
+    [request] = fake.asked
+    assert (list(request.statuses), request.stock_status) == ([1, 8], 3)
+    assert (request.customer_id, request.external_reference) == ("1", "2")
+    assert request.create_time_from.ToJsonString() == "2026-01-31T08:00:00Z"
+    assert request.HasField("create_time_before")
+    fake.asked.clear()
+    omctl("order", "list")
+    assert not fake.asked[0].HasField("customer_id")
+    assert not fake.asked[0].HasField("stock_status")
+
+
+def test_stock_is_listed_and_received(omctl: Omctl, fake: Fake) -> None:
+    """Figures stand to the right, sellable first; what arrives is sent by SKU and quantity, and what is there then is shown."""
+    lines = omctl("stock", "list").stdout.splitlines()
+    assert lines[:3] == [
+        "WAREHOUSE  SKU    SELLABLE  AVAILABLE  RESERVED  COMMITTED  DAMAGED",
+        "london-1   SKU 0        10         10         0          0        0",
+        "london-1   SKU 1         9         10         1          0        0",
+    ]
+    assert len(lines) == 6
+    result = omctl("stock", "receive", "london-1", "--item", "TEAPOT:10", "--item", "a:b:2")
+    assert (result.exit_code, len(result.stdout.splitlines())) == (0, 2)
+    request = fake.asked[-1]
+    assert (request.warehouse_id, [(line.sku, line.quantity) for line in request.lines]) == ("london-1", [("TEAPOT", 10), ("a:b", 2)])
+    received = json.loads(omctl("stock", "receive", "london-1", "--item", "TEAPOT:10", "--json").stdout)
+    assert received["stockLevels"][0] == {"warehouseId": "london-1", "sku": "SKU 0", "available": "10", "sellable": "10"} | dict.fromkeys(
+        ("reserved", "committed", "damaged", "version"), "0"
+    )
+
+
+def test_stock_filters_are_sent(omctl: Omctl, fake: Fake) -> None:
+    """One warehouse, some SKUs."""
+    omctl("stock", "list", "--warehouse", "leeds-1", "--sku", "A", "--sku", "B", "--limit", "1")
+    [request] = fake.asked
+    assert (request.warehouse_id, list(request.skus), request.page_size) == ("leeds-1", ["A", "B"], 1)
+
+
+def test_the_timeline_is_whole(omctl: Omctl, fake: Fake) -> None:
+    """Every transition, over all pages, oldest first."""
+    fake.steps = [change(version, status) for version, status in enumerate(("PENDING", "CONFIRMED", "PROCESSING"), 1)]
+    assert omctl("order", "timeline", "OM-1").stdout.splitlines() == [
+        f"{AT}  pending     WHY_1  (by payment, version 1)",
+        f"{AT}  confirmed   WHY_2  (by payment, version 2)",
+        f"{AT}  processing  WHY_3  (by payment, version 3)",
+    ]
+    assert [json.loads(line)["orderVersion"] for line in omctl("order", "timeline", "OM-1", "--json").stdout.splitlines()] == [
+        "1",
+        "2",
+        "3",
+    ]
+
+
+def versions(result: Any) -> list[int]:
+    """Which transitions were shown."""
+    return [int(line.rpartition("version ")[2].rstrip(")")) for line in result.stdout.splitlines()]
+
+
+def test_a_watch_shows_each_step_once_and_ends_with_the_order(omctl: Omctl, fake: Fake) -> None:
+    """What was, then what happens, without gaps and repeats, up to an end of the order's."""
+    fake.orders = [order("CONFIRMED", 2)]
+    fake.steps = [change(1, "PENDING"), change(2, "CONFIRMED")]
+    fake.news = [change(2, "CONFIRMED"), change(3, "PROCESSING"), change(4, "CANCELLED"), change(5, "PENDING")]
+    result = omctl("order", "watch", ORDER_ID)
+    assert (result.exit_code, versions(result)) == (0, [1, 2, 3, 4])
+
+
+def test_a_watch_waits_for_a_status(omctl: Omctl, fake: Fake) -> None:
+    """It ends with 0 at the status that is waited for, and with 1 when the order ends elsewhere."""
+    fake.news = [change(2, "CONFIRMED"), change(3, "CANCELLED")]
+    assert versions(omctl("order", "watch", ORDER_ID, "--until", "confirmed")) == [1, 2]
+    result = omctl("order", "watch", ORDER_ID, "--until", "delivered")
+    assert result.exit_code == 1
+    assert result.stderr == "omctl: The order is cancelled (WHY_3), and not delivered.\n"
+
+
+def test_a_watch_reads_on_over_a_failure_that_was_retried(omctl: Omctl, fake: Fake) -> None:
+    """An order that failed and lives on has not ended there; one that is waited to be refunded has not ended at its delivery."""
+    fake.orders = [order("DELIVERED", 3)]
+    fake.steps = [change(1, "PENDING"), change(2, "FAILED"), change(3, "DELIVERED")]
+    assert versions(omctl("order", "watch", ORDER_ID)) == [1, 2, 3]
+    fake.news = [change(4, "REFUNDED")]
+    assert versions(omctl("order", "watch", ORDER_ID, "--until", "refunded")) == [1, 2, 3, 4]
+
+
+def test_a_watch_ends_with_its_time(omctl: Omctl) -> None:
+    """Where nothing that is waited for happens in time, the exit code is 4."""
+    result = omctl("order", "watch", ORDER_ID, "--timeout", "0.5")
+    assert (result.exit_code, versions(result)) == (4, [1])
+    assert result.stderr == "omctl: Not within 0.5 s.\n"
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "told"),
+    [
+        (
+            Refused("INSUFFICIENT_STOCK", "Too little.", violations=[Violation("A", "asked 3, left 1"), Violation("B", "asked 2, left 0")]),
+            1,
+            "INSUFFICIENT_STOCK: Too little; A: asked 3, left 1; B: asked 2, left 0. Next: see `omctl stock list`, "
+            "or book what arrives with `omctl stock receive`.",
+        ),
+        (
+            Invalid("VALIDATION_FAILED", violations=[Violation("items[0].sku", "must not be empty")]),
+            1,
+            "VALIDATION_FAILED; items[0].sku: must not be empty. Next: correct what is named, and try again.",
+        ),
+        (Refused("ORDER_NOT_PAYABLE", "It is paid."), 1, "ORDER_NOT_PAYABLE: It is paid."),
+        (NotFound("ORDER_NOT_FOUND"), 3, "ORDER_NOT_FOUND. Next: see `omctl order list`."),
+        (
+            Overloaded("OVERLOADED", retry_after_s=2.5),
+            4,
+            "OVERLOADED. Next: try again in 2.5 s, with the same --request-id where there was one.",
+        ),
+        (
+            Deferred("CONTENTION", "busy"),
+            4,
+            "CONTENTION: ordermesh.order.v1.OrderService is not available just now. Next: see whether the service at ",
+        ),
+        (Defect(ValueError("secret")), 1, "INTERNAL. Next: it is the service's own fault: look at its log."),
+    ],
+)
+def test_failures_are_one_line_and_a_code(omctl: Omctl, fake: Fake, failure: Failure, code: int, told: str) -> None:
+    """Reason, what exactly, what to do next, on stderr; nothing on stdout; the code says of which kind it is."""
+    fake.failure = failure
+    result = omctl("order", "list", "--json")
+    assert (result.exit_code, result.stdout) == (code, "")
+    assert result.stderr.startswith(f"omctl: {told}")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_service_that_is_not_there(omctl: Omctl) -> None:
+    """Exit code 4, and where it was looked for."""
+    address = f"127.0.0.1:{next(iter(free_ports(1)))}"
+    result = omctl("stock", "list", "--timeout", "0.5", environment={"WAREHOUSE_ADDRESS": address})
+    assert result.exit_code == 4
+    assert address in result.stderr
+    assert "make run" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("order", "list", "--status", "nix"), "pending, confirmed"),
+        (("order", "get"), "ORDER"),
+        (("order", "create", "--request-id", "7", *CREATE[2:]), "'7' is no UUID"),
+        ((*CREATE, "--item", "TEAPOT"), "SKU:QUANTITY:PRICE"),
+        ((*CREATE, "--item", ":1:1"), "SKU:QUANTITY:PRICE"),
+        ((*CREATE, "--item", "TEAPOT:two:1"), "'two' is no number of units"),
+        ((*CREATE, "--item", "TEAPOT:1:1.005"), "12.55"),
+        ((*CREATE, "--item", "TEAPOT:1:-1"), "'-1' is no amount in GBP"),
+        ((*CREATE, "--tax", "1,5"), "'1,5' is no amount in GBP"),
+        ((*CREATE, "--currency", "XXX"), "XXX"),
+        (("stock", "receive", "london-1", "--item", "TEAPOT"), "SKU:QUANTITY"),
+        (("nothing",), "No such command"),
+    ],
+)
+def test_what_is_not_understood_is_a_usage_error(omctl: Omctl, fake: Fake, arguments: tuple[str, ...], said: str) -> None:
+    """Exit code 2, what was wrong and what would be right, and nobody was asked."""
+    result = omctl(*arguments)
+    assert (result.exit_code, fake.asked) == (2, [])
+    assert said in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("currency", "text", "units", "nanos"), [("JPY", "12", 12, 0), ("KWD", "1.005", 1, 5_000_000), ("GBP", "0.1", 0, 100_000_000)]
+)
+def test_amounts_have_their_currencys_digits(omctl: Omctl, fake: Fake, currency: str, text: str, units: int, nanos: int) -> None:
+    """Yen have no minor unit, dinars have three digits; nothing is rounded."""
+    result = omctl("order", "create", "--item", f"A:1:{text}", "--currency", currency, *CREATE[8:])
+    assert result.exit_code == 0, result.stderr
+    price = fake.asked[0].items[0].unit_price
+    assert (price.currency_code, price.units, price.nanos) == (currency, units, nanos)
+
+
+@pytest.mark.parametrize("command", [(), ("order",), ("order", "create"), ("order", "watch"), ("stock", "list")])
+def test_help_tells_the_exit_codes(omctl: Omctl, command: tuple[str, ...]) -> None:
+    """Wherever help is asked for, the exit codes are part of it."""
+    result = omctl(*command, "--help")
+    assert result.exit_code == 0
+    assert "0 done; 1 refused, or failed; 2 not understood" in " ".join(result.stdout.split())

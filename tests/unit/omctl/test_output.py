@@ -1,0 +1,33 @@
+"""Tables: lines and colours on a terminal, aligned text elsewhere."""
+
+import io
+
+from rich.console import Console
+
+from omctl.output import Table, aligned, printable, show
+
+TABLE = Table(("SKU", "UNITS"), [("[bold]茶壶", "7"), ("A", "1000")], frozenset({1}))
+
+
+def test_text_is_aligned() -> None:
+    """Columns are as wide as what stands in them on the screen, wide characters included; figures stand to the right."""
+    assert list(aligned(TABLE)) == ["SKU         UNITS", "[bold]茶壶      7", "A            1000"]
+
+
+def test_a_terminal_gets_a_table() -> None:
+    """On a terminal headings are bold, and what looks like rich's markup is shown as it is."""
+    screen = Console(file=io.StringIO(), force_terminal=True, width=80, legacy_windows=False)
+    show(TABLE, screen)
+    drawn = screen.file.getvalue()  # type: ignore[attr-defined]  # it is the StringIO above
+    assert "\x1b[1m" in drawn
+    assert "[bold]茶壶" in drawn
+
+
+def test_names_cannot_move_the_cursor() -> None:
+    """Control characters in a name are shown, and not obeyed."""
+    assert printable("a\x1b[2Jb\nc\td é 茶") == "a\ufffd[2Jb\ufffdc\ufffdd é 茶"
+
+
+def test_an_empty_table_is_its_headings() -> None:
+    """A list without an entry still says what it would show."""
+    assert list(aligned(Table(("SKU", "UNITS"), []))) == ["SKU  UNITS"]
