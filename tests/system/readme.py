@@ -23,7 +23,8 @@ VARIABLE = (
     (r"\bOM(-[0-9A-Z]{5}){3}\b", "<order number>"),
     (r"\bSBX\d{16}\b", "<tracking number>"),
     (r"\d{4}-\d\d-\d\dT[\d:.]+(Z|\+00:00)|\b\d\d:\d\d:\d\d\.\d+", "<time>"),
-    (r"\b(FULFILLMENT_[A-Z]+|SHIPMENT_CREATED)\b", "<news>"),  # of the two that tell of the same, whichever came first
+    # Of two events that tell of the same, whichever comes first.
+    (r"\b(FULFILLMENT_[A-Z]+|SHIPMENT_CREATED)\b( +\(by \w+)?", "<news>"),
     (r"\d+(\.\d+)?", "<number>"),
     (r"[ \t]+", " "),
     (r" $", ""),

@@ -83,7 +83,7 @@ async def test_an_order_is_walked_by_hand_with_buf_curl_alone(stack: Stack, envi
                 assert shown is None or pattern(output) == pattern(shown), f"{block} shows something else"
                 pasted.append(block.text)
     assert sum("--list-services" in text for text in pasted) == 1
-    assert sum("ORDER_STATUS_DELIVERED" in text for text in pasted) == 1
+    assert sum("--until delivered" in text and "GetOrder" in text for text in pasted) == 1
 
 
 async def python(folder: Path, environment: Mapping[str, str], text: str, since: datetime, lines: int | None) -> str:
