@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from chassis.decision import Decision
 from chassis.errors import Deferred, Invalid, NotFound, Refused, Violation
-from order_svc.lifecycle import MOVES, PaymentStatus, Progress, ReturnProgress, Status, StockStatus, progress_of, status_of, way
+from order_svc.lifecycle import MOVES, PaymentStatus, Progress, ReturnProgress, Status, StockStatus, Work, progress_of, status_of, way
 from order_svc.model import (
     Allocation,
     Allocations,
@@ -167,9 +167,15 @@ def note_reservation(order: Order, command: NoteReservation, now: datetime) -> D
     parts = {part.warehouse_id: part for part in order.parts}
     lines = tuple(moved(line, command, {at for at, part in parts.items() if part.committed}) for line in order.lines)
     parts[command.warehouse_id] = replace(parts.get(command.warehouse_id) or Part(command.warehouse_id, order.attempt), committed=True)
-    kept = tuple(parts[at] for at in warehouses(lines) if at in parts)
+    serving = warehouses(lines)
+    kept = tuple(parts[at] if at in serving else withdrawn(parts[at]) for at in sorted(parts))
     stock = order.stock if order.status is Status.PENDING else owed_or_committed(kept)
     return Decision(replace(order, lines=lines, parts=kept, stock=stock, update_time=now))
+
+
+def withdrawn(part: Part) -> Part:
+    """The part of a warehouse that serves the order no more. Its work, if there is any, is cancelled, and says so itself."""
+    return replace(part, work=Work.CANCELLED) if part.work is Work.EXPECTED else part
 
 
 def moved(line: Line, command: NoteReservation, committed: set[str]) -> Line:
@@ -188,7 +194,8 @@ def warehouses(lines: tuple[Line, ...]) -> list[str]:
 
 
 def owed_or_committed(parts: tuple[Part, ...]) -> StockStatus:
-    return StockStatus.COMMITTED if all(part.committed for part in parts) else StockStatus.OWED
+    """Owed until every warehouse that serves the order has committed."""
+    return StockStatus.COMMITTED if all(part.committed or part.work is Work.CANCELLED for part in parts) else StockStatus.OWED
 
 
 def part_of(order: Order, warehouse_id: str) -> Part:
@@ -208,7 +215,8 @@ def follow(order: Order, heard: Part, reason: str, command: Command, now: dateti
         return Decision(order)
     standings = [part.standing for part in parts]
     there = status_of(standings) or order.status
-    stock = StockStatus.DEDUCTED if there in (Status.SHIPPED, Status.DELIVERED) else order.stock
+    stock = owed_or_committed(parts) if order.stock is StockStatus.OWED else order.stock
+    stock = StockStatus.DEDUCTED if there in (Status.SHIPPED, Status.DELIVERED) else stock
     followed = replace(order, parts=parts, progress=progress_of(standings), stock=stock, update_time=now)
     return steps(followed, way(order.status, there), reason, command, now)
 

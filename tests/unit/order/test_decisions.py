@@ -91,7 +91,20 @@ def test_a_commit_in_another_warehouse_stands_in_for_the_expired_one() -> None:
     quantities = {line.number: line.quantity for line in order.lines}
     settled = after(owed, commit(owed, "paris", quantities=quantities))
     assert {a.warehouse_id for line in settled.lines for a in line.allocations} == {"paris"}
-    assert (settled.stock, [part.warehouse_id for part in settled.parts]) == (StockStatus.COMMITTED, ["paris"])
+    assert (settled.stock, settled.status) == (StockStatus.COMMITTED, Status.CONFIRMED)
+    assert {part.warehouse_id: part.work for part in settled.parts} == {"london": Work.CANCELLED, "paris": Work.EXPECTED}
+    late = after(settled, work(settled, "london", Work.PLANNING, 2), work(settled, "london", Work.CANCELLED, 3))
+    assert after(late, ship(late, "paris", NOW)).status is Status.DELIVERED
+
+
+def test_work_that_is_withdrawn_before_its_commit_owes_nothing_any_more() -> None:
+    """London plans, its stock turns out to lie in Paris: once London's work is cancelled, nothing is owed."""
+    order = placed()
+    owed = after(order, pay(order, stock=Owed()), work(order, "london", Work.PLANNING, 2))
+    quantities = {line.number: line.quantity for line in order.lines}
+    settled = after(owed, commit(owed, "paris", quantities=quantities))
+    assert settled.stock is StockStatus.OWED
+    assert after(settled, work(settled, "london", Work.CANCELLED, 3)).stock is StockStatus.COMMITTED
 
 
 def test_a_warehouse_that_says_no_for_good_fails_the_order() -> None:
