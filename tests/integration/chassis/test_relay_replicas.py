@@ -11,12 +11,13 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.database import Database, connect
+from chassis.outbox import Outbox
 from chassis.shards import Shards
 from chassis.stream import Broker
 from chassis.tables import SHARDS
 from tests.sample.processes import sample_process
 from tests.sample.relaying import none_waits, relay, running, shipped, versions, waiting
-from tests.sample.store import outbox
+from tests.sample.store import claims, event, outbox
 from tests.sample.writes import count, placed
 from tests.support import Eventually
 
@@ -112,3 +113,12 @@ async def test_a_crash_loses_nothing(
     orders = await count(engine, outbox)
     assert (await broker.ensure_stream("ORDERS")).messages == orders
     assert [v for said in (await versions(broker)).values() for v in said] == [1] * orders
+
+
+async def test_what_one_appends_another_finds_soon(database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+    """A commit wakes the relay of its own process, and the shard may be another's: among others a relay looks often."""
+    elsewhere = Database(engine, claims, Outbox(outbox, encode=event))
+    async with running(relay(database, broker, poll_s=4.0), relay(elsewhere, broker, poll_s=4.0)):
+        await eventually(lambda: are(engine, 8, 8))
+        await placed(database, 20)
+        await eventually(lambda: none_waits(engine), timeout_s=2.0)
