@@ -22,7 +22,8 @@ from shipping_svc.rpc import ShippingService
 async def running(config: Config) -> AsyncIterator[Supervisor]:
     """The shipping service, until the block is left."""
     async with founded(config, tables, stream_name="SHIPMENTS", encode=wire.event) as ground:
-        orders = Orders(await ground.channel(config.order_address, Breaker("order")))
+        # Open for a short while only: who waits for a label is tried again later by itself, and a probe costs nobody anything.
+        orders = Orders(await ground.channel(config.order_address, Breaker("order", open_s=2)))
         patience = Patience(config.label_timeout_s, config.labels_at_once_max, config.label_patience_s, config.watch_heartbeat_s)
         operations = Operations(ground.database, orders, SandboxCarrier(), patience)
         ground.tasks.start("watches", operations.watches.run())

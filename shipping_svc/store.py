@@ -37,7 +37,7 @@ CHANGING = ("id", "status", "reason", "carrier_code", "tracking_number", "versio
 PARCEL, LABEL, TRY, STEP, DEAD = (tuple(table.c.keys()) for table in (parcels, labels, label_tries, history, dead_orders))
 TRACKING = ("shipment_id", "carrier_event_id", "status", "occur_time", "location", "record_time")
 PARCEL_OF, REPORT_OF = attrgetter(*PARCEL[2:]), attrgetter(*TRACKING[1:5])
-LONGEST_PAUSE_S = 300.0
+LONGEST_PAUSE_S = 60.0
 
 all_shipments = select(shipments).order_by(shipments.c.id)
 read_by_id = all_shipments.where(among(shipments.c.id))

@@ -21,7 +21,7 @@ from tests.integration.shipping.peers import CountingCarrier, KnownOrders
 from tests.integration.shipping.requests import Shipping
 from tests.support import Databases, FreshDatabase
 
-PATIENCE = Patience(label_s=2, retry_s=0.1, heartbeat_s=0.2)
+PATIENCE = Patience(label_s=8, retry_s=0.1, heartbeat_s=0.2)
 
 
 @pytest.fixture(scope="session")

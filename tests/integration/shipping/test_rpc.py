@@ -69,25 +69,26 @@ async def test_a_label_that_is_not_bought_is_refused(shipping: Shipping, carrier
     assert (refused.value.reason, refused.value.metadata) == ("ILLEGAL_TRANSITION", {"status": "pending", "allowed": "created, failed"})
 
 
-@pytest.mark.parametrize(
-    ("bad", "field"),
-    [
-        ({"request_id": ""}, "request_id"),
-        ({"fulfillment_id": "7"}, "fulfillment_id"),
-        ({"order_id": ""}, "order_id"),
-        ({"attempt": 0}, "attempt"),
-        ({"warehouse_id": ""}, "warehouse_id"),
-        ({"parcels": []}, "parcels"),
-        ({"parcels": [PARCEL] * 101}, "parcels"),
-        ({"parcels": [PARCEL, shipping_pb2.Parcel(weight_grams=0, length_mm=1, width_mm=1, height_mm=1)]}, "parcels[1].weight_grams"),
-    ],
-)
-async def test_a_bad_request_is_named(shipping: Shipping, bad: dict[str, Any], field: str) -> None:
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"request_id": ""}, "request_id"),
+    ({"fulfillment_id": "7"}, "fulfillment_id"),
+    ({"order_id": ""}, "order_id"),
+    ({"attempt": 0}, "attempt"),
+    ({"warehouse_id": ""}, "warehouse_id"),
+    ({"parcels": []}, "parcels"),
+    ({"parcels": [PARCEL] * 101}, "parcels"),
+    ({"parcels": [PARCEL, shipping_pb2.Parcel(weight_grams=0, length_mm=1, width_mm=1, height_mm=1)]}, "parcels[1].weight_grams"),
+]
+
+
+async def test_a_bad_request_is_named(shipping: Shipping, subtests: pytest.Subtests) -> None:
     """Each field that breaks its bounds is named by its path."""
-    with pytest.raises(Invalid) as refused:
-        await created(shipping, **bad)
-    assert refused.value.reason == "VALIDATION_FAILED"
-    assert [violation.subject for violation in refused.value.violations] == [field]
+    for bad, field in BAD:
+        with subtests.test(field):
+            with pytest.raises(Invalid) as refused:
+                await created(shipping, **bad)
+            assert refused.value.reason == "VALIDATION_FAILED"
+            assert [violation.subject for violation in refused.value.violations] == [field]
 
 
 async def test_a_hundred_parcels_are_one_shipment(shipping: Shipping) -> None:

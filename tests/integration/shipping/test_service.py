@@ -153,7 +153,7 @@ async def test_a_fulfilment_is_shipped_and_delivered(shipping: Shipping, world: 
         found = await shipment_of(shipping, request.order_id)
         return found if found and found.HasField("tracking_number") else None
 
-    shipment = await eventually(created)
+    shipment = await eventually(created, timeout_s=30)
     assert list(shipment.parcels) == list(request.parcels)
     assert (await ask(shipping.CreateShipment, request)).shipment == shipment
     for minute, status in enumerate(("in_transit", "out_for_delivery", "delivered")):
@@ -162,7 +162,7 @@ async def test_a_fulfilment_is_shipped_and_delivered(shipping: Shipping, world: 
     async def all_told() -> bool:
         return len(await world.told()) >= 5
 
-    await eventually(all_told)
+    await eventually(all_told, timeout_s=30)
     events = await world.told()
     assert [event.DESCRIPTOR.name for event in events] == ["ShipmentCreated", *["ShipmentStatusChanged"] * 3, "DeliveryConfirmed"]
     assert [event.shipment.version for event in events] == [2, 3, 4, 5, 5]  # type: ignore[attr-defined]  # every event has a shipment
@@ -180,7 +180,7 @@ async def test_the_call_and_the_event_race(shipping: Shipping, world: World, eve
     async def all_told() -> bool:
         return len(await world.told()) >= 10
 
-    await eventually(all_told)
+    await eventually(all_told, timeout_s=30)
     await nothing_waits(world, eventually)
     told = sorted(event.shipment.fulfillment_id for event in await world.told())  # type: ignore[attr-defined]  # every event has one
     assert told == sorted(request.fulfillment_id for request in requests)
@@ -193,7 +193,7 @@ async def nothing_waits(world: World, eventually: Eventually) -> None:
         states = [await world.broker.streams.consumer_info(name.upper(), f"shipping-{name}") for name in ("orders", "fulfillments")]
         return all(state.num_pending == 0 and state.num_ack_pending == 0 for state in states)
 
-    await eventually(quiet)
+    await eventually(quiet, timeout_s=30)
 
 
 @pytest.mark.parametrize("death", [order_pb2.ORDER_STATUS_CANCELLED, order_pb2.ORDER_STATUS_FAILED])
@@ -222,7 +222,7 @@ async def test_while_the_order_service_is_away(shipping: Shipping, world: World,
     await world.close_orders()
     await world.publish(ready(heard))
     with pytest.raises(Deferred) as deferred:
-        await ask(shipping.CreateShipment, called, timeout_s=1)
+        await ask(shipping.CreateShipment, called)
     assert deferred.value.reason == "DEPENDENCY_UNAVAILABLE"
     await world.open_orders()
 
@@ -230,7 +230,7 @@ async def test_while_the_order_service_is_away(shipping: Shipping, world: World,
         found = [await shipment_of(shipping, request.order_id) for request in (called, heard)]
         return all(shipment and shipment.status == shipping_pb2.SHIPMENT_STATUS_CREATED for shipment in found)
 
-    await eventually(created, timeout_s=30)  # the breaker lets its probe through ten seconds after it opened
+    await eventually(created, timeout_s=30)
 
 
 async def test_an_event_that_breaks_the_contract_stops_nobody(shipping: Shipping, world: World, eventually: Eventually) -> None:

@@ -22,10 +22,6 @@ from tests.integration.shipping.requests import rows
 from tests.unit.shipping.samples import LABEL, NOON, ask, keep_label, report, shipment
 
 
-def first_step(its: Shipment) -> Transition:
-    return Transition(its.id, its.version, None if its.version == 1 else Status.PENDING, its.status, "WHY", "who", "cause", NOON)
-
-
 def fresh(**more: Any) -> Shipment:
     return shipment(**({"id": uuid7(), "fulfillment_id": uuid7()} | more))
 
@@ -36,67 +32,54 @@ async def stored(engine: AsyncEngine, *several: Shipment, more: tuple[Row, ...] 
         await store.save_shipments(connection, {}, {its.id: its for its in several}, more)
 
 
-@pytest.mark.parametrize(
-    ("broken", "rule"),
-    [
-        ({"status": "created", "tracking_number": None}, "tracking_number_with_label"),
-        ({"status": "pending", "tracking_number": "T"}, "tracking_number_with_label"),
-        ({"status": "failed", "tracking_number": "T"}, "tracking_number_with_label"),
-        ({"status": "in_transit", "report_time": None}, "report_time_with_report"),
-        ({"status": "created", "report_time": NOON}, "report_time_with_report"),
-        ({"status": "delivered", "deliver_time": None}, "deliver_time_with_delivery"),
-        ({"status": "lost", "deliver_time": NOON}, "deliver_time_with_delivery"),
-        ({"status": "created", "carrier_code": "NO"}, "carrier_code_with_refusal"),
-        ({"attempt": 0}, "shipments_attempt"),
-        ({"version": 0}, "shipments_version"),
-        ({"parcels": shipment().parcels * 51}, "parcels_number"),
-        ({"parcels": (replace(shipment().parcels[0], weight_grams=0),)}, "parcels_weight"),
-    ],
-)
-async def test_the_database_refuses_what_cannot_be(engine: AsyncEngine, broken: dict[str, Any], rule: str) -> None:
-    """Each invariant of a shipment is a constraint, whatever the code above does."""
-    with pytest.raises(IntegrityError, match=rule):
-        await stored(engine, fresh(**broken))
+BROKEN: list[tuple[dict[str, Any], str]] = [
+    ({"status": "created", "tracking_number": None}, "tracking_number_with_label"),
+    ({"status": "pending", "tracking_number": "T"}, "tracking_number_with_label"),
+    ({"status": "failed", "tracking_number": "T"}, "tracking_number_with_label"),
+    ({"status": "in_transit", "report_time": None}, "report_time_with_report"),
+    ({"status": "created", "report_time": NOON}, "report_time_with_report"),
+    ({"status": "delivered", "deliver_time": None}, "deliver_time_with_delivery"),
+    ({"status": "lost", "deliver_time": NOON}, "deliver_time_with_delivery"),
+    ({"status": "created", "carrier_code": "NO"}, "carrier_code_with_refusal"),
+    ({"attempt": 0}, "shipments_attempt"),
+    ({"version": 0}, "shipments_version"),
+    ({"parcels": shipment().parcels * 51}, "parcels_number"),
+    ({"parcels": (replace(shipment().parcels[0], weight_grams=0),)}, "parcels_weight"),
+    # Twins of the shipment that is stored first.
+    ({"fulfillment_id": UUID(int=3)}, "fulfillment_id_key"),
+    ({"status": "created", "tracking_number": "T1"}, "tracking_number_key"),
+]
 
 
-@pytest.mark.parametrize(
-    ("twin", "rule"),
-    [
-        ({"fulfillment_id": UUID(int=3)}, "fulfillment_id_key"),
-        ({"status": "created", "tracking_number": "T1"}, "tracking_number_key"),
-    ],
-)
-async def test_there_are_no_twins(engine: AsyncEngine, twin: dict[str, Any], rule: str) -> None:
-    """A fulfilment has one shipment, and a tracking number names one."""
+async def test_the_database_refuses_what_cannot_be(engine: AsyncEngine, subtests: pytest.Subtests) -> None:
+    """Each invariant of a shipment is a constraint, whatever the code above does; a fulfilment and a tracking number have one shipment."""
     await stored(engine, fresh(fulfillment_id=UUID(int=3), status="created", tracking_number="T1"))
-    with pytest.raises(IntegrityError, match=rule):
-        await stored(engine, fresh(**twin))
+    for broken, rule in BROKEN:
+        with subtests.test(rule, **broken), pytest.raises(IntegrityError, match=rule):
+            await stored(engine, fresh(**broken))
 
 
-@pytest.mark.parametrize(
-    "twice",
-    [
-        lambda its: [replace(first_step(its), version=2), replace(first_step(its), version=3)],  # one cause, one status
-        lambda its: [TrackingEvent(its.id, report("lost").report, NOON), TrackingEvent(its.id, report("lost", 9, "lost@0").report, NOON)],
-        lambda its: [KeptLabel(its.id, LABEL), KeptLabel(its.id, LABEL)],
-    ],
-    ids=["history", "tracking", "label"],
-)
-async def test_what_is_once_is_once(engine: AsyncEngine, twice: Any) -> None:
+async def test_what_is_once_is_once(engine: AsyncEngine, subtests: pytest.Subtests) -> None:
     """Also without any claim: a cause moves a shipment to a status once, a report is recorded once, a label is bought once."""
     its = fresh()
-    with pytest.raises(IntegrityError, match="duplicate key"):
-        await stored(
-            engine, its, more=tuple(replace(row, old=Status.PENDING) if isinstance(row, Transition) else row for row in twice(its))
-        )
+    move = Transition(its.id, 2, Status.PENDING, Status.CREATED, "WHY", "who", "cause", NOON)
+    heard = TrackingEvent(its.id, report("lost", 0, "r1").report, NOON)
+    twins: dict[str, tuple[Row, Row]] = {
+        "history": (move, replace(move, version=3)),
+        "tracking": (heard, replace(heard, report=report("delivered", 9, "r1").report)),
+        "label": (KeptLabel(its.id, LABEL), KeptLabel(its.id, replace(LABEL, content=b"another"))),
+    }
+    for what, both in twins.items():
+        with subtests.test(what), pytest.raises(IntegrityError, match="duplicate key"):
+            await stored(engine, its, more=both)
 
 
-@pytest.mark.parametrize("size", [0, 5 * 2**20 + 1])
-async def test_a_label_has_a_size(engine: AsyncEngine, size: int) -> None:
+async def test_a_label_has_a_size(engine: AsyncEngine, subtests: pytest.Subtests) -> None:
     """Neither an empty document nor an endless one is a label."""
     its = fresh()
-    with pytest.raises(IntegrityError, match="labels_content"):
-        await stored(engine, its, more=(KeptLabel(its.id, Label("T", b"x" * size, "text/plain")),))
+    for size in (0, 5 * 2**20 + 1):
+        with subtests.test(size=size), pytest.raises(IntegrityError, match="labels_content"):
+            await stored(engine, its, more=(KeptLabel(its.id, Label("T", b"x" * size, "text/plain")),))
 
 
 async def test_a_shipment_comes_back_as_it_was_stored(engine: AsyncEngine) -> None:
@@ -175,20 +158,19 @@ async def tried(engine: AsyncEngine, id: UUID, ago_s: float, tries: int) -> None
         await connection.execute(update(label_tries).values(tries=tries, try_time=when).where(label_tries.c.shipment_id == id))
 
 
-@pytest.mark.parametrize(
-    ("ago_s", "tries", "due"),
-    [(9, 1, False), (11, 1, True), (19, 2, False), (21, 2, True), (39, 3, False), (41, 3, True), (299, 60, False), (301, 60, True)],
-)
-async def test_pauses_between_tries_double(engine: AsyncEngine, ago_s: float, tries: int, due: bool) -> None:
-    """With a patience of 10 s: 10, 20, 40 s, and five minutes at most, however often it was tried."""
+async def test_pauses_between_tries_double(engine: AsyncEngine, subtests: pytest.Subtests) -> None:
+    """With a patience of 10 s: 10, 20, 40 s, a minute at most; whoever takes it on has it for as long."""
     its = fresh()
     await stored(engine, its)
-    await tried(engine, its.id, ago_s, tries)
-    async with engine.begin() as connection:
-        assert await store.begin_tries_due(connection, 10, 50) == ([its.id] if due else [])
-        assert await store.begin_tries_due(connection, 10, 50) == []
-    [(count,)] = await rows(engine, "select tries from label_tries")
-    assert count == tries + due
+    pauses = [(9, 1, False), (11, 1, True), (19, 2, False), (21, 2, True), (39, 3, False), (41, 3, True), (59, 60, False), (61, 60, True)]
+    for ago_s, tries, due in pauses:
+        with subtests.test(ago_s=ago_s, tries=tries):
+            await tried(engine, its.id, ago_s, tries)
+            async with engine.begin() as connection:
+                assert await store.begin_tries_due(connection, 10, 50) == ([its.id] if due else [])
+                assert await store.begin_tries_due(connection, 10, 50) == []
+            [(count,)] = await rows(engine, "select tries from label_tries")
+            assert count == tries + due
 
 
 async def test_replicas_step_over_each_others_tries(engine: AsyncEngine) -> None:
