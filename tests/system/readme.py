@@ -1,4 +1,4 @@
-"""README.md as its reader has it: its blocks, a terminal to paste them into, and what two outputs have in common. No tests here."""
+"""A page as its reader has it: its blocks, a terminal to paste them into, and what two outputs have in common. No tests here."""
 
 import asyncio
 import re
@@ -33,29 +33,26 @@ VARIABLE = (
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A fenced block: its language, its text, the section and the line that it stands in."""
+    """A fenced block: its language, its text, the section that it stands in, and the place: file and line."""
 
     language: str
     text: str
     section: str
-    line: int
-
-    def __str__(self) -> str:
-        return f"README.md:{self.line}"
+    place: str
 
 
-def blocks() -> list[Block]:
+def blocks(page: Path = PAGE) -> list[Block]:
     """The blocks of the page, in their order."""
-    page = PAGE.read_text()
-    headings = [(found.start(), found[1]) for found in HEADING.finditer(page)]
+    text = page.read_text()
+    headings = [(found.start(), found[1]) for found in HEADING.finditer(text)]
     return [
         Block(
             found[1],
             found[2],
             next((name for start, name in reversed(headings) if start < found.start()), ""),
-            page.count("\n", 0, found.start()) + 1,
+            f"{page.relative_to(ROOT)}:{text.count(chr(10), 0, found.start()) + 1}",
         )
-        for found in BLOCK.finditer(page)
+        for found in BLOCK.finditer(text)
     ]
 
 

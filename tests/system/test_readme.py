@@ -22,7 +22,7 @@ from devstack.ports import free_ports
 from devstack.settings import SERVICE_PORTS
 from devstack.stack import Stack
 from tests.support import Eventually, reachable_folder
-from tests.system.readme import ROOT, Block, Terminal, blocks, moved, pattern, with_outputs
+from tests.system.readme import PAGE, ROOT, Block, Terminal, blocks, moved, pattern, with_outputs
 from tools import pictures
 
 BY_HAND = "Walk an order by hand"
@@ -69,7 +69,7 @@ async def test_every_block_works_as_it_is_pasted(stack: Stack, environment: Mapp
                 lines = shown.count("\n") if shown and "while True" in text else None
                 output = await python(tmp_path, environment, text, since, lines)
             executed += 1
-            assert shown is None or pattern(output) == pattern(shown), f"{block} shows something else"
+            assert shown is None or pattern(output) == pattern(shown), f"{block.place} shows something else"
     assert executed >= 12
 
 
@@ -80,10 +80,19 @@ async def test_an_order_is_walked_by_hand_with_buf_curl_alone(stack: Stack, envi
         for block, shown in with_outputs(blocks()):
             if block.section == BY_HAND and "grpcurl" not in block.text:
                 output = await terminal.paste(moved(block.text, stack))
-                assert shown is None or pattern(output) == pattern(shown), f"{block} shows something else"
+                assert shown is None or pattern(output) == pattern(shown), f"{block.place} shows something else"
                 pasted.append(block.text)
     assert sum("--list-services" in text for text in pasted) == 1
     assert sum("--until delivered" in text and "GetOrder" in text for text in pasted) == 1
+
+
+async def test_the_commands_of_the_docs_work_too(stack: Stack, environment: Mapping[str, str], tmp_path: Path) -> None:
+    """What docs/ gives to be pasted can be pasted, in any order: a page is not read from top to bottom."""
+    commands = [block for page in pictures.pages() if page != PAGE for block in blocks(page) if block.language == "bash"]
+    assert commands
+    for block in commands:
+        async with Terminal(tmp_path, environment) as terminal:
+            assert await terminal.paste(moved(block.text, stack)), f"{block.place} says nothing"
 
 
 async def python(folder: Path, environment: Mapping[str, str], text: str, since: datetime, lines: int | None) -> str:
