@@ -2,11 +2,19 @@
 
 import uuid
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from devstack.stack import Stack
 from tests.support import Accounts, reachable_folder
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """All system tests go to one process of a run that is spread over several: a second stack would only slow down the first."""
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.xdist_group("system"))
 
 
 @pytest.fixture(scope="session")
