@@ -1,0 +1,125 @@
+"""`make clients`: a Python wheel with the contracts' messages and stubs, for projects that call the services.
+
+It needs grpcio, protobuf and googleapis-common-protos, in versions that its code was generated for, and nothing of ours. The same
+contracts make the same bytes; no network is needed.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+NAME = "ordermesh-client"
+# What stands in the archive as the time of every file: the earliest that it can hold.
+EPOCH = "315532800"
+GRPC_VERSION = re.compile(r"^GRPC_GENERATED_VERSION = '([^']+)'", re.MULTILINE)
+PROTOBUF_VERSION = re.compile(r"ValidateProtobufRuntimeVersion\(\s*_runtime_version\.Domain\.PUBLIC,\s*(\d+),\s*(\d+),\s*(\d+)")
+
+PYPROJECT = """\
+[build-system]
+requires = ["setuptools"]
+build-backend = "setuptools.build_meta"
+
+[project]
+name = "{name}"
+version = "{version}"
+description = "Messages and gRPC stubs of ordermesh: orders, stock, fulfilment, shipping, payment, and their events"
+readme = "README.md"
+requires-python = "{python}"
+dependencies = [
+    "googleapis-common-protos>=1.60,<2",
+    "grpcio>={grpc},<2",
+    "protobuf>={protobuf},<{protobuf_after}",
+]
+
+[tool.setuptools]
+package-dir = {{"" = "src"}}
+packages = {packages}
+
+[tool.setuptools.package-data]
+"*" = ["*.pyi", "py.typed"]
+"""
+
+README = """\
+# ordermesh-client
+
+Messages and gRPC stubs of ordermesh. Every call needs a deadline (`timeout`); what changes something takes a `request_id`, the same on
+each retry.
+
+```python
+import grpc
+from ordermesh.order.v1.order_service_pb2 import ListOrdersRequest
+from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceStub
+
+with grpc.insecure_channel("127.0.0.1:15051") as channel:
+    for order in OrderServiceStub(channel).ListOrders(ListOrdersRequest(page_size=5), timeout=5).orders:
+        print(order.order_number, order.status)
+```
+"""
+
+
+def build(output: Path) -> Path:
+    """Builds the wheel into `output`; returns its path. Raises CalledProcessError when a tool fails."""
+    with tempfile.TemporaryDirectory(prefix="ordermesh-client-") as folder:
+        project = Path(folder)
+        _run(ROOT / ".venv/bin/buf", "generate", "--template", ROOT / "buf.gen.clients.yaml", "--output", project)
+        packages = list(_packages(project / "src"))
+        (project / "pyproject.toml").write_text(_pyproject(project / "src", packages))
+        (project / "README.md").write_text(README)
+        _run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", project / "dist", project)
+        [wheel] = (project / "dist").iterdir()
+        output.mkdir(parents=True, exist_ok=True)
+        return Path(shutil.move(wheel, output / wheel.name))
+
+
+def _run(*command: str | Path) -> None:
+    """Runs a tool, and says what it said where it fails."""
+    environment = os.environ | {"SOURCE_DATE_EPOCH": EPOCH}
+    told = subprocess.run(command, cwd=ROOT, env=environment, umask=0o022, capture_output=True, text=True, check=False)
+    if told.returncode != 0:
+        sys.stderr.write(told.stdout + told.stderr)
+        told.check_returncode()
+
+
+def _packages(source: Path) -> Iterator[str]:
+    """The packages below `source`, each made one by an __init__.py; the first is marked as typed, and all below it with it."""
+    (source / "ordermesh" / "py.typed").touch()
+    for folder in sorted(path for path in source.rglob("*") if path.is_dir()):
+        name = ".".join(folder.relative_to(source).parts)
+        (folder / "__init__.py").write_text(f'"""Generated from the contracts of {name}."""\n')
+        yield name
+
+
+def _pyproject(source: Path, packages: list[str]) -> str:
+    """The wheel's own project file. Its bounds are what the generated code itself asks for when it is imported."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    grpc = {found for path in source.rglob("*_pb2_grpc.py") for found in GRPC_VERSION.findall(path.read_text())}
+    protobuf = {found for path in source.rglob("*_pb2.py") for found in PROTOBUF_VERSION.findall(path.read_text())}
+    [[grpc_version], [protobuf_version]] = [grpc, protobuf]
+    return PYPROJECT.format(
+        name=NAME,
+        version=project["version"],
+        python=project["requires-python"],
+        grpc=grpc_version,
+        protobuf=".".join(protobuf_version),
+        protobuf_after=int(protobuf_version[0]) + 1,
+        packages=packages,
+    )
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="tools/clients.py", description="Builds the Python client wheel.")
+    parser.add_argument("--output", type=Path, default=ROOT / "dist", help="where it goes (dist)")
+    print(build(parser.parse_args(arguments).output))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
