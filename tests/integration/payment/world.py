@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import UUID, uuid4
@@ -200,14 +200,13 @@ class World:
     operations: Operations
     orders: FakeOrders
     books: Books
-    heard: int = field(default=0)
 
     async def hear(self, *orders: order_pb2.Order) -> None:
         """Each order's event arrives."""
         for order in orders:
-            self.heard += 1
-            of = Keyed(f"payment-orders:{UUID(int=self.heard)}", b"")
-            [outcome] = await self.operations.note_orders([wire.note_order(status_changed(order), of, str(self.heard), uuid7())])
+            event_id = str(uuid7())
+            of = Keyed(f"payment-orders:{event_id}", b"")
+            [outcome] = await self.operations.note_orders([wire.note_order(status_changed(order), of, event_id, uuid7())])
             if isinstance(outcome, Exception):
                 raise outcome
 
