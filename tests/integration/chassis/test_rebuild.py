@@ -8,12 +8,13 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from chassis import rebuild
 from chassis import relay as relaying
 from chassis.database import Database
 from chassis.relay import headers
 from chassis.stream import BROKER_ERRORS, Broker
 from devstack.nats import Nats
-from tests.sample.relaying import none_waits, published, relay, running, shipped, versions, waiting
+from tests.sample.relaying import none_waits, published, relay, republished, running, shipped, versions, waiting
 from tests.sample.store import outbox
 from tests.sample.writes import placed
 from tests.support import Eventually
@@ -128,6 +129,29 @@ async def test_who_published_after_a_loss_and_died_hides_nothing(
         await eventually(lambda: none_waits(engine))
 
 
+async def test_what_still_agrees_is_left_alone(
+    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However far back that is: the comparison goes down to the last event that stands where it was marked, and no further."""
+    monkeypatch.setattr(rebuild, "LOOK_BACK", 2)
+    async with running(relay(database, broker)):
+        await placed(database, 8)
+        await eventually(lambda: none_waits(engine))
+    await broker.streams.delete_stream("ORDERS")
+    await broker.ensure_streams()
+    async with engine.connect() as connection:
+        rows = (await connection.execute(select(outbox).order_by(outbox.c.stream_seq))).all()
+    for row in rows[:2]:  # so far it is as it was
+        await broker.publish(row.subject, row.payload, headers(row, "sample"), stream="ORDERS")
+    for number in range(5):
+        await broker.publish("orders.sample.noted", b"", {"Nats-Msg-Id": f"a stranger's {number}"}, stream="ORDERS")
+    before = republished()
+    async with running(relay(database, broker)):
+        await eventually(lambda: _has(broker, 13))
+        await eventually(lambda: none_waits(engine))
+    assert republished() - before == 6
+
+
 async def test_a_new_stream_that_has_grown_beyond_the_old_one_is_noticed(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
@@ -151,10 +175,12 @@ async def test_what_has_grown_old_is_not_lost(database: Database, broker: Broker
         await eventually(lambda: none_waits(engine))
     await broker.streams.purge_stream("ORDERS")
     await relay(database, broker).drain()
+    before = republished()
     async with running(relay(database, broker)):
         await placed(database, 1)
         await eventually(lambda: none_waits(engine))
     assert await _has(broker, 1)
+    assert republished() == before
 
 
 async def test_two_relays_rebuild_one_stream(database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
