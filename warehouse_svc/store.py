@@ -73,7 +73,7 @@ choose_lapsed = (
     .with_for_update(key_share=True, of=holdings, skip_locked=True)
 )
 
-# In which status a reservation must stand for a command to move its units,
+# In which status a reservation must stand for a command to move its units.
 REACH: Mapping[type, frozenset[Status]] = {
     ReserveStock: frozenset({Status.ACTIVE}),
     RenewReservations: frozenset({Status.ACTIVE}),
@@ -84,12 +84,6 @@ REACH: Mapping[type, frozenset[Status]] = {
     ShipUnits: frozenset({Status.CONFIRMED}),
     ReturnUnits: frozenset({Status.CONFIRMED}),
 }
-# and in which to be made anew: by a renewal also when it is past its time and still active.
-ANEW: Mapping[type, frozenset[Status]] = {
-    ConfirmReservations: frozenset({Status.EXPIRED}),
-    RenewReservations: frozenset({Status.EXPIRED, Status.ACTIVE}),
-}
-
 insert_holdings, insert_levels, insert_movements, insert_reservations = (
     insert_rows(*table.c) for table in (holdings, stock_levels, movements, reservations)
 )
@@ -162,7 +156,8 @@ def _places_and_skus(commands: Sequence[StockCommand], held: Mapping[UUID, Holdi
             case ReserveStock():
                 skus.update(line.sku for line in command.lines)
             case ConfirmReservations() | RenewReservations():
-                lost = [r for r in standing if r.attempt == command.attempt and r.status in ANEW[type(command)]]
+                # What is past its time and still active can be had again where it is.
+                lost = [r for r in standing if r.attempt == command.attempt and r.status is Status.EXPIRED]
                 skus.update(line.sku for r in lost for line in r.lines)
     return arrays(["id"], [[level_id(place)] for place in places]) | arrays(["sku"], [[sku] for sku in skus])
 

@@ -74,9 +74,9 @@ def test_units_ship_up_to_the_target() -> None:
 
 @pytest.mark.parametrize(("number", "target"), [(1, 3), (2, 1)])
 def test_more_cannot_ship_than_was_committed(number: int, target: int) -> None:
-    """Neither units nor lines that the reservation has not."""
-    world = stocked(london={"tea": 5})
-    world.do(reserve(("tea", 2)), confirm())
+    """Neither units nor lines that the reservation has not, also where another order has committed as many."""
+    world, other = stocked(london={"tea": 9}), UUID(int=2)
+    world.do(reserve(("tea", 2)), confirm(), reserve(("tea", 5), order=other), confirm(other))
     [outcome] = world.try_all(ship("london", {number: target}))
     assert isinstance(outcome, Refused)
     assert outcome.reason == "STOCK_BELOW_RESERVED"
