@@ -1,0 +1,142 @@
+"""The simulator as people run it: a demo, a replay of a file, a load, against the five services."""
+
+import asyncio
+import json
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from devstack.ports import free_ports
+from devstack.stack import Stack
+from tests.system.walk import LIFE
+
+RUN_TIMEOUT_S = 240.0
+# Two warehouses, a SKU twice, postage, a discount; free of charge and without a customer; a return; rows that cannot be used.
+INVOICES = """\
+InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country
+{0}1,85123A,WHITE HANGING HEART,6,01-12-10 8:26,2.55,17850,United Kingdom
+{0}1,71053,WHITE METAL LANTERN,6,01-12-10 8:26,3.39,17850,United Kingdom
+{0}1,85123A,WHITE HANGING HEART,2,01-12-10 8:26,2.10,17850,United Kingdom
+{0}1,D,Discount,-1,01-12-10 8:26,1.01,17850,United Kingdom
+{0}2,10002,INFLATABLE POLITICAL GLOBE,48,01-12-10 8:45,0.85,12583,France
+{0}2,POST,POSTAGE,3,01-12-10 8:45,18,12583,France
+C{0}3,35004C,FLYING DUCKS,-1,01-12-10 9:49,4.65,15311,United Kingdom
+{0}4,22139,,56,01-12-10 11:52,0,,United Kingdom
+{0}4,22140,damaged,-5,01-12-10 11:52,0,,United Kingdom
+"""
+TOTAL = "133.63"  # 39.84 - 1.01, and 40.80 + 54.00 of postage; the third costs nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """How a program ended, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def environment(stack: Stack) -> dict[str, str]:
+    """Where the services and the broker are."""
+    return stack.environment | {"NATS_URL": stack.nats_url, "PATH": ""}
+
+
+async def run(environment: Mapping[str, str], *arguments: str | Path) -> Told:
+    """Runs `python -m` with these arguments to its end."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", *arguments, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    async with asyncio.timeout(RUN_TIMEOUT_S):
+        out, err = await process.communicate()
+    return Told(process.returncode or 0, out.decode(), err.decode())
+
+
+async def orders_of(environment: Mapping[str, str], reference: str) -> list[dict[str, object]]:
+    """The orders that an invoice became."""
+    told = await run(environment, "omctl", "order", "list", "--json", "--external-reference", reference)
+    return [json.loads(line) for line in told.out.splitlines()]
+
+
+async def test_a_file_is_replayed_once(environment: dict[str, str], tmp_path: Path) -> None:
+    """Every invoice that can be ordered is delivered, to the unit and the penny, and every other row accounted for; again, nothing is
+    ordered or booked twice; under a label everything is.
+    """
+    file = tmp_path / "invoices.csv"
+    file.write_text(INVOICES.format("77"))
+    first = await run(environment, "simulator", "replay", file)
+    assert first.code == 0, first.out + first.err
+    lines = first.out.splitlines()
+    assert lines[0] == "3 invoices can be ordered; 2 of 9 rows cannot (listed at the end)"
+    assert sorted(line.split()[1] for line in lines[1:4]) == ["771", "772", "774"]
+    assert lines[4:7] == [
+        "Left out, row by row:",
+        "  line      8  C773       35004C            -1 x 4.65     returns: not yet",
+        "  line     10  774        22140             -5 x 0        a negative quantity outside a credit note",
+    ]
+    assert re.fullmatch(r"3 of 3 orders delivered in \d+\.\d s", lines[7])
+    summary = [
+        "  orders   3 delivered",
+        "  rows     9 in the file: 7 in orders, 2 left out; 1 returns: not yet; 1 a negative quantity outside a credit note",
+        "  units    118 in the file's orders (and 3 of postage, as shipping): 118 ordered, 118 shipped",
+        f"  money    {TOTAL} GBP in the file's orders: {TOTAL} GBP ordered, {TOTAL} GBP captured",
+    ]
+    assert lines[8:] == summary
+    [placed] = await orders_of(environment, "771")
+
+    again = await run(environment, "simulator", "replay", file)
+    assert again.code == 0, again.out + again.err
+    assert again.out.splitlines()[-4:-3] == [
+        "  again    3 of them were there from an earlier replay, and nothing was ordered twice (--again LABEL orders anew)"
+    ]
+    assert [order["orderId"] for order in await orders_of(environment, "771")] == [placed["orderId"]]
+    stock = await run(environment, "omctl", "stock", "list", "--json", "--sku", "85123A")
+    [level] = map(json.loads, stock.out.splitlines())
+    assert {level[name] for name in ("available", "reserved", "committed", "damaged")} == {"0"}
+
+    anew = await run(environment, "simulator", "replay", file, "--again", "second")
+    assert anew.code == 0, anew.out + anew.err
+    assert anew.out.splitlines()[-4:] == summary
+    assert len(await orders_of(environment, "771")) == 2
+
+
+async def test_lost_events_strand_no_order(environment: dict[str, str], tmp_path: Path) -> None:
+    """Where no event can be heard, everything is delivered all the same: what no event tells of is looked up."""
+    file = tmp_path / "invoices.csv"
+    file.write_text(INVOICES.format("78"))
+    deaf = environment | {"NATS_URL": f"nats://127.0.0.1:{next(iter(free_ports(1)))}"}
+    told = await run(deaf, "simulator", "replay", file)
+    assert told.code == 0, told.out + told.err
+    assert told.out.startswith("No broker answers (NATS_URL)")
+
+
+async def test_the_demo_shows_each_status_once(environment: dict[str, str]) -> None:
+    """One order walks to delivered, its timeline is printed as it happens, and its parcels are named."""
+    told = await run(environment, "simulator", "demo")
+    assert told.code == 0, told.out + told.err
+    steps = re.findall(r"^\d\d:\d\d:\d\d\.\d{3}  (\w+) +([A-Z_]+)$", told.out, re.MULTILINE)
+    assert [status.upper() for status, _ in steps] == LIFE
+    assert [reason for _, reason in steps[:2]] == ["ORDER_PLACED", "PAYMENT_CONFIRMED"]
+    assert re.findall(r"^parcel from (\S+): tracking number SBX\d+$", told.out, re.MULTILINE) == ["leeds-1", "london-1"]
+    assert re.search(r"^Delivered \d+\.\d s after checkout\.$", told.out, re.MULTILINE)
+
+
+async def test_a_load_is_measured(environment: dict[str, str]) -> None:
+    """Orders at a steady rate all end delivered, and their times are told."""
+    told = await run(environment, "simulator", "load", "--rate", "3", "--duration", "2")
+    assert told.code == 0, told.out + told.err
+    assert re.search(r"^6 orders sent in \d+\.\d s \(\d+\.\d a second\): 6 delivered$", told.out, re.MULTILINE)
+    for measure in ("create", "checkout to confirmed", "order to delivered"):
+        assert re.search(rf"^{measure}( +\d+\.\d{{3}}){{3}}$", told.out, re.MULTILINE)
+
+
+async def test_a_file_that_is_none_is_refused(environment: dict[str, str], tmp_path: Path) -> None:
+    """What is no file of invoices is a usage error, said before anything is done."""
+    (tmp_path / "notes.txt").write_text("milk\n")
+    told = await run(environment, "simulator", "replay", tmp_path / "notes.txt")
+    assert told.code == 2
+    assert told.err.startswith("These are not invoices: the first line names no column InvoiceNo")
