@@ -45,7 +45,7 @@ V1 = (
     ) PARTITION BY RANGE (create_time)
     """,
     "CREATE TABLE outbox_default PARTITION OF outbox DEFAULT",
-    "CREATE INDEX outbox_waiting ON outbox (shard, id) WHERE stream_seq IS NULL",
+    "CREATE INDEX outbox_waiting ON outbox (id, shard) WHERE stream_seq IS NULL",
     "CREATE INDEX outbox_published ON outbox (stream_seq) WHERE stream_seq IS NOT NULL",
     """
     CREATE TABLE failed_events (

@@ -100,7 +100,8 @@ def outbox(metadata: MetaData) -> Table:
         Column("stream_seq", BigInteger),
         postgresql_partition_by="RANGE (create_time)",
     )
-    Index("outbox_waiting", table.c.shard, table.c.id, postgresql_where=table.c.stream_seq.is_(None))
+    # In the order of reading: by any other index a long backlog would be sorted anew, or published rows be looked through.
+    Index("outbox_waiting", table.c.id, table.c.shard, postgresql_where=table.c.stream_seq.is_(None))
     Index("outbox_published", table.c.stream_seq, postgresql_where=table.c.stream_seq.is_not(None))
     event.listen(table, "after_create", DDL("CREATE TABLE outbox_default PARTITION OF outbox DEFAULT"))  # type: ignore[no-untyped-call]  # SQLAlchemy has not typed it
     return table

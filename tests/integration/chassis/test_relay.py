@@ -277,3 +277,21 @@ async def test_a_repeat_s_place_is_no_loss(database: Database, broker: Broker, e
         await eventually(lambda: none_waits(engine))
     assert republished() == before
     assert len(await published(broker)) == 3
+
+
+async def test_a_backlog_is_read_without_sorting_it(database: Database, broker: Broker, engine: AsyncEngine) -> None:
+    """However much waits, and however much is published: the next batch comes off one index in its order."""
+    number = 20_000
+    rows = (
+        f"insert into outbox (shard, aggregate, event_id, subject, type, payload, stream_seq) select i % {SHARDS}, gen_random_uuid(), "
+        f"gen_random_uuid(), 'orders.x', 'x', '', case when i % 2 = 0 then i end from generate_series(1, {number}) i"
+    )
+    query = relay(database, broker)._read.compile(dialect=engine.dialect)
+    async with engine.connect() as connection:
+        await connection.execute(text(rows))
+        await connection.execute(text("analyze outbox"))
+        parameters = query.params | {"shards": list(range(8)), "blocked": []}
+        plan = await connection.exec_driver_sql(f"explain {query}", parameters)
+        steps = "\n".join(plan.scalars())
+    assert "Sort" not in steps.replace("Sort Key", "")
+    assert "using outbox_default_id_shard_idx" in steps
