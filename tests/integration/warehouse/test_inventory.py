@@ -45,9 +45,10 @@ async def test_a_receipt_out_of_bounds_books_nothing(clients: Clients, engine: A
     with pytest.raises(Refused) as refused:
         await ask(clients.inventory.ReceiveStock, receive(cup=1, tea=1))
     assert (refused.value.reason, refused.value.metadata["sku"]) == ("QUANTITY_OUT_OF_RANGE", "tea")
-    with pytest.raises(Invalid) as invalid:
-        await ask(clients.inventory.ReceiveStock, receive(cup=0))
-    assert [v.subject for v in invalid.value.violations] == ["lines[0].quantity"]
+    for lines, field in (({"cup": 0}, "lines[0].quantity"), ({"cup": 1, "": 1}, "lines[1].sku"), ({"a\0b": 1}, "lines[0].sku")):
+        with pytest.raises(Invalid) as invalid:
+            await ask(clients.inventory.ReceiveStock, receive_all("london", lines))
+        assert [v.subject for v in invalid.value.violations] == [field]
     assert await count(engine, movements) == booked
 
 
