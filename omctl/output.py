@@ -13,10 +13,13 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.money_pb2 import Money as MoneyMessage
 from rich.cells import cell_len
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from chassis.money import from_message
+
+WIDTH_MAX = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,10 +39,12 @@ def show(table: Table, screen: Console) -> None:
         return
     drawn = RichTable(box=None, pad_edge=False, header_style="bold")
     for number, heading in enumerate(table.headings):
-        drawn.add_column(heading, justify="right" if number in table.right else "left", overflow="fold")
+        drawn.add_column(heading, justify="right" if number in table.right else "left", no_wrap=True)
     for row in table.rows:
         drawn.add_row(*(Text(printable(cell)) for cell in row))
-    screen.print(drawn)
+    # As wide as it is: a terminal that is narrower folds lines, and not what is to be copied from them.
+    drawn.width = Measurement.get(screen, screen.options.update(max_width=WIDTH_MAX), drawn).maximum
+    screen.print(drawn, soft_wrap=True)
 
 
 def more(left: bool) -> None:

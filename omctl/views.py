@@ -8,10 +8,12 @@ from ordermesh.warehouse.v1 import warehouse_pb2
 from omctl.names import name_of
 from omctl.output import Table, money, time
 
+SECONDS = len("2026-01-31 09:00:00")
+
 
 def orders(found: Sequence[order_pb2.Order]) -> Table:
-    """A line an order."""
-    headings = ("ORDER", "STATUS", "TOTAL", "UNITS", "CUSTOMER", "REFERENCE", "PLACED", "ID")
+    """A line an order; its number serves wherever its id does."""
+    headings = ("ORDER", "STATUS", "TOTAL", "UNITS", "CUSTOMER", "REFERENCE", "PLACED")
     rows = [
         (
             order.order_number,
@@ -20,8 +22,7 @@ def orders(found: Sequence[order_pb2.Order]) -> Table:
             str(sum(item.quantity - item.cancelled_quantity for item in order.items)),
             order.customer_id or "-",
             order.external_reference or "-",
-            time(order.create_time),
-            order.order_id,
+            time(order.create_time)[:SECONDS],
         )
         for order in found
     ]

@@ -23,6 +23,15 @@ def test_a_terminal_gets_a_table() -> None:
     assert "[bold]茶壶" in drawn
 
 
+def test_a_narrow_terminal_cuts_nothing() -> None:
+    """What is wider than the terminal is left to the terminal to fold: nothing is lost, nothing stands in pieces."""
+    screen = Console(file=io.StringIO(), force_terminal=True, width=20, legacy_windows=False)
+    show(Table(("ID", "SKU"), [("01890000-0000-7000-8000-000000000001", "B"), ("2", "C")]), screen)
+    lines = screen.file.getvalue().splitlines()  # type: ignore[attr-defined]  # it is the StringIO above
+    assert len(lines) == 3
+    assert lines[1].split() == ["01890000-0000-7000-8000-000000000001", "B"]
+
+
 def test_names_cannot_move_the_cursor() -> None:
     """Control characters in a name are shown, and not obeyed."""
     assert printable("a\x1b[2Jb\nc\td é 茶") == "a\ufffd[2Jb\ufffdc\ufffdd é 茶"
