@@ -1,0 +1,88 @@
+"""The database itself refuses what must never be, whoever writes: each promise of the stock is a constraint."""
+
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from tests.unit.warehouse.world import confirm, receive, reserve
+from warehouse_svc.operations import Operations
+
+LEDGER = "id, level_id, kind, quantity, available, reserved, committed, damaged, outside, source_id, order_id, line_number, cumulative"
+COPY = "insert into movements select gen_random_uuid(), {} level_version, time from movements where kind = 'reserve'"
+# What is attempted, and the constraint that refuses it. The stock: 5 available, 2 reserved for one order, 1 committed for another.
+BREACHES = {
+    "available below zero": ("update stock_levels set available = -1, reserved = 0", "stock_levels_available"),
+    "reserved below zero": ("update stock_levels set reserved = -1", "stock_levels_reserved"),
+    "committed below zero": ("update stock_levels set committed = -1", "stock_levels_committed"),
+    "damaged below zero": ("update stock_levels set damaged = -1", "stock_levels_damaged"),
+    "more reserved than there is": ("update stock_levels set reserved = available + 1", "stock_levels_sellable"),
+    "a second level at a place": (
+        "insert into stock_levels select gen_random_uuid(), warehouse_id, sku, 0, 0, 0, 0, 1, update_time from stock_levels",
+        "stock_levels_warehouse_id_sku_key",
+    ),
+    "a movement booked twice": (
+        COPY.format(
+            "level_id, kind, quantity, available, reserved, committed, damaged, outside, source_id, order_id, line_number, cumulative,"
+        ),
+        "movements_business_key",
+    ),
+    "a receipt booked twice": (
+        COPY.replace("'reserve'", "'receive'").format(LEDGER.removeprefix("id, ") + ","),
+        "movements_business_key",
+    ),
+    "units from nowhere": (
+        COPY.format("level_id, 'receive', 1, 1, 0, 0, 0, 0, gen_random_uuid(), order_id, line_number, 1,"),
+        "movements_conservation",
+    ),
+    "a movement that does what another does": (
+        COPY.format("level_id, 'confirm', 1, 0, 1, 0, 0, 0, source_id, order_id, line_number, 9,"),
+        "movements_effect",
+    ),
+    "a movement of nothing": (
+        COPY.format("level_id, 'reserve', 0, 0, 0, 0, 0, 0, source_id, order_id, line_number, 9,"),
+        "movements_quantity",
+    ),
+    "a movement of no level": (
+        COPY.format("gen_random_uuid(), 'reserve', 1, 0, 1, 0, 0, 0, source_id, order_id, line_number, 9,"),
+        "movements_level_id_fkey",
+    ),
+    "a line with a unit too many": ("update reservation_lines set shipped = shipped + 1", "reservation_lines_units"),
+    "a line with a bucket below zero": (
+        "update reservation_lines set reserved = reserved - 3, shipped = shipped + 3 where reserved = 2",
+        "reservation_lines_reserved",
+    ),
+    "a second standing reservation": (
+        "insert into reservations select gen_random_uuid(), order_id, attempt, generation + 1, warehouse_id, status, version,"
+        " create_time, expire_time from reservations",
+        "reservations_standing_key",
+    ),
+    "a second reservation of a generation": (
+        "insert into reservations select gen_random_uuid(), order_id, attempt, generation, warehouse_id, 'expired', version,"
+        " create_time, expire_time from reservations",
+        "reservations_order_id_attempt_generation_warehouse_id_key",
+    ),
+}
+
+
+@pytest.fixture
+async def stock(operations: Operations, engine: AsyncEngine) -> AsyncEngine:
+    """The database with a little of everything in it."""
+    await operations.receive_stock(receive("london", request=uuid4().int, tea=6))
+    await operations.reserve_stock(reserve(("tea", 2), order=uuid4()))
+    sold = reserve(("tea", 1), order=uuid4())
+    await operations.reserve_stock(sold)
+    await operations.write([confirm(sold.target)])
+    return engine
+
+
+@pytest.mark.parametrize("breach", BREACHES)
+async def test_the_database_refuses(stock: AsyncEngine, breach: str) -> None:
+    """Each breach meets its own constraint."""
+    statement, constraint = BREACHES[breach]
+    with pytest.raises(IntegrityError) as refused:
+        async with stock.begin() as connection:
+            await connection.execute(text(statement))
+    assert f'"{constraint}"' in str(refused.value.orig)
