@@ -147,6 +147,8 @@ async def test_a_fulfilment_is_shipped_and_delivered(shipping: Shipping, world: 
     """From ready (told twice) over the carrier's reports to delivered: each event once in the stream, in order."""
     request = create()
     await world.publish(changed(request, fulfillment_pb2.FULFILLMENT_STATUS_PACKED))
+    await nothing_waits(world, eventually)
+    assert await shipment_of(shipping, request.order_id) is None
     await world.publish(ready(request))
 
     async def created() -> shipping_pb2.Shipment | None:

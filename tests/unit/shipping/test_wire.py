@@ -1,0 +1,192 @@
+"""Protobuf to model and back: what each event means here, every field of what is told, and outcomes at their own event's place."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from uuid import uuid4
+
+import pytest
+from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentStatusChanged
+from ordermesh.fulfillment.v1 import fulfillment_pb2
+from ordermesh.order.events.v1.order_events_pb2 import OrderStatusChanged
+from ordermesh.order.v1 import order_pb2
+from ordermesh.shipping.events.v1 import shipping_events_pb2 as events
+from ordermesh.shipping.v1 import shipping_pb2
+from ordermesh.shipping.v1 import shipping_service_pb2 as api
+
+from chassis.convert import timestamp
+from chassis.decision import Done, Outcome
+from chassis.errors import Invalid, Refused
+from chassis.idempotency import Keyed
+from chassis.inbox import Delivery
+from shipping_svc import wire
+from shipping_svc.consumers import handled
+from shipping_svc.lifecycle import Status
+from shipping_svc.model import BuryOrder, Created, Delivered, Recipient, Report, ShipmentFilter, StatusChanged
+from tests.unit.shipping.samples import FULFILLMENT, NOON, ORDER, SHIPMENT, shipment, wanted
+
+OF = Keyed("shipping-x:1", b"digest")
+READY = fulfillment_pb2.FULFILLMENT_STATUS_READY
+FULFILLED = fulfillment_pb2.Fulfillment(
+    fulfillment_id=str(FULFILLMENT),
+    order_id=str(ORDER),
+    attempt=1,
+    warehouse_id="W1",
+    packages=[
+        fulfillment_pb2.Package(
+            package_number=n, weight_grams=p.weight_grams, length_mm=p.length_mm, width_mm=p.width_mm, height_mm=p.height_mm
+        )
+        for n, p in enumerate(wanted().parcels, 1)
+    ],
+)
+
+
+@pytest.mark.parametrize("status", [*fulfillment_pb2.FulfillmentStatus.values(), 99])
+def test_only_a_ready_fulfilment_asks_for_a_shipment(status: int) -> None:
+    """Ready says what to ship, in its packages' order; every other status, an unknown one included, means nothing here."""
+    event = FulfillmentStatusChanged(fulfillment=FULFILLED, new_status=status)  # type: ignore[arg-type]  # also one that we do not know
+    ask = wire.ready(event, OF, "e1")
+    if status != READY:
+        assert ask is None
+        return
+    assert ask is not None
+    assert (ask.wanted, ask.key, ask.digest, ask.actor, ask.cause) == (wanted(), OF.key, OF.digest, "fulfillment", "e1")
+
+
+def test_nothing_to_ship_is_a_fault_of_the_event() -> None:
+    """A fulfilment that is ready with no package breaks the contract."""
+    event = FulfillmentStatusChanged(fulfillment=FULFILLED, new_status=READY)
+    del event.fulfillment.packages[:]
+    with pytest.raises(Invalid) as refused:
+        wire.ready(event, OF, "e1")
+    assert [violation.subject for violation in refused.value.violations] == ["fulfillment.packages"]
+
+
+@pytest.mark.parametrize("status", [*order_pb2.OrderStatus.values(), 99])
+def test_only_a_dead_order_is_buried(status: int) -> None:
+    """Cancelled and failed are deaths; every other status, an unknown one included, means nothing here."""
+    event = OrderStatusChanged(
+        order_id=str(ORDER),
+        attempt=2,
+        order_version=7,
+        new_status=status,  # type: ignore[arg-type]  # also one that we do not know
+    )
+    names = {order_pb2.ORDER_STATUS_CANCELLED: "cancelled", order_pb2.ORDER_STATUS_FAILED: "failed"}
+    buried = wire.bury(event, OF, "e1")
+    if status not in names:
+        assert buried is None
+        return
+    name = names[order_pb2.OrderStatus.ValueType(status)]
+    assert buried == BuryOrder(OF.key, OF.digest, ORDER, "order", "e1", attempt=2, status=name, version=7)
+
+
+async def test_each_event_gets_its_own_outcome() -> None:
+    """Events that mean nothing here are done; the outcome of each other one stands at its place, and the operation sees them alone."""
+    statuses = [
+        order_pb2.ORDER_STATUS_PENDING,
+        order_pb2.ORDER_STATUS_FAILED,
+        order_pb2.ORDER_STATUS_SHIPPED,
+        order_pb2.ORDER_STATUS_CANCELLED,
+    ]
+    deliveries = [
+        Delivery(uuid4(), f"k{n}", b"", OrderStatusChanged(order_id=str(uuid4()), attempt=1, new_status=status), NOON)
+        for n, status in enumerate(statuses)
+    ]
+    asked: list[list[str]] = []
+
+    async def bury(commands: Sequence[BuryOrder]) -> Sequence[Outcome[str]]:
+        asked.append([command.key for command in commands])
+        return [Done("first"), Refused("SECOND")]
+
+    nothing, first, nothing_again, second = await handled(deliveries, wire.bury, bury)
+    assert asked == [["k1", "k3"]]
+    assert nothing == nothing_again == Done(None)
+    assert first == Done("first")
+    assert isinstance(second, Refused)
+    assert await handled([deliveries[0], deliveries[2]], wire.bury, bury) == [Done(None), Done(None)]
+    assert len(asked) == 1
+
+
+def test_a_shipment_is_told_with_every_field() -> None:
+    """Nothing of a shipment is lost on the wire; what it has not is unset, and not zero or empty."""
+    said = wire.shipment(shipment("delivered"))
+    assert (
+        said.SerializeToString()
+        == shipping_pb2.Shipment(
+            shipment_id=str(SHIPMENT),
+            order_id=str(ORDER),
+            attempt=1,
+            fulfillment_id=str(FULFILLMENT),
+            warehouse_id="W1",
+            status=shipping_pb2.SHIPMENT_STATUS_DELIVERED,
+            status_reason="FULFILLMENT_READY",
+            carrier="sandbox",
+            tracking_number="SBX0000000001",
+            parcels=[
+                shipping_pb2.Parcel(weight_grams=1200, length_mm=300, width_mm=200, height_mm=100),
+                shipping_pb2.Parcel(weight_grams=50, length_mm=10, width_mm=10, height_mm=10),
+            ],
+            version=3,
+            create_time=timestamp(NOON),
+            update_time=timestamp(NOON),
+            deliver_time=timestamp(NOON),
+        ).SerializeToString()
+    )
+    pending = wire.shipment(shipment("pending"))
+    assert not any(pending.HasField(name) for name in ("tracking_number", "carrier_code", "deliver_time"))
+    assert wire.shipment(shipment("failed", carrier_code="NO")).carrier_code == "NO"
+
+
+@pytest.mark.parametrize("status", Status)
+def test_statuses_have_the_contracts_names(status: Status) -> None:
+    """Each status goes over the wire and comes back."""
+    assert wire.STATUS_OF[wire.STATUS[status]] is status
+    assert shipping_pb2.ShipmentStatus.Name(wire.STATUS[status]) == f"SHIPMENT_STATUS_{status.upper()}"
+
+
+def test_each_fact_has_its_event() -> None:
+    """The event's aggregate is the shipment; it carries the shipment as it stood, and when that was."""
+    its = shipment("delivered", update_time=datetime(2026, 3, 3, tzinfo=UTC))
+    said, when = wire.shipment(its), timestamp(its.update_time)
+    assert wire.event(Created(its)) == (SHIPMENT, events.ShipmentCreated(shipment=said, occur_time=when))
+    old, new = shipping_pb2.SHIPMENT_STATUS_LOST, shipping_pb2.SHIPMENT_STATUS_DELIVERED
+    changed = events.ShipmentStatusChanged(shipment=said, old_status=old, new_status=new, occur_time=when)
+    assert wire.event(StatusChanged(its, Status.LOST)) == (SHIPMENT, changed)
+    confirmed = events.DeliveryConfirmed(shipment=said, deliver_time=timestamp(NOON), occur_time=when)
+    assert wire.event(Delivered(its)) == (SHIPMENT, confirmed)
+
+
+def test_a_filter_that_is_not_set_filters_nothing() -> None:
+    """An unset field is None or empty, a set one is what it says."""
+    assert wire.shipment_filter(api.ListShipmentsRequest()) == ShipmentFilter()
+    request = api.ListShipmentsRequest(
+        order_id=str(ORDER), tracking_number="T", statuses=[shipping_pb2.SHIPMENT_STATUS_LOST, shipping_pb2.SHIPMENT_STATUS_FAILED]
+    )
+    assert wire.shipment_filter(request) == ShipmentFilter(ORDER, "T", (Status.LOST, Status.FAILED))
+
+
+def test_a_recipient_is_what_the_label_needs() -> None:
+    """Name, address and telephone; the mail address stays where it is."""
+    message = order_pb2.Recipient(
+        name="Ada", address_lines=["1", "2"], locality="Dover", administrative_area="Kent", postal_code="CT", country_code="GB", phone="1"
+    )
+    message.email = "ada@example.org"
+    assert wire.recipient(message) == Recipient("Ada", ("1", "2"), "Dover", "Kent", "CT", "GB", "1")
+
+
+def test_a_resume_token_is_of_its_shipment() -> None:
+    """It says the version after which the watch goes on, and of no token from the start; another shipment's is refused."""
+    token = wire.resume_token(SHIPMENT, 4)
+    assert wire.resumed(api.WatchShipmentRequest(shipment_id=str(SHIPMENT), resume_token=token)) == 4
+    assert wire.resumed(api.WatchShipmentRequest(shipment_id=str(SHIPMENT))) == 0
+    for foreign in (wire.resume_token(ORDER, 4), "x", token[:-6]):
+        with pytest.raises(Invalid):
+            wire.resumed(api.WatchShipmentRequest(shipment_id=str(SHIPMENT), resume_token=foreign))
+
+
+def test_a_report_keeps_the_carriers_time() -> None:
+    """To the microsecond, with the place that it names."""
+    time = NOON.replace(microsecond=123456)
+    request = api.RecordTrackingEventRequest(
+        carrier_event_id="r", status=shipping_pb2.SHIPMENT_STATUS_LOST, location="Dover", occur_time=timestamp(time)
+    )
+    assert wire.report(request) == Report("r", Status.LOST, time, "Dover")
