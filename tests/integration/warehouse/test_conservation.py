@@ -1,0 +1,69 @@
+"""The store does what the decisions say: random histories on a real PostgreSQL and in memory end the same, and no unit is lost."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from itertools import groupby
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from sqlalchemy import text
+
+from chassis.database import Database, connect
+from chassis.decision import Outcome
+from chassis.errors import Failure
+from chassis.outbox import Outbox
+from tests.integration.warehouse.requests import as_stored
+from tests.property.test_stock_conservation import histories
+from tests.support import FreshDatabase
+from tests.unit.warehouse.world import World, receive
+from warehouse_svc import tables, wire
+from warehouse_svc.model import StockCommand
+from warehouse_svc.operations import Operations
+
+SHIFT = text("update reservations set expire_time = expire_time - make_interval(mins => :minutes)")
+
+
+def ended(outcomes: Sequence[Outcome[Any]]) -> list[str]:
+    return [outcome.reason if isinstance(outcome, Failure) else "done" for outcome in outcomes]
+
+
+def seen(world: World) -> tuple[Any, ...]:
+    """All that a world says but for ids and times, which are the clock's."""
+    held = {
+        order: (
+            holding.closed_attempt,
+            holding.version,
+            sorted((r.attempt, r.generation, r.warehouse_id, r.status, r.version, r.lines) for r in holding.reservations),
+        )
+        for order, holding in world.holdings.items()
+    }
+    levels = {place: (world.balances(*place), level.version) for place, level in world.levels.items()}
+    ledger = sorted((m.warehouse_id, m.sku, m.level_version, m.kind, m.quantity, m.cumulative) for m in world.ledger)
+    return held, levels, ledger
+
+
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(history=histories)
+async def test_random_histories_end_as_in_memory(
+    migrated: str, fresh_database: FreshDatabase, history: list[tuple[list[StockCommand], int]]
+) -> None:
+    """Each command is answered the same, and the tables say the same, as when it is decided in memory; the stock is conserved.
+
+    Sets are of one kind of command, as the doors make them.
+    """
+    engine, world = connect(fresh_database(migrated)), World()
+    operations = Operations(Database(engine, tables.claims, Outbox(tables.outbox, encode=wire.event)))
+    stock: list[StockCommand] = [receive(warehouse, tea=5, cup=2, jam=1) for warehouse in ("london", "york", "leeds")]
+    try:
+        for some, minutes in [(stock, 0), *history]:
+            for _, same in groupby(some, type):
+                commands = list(same)
+                assert ended(await operations.write(commands)) == ended(world.try_all(*commands))
+            world.pass_time(timedelta(minutes=minutes))
+            async with engine.begin() as connection:
+                await connection.execute(SHIFT, {"minutes": minutes})
+        stored = await as_stored(engine)
+        stored.check()
+        assert seen(stored) == seen(world)
+    finally:
+        await engine.dispose()
