@@ -85,8 +85,10 @@ class Shop(Services):
                 order_id=order_id, order_number=f"OM-{len(self.placed)}", items=items, total_amount=pence(total)
             )
             self._move(order_id, "PENDING")
+            answer = order_service_pb2.CreateOrderResponse(order=self.placed[order_id])
             if total == 0:
-                self._confirm(order_id)
+                self._confirm(order_id)  # by itself, after the answer
+            return answer
         return order_service_pb2.CreateOrderResponse(order=self.placed[self.by_request[request.request_id]])
 
     def _GetOrder(self, request: order_service_pb2.GetOrderRequest) -> Any:

@@ -52,6 +52,17 @@ async def test_a_run_sends_all_and_waits_for_all() -> None:
     assert run.healthy
 
 
+async def test_the_rate_is_kept() -> None:
+    """Orders are sent when they are due, not all at once, and their times count from then: a slow shop delays no other order."""
+    shop = Shop()
+    shop.deaf = True
+    world = World(shop, everybody=True, look_s=0.01, silent_s=0.01)
+    async with living(world):
+        run = await load(shop, Shoppers(shop, world, 0.3), rate=100, duration_s=0.2, tell=lambda _: None)
+    assert 0.19 <= run.seconds < 3  # one after the other they would take 6
+    assert {purchase.outcome for purchase in run.purchases} == {STUCK}
+
+
 async def test_everybody_is_served(eventually: Eventually) -> None:
     """In a load run pickers and carriers also work for orders that nobody follows."""
     shop = Shop()

@@ -1,0 +1,77 @@
+"""The world works by what it hears: each step of an order follows its event, without anybody having looked."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from google.protobuf.message import Message
+from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentStatusChanged
+from ordermesh.fulfillment.v1 import fulfillment_pb2
+from ordermesh.order.events.v1.order_events_pb2 import OrderStatusChanged
+from ordermesh.order.v1 import order_pb2
+from ordermesh.shipping.events.v1.shipping_events_pb2 import ShipmentCreated
+
+from chassis.stream import Broker, connect, stream_of, subject_of
+from simulator import requests
+from simulator.world import World
+from tests.support import Eventually
+from tests.unit.simulator.samples import INVOICE
+from tests.unit.simulator.shop import Shop
+
+NEVER_S = 1_000.0
+
+
+@pytest.fixture
+async def broker(nats_url: str) -> AsyncIterator[Broker]:
+    """A connection to this test's account of the broker."""
+    broker = await connect(nats_url, name="simulator")
+    await broker.ensure_streams()
+    yield broker
+    await broker.close()
+
+
+async def publish(broker: Broker, event: Message) -> None:
+    """Publishes an event as its service does."""
+    subject = subject_of(type(event))
+    await broker.publish(subject, event.SerializeToString(), {}, stream=stream_of(subject))
+
+
+def planned(shop: Shop, order_id: str) -> FulfillmentStatusChanged:
+    """The fulfilment of an order is planned."""
+    return FulfillmentStatusChanged(fulfillment=shop.works[order_id], new_status=fulfillment_pb2.FULFILLMENT_STATUS_PLANNING)
+
+
+async def test_each_step_follows_its_event(broker: Broker, eventually: Eventually) -> None:
+    """A planned fulfilment is picked and packed, a shipment is brought, an order that has arrived is not waited for any more; orders
+    of others are left alone; and a repeat of any event does nothing again.
+    """
+    shop, other = Shop(), Shop()
+    world = World(shop, look_s=NEVER_S)
+    working = asyncio.create_task(world.run(broker))
+    try:
+        order = (await shop.ask("CreateOrder", requests.checkout(INVOICE))).order
+        followed = world.follow(order)
+        await shop.ask("CreatePayment", requests.payment(order, INVOICE.key()))
+        strange = (await other.ask("CreateOrder", requests.checkout(INVOICE, "other"))).order
+        await other.ask("CreatePayment", requests.payment(strange, INVOICE.key("other")))
+        plan = planned(shop, order.order_id)
+
+        async def is_packed() -> bool:
+            await publish(broker, planned(other, strange.order_id))
+            await publish(broker, plan)  # again and again: the first ones may come before the world listens
+            return order.order_id in shop.parcels
+
+        await eventually(is_packed)
+        assert shop.calls["ScanItem"] == shop.calls["PackFulfillment"] == 1
+        await publish(broker, ShipmentCreated(shipment=shop.parcels[order.order_id]))
+        await eventually(lambda: shop.calls["RecordTrackingEvent"] == 3)
+        assert not followed.ended.is_set()
+        delivered = shop.placed[order.order_id]
+        await publish(broker, OrderStatusChanged(order_id=order.order_id, new_status=delivered.status, order_version=delivered.version))
+        await eventually(followed.ended.is_set)
+        assert followed.status == order_pb2.ORDER_STATUS_DELIVERED
+        assert strange.order_id not in shop.works
+        assert shop.calls["GetOrder"] == shop.calls["BatchGetOrders"] == shop.calls["ListFulfillments"] == 0
+    finally:
+        working.cancel()
+        await asyncio.wait([working])
