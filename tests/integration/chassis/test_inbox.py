@@ -1,7 +1,7 @@
 """The inbox: what becomes of an event, by what its handler makes of it. Connections that die: test_pull.py."""
 
 import asyncio
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -16,7 +16,7 @@ from chassis.delivery import receive
 from chassis.errors import Deferred, Invalid, NotFound, Overloaded, Refused
 from chassis.failed import FailedEvents
 from chassis.inbox import Inbox, delay_s
-from chassis.stream import Broker
+from chassis.stream import BROKER_ERRORS, Broker
 from chassis.tables import FailedState
 from tests.sample import store
 from tests.sample.events import SampleNoted, SamplePaid, SampleStatusChanged
@@ -69,12 +69,19 @@ async def test_replicas_share_a_consumer(broker: Broker, engine: AsyncEngine, ev
     async with AsyncExitStack() as stack:
         for handling in (one, two):
             await stack.enter_async_context(consuming(broker, engine, {SampleStatusChanged: handling}, batch_size_max=2))
+        await eventually(lambda: _pulls(broker, 2))
         await asyncio.gather(*(publish(broker, SampleStatusChanged(version=n)) for n in range(100)))
         await eventually(lambda: len(one.seen + two.seen) == 100)
         await eventually(lambda: all_acknowledged(broker))
     assert set((one.seen + two.seen).values()) == {1}
     assert one.sets
     assert two.sets
+
+
+async def _pulls(broker: Broker, number: int) -> bool:
+    with suppress(*BROKER_ERRORS):
+        return bool((await broker.streams.consumer_info("ORDERS", CONSUMER)).num_waiting == number)
+    return False
 
 
 @pytest.mark.parametrize("failure", [Deferred("DEPENDENCY_UNAVAILABLE"), Overloaded("OVERLOADED"), NotFound("ORDER_NOT_FOUND")])

@@ -13,6 +13,7 @@ from chassis import stream as streams
 from chassis.decision import Done
 from chassis.errors import Deferred
 from chassis.inbox import HOPELESS, SUSPECT
+from chassis.pull import SILENCE_S, Pull
 from chassis.stream import Broker, connect
 from devstack.nats import Nats
 from tests.proxy import Proxy
@@ -135,7 +136,7 @@ async def test_a_dead_connection_is_replaced(
 @pytest.mark.usefixtures("impatient")
 async def test_what_is_in_hand_is_not_given_to_others(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
     """A handler may take longer than the server waits: it hears that the events are being worked on, and those behind them as well."""
-    go, handling = asyncio.Event(), Handling()
+    go, handling, other = asyncio.Event(), Handling(), Handling()
 
     async def slow(deliveries: Any) -> Any:
         outcomes = await handling(deliveries)
@@ -143,13 +144,28 @@ async def test_what_is_in_hand_is_not_given_to_others(broker: Broker, engine: As
         return outcomes
 
     async with consuming(broker, engine, {SampleStatusChanged: slow}, batch_size_max=2):
-        for number in range(4):
-            await publish(broker, SampleStatusChanged(version=number))
+        await asyncio.gather(*(publish(broker, SampleStatusChanged(version=n)) for n in range(4)))
         await eventually(lambda: handling.sets)
-        await asyncio.sleep(2.5)  # more than two acknowledgements' time
-        go.set()
-        await eventually(lambda: all_acknowledged(broker))
-    assert set(handling.seen.values()) == {1}
+        async with consuming(broker, engine, {SampleStatusChanged: other}):
+            await eventually(lambda: other.sets)
+            await asyncio.sleep(2.5)  # more than two acknowledgements' time
+            go.set()
+            await eventually(lambda: all_acknowledged(broker))
+    assert set((handling.seen + other.seen).values()) == {1}
+
+
+async def test_a_slow_handler_is_no_silence(broker: Broker) -> None:
+    """Nothing was owed, so nothing was missed: the connection is not begun anew because nobody asked for a while."""
+    await broker.ensure_consumer("ORDERS", CONSUMER, SUBJECTS)
+    pull = Pull(broker, "ORDERS", CONSUMER, SUBJECTS, batch_size_max=1)
+    await publish(broker, SampleStatusChanged(version=1))
+    await pull.next()
+    subscription = pull._subscription
+    await asyncio.sleep(SILENCE_S + 0.2)  # a handler at work
+    await publish(broker, SampleStatusChanged(version=2))
+    await pull.next()
+    assert pull._subscription is subscription
+    await pull.close()
 
 
 async def test_an_inbox_that_ends_gives_back_what_it_has(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
