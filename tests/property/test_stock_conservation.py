@@ -1,6 +1,7 @@
 """Conservation of stock: whatever is done, in whatever order and in whatever sets, no unit is lost, doubled or sold twice."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import replace
 from datetime import timedelta
 from uuid import UUID
@@ -25,38 +26,49 @@ from tests.unit.warehouse.world import (
 )
 from warehouse_svc.model import Reservation, StockCommand
 
-SKUS, WAREHOUSES = ["tea", "cup", "jam"], ["london", "york", "leeds"]
-orders = st.integers(1, 3).map(lambda number: UUID(int=number))
-attempts = st.integers(1, 2)
-places = st.sampled_from(WAREHOUSES), st.sampled_from(SKUS)
-units = st.integers(1, 6)
-targets = st.dictionaries(st.integers(1, 3), units, max_size=3)
+# Few names and small numbers, so that commands meet: two orders that compete for little stock.
+SKUS, WAREHOUSES = ["tea", "cup"], ["london", "york"]
+orders = st.integers(1, 2).map(lambda number: UUID(int=number))
+attempts = st.sampled_from([1, 1, 1, 1, 2])
+warehouses, skus = st.sampled_from(WAREHOUSES), st.sampled_from(SKUS)
+units = st.integers(1, 3)
+targets = st.dictionaries(st.sampled_from([1, 1, 2]), units, min_size=1)
+reserving = st.builds(
+    lambda wanted, order, attempt: reserve(*wanted, order=order, attempt=attempt),
+    st.lists(st.tuples(skus, units), min_size=1, max_size=3),
+    orders,
+    attempts,
+)
+confirming = st.builds(lambda order, attempt, by_event: confirm(order, attempt, by_event=by_event), orders, attempts, st.booleans())
+shipping = st.builds(ship, warehouses, targets, orders, attempts)
 
 commands: st.SearchStrategy[StockCommand] = st.one_of(
-    st.builds(lambda warehouse, sku, n: receive(warehouse, **{sku: n}), *places, units),
-    st.builds(adjust, *places, st.integers(-6, 6).filter(bool)),
-    st.builds(
-        lambda wanted, order, attempt: reserve(*wanted, order=order, attempt=attempt),
-        st.lists(st.tuples(st.sampled_from(SKUS), units), min_size=1, max_size=3),
-        orders,
-        attempts,
-    ),
+    reserving,
+    confirming,
+    confirming,
+    shipping,
+    shipping,
+    st.builds(take_back, warehouses, targets, orders, attempts),
     st.builds(renew, orders, attempts),
-    st.builds(lambda order, attempt, by_event: confirm(order, attempt, by_event=by_event), orders, attempts, st.booleans()),
-    st.builds(release, st.one_of(st.none(), targets), orders, attempts),
+    st.builds(release, st.one_of(st.just({}), targets), orders, attempts),
     st.builds(expire, orders),
     st.builds(lambda order, attempt, pending: end(order, attempt, while_pending=pending), orders, attempts, st.booleans()),
-    st.builds(ship, st.sampled_from(WAREHOUSES), targets, orders, attempts),
-    st.builds(take_back, st.sampled_from(WAREHOUSES), targets, orders, attempts),
+    st.builds(lambda warehouse, sku, n: receive(warehouse, **{sku: n}), warehouses, skus, units),
+    st.builds(adjust, warehouses, skus, st.integers(-3, 3).filter(bool)),
 )
-# Sets of commands, and how many minutes pass after each.
-histories = st.lists(st.tuples(st.lists(commands, min_size=1, max_size=5), st.integers(0, 20)), max_size=12)
+# Sets of commands, and how many minutes pass after each: mostly none, else more than a reservation lasts.
+histories = st.lists(st.tuples(st.lists(commands, min_size=1, max_size=5), st.sampled_from([0, 0, 0, 31])), min_size=4, max_size=16)
 
 
-def full() -> World:
-    """Enough that the first orders find something, and little enough that they compete for it."""
+def beginning() -> list[StockCommand]:
+    """Two orders that have reserved most of the stock: one from one warehouse, one from two."""
+    receipts = [receive(warehouse, tea=4, cup=3) for warehouse in WAREHOUSES]
+    return [*receipts, reserve(("tea", 2), ("cup", 1), order=UUID(int=1)), reserve(("tea", 5), order=UUID(int=2))]
+
+
+def begun() -> World:
     world = World()
-    world.do(*(receive(warehouse, tea=5, cup=2, jam=1) for warehouse in WAREHOUSES))
+    world.do(*beginning())
     return world
 
 
@@ -67,11 +79,11 @@ def run(world: World, history: Sequence[tuple[Sequence[StockCommand], int]]) -> 
         world.pass_time(timedelta(minutes=minutes))
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(histories)
 def test_no_unit_is_lost_or_doubled(history: list[tuple[list[StockCommand], int]]) -> None:
     """Balances are the sums of the ledger and of the reservations' units, none is below zero, and no movement is booked twice."""
-    world = full()
+    world = begun()
     for step in history:
         run(world, [step])
         world.check()
@@ -81,25 +93,20 @@ def test_no_unit_is_lost_or_doubled(history: list[tuple[list[StockCommand], int]
 @given(histories)
 def test_any_cutting_into_sets_comes_to_the_same(history: list[tuple[list[StockCommand], int]]) -> None:
     """Commands folded over one picture end where the same commands end one at a time."""
-    together, alone = full(), full()
+    together = begun()
+    alone = deepcopy(together)
     run(together, history)
     for some, minutes in history:
         run(alone, [([command], 0) for command in some])
         alone.pass_time(timedelta(minutes=minutes))
-    assert together.holdings == alone.holdings
-    assert {k: (v.available, v.version) for k, v in together.levels.items()} == {
-        k: (v.available, v.version) for k, v in alone.levels.items()
-    }
-    assert [(m.kind, m.source_id, m.cumulative) for m in together.ledger][9:] == [
-        (m.kind, m.source_id, m.cumulative) for m in alone.ledger
-    ][9:]
+    assert together == alone
 
 
 @settings(max_examples=200, deadline=None)
 @given(histories, commands)
 def test_a_second_time_on_another_path_moves_nothing(history: list[tuple[list[StockCommand], int]], command: StockCommand) -> None:
     """Effects are idempotent on their business keys: whichever of two paths comes second, it books not one row."""
-    world = full()
+    world = begun()
     run(world, history)
     [first] = world.try_all(command)
     booked = len(world.ledger)
@@ -116,7 +123,7 @@ def live(world: World) -> list[Reservation]:
 @given(histories)
 def test_when_every_order_is_over_nothing_is_held(history: list[tuple[list[StockCommand], int]]) -> None:
     """Once each attempt is dead and each fulfilment has reported, no unit is reserved or committed."""
-    world = full()
+    world = begun()
     run(world, history)
     for order in list(world.holdings):
         world.do(*(end(order, attempt, while_pending=False) for attempt in (1, 2)))

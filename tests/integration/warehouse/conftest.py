@@ -1,6 +1,6 @@
 """A warehouse service in this process: its real server and its real PostgreSQL."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -13,10 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.client import connect as channel_to
 from chassis.database import Database, connect
-from chassis.migration import migrate
 from chassis.outbox import Outbox
 from chassis.server import Limits, Server
-from tests.support import Databases, FreshDatabase
 from warehouse_svc import tables, wire
 from warehouse_svc.operations import Operations
 from warehouse_svc.rpc import InventoryService, ReservationService
@@ -34,18 +32,9 @@ class Clients:
     reservations: "ReservationServiceAsyncStub"
 
 
-@pytest.fixture(scope="session")
-def migrated(databases: Databases) -> Iterator[str]:
-    """A database as the migrations leave it, to be copied."""
-    url = databases.create()
-    migrate(url, "warehouse_svc")
-    yield url
-    databases.drop(url)
-
-
 @pytest.fixture
-async def engine(migrated: str, fresh_database: FreshDatabase) -> AsyncIterator[AsyncEngine]:
-    engine = connect(fresh_database(migrated))
+async def engine(migrated_database: Callable[[str], str]) -> AsyncIterator[AsyncEngine]:
+    engine = connect(migrated_database("warehouse_svc"))
     yield engine
     await engine.dispose()
 
