@@ -31,6 +31,7 @@ from protovalidate import Violation as RuleViolation
 from chassis import deadline, telemetry
 from chassis.errors import Defect, Deferred, Failure, Invalid, Overloaded, Violation
 from chassis.status import encode
+from chassis.texts import with_nul
 from chassis.tracing import code_of_cancelled
 
 if TYPE_CHECKING:  # generic only for the type checker
@@ -346,16 +347,19 @@ class Admission(Interceptor):
 
 
 class Validation(Interceptor):
-    """Holds each message that comes in to the rules in its contract (`buf.validate`), and names every field that breaks one."""
+    """Holds each message that comes in to the rules in its contract (`buf.validate`), and names every field that breaks one.
+
+    One rule stands in no contract, since it holds for every text: no NUL, which PostgreSQL cannot store.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._validator = Validator()
 
     def received(self, method: Method, message: Message) -> Message:
-        broken = self._validator.collect_violations(message)
-        if broken:
-            violations = [_violation(rule) for rule in broken]
+        violations = [_violation(rule) for rule in self._validator.collect_violations(message)]
+        violations += [Violation(path, "must not hold the character NUL", "string.no_nul") for path in with_nul(message)]
+        if violations:
             first = f"{violations[0].subject or 'the request'}: {violations[0].description}"
             more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
             raise Invalid("VALIDATION_FAILED", first + more, violations=violations)

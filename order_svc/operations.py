@@ -1,7 +1,7 @@
 """What the order service does: one method for each thing. A peer is asked before the write, for the whole set at once."""
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
@@ -85,7 +85,7 @@ class Operations:
             raise NotFound("ORDER_NOT_FOUND", f"There is no order {order_id}.", order_id=str(order_id))
         return recipient
 
-    async def watch_order(self, order_id: UUID, after: int | None) -> AsyncIterator[tuple[Order | Transition | datetime, int]]:
+    async def watch_order(self, order_id: UUID, after: int | None) -> AsyncGenerator[tuple[Order | Transition | datetime, int], None]:
         """The order (where `after` is None), then each step after that version; the time when nothing happens. Each with the version."""
         async with self.watches.changes(order_id) as changed:
             [order] = await self.get_orders([order_id])
@@ -102,7 +102,8 @@ class Operations:
                     version = step.version
                     yield step, version
                 try:
-                    await asyncio.wait_for(changed.wait(), self.heartbeat_s)
+                    async with asyncio.timeout(self.heartbeat_s):
+                        await changed.wait()
                 except TimeoutError:
                     yield datetime.now(UTC), version
 

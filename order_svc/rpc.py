@@ -1,6 +1,7 @@
 """RPCs in: wire -> operation -> wire, and nothing else. Errors are the interceptors' work."""
 
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 from uuid import UUID
 
@@ -40,8 +41,9 @@ class OrderService(OrderServiceServicer):
 
     async def WatchOrder(self, request: api.WatchOrderRequest, context: Context) -> AsyncIterator[api.WatchOrderResponse]:
         order_id = UUID(request.order_id)
-        async for update, version in self.operations.watch_order(order_id, wire.resumed(request)):
-            yield wire.watched(order_id, update, version)
+        async with aclosing(self.operations.watch_order(order_id, wire.resumed(request))) as updates:
+            async for update, version in updates:
+                yield wire.watched(order_id, update, version)
 
     async def ListOrderTransitions(self, request: api.ListOrderTransitionsRequest, context: Context) -> api.ListOrderTransitionsResponse:
         steps, token = await self.operations.list_transitions(UUID(request.order_id), asked(request, int))

@@ -3,12 +3,13 @@
 Each test gets a database and an account of the broker of its own, so that tests do not meet. No test doubles here.
 """
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
 import pytest
 
+from chassis.migration import migrate
 from devstack.nats import Nats
 from devstack.postgres import UNSAFE_ON_POWER_LOSS, Postgres
 from tests.support import Accounts, Databases, Eventually, FreshDatabase, eventually, reachable_folder
@@ -85,6 +86,28 @@ def fresh_database(databases: Databases) -> Iterator[FreshDatabase]:
     yield create
     for url in created:
         databases.drop(url)
+
+
+@pytest.fixture(scope="session")
+def templates(databases: Databases) -> Iterator[dict[str, str]]:
+    """Migrated databases by service, to be copied; see `migrated_database`."""
+    made: dict[str, str] = {}
+    yield made
+    for url in made.values():
+        databases.drop(url)
+
+
+@pytest.fixture
+def migrated_database(databases: Databases, templates: dict[str, str], fresh_database: FreshDatabase) -> Callable[[str], str]:
+    """A function that gives the URL of a database with the tables of a service ("order_svc"), this test's alone."""
+
+    def create(service: str) -> str:
+        if service not in templates:
+            templates[service] = databases.create()
+            migrate(templates[service], service)
+        return fresh_database(templates[service])
+
+    return create
 
 
 @pytest.fixture

@@ -1,6 +1,6 @@
 """The fulfilment service on a database of its own, with peers that a test can direct."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from uuid import UUID
 
@@ -11,7 +11,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis import client
 from chassis.breaker import Breaker
 from chassis.database import Database, connect
-from chassis.migration import migrate
 from chassis.outbox import Outbox
 from chassis.server import Server
 from fulfillment_svc import tables, wire
@@ -21,25 +20,15 @@ from fulfillment_svc.peers import Shipping, Warehouse
 from fulfillment_svc.rpc import FulfillmentService
 from tests.integration.fulfillment.peers import QUICK, FakeShipping, FakeWarehouse, Peer, shipping, warehouse
 from tests.integration.fulfillment.requests import Fulfillments
-from tests.support import Databases, FreshDatabase
 
 # Every order of a thousand pounds or more is inspected, and no other.
 INSPECTION = InspectionPolicy(order_values={"GBP": 1000_00})
 
 
-@pytest.fixture(scope="session")
-def fulfillment_template(databases: Databases) -> Iterator[str]:
-    """A migrated database, to be copied."""
-    url = databases.create()
-    migrate(url, "fulfillment_svc")
-    yield url
-    databases.drop(url)
-
-
 @pytest.fixture
-def fulfillment_url(fresh_database: FreshDatabase, fulfillment_template: str) -> str:
+def fulfillment_url(migrated_database: Callable[[str], str]) -> str:
     """The URL of a database with the service's tables, this test's alone."""
-    return fresh_database(fulfillment_template)
+    return migrated_database("fulfillment_svc")
 
 
 @pytest.fixture

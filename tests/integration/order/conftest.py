@@ -1,6 +1,6 @@
 """An order service in this process: its real server and its real PostgreSQL. The warehouse is a stand-in at the edge of the process."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -60,10 +60,8 @@ def warehouse() -> FakeWarehouse:
 
 
 @pytest.fixture
-async def engine(database_url: str) -> AsyncIterator[AsyncEngine]:
-    engine = connect(database_url)
-    async with engine.begin() as connection:
-        await connection.run_sync(tables.metadata.create_all)
+async def engine(migrated_database: Callable[[str], str]) -> AsyncIterator[AsyncEngine]:
+    engine = connect(migrated_database("order_svc"))
     yield engine
     await engine.dispose()
 

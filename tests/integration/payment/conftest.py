@@ -1,6 +1,6 @@
 """A payment service in this process: its real server, PostgreSQL and sandbox; the order service is a stand-in at the edge."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -8,7 +8,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis import client, stream
 from chassis.database import Database, connect
-from chassis.migration import migrate
 from chassis.outbox import Outbox
 from chassis.stream import Broker
 from payment_svc import tables, wire
@@ -17,25 +16,15 @@ from payment_svc.peers import Orders
 from payment_svc.providers.sandbox import NAME, Sandbox
 from payment_svc.providers.sandbox_ledger import Ledger
 from tests.integration.payment.world import Books, FakeOrders, Payments, World, order_service, payment_service
-from tests.support import Databases, FreshDatabase
 
 WEBHOOK_KEY = bytes(range(32))
 Replica = Callable[..., Operations]
 
 
-@pytest.fixture(scope="session")
-def payment_template(databases: Databases) -> Iterator[str]:
-    """A migrated database, to be copied."""
-    url = databases.create()
-    migrate(url, "payment_svc")
-    yield url
-    databases.drop(url)
-
-
 @pytest.fixture
-def payment_url(fresh_database: FreshDatabase, payment_template: str) -> str:
+def payment_url(migrated_database: Callable[[str], str]) -> str:
     """The URL of a migrated database, this test's alone."""
-    return fresh_database(payment_template)
+    return migrated_database("payment_svc")
 
 
 @pytest.fixture

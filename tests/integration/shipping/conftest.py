@@ -1,6 +1,6 @@
 """A shipping service in this process: its real server and its real PostgreSQL. Order service and carrier are stand-ins at its edges."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 
@@ -10,7 +10,6 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.client import connect as channel_to
 from chassis.database import Database, connect
-from chassis.migration import migrate
 from chassis.outbox import Outbox
 from chassis.process import Supervisor
 from chassis.server import Limits, Server
@@ -19,24 +18,14 @@ from shipping_svc.operations import Operations, Patience
 from shipping_svc.rpc import ShippingService
 from tests.integration.shipping.peers import CountingCarrier, KnownOrders
 from tests.integration.shipping.requests import Shipping
-from tests.support import Databases, FreshDatabase
 
 PATIENCE = Patience(label_s=8, retry_s=0.1, heartbeat_s=0.2)
 
 
-@pytest.fixture(scope="session")
-def shipping_template(databases: Databases) -> Iterator[str]:
-    """A migrated database, to be copied."""
-    url = databases.create()
-    migrate(url, "shipping_svc")
-    yield url
-    databases.drop(url)
-
-
 @pytest.fixture
-def shipping_url(fresh_database: FreshDatabase, shipping_template: str) -> str:
+def shipping_url(migrated_database: Callable[[str], str]) -> str:
     """The URL of a migrated database, this test's alone."""
-    return fresh_database(shipping_template)
+    return migrated_database("shipping_svc")
 
 
 @pytest.fixture

@@ -1,0 +1,24 @@
+"""Texts that PostgreSQL cannot store are found wherever they stand."""
+
+from ordermesh.order.v1.order_pb2 import Recipient
+from ordermesh.order.v1.order_service_pb2 import CreateOrderRequest, NewOrderItem
+from ordermesh.payment.v1.payment_service_pb2 import IngestProviderWebhookRequest
+
+from chassis.texts import with_nul
+
+
+def test_a_nul_is_found_in_every_kind_of_field() -> None:
+    """Plain, in a nested message, in a repeated field, in one of many messages, in a map's key and value; bytes may hold it."""
+    order = CreateOrderRequest(
+        customer_id="a\0b",
+        items=[NewOrderItem(sku="fine"), NewOrderItem(sku="\0")],
+        recipient=Recipient(name="Ada", address_lines=["1 Test Street", "\0"]),
+    )
+    assert list(with_nul(order)) == ["customer_id", "items[1].sku", "recipient.address_lines[1]"]
+    webhook = IngestProviderWebhookRequest(body=b"\0", headers={"fine": "\0", "\0": "fine"})
+    assert sorted(with_nul(webhook)) == ["headers['\\x00']", "headers['fine']"]
+
+
+def test_other_characters_are_let_through() -> None:
+    """Every script, line breaks and other control characters can be stored."""
+    assert list(with_nul(NewOrderItem(sku="Grüße 贈り物\n\t\x01"))) == []
