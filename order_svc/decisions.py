@@ -8,7 +8,6 @@ from chassis.decision import Decision
 from chassis.errors import Deferred, Invalid, NotFound, Refused, Violation
 from order_svc.lifecycle import MOVES, PaymentStatus, Progress, ReturnProgress, Status, StockStatus, Work, progress_of, status_of, way
 from order_svc.model import (
-    Allocation,
     Allocations,
     Checkout,
     Command,
@@ -115,11 +114,12 @@ def confirm(order: Order, command: ConfirmPayment, now: datetime) -> Decided:
     paid = replace(order, payment=PaymentStatus.NOT_REQUIRED if command.not_required else PaymentStatus.COMPLETED, expire_time=None)
     if isinstance(command.stock, Unavailable):
         return steps(replace(paid, stock=StockStatus.RELEASED), (Status.FAILED,), command.stock.reason, command, now)
+    committed = isinstance(command.stock, Committed) or bool(order.parts)  # a pending order has parts when its commit was heard of
     if isinstance(command.stock, Committed):
         paid = replace(paid, lines=allocated(paid.lines, command.stock.allocations))
-    heard = {part.warehouse_id for part in paid.parts if part.committed}
-    parts = tuple(Part(at, order.attempt, isinstance(command.stock, Committed) or at in heard) for at in warehouses(paid.lines))
-    return steps(replace(paid, parts=parts, stock=owed_or_committed(parts)), (Status.CONFIRMED,), "PAYMENT_CONFIRMED", command, now)
+    parts = tuple(Part(at, order.attempt) for at in warehouses(paid.lines))
+    stock = StockStatus.COMMITTED if committed else StockStatus.OWED
+    return steps(replace(paid, parts=parts, stock=stock), (Status.CONFIRMED,), "PAYMENT_CONFIRMED", command, now)
 
 
 def fail_payment(order: Order, command: FailPayment, now: datetime) -> Decided:
@@ -162,15 +162,13 @@ def note_reservation(order: Order, command: NoteReservation, now: datetime) -> D
         return Decision(order)
     if command.refused and order.stock is StockStatus.OWED:
         return steps(replace(order, stock=StockStatus.RELEASED), (Status.CANCELLED,), "STOCK_UNAVAILABLE", command, now)
-    if not command.committed:
-        return Decision(order)
-    parts = {part.warehouse_id: part for part in order.parts}
-    lines = tuple(moved(line, command, {at for at, part in parts.items() if part.committed}) for line in order.lines)
-    parts[command.warehouse_id] = replace(parts.get(command.warehouse_id) or Part(command.warehouse_id, order.attempt), committed=True)
-    serving = warehouses(lines)
-    kept = tuple(parts[at] if at in serving else withdrawn(parts[at]) for at in sorted(parts))
-    stock = order.stock if order.status is Status.PENDING else owed_or_committed(kept)
-    return Decision(replace(order, lines=lines, parts=kept, stock=stock, update_time=now))
+    if not command.allocations:
+        return Decision(order)  # nothing is committed yet
+    lines = allocated(order.lines, command.allocations)
+    heard = {part.warehouse_id: part for part in order.parts}
+    serving = tuple(heard.pop(at) if at in heard else Part(at, order.attempt) for at in warehouses(lines))
+    stock = order.stock if order.status is Status.PENDING else StockStatus.COMMITTED
+    return Decision(replace(order, lines=lines, parts=(*serving, *map(withdrawn, heard.values())), stock=stock, update_time=now))
 
 
 def withdrawn(part: Part) -> Part:
@@ -178,24 +176,9 @@ def withdrawn(part: Part) -> Part:
     return replace(part, work=Work.CANCELLED) if part.work is Work.EXPECTED else part
 
 
-def moved(line: Line, command: NoteReservation, committed: set[str]) -> Line:
-    """The line, with what one reservation says of it; where that is more than is wanted, it stands in for one that never was committed."""
-    quantity = command.quantities.get(line.number, 0)
-    others = tuple(a for a in line.allocations if a.warehouse_id != command.warehouse_id)
-    if quantity + sum(a.quantity for a in others) > line.quantity - line.cancelled:
-        others = tuple(a for a in others if a.warehouse_id in committed)
-    new = (Allocation(command.warehouse_id, command.reservation_id, quantity),) if quantity else ()
-    return replace(line, allocations=others + new)
-
-
 def warehouses(lines: tuple[Line, ...]) -> list[str]:
     """The warehouses that serve the lines, sorted."""
     return sorted({allocation.warehouse_id for line in lines for allocation in line.allocations})
-
-
-def owed_or_committed(parts: tuple[Part, ...]) -> StockStatus:
-    """Owed until every warehouse that serves the order has committed."""
-    return StockStatus.COMMITTED if all(part.committed or part.work is Work.CANCELLED for part in parts) else StockStatus.OWED
 
 
 def part_of(order: Order, warehouse_id: str) -> Part:
@@ -215,8 +198,7 @@ def follow(order: Order, heard: Part, reason: str, command: Command, now: dateti
         return Decision(order)
     standings = [part.standing for part in parts]
     there = status_of(standings) or order.status
-    stock = owed_or_committed(parts) if order.stock is StockStatus.OWED else order.stock
-    stock = StockStatus.DEDUCTED if there in (Status.SHIPPED, Status.DELIVERED) else stock
+    stock = StockStatus.DEDUCTED if there in (Status.SHIPPED, Status.DELIVERED) else order.stock
     followed = replace(order, parts=parts, progress=progress_of(standings), stock=stock, update_time=now)
     return steps(followed, way(order.status, there), reason, command, now)
 

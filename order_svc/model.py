@@ -85,7 +85,6 @@ class Part:
 
     warehouse_id: str
     attempt: int
-    committed: bool = False
     fulfillment_id: UUID | None = None
     version: int = 0
     work: Work = Work.EXPECTED
@@ -285,13 +284,10 @@ class NoteShipment(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoteReservation(Command):
-    """The warehouse tells that a reservation is committed, or that its commit is refused for good (`refused`)."""
+    """The warehouse tells what is committed for an attempt (nothing yet: no allocations), or that the commit is refused for good."""
 
     attempt: int
-    warehouse_id: str
-    reservation_id: UUID
-    quantities: Mapping[int, int]  # by line number
-    committed: bool
+    allocations: Allocations
     refused: str | None
 
 

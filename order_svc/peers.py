@@ -1,18 +1,17 @@
 """RPCs out: whom the order service asks, and in which words."""
 
-from collections import defaultdict
 from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
 from google.protobuf.duration_pb2 import Duration
 from ordermesh.warehouse.v1 import reservation_service_pb2 as api
-from ordermesh.warehouse.v1 import warehouse_pb2
 from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServiceStub
 
 from chassis.client import Channel, ask
 from chassis.errors import Deferred
-from order_svc.model import Allocation, Allocations, Checkout, CommitAnswer, Committed, Owed, Unavailable
+from order_svc import wire
+from order_svc.model import Allocations, Checkout, CommitAnswer, Committed, Owed, Unavailable
 
 
 class Warehouse:
@@ -31,7 +30,7 @@ class Warehouse:
         life.FromTimedelta(ttl)
         request = api.ReserveStockRequest(request_id=str(request_id), order_id=str(order_id), attempt=1, lines=lines, ttl=life)
         response = await ask(self._stub.ReserveStock, request)
-        return UUID(response.order_id), _allocations(response.reservations)
+        return UUID(response.order_id), wire.allocations(response.reservations)
 
     async def confirm(self, request_id: UUID, attempts: Sequence[tuple[UUID, int]]) -> dict[UUID, CommitAnswer]:
         """Commits the stock of many orders' attempts in one call. Who is missing in the answer is owed: the warehouse was not reached."""
@@ -46,13 +45,5 @@ class Warehouse:
 
 def _answer(result: api.ReservationResult) -> CommitAnswer:
     if not result.HasField("failure"):
-        return Committed(_allocations(result.reservations))
+        return Committed(wire.allocations(result.reservations))
     return Owed() if result.failure.retryable else Unavailable(result.failure.reason)
-
-
-def _allocations(reservations: Sequence[warehouse_pb2.Reservation]) -> Allocations:
-    at: defaultdict[int, list[Allocation]] = defaultdict(list)
-    for reservation in reservations:
-        for line in reservation.lines:
-            at[line.line_number].append(Allocation(reservation.warehouse_id, UUID(reservation.reservation_id), line.quantity))
-    return at

@@ -2,7 +2,6 @@
 
 from sqlalchemy import (
     BigInteger,
-    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -95,7 +94,6 @@ parts = Table(
     Column("order_id", Uuid, ForeignKey("orders.id")),
     Column("attempt", Integer),
     Column("warehouse_id", Text),
-    Column("committed", Boolean, nullable=False),
     Column("fulfillment_id", Uuid),
     Column("version", Integer, nullable=False),
     Column("work", enum(Work, "fulfillment_work", metadata), nullable=False),

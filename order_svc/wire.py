@@ -1,6 +1,8 @@
 """Protobuf to model and back, and facts to events. Pure."""
 
 import base64
+from collections import defaultdict
+from collections.abc import Iterable
 from datetime import datetime
 from uuid import UUID
 
@@ -21,6 +23,7 @@ from chassis.money import to_message
 from order_svc.lifecycle import PaymentStatus, Progress, ReturnProgress, Status, StockStatus, Work
 from order_svc.model import (
     Allocation,
+    Allocations,
     Checkout,
     ConfirmPayment,
     FailPayment,
@@ -152,19 +155,21 @@ def note_shipment(shipment: shipping_pb2.Shipment, of: Keyed, cause: str, delive
 
 def note_reservation(event: warehouse_events_pb2.ReservationStatusChanged, of: Keyed, cause: str) -> NoteReservation:
     its = event.reservation
+    committed = [r for r in event.attempt_reservations if r.status == warehouse_pb2.RESERVATION_STATUS_CONFIRMED]
+    refused = given(event, "confirm_refused_reason")
+    target = UUID(its.order_id)
     return NoteReservation(
-        of.key,
-        of.digest,
-        UUID(its.order_id),
-        "warehouse",
-        cause,
-        attempt=its.attempt,
-        warehouse_id=its.warehouse_id,
-        reservation_id=UUID(its.reservation_id),
-        quantities={line.line_number: line.quantity for line in its.lines},
-        committed=its.status == warehouse_pb2.RESERVATION_STATUS_CONFIRMED,
-        refused=given(event, "confirm_refused_reason"),
+        of.key, of.digest, target, "warehouse", cause, attempt=its.attempt, allocations=allocations(committed), refused=refused
     )
+
+
+def allocations(reservations: Iterable[warehouse_pb2.Reservation]) -> Allocations:
+    """Where the units of each line come from, as the warehouse's reservations tell."""
+    at: defaultdict[int, list[Allocation]] = defaultdict(list)
+    for its in reservations:
+        for line in its.lines:
+            at[line.line_number].append(Allocation(its.warehouse_id, UUID(its.reservation_id), line.quantity))
+    return at
 
 
 # --- answers and events of ours

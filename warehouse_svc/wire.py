@@ -135,7 +135,7 @@ def fulfillment_changed(event: fulfillment_events_pb2.FulfillmentStatusChanged, 
     if event.new_status in (fulfillment_pb2.FULFILLMENT_STATUS_SHIPPED, fulfillment_pb2.FULFILLMENT_STATUS_COMPLETED):
         shipped = {line.line_number: line.picked_quantity for line in its.picklist}
         return ShipUnits(of.key, of.digest, target, attempt=its.attempt, warehouse_id=its.warehouse_id, shipped=shipped)
-    if event.new_status == fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED:
+    if event.new_status == fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED and its.picklist:  # withdrawn work has none, and held nothing
         back = {line.line_number: line.quantity for line in its.picklist}
         return ReturnUnits(of.key, of.digest, target, attempt=its.attempt, warehouse_id=its.warehouse_id, uncommitted=back)
     return None

@@ -80,7 +80,6 @@ TABLES = (
         order_id UUID NOT NULL,
         attempt INTEGER NOT NULL,
         warehouse_id TEXT NOT NULL,
-        committed BOOLEAN NOT NULL,
         fulfillment_id UUID,
         version INTEGER NOT NULL,
         work fulfillment_work NOT NULL,

@@ -65,15 +65,20 @@ def shipped_and_delivered(order: Order, warehouse_id: str) -> tuple[ShipmentCrea
 
 
 def committed(order: Order, warehouse_id: str) -> ReservationStatusChanged:
-    held = [(line, a) for line in order.lines for a in line.allocations if a.warehouse_id == warehouse_id]
-    return ReservationStatusChanged(
-        reservation=warehouse_pb2.Reservation(
-            reservation_id=str(held[0][1].reservation_id),
-            order_id=str(order.id),
-            attempt=1,
-            warehouse_id=warehouse_id,
-            status=warehouse_pb2.RESERVATION_STATUS_CONFIRMED,
-            lines=[warehouse_pb2.ReservationLine(line_number=line.number, sku=line.sku, quantity=a.quantity) for line, a in held],
-        ),
-        old_status=warehouse_pb2.RESERVATION_STATUS_ACTIVE,
-    )
+    """One of an attempt's reservations is committed, and with it the others."""
+    held: dict[str, warehouse_pb2.Reservation] = {}
+    for line in order.lines:
+        for at in line.allocations:
+            reservation = held.setdefault(
+                at.warehouse_id,
+                warehouse_pb2.Reservation(
+                    reservation_id=str(at.reservation_id),
+                    order_id=str(order.id),
+                    attempt=1,
+                    warehouse_id=at.warehouse_id,
+                    status=warehouse_pb2.RESERVATION_STATUS_CONFIRMED,
+                ),
+            )
+            reservation.lines.append(warehouse_pb2.ReservationLine(line_number=line.number, sku=line.sku, quantity=at.quantity))
+    old_status = warehouse_pb2.RESERVATION_STATUS_ACTIVE
+    return ReservationStatusChanged(reservation=held[warehouse_id], old_status=old_status, attempt_reservations=held.values())

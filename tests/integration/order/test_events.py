@@ -87,7 +87,7 @@ async def test_each_event_twice_and_in_any_order_leaves_the_same_tables(
         ("shipped", "delivered"),
     ]
     assert seen["orders"] == [(order.id, Status.DELIVERED, 5, PaymentStatus.COMPLETED, "delivered", StockStatus.DEDUCTED)]
-    assert [(row[2], row[3], row[5]) for row in seen["parts"]] == [("london", True, 4), ("paris", True, 4)]
+    assert [(row[2], row[4]) for row in seen["parts"]] == [("london", 4), ("paris", 4)]
     async with engine.connect() as connection:
         told = (await connection.execute(select(tables.outbox.c.aggregate))).scalars().all()
     assert told == [order.id] * 5

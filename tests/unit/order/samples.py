@@ -99,17 +99,20 @@ def ship(order: Order, warehouse_id: str, delivered: datetime | None = None, **f
     return NoteShipment(**base(order.id), **(values | fields))
 
 
-def commit(order: Order, warehouse_id: str, **fields: Any) -> NoteReservation:
-    held = [(line.number, a) for line in order.lines for a in line.allocations if a.warehouse_id == warehouse_id]
+def commit(order: Order, **fields: Any) -> NoteReservation:
+    """The warehouse has committed what the order was allocated; `allocations` says otherwise."""
     values: dict[str, Any] = {
         "attempt": order.attempt,
-        "warehouse_id": warehouse_id,
-        "reservation_id": held[0][1].reservation_id if held else uuid4(),
-        "quantities": {number: a.quantity for number, a in held},
-        "committed": True,
+        "allocations": {line.number: line.allocations for line in order.lines},
         "refused": None,
     }
     return NoteReservation(**base(order.id), **(values | fields))
+
+
+def elsewhere(order: Order, warehouse_id: str) -> Allocations:
+    """All of the order from one warehouse, in a new reservation."""
+    reservation_id = uuid4()
+    return {line.number: (Allocation(warehouse_id, reservation_id, line.quantity),) for line in order.lines}
 
 
 def after(order: Order, *commands: OrderCommand) -> Order:

@@ -10,7 +10,7 @@ from chassis.errors import Deferred, Invalid, NotFound, Refused
 from order_svc import decisions
 from order_svc.lifecycle import PaymentStatus, Progress, Status, StockStatus, Work
 from order_svc.model import FailPayment, OrderCommand, Owed, StatusChanged, Unavailable, WantedLine
-from tests.unit.order.samples import NOW, after, at, base, checkout, commit, pay, place, placed, pounds, ship, work
+from tests.unit.order.samples import NOW, after, at, base, checkout, commit, elsewhere, pay, place, placed, pounds, ship, work
 
 
 def test_a_placed_order_is_pending_with_its_history_and_its_fact() -> None:
@@ -43,10 +43,7 @@ def test_payment_confirms_a_pending_order_and_expects_work_in_each_warehouse() -
     confirmed = after(order, pay(order))
     assert (confirmed.status, confirmed.stock, confirmed.payment) == (Status.CONFIRMED, StockStatus.COMMITTED, PaymentStatus.COMPLETED)
     assert confirmed.expire_time is None
-    assert [(part.warehouse_id, part.committed, part.work) for part in confirmed.parts] == [
-        ("london", True, Work.EXPECTED),
-        ("paris", True, Work.EXPECTED),
-    ]
+    assert [(part.warehouse_id, part.work) for part in confirmed.parts] == [("london", Work.EXPECTED), ("paris", Work.EXPECTED)]
 
 
 def test_an_order_without_a_price_is_confirmed_as_not_required() -> None:
@@ -70,16 +67,15 @@ def test_a_warehouse_out_of_reach_leaves_the_commit_owed_and_the_order_confirmed
     order = placed(None, "london", "paris")
     owed = after(order, pay(order, stock=Owed()))
     assert (owed.status, owed.stock) == (Status.CONFIRMED, StockStatus.OWED)
-    half = after(owed, commit(owed, "london"))
-    assert half.stock is StockStatus.OWED
-    assert after(half, commit(half, "paris")).stock is StockStatus.COMMITTED
-    assert after(half, commit(half, "paris")).version == owed.version
+    assert after(owed, commit(owed, allocations={})) is owed
+    settled = after(owed, commit(owed))
+    assert (settled.stock, settled.version) == (StockStatus.COMMITTED, owed.version)
 
 
 def test_a_commit_that_is_heard_before_the_payment_is_not_owed_afterwards() -> None:
     """The warehouse commits, its answer is lost, its event overtakes the payment's: the order remembers it."""
     order = placed()
-    heard = after(order, commit(order, "london"))
+    heard = after(order, commit(order))
     assert (heard.status, heard.stock) == (Status.PENDING, StockStatus.RESERVED)
     assert after(heard, pay(order, stock=Owed())).stock is StockStatus.COMMITTED
 
@@ -88,23 +84,12 @@ def test_a_commit_in_another_warehouse_stands_in_for_the_expired_one() -> None:
     """A reservation made anew elsewhere replaces the allocation that never was committed."""
     order = placed()
     owed = after(order, pay(order, stock=Owed()))
-    quantities = {line.number: line.quantity for line in order.lines}
-    settled = after(owed, commit(owed, "paris", quantities=quantities))
+    settled = after(owed, commit(owed, allocations=elsewhere(owed, "paris")))
     assert {a.warehouse_id for line in settled.lines for a in line.allocations} == {"paris"}
     assert (settled.stock, settled.status) == (StockStatus.COMMITTED, Status.CONFIRMED)
     assert {part.warehouse_id: part.work for part in settled.parts} == {"london": Work.CANCELLED, "paris": Work.EXPECTED}
     late = after(settled, work(settled, "london", Work.PLANNING, 2), work(settled, "london", Work.CANCELLED, 3))
     assert after(late, ship(late, "paris", NOW)).status is Status.DELIVERED
-
-
-def test_work_that_is_withdrawn_before_its_commit_owes_nothing_any_more() -> None:
-    """London plans, its stock turns out to lie in Paris: once London's work is cancelled, nothing is owed."""
-    order = placed()
-    owed = after(order, pay(order, stock=Owed()), work(order, "london", Work.PLANNING, 2))
-    quantities = {line.number: line.quantity for line in order.lines}
-    settled = after(owed, commit(owed, "paris", quantities=quantities))
-    assert settled.stock is StockStatus.OWED
-    assert after(settled, work(settled, "london", Work.CANCELLED, 3)).stock is StockStatus.COMMITTED
 
 
 def test_a_warehouse_that_says_no_for_good_fails_the_order() -> None:
@@ -118,7 +103,7 @@ def test_a_warehouse_that_says_no_for_good_fails_the_order() -> None:
 def test_an_owed_commit_that_is_refused_for_good_cancels_the_order(status: Status) -> None:
     """Confirmed or processing becomes cancelled, STOCK_UNAVAILABLE."""
     order = replace(at(status), stock=StockStatus.OWED)
-    cancelled = after(order, commit(order, "london", committed=False, refused="RESERVATION_EXPIRED"))
+    cancelled = after(order, commit(order, allocations={}, refused="RESERVATION_EXPIRED"))
     assert (cancelled.status, cancelled.reason, cancelled.stock) == (Status.CANCELLED, "STOCK_UNAVAILABLE", StockStatus.RELEASED)
 
 
@@ -167,7 +152,7 @@ def test_an_unknown_fulfilment_status_is_no_change() -> None:
 def test_a_terminal_order_is_never_revived(status: Status) -> None:
     """Whatever is told of it, it stays as it is."""
     order = at(status)
-    for command in (pay(order), work(order, "london", Work.PICKING, 9), ship(order, "london", NOW), commit(order, "london")):
+    for command in (pay(order), work(order, "london", Work.PICKING, 9), ship(order, "london", NOW), commit(order)):
         assert after(order, command) is order
 
 
