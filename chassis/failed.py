@@ -52,7 +52,6 @@ class FailedEvents:
         again = t.state == FailedState.REPLAYED  # it had its effect once; this is another story
         state = case(
             (t.state.in_((FailedState.FAILED, FailedState.DISCARDED)), t.state),
-            (new.state == FailedState.FAILED, new.state),
             ((t.state == FailedState.DEFERRED) & over, FailedState.FAILED),
             else_=new.state,
         )

@@ -48,14 +48,15 @@ class Pull:
 
     async def next(self) -> list[Msg]:
         """At least one message and a batch at most, in the order of arrival. Waits; outlives the broker, the stream and the consumer."""
-        while not self.arrived:
+        while True:
             try:
                 await self._ask()
             except BROKER_ERRORS as error:
                 log.warning("the broker cannot be asked for events", consumer=self.consumer, error=repr(error))
                 self._generation = -1
                 await asyncio.sleep(PAUSE_S)
-                continue
+            if self.arrived:
+                break
             await self._wait()
         if self._linger_s and len(self.arrived) < self._batch:
             await asyncio.sleep(self._linger_s)
@@ -70,6 +71,8 @@ class Pull:
         """Makes sure that the server owes us messages, or will say that there are none."""
         silent = self._outstanding > 0 and time.monotonic() - self._heard > SILENCE_S
         if silent or self._generation != self._broker.generation:
+            if self.arrived:
+                return  # first things first
             await self._begin()
         if self._outstanding > self._batch // 2:
             return

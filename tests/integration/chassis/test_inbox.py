@@ -28,7 +28,7 @@ async def test_what_has_arrived_is_one_set(broker: Broker, engine: AsyncEngine, 
     """A backlog goes to its handlers in batches, each handler gets its events of a batch at once, in order, and all are acknowledged."""
     orders, notes = Handling(), Handling()
     ids = [await publish(broker, SampleStatusChanged(version=n) if n % 3 else SampleNoted(version=n)) for n in range(30)]
-    async with consuming(broker, engine, {SampleStatusChanged: orders, SampleNoted: notes}, batch_size_max=100):
+    async with consuming(broker, engine, {SampleStatusChanged: orders, SampleNoted: notes}, linger_s=0.5):
         await eventually(lambda: all_acknowledged(broker))
     assert [[d.message.version for d in s] for s in orders.sets] == [[n for n in range(30) if n % 3]]
     assert [[d.message.version for d in s] for s in notes.sets] == [[n for n in range(30) if not n % 3]]

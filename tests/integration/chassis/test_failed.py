@@ -1,0 +1,91 @@
+"""The rows of failed_events: what each word about an event makes of its state."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from chassis.failed import FailedEvent, FailedEvents
+from chassis.tables import FailedState
+from tests.sample.inbox import failed
+from tests.sample.store import failed_events
+
+DEFERRED, FAILED, REPLAYED, DISCARDED = FailedState
+LIMIT = timedelta(minutes=15)
+
+
+def event(state: FailedState, consumer: str = "sample-orders", attempts: int = 1) -> FailedEvent:
+    time = datetime(2026, 11, 22, tzinfo=UTC)
+    about = ("ORDERS", 7, "orders.x", "x", "7", b"body", None, time, "SOME_REASON", "")
+    return FailedEvent(consumer, uuid4(), state, *about, attempts)
+
+
+@pytest.fixture
+def table(engine: AsyncEngine) -> FailedEvents:
+    """The sample's failed events."""
+    return FailedEvents(engine, failed_events, LIMIT)
+
+
+@pytest.mark.parametrize(
+    ("stands", "old", "said", "becomes"),
+    [
+        (DEFERRED, False, DEFERRED, DEFERRED),
+        (DEFERRED, True, DEFERRED, FAILED),  # its time is up
+        (DEFERRED, False, FAILED, FAILED),
+        (FAILED, True, DEFERRED, FAILED),  # it was given up: it does not come back by itself
+        (FAILED, False, FAILED, FAILED),
+        (DISCARDED, True, DEFERRED, DISCARDED),  # decided by an operator
+        (DISCARDED, False, FAILED, DISCARDED),
+        (REPLAYED, True, DEFERRED, DEFERRED),  # another story: its time begins anew
+        (REPLAYED, True, FAILED, FAILED),
+    ],
+)
+async def test_what_becomes_of_a_row(
+    table: FailedEvents, engine: AsyncEngine, stands: FailedState, old: bool, said: FailedState, becomes: FailedState
+) -> None:
+    """Each word about an event, on each state in which it may stand."""
+    first = event(stands)
+    assert await table.record([first]) == {first.event_id: stands}
+    if old:
+        async with engine.begin() as connection:
+            await connection.execute(update(failed_events).values(first_time=failed_events.c.first_time - LIMIT))
+    [before] = await failed(engine)
+    assert await table.record([replace(first, state=said, attempts=9)]) == {first.event_id: becomes}
+    [row] = await failed(engine)
+    assert (row.state, row.attempts) == (becomes, 9)
+    assert (row.first_time == before.first_time) is (stands is not REPLAYED)
+
+
+async def test_an_event_that_is_there_twice_has_one_row(table: FailedEvents, engine: AsyncEngine) -> None:
+    """The same event may stand twice in one set: the statement takes it once."""
+    one = event(DEFERRED)
+    assert await table.record([one, one]) == {one.event_id: DEFERRED}
+    assert len(await failed(engine)) == 1
+
+
+async def test_consumers_do_not_meet(table: FailedEvents, engine: AsyncEngine) -> None:
+    """Two consumers may have trouble with the same event: what one says does not touch the other's row."""
+    mine = event(FAILED)
+    other = replace(mine, consumer="sample-payments")
+    await table.record([mine])
+    await table.record([other])
+    await table.resolve("sample-orders", [mine.event_id])
+    async with engine.connect() as connection:
+        rows = await connection.execute(select(failed_events.c.consumer, failed_events.c.state))
+        assert {tuple(row) for row in rows} == {("sample-orders", REPLAYED), ("sample-payments", FAILED)}
+    assert await table.discard("sample-orders", [mine.event_id]) == set()  # it is not open any more
+    assert await table.states("sample-payments", [mine.event_id, uuid4()]) == {mine.event_id: FAILED}
+    assert await table.counts("sample-payments") == {FAILED: 1}
+    assert await table.counts("sample-orders") == {}
+    assert await table.get("sample-payments", [mine.event_id]) == [other]
+
+
+async def test_what_was_deferred_is_forgotten_and_what_failed_is_not(table: FailedEvents) -> None:
+    """An event that came right by itself leaves no row; one that an operator was shown stays, as replayed."""
+    later, given_up = event(DEFERRED), event(FAILED)
+    await table.record([later, given_up])
+    await table.resolve("sample-orders", [later.event_id, given_up.event_id])
+    assert await table.states("sample-orders", [later.event_id, given_up.event_id]) == {given_up.event_id: REPLAYED}

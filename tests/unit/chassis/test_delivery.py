@@ -1,0 +1,78 @@
+"""From a message of the stream to what a handler gets, whatever the message looks like."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from chassis.delivery import Received, receive, storable
+from tests.sample.events import SampleStatusChanged
+
+NAME = SampleStatusChanged.DESCRIPTOR.full_name
+STORED = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)  # by the stream
+KINDS = {NAME: SampleStatusChanged}
+
+
+def received(headers: dict[str, str] | None, body: bytes = b"", seq: int = 7, attempts: int = 1) -> Received:
+    reply = f"$JS.ACK.ORDERS.sample-orders.{attempts}.{seq}.{seq}.{int(STORED.timestamp() * 1e9)}.0"
+    return receive(Msg(Client(), "orders.sample.status_changed", reply, body, headers), "sample-orders", KINDS)
+
+
+def test_all_that_a_message_says() -> None:
+    """Headers, body and place become a delivery, and what a replay would need."""
+    event_id, body = uuid4(), SampleStatusChanged(order_id="7", version=3).SerializeToString()
+    headers = {
+        "ce-id": str(event_id),
+        "ce-type": NAME,
+        "ce-subject": "order 7",
+        "ce-time": "2026-11-22T13:00:00+02:00",
+        "traceparent": "00-1-2-01",
+    }
+    it = received(headers, body, seq=9, attempts=4)
+    assert it.delivery
+    assert (it.delivery.event_id, it.delivery.key) == (event_id, f"sample-orders:{event_id}")
+    assert it.delivery.message == SampleStatusChanged(order_id="7", version=3)
+    assert it.delivery.time == STORED - timedelta(hours=1)
+    event = it.event
+    assert (event.stream, event.stream_seq, event.subject, event.type) == ("ORDERS", 9, "orders.sample.status_changed", NAME)
+    assert (event.aggregate, event.traceparent, event.payload, event.attempts) == ("order 7", "00-1-2-01", body, 4)
+
+
+def test_an_event_without_an_id_is_known_by_its_place() -> None:
+    """The same message has the same id each time; two messages have two."""
+    ids = [received({"ce-type": NAME}, seq=seq).event.event_id for seq in (1, 1, 2)]
+    assert ids[0] == ids[1] != ids[2]
+    assert received({"ce-id": "no id"}, seq=1).event.event_id == ids[0]
+    event_id = uuid4()
+    assert received({"Nats-Msg-Id": str(event_id)}).event.event_id == event_id
+
+
+@pytest.mark.parametrize("time", ["", "yesterday", "2026-11-22T13:00:00"])
+def test_a_time_that_says_nothing_is_the_stream_s(time: str) -> None:
+    """No time, words, or a time of no zone: what counts is when the stream stored it."""
+    it = received({"ce-type": NAME, "ce-time": time})
+    assert it.delivery
+    assert it.delivery.time == STORED
+
+
+@pytest.mark.parametrize(("headers", "body"), [(None, b""), ({}, b""), ({"ce-type": "x"}, b""), ({"ce-type": NAME}, b"\xff\xff")])
+def test_what_cannot_be_read_says_why(headers: dict[str, str] | None, body: bytes) -> None:
+    """No headers, no type, an unknown one, or a body of something else: no delivery, but all that there is to store."""
+    it = received(headers, body)
+    assert it.delivery is None
+    assert it.fault
+    assert it.fault.__cause__
+    assert isinstance(it.event.event_id, UUID)
+
+
+@pytest.mark.parametrize("words", ["plain", "n\0l", "\udcff", "x" * 5000])
+def test_words_of_others_can_be_stored(words: str) -> None:
+    """PostgreSQL holds no NUL, UTF-8 no lone surrogate, and nobody reads five thousand letters."""
+    stored: Any = storable(words)
+    assert "\0" not in stored
+    assert stored.encode("utf-8").decode("utf-8") == stored
+    assert len(stored) <= 2000
+    assert storable("plain") == "plain"
