@@ -43,7 +43,7 @@ STREAMS = {
 }
 MAX_AGE_S = 14 * 24 * 3600.0
 DUPLICATE_WINDOW_S = 10 * 60.0  # longer than the relay ever waits before it tries again
-ACK_WAIT_S = 30.0
+ACK_WAIT_S = 10.0
 # A consumer defers by its own nak, a hundred times or so in 15 minutes; more deliveries than this mean that it crashes.
 MAX_DELIVER = 250
 # Deferred messages count as pending: few must not keep the others out.

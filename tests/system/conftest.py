@@ -10,6 +10,7 @@ from devstack.stack import Stack
 from tests.support import Accounts, reachable_folder
 
 
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for the mark
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """All system tests go to one process of a run that is spread over several: a second stack would only slow down the first."""
     for item in items:

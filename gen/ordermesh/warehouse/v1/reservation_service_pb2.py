@@ -27,7 +27,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from ordermesh.warehouse.v1 import warehouse_pb2 as ordermesh_dot_warehouse_dot_v1_dot_warehouse__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0ordermesh/warehouse/v1/reservation_service.proto\x12\x16ordermesh.warehouse.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a&ordermesh/warehouse/v1/warehouse.proto\"\xfa\x02\n\x13ReserveStockRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12#\n\x08order_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x07orderId\x12$\n\x07\x61ttempt\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01R\x07\x61ttempt\x12\xaf\x01\n\x05lines\x18\x04 \x03(\x0b\x32#.ordermesh.warehouse.v1.ReserveLineBt\xbaHq\x92\x01\x05\x08\x01\x10\xf4\x03\xba\x01\x66\n\x18lines.line_number_unique\x12\x1fmust name each line_number once\x1a)this.map(line, line.line_number).unique()R\x05lines\x12=\n\x03ttl\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x04\x08\x80\xf5$2\x02\x08\x01R\x03ttl\"\x84\x01\n\x0bReserveLine\x12+\n\x0bline_number\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x01R\nlineNumber\x12\x1f\n\x03sku\x18\x02 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xba\x01\x01\x00R\x03sku\x12\'\n\x08quantity\x18\x03 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x01R\x08quantity\"z\n\x14ReserveStockResponse\x12\x19\n\x08order_id\x18\x01 \x01(\tR\x07orderId\x12G\n\x0creservations\x18\x02 \x03(\x0b\x32#.ordermesh.warehouse.v1.ReservationR\x0creservations\"Y\n\x0cOrderAttempt\x12#\n\x08order_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x07orderId\x12$\n\x07\x61ttempt\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01R\x07\x61ttempt\"\x97\x01\n\x19\x43onfirmReservationRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12Q\n\rorder_attempt\x18\x02 \x01(\x0b\x32$.ordermesh.warehouse.v1.OrderAttemptB\x06\xbaH\x03\xc8\x01\x01R\x0corderAttempt\"e\n\x1a\x43onfirmReservationResponse\x12G\n\x0creservations\x18\x01 \x03(\x0b\x32#.ordermesh.warehouse.v1.ReservationR\x0creservations\"\x90\x02\n\x1f\x42\x61tchConfirmReservationsRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\xc3\x01\n\x0eorder_attempts\x18\x02 \x03(\x0b\x32$.ordermesh.warehouse.v1.OrderAttemptBv\xbaHs\x92\x01\x05\x08\x01\x10\xf4\x03\xba\x01h\n\x1eorder_attempts.order_id_unique\x12\x1cmust name each order_id once\x1a(this.map(entry, entry.order_id).unique()R\rorderAttempts\"g\n BatchConfirmReservationsResponse\x12\x43\n\x07results\x18\x01 \x03(\x0b\x32).ordermesh.warehouse.v1.ReservationResultR\x07results\"\xbd\x01\n\x11ReservationResult\x12\x19\n\x08order_id\x18\x01 \x01(\tR\x07orderId\x12G\n\x0creservations\x18\x02 \x03(\x0b\x32#.ordermesh.warehouse.v1.ReservationR\x0creservations\x12\x44\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32*.ordermesh.warehouse.v1.ReservationFailureR\x07\x66\x61ilure\"d\n\x12ReservationFailure\x12\x16\n\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n\x07message\x18\x02 \x01(\tR\x07message\x12\x1c\n\tretryable\x18\x03 \x01(\x08R\tretryable\"\xc7\x02\n\x19ReleaseReservationRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12Q\n\rorder_attempt\x18\x02 \x01(\x0b\x32$.ordermesh.warehouse.v1.OrderAttemptB\x06\xbaH\x03\xc8\x01\x01R\x0corderAttempt\x12\xad\x01\n\x05lines\x18\x03 \x03(\x0b\x32#.ordermesh.warehouse.v1.ReleaseLineBr\xbaHo\x92\x01\x03\x10\xf4\x03\xba\x01\x66\n\x18lines.line_number_unique\x12\x1fmust name each line_number once\x1a)this.map(line, line.line_number).unique()R\x05lines\"t\n\x0bReleaseLine\x12+\n\x0bline_number\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x01R\nlineNumber\x12\x38\n\x11released_quantity\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x01R\x10releasedQuantity\"e\n\x1aReleaseReservationResponse\x12G\n\x0creservations\x18\x01 \x03(\x0b\x32#.ordermesh.warehouse.v1.ReservationR\x0creservations\"\x90\x02\n\x1f\x42\x61tchReleaseReservationsRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\xc3\x01\n\x0eorder_attempts\x18\x02 \x03(\x0b\x32$.ordermesh.warehouse.v1.OrderAttemptBv\xbaHs\x92\x01\x05\x08\x01\x10\xf4\x03\xba\x01h\n\x1eorder_attempts.order_id_unique\x12\x1cmust name each order_id once\x1a(this.map(entry, entry.order_id).unique()R\rorderAttempts\"g\n BatchReleaseReservationsResponse\x12\x43\n\x07results\x18\x01 \x03(\x0b\x32).ordermesh.warehouse.v1.ReservationResultR\x07results\"H\n\x15GetReservationRequest\x12/\n\x0ereservation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\rreservationId\"_\n\x16GetReservationResponse\x12\x45\n\x0breservation\x18\x01 \x01(\x0b\x32#.ordermesh.warehouse.v1.ReservationR\x0breservation\"\xc4\x02\n\x17ListReservationsRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\tpageToken\x12(\n\x08order_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00R\x07orderId\x88\x01\x01\x12\x35\n\x0cwarehouse_id\x18\x04 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xba\x01\x01\x00H\x01R\x0bwarehouseId\x88\x01\x01\x12X\n\x08statuses\x18\x05 \x03(\x0e\x32).ordermesh.warehouse.v1.ReservationStatusB\x11\xbaH\x0e\x92\x01\x0b\x10\x05\"\x07\x82\x01\x04\x10\x01 \x00R\x08statusesB\x0b\n\t_order_idB\x0f\n\r_warehouse_id\"\x8b\x01\n\x18ListReservationsResponse\x12G\n\x0creservations\x18\x01 \x03(\x0b\x32#.ordermesh.warehouse.v1.ReservationR\x0creservations\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\x8b\x07\n\x12ReservationService\x12i\n\x0cReserveStock\x12+.ordermesh.warehouse.v1.ReserveStockRequest\x1a,.ordermesh.warehouse.v1.ReserveStockResponse\x12{\n\x12\x43onfirmReservation\x12\x31.ordermesh.warehouse.v1.ConfirmReservationRequest\x1a\x32.ordermesh.warehouse.v1.ConfirmReservationResponse\x12\x8d\x01\n\x18\x42\x61tchConfirmReservations\x12\x37.ordermesh.warehouse.v1.BatchConfirmReservationsRequest\x1a\x38.ordermesh.warehouse.v1.BatchConfirmReservationsResponse\x12{\n\x12ReleaseReservation\x12\x31.ordermesh.warehouse.v1.ReleaseReservationRequest\x1a\x32.ordermesh.warehouse.v1.ReleaseReservationResponse\x12\x8d\x01\n\x18\x42\x61tchReleaseReservations\x12\x37.ordermesh.warehouse.v1.BatchReleaseReservationsRequest\x1a\x38.ordermesh.warehouse.v1.BatchReleaseReservationsResponse\x12t\n\x0eGetReservation\x12-.ordermesh.warehouse.v1.GetReservationRequest\x1a..ordermesh.warehouse.v1.GetReservationResponse\"\x03\x90\x02\x01\x12z\n\x10ListReservations\x12/.ordermesh.warehouse.v1.ListReservationsRequest\x1a\x30.ordermesh.warehouse.v1.ListReservationsResponse\"\x03\x90\x02\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0ordermesh/warehouse/v1/reservation_service.proto\x12\x16ordermesh.warehouse.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a&ordermesh/warehouse/v1/warehouse.proto\"\xfa\x02\n\x13ReserveStockRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12#\n\x08order_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x07orderId\x12$\n\x07\x61ttempt\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01R\x07\x61ttempt\x12\xaf\x01\n\x05lines\x18\x04 \x03(\x0b\x32#.ordermesh.warehouse.v1.ReserveLineBt\xbaHq\x92\x01\x05\x08\x01\x10\xf4\x03\xba\x01\x66\n\x18lines.line_number_unique\x12\x1fmust name each line_number once\x1a)this.map(line, line.line_number).unique()R\x05lines\x12=\n\x03ttl\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x04\x08\x80\xf5$2\x02\x08\x01R\x03ttl\"\x80\x01\n\x0bReserveLine\x12+\n\x0bline_number\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x01R\nlineNumber\x12\x1b\n\x03sku\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x03sku\x12\'\n\x08quantity\x18\x03 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x01R\x08quantity\"z\n\x14ReserveStockResponse\x12\x19\n\x08order_id\x18\x01 \x01(\tR\x07orderId\x12G\n\x0creservations\x18\x02 \x03(\x0b\x32#.ordermesh.warehouse.v1.ReservationR\x0creservations\"Y\n\x0cOrderAttempt\x12#\n\x08order_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x07orderId\x12$\n\x07\x61ttempt\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01R\x07\x61ttempt\"\x97\x01\n\x19\x43onfirmReservationRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12Q\n\rorder_attempt\x18\x02 \x01(\x0b\x32$.ordermesh.warehouse.v1.OrderAttemptB\x06\xbaH\x03\xc8\x01\x01R\x0corderAttempt\"e\n\x1a\x43onfirmReservationResponse\x12G\n\x0creservations\x18\x01 \x03(\x0b\x32#.ordermesh.warehouse.v1.ReservationR\x0creservations\"\x90\x02\n\x1f\x42\x61tchConfirmReservationsRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\xc3\x01\n\x0eorder_attempts\x18\x02 \x03(\x0b\x32$.ordermesh.warehouse.v1.OrderAttemptBv\xbaHs\x92\x01\x05\x08\x01\x10\xf4\x03\xba\x01h\n\x1eorder_attempts.order_id_unique\x12\x1cmust name each order_id once\x1a(this.map(entry, entry.order_id).unique()R\rorderAttempts\"g\n BatchConfirmReservationsResponse\x12\x43\n\x07results\x18\x01 \x03(\x0b\x32).ordermesh.warehouse.v1.ReservationResultR\x07results\"\xbd\x01\n\x11ReservationResult\x12\x19\n\x08order_id\x18\x01 \x01(\tR\x07orderId\x12G\n\x0creservations\x18\x02 \x03(\x0b\x32#.ordermesh.warehouse.v1.ReservationR\x0creservations\x12\x44\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32*.ordermesh.warehouse.v1.ReservationFailureR\x07\x66\x61ilure\"d\n\x12ReservationFailure\x12\x16\n\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n\x07message\x18\x02 \x01(\tR\x07message\x12\x1c\n\tretryable\x18\x03 \x01(\x08R\tretryable\"\xc7\x02\n\x19ReleaseReservationRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12Q\n\rorder_attempt\x18\x02 \x01(\x0b\x32$.ordermesh.warehouse.v1.OrderAttemptB\x06\xbaH\x03\xc8\x01\x01R\x0corderAttempt\x12\xad\x01\n\x05lines\x18\x03 \x03(\x0b\x32#.ordermesh.warehouse.v1.ReleaseLineBr\xbaHo\x92\x01\x03\x10\xf4\x03\xba\x01\x66\n\x18lines.line_number_unique\x12\x1fmust name each line_number once\x1a)this.map(line, line.line_number).unique()R\x05lines\"t\n\x0bReleaseLine\x12+\n\x0bline_number\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x01R\nlineNumber\x12\x38\n\x11released_quantity\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x01R\x10releasedQuantity\"e\n\x1aReleaseReservationResponse\x12G\n\x0creservations\x18\x01 \x03(\x0b\x32#.ordermesh.warehouse.v1.ReservationR\x0creservations\"\x90\x02\n\x1f\x42\x61tchReleaseReservationsRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\xc3\x01\n\x0eorder_attempts\x18\x02 \x03(\x0b\x32$.ordermesh.warehouse.v1.OrderAttemptBv\xbaHs\x92\x01\x05\x08\x01\x10\xf4\x03\xba\x01h\n\x1eorder_attempts.order_id_unique\x12\x1cmust name each order_id once\x1a(this.map(entry, entry.order_id).unique()R\rorderAttempts\"g\n BatchReleaseReservationsResponse\x12\x43\n\x07results\x18\x01 \x03(\x0b\x32).ordermesh.warehouse.v1.ReservationResultR\x07results\"H\n\x15GetReservationRequest\x12/\n\x0ereservation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\rreservationId\"_\n\x16GetReservationResponse\x12\x45\n\x0breservation\x18\x01 \x01(\x0b\x32#.ordermesh.warehouse.v1.ReservationR\x0breservation\"\xc0\x02\n\x17ListReservationsRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\tpageToken\x12(\n\x08order_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00R\x07orderId\x88\x01\x01\x12\x31\n\x0cwarehouse_id\x18\x04 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@H\x01R\x0bwarehouseId\x88\x01\x01\x12X\n\x08statuses\x18\x05 \x03(\x0e\x32).ordermesh.warehouse.v1.ReservationStatusB\x11\xbaH\x0e\x92\x01\x0b\x10\x05\"\x07\x82\x01\x04\x10\x01 \x00R\x08statusesB\x0b\n\t_order_idB\x0f\n\r_warehouse_id\"\x8b\x01\n\x18ListReservationsResponse\x12G\n\x0creservations\x18\x01 \x03(\x0b\x32#.ordermesh.warehouse.v1.ReservationR\x0creservations\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\x8b\x07\n\x12ReservationService\x12i\n\x0cReserveStock\x12+.ordermesh.warehouse.v1.ReserveStockRequest\x1a,.ordermesh.warehouse.v1.ReserveStockResponse\x12{\n\x12\x43onfirmReservation\x12\x31.ordermesh.warehouse.v1.ConfirmReservationRequest\x1a\x32.ordermesh.warehouse.v1.ConfirmReservationResponse\x12\x8d\x01\n\x18\x42\x61tchConfirmReservations\x12\x37.ordermesh.warehouse.v1.BatchConfirmReservationsRequest\x1a\x38.ordermesh.warehouse.v1.BatchConfirmReservationsResponse\x12{\n\x12ReleaseReservation\x12\x31.ordermesh.warehouse.v1.ReleaseReservationRequest\x1a\x32.ordermesh.warehouse.v1.ReleaseReservationResponse\x12\x8d\x01\n\x18\x42\x61tchReleaseReservations\x12\x37.ordermesh.warehouse.v1.BatchReleaseReservationsRequest\x1a\x38.ordermesh.warehouse.v1.BatchReleaseReservationsResponse\x12t\n\x0eGetReservation\x12-.ordermesh.warehouse.v1.GetReservationRequest\x1a..ordermesh.warehouse.v1.GetReservationResponse\"\x03\x90\x02\x01\x12z\n\x10ListReservations\x12/.ordermesh.warehouse.v1.ListReservationsRequest\x1a\x30.ordermesh.warehouse.v1.ListReservationsResponse\"\x03\x90\x02\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,7 +47,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESERVELINE'].fields_by_name['line_number']._loaded_options = None
   _globals['_RESERVELINE'].fields_by_name['line_number']._serialized_options = b'\272H\007\032\005\030\364\003(\001'
   _globals['_RESERVELINE'].fields_by_name['sku']._loaded_options = None
-  _globals['_RESERVELINE'].fields_by_name['sku']._serialized_options = b'\272H\nr\010\020\001\030@\272\001\001\000'
+  _globals['_RESERVELINE'].fields_by_name['sku']._serialized_options = b'\272H\006r\004\020\001\030@'
   _globals['_RESERVELINE'].fields_by_name['quantity']._loaded_options = None
   _globals['_RESERVELINE'].fields_by_name['quantity']._serialized_options = b'\272H\010\032\006\030\300\204=(\001'
   _globals['_ORDERATTEMPT'].fields_by_name['order_id']._loaded_options = None
@@ -85,7 +85,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTRESERVATIONSREQUEST'].fields_by_name['order_id']._loaded_options = None
   _globals['_LISTRESERVATIONSREQUEST'].fields_by_name['order_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_LISTRESERVATIONSREQUEST'].fields_by_name['warehouse_id']._loaded_options = None
-  _globals['_LISTRESERVATIONSREQUEST'].fields_by_name['warehouse_id']._serialized_options = b'\272H\nr\010\020\001\030@\272\001\001\000'
+  _globals['_LISTRESERVATIONSREQUEST'].fields_by_name['warehouse_id']._serialized_options = b'\272H\006r\004\020\001\030@'
   _globals['_LISTRESERVATIONSREQUEST'].fields_by_name['statuses']._loaded_options = None
   _globals['_LISTRESERVATIONSREQUEST'].fields_by_name['statuses']._serialized_options = b'\272H\016\222\001\013\020\005\"\007\202\001\004\020\001 \000'
   _globals['_RESERVATIONSERVICE'].methods_by_name['GetReservation']._loaded_options = None
@@ -95,41 +95,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESERVESTOCKREQUEST']._serialized_start=178
   _globals['_RESERVESTOCKREQUEST']._serialized_end=556
   _globals['_RESERVELINE']._serialized_start=559
-  _globals['_RESERVELINE']._serialized_end=691
-  _globals['_RESERVESTOCKRESPONSE']._serialized_start=693
-  _globals['_RESERVESTOCKRESPONSE']._serialized_end=815
-  _globals['_ORDERATTEMPT']._serialized_start=817
-  _globals['_ORDERATTEMPT']._serialized_end=906
-  _globals['_CONFIRMRESERVATIONREQUEST']._serialized_start=909
-  _globals['_CONFIRMRESERVATIONREQUEST']._serialized_end=1060
-  _globals['_CONFIRMRESERVATIONRESPONSE']._serialized_start=1062
-  _globals['_CONFIRMRESERVATIONRESPONSE']._serialized_end=1163
-  _globals['_BATCHCONFIRMRESERVATIONSREQUEST']._serialized_start=1166
-  _globals['_BATCHCONFIRMRESERVATIONSREQUEST']._serialized_end=1438
-  _globals['_BATCHCONFIRMRESERVATIONSRESPONSE']._serialized_start=1440
-  _globals['_BATCHCONFIRMRESERVATIONSRESPONSE']._serialized_end=1543
-  _globals['_RESERVATIONRESULT']._serialized_start=1546
-  _globals['_RESERVATIONRESULT']._serialized_end=1735
-  _globals['_RESERVATIONFAILURE']._serialized_start=1737
-  _globals['_RESERVATIONFAILURE']._serialized_end=1837
-  _globals['_RELEASERESERVATIONREQUEST']._serialized_start=1840
-  _globals['_RELEASERESERVATIONREQUEST']._serialized_end=2167
-  _globals['_RELEASELINE']._serialized_start=2169
-  _globals['_RELEASELINE']._serialized_end=2285
-  _globals['_RELEASERESERVATIONRESPONSE']._serialized_start=2287
-  _globals['_RELEASERESERVATIONRESPONSE']._serialized_end=2388
-  _globals['_BATCHRELEASERESERVATIONSREQUEST']._serialized_start=2391
-  _globals['_BATCHRELEASERESERVATIONSREQUEST']._serialized_end=2663
-  _globals['_BATCHRELEASERESERVATIONSRESPONSE']._serialized_start=2665
-  _globals['_BATCHRELEASERESERVATIONSRESPONSE']._serialized_end=2768
-  _globals['_GETRESERVATIONREQUEST']._serialized_start=2770
-  _globals['_GETRESERVATIONREQUEST']._serialized_end=2842
-  _globals['_GETRESERVATIONRESPONSE']._serialized_start=2844
-  _globals['_GETRESERVATIONRESPONSE']._serialized_end=2939
-  _globals['_LISTRESERVATIONSREQUEST']._serialized_start=2942
-  _globals['_LISTRESERVATIONSREQUEST']._serialized_end=3266
-  _globals['_LISTRESERVATIONSRESPONSE']._serialized_start=3269
-  _globals['_LISTRESERVATIONSRESPONSE']._serialized_end=3408
-  _globals['_RESERVATIONSERVICE']._serialized_start=3411
-  _globals['_RESERVATIONSERVICE']._serialized_end=4318
+  _globals['_RESERVELINE']._serialized_end=687
+  _globals['_RESERVESTOCKRESPONSE']._serialized_start=689
+  _globals['_RESERVESTOCKRESPONSE']._serialized_end=811
+  _globals['_ORDERATTEMPT']._serialized_start=813
+  _globals['_ORDERATTEMPT']._serialized_end=902
+  _globals['_CONFIRMRESERVATIONREQUEST']._serialized_start=905
+  _globals['_CONFIRMRESERVATIONREQUEST']._serialized_end=1056
+  _globals['_CONFIRMRESERVATIONRESPONSE']._serialized_start=1058
+  _globals['_CONFIRMRESERVATIONRESPONSE']._serialized_end=1159
+  _globals['_BATCHCONFIRMRESERVATIONSREQUEST']._serialized_start=1162
+  _globals['_BATCHCONFIRMRESERVATIONSREQUEST']._serialized_end=1434
+  _globals['_BATCHCONFIRMRESERVATIONSRESPONSE']._serialized_start=1436
+  _globals['_BATCHCONFIRMRESERVATIONSRESPONSE']._serialized_end=1539
+  _globals['_RESERVATIONRESULT']._serialized_start=1542
+  _globals['_RESERVATIONRESULT']._serialized_end=1731
+  _globals['_RESERVATIONFAILURE']._serialized_start=1733
+  _globals['_RESERVATIONFAILURE']._serialized_end=1833
+  _globals['_RELEASERESERVATIONREQUEST']._serialized_start=1836
+  _globals['_RELEASERESERVATIONREQUEST']._serialized_end=2163
+  _globals['_RELEASELINE']._serialized_start=2165
+  _globals['_RELEASELINE']._serialized_end=2281
+  _globals['_RELEASERESERVATIONRESPONSE']._serialized_start=2283
+  _globals['_RELEASERESERVATIONRESPONSE']._serialized_end=2384
+  _globals['_BATCHRELEASERESERVATIONSREQUEST']._serialized_start=2387
+  _globals['_BATCHRELEASERESERVATIONSREQUEST']._serialized_end=2659
+  _globals['_BATCHRELEASERESERVATIONSRESPONSE']._serialized_start=2661
+  _globals['_BATCHRELEASERESERVATIONSRESPONSE']._serialized_end=2764
+  _globals['_GETRESERVATIONREQUEST']._serialized_start=2766
+  _globals['_GETRESERVATIONREQUEST']._serialized_end=2838
+  _globals['_GETRESERVATIONRESPONSE']._serialized_start=2840
+  _globals['_GETRESERVATIONRESPONSE']._serialized_end=2935
+  _globals['_LISTRESERVATIONSREQUEST']._serialized_start=2938
+  _globals['_LISTRESERVATIONSREQUEST']._serialized_end=3258
+  _globals['_LISTRESERVATIONSRESPONSE']._serialized_start=3261
+  _globals['_LISTRESERVATIONSRESPONSE']._serialized_end=3400
+  _globals['_RESERVATIONSERVICE']._serialized_start=3403
+  _globals['_RESERVATIONSERVICE']._serialized_end=4310
 # @@protoc_insertion_point(module_scope)
