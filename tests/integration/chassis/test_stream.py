@@ -139,7 +139,10 @@ async def test_a_connection_that_falls_silent_is_replaced(own_nats: Nats, eventu
             )
             assert all(isinstance(answer, BROKER_ERRORS) for answer in await flood)
         await eventually(lambda: broker.generation > generation, timeout_s=5)
-        assert old.is_closed
+        await eventually(lambda: old.is_closed)
+        socket = old._transport._io_writer.transport  # type: ignore[union-attr]  # it is a TcpTransport
+        assert socket.is_closing()
+        assert socket.get_write_buffer_size() == 0
         assert await works(broker)
         await broker.close()
 
@@ -162,6 +165,22 @@ async def test_a_client_whose_reading_is_dead_is_replaced(own_broker: Broker, ev
     assert old.is_connected
     await eventually(lambda: own_broker.client is not old)
     assert await works(own_broker)
+
+
+async def test_what_was_written_last_goes_out(broker: Broker, nats_url: str, eventually: Eventually) -> None:
+    """An acknowledgement just before the end is not lost with the connection."""
+    heard: list[bytes] = []
+
+    async def hear(message: Any) -> None:
+        heard.append(message.data)
+
+    await broker.client.subscribe("last.words", cb=hear)
+    await broker.client.flush()
+    for number in range(10):
+        ending = await connect(nats_url, name="sample")
+        await ending.client.publish("last.words", str(number).encode())
+        await ending.close()
+    await eventually(lambda: len(heard) == 10)
 
 
 async def test_nothing_stays_behind(own_nats: Nats, eventually: Eventually) -> None:
