@@ -17,7 +17,7 @@ run: .venv/ready ## Bring everything up: PostgreSQL, NATS, the five services; wa
 	@$(BIN)/python -m devstack
 
 test: .venv/ready ## Run the tests, on a PostgreSQL and a NATS of their own
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@$(BIN)/python -m pytest -n 3 --dist loadgroup
 
 check: .venv/ready ## Lint, types, contracts; generated code and lock fresh
 	@$(BIN)/ruff check .
