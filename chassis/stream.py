@@ -4,7 +4,6 @@ What is published stands in the outbox (chassis.relay), what is received goes to
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -186,8 +185,7 @@ class Broker:
     async def close(self) -> None:
         """Ends the watch and the connection; what was written before is given a second to go out."""
         if self._watcher:
-            self._watcher.cancel()
-            await asyncio.wait([self._watcher])
+            await _end(self._watcher)
         if self._client:
             await self._asks(self._client, timeout_s=1.0)
             await _discard(self._client)
@@ -222,8 +220,7 @@ class Broker:
 
     async def _forget(self) -> None:
         if self._question:
-            self._question.cancel()
-            await asyncio.wait([self._question])
+            await _end(self._question)
             self._question = None
 
     async def _replace(self) -> None:
@@ -276,6 +273,15 @@ async def _discard(client: Client) -> None:
     writer = getattr(client._transport, "_io_writer", None)
     if writer is not None:
         writer.transport.abort()
-    with contextlib.suppress(Exception):
-        async with asyncio.timeout(2):
-            await client.close()
+    closing = asyncio.create_task(client.close(), name="broker close")
+    await asyncio.wait([closing], timeout=2)
+    await _end(closing)
+
+
+async def _end(task: asyncio.Task[Any]) -> None:
+    """Cancels the task until it has ended: nats-py swallows a cancellation now and then. What it ends with is of no interest any more."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=0.5)
+    if not task.cancelled():
+        task.exception()
