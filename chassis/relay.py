@@ -108,10 +108,11 @@ class Relay:
 
     async def drain(self, grace_s: float = DRAIN_S) -> None:
         """Publishes what still waits, after `run` has been cancelled: at most for `grace_s`, and nothing that another replica owns."""
+        end = time.monotonic() + grace_s
         try:
             async with asyncio.timeout(grace_s), self._session() as (connection, shards):
                 await shards.take_free()
-                while True:
+                while time.monotonic() < end:  # nats-py may swallow the timeout's cancellation
                     try:
                         if not await self._round(connection, shards):
                             return
