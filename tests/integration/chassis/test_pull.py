@@ -61,13 +61,15 @@ async def test_a_batch_may_linger(broker: Broker, engine: AsyncEngine, eventuall
 
 
 async def test_more_is_asked_for_before_the_last_has_come(broker: Broker) -> None:
-    """When half of what was asked for has come, the server owes a whole batch again: sets do not dwindle to what was left over."""
-    await broker.ensure_consumer("ORDERS", CONSUMER, SUBJECTS)
+    """When half of what was asked for has come, a whole batch is owed again: sets neither dwindle to what was left, nor outgrow it."""
     pull = Pull(broker, "ORDERS", CONSUMER, SUBJECTS, batch_size_max=10, linger_s=0.5)
     await asyncio.gather(*(publish(broker, SampleStatusChanged(version=n)) for n in range(9)))
-    assert len(await pull.next()) == 9
-    await asyncio.gather(*(publish(broker, SampleStatusChanged(version=n)) for n in range(9)))
-    assert len(await pull.next()) == 9
+    first = await pull.next()
+    assert len(first) == 9
+    await pull._ask()
+    assert pull._outstanding > 5
+    pull.arrived.extend(first * 3)
+    assert [len(await pull.next()) for _ in range(3)] == [10, 10, 7]
     await pull.close()
 
 
