@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis import inbox as inboxes
+from chassis import pull as pulls
 from chassis import stream as streams
 from chassis.decision import Done
 from chassis.errors import Deferred
@@ -166,16 +167,32 @@ async def test_what_is_in_hand_is_not_given_to_others(broker: Broker, engine: As
     assert set((handling.seen + other.seen).values()) == {1}
 
 
-async def test_a_slow_handler_is_no_silence(broker: Broker) -> None:
-    """Nothing was owed, so nothing was missed: the connection is not begun anew because nobody asked for a while."""
-    await broker.ensure_consumer("ORDERS", CONSUMER, SUBJECTS)
-    pull = Pull(broker, "ORDERS", CONSUMER, SUBJECTS, batch_size_max=1)
+async def test_a_request_is_given_its_time(broker: Broker, eventually: Eventually) -> None:
+    """Nothing is owed before anything was asked for: the first heartbeats are waited for, and the connection is not begun anew."""
+    pull = Pull(broker, "ORDERS", CONSUMER, SUBJECTS)
+    waiting = asyncio.create_task(pull.next())
+    await eventually(lambda: pull._outstanding)
+    subscription = pull._subscription
+    done, _ = await asyncio.wait([waiting], timeout=SILENCE_S)
+    assert not done
+    assert pull._subscription is subscription
+    await publish(broker, SampleStatusChanged(version=2))
+    await waiting
+    await pull.close()
+
+
+async def test_a_request_that_ends_is_followed_by_another(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server lets a request go after its time, and says so: the next one takes its place, and nothing is begun anew."""
+    monkeypatch.setattr(pulls, "EXPIRES_S", 1.2)
+    pull = Pull(broker, "ORDERS", CONSUMER, SUBJECTS)
     await publish(broker, SampleStatusChanged(version=1))
     await pull.next()
     subscription = pull._subscription
-    await asyncio.sleep(SILENCE_S + 0.2)  # a handler at work
+    waiting = asyncio.create_task(pull.next())
+    done, _ = await asyncio.wait([waiting], timeout=4 * 1.2)
+    assert not done
     await publish(broker, SampleStatusChanged(version=2))
-    await pull.next()
+    await waiting
     assert pull._subscription is subscription
     await pull.close()
 
