@@ -17,6 +17,7 @@ from devstack.stack import Stack
 from simulator.config import Settings
 from simulator.services import Services, connected
 from simulator.world import World
+from tests.support import eventually
 
 PATIENCE_S = 120.0
 LIFE = ["PENDING", "CONFIRMED", "PROCESSING", "SHIPPED", "DELIVERED"]
@@ -56,7 +57,13 @@ class Shop:
         return order.order_id
 
     async def account(self, order_ids: Sequence[str]) -> None:
-        """Every order is delivered, by each status once, in order; every unit and every penny is where it belongs, once."""
+        """Every order is delivered, by each status once, in order; every unit and every penny comes to where it belongs, once.
+
+        The warehouse may hear that goods were shipped after the order has heard that they were delivered: so the books are waited for.
+        """
+        await eventually(lambda: self._agree(order_ids), timeout_s=PATIENCE_S, what="the books agree")
+
+    async def _agree(self, order_ids: Sequence[str]) -> bool:
         for order_id in order_ids:
             await self._account_of(order_id)
         for sku, quantity in zip(self.skus, (2, 1), strict=True):
@@ -64,6 +71,7 @@ class Shop:
             [level] = (await self.services.ask(self.services.inventory.ListStockLevels, request)).stock_levels
             left = self.received - quantity * len(order_ids)
             assert (level.available, level.reserved, level.committed, level.damaged) == (left, 0, 0, 0), sku
+        return True
 
     async def _account_of(self, order_id: str) -> None:
         ask, services = self.services.ask, self.services
