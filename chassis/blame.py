@@ -7,7 +7,7 @@ from enum import Enum, auto
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
-from chassis.errors import Deferred, Failure
+from chassis.errors import Defect, Deferred
 
 
 class Race(Exception):
@@ -27,12 +27,17 @@ class Blame(Enum):
 # Where it is nobody's fault here, the same may succeed later; this is what callers are told.
 LATER = {Blame.RACE: "CONTENTION", Blame.AWAY: "DEPENDENCY_UNAVAILABLE", Blame.SCHEMA: "DATABASE_NOT_READY"}
 
+# What may be nobody's fault here: `blame` gives any other error to DATA. An error of a connection is an OSError, and so is a timeout.
+TROUBLE = (Race, DBAPIError, PoolExhausted, OSError)
+
+READ_ONLY = "25006"  # read_only_sql_transaction
+
 # SQLSTATE, or its class of two characters. https://www.postgresql.org/docs/current/errcodes-appendix.html
 STATES = {
     "40001": Blame.RACE,  # serialization_failure
     "40P01": Blame.RACE,  # deadlock_detected
     "23505": Blame.TAKEN,  # unique_violation
-    "25006": Blame.AWAY,  # read_only_sql_transaction: we speak to a standby
+    READ_ONLY: Blame.AWAY,  # we speak to a standby
     "25P03": Blame.AWAY,  # idle_in_transaction_session_timeout: we were frozen
     "25P04": Blame.AWAY,  # transaction_timeout
     "08": Blame.AWAY,  # connection_exception
@@ -65,9 +70,18 @@ def deferring() -> Iterator[None]:
     """Turns what is the database's fault into Deferred; all else goes through."""
     try:
         yield
-    except Failure:
-        raise
-    except Exception as error:
+    except TROUBLE as error:
         if reason := LATER.get(blame(error)):
             raise Deferred(reason) from error
+        raise
+
+
+@contextmanager
+def only_reading() -> Iterator[None]:
+    """Turns a write on a connection that we ourselves have made read-only into Defect: that is a bug of ours, and no standby's word."""
+    try:
+        yield
+    except DBAPIError as error:
+        if getattr(error.orig, "sqlstate", None) == READ_ONLY:
+            raise Defect(error) from error
         raise

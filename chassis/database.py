@@ -13,11 +13,12 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from sqlalchemy import URL, Table, func, make_url, select
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from chassis import crash, telemetry
-from chassis.blame import LATER, Blame, blame, deferring
+from chassis.blame import LATER, Blame, blame, deferring, only_reading
 from chassis.claims import Claims
 from chassis.decision import Command, Done, Outcome
 from chassis.errors import Defect, Deferred, Invalid
@@ -86,11 +87,12 @@ class Database:
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
-        """A connection that sees one moment and can change nothing. Raises Deferred where the database is at fault."""
+        """A connection that sees one moment and can change nothing. Raises Deferred where the database is at fault, Defect for a write."""
         with deferring():
             async with self.engine.connect() as connection:
                 await connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-                yield connection
+                with only_reading():
+                    yield connection
 
     async def write(self, commands: Sequence[C], *, load: Load[C, R], decide: Decide[R, C, H], save: Save[R, H]) -> list[Outcome[R]]:
         """Answers each command, in the order given: what came of it, or why it was not done."""
@@ -165,7 +167,7 @@ async def _or_throw_away(connection: AsyncConnection, work: Awaitable[T]) -> T:
     """A connection whose view of the schema is out of date (a cached plan, say) must not serve again."""
     try:
         return await work
-    except Exception as error:
+    except DBAPIError as error:
         if blame(error) is Blame.SCHEMA:
             await connection.invalidate()
         raise

@@ -4,7 +4,7 @@ import psycopg
 import pytest
 from sqlalchemy import exc
 
-from chassis.blame import Blame, Race, blame
+from chassis.blame import LATER, TROUBLE, Blame, Race, blame
 
 CASES = {
     "40001": Blame.RACE,  # serialization failure
@@ -37,21 +37,29 @@ def test_postgresql_says_what_it_was(state: str, fault: Blame) -> None:
     assert blame(wrapped(psycopg.errors.lookup(state)("no"))) is fault
 
 
-@pytest.mark.parametrize(
-    ("error", "fault"),
-    [
-        (Race("changed meanwhile"), Blame.RACE),
-        (wrapped(psycopg.OperationalError("the server closed the connection")), Blame.AWAY),
-        (wrapped(psycopg.InterfaceError("the connection is closed")), Blame.AWAY),
-        (exc.TimeoutError("QueuePool limit reached"), Blame.AWAY),
-        (ConnectionRefusedError(), Blame.AWAY),
-        (TimeoutError(), Blame.AWAY),
-        (wrapped(psycopg.DataError("PostgreSQL text fields cannot contain NUL")), Blame.DATA),
-        (wrapped(psycopg.ProgrammingError("cannot adapt type")), Blame.DATA),
-        (ZeroDivisionError(), Blame.DATA),
-        (KeyError("sku"), Blame.DATA),
-    ],
-)
+ERRORS: list[tuple[Exception, Blame]] = [
+    (Race("changed meanwhile"), Blame.RACE),
+    (wrapped(psycopg.OperationalError("the server closed the connection")), Blame.AWAY),
+    (wrapped(psycopg.InterfaceError("the connection is closed")), Blame.AWAY),
+    (exc.TimeoutError("QueuePool limit reached"), Blame.AWAY),
+    (ConnectionRefusedError(), Blame.AWAY),
+    (TimeoutError(), Blame.AWAY),
+    (wrapped(psycopg.DataError("PostgreSQL text fields cannot contain NUL")), Blame.DATA),
+    (wrapped(psycopg.ProgrammingError("cannot adapt type")), Blame.DATA),
+    (ZeroDivisionError(), Blame.DATA),
+    (KeyError("sku"), Blame.DATA),
+]
+
+
+@pytest.mark.parametrize(("error", "fault"), ERRORS)
 def test_errors_without_a_state(error: Exception, fault: Blame) -> None:
     """Where PostgreSQL has not spoken, the class of the error decides; what is nobody else's fault is our own."""
     assert blame(error) is fault
+
+
+@pytest.mark.parametrize(
+    ("error", "fault"), [*((wrapped(psycopg.errors.lookup(state)("no")), fault) for state, fault in CASES.items()), *ERRORS]
+)
+def test_what_is_nobody_s_fault_is_caught(error: Exception, fault: Blame) -> None:
+    """Whoever catches TROUBLE, to do later what blame is in LATER, misses none of it."""
+    assert fault not in LATER or isinstance(error, TROUBLE)
