@@ -23,7 +23,7 @@ from sqlalchemy import Table
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis import crash, telemetry
-from chassis.blame import LATER, blame
+from chassis.blame import LATER, TROUBLE, blame
 from chassis.decision import Done, Outcome
 from chassis.delivery import Delivery, Handler, Received, receive, storable, understand
 from chassis.errors import Defect, Deferred, Failure, NotFound, Refused
@@ -248,7 +248,7 @@ class Consumer:
         while True:
             try:
                 return await work()
-            except Exception as error:
+            except TROUBLE as error:
                 if blame(error) not in LATER:
                     raise
                 log.warning("events wait for the database", consumer=self.name, error=repr(error))

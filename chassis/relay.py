@@ -22,7 +22,7 @@ from sqlalchemy import ARRAY, Row, SmallInteger, Uuid, all_, any_, bindparam, fu
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis import crash, telemetry
-from chassis.blame import LATER, blame
+from chassis.blame import LATER, TROUBLE, blame
 from chassis.database import Database, connect
 from chassis.rebuild import Rebuild
 from chassis.shards import Shards
@@ -100,7 +100,7 @@ class Relay:
             try:
                 async with self._session() as (connection, shards):
                     await self._serve(connection, shards)
-            except Exception as error:
+            except TROUBLE as error:
                 if blame(error) not in LATER:
                     raise
                 log.warning("the relay has lost its session, and begins another", error=repr(error))
@@ -118,7 +118,7 @@ class Relay:
                             return
                     except Away:
                         await asyncio.sleep(0.1)
-        except Exception as error:
+        except TROUBLE as error:
             if blame(error) not in LATER:
                 raise
         log.warning("not all events could be published before the end: they wait in the outbox", stream=self._stream)

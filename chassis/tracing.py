@@ -81,7 +81,7 @@ class _ServerTrace(OpenTelemetryAioServerInterceptor):
             except asyncio.CancelledError:
                 _mark(span, code_of_cancelled(context), _SERVER_FAULTS)
                 raise
-            except Exception:
+            except Exception:  # whatever ends the call is in its span, and goes on
                 _mark(span, context.code() or grpc.StatusCode.UNKNOWN, _SERVER_FAULTS)
                 raise
             else:
@@ -112,7 +112,7 @@ class _StreamTrace(UnaryStreamAioClientInterceptor):
         with start(client_call_details.method) as span:
             try:
                 call = await continuation(self.propagate_trace_in_details(client_call_details), request)
-            except BaseException:
+            except BaseException:  # a cancellation too: nobody would end the span later
                 with _ending(span):
                     raise
         return self._responses(call, span)
@@ -138,7 +138,7 @@ def _ending(span: trace.Span) -> Iterator[None]:
     except (asyncio.CancelledError, GeneratorExit):
         _mark(span, grpc.StatusCode.CANCELLED)
         raise
-    except Exception as error:
+    except Exception as error:  # whatever it is, the span has its kind, and it goes on
         span.set_status(trace.Status(trace.StatusCode.ERROR, type(error).__name__))
         raise
     finally:
