@@ -71,6 +71,12 @@ class Shop(Services):
             raise self.failures[name].pop(0)
         return getattr(self, f"_{name}", self._step)(request)
 
+    def _repeated(self, request: Any) -> bool:
+        """Whether the request came before."""
+        known = request.request_id in self.by_request
+        self.by_request.setdefault(request.request_id, "")
+        return known
+
     # --- orders
 
     def _CreateOrder(self, request: order_service_pb2.CreateOrderRequest) -> Any:
@@ -167,8 +173,10 @@ class Shop(Services):
         return fulfillment_service_pb2.ListFulfillmentsResponse(fulfillments=found)
 
     def _step(self, request: Any) -> Any:
-        """Any step of the warehouse's people."""
+        """Any step of the warehouse's people; a repeat changes nothing."""
         work, name = self.works[request.fulfillment_id], verb(request)
+        if self._repeated(request):
+            return fulfillment_service_pb2.StartPickingResponse(fulfillment=work)
         work.version += 1
         if name == "ScanItem":
             for line in work.picklist:
@@ -198,6 +206,8 @@ class Shop(Services):
 
     def _RecordTrackingEvent(self, request: shipping_service_pb2.RecordTrackingEventRequest) -> Any:
         parcel = self.parcels[request.tracking_number]
+        if self._repeated(request):
+            return shipping_service_pb2.RecordTrackingEventResponse(shipment=parcel)
         parcel.status, parcel.version = request.status, parcel.version + 1
         if request.status == shipping_pb2.SHIPMENT_STATUS_DELIVERED:
             self._move(parcel.order_id, "DELIVERED")
