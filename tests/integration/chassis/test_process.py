@@ -44,8 +44,10 @@ async def work(name):
         print("task", name, flush=True)
 
 async def failing():
-    await asyncio.sleep(0.05)
     raise ValueError("broken")
+
+async def returning():
+    pass
 
 """
 PLAIN = """
@@ -137,7 +139,7 @@ def test_a_signal_during_the_start_ends_it_too(tmp_path: Path) -> None:
     assert (code, out) == (0, ["undone"])
 
 
-@pytest.mark.parametrize(("task", "cause"), [("failing()", "ValueError: broken"), ("asyncio.sleep(0.05)", None)])
+@pytest.mark.parametrize(("task", "cause"), [("failing()", "ValueError: broken"), ("returning()", None)])
 def test_a_task_that_ends_ends_the_process(tmp_path: Path, task: str, cause: str | None) -> None:
     """A background task that fails, or returns though it should not, ends the process in order and loudly: exit code 1, and the log
     names the task and the error.
@@ -179,7 +181,7 @@ def test_faulty_settings_end_it_with_2(tmp_path: Path) -> None:
     assert "CALLS_MAX is not right" in err
 
 
-@pytest.mark.parametrize("stuck", ["await asyncio.Event().wait()", "import time; time.sleep(60)"])
+@pytest.mark.parametrize("stuck", ["await asyncio.Event().wait()", "import time; time.sleep(60)"], ids=["a waiting end", "a stuck loop"])
 @pytest.mark.parametrize("task", ['work("first")', "failing()"])
 def test_an_end_that_does_not_come_is_forced(tmp_path: Path, stuck: str, task: str) -> None:
     """When leaving takes longer than the grace, the process exits as it stands, with 1, even if its event loop is stuck, and whether a
@@ -255,31 +257,34 @@ def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
 
 
 async def test_tasks_end_one_after_the_other() -> None:
-    """On leaving, the task that was started last is ended first, and wholly, before the one before it is told."""
+    """On leaving, the task that was started last is ended first, and wholly, before the one before it is told, however slow its end."""
     steps: list[str] = []
+    slow_end_s = 0.02
 
     async def work(name: str) -> None:
+        steps.append(f"{name} begun")
         try:
             await asyncio.Event().wait()
         finally:
             steps.append(f"{name} told")
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(slow_end_s)
             steps.append(f"{name} ended")
 
     async with Supervisor() as tasks:
         for name in ("first", "second"):
             tasks.start(name, work(name))
-        await asyncio.sleep(0)
-    assert steps == ["second told", "second ended", "first told", "first ended"]
+        await eventually(lambda: steps == ["first begun", "second begun"])
+    assert steps[2:] == ["second told", "second ended", "first told", "first ended"]
 
 
 async def test_a_swallowed_cancellation_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     """A task whose library swallows the first cancellation is told again until it ends."""
     monkeypatch.setattr("chassis.process.RECANCEL_S", 0.05)
-    swallowed = 0
+    begun, swallowed = asyncio.Event(), 0
 
     async def deaf() -> None:
         nonlocal swallowed
+        begun.set()
         while swallowed < 2:
             try:
                 await asyncio.Event().wait()
@@ -290,7 +295,7 @@ async def test_a_swallowed_cancellation_is_repeated(monkeypatch: pytest.MonkeyPa
     async with asyncio.timeout(5):
         async with Supervisor() as tasks:
             tasks.start("deaf", deaf())
-            await asyncio.sleep(0)
+            await begun.wait()
     assert swallowed == 2
 
 
@@ -302,7 +307,7 @@ async def test_whoever_waits_learns_of_the_first_failure() -> None:
 
     async with Supervisor() as tasks:
         tasks.start("relay", failing())
-        await asyncio.sleep(0.01)
+        await eventually(lambda: "relay" not in {task.get_name() for task in asyncio.all_tasks()}, what="the task is over")
         with pytest.raises(TaskEnded, match="relay") as caught:
             await tasks.ended()
     assert str(caught.value.__cause__) == "broken"
