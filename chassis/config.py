@@ -40,6 +40,10 @@ class ServiceConfig(BaseSettings):
     drain_delay_s: float = Field(default=0.5, ge=0, le=60, description="seconds of serving on after health says NOT_SERVING")
     drain_grace_s: float = Field(default=10.0, ge=0, le=600, description="seconds that calls get to finish when the service ends")
     database_pool_size: int = Field(default=8, ge=1, le=100, description="database connections of the process")
+    stream_replicas: int = Field(default=1, ge=1, le=5, description="servers of the broker that hold a copy of the service's events")
+    stream_bytes_max: int = Field(
+        default=4 * 2**30, ge=2**20, le=2**60, description="bytes of events that the broker keeps; then it refuses more, and they wait"
+    )
     reflection: bool = Field(default=True, description="tell clients about the services' contracts")
     channelz: bool = Field(default=False, description="tell about connections; only where LISTEN_ADDRESS is on loopback")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="the least important lines to log")

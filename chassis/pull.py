@@ -89,7 +89,7 @@ class Pull:
         if self._subscription:
             await asyncio.sleep(PAUSE_S * random.uniform(0.5, 1.5))  # whatever the reason, it may last
         generation = self._broker.generation
-        await self._broker.ensure_stream(self._stream)
+        await self._broker.ensure_stream(self._stream, correct=False)
         await self._broker.ensure_consumer(self._stream, self.consumer, self._subjects)
         await _end(self._former)
         self._former, self._reply = self._subscription, self._broker.client.new_inbox()

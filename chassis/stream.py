@@ -139,8 +139,12 @@ class Broker:
         for name in STREAMS:
             await self.ensure_stream(name)
 
-    async def ensure_stream(self, name: str) -> StreamState:
-        """Creates the stream, or corrects it; answers with what it holds. Raises one of BROKER_ERRORS."""
+    async def ensure_stream(self, name: str, *, correct: bool = True) -> StreamState:
+        """Creates the stream, or corrects it; answers with what it holds. Raises one of BROKER_ERRORS.
+
+        A stream of another service's may be created, for one cannot listen to nothing, but is its publisher's to `correct`: were their
+        limits different, the two would change it for ever.
+        """
         wanted: dict[str, Any] = {
             "subjects": [STREAMS[name]],
             "storage": StorageType.FILE,
@@ -157,7 +161,7 @@ class Broker:
         except NotFoundError:
             info = await self.streams.add_stream(StreamConfig(name=name, **wanted))
             log.info("stream created", stream=name)
-        if info.config.evolve(**wanted) != info.config:
+        if correct and info.config.evolve(**wanted) != info.config:
             info = await self.streams.update_stream(info.config.evolve(**wanted))
             log.info("stream corrected", stream=name)
         return info.state

@@ -15,7 +15,7 @@ from chassis.decision import Done
 from chassis.errors import Deferred
 from chassis.inbox import HOPELESS, SUSPECT
 from chassis.pull import SILENCE_S, Pull
-from chassis.stream import Broker, connect
+from chassis.stream import Broker, Limits, connect
 from devstack.nats import Nats
 from tests.proxy import Proxy
 from tests.sample.events import SampleStatusChanged
@@ -127,6 +127,17 @@ async def test_a_deleted_stream_is_made_again(broker: Broker, engine: AsyncEngin
         await eventually(lambda: all_acknowledged(broker))
         second = await publish(broker, SampleStatusChanged(version=2))
         await eventually(lambda: second in handling.settled)
+
+
+async def test_a_stream_is_its_publisher_s_to_correct(nats_url: str, broker: Broker) -> None:
+    """A consumer with other limits than the publisher's leaves the stream as it is: the two would change it for ever."""
+    listener = await connect(nats_url, name="listener", limits=Limits(max_bytes=2**20))
+    pull = Pull(listener, "ORDERS", CONSUMER, SUBJECTS)
+    await publish(broker, SampleStatusChanged(version=1))
+    assert len(await pull.next()) == 1
+    assert (await broker.streams.stream_info("ORDERS")).config.max_bytes == Limits().max_bytes
+    await pull.close()
+    await listener.close()
 
 
 @pytest.mark.usefixtures("impatient")

@@ -1,0 +1,40 @@
+"""The ground of a service: what its settings say is what it stands on."""
+
+from typing import ClassVar
+
+from nats.js.errors import NotFoundError
+
+from chassis.config import ServiceConfig
+from chassis.service import founded
+from chassis.stream import Broker, Limits, connect
+from tests.sample import store
+from tests.support import Eventually
+
+
+class Config(ServiceConfig):
+    """The sample's settings."""
+
+    service: ClassVar[str] = "sample"
+    listen_address: str = "127.0.0.1:0"
+    metrics_address: str = "127.0.0.1:0"
+
+
+async def test_a_stream_has_its_publisher_s_limits(sample_url: str, nats_url: str, eventually: Eventually) -> None:
+    """A service creates its stream as large as its settings say, and asks for as many copies. (The test's broker has only itself.)"""
+    settings = {"database_url": sample_url, "nats_url": nats_url}
+    listener = await connect(nats_url, name="listener")
+    async with founded(Config.model_validate(settings | {"stream_replicas": 3}), store, stream_name="ORDERS", encode=store.event) as ground:
+        assert ground.broker.limits == Limits(replicas=3)
+    async with founded(Config.model_validate(settings | {"stream_bytes_max": 2**21}), store, stream_name="ORDERS", encode=store.event):
+        await eventually(lambda: _exists(listener))
+    config = (await listener.streams.stream_info("ORDERS")).config
+    assert (config.max_bytes, config.num_replicas) == (2**21, 1)
+    await listener.close()
+
+
+async def _exists(broker: Broker) -> bool:
+    try:
+        await broker.streams.stream_info("ORDERS")
+    except NotFoundError:
+        return False
+    return True
