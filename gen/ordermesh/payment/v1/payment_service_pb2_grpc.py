@@ -48,6 +48,16 @@ class PaymentServiceStub:
                 request_serializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.CapturePaymentRequest.SerializeToString,
                 response_deserializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.CapturePaymentResponse.FromString,
                 _registered_method=True)
+        self.VoidPayment = channel.unary_unary(
+                '/ordermesh.payment.v1.PaymentService/VoidPayment',
+                request_serializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.VoidPaymentRequest.SerializeToString,
+                response_deserializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.VoidPaymentResponse.FromString,
+                _registered_method=True)
+        self.RefundPayment = channel.unary_unary(
+                '/ordermesh.payment.v1.PaymentService/RefundPayment',
+                request_serializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.RefundPaymentRequest.SerializeToString,
+                response_deserializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.RefundPaymentResponse.FromString,
+                _registered_method=True)
         self.GetPayment = channel.unary_unary(
                 '/ordermesh.payment.v1.PaymentService/GetPayment',
                 request_serializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.GetPaymentRequest.SerializeToString,
@@ -57,6 +67,11 @@ class PaymentServiceStub:
                 '/ordermesh.payment.v1.PaymentService/ListPayments',
                 request_serializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ListPaymentsRequest.SerializeToString,
                 response_deserializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ListPaymentsResponse.FromString,
+                _registered_method=True)
+        self.ListRefunds = channel.unary_unary(
+                '/ordermesh.payment.v1.PaymentService/ListRefunds',
+                request_serializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ListRefundsRequest.SerializeToString,
+                response_deserializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ListRefundsResponse.FromString,
                 _registered_method=True)
         self.IngestProviderWebhook = channel.unary_unary(
                 '/ordermesh.payment.v1.PaymentService/IngestProviderWebhook',
@@ -93,6 +108,24 @@ class PaymentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def VoidPayment(self, request, context):
+        """Gives an authorisation back: authorized -> voided. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION,
+        PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RefundPayment(self, request, context):
+        """Gives captured money back, in whole or part: captured -> partially_refunded or refunded. Nothing happens to goods: for a refund
+        of goods, returned or not, see ReturnService.CreateReturn. Refunds at the same time never exceed what was captured. Reasons:
+        PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION, REFUND_EXCEEDS_CAPTURE (metadata: refundable),
+        PAYMENT_AMOUNT_MISMATCH (another currency), REFUND_FAILED, PAYMENT_OUTCOME_UNKNOWN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetPayment(self, request, context):
         """Reads one payment. Reasons: PAYMENT_NOT_FOUND.
         """
@@ -102,6 +135,13 @@ class PaymentServiceServicer:
 
     def ListPayments(self, request, context):
         """Lists payments, newest first. Reasons: PAGE_TOKEN_INVALID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRefunds(self, request, context):
+        """Lists refunds, newest first. Reasons: PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -130,6 +170,16 @@ def add_PaymentServiceServicer_to_server(servicer, server):
                     request_deserializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.CapturePaymentRequest.FromString,
                     response_serializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.CapturePaymentResponse.SerializeToString,
             ),
+            'VoidPayment': grpc.unary_unary_rpc_method_handler(
+                    servicer.VoidPayment,
+                    request_deserializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.VoidPaymentRequest.FromString,
+                    response_serializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.VoidPaymentResponse.SerializeToString,
+            ),
+            'RefundPayment': grpc.unary_unary_rpc_method_handler(
+                    servicer.RefundPayment,
+                    request_deserializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.RefundPaymentRequest.FromString,
+                    response_serializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.RefundPaymentResponse.SerializeToString,
+            ),
             'GetPayment': grpc.unary_unary_rpc_method_handler(
                     servicer.GetPayment,
                     request_deserializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.GetPaymentRequest.FromString,
@@ -139,6 +189,11 @@ def add_PaymentServiceServicer_to_server(servicer, server):
                     servicer.ListPayments,
                     request_deserializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ListPaymentsRequest.FromString,
                     response_serializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ListPaymentsResponse.SerializeToString,
+            ),
+            'ListRefunds': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRefunds,
+                    request_deserializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ListRefundsRequest.FromString,
+                    response_serializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ListRefundsResponse.SerializeToString,
             ),
             'IngestProviderWebhook': grpc.unary_unary_rpc_method_handler(
                     servicer.IngestProviderWebhook,
@@ -215,6 +270,60 @@ class PaymentService:
             _registered_method=True)
 
     @staticmethod
+    def VoidPayment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ordermesh.payment.v1.PaymentService/VoidPayment',
+            ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.VoidPaymentRequest.SerializeToString,
+            ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.VoidPaymentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RefundPayment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ordermesh.payment.v1.PaymentService/RefundPayment',
+            ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.RefundPaymentRequest.SerializeToString,
+            ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.RefundPaymentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetPayment(request,
             target,
             options=(),
@@ -258,6 +367,33 @@ class PaymentService:
             '/ordermesh.payment.v1.PaymentService/ListPayments',
             ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ListPaymentsRequest.SerializeToString,
             ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ListPaymentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRefunds(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ordermesh.payment.v1.PaymentService/ListRefunds',
+            ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ListRefundsRequest.SerializeToString,
+            ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ListRefundsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -50,10 +50,22 @@ class PaymentServiceStub:
     declines leaves it authorized; a repeat answers with the same decline. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH,
     ILLEGAL_TRANSITION, PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
     """
+    VoidPayment: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.VoidPaymentRequest, _payment_service_pb2.VoidPaymentResponse]
+    """Gives an authorisation back: authorized -> voided. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION,
+    PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+    """
+    RefundPayment: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.RefundPaymentRequest, _payment_service_pb2.RefundPaymentResponse]
+    """Gives captured money back, in whole or part: captured -> partially_refunded or refunded. Nothing happens to goods: for a refund
+    of goods, returned or not, see ReturnService.CreateReturn. Refunds at the same time never exceed what was captured. Reasons:
+    PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION, REFUND_EXCEEDS_CAPTURE (metadata: refundable),
+    PAYMENT_AMOUNT_MISMATCH (another currency), REFUND_FAILED, PAYMENT_OUTCOME_UNKNOWN.
+    """
     GetPayment: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.GetPaymentRequest, _payment_service_pb2.GetPaymentResponse]
     """Reads one payment. Reasons: PAYMENT_NOT_FOUND."""
     ListPayments: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ListPaymentsRequest, _payment_service_pb2.ListPaymentsResponse]
     """Lists payments, newest first. Reasons: PAGE_TOKEN_INVALID."""
+    ListRefunds: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ListRefundsRequest, _payment_service_pb2.ListRefundsResponse]
+    """Lists refunds, newest first. Reasons: PAGE_TOKEN_INVALID."""
     IngestProviderWebhook: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.IngestProviderWebhookRequest, _payment_service_pb2.IngestProviderWebhookResponse]
     """Takes what a processor reports, as it came: pending -> authorized, captured, declined or failed; authorized -> captured.
     The processor's event id makes it idempotent; what is known already changes nothing. Reasons: WEBHOOK_SIGNATURE_INVALID,
@@ -83,10 +95,22 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     declines leaves it authorized; a repeat answers with the same decline. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH,
     ILLEGAL_TRANSITION, PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
     """
+    VoidPayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.VoidPaymentRequest, _payment_service_pb2.VoidPaymentResponse]  # type: ignore[assignment]
+    """Gives an authorisation back: authorized -> voided. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION,
+    PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+    """
+    RefundPayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.RefundPaymentRequest, _payment_service_pb2.RefundPaymentResponse]  # type: ignore[assignment]
+    """Gives captured money back, in whole or part: captured -> partially_refunded or refunded. Nothing happens to goods: for a refund
+    of goods, returned or not, see ReturnService.CreateReturn. Refunds at the same time never exceed what was captured. Reasons:
+    PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION, REFUND_EXCEEDS_CAPTURE (metadata: refundable),
+    PAYMENT_AMOUNT_MISMATCH (another currency), REFUND_FAILED, PAYMENT_OUTCOME_UNKNOWN.
+    """
     GetPayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.GetPaymentRequest, _payment_service_pb2.GetPaymentResponse]  # type: ignore[assignment]
     """Reads one payment. Reasons: PAYMENT_NOT_FOUND."""
     ListPayments: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ListPaymentsRequest, _payment_service_pb2.ListPaymentsResponse]  # type: ignore[assignment]
     """Lists payments, newest first. Reasons: PAGE_TOKEN_INVALID."""
+    ListRefunds: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ListRefundsRequest, _payment_service_pb2.ListRefundsResponse]  # type: ignore[assignment]
+    """Lists refunds, newest first. Reasons: PAGE_TOKEN_INVALID."""
     IngestProviderWebhook: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.IngestProviderWebhookRequest, _payment_service_pb2.IngestProviderWebhookResponse]  # type: ignore[assignment]
     """Takes what a processor reports, as it came: pending -> authorized, captured, declined or failed; authorized -> captured.
     The processor's event id makes it idempotent; what is known already changes nothing. Reasons: WEBHOOK_SIGNATURE_INVALID,
@@ -127,6 +151,28 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def VoidPayment(
+        self,
+        request: _payment_service_pb2.VoidPaymentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.VoidPaymentResponse, _abc.Awaitable[_payment_service_pb2.VoidPaymentResponse]]:
+        """Gives an authorisation back: authorized -> voided. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION,
+        PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+        """
+
+    @_abc_1.abstractmethod
+    def RefundPayment(
+        self,
+        request: _payment_service_pb2.RefundPaymentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.RefundPaymentResponse, _abc.Awaitable[_payment_service_pb2.RefundPaymentResponse]]:
+        """Gives captured money back, in whole or part: captured -> partially_refunded or refunded. Nothing happens to goods: for a refund
+        of goods, returned or not, see ReturnService.CreateReturn. Refunds at the same time never exceed what was captured. Reasons:
+        PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION, REFUND_EXCEEDS_CAPTURE (metadata: refundable),
+        PAYMENT_AMOUNT_MISMATCH (another currency), REFUND_FAILED, PAYMENT_OUTCOME_UNKNOWN.
+        """
+
+    @_abc_1.abstractmethod
     def GetPayment(
         self,
         request: _payment_service_pb2.GetPaymentRequest,
@@ -141,6 +187,14 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_payment_service_pb2.ListPaymentsResponse, _abc.Awaitable[_payment_service_pb2.ListPaymentsResponse]]:
         """Lists payments, newest first. Reasons: PAGE_TOKEN_INVALID."""
+
+    @_abc_1.abstractmethod
+    def ListRefunds(
+        self,
+        request: _payment_service_pb2.ListRefundsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.ListRefundsResponse, _abc.Awaitable[_payment_service_pb2.ListRefundsResponse]]:
+        """Lists refunds, newest first. Reasons: PAGE_TOKEN_INVALID."""
 
     @_abc_1.abstractmethod
     def IngestProviderWebhook(

@@ -53,6 +53,11 @@ class ShippingServiceStub:
                 request_serializer=ordermesh_dot_shipping_dot_v1_dot_shipping__service__pb2.ListShipmentsRequest.SerializeToString,
                 response_deserializer=ordermesh_dot_shipping_dot_v1_dot_shipping__service__pb2.ListShipmentsResponse.FromString,
                 _registered_method=True)
+        self.CancelShipment = channel.unary_unary(
+                '/ordermesh.shipping.v1.ShippingService/CancelShipment',
+                request_serializer=ordermesh_dot_shipping_dot_v1_dot_shipping__service__pb2.CancelShipmentRequest.SerializeToString,
+                response_deserializer=ordermesh_dot_shipping_dot_v1_dot_shipping__service__pb2.CancelShipmentResponse.FromString,
+                _registered_method=True)
         self.GetLabel = channel.unary_unary(
                 '/ordermesh.shipping.v1.ShippingService/GetLabel',
                 request_serializer=ordermesh_dot_shipping_dot_v1_dot_shipping__service__pb2.GetLabelRequest.SerializeToString,
@@ -106,6 +111,15 @@ class ShippingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CancelShipment(self, request, context):
+        """Recalls a shipment, as the death of its order does by itself: created -> voided where the carrier does not have it yet; else the
+        carrier is asked to bring it back, and reports returned_to_sender. Its units count as cancelled, are refunded, and come back as
+        an approved return. Reasons: SHIPMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (it has come to its end).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetLabel(self, request, context):
         """The label to print. Reasons: SHIPMENT_NOT_FOUND, ILLEGAL_TRANSITION (it is not bought yet).
         """
@@ -154,6 +168,11 @@ def add_ShippingServiceServicer_to_server(servicer, server):
                     servicer.ListShipments,
                     request_deserializer=ordermesh_dot_shipping_dot_v1_dot_shipping__service__pb2.ListShipmentsRequest.FromString,
                     response_serializer=ordermesh_dot_shipping_dot_v1_dot_shipping__service__pb2.ListShipmentsResponse.SerializeToString,
+            ),
+            'CancelShipment': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelShipment,
+                    request_deserializer=ordermesh_dot_shipping_dot_v1_dot_shipping__service__pb2.CancelShipmentRequest.FromString,
+                    response_serializer=ordermesh_dot_shipping_dot_v1_dot_shipping__service__pb2.CancelShipmentResponse.SerializeToString,
             ),
             'GetLabel': grpc.unary_unary_rpc_method_handler(
                     servicer.GetLabel,
@@ -261,6 +280,33 @@ class ShippingService:
             '/ordermesh.shipping.v1.ShippingService/ListShipments',
             ordermesh_dot_shipping_dot_v1_dot_shipping__service__pb2.ListShipmentsRequest.SerializeToString,
             ordermesh_dot_shipping_dot_v1_dot_shipping__service__pb2.ListShipmentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelShipment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ordermesh.shipping.v1.ShippingService/CancelShipment',
+            ordermesh_dot_shipping_dot_v1_dot_shipping__service__pb2.CancelShipmentRequest.SerializeToString,
+            ordermesh_dot_shipping_dot_v1_dot_shipping__service__pb2.CancelShipmentResponse.FromString,
             options,
             channel_credentials,
             insecure,

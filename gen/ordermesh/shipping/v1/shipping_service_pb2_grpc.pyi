@@ -47,6 +47,11 @@ class ShippingServiceStub:
     """Reads one shipment. Reasons: SHIPMENT_NOT_FOUND."""
     ListShipments: _grpc.UnaryUnaryMultiCallable[_shipping_service_pb2.ListShipmentsRequest, _shipping_service_pb2.ListShipmentsResponse]
     """Lists shipments, newest first. Reasons: PAGE_TOKEN_INVALID."""
+    CancelShipment: _grpc.UnaryUnaryMultiCallable[_shipping_service_pb2.CancelShipmentRequest, _shipping_service_pb2.CancelShipmentResponse]
+    """Recalls a shipment, as the death of its order does by itself: created -> voided where the carrier does not have it yet; else the
+    carrier is asked to bring it back, and reports returned_to_sender. Its units count as cancelled, are refunded, and come back as
+    an approved return. Reasons: SHIPMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (it has come to its end).
+    """
     GetLabel: _grpc.UnaryUnaryMultiCallable[_shipping_service_pb2.GetLabelRequest, _shipping_service_pb2.GetLabelResponse]
     """The label to print. Reasons: SHIPMENT_NOT_FOUND, ILLEGAL_TRANSITION (it is not bought yet)."""
     ListTrackingEvents: _grpc.UnaryUnaryMultiCallable[_shipping_service_pb2.ListTrackingEventsRequest, _shipping_service_pb2.ListTrackingEventsResponse]
@@ -80,6 +85,11 @@ class ShippingServiceAsyncStub(ShippingServiceStub):
     """Reads one shipment. Reasons: SHIPMENT_NOT_FOUND."""
     ListShipments: _aio.UnaryUnaryMultiCallable[_shipping_service_pb2.ListShipmentsRequest, _shipping_service_pb2.ListShipmentsResponse]  # type: ignore[assignment]
     """Lists shipments, newest first. Reasons: PAGE_TOKEN_INVALID."""
+    CancelShipment: _aio.UnaryUnaryMultiCallable[_shipping_service_pb2.CancelShipmentRequest, _shipping_service_pb2.CancelShipmentResponse]  # type: ignore[assignment]
+    """Recalls a shipment, as the death of its order does by itself: created -> voided where the carrier does not have it yet; else the
+    carrier is asked to bring it back, and reports returned_to_sender. Its units count as cancelled, are refunded, and come back as
+    an approved return. Reasons: SHIPMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (it has come to its end).
+    """
     GetLabel: _aio.UnaryUnaryMultiCallable[_shipping_service_pb2.GetLabelRequest, _shipping_service_pb2.GetLabelResponse]  # type: ignore[assignment]
     """The label to print. Reasons: SHIPMENT_NOT_FOUND, ILLEGAL_TRANSITION (it is not bought yet)."""
     ListTrackingEvents: _aio.UnaryUnaryMultiCallable[_shipping_service_pb2.ListTrackingEventsRequest, _shipping_service_pb2.ListTrackingEventsResponse]  # type: ignore[assignment]
@@ -128,6 +138,17 @@ class ShippingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_shipping_service_pb2.ListShipmentsResponse, _abc.Awaitable[_shipping_service_pb2.ListShipmentsResponse]]:
         """Lists shipments, newest first. Reasons: PAGE_TOKEN_INVALID."""
+
+    @_abc_1.abstractmethod
+    def CancelShipment(
+        self,
+        request: _shipping_service_pb2.CancelShipmentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_shipping_service_pb2.CancelShipmentResponse, _abc.Awaitable[_shipping_service_pb2.CancelShipmentResponse]]:
+        """Recalls a shipment, as the death of its order does by itself: created -> voided where the carrier does not have it yet; else the
+        carrier is asked to bring it back, and reports returned_to_sender. Its units count as cancelled, are refunded, and come back as
+        an approved return. Reasons: SHIPMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (it has come to its end).
+        """
 
     @_abc_1.abstractmethod
     def GetLabel(

@@ -51,7 +51,7 @@ Global___ShipmentCreated: _TypeAlias = ShipmentCreated  # noqa: Y015
 @_typing.final
 class ShipmentStatusChanged(_message.Message):
     """A shipment changed its status, other than by the purchase of its label: tracking progress, delivered, lost, returned to
-    sender; or failed, before there was a label.
+    sender, voided; or failed, before there was a label.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
