@@ -1,7 +1,10 @@
 """`omctl`, or `python -m omctl`: the commands put together."""
 
+import sys
+
 import typer
 
+from chassis.telemetry import configure_log
 from omctl import orders, stock
 from omctl.errors import EXIT_CODES
 
@@ -19,4 +22,6 @@ app.add_typer(orders.app, name="order")
 app.add_typer(stock.app, name="stock")
 
 if __name__ == "__main__":
+    # The libraries' lesser lines are not for people; an error's line shows nobody's data, and stands not among the output.
+    configure_log("omctl", "error", sys.stderr)
     app()

@@ -1,13 +1,11 @@
 """`python -m simulator`: what people type, and what they see."""
 
 import asyncio
-import logging
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
-import structlog
 import typer
 from pydantic import ValidationError
 from rich.console import Console
@@ -15,6 +13,7 @@ from rich.console import Console
 from chassis.config import faults
 from chassis.errors import Failure
 from chassis.stream import connect as connect_broker
+from chassis.telemetry import configure_log
 from simulator import demo as demo_command
 from simulator import load as load_command
 from simulator import report
@@ -32,6 +31,7 @@ app = typer.Typer(
     name="simulator",
     no_args_is_help=True,
     add_completion=False,
+    pretty_exceptions_enable=False,
     help="Plays the world outside: shoppers, card holders, pickers, packers, carriers. By public RPCs and events only.\n\n"
     "The services are found by ORDER_ADDRESS, WAREHOUSE_ADDRESS, FULFILLMENT_ADDRESS, SHIPPING_ADDRESS, PAYMENT_ADDRESS and "
     "NATS_URL; by default where `make run` puts them.",
@@ -108,8 +108,6 @@ def load(
 
 def _run(work: Work, *, everybody: bool = False) -> None:
     """Does the work in a world that lives meanwhile, and ends the program with its exit code."""
-    # What goes wrong is told in the program's own words; the libraries' log lines would stand between them.
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     try:
         code = asyncio.run(_live(work, _settings(), everybody=everybody))
     except KeyboardInterrupt:
@@ -158,4 +156,7 @@ def _fail(text: str, code: int) -> NoReturn:
 
 
 if __name__ == "__main__":
+    # What goes wrong is told in the program's own words, between which the libraries' log lines would stand; an error's line shows
+    # nobody's data.
+    configure_log("simulator", "error", sys.stderr)
     sys.exit(app())
