@@ -154,3 +154,48 @@ def progress_of(standings: Iterable[Status | None]) -> Progress:
 
 
 _BY_RANK = {rank: status for status, rank in RANK.items()}
+
+
+class ReturnStatus(StrEnum):
+    """Where a return stands."""
+
+    REQUESTED = "requested"  # the customer wants to send units back
+    APPROVED = "approved"  # they may come
+    REJECTED = "rejected"  # they may not
+    IN_TRANSIT = "in_transit"  # they are on their way
+    RECEIVED = "received"  # some or all have arrived; more may
+    INSPECTED = "inspected"  # each unit that arrived has been looked at
+    REFUNDED = "refunded"  # the money went back
+    CLOSED = "closed"  # done
+    CANCELLED = "cancelled"  # called off before anything arrived
+
+
+RETURN_MOVES: dict[ReturnStatus, frozenset[ReturnStatus]] = {
+    ReturnStatus.REQUESTED: frozenset({ReturnStatus.APPROVED, ReturnStatus.REJECTED, ReturnStatus.CANCELLED}),
+    ReturnStatus.APPROVED: frozenset({ReturnStatus.IN_TRANSIT, ReturnStatus.RECEIVED, ReturnStatus.CANCELLED}),
+    ReturnStatus.REJECTED: frozenset(),
+    ReturnStatus.IN_TRANSIT: frozenset({ReturnStatus.RECEIVED, ReturnStatus.CANCELLED}),
+    ReturnStatus.RECEIVED: frozenset({ReturnStatus.RECEIVED, ReturnStatus.INSPECTED}),  # received again: more units
+    ReturnStatus.INSPECTED: frozenset({ReturnStatus.REFUNDED, ReturnStatus.CLOSED}),
+    ReturnStatus.REFUNDED: frozenset({ReturnStatus.CLOSED}),
+    ReturnStatus.CLOSED: frozenset(),
+    ReturnStatus.CANCELLED: frozenset(),
+}
+# Where a return's units are still to come, or to be looked at: it is under way, and holds what was announced.
+RETURNING = frozenset({ReturnStatus.REQUESTED, ReturnStatus.APPROVED, ReturnStatus.IN_TRANSIT, ReturnStatus.RECEIVED})
+
+
+class ReturnKind(StrEnum):
+    """Why there is a return."""
+
+    CUSTOMER = "customer"  # the customer sends goods back, and is refunded
+    RECALL = "recall"  # goods that had left for what was cancelled; their money went back with the cancellation
+    WITHOUT_GOODS = "without_goods"  # a refund of goods that do not come back: inspected from the start
+
+
+class Disposition(StrEnum):
+    """What becomes of units that are refunded without coming back."""
+
+    NONE = "none"  # nothing: the customer keeps them, or they are gone
+    RESTOCK = "restock"  # they are on the shelf already
+    DAMAGED = "damaged"  # they are in the warehouse, and cannot be sold

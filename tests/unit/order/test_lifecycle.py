@@ -7,7 +7,7 @@ from ordermesh.fulfillment.v1 import fulfillment_pb2
 from ordermesh.order.v1 import order_pb2
 
 from order_svc.lifecycle import MOVES, RANK, TERMINAL, WORK_MEANS, Progress, Status, Work, progress_of, standing, status_of, way
-from order_svc.wire import STATUS, WORK_OF
+from order_svc.wire.names import STATUS, WORK_OF
 
 # The specification's table (lifecycle, section 2), written out a second time on purpose.
 MAY_GO = {
