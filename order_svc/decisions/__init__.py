@@ -3,6 +3,7 @@
 placing.py      a checkout becomes an order
 paying.py       the outcome of its payment
 following.py    what fulfilment, shipping and the warehouse tell
+returning.py    its units on their way back
 steps.py        what all of them share: a step with its history and its fact; allocations
 """
 
@@ -10,20 +11,32 @@ from datetime import datetime
 
 from chassis.decision import Decision
 from chassis.errors import NotFound
-from order_svc.decisions import following, paying, placing
+from order_svc.decisions import following, paying, placing, returning
 from order_svc.decisions.placing import PAYMENT_WINDOW, TOTAL_MAX, check
 from order_svc.decisions.steps import Decided
-from order_svc.model import ConfirmPayment, FailPayment, NoteFulfillment, NoteReservation, NoteShipment, Order, OrderCommand, PlaceOrder
+from order_svc.model import (
+    AnyCommand,
+    ConfirmPayment,
+    FailPayment,
+    NoteFulfillment,
+    NoteReservation,
+    NoteShipment,
+    OfReturn,
+    Order,
+    PlaceOrder,
+)
 
 __all__ = ["PAYMENT_WINDOW", "TOTAL_MAX", "Decided", "check", "decide"]
 
 
-def decide(order: Order | None, command: OrderCommand, now: datetime) -> Decided:
+def decide(order: Order | None, command: AnyCommand, now: datetime) -> Decided:
     """What becomes of the order; raises a Failure where nothing may. The same record back: the command is skipped."""
     if isinstance(command, PlaceOrder):
         return placing.place(order, command, now)
     if order is None:
         raise NotFound("ORDER_NOT_FOUND", f"There is no order {command.target}.", order_id=str(command.target))
+    if isinstance(command, OfReturn):
+        return returning.decide(order, command, now)
     if command.attempt != order.attempt:
         return Decision(order)  # of an earlier life of the order
     match command:

@@ -7,9 +7,9 @@ from datetime import datetime
 from chassis.decision import Decision
 from chassis.errors import Refused
 from order_svc.lifecycle import MOVES, Status
-from order_svc.model import Allocations, Command, Line, Order, StatusChanged, Transition
+from order_svc.model import Allocations, Command, Line, Order, ReturnStep, StatusChanged, Transition
 
-Decided = Decision[Order, Transition]
+Decided = Decision[Order, Transition | ReturnStep]
 
 
 def steps(order: Order, path: tuple[Status, ...], reason: str, command: Command, now: datetime) -> Decided:

@@ -2,6 +2,7 @@
 
 order.py      the order, its history, its facts, its prices
 commands.py   what may be asked of it, or told to it
+returns.py    its returns (RMAs), their history and facts; return_commands.py: what may be asked of them
 """
 
 from order_svc.model.commands import (
@@ -34,27 +35,53 @@ from order_svc.model.order import (
     number_of,
     priced,
 )
+from order_svc.model.return_commands import (
+    AnyCommand,
+    CreateReturn,
+    Findings,
+    InspectReturn,
+    MoveReturn,
+    OfReturn,
+    ReceiveReturn,
+    RefundWithoutGoods,
+    ReturnCommand,
+)
+from order_svc.model.returns import Return, ReturnChanged, ReturnFilter, ReturnLine, ReturnStep
 
 __all__ = [
     "Allocation",
     "Allocations",
+    "AnyCommand",
     "Checkout",
     "Command",
     "CommitAnswer",
     "Committed",
     "ConfirmPayment",
+    "CreateReturn",
     "FailPayment",
+    "Findings",
+    "InspectReturn",
     "Line",
+    "MoveReturn",
     "NoteFulfillment",
     "NoteReservation",
     "NoteShipment",
+    "OfReturn",
     "Order",
     "OrderCommand",
     "OrderFilter",
     "Owed",
     "Part",
     "PlaceOrder",
+    "ReceiveReturn",
     "Recipient",
+    "RefundWithoutGoods",
+    "Return",
+    "ReturnChanged",
+    "ReturnCommand",
+    "ReturnFilter",
+    "ReturnLine",
+    "ReturnStep",
     "Share",
     "StatusChanged",
     "Transition",

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from chassis.money import Money, split
 from order_svc.lifecycle import PaymentStatus, Progress, ReturnProgress, Status, StockStatus, Work, standing
+from order_svc.model.returns import Return
 
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # base 32 without letters that are taken for digits
 MILLISECONDS_TO_2025 = 1_735_689_600_000
@@ -78,6 +79,15 @@ class Line:
             shares.append(Share(end - start, self.unit_price - of_discount + of_tax, of_discount, of_tax))
         return tuple(shares)
 
+    def worth(self, units: int) -> int:
+        """What the line's first units cost, as many as asked for. Units are taken from the first on: cancelled ones, then returned ones."""
+        cost = 0
+        for share in self.shares:
+            taken = min(units, share.quantity)
+            cost += taken * share.amount
+            units -= taken
+        return cost
+
 
 @dataclass(frozen=True, slots=True)
 class Part:
@@ -122,11 +132,24 @@ class Order:
     expire_time: datetime | None
     lines: tuple[Line, ...] = ()
     parts: tuple[Part, ...] = ()
+    rmas: tuple[Return, ...] = ()
     recipient: Recipient | None = None  # only of an order that is being placed: it is stored apart, and loaded for nobody but its door
 
     @property
     def total(self) -> int:
         return sum(line.total for line in self.lines) + self.shipping
+
+    @property
+    def has_returns(self) -> bool:
+        """There is a return of it, whatever became of that: who loads the order need not look for returns otherwise."""
+        return bool(self.rmas)
+
+    def line(self, number: int) -> Line | None:
+        return next((line for line in self.lines if line.number == number), None)
+
+    def returned(self, number: int) -> int:
+        """Units of the line that came back and were inspected, whatever the inspector said."""
+        return sum(line.passed + line.failed for rma in self.rmas for line in rma.lines if line.number == number)
 
     def money(self, minor: int) -> Money:
         return Money(minor, self.currency)

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from order_svc.lifecycle import Disposition, ReturnStatus
-from order_svc.model.commands import Command
+from order_svc.model.commands import Command, OrderCommand
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReturnCommand(Command):
+class OfReturn(Command):
     """What is asked of one return; `expected_version` is the return's."""
 
     return_id: UUID
@@ -17,7 +17,7 @@ class ReturnCommand(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CreateReturn(ReturnCommand):
+class CreateReturn(OfReturn):
     """Units by line are to come back."""
 
     lines: Mapping[int, int]
@@ -25,7 +25,7 @@ class CreateReturn(ReturnCommand):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RefundWithoutGoods(ReturnCommand):
+class RefundWithoutGoods(OfReturn):
     """Units by line are refunded without coming back; what happens to stock happens at `warehouse_id`."""
 
     lines: Mapping[int, tuple[int, Disposition]]
@@ -34,7 +34,7 @@ class RefundWithoutGoods(ReturnCommand):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MoveReturn(ReturnCommand):
+class MoveReturn(OfReturn):
     """Approved, rejected, on its way or called off."""
 
     to: ReturnStatus
@@ -42,7 +42,7 @@ class MoveReturn(ReturnCommand):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReceiveReturn(ReturnCommand):
+class ReceiveReturn(OfReturn):
     """So many more units by line have arrived."""
 
     warehouse_id: str
@@ -59,7 +59,11 @@ class Findings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class InspectReturn(ReturnCommand):
+class InspectReturn(OfReturn):
     """So many more units by line were looked at."""
 
     lines: Mapping[int, Findings]
+
+
+ReturnCommand = CreateReturn | RefundWithoutGoods | MoveReturn | ReceiveReturn | InspectReturn
+AnyCommand = OrderCommand | ReturnCommand

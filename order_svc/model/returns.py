@@ -1,4 +1,4 @@
-"""Returns (RMAs): units of an order on their way back, their history, the fact that is told of each change; what they hold and are worth."""
+"""Returns (RMAs): units of an order on their way back, their history, and the fact that is told of each change."""
 
 from dataclasses import dataclass
 from datetime import datetime
