@@ -2,17 +2,20 @@
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import grpc
 from ordermesh.order.v1 import order_service_pb2 as api
+from ordermesh.order.v1 import return_service_pb2 as returns
 from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceServicer
+from ordermesh.order.v1.return_service_pb2_grpc import ReturnServiceServicer
 
 from chassis.idempotency import keyed
 from chassis.paging import asked
 from order_svc import wire
-from order_svc.operations import Operations
+from order_svc.operations import Operations, ReturnOperations
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -52,3 +55,51 @@ class OrderService(OrderServiceServicer):
     async def GetOrderRecipient(self, request: api.GetOrderRecipientRequest, context: Context) -> api.GetOrderRecipientResponse:
         recipient = await self.operations.get_recipient(UUID(request.order_id))
         return api.GetOrderRecipientResponse(recipient=wire.recipient(recipient))
+
+
+class ReturnService(ReturnServiceServicer):
+    """ordermesh.order.v1.ReturnService: what each method does and answers stands in the contract."""
+
+    def __init__(self, operations: ReturnOperations) -> None:
+        self.operations = operations
+
+    async def CreateReturn(self, request: returns.CreateReturnRequest, context: Context) -> returns.CreateReturnResponse:
+        rma = await self.operations.change(wire.create_return(request, keyed(request)))
+        return returns.CreateReturnResponse(order_return=wire.order_return(rma))
+
+    async def GetReturn(self, request: returns.GetReturnRequest, context: Context) -> returns.GetReturnResponse:
+        rma = await self.operations.get_return(UUID(request.return_id))
+        return returns.GetReturnResponse(order_return=wire.order_return(rma))
+
+    async def ListReturns(self, request: returns.ListReturnsRequest, context: Context) -> returns.ListReturnsResponse:
+        rmas, token = await self.operations.list_returns(wire.return_filter(request), asked(request, datetime.fromisoformat, UUID))
+        return returns.ListReturnsResponse(returns=map(wire.order_return, rmas), next_page_token=token)
+
+    async def ApproveReturn(self, request: returns.ApproveReturnRequest, context: Context) -> returns.ApproveReturnResponse:
+        rma = await self.operations.change(wire.approve_return(request, keyed(request), await self._order_of(request.return_id)))
+        return returns.ApproveReturnResponse(order_return=wire.order_return(rma))
+
+    async def RejectReturn(self, request: returns.RejectReturnRequest, context: Context) -> returns.RejectReturnResponse:
+        rma = await self.operations.change(wire.reject_return(request, keyed(request), await self._order_of(request.return_id)))
+        return returns.RejectReturnResponse(order_return=wire.order_return(rma))
+
+    async def MarkReturnInTransit(
+        self, request: returns.MarkReturnInTransitRequest, context: Context
+    ) -> returns.MarkReturnInTransitResponse:
+        command = wire.mark_return_in_transit(request, keyed(request), await self._order_of(request.return_id))
+        return returns.MarkReturnInTransitResponse(order_return=wire.order_return(await self.operations.change(command)))
+
+    async def ReceiveReturn(self, request: returns.ReceiveReturnRequest, context: Context) -> returns.ReceiveReturnResponse:
+        rma = await self.operations.change(wire.receive_return(request, keyed(request), await self._order_of(request.return_id)))
+        return returns.ReceiveReturnResponse(order_return=wire.order_return(rma))
+
+    async def InspectReturn(self, request: returns.InspectReturnRequest, context: Context) -> returns.InspectReturnResponse:
+        rma = await self.operations.change(wire.inspect_return(request, keyed(request), await self._order_of(request.return_id)))
+        return returns.InspectReturnResponse(order_return=wire.order_return(rma))
+
+    async def CancelReturn(self, request: returns.CancelReturnRequest, context: Context) -> returns.CancelReturnResponse:
+        rma = await self.operations.change(wire.cancel_return(request, keyed(request), await self._order_of(request.return_id)))
+        return returns.CancelReturnResponse(order_return=wire.order_return(rma))
+
+    async def _order_of(self, return_id: str) -> UUID:
+        return await self.operations.order_of(UUID(return_id))

@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -15,12 +16,14 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    false,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.sql.naming import conv
 
 from chassis import tables as chassis
 from chassis.tables import enum
-from order_svc.lifecycle import PaymentStatus, Progress, ReturnProgress, Status, StockStatus, Work
+from order_svc.lifecycle import PaymentStatus, Progress, ReturnKind, ReturnProgress, ReturnStatus, Status, StockStatus, Work
 
 metadata = chassis.new_metadata()
 claims = chassis.claims(metadata)
@@ -29,6 +32,7 @@ failed_events = chassis.failed_events(metadata)
 
 
 status = enum(Status, "order_status", metadata)
+return_status = enum(ReturnStatus, "return_status", metadata)
 
 orders = Table(
     "orders",
@@ -52,6 +56,7 @@ orders = Table(
     Column("create_time", DateTime(timezone=True), nullable=False),
     Column("update_time", DateTime(timezone=True), nullable=False),
     Column("expire_time", DateTime(timezone=True)),
+    Column("has_returns", Boolean, nullable=False, server_default=false()),  # who loads the order need not look for returns otherwise
     CheckConstraint("(status = 'pending') = (expire_time is not null)", "expire_time_while_pending"),
 )
 Index(None, orders.c.status, orders.c.id)
@@ -134,4 +139,62 @@ recipients = Table(
     Column("email", Text, nullable=False),
     Column("phone", Text, nullable=False),
     comment="The only place in the system that knows names and addresses.",
+)
+
+returns = Table(
+    "returns",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("order_id", Uuid, ForeignKey("orders.id"), nullable=False),
+    Column("attempt", Integer, CheckConstraint("attempt >= 1", "attempt"), nullable=False),
+    Column("kind", enum(ReturnKind, "return_kind", metadata), nullable=False),
+    Column("status", return_status, nullable=False),
+    Column("status_reason", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("warehouse_id", Text),
+    Column("refunded", BigInteger, CheckConstraint("refunded >= 0", "refunded"), nullable=False),
+    Column("version", Integer, CheckConstraint("version >= 1", "version"), nullable=False),
+    Column("create_time", DateTime(timezone=True), nullable=False),
+    Column("update_time", DateTime(timezone=True), nullable=False),
+    UniqueConstraint("id", "order_id", name=conv("returns_id_order_id_key")),  # for the lines: a return is of lines of its order
+    CheckConstraint("kind <> 'recall' or refunded = 0", "recall_without_refund"),
+)
+Index("returns_create_time_id", returns.c.create_time, returns.c.id)
+Index("returns_order_id_create_time_id", returns.c.order_id, returns.c.create_time, returns.c.id)
+Index("returns_status_create_time_id", returns.c.status, returns.c.create_time, returns.c.id)
+
+return_lines = Table(
+    "return_lines",
+    metadata,
+    Column("return_id", Uuid),
+    Column("order_id", Uuid, nullable=False),
+    Column("number", SmallInteger),
+    Column("announced", Integer, CheckConstraint("announced >= 0", "announced"), nullable=False),
+    Column("received", Integer, CheckConstraint("received >= 0", "received"), nullable=False),
+    Column("passed", Integer, CheckConstraint("passed >= 0", "passed"), nullable=False),
+    Column("failed", Integer, CheckConstraint("failed >= 0", "failed"), nullable=False),
+    Column("written_off", Integer, CheckConstraint("written_off >= 0", "written_off"), nullable=False),
+    Column("unrefunded", Integer, nullable=False),
+    Column("refund", BigInteger, CheckConstraint("refund >= 0", "refund"), nullable=False),
+    PrimaryKeyConstraint("return_id", "number"),
+    ForeignKeyConstraint(["return_id", "order_id"], ["returns.id", "returns.order_id"]),
+    ForeignKeyConstraint(["order_id", "number"], ["order_lines.order_id", "order_lines.number"]),
+    CheckConstraint("passed + failed + written_off <= received", "accepted_once"),
+    CheckConstraint("unrefunded between 0 and passed + failed", "unrefunded"),
+)
+
+return_history = Table(
+    "return_history",
+    metadata,
+    Column("return_id", Uuid, ForeignKey("returns.id")),
+    Column("version", Integer),
+    Column("old", return_status),
+    Column("new", return_status, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("cause", Text, nullable=False),
+    Column("time", DateTime(timezone=True), nullable=False),
+    PrimaryKeyConstraint("return_id", "version"),
+    UniqueConstraint("return_id", "cause", "new"),  # one cause moves a return to a status once, for ever
+    CheckConstraint("(old is null) = (version = 1)", "creation"),
 )

@@ -13,10 +13,12 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.paging import Page
 from chassis.tables import among, arrays, given, insert_rows
-from order_svc.model import Allocation, Line, Order, OrderCommand, OrderFilter, Part, PlaceOrder, Recipient, Transition
+from order_svc.model import Allocation, AnyCommand, Line, Order, OrderFilter, Part, PlaceOrder, Recipient, ReturnStep, Transition
+from order_svc.store.returns import returns_of, save_returns_of
 from order_svc.tables import allocations, history, lines, orders, parts, recipients
 
 ORDER = tuple(orders.c.keys())
+OF_ORDER = tuple(name for name in ORDER if name != "has_returns")  # what the record keeps as it is stored
 CHANGING = (
     "id",
     "status",
@@ -28,6 +30,7 @@ CHANGING = (
     "stock",
     "returns",
     "refunded",
+    "has_returns",
     "update_time",
     "expire_time",
 )
@@ -65,7 +68,7 @@ save_parts = new_parts.on_conflict_do_update(
 )
 
 
-async def lock_orders(connection: AsyncConnection, commands: Sequence[OrderCommand], repeats: Collection[UUID]) -> dict[UUID, Order]:
+async def lock_orders(connection: AsyncConnection, commands: Sequence[AnyCommand], repeats: Collection[UUID]) -> dict[UUID, Order]:
     """The orders that the commands are about, by id; a checkout's also by the order that it already became."""
     parameters = arrays(["id"], [[id] for id in {*repeats, *(c.target for c in commands)}])
     placing = {c.key: c.target for c in commands if isinstance(c, PlaceOrder)}
@@ -76,7 +79,7 @@ async def lock_orders(connection: AsyncConnection, commands: Sequence[OrderComma
 
 
 async def save_orders(
-    connection: AsyncConnection, before: Mapping[UUID, Order], after: Mapping[UUID, Order], steps: Sequence[Transition]
+    connection: AsyncConnection, before: Mapping[UUID, Order], after: Mapping[UUID, Order], steps: Sequence[Transition | ReturnStep]
 ) -> None:
     """Stores what changed; new orders sorted by their natural key, or two sets of rivals may deadlock."""
     created = sorted((o for id, o in after.items() if id not in before), key=attrgetter("checkout"))
@@ -90,8 +93,9 @@ async def save_orders(
     await _save_allocations(connection, created, [o for o in changed if o.lines != before[o.id].lines])
     if rows := [(o.id, *attrgetter(*PART[1:])(part)) for o in sorted(after.values(), key=attrgetter("id")) for part in o.parts]:
         await connection.execute(save_parts, arrays(PART, rows))
-    if steps:
-        await connection.execute(insert_history, _rows(STEP, steps))
+    if own := [step for step in steps if isinstance(step, Transition)]:
+        await connection.execute(insert_history, _rows(STEP, own))
+    await save_returns_of(connection, before, after, [step for step in steps if isinstance(step, ReturnStep)])
 
 
 async def order_of_checkout(connection: AsyncConnection, checkout: str) -> UUID | None:
@@ -155,7 +159,9 @@ async def _whole(connection: AsyncConnection, statement: Select[Any], parameters
     at: defaultdict[UUID, list[Part]] = defaultdict(list)
     for order_id, attempt, warehouse_id, *rest in await connection.execute(read_parts, ids):
         at[order_id].append(Part(warehouse_id, attempt, *rest))
-    return [Order(*(*row, tuple(of_order[row.id]), tuple(at[row.id]))) for row in rows]
+    rmas = await returns_of(connection, [row.id for row in rows if row.has_returns])
+    fields = attrgetter(*OF_ORDER)
+    return [Order(*(*fields(row), tuple(of_order[row.id]), tuple(at[row.id]), rmas.get(row.id, ()))) for row in rows]
 
 
 async def _save_allocations(connection: AsyncConnection, created: Sequence[Order], moved: Sequence[Order]) -> None:

@@ -91,6 +91,7 @@ def _item(its: Order, line: Line) -> order_pb2.OrderItem:
         total_amount=to_message(its.money(line.total)),
         unit_shares=[_share(its, share) for share in line.shares],
         allocations=[_allocation(allocation) for allocation in line.allocations],
+        returned_quantity=its.returned(line.number),
     )
 
 

@@ -8,12 +8,15 @@ from ordermesh.order.v1 import order_pb2
 
 from chassis.convert import timestamp, timestamp_or_none
 from chassis.money import to_message
-from order_svc.model import Line, Order, StatusChanged
+from order_svc.model import Line, Order, ReturnChanged, StatusChanged
 from order_svc.wire.names import PAYMENT, STATUS, STOCK
+from order_svc.wire.returns import return_changed
 
 
-def event(fact: StatusChanged) -> tuple[UUID, Message]:
-    """The event that tells of a step, with the order as it stood after it."""
+def event(fact: StatusChanged | ReturnChanged) -> tuple[UUID, Message]:
+    """The aggregate's id and the event that tells of a step, with the order, or the return, as it stood after it."""
+    if isinstance(fact, ReturnChanged):
+        return return_changed(fact)
     its, step = fact.order, fact.step
     return its.id, order_events_pb2.OrderStatusChanged(
         order_id=str(its.id),
