@@ -44,6 +44,14 @@ def stock_item(text: str) -> inventory_service_pb2.ReceivedLine:
     return inventory_service_pb2.ReceivedLine(sku=sku, quantity=units(quantity))
 
 
+def cancelled_line(text: str) -> order_service_pb2.CancelledLine:
+    """LINE:QUANTITY."""
+    number, colon, quantity = text.partition(":")
+    if not colon:
+        raise typer.BadParameter(f"{text!r} is no line: write it as LINE:QUANTITY, for example 2:1.")
+    return order_service_pb2.CancelledLine(line_number=units(number), quantity=units(quantity))
+
+
 def units(text: str) -> int:
     """A number of units; its bounds are the contract's."""
     if not (text.isascii() and text.isdigit() and len(text) <= 9):

@@ -40,12 +40,15 @@ def facts(order: order_pb2.Order) -> Iterator[str]:
         f"returns {name_of(order_pb2.ReturnProgress, order.return_progress)}"
     )
     yield f"customer   {order.customer_id or '-'}, reference {order.external_reference or '-'}"
+    cancelled = f" - {money(order.cancelled_amount)} cancelled" if order.HasField("cancelled_amount") else ""
     yield (
         f"total      {money(order.total_amount)} = {money(order.subtotal_amount)} - {money(order.discount_amount)} discount "
-        f"+ {money(order.tax_amount)} tax + {money(order.shipping_amount)} shipping; {money(order.refunded_amount)} refunded"
+        f"+ {money(order.tax_amount)} tax + {money(order.shipping_amount)} shipping{cancelled}; {money(order.refunded_amount)} refunded"
     )
     expires = f", expires {time(order.expire_time)}" if order.HasField("expire_time") else ""
     yield f"placed     {time(order.create_time)}, changed {time(order.update_time)}{expires}"
+    for late in order.late_events:
+        yield f"late       {time(late.occur_time)} {late.reason} (by {late.actor}): came after the order's end"
 
 
 def items(order: order_pb2.Order) -> Table:
