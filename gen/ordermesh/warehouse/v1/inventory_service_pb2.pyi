@@ -217,7 +217,7 @@ class RestockItemResponse(_message.Message):
     STOCK_LEVEL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def stock_level(self) -> _warehouse_pb2.StockLevel:
-        """After the movement."""
+        """After the movement. Unset where the units were booked in another warehouse before, and this one has never had the SKU."""
 
     def __init__(
         self,
@@ -283,7 +283,7 @@ class MarkDamagedResponse(_message.Message):
     STOCK_LEVEL_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def stock_level(self) -> _warehouse_pb2.StockLevel:
-        """After the movement."""
+        """After the movement. Unset where the units were booked in another warehouse before, and this one has never had the SKU."""
 
     def __init__(
         self,

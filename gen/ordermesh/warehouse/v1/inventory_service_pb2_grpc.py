@@ -106,8 +106,8 @@ class InventoryServiceServicer:
     def RestockItem(self, request, context):
         """Books units of a return that passed inspection: available rises. The quantity is a target, and source_id (the return) with the
         order's line the effect's name, so that whatever is repeated, or reported by the return's event as well, is booked once.
-        Reasons: RETURN_EXCEEDS_SHIPPED (more than what was shipped of the line), QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE:
-        the shipping of these units has not been heard of yet).
+        Reasons: RESERVATION_NOT_FOUND (nothing was ever held for the order), RETURN_EXCEEDS_SHIPPED (more than what was shipped of the
+        line), QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE: the shipping of these units has not been heard of yet).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -48,8 +48,8 @@ class InventoryServiceStub:
     RestockItem: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.RestockItemRequest, _inventory_service_pb2.RestockItemResponse]
     """Books units of a return that passed inspection: available rises. The quantity is a target, and source_id (the return) with the
     order's line the effect's name, so that whatever is repeated, or reported by the return's event as well, is booked once.
-    Reasons: RETURN_EXCEEDS_SHIPPED (more than what was shipped of the line), QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE:
-    the shipping of these units has not been heard of yet).
+    Reasons: RESERVATION_NOT_FOUND (nothing was ever held for the order), RETURN_EXCEEDS_SHIPPED (more than what was shipped of the
+    line), QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE: the shipping of these units has not been heard of yet).
     """
     MarkDamaged: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.MarkDamagedRequest, _inventory_service_pb2.MarkDamagedResponse]
     """Books units of a return that failed inspection: damaged rises. As RestockItem."""
@@ -82,8 +82,8 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     RestockItem: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.RestockItemRequest, _inventory_service_pb2.RestockItemResponse]  # type: ignore[assignment]
     """Books units of a return that passed inspection: available rises. The quantity is a target, and source_id (the return) with the
     order's line the effect's name, so that whatever is repeated, or reported by the return's event as well, is booked once.
-    Reasons: RETURN_EXCEEDS_SHIPPED (more than what was shipped of the line), QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE:
-    the shipping of these units has not been heard of yet).
+    Reasons: RESERVATION_NOT_FOUND (nothing was ever held for the order), RETURN_EXCEEDS_SHIPPED (more than what was shipped of the
+    line), QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE: the shipping of these units has not been heard of yet).
     """
     MarkDamaged: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.MarkDamagedRequest, _inventory_service_pb2.MarkDamagedResponse]  # type: ignore[assignment]
     """Books units of a return that failed inspection: damaged rises. As RestockItem."""
@@ -131,8 +131,8 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_inventory_service_pb2.RestockItemResponse, _abc.Awaitable[_inventory_service_pb2.RestockItemResponse]]:
         """Books units of a return that passed inspection: available rises. The quantity is a target, and source_id (the return) with the
         order's line the effect's name, so that whatever is repeated, or reported by the return's event as well, is booked once.
-        Reasons: RETURN_EXCEEDS_SHIPPED (more than what was shipped of the line), QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE:
-        the shipping of these units has not been heard of yet).
+        Reasons: RESERVATION_NOT_FOUND (nothing was ever held for the order), RETURN_EXCEEDS_SHIPPED (more than what was shipped of the
+        line), QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE: the shipping of these units has not been heard of yet).
         """
 
     @_abc_1.abstractmethod

@@ -496,19 +496,23 @@ class SpoiledLine(_message.Message):
 
     LINE_NUMBER_FIELD_NUMBER: _builtins.int
     SPOILED_QUANTITY_FIELD_NUMBER: _builtins.int
+    SHORT_QUANTITY_FIELD_NUMBER: _builtins.int
     line_number: _builtins.int
     """The order's line."""
     spoiled_quantity: _builtins.int
     """Spoiled so far, these included: a target."""
+    short_quantity: _builtins.int
+    """Not found so far: a target. The event that tells of them may still be on its way, and they must not be counted as committed."""
     def __init__(
         self,
         *,
         line_number: _builtins.int = ...,
         spoiled_quantity: _builtins.int = ...,
+        short_quantity: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["line_number", b"line_number", "spoiled_quantity", b"spoiled_quantity"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["line_number", b"line_number", "short_quantity", b"short_quantity", "spoiled_quantity", b"spoiled_quantity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
