@@ -24,6 +24,7 @@ from google.protobuf.message import Message
 from sqlalchemy import Table
 
 from chassis import client, partitions, process, stream
+from chassis.advisories import Advisories
 from chassis.breaker import Breaker
 from chassis.config import ServiceConfig, load
 from chassis.database import Database, connect
@@ -64,7 +65,9 @@ class Ground:
     async def open(self, services: Iterable[Register], handlers: Mapping[type[Message], Handler[Any]]) -> None:
         """Hears events and answers calls from now on: the last thing at the start, the first to end."""
         inbox = Inbox(self.broker, self.database.engine, self.tables.failed_events, service=self.config.service, handlers=handlers)
+        advisories = Advisories(self.broker, inbox.failed, service=self.config.service, consumers=inbox.consumers)
         self.tasks.start("inbox", inbox.run())
+        self.tasks.start("advisories", advisories.run())
         await self.stack.enter_async_context(configured(self.config, services))
 
     def work(self, seconds: float, action: Callable[[], Awaitable[object]], name: str) -> None:
