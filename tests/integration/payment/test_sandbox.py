@@ -119,7 +119,7 @@ async def test_money_is_captured_once_and_never_more_than_was_set_aside(sandbox:
     key = uuid4()
     assert await sandbox.capture(key, authorized.reference, 100) == await sandbox.capture(key, authorized.reference, 100)
     assert await books.charged() == {"capture": 100}
-    with pytest.raises(ValueError, match="authorised no 101"):
+    with pytest.raises(ValueError, match="done no 101"):
         await sandbox.capture(uuid4(), authorized.reference, 101)
 
 

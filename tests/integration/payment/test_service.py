@@ -152,7 +152,7 @@ async def test_an_orders_events_twice_and_in_every_order_leave_the_same_account(
         events: list[OrderStatusChanged] = [status_changed(its[step]) for step in (*shuffled, *reversed(shuffled))]
         size = number % 8 + 1
         for start in range(0, len(events), size):
-            outcomes = await consumers.order_status_changed(deliveries(events[start : start + size]))
+            outcomes = await consumers.order_changed(deliveries(events[start : start + size]))
             assert all(isinstance(outcome, Done) for outcome in outcomes)
     async with engine.connect() as connection:
         rows = (await connection.execute(text("select distinct version, attempt, status, total, currency from accounts"))).all()
@@ -169,6 +169,6 @@ async def test_free_orders_in_one_set_are_paid_each_once(world: World) -> None:
     for order in (*attempts, *dead, other):
         order.total_amount.CopyFrom(pounds(0))
     events: list[Message] = [status_changed(order) for order in (*attempts, dead[1], dead[0], other, *attempts, other)]
-    await Consumers(world.operations).order_status_changed(deliveries(events))  # type: ignore[arg-type]  # they are
+    await Consumers(world.operations).order_changed(deliveries(events))  # type: ignore[arg-type]  # they are
     paid = [(event.order_id, event.attempt) for event in await world.books.events()]
     assert sorted(paid) == sorted([(attempts[0].order_id, 1), (attempts[0].order_id, 2), (other.order_id, 1)])

@@ -15,7 +15,7 @@ from google.type.money_pb2 import Money
 from ordermesh.order.events.v1.order_events_pb2 import OrderStatusChanged
 from ordermesh.order.v1 import order_pb2, order_service_pb2
 from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceServicer, add_OrderServiceServicer_to_server
-from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed, PaymentFailed
+from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed, PaymentFailed, RefundCompleted, RefundFailed
 from ordermesh.payment.v1 import payment_pb2
 from ordermesh.payment.v1 import payment_service_pb2 as api
 from ordermesh.payment.v1.payment_service_pb2_grpc import PaymentServiceStub, add_PaymentServiceServicer_to_server
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 Payments: TypeAlias = "PaymentServiceAsyncStub"
 QUICK = Limits(drain_delay_s=0.0, drain_grace_s=1.0)
-EVENTS: dict[str, type[Message]] = {kind.DESCRIPTOR.full_name: kind for kind in (PaymentConfirmed, PaymentFailed)}
+EVENTS: dict[str, type[Message]] = {kind.DESCRIPTOR.full_name: kind for kind in (PaymentConfirmed, PaymentFailed, RefundCompleted, RefundFailed)}
 
 
 class FakeOrders(OrderServiceServicer):

@@ -75,6 +75,7 @@ def payment(status: Status = Status.PENDING, **changes: Any) -> Payment:
         authorized=amount if set_aside else 0,
         captured=amount if status in CHARGED else 0,
         refunded={Status.REFUNDED: amount, Status.PARTIALLY_REFUNDED: 1}.get(status, 0),
+        refund_pending=0,
         processor="" if free else "sandbox",
         decline_code="insufficient_funds" if declined else None,
         version=1 if free or status is Status.PENDING else 2,

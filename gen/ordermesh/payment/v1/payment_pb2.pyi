@@ -88,7 +88,7 @@ class _PaymentOperationKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_
     PAYMENT_OPERATION_KIND_CAPTURE: _PaymentOperationKind.ValueType  # 3
     """Take money that was set aside."""
     PAYMENT_OPERATION_KIND_VOID: _PaymentOperationKind.ValueType  # 4
-    """Give back an authorisation."""
+    """Give back an authorisation; by itself, where the order comes to cost nothing."""
     PAYMENT_OPERATION_KIND_REFUND: _PaymentOperationKind.ValueType  # 5
     """Give back captured money."""
 
@@ -104,7 +104,7 @@ PAYMENT_OPERATION_KIND_CHARGE: PaymentOperationKind.ValueType  # 2
 PAYMENT_OPERATION_KIND_CAPTURE: PaymentOperationKind.ValueType  # 3
 """Take money that was set aside."""
 PAYMENT_OPERATION_KIND_VOID: PaymentOperationKind.ValueType  # 4
-"""Give back an authorisation."""
+"""Give back an authorisation; by itself, where the order comes to cost nothing."""
 PAYMENT_OPERATION_KIND_REFUND: PaymentOperationKind.ValueType  # 5
 """Give back captured money."""
 Global___PaymentOperationKind: _TypeAlias = PaymentOperationKind  # noqa: Y015
@@ -318,7 +318,7 @@ class Refund(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     SETTLE_TIME_FIELD_NUMBER: _builtins.int
     refund_id: _builtins.str
-    """UUIDv7; the processor gets it as its idempotency key."""
+    """A UUID, made of its cause where nobody asked for it; the processor gets it as its idempotency key."""
     payment_id: _builtins.str
     """The payment whose money it is."""
     order_id: _builtins.str
@@ -330,7 +330,9 @@ class Refund(_message.Message):
     cause: Global___RefundCause.ValueType
     """What made it."""
     cause_id: _builtins.str
-    """Which one: the order's version as "version:7", the return's id, or the call's request_id."""
+    """Which one: the order's version as "version:7" (a second one of it as "version:7:2", for money that another refund had held
+    which then failed), the return's id, or the call's request_id.
+    """
     failure_code: _builtins.str
     """Why it failed; unset where it did not."""
     @_builtins.property
@@ -385,7 +387,7 @@ class PaymentOperation(_message.Message):
     REQUEST_TIME_FIELD_NUMBER: _builtins.int
     SETTLE_TIME_FIELD_NUMBER: _builtins.int
     operation_id: _builtins.str
-    """UUIDv7; the processor gets it as its idempotency key."""
+    """A UUID; the processor gets it as its idempotency key."""
     kind: Global___PaymentOperationKind.ValueType
     """What was asked."""
     outcome: Global___PaymentOperationOutcome.ValueType

@@ -109,7 +109,8 @@ class PaymentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def VoidPayment(self, request, context):
-        """Gives an authorisation back: authorized -> voided. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION,
+        """Gives an authorisation back: authorized -> voided. A void that the processor declines leaves it authorized; one that is under way
+        already is waited for. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being captured),
         PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -118,7 +119,8 @@ class PaymentServiceServicer:
 
     def RefundPayment(self, request, context):
         """Gives captured money back, in whole or part: captured -> partially_refunded or refunded. Nothing happens to goods: for a refund
-        of goods, returned or not, see ReturnService.CreateReturn. Refunds at the same time never exceed what was captured. Reasons:
+        of goods, returned or not, see ReturnService.CreateReturn. Refunds at the same time never exceed what was captured. A repeat of the
+        request_id answers with the same refund, a refused one with the same refusal; a lost answer is asked for with the same key. Reasons:
         PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION, REFUND_EXCEEDS_CAPTURE (metadata: refundable),
         PAYMENT_AMOUNT_MISMATCH (another currency), REFUND_FAILED, PAYMENT_OUTCOME_UNKNOWN.
         """
@@ -148,7 +150,8 @@ class PaymentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def IngestProviderWebhook(self, request, context):
-        """Takes what a processor reports, as it came: pending -> authorized, captured, declined or failed; authorized -> captured.
+        """Takes what a processor reports, as it came: pending -> authorized, captured, declined or failed; authorized -> captured or
+        voided; captured -> partially_refunded or refunded.
         The processor's event id makes it idempotent; what is known already changes nothing. Reasons: WEBHOOK_SIGNATURE_INVALID,
         WEBHOOK_MALFORMED, REQUEST_ID_REUSED (the event id came before, with another body), PAYMENT_NOT_FOUND,
         ILLEGAL_TRANSITION (it contradicts what the processor said before).

@@ -51,12 +51,14 @@ class PaymentServiceStub:
     ILLEGAL_TRANSITION, PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
     """
     VoidPayment: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.VoidPaymentRequest, _payment_service_pb2.VoidPaymentResponse]
-    """Gives an authorisation back: authorized -> voided. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION,
+    """Gives an authorisation back: authorized -> voided. A void that the processor declines leaves it authorized; one that is under way
+    already is waited for. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being captured),
     PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
     """
     RefundPayment: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.RefundPaymentRequest, _payment_service_pb2.RefundPaymentResponse]
     """Gives captured money back, in whole or part: captured -> partially_refunded or refunded. Nothing happens to goods: for a refund
-    of goods, returned or not, see ReturnService.CreateReturn. Refunds at the same time never exceed what was captured. Reasons:
+    of goods, returned or not, see ReturnService.CreateReturn. Refunds at the same time never exceed what was captured. A repeat of the
+    request_id answers with the same refund, a refused one with the same refusal; a lost answer is asked for with the same key. Reasons:
     PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION, REFUND_EXCEEDS_CAPTURE (metadata: refundable),
     PAYMENT_AMOUNT_MISMATCH (another currency), REFUND_FAILED, PAYMENT_OUTCOME_UNKNOWN.
     """
@@ -67,7 +69,8 @@ class PaymentServiceStub:
     ListRefunds: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ListRefundsRequest, _payment_service_pb2.ListRefundsResponse]
     """Lists refunds, newest first. Reasons: PAGE_TOKEN_INVALID."""
     IngestProviderWebhook: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.IngestProviderWebhookRequest, _payment_service_pb2.IngestProviderWebhookResponse]
-    """Takes what a processor reports, as it came: pending -> authorized, captured, declined or failed; authorized -> captured.
+    """Takes what a processor reports, as it came: pending -> authorized, captured, declined or failed; authorized -> captured or
+    voided; captured -> partially_refunded or refunded.
     The processor's event id makes it idempotent; what is known already changes nothing. Reasons: WEBHOOK_SIGNATURE_INVALID,
     WEBHOOK_MALFORMED, REQUEST_ID_REUSED (the event id came before, with another body), PAYMENT_NOT_FOUND,
     ILLEGAL_TRANSITION (it contradicts what the processor said before).
@@ -96,12 +99,14 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     ILLEGAL_TRANSITION, PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
     """
     VoidPayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.VoidPaymentRequest, _payment_service_pb2.VoidPaymentResponse]  # type: ignore[assignment]
-    """Gives an authorisation back: authorized -> voided. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION,
+    """Gives an authorisation back: authorized -> voided. A void that the processor declines leaves it authorized; one that is under way
+    already is waited for. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being captured),
     PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
     """
     RefundPayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.RefundPaymentRequest, _payment_service_pb2.RefundPaymentResponse]  # type: ignore[assignment]
     """Gives captured money back, in whole or part: captured -> partially_refunded or refunded. Nothing happens to goods: for a refund
-    of goods, returned or not, see ReturnService.CreateReturn. Refunds at the same time never exceed what was captured. Reasons:
+    of goods, returned or not, see ReturnService.CreateReturn. Refunds at the same time never exceed what was captured. A repeat of the
+    request_id answers with the same refund, a refused one with the same refusal; a lost answer is asked for with the same key. Reasons:
     PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION, REFUND_EXCEEDS_CAPTURE (metadata: refundable),
     PAYMENT_AMOUNT_MISMATCH (another currency), REFUND_FAILED, PAYMENT_OUTCOME_UNKNOWN.
     """
@@ -112,7 +117,8 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     ListRefunds: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ListRefundsRequest, _payment_service_pb2.ListRefundsResponse]  # type: ignore[assignment]
     """Lists refunds, newest first. Reasons: PAGE_TOKEN_INVALID."""
     IngestProviderWebhook: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.IngestProviderWebhookRequest, _payment_service_pb2.IngestProviderWebhookResponse]  # type: ignore[assignment]
-    """Takes what a processor reports, as it came: pending -> authorized, captured, declined or failed; authorized -> captured.
+    """Takes what a processor reports, as it came: pending -> authorized, captured, declined or failed; authorized -> captured or
+    voided; captured -> partially_refunded or refunded.
     The processor's event id makes it idempotent; what is known already changes nothing. Reasons: WEBHOOK_SIGNATURE_INVALID,
     WEBHOOK_MALFORMED, REQUEST_ID_REUSED (the event id came before, with another body), PAYMENT_NOT_FOUND,
     ILLEGAL_TRANSITION (it contradicts what the processor said before).
@@ -156,7 +162,8 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _payment_service_pb2.VoidPaymentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_payment_service_pb2.VoidPaymentResponse, _abc.Awaitable[_payment_service_pb2.VoidPaymentResponse]]:
-        """Gives an authorisation back: authorized -> voided. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION,
+        """Gives an authorisation back: authorized -> voided. A void that the processor declines leaves it authorized; one that is under way
+        already is waited for. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being captured),
         PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
         """
 
@@ -167,7 +174,8 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_payment_service_pb2.RefundPaymentResponse, _abc.Awaitable[_payment_service_pb2.RefundPaymentResponse]]:
         """Gives captured money back, in whole or part: captured -> partially_refunded or refunded. Nothing happens to goods: for a refund
-        of goods, returned or not, see ReturnService.CreateReturn. Refunds at the same time never exceed what was captured. Reasons:
+        of goods, returned or not, see ReturnService.CreateReturn. Refunds at the same time never exceed what was captured. A repeat of the
+        request_id answers with the same refund, a refused one with the same refusal; a lost answer is asked for with the same key. Reasons:
         PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION, REFUND_EXCEEDS_CAPTURE (metadata: refundable),
         PAYMENT_AMOUNT_MISMATCH (another currency), REFUND_FAILED, PAYMENT_OUTCOME_UNKNOWN.
         """
@@ -202,7 +210,8 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _payment_service_pb2.IngestProviderWebhookRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_payment_service_pb2.IngestProviderWebhookResponse, _abc.Awaitable[_payment_service_pb2.IngestProviderWebhookResponse]]:
-        """Takes what a processor reports, as it came: pending -> authorized, captured, declined or failed; authorized -> captured.
+        """Takes what a processor reports, as it came: pending -> authorized, captured, declined or failed; authorized -> captured or
+        voided; captured -> partially_refunded or refunded.
         The processor's event id makes it idempotent; what is known already changes nothing. Reasons: WEBHOOK_SIGNATURE_INVALID,
         WEBHOOK_MALFORMED, REQUEST_ID_REUSED (the event id came before, with another body), PAYMENT_NOT_FOUND,
         ILLEGAL_TRANSITION (it contradicts what the processor said before).

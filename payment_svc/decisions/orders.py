@@ -1,0 +1,31 @@
+"""What the order service tells of its order, and the payment of an order that costs nothing. Pure."""
+
+from datetime import datetime
+
+from chassis.decision import Decision
+from payment_svc.decisions.records import Decided, changed, new_payment, put
+from payment_svc.lifecycle import OrderStatus, Status
+from payment_svc.model import Account, Confirmed, CreatePayment, NoteOrder, Order
+
+
+def note(account: Account | None, command: NoteOrder, now: datetime) -> Decided:
+    if account and command.order.version <= account.order.version:
+        return Decision(account)  # heard before, or told late
+    account = Account(command.order, account.payments if account else ())
+    if account.live or account.order.status is not OrderStatus.PENDING or account.order.total.minor:
+        return Decision(account)
+    return nothing_to_pay(account, command, now)
+
+
+def nothing_to_pay(account: Account, command: NoteOrder | CreatePayment, now: datetime) -> Decided:
+    """The payment of an order of total zero, which nobody has to ask for."""
+    unpaid = new_payment(account, command, now, processor="")
+    payment, change = changed(unpaid, command, now, "NOTHING_TO_PAY", status=Status.NOT_REQUIRED)
+    return Decision(put(account, payment), [change], [Confirmed(payment)])
+
+
+def known(account: Account | None, order: Order | None) -> Account | None:
+    """The account, with what the order service has just said where that is news."""
+    if order is None or (account and order.version <= account.order.version):
+        return account
+    return Account(order, account.payments if account else ())
