@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from uuid import UUID
 
 from shipping_svc.lifecycle import Status
@@ -45,6 +46,13 @@ class Label:
         return f"Label({self.tracking_number!r}, {self.content_type!r}, {len(self.content)} bytes)"
 
 
+class Recalled(StrEnum):
+    """What a carrier says when it is asked to give parcels back."""
+
+    VOIDED = "voided"  # it does not have them, and will not take them: the label is void
+    RETURNING = "returning"  # it has had them in its hands: it brings them back where it still can
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What somebody wants shipped: which fulfilment's parcels, for which attempt of which order, from where."""
@@ -71,6 +79,7 @@ class Shipment:
     """The parcels of one fulfilment, in a carrier's hands.
 
     `report_time` is when, by the carrier's clock, the parcels were where the status says; None while nothing was reported.
+    `recall_time` is when we wanted them back; None where we did not, or where there was no label yet.
     `known_reports` are the ids of those reports that are recorded already, among those that the present write is about.
     """
 
@@ -89,6 +98,7 @@ class Shipment:
     update_time: datetime
     report_time: datetime | None
     deliver_time: datetime | None
+    recall_time: datetime | None = None
     parcels: tuple[Parcel, ...] = ()
     known_reports: frozenset[str] = frozenset()
 
@@ -147,7 +157,23 @@ class TrackingEvent:
     sequence: int = 0
 
 
-Row = Transition | KeptLabel | TrackingEvent
+@dataclass(frozen=True, slots=True)
+class RecallOpened:
+    """A row beside the history: the carrier is to be asked to give back what it calls so."""
+
+    shipment_id: UUID
+    tracking_number: str
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RecallClosed:
+    """That row goes: the carrier has answered, or the parcels have come to rest before it did."""
+
+    shipment_id: UUID
+
+
+Row = Transition | KeptLabel | TrackingEvent | RecallOpened | RecallClosed
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +185,7 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class StatusChanged:
-    """The fact that a shipment took a step other than its creation."""
+    """The fact that a shipment took a step other than its creation. A recall is a step on the spot: `old` is the status still."""
 
     shipment: Shipment
     old: Status
@@ -216,7 +242,26 @@ class RecordReport(Command):
     report: Report
 
 
-ShipmentCommand = AskForShipment | KeepLabel | GiveUp | RecordReport
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancel(Command):
+    """Somebody wants the parcels back. `expected_version` is the one that he looked at; None: whatever it is."""
+
+    expected_version: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Close(Command):
+    """The shipment's order is dead."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepRecall(Command):
+    """The carrier has answered the recall."""
+
+    answer: Recalled
+
+
+ShipmentCommand = AskForShipment | KeepLabel | GiveUp | RecordReport | Cancel | Close | KeepRecall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

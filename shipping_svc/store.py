@@ -7,13 +7,13 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Float, Select, and_, bindparam, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Float, Select, Table, Update, and_, bindparam, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import INTERVAL
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.paging import Page
 from chassis.tables import among, arrays, given, insert_rows
-from shipping_svc.lifecycle import Status
+from shipping_svc.lifecycle import TERMINAL, Status
 from shipping_svc.model import (
     AskForShipment,
     BuryOrder,
@@ -21,6 +21,8 @@ from shipping_svc.model import (
     KeptLabel,
     Label,
     Parcel,
+    RecallClosed,
+    RecallOpened,
     RecordReport,
     Report,
     Row,
@@ -30,11 +32,11 @@ from shipping_svc.model import (
     TrackingEvent,
     Transition,
 )
-from shipping_svc.tables import dead_orders, history, label_tries, labels, parcels, shipments, tracking_events
+from shipping_svc.tables import dead_orders, history, label_tries, labels, parcels, recall_tries, shipments, tracking_events
 
 SHIPMENT = tuple(shipments.c.keys())
-CHANGING = ("id", "status", "reason", "carrier_code", "tracking_number", "version", "update_time", "report_time", "deliver_time")
-PARCEL, LABEL, TRY, STEP, DEAD = (tuple(table.c.keys()) for table in (parcels, labels, label_tries, history, dead_orders))
+CHANGING = ("id", "status", "reason", "carrier_code", "tracking_number", "version", "update_time", *SHIPMENT[-3:])  # ... and its times
+PARCEL, LABEL, TRY, RECALL, STEP, DEAD = (tuple(t.c.keys()) for t in (parcels, labels, label_tries, recall_tries, history, dead_orders))
 TRACKING = ("shipment_id", "carrier_event_id", "status", "occur_time", "location", "record_time")
 PARCEL_OF, REPORT_OF = attrgetter(*PARCEL[2:]), attrgetter(*TRACKING[1:5])
 LONGEST_PAUSE_S = 60.0
@@ -50,8 +52,13 @@ read_parcels = select(parcels).where(among(parcels.c.shipment_id)).order_by(parc
 read_label = (
     select(shipments.c.tracking_number, labels.c.content, labels.c.content_type)
     .join_from(shipments, labels)
-    .where(shipments.c.id == bindparam("shipment_id"))
+    .where(shipments.c.id == bindparam("shipment_id"), shipments.c.status != Status.VOIDED)
 )
+read_living = select(shipments.c.id, shipments.c.order_id, shipments.c.attempt).where(
+    among(shipments.c.order_id), shipments.c.status.not_in(TERMINAL), shipments.c.recall_time.is_(None)
+)
+read_recalls = select(recall_tries.c.shipment_id, recall_tries.c.tracking_number).where(among(recall_tries.c.shipment_id))
+read_reported = select(shipments.c.report_time.is_not(None)).where(shipments.c.tracking_number == bindparam("tracking_number"))
 
 asked_reports = given(tracking_events.c.shipment_id, tracking_events.c.carrier_event_id)
 read_known_reports = select(tracking_events.c.shipment_id, tracking_events.c.carrier_event_id).join(
@@ -67,8 +74,8 @@ read_tracking = (
     .limit(bindparam("most"))
 )
 
-insert_shipments, insert_parcels, insert_labels, insert_tries, insert_history = (
-    insert_rows(*table.c) for table in (shipments, parcels, labels, label_tries, history)
+insert_shipments, insert_parcels, insert_labels, insert_tries, insert_recalls, insert_history = (
+    insert_rows(*table.c) for table in (shipments, parcels, labels, label_tries, recall_tries, history)
 )
 insert_tracking = insert_rows(*(tracking_events.c[name] for name in TRACKING))
 changed_shipments = given(*(shipments.c[name] for name in CHANGING))
@@ -76,27 +83,30 @@ update_shipments = (
     update(shipments).values({n: changed_shipments.c[n] for n in CHANGING[1:]}).where(shipments.c.id == changed_shipments.c.id)
 )
 settle_labels = delete(label_tries).where(among(label_tries.c.shipment_id))
+close_recalls = delete(recall_tries).where(among(recall_tries.c.shipment_id))
 
-# A try that has told nothing is given up after a pause that doubles with each: then the next one may begin.
-pause_s = func.least(bindparam("patience_s", type_=Float) * func.power(2, func.least(label_tries.c.tries - 1, 20)), LONGEST_PAUSE_S)
-pause = func.make_interval(0, 0, 0, 0, 0, 0, pause_s, type_=INTERVAL)
-due = (
-    select(label_tries.c.shipment_id)
-    .where(label_tries.c.try_time < func.clock_timestamp() - pause)
-    .order_by(label_tries.c.try_time)
-    .limit(bindparam("most"))
-    .with_for_update(skip_locked=True)
-)
-begin_tries = (
-    update(label_tries)
-    .values(tries=label_tries.c.tries + 1, try_time=func.clock_timestamp())
-    .where(label_tries.c.shipment_id.in_(due))
-    .returning(label_tries.c.shipment_id)
-)
+
+def _begin(tries: Table) -> Update:
+    """A try that has told nothing is given up after a pause that doubles with each: then the next one may begin."""
+    pause_s = func.least(bindparam("patience_s", type_=Float) * func.power(2, func.least(tries.c.tries - 1, 20)), LONGEST_PAUSE_S)
+    pause = func.make_interval(0, 0, 0, 0, 0, 0, pause_s, type_=INTERVAL)
+    due = (
+        select(tries.c.shipment_id)
+        .where(tries.c.try_time < func.clock_timestamp() - pause)
+        .order_by(tries.c.try_time)
+        .limit(bindparam("most"))
+        .with_for_update(skip_locked=True)
+    )
+    return update(tries).values(tries=tries.c.tries + 1, try_time=func.clock_timestamp()).where(tries.c.shipment_id.in_(due))
+
+
+begin_tries = _begin(label_tries).returning(label_tries.c.shipment_id)
+begin_recalls = _begin(recall_tries).returning(recall_tries.c.shipment_id, recall_tries.c.tracking_number)
 
 read_waiting = select(func.count(), func.extract("epoch", func.clock_timestamp() - func.min(shipments.c.create_time))).select_from(
     label_tries.join(shipments)
 )
+read_open_recalls = select(func.count(), func.extract("epoch", func.clock_timestamp() - func.min(recall_tries.c.open_time)))
 
 read_dead = select(dead_orders).where(among(dead_orders.c.order_id))
 lock_dead = read_dead.order_by(dead_orders.c.order_id).with_for_update(key_share=True)
@@ -172,7 +182,7 @@ async def list_shipments(connection: AsyncConnection, wanted: ShipmentFilter, pa
 
 
 async def find_label(connection: AsyncConnection, shipment_id: UUID) -> Label | None:
-    """The label that was bought; None where there is none (yet)."""
+    """The label that was bought; None where there is none (yet), or it is void."""
     row = (await connection.execute(read_label, {"shipment_id": shipment_id})).one_or_none()
     return Label(*row) if row else None
 
@@ -197,6 +207,34 @@ async def waiting_labels(connection: AsyncConnection) -> tuple[int, float]:
     """How many shipments wait for their label, and for how many seconds the oldest of them has."""
     count, oldest_s = (await connection.execute(read_waiting)).one()
     return count, float(oldest_s or 0)
+
+
+async def find_living(connection: AsyncConnection, order_ids: Collection[UUID]) -> list[tuple[UUID, UUID, int]]:
+    """Shipments of these orders that are neither at their end nor recalled: their ids, their orders', and of which attempt."""
+    return [(*row,) for row in await connection.execute(read_living, arrays(["order_id"], [[id] for id in order_ids]))]
+
+
+async def find_recalls(connection: AsyncConnection, shipment_ids: Collection[UUID]) -> dict[UUID, str]:
+    """What the carrier is still to be asked to give back of these shipments: the tracking numbers, by shipment."""
+    found = await connection.execute(read_recalls, arrays(["shipment_id"], [[id] for id in shipment_ids]))
+    return {row.shipment_id: row.tracking_number for row in found}
+
+
+async def begin_recalls_due(connection: AsyncConnection, patience_s: float, most: int) -> dict[UUID, str]:
+    """Takes on recalls that the carrier has not answered for too long, as `begin_tries_due` does labels: tracking numbers by shipment."""
+    found = await connection.execute(begin_recalls, {"patience_s": patience_s, "most": most})
+    return {row.shipment_id: row.tracking_number for row in found}
+
+
+async def open_recalls(connection: AsyncConnection) -> tuple[int, float]:
+    """How many recalls the carrier has not answered, and for how many seconds the oldest of them has been open."""
+    count, oldest_s = (await connection.execute(read_open_recalls)).one()
+    return count, float(oldest_s or 0)
+
+
+async def is_reported(connection: AsyncConnection, tracking_number: str) -> bool:
+    """Whether the carrier has reported anything of what it calls so."""
+    return bool((await connection.execute(read_reported, {"tracking_number": tracking_number})).scalar_one_or_none())
 
 
 async def find_dead_orders(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, DeadOrder]:
@@ -250,6 +288,11 @@ async def _save_rows(connection: AsyncConnection, rows: Sequence[Row]) -> None:
     if heard := [row for row in rows if isinstance(row, TrackingEvent)]:
         told = [(row.shipment_id, *REPORT_OF(row.report), row.record_time) for row in heard]
         await connection.execute(insert_tracking, arrays(TRACKING, told))
+    if opened := [row for row in rows if isinstance(row, RecallOpened)]:
+        wanted = [(row.shipment_id, row.tracking_number, row.time, 1, row.time) for row in opened]
+        await connection.execute(insert_recalls, arrays(RECALL, wanted))
+    if closed := [[row.shipment_id] for row in rows if isinstance(row, RecallClosed)]:
+        await connection.execute(close_recalls, arrays(["shipment_id"], closed))
 
 
 def _arrays(names: Sequence[str], records: Sequence[object]) -> dict[str, list[Any]]:

@@ -20,6 +20,7 @@ from shipping_svc.lifecycle import Status
 from shipping_svc.model import (
     Ask,
     BuryOrder,
+    Cancel,
     Created,
     Delivered,
     Fact,
@@ -54,6 +55,11 @@ def shipment_filter(request: api.ListShipmentsRequest) -> ShipmentFilter:
         tracking_number=given(request, "tracking_number"),
         statuses=tuple(STATUS_OF[status] for status in request.statuses),
     )
+
+
+def cancel(request: api.CancelShipmentRequest, of: Keyed) -> Cancel:
+    target, expected = UUID(request.shipment_id), given(request, "expected_version")
+    return Cancel(of.key, of.digest, target, "staff", request.request_id, expected_version=expected)
 
 
 def report(request: api.RecordTrackingEventRequest) -> Report:
@@ -133,6 +139,7 @@ def shipment(its: Shipment) -> shipping_pb2.Shipment:
         create_time=timestamp(its.create_time),
         update_time=timestamp(its.update_time),
         deliver_time=timestamp_or_none(its.deliver_time),
+        recall_time=timestamp_or_none(its.recall_time),
     )
 
 

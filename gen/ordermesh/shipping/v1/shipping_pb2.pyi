@@ -47,7 +47,7 @@ class _ShipmentStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Shipme
     SHIPMENT_STATUS_RETURNED_TO_SENDER: _ShipmentStatus.ValueType  # 8
     """The carrier brought it back. Terminal."""
     SHIPMENT_STATUS_FAILED: _ShipmentStatus.ValueType  # 9
-    """There will be no label: the carrier refused, or the order was cancelled first. Terminal."""
+    """There will be no label: the carrier refused, the order was cancelled first, or the shipment was recalled before. Terminal."""
     SHIPMENT_STATUS_VOIDED: _ShipmentStatus.ValueType  # 10
     """Recalled before the carrier had it: the label is void, and the parcel is still in the warehouse. Terminal."""
 
@@ -75,7 +75,7 @@ SHIPMENT_STATUS_LOST: ShipmentStatus.ValueType  # 7
 SHIPMENT_STATUS_RETURNED_TO_SENDER: ShipmentStatus.ValueType  # 8
 """The carrier brought it back. Terminal."""
 SHIPMENT_STATUS_FAILED: ShipmentStatus.ValueType  # 9
-"""There will be no label: the carrier refused, or the order was cancelled first. Terminal."""
+"""There will be no label: the carrier refused, the order was cancelled first, or the shipment was recalled before. Terminal."""
 SHIPMENT_STATUS_VOIDED: ShipmentStatus.ValueType  # 10
 """Recalled before the carrier had it: the label is void, and the parcel is still in the warehouse. Terminal."""
 Global___ShipmentStatus: _TypeAlias = ShipmentStatus  # noqa: Y015
@@ -121,7 +121,9 @@ class Shipment(_message.Message):
     version: _builtins.int
     """Rises by one with each change."""
     status_reason: _builtins.str
-    """Why it stands where it stands: FULFILLMENT_READY, LABEL_BOUGHT, CARRIER_REPORTED, CARRIER_REFUSED, ORDER_CLOSED or RECALLED."""
+    """Why it last changed: FULFILLMENT_READY, LABEL_BOUGHT, CARRIER_REPORTED, CARRIER_REFUSED, ORDER_CLOSED (its order is dead) or
+    RECALLED (somebody cancelled it); the last two of a recall, and of the void label that it led to.
+    """
     carrier_code: _builtins.str
     """The carrier's own code for its refusal; unset where it did not refuse."""
     @_builtins.property
@@ -142,8 +144,8 @@ class Shipment(_message.Message):
 
     @_builtins.property
     def recall_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was recalled, because its order is dead or somebody cancelled it: the carrier is asked to bring it back. Unset where
-        it was not.
+        """When it was recalled, because its order is dead or somebody cancelled it: the carrier is asked to bring it back. A wish, and no
+        status: what it delivers after all is delivered. Unset where it was not recalled, or had no label yet (then it is failed).
         """
 
     def __init__(

@@ -91,7 +91,7 @@ class ShippingServiceServicer:
         """Buys the label for a fulfilment that is ready: pending -> created, or failed where the carrier refuses. One shipment for
         each fulfilment: a repeat, with whatever request_id, answers with it. After DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the
         shipment stays pending, and the service goes on trying by itself. Reasons: ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED,
-        SHIPMENT_ALREADY_EXISTS (of another order or warehouse).
+        SHIPMENT_ALREADY_EXISTS (of another order or warehouse), ILLEGAL_TRANSITION (it was recalled before it had a label).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -112,16 +112,18 @@ class ShippingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelShipment(self, request, context):
-        """Recalls a shipment, as the death of its order does by itself: created -> voided where the carrier does not have it yet; else the
-        carrier is asked to bring it back, and reports returned_to_sender. Its units count as cancelled, are refunded, and come back as
-        an approved return. Reasons: SHIPMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (it has come to its end).
+        """Recalls a shipment, as the death of its order does by itself: pending -> failed; created -> voided where the carrier does not have
+        it yet; else recall_time is set, and the carrier is asked to bring it back: it reports returned_to_sender, or delivered where it is
+        too late. A carrier that cannot be asked just now is asked again by the service. Units that come back count as cancelled, are
+        refunded, and are an approved return. One that is recalled already is answered as it stands. Reasons: SHIPMENT_NOT_FOUND,
+        VERSION_MISMATCH, ILLEGAL_TRANSITION (it has come to its end).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetLabel(self, request, context):
-        """The label to print. Reasons: SHIPMENT_NOT_FOUND, ILLEGAL_TRANSITION (it is not bought yet).
+        """The label to print. Reasons: SHIPMENT_NOT_FOUND, ILLEGAL_TRANSITION (it is not bought yet, or void).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
