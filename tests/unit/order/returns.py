@@ -17,6 +17,7 @@ from order_svc.model import (
     ReceiveReturn,
     RefundWithoutGoods,
     Return,
+    ReturnStep,
 )
 from tests.unit.order.samples import NOW, at, base
 
@@ -58,6 +59,11 @@ def after(order: Order, *commands: AnyCommand) -> Order:
     for command in commands:
         order = decisions.decide(order, command, NOW).record
     return order
+
+
+def walked(decision: decisions.Decided) -> list[ReturnStep]:
+    """The steps that returns took."""
+    return [row for row in decision.history if isinstance(row, ReturnStep)]
 
 
 def returned(order: Order, lines: Mapping[int, int]) -> Order:

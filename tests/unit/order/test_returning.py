@@ -5,13 +5,12 @@ from uuid import uuid4
 
 import pytest
 
-from chassis.decision import Decision
 from chassis.errors import Invalid, NotFound, Refused
 from order_svc import decisions
 from order_svc.decisions import returning
 from order_svc.lifecycle import Disposition, ReturnKind, ReturnProgress, ReturnStatus, Status, StockStatus
-from order_svc.model import Order, Return
-from tests.unit.order.returns import NOW, after, arrived, ask, ask_money, cause, delivered, inspect, move, receive, returned
+from order_svc.model import Return
+from tests.unit.order.returns import NOW, after, arrived, ask, ask_money, cause, delivered, inspect, move, receive, returned, walked
 from tests.unit.order.samples import at
 
 RESTOCK, DAMAGED, NONE = Disposition.RESTOCK, Disposition.DAMAGED, Disposition.NONE
@@ -75,7 +74,7 @@ def test_nothing_to_refund_closes_it_at_once() -> None:
     """All refused by the inspector: nobody will tell of a refund, so inspected and closed are two steps of one decision."""
     order, rma = arrived(delivered(), {1: 2})
     decision = decisions.decide(order, inspect(rma, {1: (0, 2, 2)}), NOW)
-    assert [(step.new.value, step.reason) for step in decision.history] == [
+    assert [(step.new.value, step.reason) for step in walked(decision)] == [
         ("inspected", "RETURN_INSPECTED"),
         ("closed", "NOTHING_REFUNDABLE"),
     ]
@@ -188,7 +187,7 @@ def test_a_refund_without_goods_is_inspected_from_the_start(
     """One step: the units are accepted as the caller says, refunded by their shares, and can be returned no more."""
     order = delivered()
     decision = decisions.decide(order, ask_money(order, {1: (2, disposition)}), NOW)
-    [rma], [step] = decision.record.rmas, decision.history
+    [rma], [step] = decision.record.rmas, walked(decision)
     line = rma.line(1)
     assert (step.old, step.new, rma.version, rma.kind) == (None, ReturnStatus.INSPECTED, 1, ReturnKind.WITHOUT_GOODS)
     assert (line.passed, line.failed, line.written_off) == counts
@@ -202,7 +201,7 @@ def test_the_same_return_is_made_once_however_late_the_repeat() -> None:
     order = delivered()
     for command in (ask(order, {1: 3}), ask_money(order, {2: (2, NONE)})):
         order = after(order, command)
-        again: Decision[Order, object] = decisions.decide(order, command, NOW)
+        again = decisions.decide(order, command, NOW)
         assert again.record is order
         assert not again.facts
 
