@@ -77,7 +77,7 @@ def lives(order: Mapping[str, UUID]) -> list[Message]:
             events += [work_moved(order_id, at, status, {1: 1}) for status in (PICKING, SHIPPED, COMPLETED)]
     events += [order_moved(unpaid, PENDING, CANCELLED), order_moved(raced, PENDING, CANCELLED), order_moved(unlucky, PENDING, FAILED)]
     events += [order_moved(called_off, PENDING, CONFIRMED), order_moved(called_off, PROCESSING, CANCELLED)]
-    return events + [work_moved(called_off, at, CALLED_OFF, {1: 1}) for at in ("london", "york")]
+    return events + [work_moved(called_off, at, CALLED_OFF, {1: (0, 1, 0, 0)}) for at in ("london", "york")]
 
 
 @asynccontextmanager
