@@ -151,7 +151,7 @@ class Return(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     ATTEMPT_FIELD_NUMBER: _builtins.int
     return_id: _builtins.str
-    """UUIDv7."""
+    """A UUID, made of the order and of what made the return: the same whenever it is made again."""
     order_id: _builtins.str
     """The order."""
     order_number: _builtins.str
