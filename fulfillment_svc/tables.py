@@ -1,6 +1,7 @@
 """The tables of the fulfilment service. What must always hold stands here as a constraint; each index has its query in store.py."""
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
@@ -31,11 +32,33 @@ failed_events = chassis.failed_events(metadata)
 
 status = enum(Status, "fulfillment_status", metadata)
 
+# What each write about an order's fulfilments locks, and what the order has told that outlasts an event.
+orders = Table(
+    "orders",
+    metadata,
+    Column("order_id", Uuid, primary_key=True),
+    Column("closed_attempt", Integer, CheckConstraint("closed_attempt >= 0", "closed_attempt"), nullable=False),
+    Column("kept_attempt", Integer),
+    Column("kept_version", BigInteger),
+    CheckConstraint("(kept_attempt is null) = (kept_version is null)", "kept"),
+)
+
+# The units that stay of an order that has lost others.
+kept_units = Table(
+    "kept_units",
+    metadata,
+    Column("order_id", Uuid, ForeignKey("orders.order_id")),
+    Column("warehouse_id", Text),
+    Column("line_number", SmallInteger, CheckConstraint("line_number between 1 and 500", "line_number")),
+    Column("quantity", Integer, CheckConstraint("quantity between 1 and 1000000", "quantity"), nullable=False),
+    PrimaryKeyConstraint("order_id", "warehouse_id", "line_number"),
+)
+
 fulfillments = Table(
     "fulfillments",
     metadata,
     Column("id", Uuid, primary_key=True),
-    Column("order_id", Uuid, nullable=False),
+    Column("order_id", Uuid, ForeignKey("orders.order_id"), nullable=False),
     Column("warehouse_id", Text, nullable=False),
     Column("attempt", Integer, CheckConstraint("attempt >= 1", "attempt"), nullable=False),
     Column("order_number", Text, nullable=False),
@@ -64,8 +87,11 @@ lines = Table(
     Column("fulfillment_id", Uuid, ForeignKey("fulfillments.id")),
     Column("line_number", SmallInteger, CheckConstraint("line_number between 1 and 500", "line_number")),
     Column("sku", Text, nullable=False),
-    Column("quantity", Integer, CheckConstraint("quantity between 1 and 1000000", "quantity"), nullable=False),
+    Column("quantity", Integer, CheckConstraint("quantity between 0 and 1000000", "quantity"), nullable=False),
     Column("picked", Integer, nullable=False),
+    Column("cut", Integer, CheckConstraint("cut >= 0", "cut"), nullable=False),
+    Column("short", Integer, CheckConstraint("short >= 0", "short"), nullable=False),
+    Column("spoiled", Integer, CheckConstraint("spoiled >= 0", "spoiled"), nullable=False),
     PrimaryKeyConstraint("fulfillment_id", "line_number"),
     CheckConstraint("picked between 0 and quantity", "picked"),
 )
