@@ -4,6 +4,7 @@ What is published stands in the outbox (chassis.relay), what is received goes to
 """
 
 import asyncio
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -159,6 +160,12 @@ class Broker:
             info = await self.streams.update_stream(info.config.evolve(**wanted))
             log.info("stream corrected", stream=name)
         return info.state
+
+    async def deleted(self, name: str) -> list[int]:
+        """The places between the first message of a stream and its last that are empty. Raises one of BROKER_ERRORS."""
+        answer = await self.client.request(f"$JS.API.STREAM.INFO.{name}", b'{"deleted_details": true}', timeout=5)
+        found: list[int] = json.loads(answer.data).get("state", {}).get("deleted") or []
+        return found
 
     def _wanted(self, name: str) -> dict[str, Any]:
         events = name in STREAMS
