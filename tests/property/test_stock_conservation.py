@@ -25,15 +25,19 @@ from tests.unit.warehouse.world import (
     renew,
     replace_spoiled,
     reserve,
+    ship,
     work,
 )
 from warehouse_svc.model import KeepUnits, Reservation, StockCommand
 
-# Few names and small numbers, so that commands meet: two orders that compete for little stock.
+# Few names and small numbers, so that commands meet: orders that compete for little stock, and two that are further in their lives.
 SKUS, WAREHOUSES = ["tea", "cup"], ["london", "york"]
-orders = st.integers(1, 2).map(lambda number: UUID(int=number))
+orders = st.integers(1, 4).map(lambda number: UUID(int=number))
+young, old = st.sampled_from([UUID(int=1), UUID(int=2)]), st.sampled_from([UUID(int=1), UUID(int=3), UUID(int=3), UUID(int=4), UUID(int=4)])
 attempts = st.sampled_from([1, 1, 1, 1, 2])
+first = st.sampled_from([1, 1, 1, 1, 1, 1, 1, 2])
 warehouses, skus = st.sampled_from(WAREHOUSES), st.sampled_from(SKUS)
+mostly_london = st.sampled_from(["london", "london", "london", "york"])
 units = st.integers(1, 3)
 some = st.integers(0, 3)
 targets = st.dictionaries(st.sampled_from([1, 1, 2]), units, min_size=1)
@@ -51,27 +55,39 @@ few = st.sampled_from([0, 0, 0, 1, 2])
 picklists = st.dictionaries(st.sampled_from([1, 1, 2]), st.tuples(some, few, few), min_size=1)
 working = st.builds(
     lambda at, picklist, order, attempt, shipped: work(at, picklist, order, attempt, shipped=shipped),
-    warehouses,
+    mostly_london,
     picklists,
-    orders,
-    attempts,
+    old,
+    first,
     st.booleans(),
 )
+replacing = st.builds(
+    lambda at, spoiled, order, attempt, short: replace_spoiled(at, spoiled, order, attempt, {1: short}),
+    mostly_london,
+    targets,
+    old,
+    first,
+    few,
+)
+back = st.dictionaries(st.sampled_from([1, 1, 2]), st.integers(1, 2), max_size=1)
 returning = st.builds(
     lambda at, passed, failed, order, number: bring(at, passed, failed, order, UUID(int=70 + 10 * order.int + number)),
     st.sampled_from([*WAREHOUSES, "leeds"]),  # where nothing has ever been
-    st.dictionaries(st.sampled_from([1, 1, 2]), units),
-    st.dictionaries(st.sampled_from([1, 1, 2]), units),
-    orders,
+    back,
+    back,
+    old,
     st.integers(1, 2),
 )
 
 
 def beginning() -> list[StockCommand]:
-    """Two orders that have reserved most of the stock: one from one warehouse, one from two. In memory their ids are the same each time."""
-    receipts = [receive(warehouse, tea=4, cup=3) for warehouse in WAREHOUSES]
-    reserving = [reserve(("tea", 2), ("cup", 1), order=UUID(int=1)), reserve(("tea", 5), order=UUID(int=2))]
-    return [*receipts, *(replace(command, key=f"beginning:{command.target.int}") for command in reserving)]
+    """Two orders that have reserved most of the stock, one from one warehouse, one from two; a third is sold, a fourth has left. In memory
+    their reservations' ids are the same each time.
+    """
+    receipts = [receive("london", tea=10, cup=6), receive("york", tea=4, cup=3)]
+    baskets = {3: (("tea", 3), ("cup", 2)), 4: (("tea", 3), ("cup", 1)), 1: (("tea", 2), ("cup", 1)), 2: (("tea", 5),)}
+    reserving = [replace(reserve(*basket, order=UUID(int=n)), key=f"beginning:{n}") for n, basket in baskets.items()]
+    return [*receipts, *reserving, confirm(UUID(int=3)), confirm(UUID(int=4)), ship("london", {1: 3, 2: 1}, UUID(int=4))]
 
 
 def begun() -> World:
@@ -92,17 +108,12 @@ commands: st.SearchStrategy[StockCommand] = st.one_of(
     working,
     working,
     working,
+    replacing,
+    replacing,
+    returning,
     returning,
     returning,
     st.builds(call_off, warehouses, orders, attempts),
-    st.builds(
-        lambda at, spoiled, order, attempt, short: replace_spoiled(at, spoiled, order, attempt, {1: short}),
-        warehouses,
-        targets,
-        orders,
-        attempts,
-        few,
-    ),
     st.builds(
         lambda order, attempt, kept, pending: keeping(order, attempt, kept, pending=pending),
         orders,
@@ -110,9 +121,9 @@ commands: st.SearchStrategy[StockCommand] = st.one_of(
         st.dictionaries(st.sampled_from([1, 2]), some),
         st.booleans(),
     ),
-    st.builds(renew, orders, attempts),
-    st.builds(release, st.one_of(st.just({}), targets), orders, attempts),
-    st.builds(expire, orders),
+    st.builds(renew, young, attempts),
+    st.builds(release, st.one_of(st.just({}), targets), young, attempts),
+    st.builds(expire, young),
     st.builds(lambda order, attempt, pending: end(order, attempt, while_pending=pending), orders, attempts, st.booleans()),
     st.builds(lambda warehouse, sku, n: receive(warehouse, **{sku: n}), warehouses, skus, units),
     st.builds(adjust, warehouses, skus, st.integers(-3, 3).filter(bool)),
