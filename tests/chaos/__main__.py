@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from devstack.errors import DevstackError
-from tests.chaos.run import Wanted, run
+from tests.chaos.run import random as random_run
+from tests.chaos.run import run
 from tests.support import reachable_folder
 
 KEPT: Final = Path(__file__).parents[2] / ".ordermesh" / "chaos"
@@ -25,13 +26,12 @@ def main() -> int:
     except ValueError as error:
         sys.stderr.write(f"SEED, DURATION (seconds) and RATE (orders a second) are numbers: {error}\n")
         return USAGE
-    wanted = Wanted(seed, duration_s, rate)
     _say(f"seed {seed}: {duration_s:.0f} s of faults; again with: make chaos SEED={seed} DURATION={duration_s:.0f} RATE={rate:g}")
     kept = KEPT / f"{time.strftime('%Y%m%d-%H%M%S')}-{seed}"
     kept.mkdir(parents=True)
     with reachable_folder("ordermesh-chaos-") as folder:
         try:
-            report = asyncio.run(run(wanted, folder))
+            report = asyncio.run(run(random_run(seed, duration_s, rate), folder))
         except DevstackError as error:
             sys.stderr.write(f"{error}\n")
             return DIFFERS

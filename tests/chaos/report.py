@@ -26,7 +26,6 @@ class Report:
 
     seed: int
     duration_s: float
-    rate: float
     strikes: Sequence[Strike]
     stories: Sequence[Story]
     troubles: Mapping[str, int]
@@ -79,7 +78,6 @@ class Report:
         document: dict[str, Any] = {
             "seed": self.seed,
             "duration_s": self.duration_s,
-            "rate": self.rate,
             "shoppers": len(self.stories),
             "orders": self.orders(),
             "faults": [

@@ -24,6 +24,7 @@ from tests.chaos.calls import Calls, calling
 from tests.chaos.events import listening
 from tests.chaos.faults import Faults
 from tests.chaos.intents import STOCK, Intent, intents
+from tests.chaos.plan import Fault
 from tests.chaos.quiet import quiet
 from tests.chaos.report import Report
 from tests.chaos.roads import known_roads, open_roads
@@ -51,14 +52,15 @@ class Wanted:
 
     seed: int
     duration_s: float
-    rate: float = 3.0
-    kinds: Sequence[plan.Kind] = tuple(plan.Kind)
+    faults: Sequence[Fault]
+    shoppers: Sequence[Intent]
     program: Program = program
     environment: Mapping[str, str] = field(default_factory=dict)
 
-    def faults(self) -> list[plan.Fault]:
-        """The plan."""
-        return plan.faults(self.seed, self.duration_s, known_roads(), self.kinds) if self.kinds else []
+
+def random(seed: int, duration_s: float, rate: float) -> Wanted:
+    """A run with faults and shoppers of every kind, `rate` shoppers a second."""
+    return Wanted(seed, duration_s, plan.faults(seed, duration_s, known_roads()), list(intents(seed, duration_s, rate)))
 
 
 async def run(wanted: Wanted, folder: Path) -> Report:
@@ -82,7 +84,6 @@ async def run(wanted: Wanted, folder: Path) -> Report:
     return Report(
         seed=wanted.seed,
         duration_s=wanted.duration_s,
-        rate=wanted.rate,
         strikes=faults.strikes,
         stories=stories,
         troubles=calls.troubles,
@@ -96,9 +97,9 @@ async def run(wanted: Wanted, folder: Path) -> Report:
 async def _torment(wanted: Wanted, calls: Calls, faults: Faults, shop: Shop) -> list[Story]:
     """Shoppers and faults, until both are through; a shopper whose order goes no further is not waited for."""
     began = time.monotonic()
-    for intent in intents(wanted.seed, wanted.duration_s, wanted.rate):
+    for intent in wanted.shoppers:
         shop.expect(intent, began)
-    await faults.run(wanted.faults(), began)
+    await faults.run(wanted.faults, began)
     await asyncio.sleep(max(0.0, began + wanted.duration_s - time.monotonic()))
     await faults.heal()
     calls.deadline = time.monotonic() + ANSWER_S
