@@ -17,6 +17,8 @@ from order_svc.operations import Operations, ReturnOperations
 from order_svc.peers import Warehouse
 from order_svc.rpc import OrderService, ReturnService
 
+OWED_EVERY_S = 5.0
+
 
 @asynccontextmanager
 async def running(config: Config) -> AsyncIterator[Supervisor]:
@@ -25,6 +27,8 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
         warehouse = Warehouse(await ground.channel(config.warehouse_address, Breaker("warehouse")))
         operations = Operations(ground.database, warehouse, heartbeat_s=config.watch_heartbeat_s)
         ground.tasks.start("watches", operations.watches.run())
+        ground.work(config.expiry_sweep_s, operations.expire_orders, "expiry")
+        ground.work(OWED_EVERY_S, operations.count_owed, "owed stock")
         services = [
             partial(add_OrderServiceServicer_to_server, OrderService(operations)),
             partial(add_ReturnServiceServicer_to_server, ReturnService(ReturnOperations(ground.database))),

@@ -96,6 +96,14 @@ class Work(StrEnum):
     CANCELLED = "cancelled"
 
 
+class End(StrEnum):
+    """How a parcel ended that did not reach its customer."""
+
+    LOST = "lost"
+    RETURNED = "returned"  # to its sender
+    VOIDED = "voided"  # recalled before the carrier had it
+
+
 # What one fulfilment's work makes of the order; over several of them see `status_of`. Delivery is the carrier's to tell.
 WORK_MEANS: dict[Work, Status | None] = {
     Work.EXPECTED: Status.CONFIRMED,
@@ -119,9 +127,12 @@ def way(here: Status, there: Status) -> tuple[Status, ...]:
     return tuple(status for status, rank in RANK.items() if RANK[here] < rank <= RANK[there])
 
 
-def standing(work: Work, *, shipped: bool, delivered: bool) -> Status | None:
-    """How far one warehouse's part of an order is, by what fulfilment and shipping have told, in whichever order. None: cancelled."""
-    means = WORK_MEANS[work]
+def standing(work: Work, *, shipped: bool, delivered: bool, ended: bool = False) -> Status | None:
+    """How far one warehouse's part of an order is, by what fulfilment and shipping have told, in whichever order.
+
+    None: it does not live on: its work was cancelled, or its parcel has ended elsewhere than with the customer.
+    """
+    means = None if ended else WORK_MEANS[work]
     if means is None or delivered:
         return means and Status.DELIVERED
     return Status.SHIPPED if shipped else means

@@ -42,6 +42,18 @@ class OrderService(OrderServiceServicer):
         orders, token = await self.operations.list_orders(wire.order_filter(request), asked(request))
         return api.ListOrdersResponse(orders=map(wire.order, orders), next_page_token=token)
 
+    async def CancelOrder(self, request: api.CancelOrderRequest, context: Context) -> api.CancelOrderResponse:
+        order = await self.operations.cancel(wire.cancel_order(request, keyed(request)))
+        return api.CancelOrderResponse(order=wire.order(order))
+
+    async def CancelOrderItems(self, request: api.CancelOrderItemsRequest, context: Context) -> api.CancelOrderItemsResponse:
+        order = await self.operations.cancel(wire.cancel_items(request, keyed(request)))
+        return api.CancelOrderItemsResponse(order=wire.order(order))
+
+    async def RetryOrder(self, request: api.RetryOrderRequest, context: Context) -> api.RetryOrderResponse:
+        order = await self.operations.retry_order(wire.retry_order(request, keyed(request)))
+        return api.RetryOrderResponse(order=wire.order(order))
+
     async def WatchOrder(self, request: api.WatchOrderRequest, context: Context) -> AsyncIterator[api.WatchOrderResponse]:
         order_id = UUID(request.order_id)
         async with aclosing(self.operations.watch_order(order_id, wire.resumed(request))) as updates:

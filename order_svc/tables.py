@@ -23,7 +23,7 @@ from sqlalchemy.sql.naming import conv
 
 from chassis import tables as chassis
 from chassis.tables import enum
-from order_svc.lifecycle import PaymentStatus, Progress, ReturnKind, ReturnProgress, ReturnStatus, Status, StockStatus, Work
+from order_svc.lifecycle import End, PaymentStatus, Progress, ReturnKind, ReturnProgress, ReturnStatus, Status, StockStatus, Work
 
 metadata = chassis.new_metadata()
 claims = chassis.claims(metadata)
@@ -52,12 +52,14 @@ orders = Table(
     Column("returns", enum(ReturnProgress, "return_progress", metadata), nullable=False),
     Column("currency", Text, CheckConstraint("currency ~ '^[A-Z]{3}$'", "currency"), nullable=False),
     Column("shipping", BigInteger, CheckConstraint("shipping >= 0", "shipping"), nullable=False),
+    Column("captured", BigInteger, nullable=False, server_default="0"),
     Column("refunded", BigInteger, CheckConstraint("refunded >= 0", "refunded"), nullable=False),
     Column("create_time", DateTime(timezone=True), nullable=False),
     Column("update_time", DateTime(timezone=True), nullable=False),
     Column("expire_time", DateTime(timezone=True)),
     Column("has_returns", Boolean, nullable=False, server_default=false()),  # who loads the order need not look for returns otherwise
     CheckConstraint("(status = 'pending') = (expire_time is not null)", "expire_time_while_pending"),
+    CheckConstraint("captured >= refunded", "captured"),
 )
 Index(None, orders.c.status, orders.c.id)
 Index(None, orders.c.customer_id, orders.c.id, postgresql_where=orders.c.customer_id.is_not(None))
@@ -88,7 +90,8 @@ allocations = Table(
     Column("line_number", SmallInteger),
     Column("warehouse_id", Text),
     Column("reservation_id", Uuid, nullable=False),
-    Column("quantity", Integer, CheckConstraint("quantity >= 1", "quantity"), nullable=False),
+    Column("quantity", Integer, CheckConstraint("quantity >= 0", "quantity"), nullable=False),
+    Column("shipped", Integer, CheckConstraint("shipped >= 0", "shipped")),
     PrimaryKeyConstraint("order_id", "line_number", "warehouse_id"),
     ForeignKeyConstraint(["order_id", "line_number"], ["order_lines.order_id", "order_lines.number"]),
 )
@@ -105,8 +108,10 @@ parts = Table(
     Column("shipment_id", Uuid),
     Column("tracking_number", Text),
     Column("deliver_time", DateTime(timezone=True)),
+    Column("ended", enum(End, "shipment_end", metadata)),
     PrimaryKeyConstraint("order_id", "attempt", "warehouse_id"),
     CheckConstraint("shipment_id is not null or deliver_time is null", "shipped_before_delivered"),
+    CheckConstraint("ended is null or (shipment_id is not null and deliver_time is null)", "ended"),
 )
 
 history = Table(
@@ -122,8 +127,20 @@ history = Table(
     Column("cause", Text, nullable=False),
     Column("time", DateTime(timezone=True), nullable=False),
     PrimaryKeyConstraint("order_id", "version"),
-    UniqueConstraint("order_id", "cause", "new"),  # one cause moves an order to a status once, for ever
+    # One cause moves an order from a status to another, or cancels units of it there, once for ever.
+    UniqueConstraint("order_id", "cause", "old", "new", name=conv("history_order_id_cause_old_new_key")),
     CheckConstraint("(old is null) = (version = 1)", "creation"),
+)
+
+late_events = Table(
+    "late_events",
+    metadata,
+    Column("order_id", Uuid, ForeignKey("orders.id")),
+    Column("cause", Text),
+    Column("reason", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("time", DateTime(timezone=True), nullable=False),
+    PrimaryKeyConstraint("order_id", "cause"),
 )
 
 recipients = Table(

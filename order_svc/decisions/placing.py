@@ -49,6 +49,7 @@ def place(order: Order | None, command: PlaceOrder, now: datetime) -> Decided:
         returns=ReturnProgress.NONE,
         currency=checkout.currency,
         shipping=checkout.shipping,
+        captured=0,
         refunded=0,
         create_time=now,
         update_time=now,

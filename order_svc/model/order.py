@@ -7,11 +7,12 @@ from itertools import pairwise
 from uuid import UUID
 
 from chassis.money import Money, split
-from order_svc.lifecycle import PaymentStatus, Progress, ReturnProgress, Status, StockStatus, Work, standing
-from order_svc.model.returns import Return
+from order_svc.lifecycle import End, PaymentStatus, Progress, ReturnProgress, Status, StockStatus, Work, standing
+from order_svc.model.returns import Return, ReturnStep
 
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # base 32 without letters that are taken for digits
 MILLISECONDS_TO_2025 = 1_735_689_600_000
+LATE_SHOWN = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,16 +41,23 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """Units of a line that one warehouse serves."""
+    """Units of a line that one warehouse serves: those that stay. None stay where all were cancelled.
+
+    `shipped`: units that left that warehouse, as fulfilment has told; None before. More than stay: a cut came too late.
+    """
 
     warehouse_id: str
     reservation_id: UUID
     quantity: int
+    shipped: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of an order. `discount` and `tax` are the whole line's, with its part of the order's, and never change; minor units."""
+    """A line of an order. `discount` and `tax` are the whole line's, with its part of the order's, and never change; minor units.
+
+    Units are numbered, in the order of `shares`: those that are cancelled, then those that come back, are the first ones.
+    """
 
     number: int
     sku: str
@@ -79,6 +87,11 @@ class Line:
             shares.append(Share(end - start, self.unit_price - of_discount + of_tax, of_discount, of_tax))
         return tuple(shares)
 
+    @property
+    def staying(self) -> int:
+        """Units that were not cancelled."""
+        return self.quantity - self.cancelled
+
     def worth(self, units: int) -> int:
         """What the line's first units cost, as many as asked for. Units are taken from the first on: cancelled ones, then returned ones."""
         cost = 0
@@ -91,7 +104,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What the order has last heard of one warehouse that serves it: from fulfilment (version and work) and from shipping."""
+    """What the order has last heard of one warehouse that serves it: from fulfilment (version and work) and from shipping.
+
+    `ended`: the parcel did not reach its customer.
+    """
 
     warehouse_id: str
     attempt: int
@@ -101,15 +117,35 @@ class Part:
     shipment_id: UUID | None = None
     tracking_number: str | None = None
     deliver_time: datetime | None = None
+    ended: End | None = None
 
     @property
     def standing(self) -> Status | None:
-        return standing(self.work, shipped=self.shipment_id is not None, delivered=self.deliver_time is not None)
+        return standing(
+            self.work,
+            shipped=self.shipment_id is not None,
+            delivered=self.deliver_time is not None,
+            ended=self.ended is not None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class LateEvent:
+    """What was told of an order after its end, and would have moved it; `cause` is the event's id."""
+
+    order_id: UUID
+    cause: str
+    reason: str
+    actor: str
+    time: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """An order as it stands. Amounts are minor units of `currency`; `checkout` is the key of the request that placed it."""
+    """An order as it stands. Amounts are minor units of `currency`; `checkout` is the key of the request that placed it.
+
+    `captured` and `refunded` are this attempt's; `late` are the first LATE_SHOWN that were told after its end.
+    """
 
     id: UUID
     number: str
@@ -126,6 +162,7 @@ class Order:
     returns: ReturnProgress
     currency: str
     shipping: int
+    captured: int
     refunded: int
     create_time: datetime
     update_time: datetime
@@ -133,11 +170,23 @@ class Order:
     lines: tuple[Line, ...] = ()
     parts: tuple[Part, ...] = ()
     rmas: tuple[Return, ...] = ()
+    late: tuple[LateEvent, ...] = ()
     recipient: Recipient | None = None  # only of an order that is being placed: it is stored apart, and loaded for nobody but its door
 
     @property
-    def total(self) -> int:
+    def placed_total(self) -> int:
+        """What it cost when it was placed."""
         return sum(line.total for line in self.lines) + self.shipping
+
+    @property
+    def cancelled_amount(self) -> int:
+        """What the units cost that were cancelled one by one."""
+        return sum(line.worth(line.cancelled) for line in self.lines)
+
+    @property
+    def total(self) -> int:
+        """What it costs now."""
+        return self.placed_total - self.cancelled_amount
 
     @property
     def has_returns(self) -> bool:
@@ -157,7 +206,10 @@ class Order:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A row of history: one step of an order's life. `cause` is the causing event's id, or the call's request_id."""
+    """A row of history: a step of an order's life, or (`old` is `new`) units of it that were cancelled.
+
+    `cause` is the causing event's id, or the call's request_id.
+    """
 
     order_id: UUID
     version: int
@@ -170,9 +222,21 @@ class Transition:
     time: datetime
 
 
+# What a decision adds to what is only ever added to.
+Row = Transition | LateEvent | ReturnStep
+
+
 @dataclass(frozen=True, slots=True)
 class StatusChanged:
     """The fact that is told of each step: the step, and the order as it stood after it."""
+
+    order: Order
+    step: Transition
+
+
+@dataclass(frozen=True, slots=True)
+class ItemsCancelled:
+    """The fact that is told of units that were cancelled: the row of history, and the order as it stood after it."""
 
     order: Order
     step: Transition

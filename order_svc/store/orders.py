@@ -1,21 +1,36 @@
 """All the SQL of orders, for sets, over one connection."""
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, bindparam, delete, func, insert, or_, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.paging import Page
 from chassis.tables import among, arrays, given, insert_rows
-from order_svc.model import Allocation, AnyCommand, Line, Order, OrderFilter, Part, PlaceOrder, Recipient, ReturnStep, Transition
+from order_svc.lifecycle import TERMINAL, Status, StockStatus
+from order_svc.model import (
+    LATE_SHOWN,
+    Allocation,
+    AnyCommand,
+    LateEvent,
+    Line,
+    Order,
+    OrderFilter,
+    Part,
+    PlaceOrder,
+    Recipient,
+    ReturnStep,
+    Row,
+    Transition,
+)
 from order_svc.store.returns import returns_of, save_returns_of
-from order_svc.tables import allocations, history, lines, orders, parts, recipients
+from order_svc.tables import allocations, history, late_events, lines, orders, parts, recipients
 
 ORDER = tuple(orders.c.keys())
 OF_ORDER = tuple(name for name in ORDER if name != "has_returns")  # what the record keeps as it is stored
@@ -29,12 +44,13 @@ CHANGING = (
     "progress",
     "stock",
     "returns",
+    "captured",
     "refunded",
     "has_returns",
     "update_time",
     "expire_time",
 )
-LINE, ALLOCATION, PART, STEP = (tuple(table.c.keys()) for table in (lines, allocations, parts, history))
+LINE, ALLOCATION, PART, STEP, LATE = (tuple(table.c.keys()) for table in (lines, allocations, parts, history, late_events))
 
 lock = select(orders).order_by(orders.c.id).with_for_update(key_share=True)
 lock_by_id = lock.where(among(orders.c.id))
@@ -50,6 +66,7 @@ read_parts = (
     .where(among(parts.c.order_id))
     .order_by(parts.c.order_id, parts.c.warehouse_id)
 )
+read_late = select(late_events).where(among(late_events.c.order_id)).order_by(late_events.c.time, late_events.c.cause)
 read_recipient = select(recipients).where(recipients.c.order_id == bindparam("order_id"))
 read_history = (
     select(history)
@@ -57,10 +74,25 @@ read_history = (
     .order_by(history.c.version)
     .limit(bindparam("most"))
 )
+choose_expired = (
+    select(orders.c.id)
+    .where(orders.c.status == Status.PENDING, orders.c.expire_time <= func.clock_timestamp())
+    .order_by(orders.c.expire_time)
+    .limit(bindparam("most"))
+    .with_for_update(key_share=True, skip_locked=True)
+)
+count_owed = select(func.count()).where(orders.c.stock == StockStatus.OWED)
 
 insert_orders, insert_lines, insert_allocations, insert_history = (insert_rows(*t.c) for t in (orders, lines, allocations, history))
 changed_orders = given(*(orders.c[name] for name in CHANGING))
 update_orders = update(orders).values({n: changed_orders.c[n] for n in CHANGING[1:]}).where(orders.c.id == changed_orders.c.id)
+changed_lines = given(lines.c.order_id, lines.c.number, lines.c.cancelled)
+update_lines = (
+    update(lines)
+    .values(cancelled=changed_lines.c.cancelled)
+    .where(lines.c.order_id == changed_lines.c.order_id, lines.c.number == changed_lines.c.number)
+)
+new_late = upsert(late_events).from_select(list(late_events.c), select(*given(*late_events.c).c)).on_conflict_do_nothing()
 drop_allocations = delete(allocations).where(among(allocations.c.order_id))
 new_parts = upsert(parts).from_select(list(parts.c), select(*given(*parts.c).c))
 save_parts = new_parts.on_conflict_do_update(
@@ -79,7 +111,10 @@ async def lock_orders(connection: AsyncConnection, commands: Sequence[AnyCommand
 
 
 async def save_orders(
-    connection: AsyncConnection, before: Mapping[UUID, Order], after: Mapping[UUID, Order], steps: Sequence[Transition | ReturnStep]
+    connection: AsyncConnection,
+    before: Mapping[UUID, Order],
+    after: Mapping[UUID, Order],
+    steps: Sequence[Row],
 ) -> None:
     """Stores what changed; new orders sorted by their natural key, or two sets of rivals may deadlock."""
     created = sorted((o for id, o in after.items() if id not in before), key=attrgetter("checkout"))
@@ -90,11 +125,17 @@ async def save_orders(
         await connection.execute(insert(recipients), [{"order_id": o.id, **asdict(o.recipient)} for o in created if o.recipient])
     if changed:
         await connection.execute(update_orders, _rows(CHANGING, changed))
-    await _save_allocations(connection, created, [o for o in changed if o.lines != before[o.id].lines])
+    moved = [o for o in changed if o.lines != before[o.id].lines]
+    cut = [(o.id, new.number, new.cancelled) for o in moved for old, new in _lines(before[o.id], o) if new.cancelled != old.cancelled]
+    if cut:
+        await connection.execute(update_lines, arrays(("order_id", "number", "cancelled"), cut))
+    await _save_allocations(connection, created, moved)
     if rows := [(o.id, *attrgetter(*PART[1:])(part)) for o in sorted(after.values(), key=attrgetter("id")) for part in o.parts]:
         await connection.execute(save_parts, arrays(PART, rows))
     if own := [step for step in steps if isinstance(step, Transition)]:
         await connection.execute(insert_history, _rows(STEP, own))
+    if late := [step for step in steps if isinstance(step, LateEvent)]:
+        await connection.execute(new_late, _rows(LATE, late))
     await save_returns_of(connection, before, after, [step for step in steps if isinstance(step, ReturnStep)])
 
 
@@ -139,6 +180,16 @@ async def list_history(connection: AsyncConnection, order_id: UUID, after: int, 
     return [Transition(*row) for row in rows]
 
 
+async def expired(connection: AsyncConnection, most: int) -> list[UUID]:
+    """Orders whose time to pay is over, the longest over first; those that are just being written, or chosen, are left out."""
+    return list((await connection.execute(choose_expired, {"most": most})).scalars())
+
+
+async def owed(connection: AsyncConnection) -> int:
+    """How many orders there are whose stock commit is owed."""
+    return (await connection.execute(count_owed)).scalar_one()
+
+
 async def find_recipient(connection: AsyncConnection, order_id: UUID) -> Recipient | None:
     row = (await connection.execute(read_recipient, {"order_id": order_id})).one_or_none()
     return Recipient(row.name, tuple(row.address_lines), *row[3:]) if row else None
@@ -152,16 +203,23 @@ async def _whole(connection: AsyncConnection, statement: Select[Any], parameters
     ids = {"given_order_id": [row.id for row in rows]}
     of_line: defaultdict[tuple[UUID, int], list[Allocation]] = defaultdict(list)
     for a in await connection.execute(read_allocations, ids):
-        of_line[a.order_id, a.line_number].append(Allocation(a.warehouse_id, a.reservation_id, a.quantity))
+        of_line[a.order_id, a.line_number].append(Allocation(a.warehouse_id, a.reservation_id, a.quantity, a.shipped))
     of_order: defaultdict[UUID, list[Line]] = defaultdict(list)
     for line in await connection.execute(read_lines, ids):
         of_order[line.order_id].append(Line(*(*line[1:], tuple(of_line[line.order_id, line.number]))))
     at: defaultdict[UUID, list[Part]] = defaultdict(list)
     for order_id, attempt, warehouse_id, *rest in await connection.execute(read_parts, ids):
         at[order_id].append(Part(warehouse_id, attempt, *rest))
+    late: defaultdict[UUID, list[LateEvent]] = defaultdict(list)
+    if ended := [row.id for row in rows if row.status in TERMINAL]:
+        for event in await connection.execute(read_late, arrays(["order_id"], [[id] for id in ended])):
+            late[event.order_id].append(LateEvent(*event))
     rmas = await returns_of(connection, [row.id for row in rows if row.has_returns])
     fields = attrgetter(*OF_ORDER)
-    return [Order(*(*fields(row), tuple(of_order[row.id]), tuple(at[row.id]), rmas.get(row.id, ()))) for row in rows]
+    return [
+        Order(*(*fields(row), tuple(of_order[row.id]), tuple(at[row.id]), rmas.get(row.id, ()), tuple(late[row.id][:LATE_SHOWN])))
+        for row in rows
+    ]
 
 
 async def _save_allocations(connection: AsyncConnection, created: Sequence[Order], moved: Sequence[Order]) -> None:
@@ -169,13 +227,17 @@ async def _save_allocations(connection: AsyncConnection, created: Sequence[Order
     if moved:
         await connection.execute(drop_allocations, arrays(["order_id"], [[o.id] for o in moved]))
     rows = [
-        (o.id, line.number, a.warehouse_id, a.reservation_id, a.quantity)
+        (o.id, line.number, a.warehouse_id, a.reservation_id, a.quantity, a.shipped)
         for o in (*created, *moved)
         for line in o.lines
         for a in line.allocations
     ]
     if rows:
         await connection.execute(insert_allocations, arrays(ALLOCATION, rows))
+
+
+def _lines(before: Order, after: Order) -> Iterable[tuple[Line, Line]]:
+    return zip(before.lines, after.lines, strict=True)
 
 
 def _rows(names: Sequence[str], records: Sequence[object]) -> dict[str, list[Any]]:

@@ -9,8 +9,26 @@ names.py      what our enums are called in the contracts
 """
 
 from order_svc.wire.answers import order, recipient, transition, watched
-from order_svc.wire.heard import allocations, confirm_payment, fail_payment, note_fulfillment, note_reservation, note_shipment
-from order_svc.wire.requests import checkout, order_filter, resume_token, resumed
+from order_svc.wire.heard import (
+    allocations,
+    confirm_payment,
+    fail_payment,
+    note_fulfillment,
+    note_lines,
+    note_refund,
+    note_reservation,
+    note_shipment,
+    note_shipment_end,
+)
+from order_svc.wire.requests import (
+    cancel_items,
+    cancel_order,
+    checkout,
+    order_filter,
+    resume_token,
+    resumed,
+    retry_order,
+)
 from order_svc.wire.returns import (
     approve_return,
     cancel_return,
@@ -27,6 +45,8 @@ from order_svc.wire.told import event
 __all__ = [
     "allocations",
     "approve_return",
+    "cancel_items",
+    "cancel_order",
     "cancel_return",
     "checkout",
     "confirm_payment",
@@ -36,8 +56,11 @@ __all__ = [
     "inspect_return",
     "mark_return_in_transit",
     "note_fulfillment",
+    "note_lines",
+    "note_refund",
     "note_reservation",
     "note_shipment",
+    "note_shipment_end",
     "order",
     "order_filter",
     "order_return",
@@ -46,6 +69,7 @@ __all__ = [
     "reject_return",
     "resume_token",
     "resumed",
+    "retry_order",
     "return_filter",
     "transition",
     "watched",

@@ -7,7 +7,7 @@ from ordermesh.order.v1 import order_pb2, order_service_pb2
 
 from chassis.convert import timestamp, timestamp_or_none
 from chassis.money import to_message
-from order_svc.model import Allocation, Line, Order, Part, Recipient, Share, Transition
+from order_svc.model import Allocation, LateEvent, Line, Order, Part, Recipient, Share, Transition
 from order_svc.wire.names import PAYMENT, PROGRESS, RETURNS, STATUS, STOCK
 from order_svc.wire.requests import resume_token
 
@@ -32,11 +32,13 @@ def order(its: Order) -> order_pb2.Order:
         tax_amount=to_message(its.money(sum(line.tax for line in its.lines))),
         shipping_amount=to_message(its.money(its.shipping)),
         total_amount=to_message(its.money(its.total)),
+        cancelled_amount=to_message(its.money(its.cancelled_amount)),
         refunded_amount=to_message(its.money(its.refunded)),
         fulfillments=[_part(part) for part in its.parts],
         create_time=timestamp(its.create_time),
         update_time=timestamp(its.update_time),
         expire_time=timestamp_or_none(its.expire_time),
+        late_events=[_late(event) for event in its.late],
     )
 
 
@@ -90,7 +92,7 @@ def _item(its: Order, line: Line) -> order_pb2.OrderItem:
         tax_amount=to_message(its.money(line.tax)),
         total_amount=to_message(its.money(line.total)),
         unit_shares=[_share(its, share) for share in line.shares],
-        allocations=[_allocation(allocation) for allocation in line.allocations],
+        allocations=[_allocation(allocation) for allocation in line.allocations if allocation.quantity],
         returned_quantity=its.returned(line.number),
     )
 
@@ -106,6 +108,10 @@ def _share(its: Order, share: Share) -> order_pb2.UnitShare:
 
 def _allocation(its: Allocation) -> order_pb2.Allocation:
     return order_pb2.Allocation(warehouse_id=its.warehouse_id, reservation_id=str(its.reservation_id), quantity=its.quantity)
+
+
+def _late(its: LateEvent) -> order_pb2.LateEvent:
+    return order_pb2.LateEvent(reason=its.reason, actor=its.actor, cause_id=its.cause, occur_time=timestamp(its.time))
 
 
 def _part(its: Part) -> order_pb2.OrderFulfillment:

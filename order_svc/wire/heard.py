@@ -6,15 +6,28 @@ from uuid import UUID
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from ordermesh.fulfillment.events.v1 import fulfillment_events_pb2
+from ordermesh.fulfillment.v1 import fulfillment_pb2
 from ordermesh.payment.events.v1 import payment_events_pb2
+from ordermesh.payment.v1 import payment_pb2
+from ordermesh.shipping.events.v1 import shipping_events_pb2
 from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.warehouse.events.v1 import warehouse_events_pb2
 from ordermesh.warehouse.v1 import warehouse_pb2
 
 from chassis.convert import given, moment, money
 from chassis.idempotency import Keyed
-from order_svc.model import Allocation, Allocations, ConfirmPayment, FailPayment, NoteFulfillment, NoteReservation, NoteShipment
-from order_svc.wire.names import WORK_OF
+from order_svc.model import (
+    Allocation,
+    Allocations,
+    ConfirmPayment,
+    FailPayment,
+    NoteFulfillment,
+    NoteRefund,
+    NoteReservation,
+    NoteShipment,
+    NoteShipmentEnd,
+)
+from order_svc.wire.names import END_OF, WORK_OF
 
 
 def confirm_payment(event: payment_events_pb2.PaymentConfirmed, of: Keyed, cause: str) -> ConfirmPayment:
@@ -29,8 +42,38 @@ def fail_payment(event: payment_events_pb2.PaymentFailed, of: Keyed, cause: str)
     return FailPayment(of.key, of.digest, UUID(event.order_id), "payment", cause, attempt=event.attempt)
 
 
+def note_refund(event: payment_events_pb2.RefundCompleted | payment_events_pb2.RefundFailed, of: Keyed, cause: str) -> NoteRefund:
+    its = event.refund
+    return NoteRefund(
+        of.key,
+        of.digest,
+        UUID(its.order_id),
+        "payment",
+        cause,
+        attempt=its.attempt,
+        captured=money(event.captured_amount, "captured_amount"),
+        refunded=money(event.refunded_amount, "refunded_amount"),
+        return_id=UUID(its.cause_id) if its.cause == payment_pb2.REFUND_CAUSE_RETURN else None,
+        amount=money(its.amount, "refund.amount").minor,
+        failure_code=its.failure_code or "unknown" if isinstance(event, payment_events_pb2.RefundFailed) else None,
+    )
+
+
 def note_fulfillment(event: fulfillment_events_pb2.FulfillmentStatusChanged, of: Keyed, cause: str) -> NoteFulfillment:
-    its = event.fulfillment
+    return _note_work(event.fulfillment, event.new_status, event.reason, of, cause)
+
+
+def note_lines(event: fulfillment_events_pb2.FulfillmentLinesChanged, of: Keyed, cause: str) -> NoteFulfillment:
+    return _note_work(event.fulfillment, event.fulfillment.status, event.reason, of, cause)
+
+
+def _note_work(
+    its: fulfillment_pb2.Fulfillment,
+    status: fulfillment_pb2.FulfillmentStatus.ValueType,
+    reason: str,
+    of: Keyed,
+    cause: str,
+) -> NoteFulfillment:
     return NoteFulfillment(
         of.key,
         of.digest,
@@ -41,7 +84,10 @@ def note_fulfillment(event: fulfillment_events_pb2.FulfillmentStatusChanged, of:
         warehouse_id=its.warehouse_id,
         fulfillment_id=UUID(its.fulfillment_id),
         version=its.version,
-        work=WORK_OF.get(event.new_status),
+        work=WORK_OF.get(status),
+        reason=reason,
+        units={line.line_number: line.quantity for line in its.picklist},
+        committed=its.stock_committed,
     )
 
 
@@ -60,13 +106,37 @@ def note_shipment(shipment: shipping_pb2.Shipment, of: Keyed, cause: str, delive
     )
 
 
+def note_shipment_end(event: shipping_events_pb2.ShipmentStatusChanged, of: Keyed, cause: str) -> NoteShipmentEnd:
+    its = event.shipment
+    return NoteShipmentEnd(
+        of.key,
+        of.digest,
+        UUID(its.order_id),
+        "shipping",
+        cause,
+        attempt=its.attempt,
+        warehouse_id=its.warehouse_id,
+        shipment_id=UUID(its.shipment_id),
+        tracking_number=given(its, "tracking_number"),
+        ended=END_OF.get(event.new_status),
+    )
+
+
 def note_reservation(event: warehouse_events_pb2.ReservationStatusChanged, of: Keyed, cause: str) -> NoteReservation:
     its = event.reservation
     committed = [r for r in event.attempt_reservations if r.status == warehouse_pb2.RESERVATION_STATUS_CONFIRMED]
     refused = given(event, "confirm_refused_reason")
-    target = UUID(its.order_id)
+    freed = all(not (line.reserved or line.committed or line.shipped) for r in event.attempt_reservations for line in r.lines)
     return NoteReservation(
-        of.key, of.digest, target, "warehouse", cause, attempt=its.attempt, allocations=allocations(committed), refused=refused
+        of.key,
+        of.digest,
+        UUID(its.order_id),
+        "warehouse",
+        cause,
+        attempt=its.attempt,
+        allocations=allocations(committed),
+        refused=refused,
+        freed=freed and bool(event.attempt_reservations),
     )
 
 
@@ -75,5 +145,6 @@ def allocations(reservations: Iterable[warehouse_pb2.Reservation]) -> Allocation
     at: defaultdict[int, list[Allocation]] = defaultdict(list)
     for its in reservations:
         for line in its.lines:
-            at[line.line_number].append(Allocation(its.warehouse_id, UUID(its.reservation_id), line.quantity))
+            if units := line.quantity - line.released:
+                at[line.line_number].append(Allocation(its.warehouse_id, UUID(its.reservation_id), units))
     return at

@@ -7,7 +7,8 @@ from google.protobuf.message import Message
 from ordermesh.order.v1 import order_pb2, order_service_pb2
 
 from chassis.convert import given, invalid, money
-from order_svc.model import Checkout, OrderFilter, Recipient, WantedLine
+from chassis.idempotency import Keyed
+from order_svc.model import CancelItems, CancelOrder, Checkout, OrderFilter, Recipient, RetryOrder, WantedLine
 from order_svc.wire.names import STATUS_OF, STOCK_OF
 
 AMOUNTS = ("unit_price", "discount_amount", "tax_amount")
@@ -33,6 +34,30 @@ def checkout(request: order_service_pb2.CreateOrderRequest) -> Checkout:
         customer_id=given(request, "customer_id"),
         external_reference=given(request, "external_reference"),
         recipient=_recipient(request.recipient),
+    )
+
+
+CUSTOMER_REQUEST = "CUSTOMER_REQUEST"  # the reason of a cancellation that gives none
+
+
+def cancel_order(request: order_service_pb2.CancelOrderRequest, of: Keyed) -> CancelOrder:
+    reason, version = given(request, "reason") or CUSTOMER_REQUEST, given(request, "expected_version")
+    return CancelOrder(of.key, of.digest, UUID(request.order_id), "order", request.request_id, reason=reason, expected_version=version)
+
+
+def cancel_items(request: order_service_pb2.CancelOrderItemsRequest, of: Keyed) -> CancelItems:
+    reason, version = given(request, "reason") or CUSTOMER_REQUEST, given(request, "expected_version")
+    units = {line.line_number: line.quantity for line in request.lines}
+    return CancelItems(
+        of.key, of.digest, UUID(request.order_id), "order", request.request_id, units=units, reason=reason, expected_version=version
+    )
+
+
+def retry_order(request: order_service_pb2.RetryOrderRequest, of: Keyed) -> RetryOrder:
+    """The wish; which attempt that makes, and with which stock, is not known yet."""
+    version = given(request, "expected_version")
+    return RetryOrder(
+        of.key, of.digest, UUID(request.order_id), "order", request.request_id, attempt=0, allocations=None, expected_version=version
     )
 
 

@@ -8,16 +8,28 @@ from ordermesh.order.v1 import order_pb2
 
 from chassis.convert import timestamp, timestamp_or_none
 from chassis.money import to_message
-from order_svc.model import Line, Order, ReturnChanged, StatusChanged
+from order_svc.model import ItemsCancelled, Line, Order, ReturnChanged, StatusChanged
 from order_svc.wire.names import PAYMENT, STATUS, STOCK
 from order_svc.wire.returns import return_changed
 
 
-def event(fact: StatusChanged | ReturnChanged) -> tuple[UUID, Message]:
+def event(fact: StatusChanged | ItemsCancelled | ReturnChanged) -> tuple[UUID, Message]:
     """The aggregate's id and the event that tells of a step, with the order, or the return, as it stood after it."""
     if isinstance(fact, ReturnChanged):
         return return_changed(fact)
     its, step = fact.order, fact.step
+    if isinstance(fact, ItemsCancelled):
+        return its.id, order_events_pb2.OrderItemsCancelled(
+            order_id=str(its.id),
+            order_number=its.number,
+            attempt=step.attempt,
+            status=STATUS[step.new],
+            reason=step.reason,
+            total_amount=to_message(its.money(its.total)),
+            order_version=step.version,
+            occur_time=timestamp(step.time),
+            items=[_event_line(its, line) for line in its.lines],
+        )
     return its.id, order_events_pb2.OrderStatusChanged(
         order_id=str(its.id),
         order_number=its.number,
@@ -47,5 +59,6 @@ def _event_line(its: Order, line: Line) -> order_events_pb2.OrderLine:
         allocations=[
             order_events_pb2.LineAllocation(warehouse_id=a.warehouse_id, reservation_id=str(a.reservation_id), quantity=a.quantity)
             for a in line.allocations
+            if a.quantity
         ],
     )

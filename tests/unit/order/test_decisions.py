@@ -150,10 +150,18 @@ def test_an_unknown_fulfilment_status_is_no_change() -> None:
 
 @pytest.mark.parametrize("status", [Status.CANCELLED])
 def test_a_terminal_order_is_never_revived(status: Status) -> None:
-    """Whatever is told of it, it stays as it is."""
+    """Whatever is told of it, it stays where it is, with its version; what would have moved it is noted."""
     order = at(status)
-    for command in (pay(order), work(order, "london", Work.PICKING, 9), ship(order, "london", NOW), commit(order)):
-        assert after(order, command) is order
+    for command, noted in (
+        (pay(order), "PAYMENT_CONFIRMED"),
+        (work(order, "london", Work.PICKING, 9), None),
+        (ship(order, "london"), "SHIPMENT_CREATED"),
+        (ship(order, "london", NOW), "DELIVERY_CONFIRMED"),
+        (commit(order), None),
+    ):
+        decided = decisions.decide(order, command, NOW)
+        assert (decided.record.status, decided.record.version, [*decided.facts]) == (status, order.version, [])
+        assert [event.reason for event in decided.record.late] == ([noted] if noted else [])
 
 
 def test_what_belongs_to_another_attempt_is_skipped() -> None:
