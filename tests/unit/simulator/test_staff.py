@@ -88,6 +88,25 @@ def test_the_next_report(here: str, there: str | None) -> None:
     assert (report is not None) == (shipment(here).status in REPORTS)
 
 
+@pytest.mark.parametrize(
+    ("here", "there"),
+    [
+        ("created", None),
+        ("in_transit", "returned_to_sender"),
+        ("out_for_delivery", "returned_to_sender"),
+        ("delivery_failed", "returned_to_sender"),
+        ("voided", None),
+        ("returned_to_sender", None),
+    ],
+)
+def test_what_is_wanted_back_is_brought_back(here: str, there: str | None) -> None:
+    """A recalled parcel is not fetched, or comes back from wherever it is."""
+    recalled = shipment(here)
+    recalled.recall_time.CopyFrom(recalled.update_time)
+    report = next_report(recalled)
+    assert (report and shipping_pb2.ShipmentStatus.Name(report.status)) == (there and f"SHIPMENT_STATUS_{there.upper()}")
+
+
 def test_the_same_report_says_the_same() -> None:
     """Whoever reports it, and whenever: a repeat is equal in every field, its time included; and it is the carrier's one report of that."""
     report = next_report(shipment("created"))
