@@ -1,10 +1,8 @@
 """The methods of returns, over a real channel and a real PostgreSQL: each once, twice, and at once."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Sequence
-from contextlib import AsyncExitStack
-from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from collections.abc import Awaitable, Sequence
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -12,38 +10,20 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from ordermesh.order.events.v1.order_events_pb2 import ReturnStatusChanged
 from ordermesh.order.v1 import order_pb2, order_service_pb2, return_pb2
 from ordermesh.order.v1 import return_service_pb2 as api
-from ordermesh.order.v1.return_service_pb2_grpc import ReturnServiceStub, add_ReturnServiceServicer_to_server
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.client import ask
-from chassis.client import connect as channel_to
-from chassis.database import Database
 from chassis.errors import Failure, Invalid, NotFound, Refused, Stale
-from chassis.server import Limits, Server
 from order_svc import tables
 from order_svc.model import Order
-from order_svc.operations import Operations, ReturnOperations
-from order_svc.rpc import ReturnService
+from order_svc.operations import Operations
 from tests.integration.order.events import delivery, paid, shipped_and_delivered
-from tests.integration.order.requests import Orders, create_order, item
+from tests.integration.order.requests import Orders, Returns, create_order, item
 from tests.integration.order.test_events import tell
 
-if TYPE_CHECKING:
-    from ordermesh.order.v1.return_service_pb2_grpc import ReturnServiceAsyncStub as AsyncStub  # only the stubs know it
-
-Returns: TypeAlias = "AsyncStub"
 STATUS = return_pb2.ReturnStatus
-
-
-@pytest.fixture
-async def returns(database: Database) -> AsyncIterator[Returns]:
-    """A client of the running server."""
-    async with AsyncExitStack() as stack:
-        register = partial(add_ReturnServiceServicer_to_server, ReturnService(ReturnOperations(database)))
-        server = await stack.enter_async_context(Server("127.0.0.1:0", [register], limits=Limits(drain_delay_s=0, drain_grace_s=1)))
-        yield ReturnServiceStub(await stack.enter_async_context(channel_to(f"127.0.0.1:{server.port}")))
 
 
 @pytest.fixture
