@@ -8,11 +8,16 @@ from contextlib import ExitStack
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from chassis.migration import migrate
 from devstack.nats import Nats
 from devstack.postgres import UNSAFE_ON_POWER_LOSS, Postgres
 from tests.support import Accounts, Databases, Eventually, FreshDatabase, eventually, reachable_folder
+
+# How long an example takes is the machine's affair: speed is measured in benchmarks, and no test fails by it.
+settings.register_profile("ordermesh", deadline=None)
+settings.load_profile("ordermesh")
 
 ACCOUNTS_PER_PROCESS = 16
 SERVERS = pytest.StashKey["Servers"]()

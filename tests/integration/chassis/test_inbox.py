@@ -28,7 +28,8 @@ async def test_what_has_arrived_is_one_set(broker: Broker, engine: AsyncEngine, 
     """A backlog goes to its handlers in batches, each handler gets its events of a batch at once, in order, and all are acknowledged."""
     orders, notes = Handling(), Handling()
     ids = [await publish(broker, SampleStatusChanged(version=n) if n % 3 else SampleNoted(version=n)) for n in range(30)]
-    async with consuming(broker, engine, {SampleStatusChanged: orders, SampleNoted: notes}, linger_s=0.5):
+    async with consuming(broker, engine, {SampleStatusChanged: orders, SampleNoted: notes}, linger_s=2.0):
+        await eventually(lambda: len(orders.seen) + len(notes.seen) == 30)
         await eventually(lambda: all_acknowledged(broker))
     assert [[d.message.version for d in s] for s in orders.sets] == [[n for n in range(30) if n % 3]]
     assert [[d.message.version for d in s] for s in notes.sets] == [[n for n in range(30) if not n % 3]]
@@ -244,9 +245,9 @@ async def test_nothing_is_given_up_before_it_stands_in_the_database(broker: Brok
 
     async def refuse(deliveries: Any) -> Any:
         nonlocal calls
-        calls += 1
         async with engine.begin() as connection:
             await connection.execute(text("alter table failed_events rename to elsewhere"))
+        calls += 1
         return [Refused("ILLEGAL_TRANSITION")] * len(deliveries)
 
     event_id = await publish(broker, SampleStatusChanged())

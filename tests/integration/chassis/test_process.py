@@ -77,9 +77,15 @@ class Program:
         return self.process.stdout.readline().strip()
 
     def end(self) -> tuple[int, list[str], list[dict[str, Any]]]:
-        """Waits for its end: exit code, the rest of stdout, its log."""
-        out, err = self.process.communicate(timeout=20)
-        return self.process.returncode, out.splitlines(), [json.loads(line) for line in err.splitlines()]
+        """Waits for its end: exit code, the rest of stdout, its log.
+
+        Its few lines fit into the pipes. (`communicate` would miss what `line` has read ahead.)
+        """
+        assert self.process.stdout
+        assert self.process.stderr
+        code = self.process.wait(timeout=20)
+        out, err = self.process.stdout.read(), self.process.stderr.read()
+        return code, out.splitlines(), [json.loads(line) for line in err.splitlines()]
 
 
 @contextmanager

@@ -81,7 +81,9 @@ async def test_overlapping_batches_in_opposite_order(clients: Clients, engine: A
     """Batches that confirm and release the same orders, listed in opposite orders, wait for each other and never deadlock."""
     await ask(clients.inventory.ReceiveStock, receive_all("london", {"tea": 200, "cup": 200}))
     baskets = [(("tea", 1), ("cup", 1)), (("cup", 1), ("tea", 1))]
-    answers = await asyncio.gather(*(ask(clients.reservations.ReserveStock, reserve(*baskets[n % 2])) for n in range(60)))
+    answers = await asyncio.gather(
+        *(ask(clients.reservations.ReserveStock, reserve(*baskets[n % 2]), timeout_s=PATIENCE_S) for n in range(60))
+    )
     orders, before = [answer.order_id for answer in answers], races()
     calls: list[Awaitable[Any]] = []
     for _ in range(6):
@@ -89,8 +91,8 @@ async def test_overlapping_batches_in_opposite_order(clients: Clients, engine: A
         attempts = [attempt(order_id) for order_id in orders[:40]]
         confirming = api.BatchConfirmReservationsRequest(request_id=str(uuid4()), order_attempts=attempts)
         releasing = api.BatchReleaseReservationsRequest(request_id=str(uuid4()), order_attempts=reversed(attempts))
-        calls.append(ask(clients.reservations.BatchConfirmReservations, confirming))
-        calls.append(ask(clients.reservations.BatchReleaseReservations, releasing))
+        calls.append(ask(clients.reservations.BatchConfirmReservations, confirming, timeout_s=PATIENCE_S))
+        calls.append(ask(clients.reservations.BatchReleaseReservations, releasing, timeout_s=PATIENCE_S))
     results = [result for response in await asyncio.gather(*calls) for result in response.results]
     assert {result.failure.reason for result in results} <= {"", "RESERVATION_CLOSED"}
     assert races() == before
