@@ -8,6 +8,7 @@ returning.py    its units on their way back
 steps.py        what all of them share: a step with its history and its fact; units that go; axes
 """
 
+from dataclasses import replace
 from datetime import datetime
 
 from chassis.decision import Decision
@@ -45,7 +46,10 @@ def decide(order: Order | None, command: AnyCommand, now: datetime) -> Decided:
     if order is None:
         raise NotFound("ORDER_NOT_FOUND", f"There is no order {command.target}.", order_id=str(command.target))
     decided = _decide(order, command, now)
-    return decided if decided.record is order else following.recalls(decided, command, now)
+    if decided.record is order:
+        return decided
+    decided = following.recalls(decided, command, now)
+    return replace(decided, record=returning.axes(decided.record))
 
 
 def _decide(order: Order, command: AnyCommand, now: datetime) -> Decided:

@@ -257,7 +257,7 @@ def walk(order: Order, rma: Return, path: Sequence[tuple[ReturnStatus, str]], co
         history.append(step)
         facts.append(ReturnChanged(rma, step))
     others = tuple(other for other in order.rmas if other.id != rma.id)
-    return Decision(axes(replace(order, rmas=(*others, rma), update_time=now)), history, facts)
+    return Decision(replace(order, rmas=(*others, rma), update_time=now), history, facts)
 
 
 def axes(order: Order) -> Order:

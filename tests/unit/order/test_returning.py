@@ -8,10 +8,10 @@ import pytest
 from chassis.errors import Invalid, NotFound, Refused
 from order_svc import decisions
 from order_svc.decisions import returning
-from order_svc.lifecycle import Disposition, ReturnKind, ReturnProgress, ReturnStatus, Status, StockStatus
-from order_svc.model import Return
+from order_svc.lifecycle import Disposition, End, ReturnKind, ReturnProgress, ReturnStatus, Status, StockStatus, Work
+from order_svc.model import CancelOrder, Return
 from tests.unit.order.returns import NOW, after, arrived, ask, ask_money, cause, delivered, inspect, move, receive, returned, walked
-from tests.unit.order.samples import at
+from tests.unit.order.samples import at, base, pay, placed, ship, work
 
 RESTOCK, DAMAGED, NONE = Disposition.RESTOCK, Disposition.DAMAGED, Disposition.NONE
 
@@ -228,10 +228,25 @@ def test_a_recall_is_approved_refunds_nothing_and_is_made_once() -> None:
     assert returning.recall(order, "london", {1: 2}, cause(order), NOW).record is order
     order = returning.recall(order, "london", {1: 3, 2: 1}, cause(order), NOW).record
     assert [(line.number, line.announced) for line in order.rmas[1].lines] == [(1, 1), (2, 1)]
-    assert order.returns is ReturnProgress.OPEN
     with pytest.raises(Refused):
         after(order, receive(rma, {1: 3}))  # more than left
     order = after(order, receive(rma, {1: 2}), inspect(rma, {1: (1, 1, 0)}))
+    assert order.returns is ReturnProgress.OPEN
     order = after(order, receive(order.rmas[0], {1: 1, 2: 1}), inspect(order.rmas[0], {1: (1, 0, 0), 2: (0, 1, 0)}))
     assert {(rma.status, rma.refund) for rma in order.rmas} == {(ReturnStatus.CLOSED, 0)}
     assert (order.returns, order.stock) == (ReturnProgress.FULL, StockStatus.RETURNED)
+
+
+def test_the_end_of_an_order_counts_what_came_back_before_it() -> None:
+    """One parcel of two came back and was taken in; then the order is cancelled: all that had left is back."""
+    order = placed(None, "london", "paris")
+    order = after(order, pay(order), ship(order, "london"))
+    gone = replace(order.lines[0], allocations=tuple(replace(a, quantity=0, shipped=3) for a in order.lines[0].allocations), cancelled=3)
+    parts = tuple(replace(part, ended=End.RETURNED) if part.warehouse_id == "london" else part for part in order.parts)
+    order = replace(order, lines=(gone, order.lines[1]), parts=parts)
+    order = after(order, work(order, "paris", Work.PICKING, 2))
+    [rma] = order.rmas
+    order = after(order, receive(rma, {1: 3}), inspect(rma, {1: (3, 0, 0)}))
+    assert order.returns is ReturnProgress.PARTIAL
+    order = after(order, CancelOrder(**base(order.id), reason="CUSTOMER_REQUEST"))
+    assert (order.status, order.returns, order.stock) == (Status.CANCELLED, ReturnProgress.FULL, StockStatus.RETURNED)
