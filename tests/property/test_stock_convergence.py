@@ -38,7 +38,7 @@ class Story:
     def tell(self, command: StockCommand) -> None:
         """Sends an event; what is on its way may arrive meanwhile, twice, and in another order."""
         self.waiting += [command] * self.dice.choice([1, 1, 2])
-        self.arrive(self.dice.randint(0, len(self.waiting)))
+        self.arrive(self.dice.choice([0, 0, self.dice.randint(0, len(self.waiting))]))
 
     def arrive(self, some: int) -> None:
         self.dice.shuffle(self.waiting)
@@ -95,11 +95,11 @@ losses = st.lists(
 @given(
     dice=st.randoms(use_true_random=False),
     wanted=st.fixed_dictionaries(dict.fromkeys(SKUS, st.integers(1, 5))),
-    spare=st.integers(0, 3),
+    spare=st.sampled_from([0, 0, 1, 3]),
     commit=st.sampled_from(["at once", "owed"]),
     cancelled=st.dictionaries(st.sampled_from([*SKUS, *SKUS, "owed"]), st.integers(0, 4)),
     lost=losses,
-    ending=st.sampled_from(["shipped", "shipped", "dies", "dies before it is planned"]),
+    ending=st.sampled_from(["shipped", "shipped", "shipped", "dies", "dies before it is planned"]),
 )
 def test_whatever_an_order_loses_its_stock_ends_the_same(
     dice: Random,
