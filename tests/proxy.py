@@ -33,6 +33,7 @@ class Proxy:
         self._flows.set()
         self._frozen: set[asyncio.StreamWriter] = set()
         self._writers: set[asyncio.StreamWriter] = set()
+        self._connections: set[asyncio.Task[None]] = set()
 
     def freeze(self) -> None:
         """The connections of now fall silent, for good: nothing is forwarded and nothing is closed. New ones work."""
@@ -57,7 +58,7 @@ class Proxy:
     @asynccontextmanager
     async def serving(self) -> AsyncIterator["Proxy"]:
         """Listens meanwhile."""
-        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        server = await asyncio.start_server(self._connect, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
         try:
             yield self
@@ -66,6 +67,12 @@ class Proxy:
             self._flows.set()
             self._over.set()
             self.cut()
+            await asyncio.gather(*self._connections, return_exceptions=True)
+
+    def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._accept(reader, writer))
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1

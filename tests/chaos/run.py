@@ -15,11 +15,11 @@ from ordermesh.warehouse.v1 import inventory_service_pb2
 from chassis.errors import Failure
 from devstack.errors import DevstackError
 from devstack.postgres import UNSAFE_ON_POWER_LOSS
-from devstack.processes import Program, program
+from devstack.processes import Program
 from devstack.stack import Stack
 from omctl.audit import Difference, Facts, Witnesses, persisting
 from omctl.audit.facts import witnesses
-from tests.chaos import plan, verdict
+from tests.chaos import plan, service, verdict
 from tests.chaos.calls import Calls, calling
 from tests.chaos.events import listening
 from tests.chaos.faults import Faults
@@ -54,7 +54,7 @@ class Wanted:
     duration_s: float
     faults: Sequence[Fault]
     shoppers: Sequence[Intent]
-    program: Program = program
+    program: Program = service.program
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
