@@ -50,6 +50,7 @@ read_items = (
 insert_fulfillments, insert_lines, insert_packages, insert_items, insert_history, insert_orders, insert_kept = (
     insert_rows(*table.c) for table in (fulfillments, lines, packages, items, history, orders, kept_units)
 )
+note_orders = insert_orders.on_conflict_do_nothing()
 changed_orders = given(*orders.c)
 update_orders = (
     update(orders).values({name: changed_orders.c[name] for name in ORDER[1:]}).where(orders.c.order_id == changed_orders.c.order_id)
@@ -78,15 +79,16 @@ async def lock_jobs(connection: AsyncConnection, commands: Sequence[AnyCommand],
     of_fulfillments = (await connection.execute(read_orders, arrays(["id"], named))).scalars()
     wanted = arrays(["order_id"], [*named, *([id] for id in of_fulfillments)])
     rows = list(await connection.execute(lock_orders, wanted))
-    if not rows:
-        return {}
-    found = arrays(["order_id"], [[row.order_id] for row in rows])
     units, works = defaultdict[UUID, list[Allocation]](list), defaultdict[UUID, list[Fulfillment]](list)
-    if any(row.kept_version for row in rows):
-        for order_id, *unit in await connection.execute(read_kept, found):
-            units[order_id].append(Allocation(*unit))
-    for each in await _whole(connection, read_by_order, found):
+    for each in await _whole(connection, read_by_order, wanted):
         works[each.work.order_id].append(each)
+    if unknown := works.keys() - {row.order_id for row in rows}:
+        # The version before this one made them. Whoever is first writes the order down; then all find it, and wait for each other.
+        await connection.execute(note_orders, arrays(ORDER, [(id, 0, None, None) for id in sorted(unknown)]))
+        return await lock_jobs(connection, commands, repeats)
+    if any(row.kept_version for row in rows):
+        for order_id, *unit in await connection.execute(read_kept, wanted):
+            units[order_id].append(Allocation(*unit))
     picture: dict[UUID, Job] = {}
     for order_id, closed, attempt, version in rows:
         kept = Kept(attempt, version, tuple(units[order_id])) if version else None

@@ -39,6 +39,8 @@ class FakeWarehouse(ReservationServiceServicer):
         self, request: warehouse_api.BatchConfirmReservationsRequest, context: Context
     ) -> warehouse_api.BatchConfirmReservationsResponse:
         self.asked.append([each.order_id for each in request.order_attempts])
+        if self.meanwhile:
+            await self.meanwhile()
         return warehouse_api.BatchConfirmReservationsResponse(results=[self._result(each) for each in request.order_attempts])
 
     async def ReplaceSpoiledUnits(
