@@ -92,9 +92,9 @@ class Sample:
             request.page_token = page.next_page_token
 
     async def read(self, event_id: UUID) -> api.FailedEvent:
-        return (
-            await ask(self.failed_events.GetFailedEvent, api.GetFailedEventRequest(consumer=CONSUMER, event_id=str(event_id)))
-        ).failed_event
+        request = api.GetFailedEventRequest(consumer=CONSUMER, event_id=str(event_id))
+        answer: api.GetFailedEventResponse = await ask(self.failed_events.GetFailedEvent, request)
+        return answer.failed_event
 
     async def replay(self, event_id: UUID, consumer: str = CONSUMER) -> api.FailedEvent:
         request = api.ReplayFailedEventRequest(request_id=str(uuid4()), consumer=consumer, event_id=str(event_id))
