@@ -324,7 +324,8 @@ async def test_refunds_are_listed_by_page_and_filter(payments: Payments, world: 
             refused_ones += 1
 
     async def listed(**fields: Any) -> list[payment_pb2.Refund]:
-        found, token = [], ""
+        found: list[payment_pb2.Refund] = []
+        token = ""
         while True:
             page = await ask(payments.ListRefunds, api.ListRefundsRequest(page_size=2, page_token=token, **fields))
             found += page.refunds

@@ -28,7 +28,7 @@ from chassis.client import ask
 from chassis.errors import Failure, NotFound
 from chassis.idempotency import Keyed, keyed
 from chassis.server import Limits, Server
-from chassis.stream import Broker
+from chassis.stream import Broker, stream_of, subject_of
 from payment_svc import store, tables, wire
 from payment_svc.model import Account, Payment
 from payment_svc.operations import Operations
@@ -133,6 +133,19 @@ async def told(broker: Broker) -> list[Any]:
     last = (await broker.streams.stream_info("PAYMENTS")).state.last_seq
     messages = [await broker.streams.get_msg("PAYMENTS", seq) for seq in range(1, last + 1)]
     return [EVENTS[(message.headers or {})["ce-type"]].FromString(message.data or b"") for message in messages]
+
+
+async def publish(broker: Broker, event: Message, aggregate: str, *, times: int = 2) -> None:
+    """The event, each time as a new message to the broker: only the consumer can know it by its id."""
+    subject, event_id = subject_of(type(event)), uuid4()
+    for _ in range(times):
+        headers = {
+            "Nats-Msg-Id": str(uuid4()),
+            "ce-id": str(event_id),
+            "ce-type": event.DESCRIPTOR.full_name,
+            "ce-subject": aggregate,
+        }
+        await broker.publish(subject, event.SerializeToString(), headers, stream=stream_of(subject))
 
 
 @asynccontextmanager

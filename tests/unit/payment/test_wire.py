@@ -78,7 +78,7 @@ def test_cancelled_units_are_news_of_the_order_like_any_other(status: OrderStatu
 
 
 @pytest.mark.parametrize("status", [value for value in return_pb2.ReturnStatus.values() if value])
-def test_only_an_inspected_return_that_is_worth_something_means_money(status: return_pb2.ReturnStatus) -> None:
+def test_only_an_inspected_return_that_is_worth_something_means_money(status: return_pb2.ReturnStatus.ValueType) -> None:
     """Its worth, of the attempt that it is about; every other step of it, and a worth of zero, mean nothing here."""
     of = Keyed("payment-ORDERS:r1", b"")
     its = return_pb2.Return(return_id="return-1", order_id=str(ORDER), attempt=1, refund_amount=MoneyMessage(currency_code="GBP", units=10))
