@@ -15,6 +15,13 @@ from tests.unit.order.samples import checkout, pay, placed, ship
 
 QUANTITY = st.integers(1, 5)
 LINES = st.dictionaries(st.integers(1, 3), QUANTITY, min_size=1, max_size=3)
+# What a return's status calls for, the likelier the more often.
+NEXT = {
+    ReturnStatus.REQUESTED: ["approved"] * 6 + ["rejected"],
+    ReturnStatus.APPROVED: ["received"] * 4 + ["in_transit"],
+    ReturnStatus.IN_TRANSIT: ["received"] * 4,
+    ReturnStatus.RECEIVED: ["inspected"] * 4 + ["received"],
+}
 WANTED = st.builds(WantedLine, st.just("SKU"), QUANTITY, st.integers(0, 1000), st.just(0), st.integers(0, 1000))
 
 
@@ -31,22 +38,20 @@ def delivered(lines: list[WantedLine], discount: int, cancelled: list[int]) -> O
 
 @st.composite
 def commands(draw: st.DrawFn, order: Order) -> AnyCommand:
-    """Something that may be asked of the order's returns, sensible or not."""
-    known = order.rmas
-    kind = draw(st.sampled_from(["ask", "money", "move", "receive", "receive", "inspect", "inspect"])) if known else "ask"
-    match kind:
-        case "ask":
+    """Something that may be asked of the order's returns: mostly what their status calls for."""
+    if not order.rmas or draw(st.integers(0, 3)) == 0:
+        if draw(st.booleans()):
             return ask(order, draw(LINES))
-        case "money":
-            return ask_money(order, {n: (units, draw(st.sampled_from(Disposition))) for n, units in draw(LINES).items()})
-    rma = draw(st.sampled_from(known))
-    if kind == "move" or rma.status is ReturnStatus.REQUESTED:
-        ways = ("approved", "approved", "approved", "in_transit", "rejected", "cancelled")
-        return move(rma, draw(st.sampled_from([ReturnStatus(way) for way in ways])))
-    if kind == "receive":
+        return ask_money(order, {n: (units, draw(st.sampled_from(Disposition))) for n, units in draw(LINES).items()})
+    rma = draw(st.sampled_from(order.rmas))
+    verb = draw(st.sampled_from([*NEXT.get(rma.status, ()), "cancelled", "received", "inspected"]))
+    if verb == "received":
         return receive(rma, draw(LINES))
-    found = {n: (draw(st.integers(0, 3)), draw(st.integers(0, 3))) for n in draw(LINES)}
-    return inspect(rma, {n: (*both, draw(st.integers(0, sum(both)))) for n, both in found.items() if sum(both)})
+    if verb == "inspected":
+        here = {line.number: line.received - line.inspected for line in rma.lines}  # and now and then one more than that
+        found = {n: (draw(st.integers(0, units)), draw(st.integers(0, 1))) for n, units in here.items()}
+        return inspect(rma, {n: (*both, draw(st.integers(0, sum(both)))) for n, both in found.items() if sum(both)})
+    return move(rma, ReturnStatus(verb))
 
 
 def holds(order: Order) -> None:

@@ -51,8 +51,9 @@ def test_units_are_inspected_in_parts_and_the_last_one_makes_it_inspected() -> N
     order, rma = arrived(delivered(), {1: 3})
     order = after(order, inspect(rma, {1: (1, 0, 0)}))
     assert (order.rmas[0].status, order.rmas[0].line(1).passed, order.returns) == (ReturnStatus.RECEIVED, 1, ReturnProgress.OPEN)
+    assert order.rmas[0].refund == order.lines[0].worth(1)
     order = after(order, inspect(rma, {1: (0, 1, 0)}))
-    assert order.rmas[0].status is ReturnStatus.RECEIVED
+    assert (order.rmas[0].status, order.rmas[0].refund) == (ReturnStatus.RECEIVED, order.lines[0].worth(2))
     order = after(order, inspect(rma, {1: (0, 1, 1)}))
     line = order.rmas[0].line(1)
     assert (order.rmas[0].status, line.passed, line.failed, line.unrefunded) == (ReturnStatus.INSPECTED, 1, 2, 1)
@@ -68,6 +69,16 @@ def test_failed_units_are_refunded_too_unless_the_inspector_says_no(found: tuple
     order, rma = arrived(delivered(), {1: 2})
     order = after(order, inspect(rma, {1: found}))
     assert order.rmas[0].refund == order.lines[0].worth(units)
+
+
+def test_units_inspected_in_parts_are_refunded_like_units_inspected_at_once() -> None:
+    """Three lamps for 31.01, one after the other, of one return: what was accepted before is not counted again."""
+    order = delivered()
+    order = replace(order, lines=(replace(order.lines[0], tax=201), order.lines[1]))
+    order, rma = arrived(order, {1: 3})
+    for units in (1, 2, 3):
+        order = after(order, inspect(rma, {1: (1, 0, 0)}))
+        assert order.rmas[0].refund == order.lines[0].worth(units)
 
 
 def test_nothing_to_refund_closes_it_at_once() -> None:
