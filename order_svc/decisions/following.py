@@ -44,7 +44,7 @@ def worked_on(line: Line, command: NoteFulfillment) -> Line:
     def joined(its: Allocation) -> Allocation:
         if its.warehouse_id != command.warehouse_id:
             return its
-        return replace(its, quantity=min(its.quantity, units), shipped=units if left else its.shipped)
+        return replace(its, quantity=min(its.quantity, units), shipped=max(units, its.shipped or 0) if left else its.shipped)
 
     return reallocated(line, [joined(allocation) for allocation in line.allocations])
 
