@@ -7,6 +7,7 @@ from uuid import UUID
 
 import pytest
 from google.protobuf.message import Message
+from ordermesh.shipping.v1 import shipping_pb2
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -19,7 +20,19 @@ from order_svc.lifecycle import PaymentStatus, Status, StockStatus
 from order_svc.model import Order, Unavailable
 from order_svc.operations import Operations
 from tests.integration.order.conftest import FakeWarehouse
-from tests.integration.order.events import WORK, committed, delivery, not_paid, paid, shipped_and_delivered, working
+from tests.integration.order.events import (
+    WORK,
+    committed,
+    delivery,
+    fewer_lines,
+    not_paid,
+    paid,
+    parcel_ended,
+    refunded,
+    shipped_and_delivered,
+    worked_on,
+    working,
+)
 from tests.integration.order.requests import Orders, create_order, item
 
 PATH = [WORK.FULFILLMENT_STATUS_PENDING, WORK.FULFILLMENT_STATUS_PLANNING, WORK.FULFILLMENT_STATUS_PICKING, WORK.FULFILLMENT_STATUS_PICKED]
@@ -91,6 +104,48 @@ async def test_each_event_twice_and_in_any_order_leaves_the_same_tables(
     async with engine.connect() as connection:
         told = (await connection.execute(select(tables.outbox.c.aggregate))).scalars().all()
     assert told == [order.id] * 5
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_what_goes_wrong_ends_the_same_twice_and_in_any_order(
+    orders: Orders, operations: Operations, warehouse: FakeWarehouse, engine: AsyncEngine, seed: int
+) -> None:
+    """London's parcel is returned, Paris finds one unit of two and delivers it, the money for both goes back in two steps: delivered, two
+    units cancelled, one recalled, and what it costs now is what is left of the money; each version told once.
+    """
+    warehouse.serving = ("london", "paris")
+    dice = random.Random(seed)
+    order = await place(orders, operations, "london", "paris")
+    left, right = [*PATH, WORK.FULFILLMENT_STATUS_SHIPPED], [*PATH[:3], WORK.FULFILLMENT_STATUS_SHIPPED]
+    london = [worked_on(event, {1: 1}) for event in working(order, "london", left)]
+    paris = [worked_on(event, {2: 2}) for event in working(order, "paris", right)]
+    short = fewer_lines(paris[0], 4, {2: 1}, "SHORT_PICK")
+    paris[3].fulfillment.version, paris[3].fulfillment.picklist[0].quantity = 5, 1
+    created, _ = shipped_and_delivered(order, "london")
+    came_back = parcel_ended(created.shipment, shipping_pb2.SHIPMENT_STATUS_RETURNED_TO_SENDER)
+    events: list[Message] = [paid(order), *(committed(order, at) for at in ("london", "paris"))]
+    events += [*london, *paris, short, created, came_back, *shipped_and_delivered(order, "paris")]
+    events += [refunded(order, 1000), refunded(order, 2000)]
+    waiting = [delivery(event) for event in events] * 2
+    dice.shuffle(waiting)
+    while waiting:
+        size = dice.randint(1, 8)
+        batch, waiting = waiting[:size], waiting[size:]
+        outcomes = await tell(operations, batch)
+        assert all(isinstance(outcome, Done | Deferred) for outcome in outcomes)
+        waiting += [d for d, outcome in zip(batch, outcomes, strict=True) if isinstance(outcome, Deferred)]
+    [now] = await operations.get_orders([order.id])
+    assert (now.status, now.version, now.payment) == (Status.DELIVERED, 7, PaymentStatus.PARTIALLY_REFUNDED)
+    assert (now.total, now.captured, now.refunded) == (1000, 3000, 2000)
+    assert [(line.cancelled, [(a.quantity, a.shipped) for a in line.allocations]) for line in now.lines] == [(1, [(0, 1)]), (1, [(1, 1)])]
+    assert [{line.number: line.announced for line in rma.lines} for rma in now.rmas] == [{1: 1}]
+    seen = await snapshot(engine)
+    assert sorted(row[3] for row in seen["history"] if row[2] != row[3]) == sorted(
+        ["pending", "confirmed", "processing", "shipped", "delivered"]
+    )
+    async with engine.connect() as connection:
+        told = (await connection.execute(select(tables.outbox.c.aggregate))).scalars().all()
+    assert sorted(told) == sorted([order.id] * 7 + [now.rmas[0].id])
 
 
 async def test_payments_of_many_orders_are_committed_in_one_call(orders: Orders, operations: Operations, warehouse: FakeWarehouse) -> None:
