@@ -138,7 +138,7 @@ order_lines = Table(
     Column("order_id", Uuid, ForeignKey("holdings.order_id")),
     Column("line_number", SmallInteger, CheckConstraint("line_number between 1 and 500", "line_number")),
     Column("sku", Text, nullable=False),
-    Column("shipped", Integer, CheckConstraint("shipped >= 0", "shipped"), nullable=False),
+    Column("shipped", Integer, CheckConstraint("shipped >= 1", "shipped"), nullable=False),
     Column("restocked", Integer, CheckConstraint("restocked >= 0", "restocked"), nullable=False),
     Column("damaged", Integer, CheckConstraint("damaged >= 0", "damaged"), nullable=False),
     PrimaryKeyConstraint("order_id", "line_number"),

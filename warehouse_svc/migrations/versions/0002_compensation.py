@@ -17,7 +17,7 @@ STATEMENTS = (
         order_id uuid NOT NULL,
         line_number smallint NOT NULL CONSTRAINT order_lines_line_number CHECK (line_number BETWEEN 1 AND 500),
         sku text NOT NULL,
-        shipped integer NOT NULL CONSTRAINT order_lines_shipped CHECK (shipped >= 0),
+        shipped integer NOT NULL CONSTRAINT order_lines_shipped CHECK (shipped >= 1),
         restocked integer NOT NULL CONSTRAINT order_lines_restocked CHECK (restocked >= 0),
         damaged integer NOT NULL CONSTRAINT order_lines_damaged CHECK (damaged >= 0),
         CONSTRAINT order_lines_pkey PRIMARY KEY (order_id, line_number),
