@@ -14,6 +14,7 @@ from chassis.migration import migrate
 from chassis.outbox import Outbox
 from order_svc import decisions, store, tables, wire
 from order_svc.lifecycle import End, PaymentStatus, Status
+from order_svc.model import AnyCommand
 from tests.support import FreshDatabase
 from tests.unit.order.samples import cancel_items, end, refund
 
@@ -24,8 +25,8 @@ RESERVATION = UUID(int=3)
 def _order(order_id: UUID, status: str, payment: str, expire: str) -> tuple[str, ...]:
     """An order of three units for 10.00 in all and 4.95 shipping, from London; and how it came about."""
     return (
-        f"insert into orders values ('{order_id}', '{order_id}', '{order_id}', null, null, '{status}', 'X', 1, 1, '{payment}', 'unfulfilled', "
-        f"'committed', 'none', 'GBP', 495, 0, now(), now(), {expire})",
+        f"insert into orders values ('{order_id}', '{order_id}', '{order_id}', null, null, '{status}', 'X', 1, 1, '{payment}', "
+        f"'unfulfilled', 'committed', 'none', 'GBP', 495, 0, now(), now(), {expire})",
         f"insert into order_lines values ('{order_id}', 1, 'LAMP', 3, 0, 400, 300, 100)",
         f"insert into allocations values ('{order_id}', 1, 'london', '{RESERVATION}', 3)",
         f"insert into history values ('{order_id}', 1, 1, null, '{status}', 'X', 'order', 'r1', now())",
@@ -75,7 +76,7 @@ async def test_yesterdays_orders_go_on_and_can_be_undone(fresh_database: FreshDa
         shipped, pending = known[SHIPPED], known[PENDING]
         assert (shipped.captured, shipped.total, shipped.lines[0].allocations[0].shipped) == (1495, 1495, 3)
         assert (pending.captured, pending.lines[0].allocations[0].shipped) == (0, None)
-        commands = [cancel_items(pending, {1: 1}), end(shipped, "london", End.RETURNED), refund(shipped, 1495)]
+        commands: list[AnyCommand] = [cancel_items(pending, {1: 1}), end(shipped, "london", End.RETURNED), refund(shipped, 1495)]
         outcomes = await database.write(commands, load=store.lock_orders, decide=decisions.decide, save=store.save_orders)
         cut, _, refunded = [unwrap(outcome) for outcome in outcomes]
         assert (cut.version, cut.lines[0].cancelled, cut.total) == (2, 1, pending.total - pending.lines[0].worth(1))
