@@ -4,7 +4,7 @@ orders.py          what the order service tells; the payment of an order of tota
 payments.py        create, capture, void
 refunds.py         refund by request, refund of a return
 settlement.py      what processors tell, and how they are asked again
-compensation.py    money that the order does not cost (any more) goes back, after every change
+compensation.py    money that the order does not cost (any more) goes back, after every command
 records.py         how records change
 """
 
@@ -34,7 +34,7 @@ __all__ = ["DECLINES_MAX", "Decided", "decide"]
 
 def decide(account: Account | None, command: PaymentCommand, now: datetime) -> Decided:
     """What becomes of the account; raises a Failure where nothing may. The same record back: the command is skipped."""
-    return compensated(account, _decide(account, command, now), command, now)
+    return compensated(_decide(account, command, now), command, now)
 
 
 def _decide(account: Account | None, command: PaymentCommand, now: datetime) -> Decided:

@@ -1,4 +1,4 @@
-"""Money that the order does not cost goes back by itself: evaluated after every change of its account. Pure.
+"""Money that the order does not cost goes back by itself: evaluated after every command, in its decision. Pure.
 
 Whichever of the two facts comes second, the order's death (or a lower total) or the money, meets the other here. What is open is settled
 first: a charge, an authorisation or a capture whose outcome nobody knows comes by again when it is known. Of what was captured the order
@@ -13,11 +13,12 @@ from payment_svc.lifecycle import Cause, Kind, Outcome, Status
 from payment_svc.model import Account, Command, Operation, Payment
 
 
-def compensated(before: Account | None, decided: Decided, command: Command, now: datetime) -> Decided:
-    """The decision, with what has to go back requested in it: each payment's authorisation voided, or its excess refunded."""
+def compensated(decided: Decided, command: Command, now: datetime) -> Decided:
+    """The decision, with what has to go back requested in it: each payment's authorisation voided, or its excess refunded.
+
+    A command that is skipped is looked at as well: so an event that is told again settles what was stored before this rule was.
+    """
     account, history = decided.record, list(decided.history)
-    if account is before:
-        return decided
     for payment in account.payments:
         operation = owed(account, payment, now)
         if operation is None:
@@ -28,7 +29,7 @@ def compensated(before: Account | None, decided: Decided, command: Command, now:
             after, change = refunding(payment, operation, command, now)
         account = put(account, after)
         history.append(change)
-    return Decision(account, history, decided.facts)
+    return decided if account is decided.record else Decision(account, history, decided.facts)
 
 
 def owed(account: Account, payment: Payment, now: datetime) -> Operation | None:
