@@ -41,6 +41,7 @@ from fulfillment_svc.model import (
     RecordInspection,
     Settle,
     Ship,
+    Spoiling,
     Work,
 )
 from fulfillment_svc.peers import Shipping, Warehouse
@@ -120,9 +121,12 @@ class Operations:
             if fulfillment and not repeat:
                 decisions.expect(fulfillment, command)
                 decisions.inspectable(fulfillment, command)
-                so_far = {line.line_number: line.spoiled for line in fulfillment.lines}
-                targets = {number: so_far[number] + spoiled for number, spoiled in command.spoiled.items()}
-                rebooked = await self.warehouse.replace_spoiled(fulfillment.work, targets)
+                spoiled = [
+                    Spoiling(line.line_number, line.spoiled + command.spoiled[line.line_number], line.short)
+                    for line in fulfillment.lines
+                    if line.line_number in command.spoiled
+                ]
+                rebooked = await self.warehouse.replace_spoiled(fulfillment.work, spoiled)
                 # What is booked there has to be written here, whatever version the fulfilment has by then.
                 command = replace(command, rebooked=rebooked, expected_version=None)
         return await self.change(command)

@@ -1,7 +1,7 @@
 """RPCs out: whom the fulfilment service asks, and in which words."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final
 from uuid import UUID, uuid5
 
@@ -13,7 +13,7 @@ from ordermesh.warehouse.v1 import warehouse_pb2
 from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServiceStub
 
 from chassis.client import Channel, ask
-from fulfillment_svc.model import CommitAnswer, Committed, Fulfillment, Line, NotCommitted, OrderAttempt, Rebooked, Shares, Work
+from fulfillment_svc.model import CommitAnswer, Committed, Fulfillment, Line, NotCommitted, OrderAttempt, Rebooked, Shares, Spoiling, Work
 
 CONFIRM_TIMEOUT_S: Final = 5.0
 REPLACE_TIMEOUT_S: Final = 5.0
@@ -35,23 +35,27 @@ class Warehouse:
         results = {UUID(result.order_id): result for result in response.results}
         return {each: _answer(results[each.order_id]) for each in attempts if each.order_id in results}
 
-    async def replace_spoiled(self, work: Work, targets: Mapping[int, int]) -> tuple[Rebooked, ...]:
-        """Books units as damaged, as many of each line as `targets` says in all, and others in their place as far as there are any.
+    async def replace_spoiled(self, work: Work, lines: Sequence[Spoiling]) -> tuple[Rebooked, ...]:
+        """Books units as damaged, and others in their place as far as there are any.
 
         A repeat changes nothing. Raises Deferred where the warehouse cannot be reached, another Failure where it has not so many units.
         """
-        named = ",".join(f"{number}:{target}" for number, target in sorted(targets.items()))
+        named = ",".join(f"{line.line_number}:{line.spoiled}:{line.short}" for line in lines)
         request = warehouse_api.ReplaceSpoiledUnitsRequest(
             request_id=str(uuid5(work.order_id, f"ReplaceSpoiledUnits:{work.attempt}:{work.warehouse_id}:{named}")),
             order_attempt=warehouse_api.OrderAttempt(order_id=str(work.order_id), attempt=work.attempt),
             warehouse_id=work.warehouse_id,
-            lines=[warehouse_api.SpoiledLine(line_number=number, spoiled_quantity=target) for number, target in sorted(targets.items())],
+            lines=[
+                warehouse_api.SpoiledLine(line_number=line.line_number, spoiled_quantity=line.spoiled, short_quantity=line.short)
+                for line in lines
+            ],
         )
         response = await ask(self._stub.ReplaceSpoiledUnits, request, timeout_s=REPLACE_TIMEOUT_S)
+        asked = {line.line_number for line in lines}
         return tuple(
-            Rebooked(line.line_number, line.quantity - line.released - line.reserved, line.spoiled)
+            Rebooked(line.line_number, line.quantity - line.released - line.reserved, line.committed, line.spoiled)
             for line in response.reservation.lines
-            if line.line_number in targets
+            if line.line_number in asked
         )
 
 

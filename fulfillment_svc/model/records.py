@@ -41,25 +41,36 @@ class Line:
         return replace(self, quantity=self.picked, short=self.short + self.open)
 
     def rebooked(self, stock: "Rebooked") -> "Line":
-        """The line as the warehouse's books now have it. Whatever became of it since they were asked, each unit of theirs is accounted for:
-        those that have no place on the picklist go back to the shelf.
+        """The line as the warehouse's books now have it. No more is to be picked than is committed there; all that was neither short nor
+        spoiled and is not to be picked goes back to the shelf, or is there: so each unit is accounted for, whatever became of the line
+        since the warehouse was asked.
         """
-        left = stock.units - stock.spoiled - self.cut - self.short
-        quantity = min(self.quantity, max(left, 0))
-        cut = max(self.cut + left - quantity, 0)
+        quantity = min(self.quantity, stock.committed)
+        cut = max(0, stock.units - stock.spoiled - self.short - quantity)
         return replace(self, quantity=quantity, picked=min(self.picked, quantity), cut=cut, spoiled=stock.spoiled)
+
+
+@dataclass(frozen=True, slots=True)
+class Spoiling:
+    """What the warehouse is to book of a line, each in all so far."""
+
+    line_number: int
+    spoiled: int
+    short: int
 
 
 @dataclass(frozen=True, slots=True)
 class Rebooked:
     """What the warehouse holds for a line after spoiled units were booked and replaced as far as there were others.
 
-    units    ever committed for it here, replacements included
-    spoiled  so far
+    units      ever committed for it here, replacements included
+    committed  still
+    spoiled    so far
     """
 
     line_number: int
     units: int
+    committed: int
     spoiled: int
 
 

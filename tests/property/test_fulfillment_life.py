@@ -87,16 +87,24 @@ MEANWHILE = ["cut", "cut a line", "cut all", "cancel", "give up", "pass", "fail"
 
 @dataclass(frozen=True)
 class Spoil:
-    """The inspector finds units of a line damaged; of others there are so many; and what happens before it is written."""
+    """The inspector finds units of a line damaged; of others there are so many; the warehouse has heard of the cuts, or not yet; and what
+    happens before it is written.
+    """
 
     line: int
     quantity: int
     others: int
+    heard: bool
     meanwhile: list[str]
 
 
 SPOIL = st.builds(
-    Spoil, st.integers(0, len(LINES) - 1), st.integers(1, 3), st.integers(0, 2), st.lists(st.sampled_from(MEANWHILE), max_size=2)
+    Spoil,
+    st.integers(0, len(LINES) - 1),
+    st.integers(1, 3),
+    st.integers(0, 2),
+    st.booleans(),
+    st.lists(st.sampled_from(MEANWHILE), max_size=2),
 )
 WALKS = st.lists(st.one_of(st.none(), st.none(), st.sampled_from(list(COMMANDS)), SPOIL), min_size=3, max_size=40)
 Walk = list[str | Spoil | None]
@@ -104,12 +112,13 @@ Walk = list[str | Spoil | None]
 
 @dataclass
 class World:
-    """The job, what was decided about it, and the warehouse's books: units ever committed for each line, and spoiled ones."""
+    """The job, what was decided about it, and the warehouse's books of each line: units ever committed, spoiled, and back."""
 
     record: Job | None = None
     decisions: list[tuple[Job | None, Decision[Job, Transition]]] = field(default_factory=list)
     units: Counter[int] = field(default_factory=lambda: Counter({line.line_number: line.quantity for line in LINES}))
     spoiled: Counter[int] = field(default_factory=Counter)
+    back: Counter[int] = field(default_factory=Counter)
 
     @property
     def its(self) -> Fulfillment:
@@ -133,14 +142,26 @@ class World:
             inspectable(self.its, asked)
         except Failure:
             return
-        target = next(line.spoiled for line in self.its.lines if line.line_number == number) + found.quantity
+        line = next(line for line in self.its.lines if line.line_number == number)
+        if found.heard:
+            self.hear(line)
+        target = line.spoiled + found.quantity
         self.units[number] += min(target - self.spoiled[number], found.others)
         self.spoiled[number] = target
-        answer = Rebooked(number, self.units[number], target)
+        answer = Rebooked(number, self.units[number], self.committed(line), target)
         for name in found.meanwhile:
             self.take(COMMANDS[name](self.its))
         for _ in range(2):
             self.take(replace(asked, rebooked=(answer,)))
+
+    def committed(self, line: Line) -> int:
+        """What the warehouse has for the line; of short ones it is always told."""
+        number = line.line_number
+        return self.units[number] - self.spoiled[number] - line.short - self.back[number]
+
+    def hear(self, line: Line) -> None:
+        """The warehouse hears of the line: what is committed beyond it goes back to the shelf."""
+        self.back[line.line_number] += max(0, self.committed(line) - line.quantity)
 
 
 def walked(steps: Walk) -> World:
@@ -220,6 +241,11 @@ def test_every_unit_is_accounted_for(steps: Walk) -> None:
         assert {line.line_number: line.spoiled for line in its.lines} == {
             line.line_number: world.spoiled[line.line_number] for line in LINES
         }
+        for line in its.lines:
+            assert world.committed(line) >= line.quantity
+            world.hear(line)
+            assert world.committed(line) == line.quantity
+            assert world.back[line.line_number] == line.cut
     last = {fact.fulfillment.id: fact.fulfillment for _, decision in world.decisions for fact in facts_of(decision)}
     for each in world.record.fulfillments if world.record else ():
         assert counts(last[each.id].lines) == counts(each.lines)

@@ -59,8 +59,8 @@ class FakeWarehouse(ReservationServiceServicer):
                 line_number=number,
                 quantity=units + 1,  # one was released before
                 released=1,
-                committed=units - self.spoiled[number],
-                written_off=self.spoiled[number],
+                committed=units - self.spoiled[number] - line.short_quantity,
+                written_off=self.spoiled[number] + line.short_quantity,
                 spoiled=self.spoiled[number],
             )
         if self.meanwhile:

@@ -33,6 +33,7 @@ from fulfillment_svc.model import (
     RecordInspection,
     Scan,
     ScanItems,
+    Spoiling,
     StartPacking,
     StartPicking,
 )
@@ -352,7 +353,7 @@ async def test_a_crash_between_the_answer_and_the_write_is_made_good(
 ) -> None:
     """The warehouse has booked, and nothing was written here: the repeat asks for the same and writes it; nothing is booked twice."""
     its = await packed(operations, stock, others=1)
-    await operations.warehouse.replace_spoiled(its.work, {1: 1})
+    await operations.warehouse.replace_spoiled(its.work, [Spoiling(1, 1, 0)])
     await operations.inspect(inspection(its))
     assert await units(engine) == {"DOVER": (Status.PICKING, [(3, 0, 0, 1), (1, 0, 0, 0)])}
     assert stock.spoiled == {1: 1}
@@ -376,7 +377,7 @@ Meanwhile = Callable[[Operations, Fulfillment], Any]
 MEANWHILE: dict[str, tuple[Meanwhile, Units]] = {
     "a cut": (
         lambda o, f: o.follow_orders([lost(f.work.order_id, {"DOVER": [(1, "mug", 2), (2, "cup", 1)]})]),
-        {"DOVER": (Status.PACKING, [(1, 1, 0, 1), (1, 0, 0, 0)])},
+        {"DOVER": (Status.PACKING, [(2, 0, 0, 1), (1, 0, 0, 0)])},
     ),
     "a death": (
         lambda o, f: o.follow_orders([cancelled(f.work.order_id)]),
@@ -397,7 +398,9 @@ MEANWHILE: dict[str, tuple[Meanwhile, Units]] = {
 async def test_what_happens_while_the_warehouse_is_asked(
     operations: Operations, engine: AsyncEngine, stock: FakeWarehouse, what: str
 ) -> None:
-    """The warehouse has booked a spoiled unit when the fulfilment is changed: it is written all the same, and each unit has its place."""
+    """The warehouse has booked a spoiled unit when the fulfilment is changed: it is written all the same, and each unit has its place. (A
+    unit that is cut in that moment is the spoiled one.)
+    """
     its = await packed(operations, stock)
     happens, left = MEANWHILE[what]
     stock.meanwhile = lambda: happens(operations, its)

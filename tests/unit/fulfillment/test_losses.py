@@ -80,7 +80,7 @@ def test_a_line_that_is_scanned_is_not_short() -> None:
 def test_spoiled_units_start_the_picking_over(units: int, quantity: int) -> None:
     """Others in their place are to be picked like all the rest; where there are none the picklist is shorter."""
     here = standing(Status.PACKED, rule=RULE)
-    decision = decide_one(here, failed({4: 1}, Rebooked(4, units, 1)), NOW)
+    decision = decide_one(here, failed({4: 1}, Rebooked(4, units, units - 1, 1)), NOW)
     record = decision.record
     assert record.lines == (LINES[0], LINES[1], Line(4, "mug", quantity, spoiled=1))
     assert (record.status, record.packages) == (Status.PICKING, ())
@@ -94,7 +94,7 @@ def test_spoiled_units_start_the_picking_over(units: int, quantity: int) -> None
 def test_when_all_units_are_spoiled_the_work_ends() -> None:
     """Nothing came in their place, so nothing is left to do."""
     here = standing(Status.PACKED, (Line(1, "mug", 2),), rule=RULE)
-    decision = decide_one(here, failed({1: 2}, Rebooked(1, 2, 2)), NOW)
+    decision = decide_one(here, failed({1: 2}, Rebooked(1, 2, 0, 2)), NOW)
     assert decision.record.lines == (Line(1, "mug", 0, spoiled=2),)
     assert told(decision.facts) == [("status", here.version + 1, Status.CANCELLED, "NO_UNITS_LEFT")]
 
@@ -118,7 +118,7 @@ MEANWHILE = {status: status for status in Status} | {Status.PACKED: Status.PICKI
 def test_what_is_booked_is_written_wherever_the_work_stands(status: Status, units: int) -> None:
     """Between the warehouse's answer and the write anything may have happened: the books agree all the same, unit by unit."""
     here = standing(status, rule=RULE)
-    answer = failed({4: 1}, Rebooked(4, units, 1))
+    answer = failed({4: 1}, Rebooked(4, units, units - 1, 1))
     if status in LEFT:
         with pytest.raises(Refused) as caught:
             decide_one(here, answer, NOW)
@@ -134,11 +134,18 @@ def test_what_is_booked_is_written_wherever_the_work_stands(status: Status, unit
     assert decide_one(decision.record, answer, NOW).record.lines == decision.record.lines
 
 
-def test_a_cut_between_the_answer_and_the_write() -> None:
-    """Two of three were cut while the warehouse was asked about one that is spoiled, and had no other: nothing is left of the line."""
+@pytest.mark.parametrize(
+    ("committed", "line"),
+    [(2, Line(4, "mug", 1, cut=1, spoiled=1)), (0, Line(4, "mug", 0, cut=2, spoiled=1))],
+    ids=["not heard there yet", "heard there first"],
+)
+def test_a_cut_between_the_answer_and_the_write(committed: int, line: Line) -> None:
+    """Two of three were cut while the warehouse was asked about one that is spoiled, and had no other: where it had not yet heard of the
+    cut, the spoiled unit is one of those; where it had, nothing is left.
+    """
     here = replace(standing(Status.PACKING, rule=RULE), lines=(Line(1, "mug", 2, picked=2), Line(4, "mug", 1, picked=1, cut=2)))
-    decision = decide_one(here, failed({4: 1}, Rebooked(4, 3, 1)), NOW)
-    assert decision.record.lines[-1] == Line(4, "mug", 0, cut=2, spoiled=1)
+    decision = decide_one(here, failed({4: 1}, Rebooked(4, 3, committed, 1)), NOW)
+    assert decision.record.lines[-1] == replace(line, picked=line.quantity)
     assert told(decision.facts) == [("lines", here.version + 1, Status.PACKING, "INSPECTION_FAILED")]
 
 

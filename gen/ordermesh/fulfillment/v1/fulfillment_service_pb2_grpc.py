@@ -150,7 +150,8 @@ class FulfillmentServiceServicer:
         """Inspects the packages: packed -> ready where they pass, packed -> picking where they do not (everything is scanned and
         packed again). Units named as spoiled are booked as damaged; others are committed in their place at once, and where there are
         none they leave the picklist like short ones. Reasons: INSPECTION_NOT_REQUIRED, QUANTITY_EXCEEDS_PICKLIST (more units spoiled
-        than a line has).
+        than a line has), and where the warehouse refuses to book them its RESERVATION_NOT_FOUND, RESERVATION_CLOSED and
+        STOCK_BELOW_RESERVED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

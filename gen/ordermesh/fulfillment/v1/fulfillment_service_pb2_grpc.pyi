@@ -63,7 +63,8 @@ class FulfillmentServiceStub:
     """Inspects the packages: packed -> ready where they pass, packed -> picking where they do not (everything is scanned and
     packed again). Units named as spoiled are booked as damaged; others are committed in their place at once, and where there are
     none they leave the picklist like short ones. Reasons: INSPECTION_NOT_REQUIRED, QUANTITY_EXCEEDS_PICKLIST (more units spoiled
-    than a line has).
+    than a line has), and where the warehouse refuses to book them its RESERVATION_NOT_FOUND, RESERVATION_CLOSED and
+    STOCK_BELOW_RESERVED.
     """
     CancelFulfillment: _grpc.UnaryUnaryMultiCallable[_fulfillment_service_pb2.CancelFulfillmentRequest, _fulfillment_service_pb2.CancelFulfillmentResponse]
     """Gives the work up, from any status before shipped: -> cancelled. Its units go back to the shelf, and count as cancelled items
@@ -105,7 +106,8 @@ class FulfillmentServiceAsyncStub(FulfillmentServiceStub):
     """Inspects the packages: packed -> ready where they pass, packed -> picking where they do not (everything is scanned and
     packed again). Units named as spoiled are booked as damaged; others are committed in their place at once, and where there are
     none they leave the picklist like short ones. Reasons: INSPECTION_NOT_REQUIRED, QUANTITY_EXCEEDS_PICKLIST (more units spoiled
-    than a line has).
+    than a line has), and where the warehouse refuses to book them its RESERVATION_NOT_FOUND, RESERVATION_CLOSED and
+    STOCK_BELOW_RESERVED.
     """
     CancelFulfillment: _aio.UnaryUnaryMultiCallable[_fulfillment_service_pb2.CancelFulfillmentRequest, _fulfillment_service_pb2.CancelFulfillmentResponse]  # type: ignore[assignment]
     """Gives the work up, from any status before shipped: -> cancelled. Its units go back to the shelf, and count as cancelled items
@@ -192,7 +194,8 @@ class FulfillmentServiceServicer(metaclass=_abc_1.ABCMeta):
         """Inspects the packages: packed -> ready where they pass, packed -> picking where they do not (everything is scanned and
         packed again). Units named as spoiled are booked as damaged; others are committed in their place at once, and where there are
         none they leave the picklist like short ones. Reasons: INSPECTION_NOT_REQUIRED, QUANTITY_EXCEEDS_PICKLIST (more units spoiled
-        than a line has).
+        than a line has), and where the warehouse refuses to book them its RESERVATION_NOT_FOUND, RESERVATION_CLOSED and
+        STOCK_BELOW_RESERVED.
         """
 
     @_abc_1.abstractmethod

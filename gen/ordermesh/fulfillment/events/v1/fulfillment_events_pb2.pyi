@@ -78,7 +78,9 @@ class FulfillmentLinesChanged(_message.Message):
     """Why: UNITS_CUT, SHORT_PICK or INSPECTION_FAILED. More may appear."""
     @_builtins.property
     def fulfillment(self) -> _fulfillment_pb2.Fulfillment:
-        """The fulfilment as it stands after the change, with cumulative quantities."""
+        """The fulfilment as it stands after the change, with cumulative quantities. It can be a cancelled one, of which more units
+        are known by now.
+        """
 
     @_builtins.property
     def occur_time(self) -> _timestamp_pb2.Timestamp:
