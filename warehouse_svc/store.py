@@ -242,6 +242,7 @@ async def _save_order_lines(connection: AsyncConnection, old: Mapping[UUID, Hold
     moved = [
         (id, line.number, line.sku, *attrgetter(*BACK)(line))
         for id, holding in sorted(new.items())
+        if _has_left(holding.reservations)
         for was in [old[id].lines if id in old else {}]
         for line in holding.lines.values()
         if line.shipped and line != was.get(line.number)
@@ -357,9 +358,14 @@ async def _with_reservations(connection: AsyncConnection, found: Sequence[Holdin
     of_order: defaultdict[UUID, list[Reservation]] = defaultdict(list)
     for reservation in await _with_lines(connection, [Reservation(*row) for row in rows]):
         of_order[reservation.order_id].append(reservation)
-    left = {id for id, its in of_order.items() if any(r.total(Bucket.SHIPPED) for r in its)}
+    left = {id for id, its in of_order.items() if _has_left(its)}
     back = await _back(connection, left)
     return {h.order_id: replace(h, reservations=tuple(of_order[h.order_id]), back=back.get(h.order_id, {})) for h in found}
+
+
+def _has_left(held: Sequence[Reservation]) -> bool:
+    """Whether anything has left: most orders that are written have nothing to come back yet."""
+    return any(line.shipped for reservation in held for line in reservation.lines)
 
 
 async def _back(connection: AsyncConnection, left: Collection[UUID]) -> dict[UUID, dict[int, Back]]:

@@ -16,7 +16,7 @@ def book(view: View, command: BookReturn, now: datetime) -> Decided:
     """
     if view.holding is None or not view.holding.reservations:
         raise NotFound("RESERVATION_NOT_FOUND", f"Nothing was ever held for order {command.target}.", order_id=str(command.target))
-    refuse_foreign(view, command)
+    refuse_strange(view, command)
     books = Books(view, command.key, now)
     for kind, targets in ((MovementKind.RESTOCK, command.restocked), (MovementKind.MARK_DAMAGED, command.damaged)):
         for number, target in targets.items():
@@ -48,8 +48,13 @@ def may_leave(holding: Holding, number: int) -> bool:
     return False
 
 
-def refuse_foreign(view: View, command: BookReturn) -> None:
-    """Invalid where the source has booked units of another order: a return is of one order, and no receipt."""
+def refuse_strange(view: View, command: BookReturn) -> None:
+    """Invalid where nobody says in which warehouse the goods are; and where the source has booked units of another order, or a receipt."""
+    if not command.warehouse_id:
+        raise invalid("warehouse_id", "is needed where units were inspected")
     if any(order_id != command.target for order_id, _, _ in view.booked.get(command.source, {})):
-        text = "names what is not a return of this order"
-        raise Invalid("VALIDATION_FAILED", f"source_id {text}", violations=[Violation("source_id", text)])
+        raise invalid("source_id", "names what is not a return of this order")
+
+
+def invalid(field: str, text: str) -> Invalid:
+    return Invalid("VALIDATION_FAILED", f"{field} {text}", violations=[Violation(field, text)])

@@ -145,6 +145,11 @@ def test_a_return_is_of_one_order() -> None:
     assert reason(world, bring("london", {1: 1}, order=OTHER, source=UUID(int=9))) == (Invalid, "VALIDATION_FAILED")
 
 
+def test_goods_are_somewhere() -> None:
+    """An event that does not say in which warehouse is refused, for somebody has to look at it."""
+    assert reason(sent(), bring("", {1: 1})) == (Invalid, "VALIDATION_FAILED")
+
+
 def test_a_balance_has_its_bounds() -> None:
     """Also where goods come back."""
     world = sent()

@@ -134,7 +134,8 @@ class ReservationServiceServicer:
     def ReplaceSpoiledUnits(self, request, context):
         """Committed units were found damaged while packing: books them as damaged, and commits others of the same SKU in the same
         warehouse in their place, as far as there are any. The quantities are targets: a repeat changes nothing and answers the same.
-        Reasons: RESERVATION_NOT_FOUND, RESERVATION_CLOSED, STOCK_BELOW_RESERVED (the line has fewer committed units).
+        For an order that is dead nothing is committed. Reasons: RESERVATION_NOT_FOUND, RESERVATION_CLOSED, STOCK_BELOW_RESERVED (the line
+        has fewer committed units); and EVENT_AHEAD (UNAVAILABLE: the units are not committed yet).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -62,7 +62,8 @@ class ReservationServiceStub:
     ReplaceSpoiledUnits: _grpc.UnaryUnaryMultiCallable[_reservation_service_pb2.ReplaceSpoiledUnitsRequest, _reservation_service_pb2.ReplaceSpoiledUnitsResponse]
     """Committed units were found damaged while packing: books them as damaged, and commits others of the same SKU in the same
     warehouse in their place, as far as there are any. The quantities are targets: a repeat changes nothing and answers the same.
-    Reasons: RESERVATION_NOT_FOUND, RESERVATION_CLOSED, STOCK_BELOW_RESERVED (the line has fewer committed units).
+    For an order that is dead nothing is committed. Reasons: RESERVATION_NOT_FOUND, RESERVATION_CLOSED, STOCK_BELOW_RESERVED (the line
+    has fewer committed units); and EVENT_AHEAD (UNAVAILABLE: the units are not committed yet).
     """
     GetReservation: _grpc.UnaryUnaryMultiCallable[_reservation_service_pb2.GetReservationRequest, _reservation_service_pb2.GetReservationResponse]
     """Reads one reservation. Reasons: RESERVATION_NOT_FOUND."""
@@ -103,7 +104,8 @@ class ReservationServiceAsyncStub(ReservationServiceStub):
     ReplaceSpoiledUnits: _aio.UnaryUnaryMultiCallable[_reservation_service_pb2.ReplaceSpoiledUnitsRequest, _reservation_service_pb2.ReplaceSpoiledUnitsResponse]  # type: ignore[assignment]
     """Committed units were found damaged while packing: books them as damaged, and commits others of the same SKU in the same
     warehouse in their place, as far as there are any. The quantities are targets: a repeat changes nothing and answers the same.
-    Reasons: RESERVATION_NOT_FOUND, RESERVATION_CLOSED, STOCK_BELOW_RESERVED (the line has fewer committed units).
+    For an order that is dead nothing is committed. Reasons: RESERVATION_NOT_FOUND, RESERVATION_CLOSED, STOCK_BELOW_RESERVED (the line
+    has fewer committed units); and EVENT_AHEAD (UNAVAILABLE: the units are not committed yet).
     """
     GetReservation: _aio.UnaryUnaryMultiCallable[_reservation_service_pb2.GetReservationRequest, _reservation_service_pb2.GetReservationResponse]  # type: ignore[assignment]
     """Reads one reservation. Reasons: RESERVATION_NOT_FOUND."""
@@ -177,7 +179,8 @@ class ReservationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_reservation_service_pb2.ReplaceSpoiledUnitsResponse, _abc.Awaitable[_reservation_service_pb2.ReplaceSpoiledUnitsResponse]]:
         """Committed units were found damaged while packing: books them as damaged, and commits others of the same SKU in the same
         warehouse in their place, as far as there are any. The quantities are targets: a repeat changes nothing and answers the same.
-        Reasons: RESERVATION_NOT_FOUND, RESERVATION_CLOSED, STOCK_BELOW_RESERVED (the line has fewer committed units).
+        For an order that is dead nothing is committed. Reasons: RESERVATION_NOT_FOUND, RESERVATION_CLOSED, STOCK_BELOW_RESERVED (the line
+        has fewer committed units); and EVENT_AHEAD (UNAVAILABLE: the units are not committed yet).
         """
 
     @_abc_1.abstractmethod
