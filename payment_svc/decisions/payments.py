@@ -45,7 +45,7 @@ def check_payable(account: Account, command: CreatePayment) -> None:
 
 
 def on_authorized(account: Account | None, command: CapturePayment | VoidPayment, kind: Kind, now: datetime) -> Decided:
-    """What was set aside is to be taken (capture) or given back (void): one of them at a time."""
+    """What was set aside is to be taken (capture: what the order costs by now) or given back (void): one of them at a time."""
     account, payment = named(account, command)
     if account.requested_by(command.key):
         return Decision(account)  # a repeat whose claim is gone by now
@@ -55,6 +55,10 @@ def on_authorized(account: Account | None, command: CapturePayment | VoidPayment
         raise illegal(payment, SUCCESS_MEANS[kind])
     if under_way:
         return Decision(account)  # another request is at it: both wait for the one answer
-    operation = request(command, kind, payment.authorized, now)
+    amount = min(payment.authorized, account.due(payment)) if kind is Kind.CAPTURE else payment.authorized
+    if not amount:
+        text = "The order costs nothing any more: nothing is captured for it."
+        raise Refused("ORDER_NOT_PAYABLE", text, status=account.order.status, payment_id=str(payment.id))
+    operation = request(command, kind, amount, now)
     payment, change = changed(payment, command, now, f"{kind.upper()}_REQUESTED", operation)
     return Decision(put(account, payment), [change])

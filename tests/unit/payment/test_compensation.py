@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from chassis.errors import Refused
 from chassis.money import Money
 from payment_svc.decisions import decide
 from payment_svc.lifecycle import DEAD, OPEN, Cause, Kind, OrderStatus, Outcome, Status
@@ -141,6 +142,26 @@ def test_units_cancelled_while_the_payment_was_in_flight_are_refunded_when_it_is
     [confirmed] = decided.facts
     assert isinstance(confirmed, Confirmed)
     assert confirmed.payment.captured == TOTAL.minor
+
+
+def test_units_cancelled_before_a_capture_are_not_captured() -> None:
+    """What was set aside for them is not taken at all; where the order costs more, no more than was set aside is."""
+    record = decide(account(payment(Status.AUTHORIZED)), costs(4_000, status=OrderStatus.PENDING), LATER).record
+    record = decide(record, capture(), LATER).record
+    assert newest(record).amount == 4_000
+    decided = decide(record, settle(Succeeded("ref-2"), numbered(3, 201)), LATER)
+    assert (only(decided.record).captured, only(decided.record).authorized) == (4_000, TOTAL.minor)
+    assert going_back(decided.record) == []
+    assert newest(decide(account(payment(Status.AUTHORIZED), total=Money(9_999, "GBP")), capture(), LATER).record).amount == TOTAL.minor
+
+
+def test_nothing_is_captured_for_a_dead_order() -> None:
+    """Also where the processor has refused to void the authorisation."""
+    record = decide(account(payment(Status.AUTHORIZED)), cancelled(), LATER).record
+    record = decide(record, settle(Declined("authorization_expired"), newest(record).id), LATER).record
+    with pytest.raises(Refused) as refused:
+        decide(record, capture(), LATER)
+    assert (refused.value.reason, refused.value.metadata["status"]) == ("ORDER_NOT_PAYABLE", "cancelled")
 
 
 def test_a_refund_by_request_counts_under_the_ceiling_and_not_as_the_orders() -> None:

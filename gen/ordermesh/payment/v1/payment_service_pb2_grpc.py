@@ -100,9 +100,10 @@ class PaymentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CapturePayment(self, request, context):
-        """Takes the money of a payment that was created with manual_capture: authorized -> captured. A capture that the processor
-        declines leaves it authorized; a repeat answers with the same decline. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH,
-        ILLEGAL_TRANSITION, PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+        """Takes the money of a payment that was created with manual_capture: authorized -> captured. Where units were cancelled meanwhile
+        it takes what the order costs by now, and nothing for a dead order, whose authorisation goes back by itself. A capture that the
+        processor declines leaves it authorized; a repeat answers with the same decline. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH,
+        ILLEGAL_TRANSITION (also while it is being voided), ORDER_NOT_PAYABLE, PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -46,9 +46,10 @@ class PaymentServiceStub:
     PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
     """
     CapturePayment: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.CapturePaymentRequest, _payment_service_pb2.CapturePaymentResponse]
-    """Takes the money of a payment that was created with manual_capture: authorized -> captured. A capture that the processor
-    declines leaves it authorized; a repeat answers with the same decline. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH,
-    ILLEGAL_TRANSITION, PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+    """Takes the money of a payment that was created with manual_capture: authorized -> captured. Where units were cancelled meanwhile
+    it takes what the order costs by now, and nothing for a dead order, whose authorisation goes back by itself. A capture that the
+    processor declines leaves it authorized; a repeat answers with the same decline. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH,
+    ILLEGAL_TRANSITION (also while it is being voided), ORDER_NOT_PAYABLE, PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
     """
     VoidPayment: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.VoidPaymentRequest, _payment_service_pb2.VoidPaymentResponse]
     """Gives an authorisation back: authorized -> voided. A void that the processor declines leaves it authorized; one that is under way
@@ -94,9 +95,10 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
     """
     CapturePayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.CapturePaymentRequest, _payment_service_pb2.CapturePaymentResponse]  # type: ignore[assignment]
-    """Takes the money of a payment that was created with manual_capture: authorized -> captured. A capture that the processor
-    declines leaves it authorized; a repeat answers with the same decline. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH,
-    ILLEGAL_TRANSITION, PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+    """Takes the money of a payment that was created with manual_capture: authorized -> captured. Where units were cancelled meanwhile
+    it takes what the order costs by now, and nothing for a dead order, whose authorisation goes back by itself. A capture that the
+    processor declines leaves it authorized; a repeat answers with the same decline. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH,
+    ILLEGAL_TRANSITION (also while it is being voided), ORDER_NOT_PAYABLE, PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
     """
     VoidPayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.VoidPaymentRequest, _payment_service_pb2.VoidPaymentResponse]  # type: ignore[assignment]
     """Gives an authorisation back: authorized -> voided. A void that the processor declines leaves it authorized; one that is under way
@@ -151,9 +153,10 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _payment_service_pb2.CapturePaymentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_payment_service_pb2.CapturePaymentResponse, _abc.Awaitable[_payment_service_pb2.CapturePaymentResponse]]:
-        """Takes the money of a payment that was created with manual_capture: authorized -> captured. A capture that the processor
-        declines leaves it authorized; a repeat answers with the same decline. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH,
-        ILLEGAL_TRANSITION, PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+        """Takes the money of a payment that was created with manual_capture: authorized -> captured. Where units were cancelled meanwhile
+        it takes what the order costs by now, and nothing for a dead order, whose authorisation goes back by itself. A capture that the
+        processor declines leaves it authorized; a repeat answers with the same decline. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH,
+        ILLEGAL_TRANSITION (also while it is being voided), ORDER_NOT_PAYABLE, PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
         """
 
     @_abc_1.abstractmethod
