@@ -8,11 +8,13 @@ from chassis.errors import Exists, NotFound, Refused, Stale
 from shipping_svc.lifecycle import MOVES, REPORTABLE, TERMINAL, Status, further
 from shipping_svc.model import (
     AskForShipment,
+    BuryFulfillment,
     BuryOrder,
     Cancel,
     Close,
     Command,
     Created,
+    DeadFulfillment,
     DeadOrder,
     Delivered,
     Fact,
@@ -52,7 +54,7 @@ def decide(shipment: Shipment | None, command: ShipmentCommand, now: datetime) -
         case Cancel():
             return cancel(shipment, command, now)
         case Close():
-            return recall(shipment, "ORDER_CLOSED", command, now)
+            return recall(shipment, command.reason, command, now)
         case KeepRecall():
             return keep_recall(shipment, command, now)
 
@@ -183,7 +185,7 @@ def refusal(shipment: Shipment) -> Refused | None:
         code = shipment.carrier_code or ""
         text = f"{shipment.carrier} refuses the shipment: {code}."
         return Refused("CARRIER_REFUSED", text, carrier=shipment.carrier, carrier_code=code, shipment_id=str(shipment.id))
-    return closed(shipment) if shipment.reason == "ORDER_CLOSED" else no_label(shipment)
+    return closed(shipment, shipment.reason) if shipment.reason in ("ORDER_CLOSED", "FULFILLMENT_CANCELLED") else no_label(shipment)
 
 
 def no_label(shipment: Shipment) -> Refused:
@@ -193,9 +195,17 @@ def no_label(shipment: Shipment) -> Refused:
     return Refused("ILLEGAL_TRANSITION", text, status=shipment.status, allowed=allowed)
 
 
-def closed(asked: Shipment | Wanted) -> Refused:
-    """The refusal of everything that would ship a dead order's goods."""
-    return Refused("ORDER_CLOSED", "The order is dead: nothing is shipped for it.", order_id=str(asked.order_id))
+def closed(asked: Shipment | Wanted, reason: str) -> Refused:
+    """The refusal of everything that would ship the goods of what is dead."""
+    if reason == "ORDER_CLOSED":
+        return Refused("ORDER_CLOSED", "The order is dead: nothing is shipped for it.", order_id=str(asked.order_id))
+    text = "The fulfilment is cancelled: nothing is shipped for it."
+    return Refused("ILLEGAL_TRANSITION", text, status="cancelled", allowed="", fulfillment_id=str(asked.fulfillment_id))
+
+
+def bury_fulfillment(fulfillment: DeadFulfillment | None, command: BuryFulfillment, now: datetime) -> Decision[DeadFulfillment, None]:
+    """Remembers that a fulfilment is cancelled: it never lives again."""
+    return Decision(fulfillment or DeadFulfillment(command.target, command.version, now))
 
 
 def bury(order: DeadOrder | None, command: BuryOrder, now: datetime) -> Decision[DeadOrder, None]:

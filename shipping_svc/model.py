@@ -1,5 +1,6 @@
 """The nouns: the shipment and its parts, what may be asked of it, what is told of it; pure rules about them."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -122,6 +123,15 @@ class DeadOrder:
     attempt: int
     status: str
     version: int  # the order's, at its death
+    dead_time: datetime  # when we heard of it
+
+
+@dataclass(frozen=True, slots=True)
+class DeadFulfillment:
+    """A fulfilment that was cancelled: its goods are back on the shelf, or on their way there."""
+
+    fulfillment_id: UUID
+    version: int  # the fulfilment's, at its death
     dead_time: datetime  # when we heard of it
 
 
@@ -251,7 +261,9 @@ class Cancel(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Close(Command):
-    """The shipment's order is dead."""
+    """The shipment's order is dead, or its fulfilment is cancelled: `reason`."""
+
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -273,6 +285,13 @@ class BuryOrder(Command):
     version: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuryFulfillment(Command):
+    """A fulfilment was cancelled; `target` is its id."""
+
+    version: int
+
+
 @dataclass(frozen=True, slots=True)
 class ShipmentFilter:
     """Which shipments a list shows; what is None or empty filters nothing."""
@@ -280,6 +299,20 @@ class ShipmentFilter:
     order_id: UUID | None = None
     tracking_number: str | None = None
     statuses: tuple[Status, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Graves:
+    """Those of some orders and fulfilments that are dead."""
+
+    orders: Mapping[UUID, DeadOrder]
+    fulfillments: Collection[UUID]
+
+    def reason(self, asked: Wanted | Shipment) -> str | None:
+        """Why nothing may be shipped for it any more; None where something may."""
+        if dead(self.orders.get(asked.order_id), asked.attempt):
+            return "ORDER_CLOSED"
+        return "FULFILLMENT_CANCELLED" if asked.fulfillment_id in self.fulfillments else None
 
 
 def dead(order: DeadOrder | None, attempt: int) -> bool:

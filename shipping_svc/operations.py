@@ -23,11 +23,12 @@ from shipping_svc.lifecycle import TERMINAL, Status
 from shipping_svc.model import (
     Ask,
     AskForShipment,
+    BuryFulfillment,
     BuryOrder,
     Cancel,
     Close,
-    DeadOrder,
     GiveUp,
+    Graves,
     KeepLabel,
     KeepRecall,
     Label,
@@ -37,13 +38,15 @@ from shipping_svc.model import (
     ShipmentCommand,
     ShipmentFilter,
     TrackingEvent,
-    dead,
 )
 from shipping_svc.peers import Orders
 from shipping_svc.providers.port import Carrier
 
 # Labels that one turn of the sweeper takes on: what a carrier of ordinary speed sells well before they are due again.
 SWEEP_BATCH = 50
+
+# What the ask for a shipment is refused with when its order is dead, or its fulfilment.
+CLOSED = frozenset({"ORDER_CLOSED", "ILLEGAL_TRANSITION"})
 
 _log = structlog.get_logger(__name__)
 
@@ -71,7 +74,9 @@ class Operations:
         self._places = asyncio.Semaphore(patience.labels_max)
         self._tries = telemetry.counter("shipping_label_tries_total", "Labels that were asked for, by what came of it", "outcome")
         self._recalls = telemetry.counter("shipping_recall_tries_total", "Labels that were asked back for, by what came of it", "outcome")
-        self._closed = telemetry.counter("shipping_dead_orders_skipped_total", "Fulfilments that were ready for an order that was dead")
+        self._closed = telemetry.counter(
+            "shipping_dead_orders_skipped_total", "Fulfilments that were ready when they or their order were dead"
+        )
         self._waiting = telemetry.gauge("shipping_labels_waiting", "Shipments whose label is still to be bought")
         self._oldest = telemetry.gauge("shipping_labels_waiting_seconds", "How long the oldest of them has been waiting")
         self._open = telemetry.gauge("shipping_recalls_open", "Recalls that the carrier has not answered yet")
@@ -93,7 +98,7 @@ class Operations:
         outcomes = await self._begin(asks)
         begun = {outcome.record.id: outcome.record for outcome in outcomes if isinstance(outcome, Done)}
         await self._buy([shipment for shipment in begun.values() if shipment.status is Status.PENDING])
-        return [self._skip() if isinstance(outcome, Refused) and outcome.reason == "ORDER_CLOSED" else outcome for outcome in outcomes]
+        return [self._skip() if isinstance(outcome, Refused) and outcome.reason in CLOSED else outcome for outcome in outcomes]
 
     async def buy_waiting_labels(self) -> None:
         """Goes on where a call, an event or an earlier turn has stopped: crashed, or without an answer. For several replicas at once."""
@@ -125,20 +130,29 @@ class Operations:
         buried = await self.database.write(commands, load=store.lock_dead_orders, decide=decisions.bury, save=store.save_dead_orders)
         crash.point("shipping.buried")
         async with self.database.read() as connection:
-            living = await store.find_living(connection, {command.target for command in commands})
-        closes = {
-            command.key: [
-                Close(f"{command.key}:{id}", b"", id, command.actor, command.cause)
-                for id, order_id, attempt in living
-                if order_id == command.target and attempt <= command.attempt
-            ]
-            for command in commands
-        }
-        wanted = [close for several in closes.values() for close in several]
+            living = await store.find_living(connection, order_ids={command.target for command in commands})
+        closes = [
+            [_close(c, its.id, "ORDER_CLOSED") for its in living if its.order_id == c.target and its.attempt <= c.attempt] for c in commands
+        ]
+        return await self._close(buried, closes)
+
+    async def bury_fulfillments(self, commands: Sequence[BuryFulfillment]) -> Sequence[Outcome[Any]]:
+        """The same for fulfilments: what was cancelled while its label was being bought stays in the warehouse."""
+        buried = await self.database.write(
+            commands, load=store.lock_dead_fulfillments, decide=decisions.bury_fulfillment, save=store.save_dead_fulfillments
+        )
+        async with self.database.read() as connection:
+            living = await store.find_living(connection, fulfillment_ids={command.target for command in commands})
+        closes = [[_close(c, its.id, "FULFILLMENT_CANCELLED") for its in living if its.fulfillment_id == c.target] for c in commands]
+        return await self._close(buried, closes)
+
+    async def _close(self, buried: Sequence[Outcome[Any]], closes: Sequence[Sequence[Close]]) -> Sequence[Outcome[Any]]:
+        """Wants back what each of the buried has shipped; one that fails of its shipments fails its burial, to be heard again."""
+        wanted = [close for several in closes for close in several]
         closed = dict(zip((close.key for close in wanted), await self._write(wanted), strict=True))
         await self._call_back({close.target for close in wanted})
-        failures = {key: [f for close in several if isinstance(f := closed[close.key], Failure)] for key, several in closes.items()}
-        return [next(iter(failures[c.key]), outcome) for c, outcome in zip(commands, buried, strict=True)]
+        failures = [[f for close in several if isinstance(f := closed[close.key], Failure)] for several in closes]
+        return [next(iter(failed), outcome) for failed, outcome in zip(failures, buried, strict=True)]
 
     async def ask_for_open_recalls(self) -> None:
         """Goes on with what the carrier was to be asked for and has not answered. For several replicas at once."""
@@ -211,10 +225,11 @@ class Operations:
                     yield datetime.now(UTC), told
 
     async def _begin(self, asks: Sequence[Ask]) -> list[Outcome[Shipment]]:
-        """Stores the intents, but none for an order that is dead; the second ask for a fulfilment finds the shipment of the first."""
+        """Stores the intents, but none for what is dead; the second ask for a fulfilment finds the shipment of the first."""
         async with self.database.read() as connection:
-            known = await store.find_fulfillments(connection, {ask.wanted.fulfillment_id for ask in asks})
-            buried = await store.find_dead_orders(connection, {ask.wanted.order_id for ask in asks})
+            fulfillment_ids = {ask.wanted.fulfillment_id for ask in asks}
+            known = await store.find_fulfillments(connection, fulfillment_ids)
+            graves = await store.find_graves(connection, {ask.wanted.order_id for ask in asks}, fulfillment_ids)
         ids: dict[UUID, UUID] = {}
         commands = [
             AskForShipment(
@@ -227,11 +242,11 @@ class Operations:
                 carrier=self.carrier.name,
             )
             for ask in asks
-            if ask.wanted.fulfillment_id in known or not dead(buried.get(ask.wanted.order_id), ask.wanted.attempt)
+            if ask.wanted.fulfillment_id in known or not graves.reason(ask.wanted)
         ]
         outcomes = dict(zip((command.key for command in commands), await self._write(commands), strict=True))
         crash.point("shipping.asked")
-        return [outcomes.get(ask.key) or decisions.closed(ask.wanted) for ask in asks]
+        return [outcomes.get(ask.key) or decisions.closed(ask.wanted, graves.reason(ask.wanted) or "ORDER_CLOSED") for ask in asks]
 
     async def _buy(self, shipments: Sequence[Shipment]) -> list[Outcome[Shipment]]:
         """Settles pending shipments: the carrier's answers are asked for all at once, then stored in one write."""
@@ -239,8 +254,8 @@ class Operations:
             return []
         # Looked up after the intents were committed: of a death and an ask at the same time, one sees the other.
         async with self.database.read() as connection:
-            buried = await store.find_dead_orders(connection, {shipment.order_id for shipment in shipments})
-        answers = await asyncio.gather(*(self._answer(shipment, buried.get(shipment.order_id)) for shipment in shipments))
+            graves = await store.find_graves(connection, {its.order_id for its in shipments}, {its.fulfillment_id for its in shipments})
+        answers = await asyncio.gather(*(self._answer(shipment, graves) for shipment in shipments))
         crash.point("shipping.bought")
         commands = [answer for answer in answers if not isinstance(answer, Failure)]
         written = dict(zip((command.key for command in commands), await self._write(commands), strict=True))
@@ -248,14 +263,14 @@ class Operations:
         _report_defects("a label could not be bought, by a defect of ours", [shipment.id for shipment in shipments], outcomes)
         return outcomes
 
-    async def _answer(self, shipment: Shipment, order: DeadOrder | None) -> KeepLabel | GiveUp | Failure:
+    async def _answer(self, shipment: Shipment, graves: Graves) -> KeepLabel | GiveUp | Failure:
         """What is to become of a pending shipment, by what its order and its carrier say; a failure where that is not known yet."""
         key = f"shipment:{shipment.id}:label"  # whoever asks, and how often: one purchase, and one result
         of = (key, b"", shipment.id, self.carrier.name, key)
-        if dead(order, shipment.attempt):
-            self._tries.labels("order_closed").inc()
+        if reason := graves.reason(shipment):
+            self._tries.labels(reason.lower()).inc()
             # Under a key of its own: somebody else's purchase may have gone through, and must not pass for a repeat of this.
-            return GiveUp(f"{key}:closed", *of[1:], reason="ORDER_CLOSED")
+            return GiveUp(f"{key}:closed", *of[1:], reason=reason)
         try:
             async with asyncio.timeout(self.patience.label_s), self._places:
                 recipient = await self.orders.recipient(shipment.order_id)
@@ -327,6 +342,10 @@ class Operations:
         outcomes = await self.database.write(commands, load=store.lock_shipments, decide=decisions.decide, save=store.save_shipments)
         self.watches.wake()
         return outcomes
+
+
+def _close(burial: BuryOrder | BuryFulfillment, shipment_id: UUID, reason: str) -> Close:
+    return Close(f"{burial.key}:{shipment_id}", b"", shipment_id, burial.actor, burial.cause, reason=reason)
 
 
 def _report_defects(what: str, shipment_ids: Sequence[UUID], outcomes: Sequence[object]) -> None:

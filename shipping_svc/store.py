@@ -16,8 +16,11 @@ from chassis.tables import among, arrays, given, insert_rows
 from shipping_svc.lifecycle import TERMINAL, Status
 from shipping_svc.model import (
     AskForShipment,
+    BuryFulfillment,
     BuryOrder,
+    DeadFulfillment,
     DeadOrder,
+    Graves,
     KeptLabel,
     Label,
     Parcel,
@@ -32,13 +35,25 @@ from shipping_svc.model import (
     TrackingEvent,
     Transition,
 )
-from shipping_svc.tables import dead_orders, history, label_tries, labels, parcels, recall_tries, shipments, tracking_events
+from shipping_svc.tables import (
+    dead_fulfillments,
+    dead_orders,
+    history,
+    label_tries,
+    labels,
+    parcels,
+    recall_tries,
+    shipments,
+    tracking_events,
+)
 
 SHIPMENT = tuple(shipments.c.keys())
 CHANGING = ("id", "status", "reason", "carrier_code", "tracking_number", "version", "update_time", *SHIPMENT[-3:])  # ... and its times
+GONE = tuple(dead_fulfillments.c.keys())
 PARCEL, LABEL, TRY, RECALL, STEP, DEAD = (tuple(t.c.keys()) for t in (parcels, labels, label_tries, recall_tries, history, dead_orders))
 TRACKING = ("shipment_id", "carrier_event_id", "status", "occur_time", "location", "record_time")
 PARCEL_OF, REPORT_OF = attrgetter(*PARCEL[2:]), attrgetter(*TRACKING[1:5])
+LIVING = ("id", "order_id", "attempt", "fulfillment_id")
 LONGEST_PAUSE_S = 60.0
 
 all_shipments = select(shipments).order_by(shipments.c.id)
@@ -54,8 +69,10 @@ read_label = (
     .join_from(shipments, labels)
     .where(shipments.c.id == bindparam("shipment_id"), shipments.c.status != Status.VOIDED)
 )
-read_living = select(shipments.c.id, shipments.c.order_id, shipments.c.attempt).where(
-    among(shipments.c.order_id), shipments.c.status.not_in(TERMINAL), shipments.c.recall_time.is_(None)
+read_living = (
+    select(*(shipments.c[name] for name in LIVING))
+    .where(or_(among(shipments.c.order_id), among(shipments.c.fulfillment_id)))
+    .where(shipments.c.status.not_in(TERMINAL), shipments.c.recall_time.is_(None))
 )
 read_recalls = select(recall_tries.c.shipment_id, recall_tries.c.tracking_number).where(among(recall_tries.c.shipment_id))
 read_reported = select(shipments.c.report_time.is_not(None)).where(shipments.c.tracking_number == bindparam("tracking_number"))
@@ -112,6 +129,9 @@ read_dead = select(dead_orders).where(among(dead_orders.c.order_id))
 lock_dead = read_dead.order_by(dead_orders.c.order_id).with_for_update(key_share=True)
 insert_dead = insert_rows(*dead_orders.c)
 changed_dead = given(*dead_orders.c)
+read_gone = select(dead_fulfillments).where(among(dead_fulfillments.c.fulfillment_id))
+lock_gone = read_gone.order_by(dead_fulfillments.c.fulfillment_id).with_for_update(key_share=True)
+insert_gone = insert_rows(*dead_fulfillments.c)
 update_dead = update(dead_orders).values({n: changed_dead.c[n] for n in DEAD[1:]}).where(dead_orders.c.order_id == changed_dead.c.order_id)
 
 
@@ -209,9 +229,12 @@ async def waiting_labels(connection: AsyncConnection) -> tuple[int, float]:
     return count, float(oldest_s or 0)
 
 
-async def find_living(connection: AsyncConnection, order_ids: Collection[UUID]) -> list[tuple[UUID, UUID, int]]:
-    """Shipments of these orders that are neither at their end nor recalled: their ids, their orders', and of which attempt."""
-    return [(*row,) for row in await connection.execute(read_living, arrays(["order_id"], [[id] for id in order_ids]))]
+async def find_living(
+    connection: AsyncConnection, *, order_ids: Collection[UUID] = (), fulfillment_ids: Collection[UUID] = ()
+) -> Sequence[Any]:
+    """The shipments of these orders and fulfilments that are neither at their end nor recalled: id, order_id, attempt, fulfillment_id."""
+    wanted = {"given_order_id": list(order_ids), "given_fulfillment_id": list(fulfillment_ids)}
+    return (await connection.execute(read_living, wanted)).all()
 
 
 async def find_recalls(connection: AsyncConnection, shipment_ids: Collection[UUID]) -> dict[UUID, str]:
@@ -237,9 +260,11 @@ async def is_reported(connection: AsyncConnection, tracking_number: str) -> bool
     return bool((await connection.execute(read_reported, {"tracking_number": tracking_number})).scalar_one_or_none())
 
 
-async def find_dead_orders(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, DeadOrder]:
-    """Those of the orders that have died, by id, with their last death."""
-    return _dead(await connection.execute(read_dead, arrays(["order_id"], [[id] for id in ids])))
+async def find_graves(connection: AsyncConnection, order_ids: Collection[UUID], fulfillment_ids: Collection[UUID]) -> Graves:
+    """Those of the orders that have died, with their last death, and those of the fulfilments."""
+    orders = await connection.execute(read_dead, arrays(["order_id"], [[id] for id in order_ids]))
+    fulfillments = await connection.execute(read_gone, arrays(["fulfillment_id"], [[id] for id in fulfillment_ids]))
+    return Graves(_dead(orders), {row.fulfillment_id for row in fulfillments})
 
 
 async def lock_dead_orders(connection: AsyncConnection, commands: Sequence[BuryOrder], repeats: Collection[UUID]) -> dict[UUID, DeadOrder]:
@@ -258,6 +283,22 @@ async def save_dead_orders(
         await connection.execute(insert_dead, _arrays(DEAD, created))
     if changed:
         await connection.execute(update_dead, _arrays(DEAD, changed))
+
+
+async def lock_dead_fulfillments(
+    connection: AsyncConnection, commands: Sequence[BuryFulfillment], repeats: Collection[UUID]
+) -> dict[UUID, DeadFulfillment]:
+    """Those of the fulfilments that are known to be cancelled, by id."""
+    ids = arrays(["fulfillment_id"], [[id] for id in {*repeats, *(c.target for c in commands)}])
+    return {row.fulfillment_id: DeadFulfillment(*row) for row in await connection.execute(lock_gone, ids)}
+
+
+async def save_dead_fulfillments(
+    connection: AsyncConnection, before: Mapping[UUID, DeadFulfillment], after: Mapping[UUID, DeadFulfillment], rows: Sequence[None]
+) -> None:
+    """Stores those that are new."""
+    if gone := sorted((its for id, its in after.items() if id not in before), key=attrgetter("fulfillment_id")):
+        await connection.execute(insert_gone, _arrays(GONE, gone))
 
 
 async def _whole(connection: AsyncConnection, statement: Select[Any], parameters: Mapping[str, Any]) -> list[Shipment]:

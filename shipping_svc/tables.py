@@ -141,3 +141,11 @@ dead_orders = Table(
     Column("version", Integer, CheckConstraint("version >= 1", "version"), nullable=False),
     Column("dead_time", DateTime(timezone=True), nullable=False),
 )
+
+dead_fulfillments = Table(
+    "dead_fulfillments",
+    metadata,
+    Column("fulfillment_id", Uuid, primary_key=True),
+    Column("version", Integer, CheckConstraint("version >= 1", "version"), nullable=False),
+    Column("dead_time", DateTime(timezone=True), nullable=False),
+)

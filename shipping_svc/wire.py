@@ -19,6 +19,7 @@ from chassis.idempotency import Keyed
 from shipping_svc.lifecycle import Status
 from shipping_svc.model import (
     Ask,
+    BuryFulfillment,
     BuryOrder,
     Cancel,
     Created,
@@ -100,6 +101,14 @@ def ready(event: FulfillmentStatusChanged, of: Keyed, cause: str) -> Ask | None:
         raise invalid("fulfillment.packages", "must not be empty when the fulfilment is ready")
     wanted = Wanted(UUID(its.order_id), its.attempt, UUID(its.fulfillment_id), its.warehouse_id, _parcels(its.packages))
     return Ask(of.key, of.digest, "fulfillment", cause, wanted)
+
+
+def bury_fulfillment(event: FulfillmentStatusChanged, of: Keyed, cause: str) -> BuryFulfillment | None:
+    """The fulfilment's death; None where it lives."""
+    if event.new_status != fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED:
+        return None
+    its = event.fulfillment
+    return BuryFulfillment(of.key, of.digest, UUID(its.fulfillment_id), "fulfillment", cause, version=its.version)
 
 
 def bury(event: OrderStatusChanged, of: Keyed, cause: str) -> BuryOrder | None:

@@ -1,4 +1,4 @@
-"""Shipments are recalled: the status voided, when it was wanted back, and what the carrier is still to be asked."""
+"""Shipments are recalled: the status voided, when it was wanted back, what the carrier is to be asked; fulfilments that are cancelled."""
 
 from alembic import op
 
@@ -30,6 +30,13 @@ CHANGES = (
     )
     """,
     "CREATE INDEX recall_tries_try_time ON recall_tries (try_time)",
+    """
+    CREATE TABLE dead_fulfillments (
+        fulfillment_id uuid CONSTRAINT dead_fulfillments_pkey PRIMARY KEY,
+        version integer NOT NULL CONSTRAINT dead_fulfillments_version CHECK (version >= 1),
+        dead_time timestamptz NOT NULL
+    )
+    """,
     """
     COMMENT ON TABLE recall_tries IS
         'Labels that the carrier is to be asked to take back: how often that was begun, and when last. The row goes when it answers.'

@@ -14,7 +14,7 @@ from sqlalchemy import Select, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shipping_svc import tables
-from shipping_svc.model import Ask, BuryOrder
+from shipping_svc.model import Ask, BuryFulfillment, BuryOrder
 from tests.unit.shipping.samples import wanted
 
 if TYPE_CHECKING:
@@ -71,6 +71,12 @@ def death(order_id: str, attempt: int = 1, version: int = 5, status: str = "canc
     event_id = str(uuid4())
     key = f"shipping-ORDERS:{event_id}"
     return BuryOrder(key, b"", UUID(order_id), "order", event_id, attempt=attempt, status=status, version=version)
+
+
+def gone(fulfillment_id: str) -> BuryFulfillment:
+    """An event tells that the fulfilment is cancelled."""
+    event_id = str(uuid4())
+    return BuryFulfillment(f"shipping-FULFILLMENTS:{event_id}", b"", UUID(fulfillment_id), "fulfillment", event_id, version=9)
 
 
 async def rows(engine: AsyncEngine, statement: Select[Any] | str) -> Sequence[Any]:

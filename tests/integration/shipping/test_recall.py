@@ -20,7 +20,7 @@ from chassis.errors import Deferred, Failure, Invalid, NotFound, Refused, Stale
 from shipping_svc.model import BuryOrder
 from shipping_svc.operations import Operations, Patience
 from tests.integration.shipping.peers import CountingCarrier, Crash, KnownOrders
-from tests.integration.shipping.requests import Shipping, ask_of, cancel, create, death, report, rows, told, told_kinds
+from tests.integration.shipping.requests import Shipping, ask_of, cancel, create, death, gone, report, rows, told, told_kinds
 from tests.support import Eventually
 
 AWAY = Deferred("DEPENDENCY_UNAVAILABLE", "away", peer="sandbox")
@@ -415,3 +415,59 @@ async def test_a_death_whose_recall_was_not_written_is_heard_again(
 
 async def _away(commands: list[Any]) -> list[Outcome[Any]]:
     return [Deferred("DATABASE_UNAVAILABLE")] * len(commands)
+
+
+# --- by a fulfilment's death
+
+
+@pytest.mark.parametrize("first", ["ask", "death"])
+async def test_what_is_cancelled_in_the_warehouse_is_not_shipped(
+    shipping: Shipping, operations: Operations, engine: AsyncEngine, carrier: CountingCarrier, first: str
+) -> None:
+    """Whichever is heard first, and twice, with and without its claims: its label is void, or never bought; its order's other parts go."""
+    order = str(uuid4())
+    request, other = create(order_id=order), await created(shipping, order_id=order)
+    asked, died = ask_of(request), gone(request.fulfillment_id)
+    for _ in range(2):
+        for word in ("ask", "death") if first == "ask" else ("death", "ask"):
+            events = operations.ship([asked, asked]) if word == "ask" else operations.bury_fulfillments([died, died])
+            assert [type(outcome) for outcome in await events] == [Done, Done]
+        async with engine.begin() as connection:
+            await connection.execute(text("delete from claims"))
+    again = create(order_id=order, fulfillment_id=request.fulfillment_id)
+    if first == "ask":
+        voided = (await ask(shipping.CreateShipment, again)).shipment
+        assert (S(voided.status), voided.version, voided.status_reason) == ("SHIPMENT_STATUS_VOIDED", 4, "FULFILLMENT_CANCELLED")
+    else:
+        with pytest.raises(Refused) as refused:
+            await ask(shipping.CreateShipment, again)
+        assert refused.value.reason == "ILLEGAL_TRANSITION"
+        assert refused.value.metadata["fulfillment_id"] == request.fulfillment_id
+    assert await now(shipping, other) == other
+    assert carrier.calls.total() == (2 if first == "ask" else 1)
+    assert [row.version for row in await rows(engine, "select version from dead_fulfillments")] == [9]
+
+
+async def test_a_cancellation_and_a_label_at_once(
+    shipping: Shipping, operations: Operations, engine: AsyncEngine, carrier: CountingCarrier, eventually: Eventually
+) -> None:
+    """Cancelled while the carrier sells, or waits for the sweeper: no label stays valid."""
+    sold, waiting = create(), create()
+    carrier.failure = AWAY
+    await operations.ship([ask_of(waiting)])
+    carrier.failure = None
+    carrier.sale.clear()
+    sale = asyncio.create_task(operations.ship([ask_of(sold)]))
+    await eventually(lambda: carrier.calls.total() == 2)
+    await operations.bury_fulfillments([gone(sold.fulfillment_id), gone(waiting.fulfillment_id)])
+    carrier.sale.set()
+    await sale
+    await operations.buy_waiting_labels()
+    await all_asked(operations, engine, eventually)
+    found = (await ask(shipping.ListShipments, api.ListShipmentsRequest())).shipments
+    assert {(S(its.status), its.status_reason) for its in found} == {("SHIPMENT_STATUS_FAILED", "FULFILLMENT_CANCELLED")}
+    assert carrier.recalls.total() == 1
+    for request in (sold, waiting):
+        with pytest.raises(Refused) as refused:
+            await ask(shipping.CreateShipment, request)
+        assert refused.value.reason == "ILLEGAL_TRANSITION"

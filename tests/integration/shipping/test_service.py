@@ -243,6 +243,25 @@ async def test_an_order_dies_while_its_goods_are_on_their_way(shipping: Shipping
     assert back.status == shipping_pb2.SHIPMENT_STATUS_RETURNED_TO_SENDER
 
 
+async def test_a_cancelled_fulfilments_label_is_void(shipping: Shipping, world: World, eventually: Eventually) -> None:
+    """Cancelled after it was ready: its shipment is void. Cancelled before that is heard: there is none."""
+    late, early = create(), create()
+    ready_early, gone_early = ready(early), changed(early, fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED)
+    await ask(shipping.CreateShipment, late)
+    gone_late = changed(late, fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED)
+    for event in (gone_early, gone_late):
+        event.fulfillment.version = 9
+        await world.publish(event)
+    await nothing_waits(world, eventually)
+    await world.publish(ready_early)
+    await world.publish(ready(late))
+    await nothing_waits(world, eventually)
+    assert await shipment_of(shipping, early.order_id) is None
+    voided = await shipment_of(shipping, late.order_id)
+    assert voided is not None
+    assert (voided.status, voided.status_reason) == (shipping_pb2.SHIPMENT_STATUS_VOIDED, "FULFILLMENT_CANCELLED")
+
+
 async def test_while_the_order_service_is_away(shipping: Shipping, world: World, eventually: Eventually) -> None:
     """Nobody can say where the parcels go: the call is told so, the event is kept, and both are shipped soon after it is back."""
     called, heard = create(), create()

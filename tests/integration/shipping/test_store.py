@@ -218,7 +218,7 @@ async def test_recalls_wait_as_labels_do(engine: AsyncEngine) -> None:
         assert await store.open_recalls(connection) == (0, 0.0)
 
 
-async def test_what_can_be_recalled_is_found_by_its_order(engine: AsyncEngine) -> None:
+async def test_what_can_be_recalled_is_found_by_its_order_or_its_fulfilment(engine: AsyncEngine) -> None:
     """Neither what is at its end, nor what is recalled already, nor what is another order's; of every attempt."""
     order = uuid7()
 
@@ -230,9 +230,11 @@ async def test_what_can_be_recalled_is_found_by_its_order(engine: AsyncEngine) -
     recalled = fresh(order_id=order, status="created", tracking_number="T99", recall_time=NOON)
     await stored(engine, *several, recalled, fresh())
     async with engine.connect() as connection:
-        found = await store.find_living(connection, [order, uuid7()])
+        found = await store.find_living(connection, order_ids=[order, uuid7()])
+        one_by_one = [await store.find_living(connection, fulfillment_ids=[its.fulfillment_id]) for its in several]
     living = [its for its in several if its.status in ("pending", "created", "in_transit", "out_for_delivery", "delivery_failed")]
-    assert sorted(found) == sorted((its.id, order, its.attempt) for its in living)
+    assert sorted(map(tuple, found)) == sorted((its.id, order, its.attempt, its.fulfillment_id) for its in living)
+    assert sorted(tuple(row) for rows in one_by_one for row in rows) == sorted(map(tuple, found))
 
 
 async def test_a_void_label_is_not_printed(engine: AsyncEngine) -> None:

@@ -88,7 +88,7 @@ def cancel(**more: Any) -> Cancel:
 
 def close(**more: Any) -> Close:
     """The order of `shipment()` is dead."""
-    return replace(Close("o:1", b"", SHIPMENT, "order", "e9"), **more)
+    return replace(Close("o:1", b"", SHIPMENT, "order", "e9", reason="ORDER_CLOSED"), **more)
 
 
 def keep_recall(answer: Recalled = Recalled.VOIDED, **more: Any) -> KeepRecall:

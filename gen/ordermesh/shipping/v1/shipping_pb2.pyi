@@ -121,8 +121,8 @@ class Shipment(_message.Message):
     version: _builtins.int
     """Rises by one with each change."""
     status_reason: _builtins.str
-    """Why it last changed: FULFILLMENT_READY, LABEL_BOUGHT, CARRIER_REPORTED, CARRIER_REFUSED, ORDER_CLOSED (its order is dead) or
-    RECALLED (somebody cancelled it); the last two of a recall, and of the void label that it led to.
+    """Why it last changed: FULFILLMENT_READY, LABEL_BOUGHT, CARRIER_REPORTED, CARRIER_REFUSED, ORDER_CLOSED (its order is dead),
+    FULFILLMENT_CANCELLED or RECALLED (somebody cancelled it); the last three of a recall, and of the void label that it led to.
     """
     carrier_code: _builtins.str
     """The carrier's own code for its refusal; unset where it did not refuse."""
@@ -144,8 +144,9 @@ class Shipment(_message.Message):
 
     @_builtins.property
     def recall_time(self) -> _timestamp_pb2.Timestamp:
-        """When it was recalled, because its order is dead or somebody cancelled it: the carrier is asked to bring it back. A wish, and no
-        status: what it delivers after all is delivered. Unset where it was not recalled, or had no label yet (then it is failed).
+        """When it was recalled, because its order or its fulfilment is dead, or somebody cancelled it: the carrier is asked to bring it
+        back. A wish, and no status: what it delivers after all is delivered. Unset where it was not recalled, or had no label yet
+        (then it is failed).
         """
 
     def __init__(

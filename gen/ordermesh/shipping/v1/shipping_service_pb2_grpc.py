@@ -91,7 +91,8 @@ class ShippingServiceServicer:
         """Buys the label for a fulfilment that is ready: pending -> created, or failed where the carrier refuses. One shipment for
         each fulfilment: a repeat, with whatever request_id, answers with it. After DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the
         shipment stays pending, and the service goes on trying by itself. Reasons: ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED,
-        SHIPMENT_ALREADY_EXISTS (of another order or warehouse), ILLEGAL_TRANSITION (it was recalled before it had a label).
+        SHIPMENT_ALREADY_EXISTS (of another order or warehouse), ILLEGAL_TRANSITION (it was recalled before it
+        had a label, or the fulfilment is cancelled).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -112,11 +113,11 @@ class ShippingServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelShipment(self, request, context):
-        """Recalls a shipment, as the death of its order does by itself: pending -> failed; created -> voided where the carrier does not have
-        it yet; else recall_time is set, and the carrier is asked to bring it back: it reports returned_to_sender, or delivered where it is
-        too late. A carrier that cannot be asked just now is asked again by the service. Units that come back count as cancelled, are
-        refunded, and are an approved return. One that is recalled already is answered as it stands. Reasons: SHIPMENT_NOT_FOUND,
-        VERSION_MISMATCH, ILLEGAL_TRANSITION (it has come to its end).
+        """Recalls a shipment, as the death of its order or of its fulfilment does by itself: pending -> failed; created -> voided where
+        the carrier does not have it yet; else recall_time is set, and the carrier is asked to bring it back: it reports
+        returned_to_sender, or delivered where it is too late. A carrier that cannot be asked just now is asked again by the service.
+        Units that come back count as cancelled, are refunded, and are an approved return. One that is recalled already is answered as
+        it stands. Reasons: SHIPMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (it has come to its end).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
