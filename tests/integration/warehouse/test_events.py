@@ -41,7 +41,7 @@ from tests.unit.warehouse.world import confirm, expire, receive, reserve
 from warehouse_svc.app import running
 from warehouse_svc.config import Config
 from warehouse_svc.consumers import Consumers
-from warehouse_svc.lifecycle import Status
+from warehouse_svc.lifecycle import Bucket, Status
 from warehouse_svc.model import Reservation
 from warehouse_svc.operations import Operations
 from warehouse_svc.tables import claims, movements, outbox
@@ -318,15 +318,28 @@ async def test_the_service_hears_tells_and_expires(
     sold = await reserved(operations, ("tea", 2))
     await stocked(operations, tea=1)
     never = (await operations.reserve_stock(reserve(("tea", 1), order=uuid4(), ttl=timedelta(0)))).order_id
+    await stocked(operations, jam=3)
+    picked, shrunk = await reserved(operations, ("jam", 2)), await reserved(operations, ("jam", 3))
+    await operations.write([confirm(picked)])
 
     async def settled() -> None:
-        held = (await as_stored(engine)).standing
+        stored = await as_stored(engine)
+        held = stored.standing
+        assert ("leeds", "tea") in stored.levels
+        assert stored.balances("leeds", "tea") == (1, 0, 0, 1)
+        assert (held(picked)[0].total(Bucket.COMMITTED), held(picked)[0].total(Bucket.WRITTEN_OFF)) == (1, 1)
+        assert sum(r.total(Bucket.RELEASED) for r in held(shrunk)) == 2
         assert [r.status for r in held(sold)] == [Status.CLOSED] * 2
         assert [r.status for r in held(never)] == [Status.EXPIRED]
         async with engine.connect() as connection:
             assert (await connection.execute(select(outbox.c.id).where(outbox.c.stream_seq.is_(None)))).first() is None
 
+    [its] = (await as_stored(engine)).standing(picked)
+    kept = items_cancelled(shrunk, {1: 1}, (await as_stored(engine)).standing(shrunk), PENDING)
     async with broker_at(nats_url) as broker, running(config):
+        await publish(broker, "ORDERS", inspected(sold, uuid4(), "leeds", {1: (1, 1)}))  # ahead of what has left
+        await publish(broker, "ORDERS", kept)
+        await publish(broker, "FULFILLMENTS", lines_changed(picked, its.warehouse_id, {1: (1, 0, 1, 0)}))
         for at in ("london", "york"):  # what ships comes first, and waits for the commit
             await publish(broker, "FULFILLMENTS", work_moved(sold, at, SHIPPED, {1: 1}))
         await publish(broker, "ORDERS", order_moved(sold, PENDING, CONFIRMED))
