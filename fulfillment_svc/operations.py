@@ -187,12 +187,14 @@ class Operations:
             "attempt": news.attempt,
             "order_number": news.order_number,
         }
-        if news.news is News.CONFIRMED:
-            return Plan(**about, picklists=picklists, stock_committed=isinstance(answer, Committed) or news.stock_committed)
         if news.news is News.ENDED:
             return End(**about, picklists=picklists)
-        units = (Allocation(at, line.line_number, line.quantity) for at, lines in shares.items() for line in lines)
-        return Cut(**about, kept=Kept(news.attempt, news.version, tuple(sorted(units))))
+        units = (Allocation(at, line.line_number, line.quantity) for at, lines in news.shares.items() for line in lines)
+        kept = Kept(news.attempt, news.version, tuple(sorted(units)))
+        if news.news is News.CUT:
+            return Cut(**about, kept=kept)
+        committed = isinstance(answer, Committed) or news.stock_committed
+        return Plan(**about, picklists=picklists, stock_committed=committed, kept=None if news.stock_committed else kept)
 
 
 def fulfilled(outcome: Outcome[Job]) -> Outcome[tuple[Fulfillment, ...]]:

@@ -43,7 +43,7 @@ orders = Table(
     CheckConstraint("(kept_attempt is null) = (kept_version is null)", "kept"),
 )
 
-# The units that stay of an order that has lost others.
+# The units that stay of an order that has lost others, or whose stock was owed.
 kept_units = Table(
     "kept_units",
     metadata,

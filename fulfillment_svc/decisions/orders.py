@@ -31,7 +31,8 @@ def plan(job: Job, command: Plan, now: datetime) -> Decided:
     """A fulfilment for each picklist; of a dead attempt, only the trace that its units were to be here."""
     if command.attempt <= job.closed_attempt:
         return bury(job, command, command.picklists, now)
-    return trim(place(job, command, command.picklists, command.stock_committed, now), command, now)
+    told = job.keeping(command.kept) if command.kept else job
+    return trim(place(told, command, command.picklists, command.stock_committed, now), command, now)
 
 
 def settle(job: Job, command: Settle, now: datetime) -> Decided:
@@ -66,9 +67,8 @@ def place(job: Job, command: OfOrder, picklists: Iterable[Picklist], stock_commi
 
 def cut(job: Job, command: Cut, now: datetime) -> Decided:
     """Units that the order lost leave the picklists; for what is not planned yet it is remembered. Older news than known is skipped."""
-    if job.kept and command.kept.version <= job.kept.version:
-        return Decision(job)
-    return trim(Decision(replace(job, kept=command.kept)), command, now)
+    told = job.keeping(command.kept)
+    return Decision(job) if told is job else trim(Decision(told), command, now)
 
 
 def end(job: Job, command: End, now: datetime) -> Decided:

@@ -95,10 +95,15 @@ class OfOrder(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan(OfOrder):
-    """The order is confirmed: a fulfilment for each picklist."""
+    """The order is confirmed: a fulfilment for each picklist.
+
+    kept  what the order says that it needs, where its stock was still owed: more may be committed for it than that, if it has lost units
+          and the warehouse has not heard so. None: the picklists are what it says.
+    """
 
     picklists: tuple[Picklist, ...]
     stock_committed: bool
+    kept: Kept | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

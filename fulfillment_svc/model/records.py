@@ -149,7 +149,7 @@ class Allocation:
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """The units of an order that stay, as it told when it lost others. `version` is the order's: a greater one is newer."""
+    """The units of an order that stay, as it told. `version` is the order's: a greater one is newer."""
 
     attempt: int
     version: int
@@ -163,7 +163,7 @@ class Job:
     Under its lock nothing of the order is planned, cut or ended beside one another, in whatever order the news of it comes.
 
     closed_attempt  this attempt and those before it are dead; 0: none is
-    kept            None: no units were cancelled since the order was confirmed
+    kept            None: the order needs what was planned for it
     """
 
     order_id: UUID
@@ -182,6 +182,10 @@ class Job:
     def find(self, id: UUID) -> Fulfillment | None:
         """The fulfilment of this id."""
         return next((each for each in self.fulfillments if each.id == id), None)
+
+    def keeping(self, kept: Kept) -> "Job":
+        """The job with this news of what stays, unless it has heard newer."""
+        return self if self.kept and self.kept.version >= kept.version else replace(self, kept=kept)
 
     def having(self, fulfillment: Fulfillment) -> "Job":
         """The job with this fulfilment, in the place of what stood there."""

@@ -121,6 +121,16 @@ def test_a_cut_of_owed_work_waits_for_the_stock() -> None:
     assert told(decision) == []
 
 
+@pytest.mark.parametrize("asked_later", [True, False])
+def test_more_than_the_order_needs_goes_back(asked_later: bool) -> None:
+    """A unit was cancelled before the order was confirmed, and the warehouse committed it all the same, now or later: it is cut at once."""
+    needs = replace(plan(L2, committed=False), kept=Kept(1, 3, (Allocation("DOVER", 1, 2),)))
+    news: list[AnyCommand] = [needs, settle(D3)] if asked_later else [replace(needs, picklists=plan(D3).picklists, stock_committed=True)]
+    record, decisions = done(None, news)
+    assert [(line.quantity, line.cut) for line in record.lines] == [(2, 1)]
+    assert told(decisions[-1])[-1][2] == "UNITS_CUT"
+
+
 def test_stock_that_moved_under_a_cut_stays_where_it_is() -> None:
     """The order lost a unit and does not know yet that its stock lies elsewhere: so many are cut there as it lost, and no more."""
     _, decisions = done(job(replace(OWED, lines=D3)), [cut(2, lines=D3), settle({"DOVER": (Line(1, "mug", 1),), "YORK": L2})])
