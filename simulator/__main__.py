@@ -78,7 +78,7 @@ def replay(
         _fail(str(fault), USAGE)
 
     async def work(services: Services, world: World) -> int:
-        returns = f", {len(ledger.credits)} credits of them returned" if ledger.credits else ""
+        returns = f" (credits to be returned: {len(ledger.credits)})" if ledger.credits else ""
         left = f"{len(ledger.left):,} of {ledger.rows:,} rows cannot (listed at the end)"
         _say(f"{len(ledger.invoices)} invoices can be ordered{returns}; {left}")
         with Meter(console, len(ledger.invoices)) as meter:

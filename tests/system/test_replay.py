@@ -78,7 +78,7 @@ async def test_a_file_is_replayed_once(environment: dict[str, str], tmp_path: Pa
     first = await run(environment, "simulator", "replay", file)
     assert first.code == 0, first.out + first.err
     lines = first.out.splitlines()
-    assert lines[0] == "3 invoices can be ordered, 3 credits of them returned; 2 of 13 rows cannot (listed at the end)"
+    assert lines[0] == "3 invoices can be ordered (credits to be returned: 3); 2 of 13 rows cannot (listed at the end)"
     assert sorted(line.split()[1] for line in lines[1:4]) == ["771", "772", "774"]
     assert lines[4:7] == [
         "Left out, row by row:",
