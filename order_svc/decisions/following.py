@@ -27,8 +27,8 @@ def note_fulfillment(order: Order, command: NoteFulfillment, now: datetime) -> D
         return Decision(order)
     heard = replace(part, fulfillment_id=command.fulfillment_id, version=command.version, work=command.work)
     lines = tuple(worked_on(line, command) for line in order.lines)
-    if command.work is not Work.CANCELLED and order.stock is StockStatus.OWED and lines != order.lines and MOVES[order.status]:
-        raise Deferred("EVENT_AHEAD", "Where the stock was committed is not known yet.", order_id=str(order.id))
+    if command.work is not Work.CANCELLED and lines != order.lines:
+        check_placed(order)
     stage = f"FULFILLMENT_{command.work.upper()}"
     return follow(order, heard, lines, (command.reason or stage, stage), command, now)
 
@@ -63,6 +63,7 @@ def note_shipment(order: Order, command: NoteShipment, now: datetime) -> Decided
     )
     if heard == part:
         return Decision(order)
+    check_placed(order)
     followed = follow(order, heard, order.lines, (reason, reason), command, now)
     return followed if MOVES[order.status] else then(followed, late(followed.record, reason, command, now))
 
@@ -72,6 +73,7 @@ def note_shipment_end(order: Order, command: NoteShipmentEnd, now: datetime) -> 
     part = part_of(order, command.warehouse_id)
     if command.ended is None or part is None or part.ended or part.deliver_time:
         return Decision(order)
+    check_placed(order)
     tracking_number = command.tracking_number or part.tracking_number
     heard = replace(part, shipment_id=command.shipment_id, tracking_number=tracking_number, ended=command.ended)
     none = [
@@ -119,6 +121,12 @@ def part_of(order: Order, warehouse_id: str) -> Part | None:
     if not MOVES[order.status]:
         return None
     raise Deferred("EVENT_AHEAD", f"The order knows of no work in {warehouse_id} yet.", order_id=str(order.id))
+
+
+def check_placed(order: Order) -> None:
+    """Defers what is about units as long as the order does not know where its stock was committed: it may be elsewhere."""
+    if order.stock is StockStatus.OWED and MOVES[order.status]:
+        raise Deferred("EVENT_AHEAD", "Where the stock was committed is not known yet.", order_id=str(order.id))
 
 
 def follow(order: Order, heard: Part, lines: tuple[Line, ...], reasons: tuple[str, str], command: Command, now: datetime) -> Decided:

@@ -112,7 +112,7 @@ def has_left(part: Part) -> bool:
 def allocated(lines: tuple[Line, ...], allocations: Allocations) -> tuple[Line, ...]:
     """The lines, with where their units come from. Refused where the warehouse serves less than was asked for.
 
-    Of units that were cancelled meanwhile it need not have heard: they are left out.
+    Of units that were cancelled meanwhile it need not have heard: they are left out, where they were cancelled.
     """
     placed = []
     for line in lines:
@@ -120,8 +120,13 @@ def allocated(lines: tuple[Line, ...], allocations: Allocations) -> tuple[Line, 
         served = sum(allocation.quantity for allocation in several)
         if served < line.staying:
             raise Refused("RESERVATION_CLOSED", f"The warehouse serves {served} of {line.staying} units of line {line.number}.")
-        kept = fewer(several, served - line.staying)
-        placed.append(replace(line, allocations=tuple(allocation for allocation in kept if allocation.quantity)))
+        known = {allocation.warehouse_id: allocation.quantity for allocation in line.allocations}
+        excess, kept = served - line.staying, []
+        for its in several:
+            heard = min(excess, max(its.quantity - known.get(its.warehouse_id, its.quantity), 0))
+            excess -= heard
+            kept.append(replace(its, quantity=its.quantity - heard))
+        placed.append(replace(line, allocations=tuple(its for its in fewer(kept, excess) if its.quantity)))
     return tuple(placed)
 
 

@@ -181,7 +181,7 @@ class Order:
     @property
     def cancelled_amount(self) -> int:
         """What the units cost that were cancelled one by one."""
-        return sum(line.worth(line.cancelled) for line in self.lines)
+        return sum(line.worth(line.cancelled) for line in self.lines if line.cancelled)
 
     @property
     def total(self) -> int:

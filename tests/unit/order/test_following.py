@@ -10,8 +10,24 @@ import pytest
 from chassis.errors import Deferred, Refused
 from order_svc import decisions
 from order_svc.lifecycle import End, PaymentStatus, Progress, ReturnKind, Status, StockStatus, Work
-from order_svc.model import ItemsCancelled, NoteFulfillment, Order, OrderCommand, Owed, StatusChanged
-from tests.unit.order.samples import NOW, after, at, cancel, cancel_items, commit, elsewhere, end, pay, placed, pounds, refund, ship, work
+from order_svc.model import ItemsCancelled, NoteFulfillment, Order, OrderCommand, Owed, StatusChanged, WantedLine
+from tests.unit.order.samples import (
+    NOW,
+    after,
+    at,
+    cancel,
+    cancel_items,
+    checkout,
+    commit,
+    elsewhere,
+    end,
+    pay,
+    placed,
+    pounds,
+    refund,
+    ship,
+    work,
+)
 
 
 def works_on(order: Order, stage: Work, version: int, units: dict[int, int], at: str = "london", **fields: Any) -> NoteFulfillment:
@@ -67,6 +83,11 @@ def test_a_final_picklist_waits_until_the_order_knows_where_its_stock_was_commit
         after(owed, works_on(owed, Work.PICKING, 3, {1: 1, 2: 2}))
     assert deferred.value.reason == "EVENT_AHEAD"
     assert after(owed, works_on(owed, Work.PICKING, 3, {1: 3, 2: 2})).status is Status.PROCESSING
+    told: list[OrderCommand] = [ship(owed, "london", NOW), end(owed, "london", End.LOST)]
+    for parcel in told:
+        with pytest.raises(Deferred):
+            after(owed, parcel)
+        assert after(owed, commit(owed), parcel).version > owed.version
 
 
 def test_work_that_went_elsewhere_has_lost_no_units() -> None:
@@ -80,6 +101,18 @@ def test_work_that_went_elsewhere_has_lost_no_units() -> None:
         settled = after(owed, *several)
         assert (settled.status, settled.stock) == (Status.CONFIRMED, StockStatus.COMMITTED)
         assert units(settled) == [(0, 3, [("paris", 3, None)]), (0, 2, [("paris", 2, None)])]
+
+
+def test_a_commit_brings_no_cancelled_unit_back() -> None:
+    """London's work was called off while its stock was owed. That the warehouse has committed it all the same takes nothing from Paris."""
+    order = placed(checkout(WantedLine("LAMP", 4, 100, 0, 0)))
+    [first] = order.lines[0].allocations
+    split = (replace(first, quantity=3), replace(first, warehouse_id="paris", quantity=1))
+    order = replace(order, lines=(replace(order.lines[0], allocations=split),))
+    owed = after(order, pay(order, stock=Owed()))
+    settled = after(owed, work(owed, "london", Work.CANCELLED, 3, reason="WORK_CANCELLED"), commit(order))
+    assert units(settled) == [(3, 1, [("paris", 1, None)])]
+    assert (settled.stock, [part.standing for part in settled.parts if part.standing]) == (StockStatus.COMMITTED, [Status.CONFIRMED])
 
 
 def test_work_that_ends_cancels_its_units_and_the_last_one_the_order() -> None:
