@@ -49,7 +49,7 @@ class Advisories:
         self._broker, self._failed = broker, failed
         subjects = [f"{kind}.{stream}.{consumer}" for kind in GIVEN_UP for consumer, stream in consumers.items()]
         self._pull = Pull(broker, ADVISORIES, f"{service}-advisories", subjects)
-        self._given_up = telemetry.counter("inbox_given_up_total", "Deliveries that the broker has given up", "consumer")
+        self._given_up = telemetry.counter("inbox_given_up_total", "Events that the broker has given up by itself", "consumer")
 
     async def run(self) -> NoReturn:
         """Reads until it is cancelled. Outlives the absence of the broker and of the database."""
@@ -67,10 +67,10 @@ class Advisories:
         if words is None:
             log.error("an advisory that cannot be read", subject=message.subject)
             return
-        if event := await self._find(words):
-            await self._failed.give_up([event])
-            log.warning("the broker has given an event up", consumer=words.consumer, event_id=str(event.event_id), seq=words.seq)
-        self._given_up.labels(words.consumer).inc()
+        event = await self._find(words)
+        if event and await self._failed.give_up([event]):  # what we gave up ourselves is no news
+            self._given_up.labels(words.consumer).inc()
+            log.error("the broker has given an event up", consumer=words.consumer, event_id=str(event.event_id), seq=words.seq)
 
     async def _find(self, words: GivenUp) -> FailedEvent | None:
         """The message that was given up. None where it is gone, or where another has its place: what was lost comes again by itself."""

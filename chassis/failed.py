@@ -99,7 +99,7 @@ class FailedEvents:
             index_elements=[t.consumer, t.event_id],
             set_={"state": FailedState.FAILED, "update_time": now},
             where=t.state == FailedState.DEFERRED,
-        )
+        ).returning(t.event_id)
         of_consumer = t.consumer == bindparam("of")
         self._states = select(t.event_id, t.state).where(of_consumer, among(t.event_id))
         self._counts = select(t.state, func.count()).where(of_consumer, t.state.in_(OPEN)).group_by(t.state)
@@ -129,10 +129,10 @@ class FailedEvents:
             found = await connection.execute(self._record, _rows(events))
             return {row.event_id: row.state for row in found}
 
-    async def give_up(self, events: Sequence[FailedEvent]) -> None:
-        """The broker will not bring these again: they have failed, except where an operator was told of them before."""
+    async def give_up(self, events: Sequence[FailedEvent]) -> int:
+        """The broker will not bring these again: they have failed. Answers for how many that is news."""
         async with self._engine.begin() as connection:
-            await connection.execute(self._give_up, _rows(events))
+            return len((await connection.execute(self._give_up, _rows(events))).all())
 
     async def states(self, consumer: str, event_ids: Collection[UUID]) -> Mapping[UUID, FailedState]:
         """How those of the events stand that have a row."""

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from prometheus_client import REGISTRY
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis import stream as streams
@@ -29,6 +30,11 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two deliveries, a second for each: then the server gives up."""
     monkeypatch.setattr(streams, "ACK_WAIT_S", 1.0)
     monkeypatch.setattr(streams, "MAX_DELIVER", 2)
+
+
+def given_up() -> float:
+    """How many events this process has learned of so far that the broker has given up."""
+    return REGISTRY.get_sample_value("inbox_given_up_total", {"consumer": CONSUMER}) or 0.0
 
 
 @asynccontextmanager
@@ -116,7 +122,7 @@ async def test_what_is_known_of_an_event_stays(
     """Our own words stand: what we gave up ourselves keeps its reason. Only who still waited for it waits no more."""
     await broker.ensure_stream(ADVISORIES)
     await broker.ensure_consumer("ORDERS", CONSUMER, SUBJECTS)
-    event_id = await publish(broker, SampleStatusChanged(version=1))
+    event_id, before = await publish(broker, SampleStatusChanged(version=1)), given_up()
     [raw] = await _take(broker, 1)
     table = FailedEvents(engine, store.failed_events)
     received = receive(raw, CONSUMER, {}).event
@@ -126,6 +132,7 @@ async def test_what_is_known_of_an_event_stays(
         await eventually(lambda: all_acknowledged(broker, "sample-advisories", ADVISORIES))
     [row] = await failed(engine)
     assert (row.event_id, row.state, row.reason) == (event_id, becomes, "OURS")
+    assert given_up() - before == (stands != becomes)  # only what is news is counted
 
 
 async def test_an_advisory_of_a_message_that_is_gone_does_no_harm(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
