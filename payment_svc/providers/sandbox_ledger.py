@@ -5,7 +5,8 @@ service reads or writes it, it has connections and transactions of its own, and 
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
@@ -34,7 +35,9 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import INTERVAL, insert
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolExhausted
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 OVERDRAWN = "exceeds_what_is_left"
 
@@ -142,13 +145,22 @@ class Ledger:
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
 
+    @asynccontextmanager
+    async def _open(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction. Where the memory is out of reach the processor is silent, TimeoutError: what it has done nobody knows."""
+        try:
+            async with self.engine.begin() as connection:
+                yield connection
+        except (OperationalError, InterfaceError, PoolExhausted) as error:
+            raise TimeoutError from error
+
     async def count(self, key: UUID) -> int:
         """How often the key was sent, this time included."""
-        async with self.engine.begin() as connection:
+        async with self._open() as connection:
             return int((await connection.execute(count_call, {"key": key})).scalar_one())
 
     async def find(self, key: UUID) -> Entry | None:
-        async with self.engine.connect() as connection:
+        async with self._open() as connection:
             row = (await connection.execute(find, {"sought": key})).one_or_none()
         return Entry(*row) if row else None
 
@@ -157,7 +169,7 @@ class Ledger:
 
         What would take or give back more of its parent than there is left is declined, with the code OVERDRAWN.
         """
-        async with self.engine.begin() as connection:
+        async with self._open() as connection:
             if entry.parent:
                 there = (await connection.execute(lock, {"sought": entry.parent})).scalar_one()
                 taken = (await connection.execute(used, {"of": entry.parent, "but": entry.key})).scalar_one()
@@ -175,18 +187,18 @@ class Ledger:
 
     async def settle_due(self) -> None:
         """Ends what was pending and is due; each gets its webhook."""
-        async with self.engine.begin() as connection:
+        async with self._open() as connection:
             settled = (await connection.execute(settle_due)).scalars().all()
             if settled:
                 await connection.execute(insert(webhooks), [{"key": key} for key in settled])
 
     async def take_webhooks(self, lease_s: float) -> Sequence[Entry]:
         """Webhooks to be delivered now; nobody else takes them before the lease is over (longer with each attempt)."""
-        async with self.engine.begin() as connection:
+        async with self._open() as connection:
             return [Entry(*row) for row in await connection.execute(take_webhooks, {"lease_s": lease_s})]
 
     async def delivered(self, key: UUID) -> None:
-        async with self.engine.begin() as connection:
+        async with self._open() as connection:
             await connection.execute(mark_delivered, {"delivered": key})
 
 

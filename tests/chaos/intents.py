@@ -30,8 +30,13 @@ CARDS: Final = (
     (1, ("tok_declined_stolen",)),
     (1, ("tok_capture_timeout",)),
     (2, ("tok_refund_timeout",)),
+    (1, ("tok_refund_lost",)),
+    (1, ("tok_refund_late",)),
+    (1, ("tok_refund_unavailable_once",)),
+    (1, ("tok_void_timeout",)),
 )
-MANUAL: Final = frozenset({"tok_capture_timeout"})  # authorised first, captured by another call
+MANUAL: Final = frozenset({"tok_capture_timeout", "tok_void_timeout"})  # authorised first, captured by another call
+NEVER_CAPTURED: Final = frozenset({"tok_void_timeout"})  # the order expires, and what was set aside is voided
 
 
 class Turn(StrEnum):

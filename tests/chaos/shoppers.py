@@ -16,7 +16,7 @@ from chassis.errors import Exists, Failure, NotFound
 from chassis.money import Money as Amount
 from chassis.money import from_message, to_message
 from tests.chaos.calls import Calls, GaveUp, why
-from tests.chaos.intents import MANUAL, PRICES, Afterwards, Intent, Turn
+from tests.chaos.intents import MANUAL, NEVER_CAPTURED, PRICES, Afterwards, Intent, Turn
 
 LOOK_S: Final = 0.8
 BATCH: Final = 100
@@ -157,7 +157,7 @@ class Shopper:
 
     async def _capture(self, payment: payment_pb2.Payment, card: str) -> None:
         """By hand, where the card asks for it."""
-        if card in MANUAL and payment.status == payment_pb2.PAYMENT_STATUS_AUTHORIZED:
+        if card in MANUAL - NEVER_CAPTURED and payment.status == payment_pb2.PAYMENT_STATUS_AUTHORIZED:
             request = payment_service_pb2.CapturePaymentRequest(request_id=self._id("CapturePayment"), payment_id=payment.payment_id)
             payment = (await self._calls.ask(self._calls.payments.CapturePayment, request, again=self._intent.again)).payment
         self.story.captured = payment.status == payment_pb2.PAYMENT_STATUS_CAPTURED

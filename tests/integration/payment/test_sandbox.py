@@ -11,6 +11,7 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.schema import CreateSchema
 
+from chassis.database import connect
 from chassis.errors import Deferred, Failure, Refused
 from payment_svc import tables
 from payment_svc.model import NOT_PROCESSED, Answer, Awaited, Declined, Report, Succeeded
@@ -165,6 +166,15 @@ async def test_a_key_is_charged_once_however_often_it_comes(sandbox: Sandbox, bo
     restarted = Sandbox(sandbox.ledger, bytes(32))
     assert {*answers, await restarted.authorize(request), await restarted.lookup(request.key)} == {answers[0]}
     assert await books.charged() == {"charge": 100}
+
+
+async def test_a_memory_out_of_reach_is_a_processor_that_is_silent() -> None:
+    """What it did nobody knows: so it is found out like any answer that was lost, and is no defect."""
+    forgetful = Sandbox(Ledger(connect("postgresql://nobody@127.0.0.1:1/nothing")), bytes(32))
+    request = charge()
+    assert await ask(forgetful.authorize(request)) is TimeoutError
+    with pytest.raises(TimeoutError):
+        await forgetful.lookup(request.key)
 
 
 async def test_a_key_stands_for_one_request(sandbox: Sandbox) -> None:
