@@ -59,7 +59,7 @@ def note_shipment(order: Order, command: NoteShipment, now: datetime) -> Decided
         part,
         shipment_id=command.shipment_id,
         tracking_number=command.tracking_number or part.tracking_number,
-        deliver_time=part.deliver_time or command.deliver_time,
+        deliver_time=part.deliver_time or (None if part.ended else command.deliver_time),
     )
     if heard == part:
         return Decision(order)

@@ -38,6 +38,7 @@ def whole(order: Order) -> None:
     assert order.total == order.placed_total - order.cancelled_amount
     assert order.total >= 0
     assert order.refunded <= order.captured
+    assert not any(part.ended and part.deliver_time for part in order.parts)
     assert (order.expire_time is not None) == (order.status is Status.PENDING)
 
 

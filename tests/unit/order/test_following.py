@@ -227,6 +227,10 @@ def test_tracking_progress_and_ends_after_delivery_change_nothing() -> None:
     assert after(order, end(order, "london", None)) is order
     delivered = at(Status.DELIVERED)
     assert after(delivered, end(delivered, "london", End.LOST)) is delivered
+    other = two_parts()
+    lost = after(other, end(other, "london", End.LOST))
+    parcel = ship(other, "london", NOW, shipment_id=lost.parts[0].shipment_id)
+    assert after(lost, parcel) is lost
 
 
 def test_a_dead_orders_parcel_that_comes_back_makes_no_second_recall() -> None:
