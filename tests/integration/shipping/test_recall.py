@@ -99,6 +99,7 @@ async def test_a_parcel_on_its_way_comes_to_rest_by_its_carriers_word(
     recalled = await cancelled(shipping, shipment)
     assert (S(recalled.status), recalled.version) == ("SHIPMENT_STATUS_IN_TRANSIT", 4)
     assert recalled.HasField("recall_time")
+    assert await cancelled(shipping, shipment) == recalled, "what is wanted back already is answered as it stands"
     ended = await reported(shipping, shipment, end, 5)
     assert (S(ended.status), ended.recall_time) == (f"SHIPMENT_STATUS_{end.upper()}", recalled.recall_time)
     assert (await told_kinds(engine)).count("DeliveryConfirmed") == (end == "delivered")
