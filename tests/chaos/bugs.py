@@ -59,21 +59,24 @@ def _module(name: str) -> Any:
     return importlib.import_module(name)
 
 
-def _acks_before_commit() -> None:
-    inbox = _module("chassis.inbox")
-    handle = inbox.Consumer._handle
+def _replace(owner: Any, name: str, by: Any) -> Any:
+    """Puts something else in a place that is there; answers what stood there."""
+    before = getattr(owner, name)
+    setattr(owner, name, by)
+    return before
 
+
+def _acks_before_commit() -> None:
     async def acks_first(self: Any, batch: Sequence[Any]) -> None:
         for received in batch:
             await received.raw.ack()
         await handle(self, batch)
 
-    inbox.Consumer._handle = acks_first
+    handle = _replace(_module("chassis.inbox").Consumer, "_handle", acks_first)
 
 
 def _marks_what_was_not_published() -> None:
-    relay, stream = _module("chassis.relay"), _module("chassis.stream")
-    send = relay.Relay._send
+    stream = _module("chassis.stream")
 
     async def believes(self: Any, row: Any) -> Any:
         try:
@@ -82,24 +85,20 @@ def _marks_what_was_not_published() -> None:
             place = max(1, (row.highest or 0) // 2)  # one that somebody has: what was never there is noticed, and published again
             return stream.PubAck(stream=self._stream, seq=place, duplicate=True)
 
-    relay.Relay._send = believes
+    send = _replace(_module("chassis.relay").Relay, "_send", believes)
 
 
 def _takes_repeats_for_new() -> None:
-    claims = _module("chassis.claims")
-    take = claims.Claims.take
-
     async def forgetful(self: Any, connection: Any, commands: Sequence[Any]) -> dict[str, Any]:
         await take(self, connection, commands)
         return {}
 
-    claims.Claims.take = forgetful
+    take = _replace(_module("chassis.claims").Claims, "take", forgetful)
 
 
 def _releases_twice() -> None:
     reservations = _module("warehouse_svc.decisions.reservations")
     kinds = _module("warehouse_svc.lifecycle").MovementKind
-    end = reservations.end
 
     def again(view: Any, command: Any, now: Any) -> Any:
         books = reservations.Books(view, command.key, now)
@@ -110,79 +109,63 @@ def _releases_twice() -> None:
             books._book(place, kinds.RELEASE, line.released, reservation.id, reservation.order_id, line.number, cumulative)
         return books.decision(command.target, closed_attempt=command.attempt) if gone else end(view, command, now)
 
-    reservations.end = again
+    end = _replace(reservations, "end", again)
 
 
 def _restocks_twice() -> None:
     returns = _module("warehouse_svc.decisions.returns")
-    book = returns.book
-    returns.book = lambda view, command, now: book(view, replace(command, source=uuid4()), now)
+    book: Any = _replace(returns, "book", lambda view, command, now: book(view, replace(command, source=uuid4()), now))
 
 
 def _refunds_without_ceiling() -> None:
-    model = _module("payment_svc.model")
-    model.Payment.refundable = property(lambda self: self.captured)
+    _replace(_module("payment_svc.model").Payment, "refundable", property(lambda self: self.captured))
 
 
 def _refunds_twice() -> None:
     compensation = _module("payment_svc.decisions.compensation")
-    compensation._by_order = lambda _payment, _kind: []
-    compensation._cause_id = lambda _payment, _kind, _version: f"version:{uuid4()}"
+    _replace(compensation, "_by_order", lambda _payment, _kind: [])
+    _replace(compensation, "_cause_id", lambda _payment, _kind, _version: f"version:{uuid4()}")
 
 
 def _charges_with_a_new_key() -> None:
     operations = _module("payment_svc.operations")
-    authorization = operations.Authorization
-    operations.Authorization = lambda _key, *others: authorization(uuid4(), *others)
+    authorization: Any = _replace(operations, "Authorization", lambda _key, *others: authorization(uuid4(), *others))
 
 
 def _never_puts_back() -> None:
-    books = _module("warehouse_svc.decisions.books").Books
     kinds = _module("warehouse_svc.lifecycle").MovementKind
-    move_units = books.move_units
 
     def keeps(self: Any, reservation: Any, number: int, kind: Any, quantity: int) -> None:
         if kind is not kinds.UNCOMMIT:
             move_units(self, reservation, number, kind, quantity)
 
-    books.move_units = keeps
+    move_units = _replace(_module("warehouse_svc.decisions.books").Books, "move_units", keeps)
 
 
 def _revives_the_dead() -> None:
-    decisions, paying = (_module(f"order_svc.decisions{room}") for room in ("", ".paying"))
     statuses = _module("order_svc.lifecycle").Status
-    confirm = paying.confirm
 
     def revives(order: Any, command: Any, now: Any) -> Any:
         return confirm(replace(order, status=statuses.PENDING) if order.status is statuses.CANCELLED else order, command, now)
 
-    paying.confirm = revives
-    if "confirm" in vars(decisions):
-        decisions.confirm = revives
+    confirm = _replace(_module("order_svc.decisions.paying"), "confirm", revives)
 
 
 def _believes_old_news() -> None:
-    following = _module("order_svc.decisions.following")
-    note = following.note_fulfillment
-
     def gullible(order: Any, command: Any, now: Any) -> Any:
         return note(replace(order, parts=tuple(replace(part, version=0) for part in order.parts)), command, now)
 
-    following.note_fulfillment = gullible
+    note = _replace(_module("order_svc.decisions.following"), "note_fulfillment", gullible)
 
 
 def _never_releases() -> None:
-    stock = _module("warehouse_svc.decisions.reservations")
     kinds = _module("warehouse_svc.lifecycle").MovementKind
-    books = _module("warehouse_svc.decisions.books").Books
-    move_all = books.move_all
 
     def forgets(self: Any, reservation: Any, kind: Any) -> None:
         if kind is not kinds.RELEASE:
             move_all(self, reservation, kind)
 
-    assert stock.Books is books
-    books.move_all = forgets
+    move_all = _replace(_module("warehouse_svc.decisions.books").Books, "move_all", forgets)
 
 
 BUGS: Final[Mapping[str, Bug]] = {
