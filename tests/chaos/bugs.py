@@ -213,7 +213,7 @@ BUGS: Final[Mapping[str, Bug]] = {
         ["order"],
         _believes_old_news,
         {},
-        ((6.0, 0.0, Kind.SHUFFLE, "FULFILLMENTS"), (10.0, 0.0, Kind.SHUFFLE, "FULFILLMENTS"), (14.0, 0.0, Kind.SHUFFLE, "FULFILLMENTS")),
-        16.0,
+        [(4.0 + number, 8.0, Kind.STEAL, "FULFILLMENTS") for number in range(8)],
+        20.0,
     ),
 }

@@ -18,6 +18,9 @@ from nats.js.errors import NotFoundError
 from chassis.stream import BROKER_ERRORS, STREAMS
 
 SHUFFLED_MAX: Final = 60
+STOLEN_MAX: Final = 10
+FETCH_S: Final = 0.5
+LATE_S: Final = (0.5, 6.0)
 ASK_S: Final = 3.0
 AGAIN_S: Final = 0.3
 GIVE_UP_S: Final = 20.0
@@ -96,6 +99,31 @@ class Events:
             await self.streams.publish(found.subject or "", found.data or b"", stream=stream, headers=headers, timeout=ASK_S)
             sent += 1
         return sent
+
+    async def steal(self, stream: str, chance: random.Random, lasts_s: float) -> int:
+        """Takes what comes to one of its consumers, as a replica would, and gives each back some seconds later; answers how many.
+
+        So events arrive for the first time in another order than they were told in.
+        """
+        if await self._info(stream) is None:
+            return 0
+        names = sorted(consumer.name for consumer in await self.streams.consumers_info(stream))
+        if not names:
+            return 0
+        taken, end = 0, time.monotonic() + lasts_s
+        subscription = await self.streams.pull_subscribe_bind(chance.choice(names), stream)
+        try:
+            while time.monotonic() < end:
+                try:
+                    messages = await subscription.fetch(STOLEN_MAX, timeout=FETCH_S)
+                except TimeoutError:
+                    continue
+                for message in messages:
+                    await message.nak(delay=chance.uniform(*LATE_S))
+                taken += len(messages)
+        finally:
+            await subscription.unsubscribe()
+        return taken
 
     async def _info(self, stream: str) -> StreamInfo | None:
         """What the broker says of a stream; None where there is none. Patient: it may be on its way back."""

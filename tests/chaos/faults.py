@@ -98,6 +98,8 @@ class Faults:
                 return _counted(await self._events.forget(target, self._chance), "events come again")
             case Kind.SHUFFLE:
                 return _counted(await self._events.shuffle(target, self._chance), "events again, shuffled")
+            case Kind.STEAL:
+                return _counted(await self._events.steal(target, self._chance, lasts_s), "events late")
         async with self._turn(target):
             match fault.kind:
                 case Kind.KILL:

@@ -6,15 +6,17 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-# What is sold: each SKU with the units that each warehouse has of it. The last are scarce.
+# What is sold: each SKU with the units that each warehouse has of it.
 STOCK: Final = {
     "lamp": {"london": 5000},
     "bulb": {"paris": 5000},
     "shade": {"london": 5000, "paris": 5000},
     "cable": {"london": 5000, "paris": 60},
-    "chair": {"london": 40},
-    "vase": {"paris": 40},
+    "chair": {"london": 60},
+    "vase": {"paris": 60},
 }
+SCARCE: Final = ("chair", "vase")  # so that they run out, and are fought for
+SCARCE_SHARE: Final = 0.15
 PRICES: Final = {"lamp": 3333, "bulb": 250, "shade": 1999, "cable": 101, "chair": 12900, "vase": 777}
 
 # Cards as they are tried one after the other, and how often each row is met with. The sandbox's tokens say what the processor does.
@@ -36,6 +38,7 @@ CARDS: Final = (
     (1, ("tok_void_timeout",)),
 )
 MANUAL: Final = frozenset({"tok_capture_timeout", "tok_void_timeout"})  # authorised first, captured by another call
+CHANGE_THEIR_MIND: Final = frozenset({"tok_declined_late"})  # pending first, then declined: a repeat is answered as it stands then
 NEVER_CAPTURED: Final = frozenset({"tok_void_timeout"})  # the order expires, and what was set aside is voided
 
 
@@ -111,7 +114,9 @@ def intents(seed: int, duration_s: float, rate: float) -> Iterator[Intent]:
 
 
 def _intent(chance: random.Random, number: int, at_s: float) -> Intent:
-    skus = chance.sample(list(STOCK), chance.randint(1, 3))
+    skus = chance.sample([sku for sku in STOCK if sku not in SCARCE], chance.randint(1, 3))
+    if chance.random() < SCARCE_SHARE:
+        skus.append(chance.choice(SCARCE))
     return Intent(
         number=number,
         at_s=at_s,

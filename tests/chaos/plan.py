@@ -37,12 +37,13 @@ class Kind(StrEnum):
     DELETE_STREAM = "delete_stream"
     FORGET = "forget"  # a consumer is deleted: all its events come again
     SHUFFLE = "shuffle"  # events are published again, in any order
+    STEAL = "steal"  # somebody takes a consumer's events, and gives them back late, in any order
 
 
 # What each kind strikes, and how many seconds it lasts.
 OF_PROCESSES: Final = (Kind.KILL, Kind.FREEZE, Kind.RESTART)
 OF_ROADS: Final = (Kind.CUT, Kind.ROB, Kind.DELAY, Kind.HOLD, Kind.STRAND)
-OF_STREAMS: Final = (Kind.DELETE_STREAM, Kind.FORGET, Kind.SHUFFLE)
+OF_STREAMS: Final = (Kind.DELETE_STREAM, Kind.FORGET, Kind.SHUFFLE, Kind.STEAL)
 LASTS_S: Final[Mapping[Kind, tuple[float, float]]] = {
     Kind.KILL: (0.1, 3.0),
     Kind.FREEZE: (0.5, 8.0),
@@ -57,6 +58,7 @@ LASTS_S: Final[Mapping[Kind, tuple[float, float]]] = {
     Kind.DELETE_STREAM: (0.0, 0.0),
     Kind.FORGET: (0.0, 0.0),
     Kind.SHUFFLE: (0.0, 0.0),
+    Kind.STEAL: (2.0, 8.0),
 }
 
 

@@ -16,7 +16,7 @@ from chassis.errors import Exists, Failure, NotFound
 from chassis.money import Money as Amount
 from chassis.money import from_message, to_message
 from tests.chaos.calls import Calls, GaveUp, why
-from tests.chaos.intents import MANUAL, NEVER_CAPTURED, PRICES, Afterwards, Intent, Turn
+from tests.chaos.intents import CHANGE_THEIR_MIND, MANUAL, NEVER_CAPTURED, PRICES, Afterwards, Intent, Turn
 
 LOOK_S: Final = 0.8
 BATCH: Final = 100
@@ -144,8 +144,9 @@ class Shopper:
                 expected_amount=order.total_amount,
                 manual_capture=card in MANUAL,
             )
+            again = self._intent.again and card not in CHANGE_THEIR_MIND
             try:
-                payment = (await self._calls.ask(self._calls.payments.CreatePayment, request, again=self._intent.again)).payment
+                payment = (await self._calls.ask(self._calls.payments.CreatePayment, request, again=again)).payment
             except Exists:
                 return
             except Failure as failure:
