@@ -1,6 +1,5 @@
 """Events for the sample's inbox in tests: published as the relay does, and handlers that remember what they were given."""
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -18,6 +17,7 @@ from chassis.inbox import Delivery, Handler, Inbox
 from chassis.stream import BROKER_ERRORS, Broker, stream_of, subject_of
 from tests.sample import store
 from tests.sample.writes import count, create, write
+from tests.support import cancelled_at_end
 
 CONSUMER = "sample-orders"
 
@@ -64,13 +64,8 @@ async def consuming(
 ) -> AsyncIterator[Inbox]:
     """An inbox runs meanwhile."""
     inbox = Inbox(broker, engine, store.failed_events, service="sample", handlers=handlers, **settings)
-    task = asyncio.create_task(inbox.run())
-    try:
+    async with cancelled_at_end(inbox.run()):
         yield inbox
-    finally:
-        task.cancel()
-        [ended] = await asyncio.gather(task, return_exceptions=True)
-        assert isinstance(ended, asyncio.CancelledError), repr(ended)
 
 
 async def failed(engine: AsyncEngine) -> list[Any]:
