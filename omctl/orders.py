@@ -195,7 +195,7 @@ def cancel(order: Which, reason: Reason = None, request_id: RequestId = None, js
 
     async def work(channel: Channel) -> None:
         found = await _find(_stub(channel), order, timeout)
-        request = order_service_pb2.CancelOrderRequest(request_id=_told(request_id), order_id=found.order_id, reason=reason)
+        request = order_service_pb2.CancelOrderRequest(request_id=told(request_id), order_id=found.order_id, reason=reason)
         _show((await ask(_stub(channel).CancelOrder, request, timeout_s=timeout)).order, json=json)
 
     run(settings().order_address, work)
@@ -216,7 +216,7 @@ def cancel_items(
     async def work(channel: Channel) -> None:
         found = await _find(_stub(channel), order, timeout)
         request = order_service_pb2.CancelOrderItemsRequest(
-            request_id=_told(request_id), order_id=found.order_id, lines=lines, reason=reason
+            request_id=told(request_id), order_id=found.order_id, lines=lines, reason=reason
         )
         _show((await ask(_stub(channel).CancelOrderItems, request, timeout_s=timeout)).order, json=json)
 
@@ -229,13 +229,13 @@ def retry(order: Which, request_id: RequestId = None, json: Json = False, timeou
 
     async def work(channel: Channel) -> None:
         found = await _find(_stub(channel), order, timeout)
-        request = order_service_pb2.RetryOrderRequest(request_id=_told(request_id), order_id=found.order_id)
+        request = order_service_pb2.RetryOrderRequest(request_id=told(request_id), order_id=found.order_id)
         _show((await ask(_stub(channel).RetryOrder, request, timeout_s=timeout)).order, json=json)
 
     run(settings().order_address, work)
 
 
-def _told(request_id: str | None) -> str:
+def told(request_id: str | None) -> str:
     """The request's id, told before anything is sent: where the answer is lost, the same one is safe."""
     chosen = request_id or str(uuid4())
     typer.echo(f"request_id {chosen}", err=True)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from ordermesh.ops.v1 import ops_service_pb2
 from ordermesh.order.v1 import order_pb2
+from ordermesh.payment.v1 import payment_pb2
 from ordermesh.warehouse.v1 import warehouse_pb2
 
 from omctl.names import name_of
@@ -89,6 +90,17 @@ def transition(change: order_pb2.OrderTransition) -> str:
     return (
         f"{time(change.occur_time)}  {_status(change.new_status):<10}  {change.reason}  (by {change.actor}, version {change.order_version})"
     )
+
+
+def payments(found: Sequence[payment_pb2.Payment]) -> Table:
+    """A line a payment."""
+    headings = ("PAYMENT", "ATTEMPT", "STATUS", "AMOUNT", "CAPTURED", "REFUNDED", "PENDING")
+    amounts = ("amount", "captured_amount", "refunded_amount", "refund_pending_amount")
+    rows = [
+        (p.payment_id, str(p.attempt), name_of(payment_pb2.PaymentStatus, p.status), *(money(getattr(p, name)) for name in amounts))
+        for p in found
+    ]
+    return Table(headings, rows, frozenset(range(3, 7)))
 
 
 def stock(levels: Sequence[warehouse_pb2.StockLevel]) -> Table:

@@ -41,7 +41,7 @@ def charged_once(facts: Facts) -> Differences:
                 kept = minor(payment.captured_amount) - minor(payment.refunded_amount)
                 if kept:
                     text = f"{kept} minor units are kept for a dead attempt ({payment.attempt})"
-                    yield Difference("money.dead", f"order {order_id}", text, republish("order", order_id))
+                    yield Difference("money.dead", f"order {order_id}", text, _give_back(facts, payment))
         yield from _authorised_for_nobody(order, all_of_order)
 
 
@@ -85,6 +85,13 @@ def returns(facts: Facts) -> Differences:
         if got != minor(each.refunded_amount) or got > minor(each.refund_amount):
             text = f"worth {minor(each.refund_amount)}, says {minor(each.refunded_amount)} refunded, payments say {got}"
             yield Difference("return.money", subject, text, republish("payment", each.order_id))
+
+
+def _give_back(facts: Facts, payment: payment_pb2.Payment) -> str:
+    """How money that is kept for nobody goes back: payment does it by itself once it knows; what a processor has refused is asked anew."""
+    if any(refund.status == payment_pb2.REFUND_STATUS_FAILED for refund in facts.refunds_of.get(payment.payment_id, ())):
+        return f"omctl payment refund {payment.payment_id}"
+    return republish("order", payment.order_id)
 
 
 def _refunds(facts: Facts, payment: payment_pb2.Payment, status: int) -> int:

@@ -104,11 +104,11 @@ def stuck(facts: Facts, patience: timedelta) -> Differences:
 
 def events(facts: Facts, patience: timedelta) -> Differences:
     """No event has failed, and none waits to be published."""
-    for service, failed in facts.failed.items():
+    for failed in facts.failed.values():
         for event in failed:
             subject = f"event {event.event_id} for {event.consumer}"
             text = f"{event.subject} of {event.aggregate_id}: {event.reason} {event.error}".rstrip()
-            yield Difference("event.failed", subject, text, f"omctl events replay --service {service} {event.consumer} {event.event_id}")
+            yield Difference("event.failed", subject, text, f"omctl events replay {event.consumer} {event.event_id}")
     for service, outbox in facts.outboxes.items():
         if outbox.waiting_count and older(outbox.oldest_waiting_time, facts.time, patience):
             text = f"{outbox.waiting_count} events wait to be published on {outbox.stream}"

@@ -259,6 +259,17 @@ BROKEN: dict[str, Callable[[World], None]] = {
 }
 
 
+def test_a_refusal_of_the_processor_is_repaired_by_hand() -> None:
+    """Money of a dead order whose refund was refused is given back by a command; where nobody has tried, payment is told again."""
+    world = World()
+    _dead(world)
+    assert {d.repair for d in differences(world.facts()) if d.check == "money.dead"} == {
+        "omctl events republish --service order --aggregate order"
+    }
+    world.refunds.append(payment_pb2.Refund(payment_id="payment", status=payment_pb2.REFUND_STATUS_FAILED))
+    assert {d.repair for d in differences(world.facts()) if d.check == "money.dead"} == {"omctl payment refund payment"}
+
+
 @pytest.mark.parametrize("check", BROKEN)
 def test_each_check_finds_what_it_is_for(check: str) -> None:
     """One fact is broken: the check that is named for it says so, by the ids, with a command that helps."""
