@@ -22,9 +22,7 @@ class Till(PaymentServiceServicer):
 
     def __init__(self) -> None:
         self.asked: list[Any] = []
-        amounts = {
-            name: Money(currency_code="GBP", units=7, nanos=500_000_000) for name in ("amount", "authorized_amount", "captured_amount")
-        }
+        paid = Money(currency_code="GBP", units=7, nanos=500_000_000)
         self.payment = payment_pb2.Payment(
             payment_id=PAYMENT_ID,
             attempt=1,
