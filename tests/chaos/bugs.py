@@ -175,12 +175,12 @@ BUGS: Final[Mapping[str, Bug]] = {
         _acks_before_commit,
         {},
         (
-            (6.0, 6.0, Kind.HOLD, "fulfillment>postgres"),
-            (11.0, 0.5, Kind.KILL, "fulfillment"),
-            (16.0, 6.0, Kind.HOLD, "order>postgres"),
-            (21.0, 0.5, Kind.KILL, "order"),
+            (6.0, 9.0, Kind.HOLD, "fulfillment>postgres"),
+            (14.0, 0.5, Kind.KILL, "fulfillment"),
+            (20.0, 9.0, Kind.HOLD, "fulfillment>postgres"),
+            (28.0, 0.5, Kind.KILL, "fulfillment"),
         ),
-        24.0,
+        30.0,
     ),
     "lost_event": Bug(
         "an event is published before it is marked as such",
