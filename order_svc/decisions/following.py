@@ -162,19 +162,22 @@ def as_shipped(old: Line, new: Line) -> Line:
 
 
 def recalls(decided: Decided, command: Command, now: datetime) -> Decided:
-    """With the returns of what has left though it is not wanted any more."""
+    """With the returns of what has left though it is not wanted any more; of a lost parcel nothing is waited for."""
     for part in decided.record.parts:
-        if units := unwanted(decided.record, part):
+        if part.ended is End.LOST:
+            lost = returning.call_off(decided.record, part.warehouse_id, ENDED[End.LOST], command, now)
+            decided = then(decided, lost)
+        elif units := unwanted(decided.record, part):
             decided = then(decided, returning.recall(decided.record, part.warehouse_id, units, command, now))
     return decided
 
 
 def unwanted(order: Order, part: Part) -> dict[int, int]:
     """Units by line that left that warehouse and are to come back: all of a dead order's, else those that were cut too late, or whose
-    parcel came back. Of a lost parcel nothing comes.
+    parcel came back.
     """
     units = {}
-    for line in order.lines if part.ended is not End.LOST else ():
+    for line in order.lines:
         for its in line.allocations:
             wanted = 0 if order.status is Status.CANCELLED else its.quantity
             if its.warehouse_id == part.warehouse_id and (its.shipped or 0) > wanted:

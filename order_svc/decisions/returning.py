@@ -11,7 +11,7 @@ from uuid import UUID, uuid5
 
 from chassis.decision import Decision
 from chassis.errors import Invalid, NotFound, Refused, Stale, Violation
-from order_svc.decisions.steps import Decided
+from order_svc.decisions.steps import Decided, then
 from order_svc.lifecycle import RETURN_MOVES, Disposition, ReturnKind, ReturnProgress, ReturnStatus, Status, StockStatus
 from order_svc.model import (
     Command,
@@ -138,18 +138,33 @@ def recall(order: Order, warehouse_id: str, units: Mapping[int, int], command: C
     `units`, by line: all that are to come back of what this warehouse sent for the order's attempt, those that earlier recalls have
     announced included. So a repeat makes no second return, and a recall that grows makes one of the rest.
     """
+    earlier = recalled(order, warehouse_id)
     announced: dict[int, int] = {}
-    count = 0
-    while earlier := return_of(order, recall_id(order, warehouse_id, count)):
-        count += 1
-        for line in earlier.lines:
-            announced[line.number] = announced.get(line.number, 0) + line.announced
+    for line in (line for rma in earlier for line in rma.lines):
+        announced[line.number] = announced.get(line.number, 0) + line.announced
     rest = {number: n - announced.get(number, 0) for number, n in sorted(units.items()) if n > announced.get(number, 0)}
     if not rest:
         return Decision(order)
     lines = [ReturnLine(number, sku_of(order, number), quantity) for number, quantity in rest.items()]
-    rma = new(order, recall_id(order, warehouse_id, count), ReturnKind.RECALL, "RECALL", lines, now)
+    rma = new(order, recall_id(order, warehouse_id, len(earlier)), ReturnKind.RECALL, "RECALL", lines, now)
     return walk(order, rma, [(ReturnStatus.APPROVED, "RECALLED")], command, now)
+
+
+def call_off(order: Order, warehouse_id: str, reason: str, command: Command, now: datetime) -> Decided:
+    """What this warehouse sent will not come back: recalls that nobody has seen on their way are cancelled."""
+    done: Decided = Decision(order)
+    for rma in recalled(order, warehouse_id):
+        if rma.status is ReturnStatus.APPROVED:
+            done = then(done, walk(done.record, rma, [(ReturnStatus.CANCELLED, reason)], command, now))
+    return done
+
+
+def recalled(order: Order, warehouse_id: str) -> list[Return]:
+    """The recalls from that warehouse in the order's attempt, oldest first, whatever became of them."""
+    found: list[Return] = []
+    while rma := return_of(order, recall_id(order, warehouse_id, len(found))):
+        found.append(rma)
+    return found
 
 
 def recall_id(order: Order, warehouse_id: str, count: int) -> UUID:

@@ -28,10 +28,10 @@ from order_svc.lifecycle import PaymentStatus, ReturnKind, ReturnProgress, Retur
 from order_svc.model import Order
 from order_svc.operations import Operations
 from tests.integration.order.conftest import FakeWarehouse
-from tests.integration.order.events import committed, delivery, paid, shipped_and_delivered
+from tests.integration.order.events import committed, delivery, paid, parcel_ended, shipped_and_delivered
 from tests.integration.order.requests import Orders, Returns, create_order, item
 from tests.integration.order.test_events import tell
-from tests.integration.order.test_returns import about, approved, inspection, made, receipt
+from tests.integration.order.test_returns import about, approved, inspection, made, receipt, told
 
 SHIPPED, COMPLETED = fulfillment_pb2.FULFILLMENT_STATUS_SHIPPED, fulfillment_pb2.FULFILLMENT_STATUS_COMPLETED
 LAMPS = {1: 3}
@@ -293,3 +293,23 @@ async def test_a_recall_can_be_called_off_and_is_not_made_anew(returns: Returns,
     await ask(returns.CancelReturn, api.CancelReturnRequest(**about(return_pb2.Return(return_id=str(rma.id)))))
     await tell(operations, [delivery(news[1]), delivery(arrives)])
     assert recalled(await again(operations, order)) == [(ReturnStatus.CANCELLED, {1: 3, 2: 2})]
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_a_dead_orders_lost_parcel_leaves_no_recall_open(
+    orders: Orders, operations: Operations, engine: AsyncEngine, seed: int
+) -> None:
+    """Shipped and lost, each told twice and in any order after the cancellation: nothing is waited for, and each version is told once."""
+    order = await placed(orders, operations)
+    created, _ = shipped_and_delivered(order, "london")
+    lost = parcel_ended(created.shipment, shipping_pb2.SHIPMENT_STATUS_LOST)
+    await ask(orders.CancelOrder, cancellation(order))
+    await shuffled(operations, [created, lost, *left(order, "london", {1: 3, 2: 2})], seed)
+    order = await again(operations, order)
+    assert (order.status, order.returns, order.stock) == (Status.CANCELLED, ReturnProgress.NONE, StockStatus.DEDUCTED)
+    assert [rma.status for rma in order.rmas] in ([], [ReturnStatus.CANCELLED])
+    for rma in order.rmas:
+        assert [(event.order_return.status, event.order_return.status_reason) for event in await told(engine, str(rma.id))] == [
+            (return_pb2.RETURN_STATUS_APPROVED, "RECALLED"),
+            (return_pb2.RETURN_STATUS_CANCELLED, "PARCEL_LOST"),
+        ]

@@ -1,5 +1,6 @@
 """An order follows what goes wrong elsewhere: units that are not found, parcels that do not arrive, money that goes back."""
 
+from contextlib import suppress
 from dataclasses import replace
 from itertools import permutations
 from typing import Any
@@ -9,12 +10,23 @@ import pytest
 
 from chassis.errors import Deferred, Refused
 from order_svc import decisions
-from order_svc.lifecycle import End, PaymentStatus, Progress, ReturnKind, Status, StockStatus, Work
-from order_svc.model import ItemsCancelled, NoteFulfillment, Order, OrderCommand, Owed, StatusChanged, WantedLine
+from order_svc.lifecycle import End, PaymentStatus, Progress, ReturnKind, ReturnProgress, ReturnStatus, Status, StockStatus, Work
+from order_svc.model import (
+    ItemsCancelled,
+    MoveReturn,
+    NoteFulfillment,
+    Order,
+    OrderCommand,
+    Owed,
+    ReturnChanged,
+    StatusChanged,
+    WantedLine,
+)
 from tests.unit.order.samples import (
     NOW,
     after,
     at,
+    base,
     cancel,
     cancel_items,
     checkout,
@@ -240,6 +252,45 @@ def test_a_dead_orders_parcel_that_comes_back_makes_no_second_recall() -> None:
     came = after(dead, end(dead, "london", End.RETURNED))
     assert (recalled(came), came.rmas, came.version) == ([{1: 3, 2: 2}], dead.rmas, dead.version)
     assert came.parts[0].ended is End.RETURNED
+
+
+def test_of_a_dead_orders_lost_parcel_nothing_is_waited_for_in_whichever_order_it_is_heard() -> None:
+    """Cancelled, shipped and lost, in every order and each told twice: no recall is left that nobody could ever receive."""
+    order = at(Status.PROCESSING)
+    told: list[OrderCommand] = [cancel(order), works_on(order, Work.SHIPPED, 5, {1: 3, 2: 2}), end(order, "london", End.LOST)]
+    for several in permutations(told):
+        dead = order
+        for each in several:
+            with suppress(Refused):  # the loss of the last parcel cancels the order by itself: nobody can cancel it then
+                dead = after(dead, each)
+        dead = after(dead, *told[1:])
+        assert (dead.status, dead.stock, dead.returns) == (Status.CANCELLED, StockStatus.DEDUCTED, ReturnProgress.NONE)
+        assert {(rma.status, rma.status_reason) for rma in dead.rmas} <= {(ReturnStatus.CANCELLED, "PARCEL_LOST")}
+
+
+@pytest.mark.parametrize("seen", [ReturnStatus.APPROVED, ReturnStatus.IN_TRANSIT])
+def test_a_recall_that_somebody_has_seen_on_its_way_outlives_the_loss(seen: ReturnStatus) -> None:
+    """The carrier calls a parcel lost that the staff have announced: only what still waits to be seen is cancelled, in one version."""
+    order = at(Status.PROCESSING)
+    dead = after(order, works_on(order, Work.SHIPPED, 5, {1: 3, 2: 2}), cancel(order))
+    if seen is ReturnStatus.IN_TRANSIT:
+        dead = decisions.decide(dead, MoveReturn(**base(dead.id), return_id=dead.rmas[0].id, to=seen, reason="SENT"), NOW).record
+    decided = decisions.decide(dead, end(dead, "london", End.LOST), NOW)
+    [rma] = decided.record.rmas
+    assert rma.status is (ReturnStatus.CANCELLED if seen is ReturnStatus.APPROVED else seen)
+    assert [type(fact) for fact in decided.facts] == ([ReturnChanged] if seen is ReturnStatus.APPROVED else [])
+    assert decided.record.version == dead.version
+
+
+def test_units_that_were_cut_too_late_and_lost_are_not_waited_for_either() -> None:
+    """One lamp too many was in the parcel that is lost: its recall is cancelled, or never made."""
+    order = two_parts()
+    cut = after(order, cancel_items(order, {1: 1}))
+    told: list[OrderCommand] = [works_on(cut, Work.SHIPPED, 5, {1: 3}), end(cut, "london", End.LOST)]
+    for several in permutations(told):
+        gone = after(cut, *several)
+        assert units(gone)[0] == (3, 0, [("london", 0, 3)])
+        assert {rma.status for rma in gone.rmas} <= {ReturnStatus.CANCELLED}
 
 
 # --- money
