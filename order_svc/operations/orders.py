@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID, uuid5
 
 from uuid_utils.compat import uuid7
@@ -97,13 +98,16 @@ class Operations:
         await self.release(outcomes)
         return outcomes
 
-    async def note_reservations(self, commands: Sequence[NoteReservation]) -> Sequence[Outcome[Order]]:
-        """What the warehouse tells of stock that was owed."""
-        outcomes = await self._write(commands)
-        for command, outcome in zip(commands, outcomes, strict=True):
+    async def note_reservations(self, commands: Sequence[NoteReservation]) -> Sequence[Outcome[Any]]:
+        """What the warehouse tells of stock that was owed. A checkout that nobody has completed expires there, and is nothing to us."""
+        known = await self._found([c.target for c in commands])
+        meant = [c for c in commands if c.target in known or c.allocations or c.refused]
+        outcomes: dict[str, Outcome[Any]] = dict(zip((c.key for c in meant), await self._write(meant), strict=True))
+        for command in meant:
+            outcome = outcomes[command.key]
             if command.refused and isinstance(outcome, Done) and not outcome.repeat and outcome.record.reason == "STOCK_UNAVAILABLE":
                 self._confirmed.labels(ANSWERS[Unavailable]).inc()
-        return outcomes
+        return [outcomes.get(command.key, Done(None)) for command in commands]
 
     async def note(self, commands: Sequence[OrderCommand]) -> Sequence[Outcome[Order]]:
         """What the order is told and needs nobody's answer for."""

@@ -3,11 +3,12 @@
 import random
 from collections.abc import Sequence
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from google.protobuf.message import Message
 from ordermesh.shipping.v1 import shipping_pb2
+from ordermesh.warehouse.v1 import warehouse_pb2
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -209,3 +210,29 @@ async def test_the_database_refuses_what_no_decision_may_make(orders: Orders, op
         with pytest.raises(Exception, match="violates"):
             async with engine.begin() as connection:
                 await connection.execute(text(statement))
+
+
+async def test_a_checkout_that_nobody_completed_expires_and_is_nothing_to_us(
+    orders: Orders, operations: Operations, engine: AsyncEngine
+) -> None:
+    """The stock was reserved and the order never written: what the warehouse tells of its end is done, beside others' news in one set. Told
+    of a commit for an order that there is not, or of a refusal, we wait for the order.
+    """
+    order = await place(orders, operations, "london")
+    await tell(operations, [delivery(paid(order))])
+    lapsed = committed(order, "london")
+    lapsed.reservation.order_id = str(uuid4())
+    lapsed.reservation.status = warehouse_pb2.RESERVATION_STATUS_EXPIRED
+    for each in lapsed.attempt_reservations:
+        each.order_id, each.status = lapsed.reservation.order_id, warehouse_pb2.RESERVATION_STATUS_EXPIRED
+    told = delivery(lapsed)
+    before = await snapshot(engine)
+    outcomes = await tell(operations, [told, delivery(committed(order, "london")), told])
+    assert all(isinstance(outcome, Done) for outcome in outcomes)
+    assert await snapshot(engine) == before
+    ahead, refused = committed(order, "london"), committed(order, "london")
+    for event in (ahead, refused):
+        event.reservation.order_id = str(uuid4())
+    del refused.attempt_reservations[:]
+    refused.confirm_refused_reason = "RESERVATION_EXPIRED"
+    assert [type(outcome) for outcome in await tell(operations, [delivery(ahead), delivery(refused)])] == [NotFound, NotFound]
