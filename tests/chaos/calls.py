@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import count
 from typing import Any, Final
 
 from google.protobuf.message import Message
@@ -23,7 +24,9 @@ from chassis.client import Channel, ask, connect
 from chassis.errors import Defect, Deferred, Failure
 
 TIMEOUT_S: Final = 6.0
-AGAIN_S: Final = (0.2, 0.8)
+AGAIN_MIN_S: Final = 0.3
+AGAIN_MAX_S: Final = 4.0
+PATIENCE_S: Final = 60.0
 DEFECTS_MAX: Final = 5  # so often an INTERNAL is asked again
 MOMENTARY: Final = frozenset({"CONTENTION"})
 
@@ -44,7 +47,7 @@ class Calls:
         self.troubles: Counter[str] = Counter()
         self.faults: set[str] = set()  # what no client should ever see
         self.answered = 0
-        self.deadline = float("inf")  # monotonic; set when the faults are over
+        self.calm_since = float("inf")  # monotonic: when the last fault was over
 
     async def ask(self, method: Any, request: Message, *, again: bool = False) -> Any:
         """The method's answer; with `again` it is asked for once more, and must be about the same thing.
@@ -57,8 +60,8 @@ class Calls:
         return answer
 
     async def _until_answered(self, method: Any, request: Message) -> Any:
-        name, defects = verb(request), 0
-        while True:
+        name, defects, began = verb(request), 0, time.monotonic()
+        for attempt in count():
             try:
                 answer = await ask(method, request, timeout_s=TIMEOUT_S)
             except Failure as failure:
@@ -71,10 +74,12 @@ class Calls:
             else:
                 self.answered += 1
                 return answer
-            if time.monotonic() > self.deadline:
-                self.faults.add(f"{name} is not answered, long after the last fault")
+            if time.monotonic() > max(began, self.calm_since) + PATIENCE_S:
+                self.faults.add(f"{name} is not answered within {PATIENCE_S:.0f} s without a fault")
                 raise GaveUp(name)
-            await asyncio.sleep(random.uniform(*AGAIN_S))
+            # Ever more slowly, and never all at once: else those who wait keep down what has just come back.
+            await asyncio.sleep(min(AGAIN_MIN_S * 2.0 ** min(attempt, 10), AGAIN_MAX_S) * random.uniform(0.5, 1.0))
+        raise AssertionError("there is always another attempt")
 
     async def _repeat(self, method: Any, request: Message, answer: Any) -> None:
         """A repeat is answered as the first was: about the same thing, and never refused."""

@@ -12,12 +12,13 @@ import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext
-from nats.js.api import StreamInfo
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamInfo
 from nats.js.errors import NotFoundError
 
 from chassis.stream import BROKER_ERRORS, STREAMS
 
 SHUFFLED_MAX: Final = 60
+READ_MAX: Final = 200
 STOLEN_MAX: Final = 10
 FETCH_S: Final = 0.5
 LATE_S: Final = (0.5, 6.0)
@@ -60,6 +61,22 @@ class Events:
             if await self._info(name):
                 total += sum((c.num_pending or 0) + (c.num_ack_pending or 0) for c in await self.streams.consumers_info(name))
         return total
+
+    async def told(self, stream: str) -> AsyncIterator[Msg]:
+        """All that the stream holds, from the first to the last."""
+        info = await self._info(stream)
+        if info is None or not info.state.messages:
+            return
+        config = ConsumerConfig(ack_policy=AckPolicy.NONE, deliver_policy=DeliverPolicy.ALL, inactive_threshold=GIVE_UP_S)
+        subscription = await self.streams.pull_subscribe("", stream=stream, config=config)
+        try:
+            left = info.state.messages
+            while left > 0:
+                for message in await subscription.fetch(min(left, READ_MAX), timeout=GIVE_UP_S):
+                    left -= 1
+                    yield message
+        finally:
+            await subscription.unsubscribe()
 
     async def delete_stream(self, stream: str) -> int:
         """How many messages are gone with it."""

@@ -21,7 +21,7 @@ from omctl.audit import Difference, Facts, Witnesses, persisting
 from omctl.audit.facts import witnesses
 from tests.chaos import plan, service, verdict
 from tests.chaos.calls import Calls, calling
-from tests.chaos.events import listening
+from tests.chaos.events import Events, listening
 from tests.chaos.faults import Faults
 from tests.chaos.intents import STOCK, Intent, intents
 from tests.chaos.plan import Fault
@@ -31,7 +31,7 @@ from tests.chaos.roads import known_roads, open_roads
 from tests.chaos.shoppers import Lookout, Shop, Story
 from tests.chaos.staff import Staff
 
-ANSWER_S: Final = 60.0  # how long after the last fault a call may stay without an answer
+STORY_S: Final = 90.0  # how long after the last fault a shopper may still be waiting
 QUIET_S: Final = 120.0
 SETTLE_S: Final = 2.0
 # What goes on by itself does so within seconds, so that a run need not wait for it; packages are inspected often.
@@ -80,7 +80,7 @@ async def run(wanted: Wanted, folder: Path) -> Report:
                 stories = await _torment(wanted, calls, faults, Shop(calls, lookout, known))
                 calm = await quiet(told, events, timeout_s=QUIET_S)
             faults.give_up()
-            differences, facts = await _judged(stack, calls, faults, stories, told)
+            differences, facts = await _judged(stack, calls, faults, stories, told, events)
     return Report(
         seed=wanted.seed,
         duration_s=wanted.duration_s,
@@ -102,12 +102,12 @@ async def _torment(wanted: Wanted, calls: Calls, faults: Faults, shop: Shop) -> 
     await faults.run(wanted.faults, began)
     await asyncio.sleep(max(0.0, began + wanted.duration_s - time.monotonic()))
     await faults.heal()
-    calls.deadline = time.monotonic() + ANSWER_S
-    return await shop.close(ANSWER_S)
+    calls.calm_since = time.monotonic()
+    return await shop.close(STORY_S)
 
 
 async def _judged(
-    stack: Stack, calls: Calls, faults: Faults, stories: Sequence[Story], told: Witnesses
+    stack: Stack, calls: Calls, faults: Faults, stories: Sequence[Story], told: Witnesses, events: Events
 ) -> tuple[Sequence[Difference], Facts]:
     """What the audit finds, and what must be true beside it."""
     try:
@@ -118,6 +118,7 @@ async def _judged(
         *verdict.promises(facts, stories),
         *verdict.resting(facts),
         *await verdict.histories(facts, calls),
+        *await verdict.published(facts, events),
         *await verdict.processor(facts, stack.database_urls["payment"]),
         *verdict.faults(calls, faults.unclean),
     ]

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from ordermesh.order.events.v1.order_events_pb2 import OrderItemsCancelled, OrderStatusChanged
 from ordermesh.order.v1 import order_pb2, order_service_pb2
 from ordermesh.payment.v1 import payment_pb2
 from sqlalchemy import select
@@ -16,6 +17,7 @@ from omctl.names import name_of
 from order_svc.lifecycle import MOVES, Status
 from payment_svc.providers.sandbox_ledger import operations
 from tests.chaos.calls import Calls, GaveUp
+from tests.chaos.events import Events
 from tests.chaos.quiet import RESTING
 from tests.chaos.shoppers import Story
 
@@ -95,6 +97,21 @@ def _history(order: order_pb2.Order, steps: Sequence[order_pb2.OrderTransition])
         if step.old_status and old != new and Status(new) not in MOVES[Status(old)]:
             yield _broken("history", subject, f"went from {old} to {new} ({step.reason})")
         before = step.new_status
+
+
+async def published(facts: Facts, events: Events) -> list[Difference]:
+    """Whatever was lost on the way, the stream has told of each version of each order in the end."""
+    kinds = {kind.DESCRIPTOR.full_name: kind for kind in (OrderStatusChanged, OrderItemsCancelled)}
+    told: dict[str, set[int]] = {}
+    async for message in events.told("ORDERS"):
+        if kind := kinds.get((message.headers or {}).get("ce-type", "")):
+            event = kind.FromString(message.data)
+            told.setdefault(event.order_id, set()).add(event.order_version)
+    return [
+        _broken("published", f"order {order.order_id}", f"versions {sorted(missing)} of {order.version} are not on the stream")
+        for order in facts.orders.values()
+        if (missing := set(range(1, order.version + 1)) - told.get(order.order_id, set()))
+    ]
 
 
 async def processor(facts: Facts, database_url: str) -> list[Difference]:
