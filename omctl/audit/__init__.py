@@ -28,6 +28,7 @@ def differences(facts: Facts, patience: timedelta = PATIENCE) -> list[Difference
         *stock.held(facts, patience),
         *stock.allocations(facts),
         *stock.returned(facts),
+        *stock.recalled(facts),
         *money.payments(facts),
         *money.charged_once(facts),
         *money.owed(facts),

@@ -3,12 +3,14 @@
 from collections import Counter
 from datetime import timedelta
 
-from ordermesh.order.v1 import order_pb2
+from ordermesh.order.v1 import order_pb2, return_pb2
+from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.warehouse.v1 import warehouse_pb2
 
 from omctl.audit.difference import ARRIVED, AT_WORK, DEAD, Difference, Differences, older, republish, units
 from omctl.audit.facts import Facts
 
+LOST, DELIVERED = shipping_pb2.SHIPMENT_STATUS_LOST, shipping_pb2.SHIPMENT_STATUS_DELIVERED
 BALANCES = ("available", "reserved", "committed", "damaged")
 
 
@@ -115,6 +117,36 @@ def returned(facts: Facts) -> Differences:
         if quantity > shipped[order_id, number]:
             text = f"line {number}: {quantity} units came back, {shipped[order_id, number]} were shipped"
             yield Difference("return.shipped", f"order {order_id}", text, f"omctl order get {order_id}")
+
+
+def recalled(facts: Facts) -> Differences:
+    """Goods that left, and that nobody wants any more, are to come back: all of a dead order's, and those that were cut too late.
+
+    Of parcels that were lost, or that came to their customers all the same, nothing is waited for.
+    """
+    gone: dict[str, Counter[tuple[int, str]]] = {}
+    for movement in facts.movements:
+        if movement.kind == warehouse_pb2.STOCK_MOVEMENT_KIND_SHIP:
+            gone.setdefault(movement.order_id, Counter())[movement.line_number, movement.warehouse_id] += movement.quantity
+    for order_id, shipped in gone.items():
+        order = facts.orders.get(order_id)
+        if order is None:
+            continue
+        dead = order.status in DEAD
+        over = {s.warehouse_id for s in facts.shipments_of.get(order_id, ()) if s.status in (LOST, DELIVERED if dead else LOST)}
+        wanted = {(item.line_number, a.warehouse_id): a.quantity for item in order.items for a in item.allocations if not dead}
+        announced: Counter[int] = Counter()
+        for each in facts.returns_of.get(order_id, ()):
+            if each.kind == return_pb2.RETURN_KIND_RECALL:
+                announced.update({line.line_number: line.announced_quantity for line in each.lines})
+        back: Counter[int] = Counter()
+        for (number, warehouse_id), units_gone in shipped.items():
+            if warehouse_id not in over:
+                back[number] += max(0, units_gone - wanted.get((number, warehouse_id), 0))
+        for number, units_wanted_back in back.items():
+            if units_wanted_back > announced[number]:
+                text = f"line {number}: {units_wanted_back} units left that nobody wants, {announced[number]} are recalled"
+                yield Difference("return.recall", f"order {order_id}", text, f"omctl order get {order_id}")
 
 
 def _unheld(order: order_pb2.Order, wanted: int, held: Counter[str]) -> str:

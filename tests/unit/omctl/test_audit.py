@@ -217,6 +217,10 @@ def _waiting_event(world: World) -> None:
     world.outbox.oldest_waiting_time.CopyFrom(at(600))
 
 
+def _cut_too_late(world: World) -> None:
+    world.order.items[0].cancelled_quantity, world.order.items[0].allocations[0].quantity = 2, 1
+
+
 BROKEN: dict[str, Callable[[World], None]] = {
     "stock.ledger": _set("level", "available", 8),
     "stock.conservation": lambda world: world.movements.append(movement(KINDS.STOCK_MOVEMENT_KIND_RECEIVE, 1, "x", None, outside=-1)),
@@ -230,6 +234,7 @@ BROKEN: dict[str, Callable[[World], None]] = {
     "return.shipped": lambda world: world.movements.append(
         movement(KINDS.STOCK_MOVEMENT_KIND_MARK_DAMAGED, 2, "other", damaged=2, outside=-2)
     ),
+    "return.recall": _cut_too_late,
     "payment.ceiling": _money("payment", "refund_pending_amount", 251),
     "payment.refunds": _money("payment", "refunded_amount", 499),
     "payment.twice": lambda world: world.payments.append(world.payment),
