@@ -12,5 +12,7 @@ quiet.py     whether everything has come to rest
 verdict.py   what must be true then, beside the audit
 report.py    what is said and kept of a run
 run.py       a run, from the first process to the verdict
-bugs.py      defects that a run must find: a launcher that breaks a service on purpose
+service.py   what runs as a service: the same, with a payment window of seconds, and with a defect where one is asked for
+bugs.py      defects that a run must find, and the run that finds each
+prove.py     proves the checker: plants one after the other
 """

@@ -15,7 +15,7 @@ from tests.chaos.run import run
 from tests.support import reachable_folder
 
 KEPT: Final = Path(__file__).parents[2] / ".ordermesh" / "chaos"
-OK, DIFFERS, USAGE = 0, 1, 2
+OK, DIFFERS, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
 def main() -> int:
@@ -35,6 +35,8 @@ def main() -> int:
         except DevstackError as error:
             sys.stderr.write(f"{error}\n")
             return DIFFERS
+        except KeyboardInterrupt:
+            return INTERRUPTED
         finally:
             if (folder / "logs").exists():
                 shutil.copytree(folder / "logs", kept / "logs")

@@ -23,7 +23,7 @@ from tests.integration.devstack.processes import descendants
 from tests.proxy import ANSWERED, BOTH, Proxy
 
 DELAYS_S: Final = (0.02, 0.1, 0.4)
-MEETING_S: Final = 4.0  # how long a fault that needs bytes on their way waits for some
+MEETING_S: Final = 8.0  # how long a fault that needs bytes on their way waits for some
 SILENT_S: Final = 20.0  # how long it may take until somebody uses a connection that is silent
 
 
