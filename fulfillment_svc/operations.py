@@ -151,7 +151,9 @@ class Operations:
     async def _hand_over(self, fulfillment: Fulfillment) -> None:
         """Best effort: where it fails, shipping hears that the fulfilment is ready by its event, and makes the shipment then."""
         try:
-            await self.shipping.create_shipment(uuid5(fulfillment.id, "CreateShipment"), fulfillment)
+            # Made ready again, with other packages, it is another version, and another request.
+            request_id = uuid5(fulfillment.id, f"CreateShipment:{fulfillment.version}")
+            await self.shipping.create_shipment(request_id, fulfillment)
         except Failure as failure:
             self._shipments.labels("later" if isinstance(failure, Deferred) else "refused").inc()
             _log.warning("no shipment at once", fulfillment_id=str(fulfillment.id), reason=failure.reason, message=failure.message)

@@ -73,6 +73,7 @@ class Shipping:
             order_id=str(fulfillment.work.order_id),
             attempt=fulfillment.work.attempt,
             warehouse_id=fulfillment.work.warehouse_id,
+            fulfillment_version=fulfillment.version,
             parcels=[
                 shipping_pb2.Parcel(weight_grams=p.weight_grams, length_mm=p.length_mm, width_mm=p.width_mm, height_mm=p.height_mm)
                 for p in fulfillment.packages

@@ -66,7 +66,7 @@ def ask(shipment: Shipment | None, command: AskForShipment, now: datetime) -> De
         if (shipment.order_id, shipment.attempt, shipment.warehouse_id) != (wanted.order_id, wanted.attempt, wanted.warehouse_id):
             text = f"Fulfilment {shipment.fulfillment_id} has a shipment, of another order or warehouse."
             raise Exists("SHIPMENT_ALREADY_EXISTS", text, shipment_id=str(shipment.id))
-        return Decision(shipment)
+        return repack(shipment, command, now)
     shipment = Shipment(
         id=command.target,
         order_id=wanted.order_id,
@@ -83,10 +83,24 @@ def ask(shipment: Shipment | None, command: AskForShipment, now: datetime) -> De
         update_time=now,
         report_time=None,
         deliver_time=None,
+        fulfillment_version=wanted.fulfillment_version,
         parcels=wanted.parcels,
     )
     first = Transition(shipment.id, 1, None, shipment.status, shipment.reason, command.actor, command.cause, now)
     return Decision(shipment, [first])
+
+
+def repack(shipment: Shipment, command: AskForShipment, now: datetime) -> Decided:
+    """The shipment with the parcels of the newest ask, as long as no label is bought. A label that is bought is for what it is for."""
+    wanted = command.wanted
+    if shipment.status is not Status.PENDING or wanted.fulfillment_version <= shipment.fulfillment_version:
+        return Decision(shipment)
+    after = replace(shipment, parcels=wanted.parcels, fulfillment_version=wanted.fulfillment_version)
+    if after.parcels == shipment.parcels:
+        return Decision(after)
+    after = replace(after, reason="REPACKED", version=shipment.version + 1, update_time=now)
+    row = Transition(after.id, after.version, shipment.status, shipment.status, after.reason, command.actor, command.cause, now)
+    return Decision(after, [row])
 
 
 def keep_label(shipment: Shipment, command: KeepLabel, now: datetime) -> Decided:

@@ -56,13 +56,17 @@ class Recalled(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What somebody wants shipped: which fulfilment's parcels, for which attempt of which order, from where."""
+    """What somebody wants shipped: which fulfilment's parcels, for which attempt of which order, from where.
+
+    `fulfillment_version`: the fulfilment's when it became ready with these parcels; 0: not known, and older than any other.
+    """
 
     order_id: UUID
     attempt: int
     fulfillment_id: UUID
     warehouse_id: str
     parcels: tuple[Parcel, ...]
+    fulfillment_version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +104,7 @@ class Shipment:
     report_time: datetime | None
     deliver_time: datetime | None
     recall_time: datetime | None = None
+    fulfillment_version: int = 0  # the one whose parcels these are
     parcels: tuple[Parcel, ...] = ()
     known_reports: frozenset[str] = frozenset()
 

@@ -48,7 +48,8 @@ from shipping_svc.tables import (
 )
 
 SHIPMENT = tuple(shipments.c.keys())
-CHANGING = ("id", "status", "reason", "carrier_code", "tracking_number", "version", "update_time", *SHIPMENT[-3:])  # ... and its times
+# The last of all columns are its times, and which version of its fulfilment it ships.
+CHANGING = ("id", "status", "reason", "carrier_code", "tracking_number", "version", "update_time", *SHIPMENT[-4:])
 GONE = tuple(dead_fulfillments.c.keys())
 PARCEL, LABEL, TRY, RECALL, STEP, DEAD = (tuple(t.c.keys()) for t in (parcels, labels, label_tries, recall_tries, history, dead_orders))
 TRACKING = ("shipment_id", "carrier_event_id", "status", "occur_time", "location", "record_time")
@@ -99,6 +100,7 @@ changed_shipments = given(*(shipments.c[name] for name in CHANGING))
 update_shipments = (
     update(shipments).values({n: changed_shipments.c[n] for n in CHANGING[1:]}).where(shipments.c.id == changed_shipments.c.id)
 )
+drop_parcels = delete(parcels).where(among(parcels.c.shipment_id))
 settle_labels = delete(label_tries).where(among(label_tries.c.shipment_id))
 close_recalls = delete(recall_tries).where(among(recall_tries.c.shipment_id))
 
@@ -159,11 +161,10 @@ async def save_shipments(
     settled = [[s.id] for id, s in after.items() if id in before and before[id].status is Status.PENDING is not s.status]
     if created:
         await connection.execute(insert_shipments, _arrays(SHIPMENT, created))
-        packed = [(s.id, number, *PARCEL_OF(parcel)) for s in created for number, parcel in enumerate(s.parcels, 1)]
-        await connection.execute(insert_parcels, arrays(PARCEL, packed))
         await connection.execute(insert_tries, arrays(TRY, [(s.id, 1, s.create_time) for s in created]))
     if changed:
         await connection.execute(update_shipments, _arrays(CHANGING, changed))
+    await _save_parcels(connection, created, [s for s in changed if s.parcels != before[s.id].parcels])
     if settled:
         await connection.execute(settle_labels, arrays(["shipment_id"], settled))
     await _save_rows(connection, rows)
@@ -309,6 +310,15 @@ async def _whole(connection: AsyncConnection, statement: Select[Any], parameters
         for shipment_id, _, *parcel in await connection.execute(read_parcels, {"given_shipment_id": [row.id for row in rows]}):
             packed[shipment_id].append(Parcel(*parcel))
     return [Shipment(*(*row, tuple(packed[row.id]))) for row in rows]
+
+
+async def _save_parcels(connection: AsyncConnection, created: Sequence[Shipment], repacked: Sequence[Shipment]) -> None:
+    """The parcels of new shipments, and others in the place of those that were packed anew."""
+    if repacked:
+        await connection.execute(drop_parcels, arrays(["shipment_id"], [[s.id] for s in repacked]))
+    packed = [(s.id, number, *PARCEL_OF(parcel)) for s in (*created, *repacked) for number, parcel in enumerate(s.parcels, 1)]
+    if packed:
+        await connection.execute(insert_parcels, arrays(PARCEL, packed))
 
 
 async def _mark_known(connection: AsyncConnection, found: dict[UUID, Shipment], reports: Sequence[tuple[UUID, str]]) -> None:

@@ -48,6 +48,13 @@ shipments = Table(
     Column("report_time", DateTime(timezone=True)),
     Column("deliver_time", DateTime(timezone=True)),
     Column("recall_time", DateTime(timezone=True)),
+    Column(
+        "fulfillment_version",
+        BigInteger,
+        CheckConstraint("fulfillment_version >= 0", "fulfillment_version"),
+        nullable=False,
+        server_default="0",
+    ),
     CheckConstraint("(tracking_number is null) = (status in ('pending', 'failed'))", "tracking_number_with_label"),
     CheckConstraint("(report_time is null) = (status in ('pending', 'created', 'failed', 'voided'))", "report_time_with_report"),
     CheckConstraint("(deliver_time is not null) = (status = 'delivered')", "deliver_time_with_delivery"),

@@ -45,7 +45,8 @@ DEATHS = {order_pb2.ORDER_STATUS_CANCELLED: "cancelled", order_pb2.ORDER_STATUS_
 
 def ask(request: api.CreateShipmentRequest, of: Keyed) -> Ask:
     parcels = _parcels(request.parcels)
-    wanted = Wanted(UUID(request.order_id), request.attempt, UUID(request.fulfillment_id), request.warehouse_id, parcels)
+    about = (UUID(request.order_id), request.attempt, UUID(request.fulfillment_id), request.warehouse_id)
+    wanted = Wanted(*about, parcels, request.fulfillment_version)
     return Ask(of.key, of.digest, "shipping", request.request_id, wanted)
 
 
@@ -99,7 +100,8 @@ def ready(event: FulfillmentStatusChanged, of: Keyed, cause: str) -> Ask | None:
     its = event.fulfillment
     if not its.packages:
         raise invalid("fulfillment.packages", "must not be empty when the fulfilment is ready")
-    wanted = Wanted(UUID(its.order_id), its.attempt, UUID(its.fulfillment_id), its.warehouse_id, _parcels(its.packages))
+    about = (UUID(its.order_id), its.attempt, UUID(its.fulfillment_id), its.warehouse_id)
+    wanted = Wanted(*about, _parcels(its.packages), its.version)
     return Ask(of.key, of.digest, "fulfillment", cause, wanted)
 
 

@@ -16,6 +16,7 @@ from shipping_svc.model import (
     Delivered,
     KeepLabel,
     KeptLabel,
+    Parcel,
     RecallClosed,
     Recalled,
     RecallOpened,
@@ -61,6 +62,36 @@ def test_a_second_ask_finds_the_shipment(status: Status) -> None:
     assert decided.record is there
     assert not decided.history
     assert not decided.facts
+
+
+NEW_PARCELS = (Parcel(900, 300, 200, 100),)
+
+
+@pytest.mark.parametrize("status", Status)
+def test_what_was_packed_anew_is_shipped_as_long_as_no_label_is_bought(status: Status) -> None:
+    """A newer ask puts its parcels in the place of those that wait for a label, as a version of its own that nobody is told of."""
+    there = shipment(status, fulfillment_version=7)
+    decided = decide(there, ask(key="another", fulfillment_version=10, parcels=NEW_PARCELS), LATER)
+    if status is not Status.PENDING:
+        assert decided.record is there
+        return
+    assert (decided.record.parcels, decided.record.fulfillment_version, decided.record.version) == (NEW_PARCELS, 10, 2)
+    assert decided.history == [Transition(SHIPMENT, 2, Status.PENDING, Status.PENDING, "REPACKED", "fulfillment", "e1", LATER)]
+    assert not decided.facts
+
+
+@pytest.mark.parametrize("version", [0, 6, 7])
+def test_an_ask_that_is_not_newer_repacks_nothing(version: int) -> None:
+    """Asks come in any order: only a greater version of the fulfilment is newer; one that does not say is older than any."""
+    there = shipment("pending", fulfillment_version=7)
+    assert decide(there, ask(fulfillment_version=version, parcels=NEW_PARCELS), LATER).record is there
+
+
+def test_the_same_parcels_of_a_newer_version_are_no_step() -> None:
+    """It is remembered which version they are of, and nothing else happens."""
+    decided = decide(shipment("pending", fulfillment_version=7), ask(fulfillment_version=10), LATER)
+    assert decided.record == shipment("pending", fulfillment_version=10)
+    assert not decided.history
 
 
 @pytest.mark.parametrize("other", [{"order_id": FULFILLMENT}, {"attempt": 2}, {"warehouse_id": "W2"}])

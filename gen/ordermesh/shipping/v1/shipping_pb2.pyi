@@ -121,8 +121,8 @@ class Shipment(_message.Message):
     version: _builtins.int
     """Rises by one with each change."""
     status_reason: _builtins.str
-    """Why it last changed: FULFILLMENT_READY, LABEL_BOUGHT, CARRIER_REPORTED, CARRIER_REFUSED, ORDER_CLOSED (its order is dead),
-    FULFILLMENT_CANCELLED or RECALLED (somebody cancelled it); the last three of a recall, and of the void label that it led to.
+    """Why it last changed: FULFILLMENT_READY, REPACKED (before it had a label), LABEL_BOUGHT, CARRIER_REPORTED, CARRIER_REFUSED,
+    ORDER_CLOSED (its order is dead), FULFILLMENT_CANCELLED or RECALLED (somebody cancelled it); the last three of a recall, and of the void label that it led to.
     """
     carrier_code: _builtins.str
     """The carrier's own code for its refusal; unset where it did not refuse."""

@@ -89,7 +89,8 @@ class ShippingServiceServicer:
 
     def CreateShipment(self, request, context):
         """Buys the label for a fulfilment that is ready: pending -> created, or failed where the carrier refuses. One shipment for
-        each fulfilment: a repeat, with whatever request_id, answers with it. After DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the
+        each fulfilment: a repeat, with whatever request_id, answers with it. Where the fulfilment was packed anew meanwhile, a shipment
+        without a label takes the parcels of the greatest fulfillment_version; one that has a label stays as it is. After DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the
         shipment stays pending, and the service goes on trying by itself. Reasons: ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED,
         SHIPMENT_ALREADY_EXISTS (of another order or warehouse), ILLEGAL_TRANSITION (it was recalled before it
         had a label, or the fulfilment is cancelled).
