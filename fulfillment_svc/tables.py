@@ -71,7 +71,8 @@ fulfillments = Table(
     Column("update_time", DateTime(timezone=True), nullable=False),
     UniqueConstraint("order_id", "warehouse_id", "attempt"),
     CheckConstraint("stock_committed or status in ('pending', 'planning', 'cancelled')", "stock_committed_before_picking"),
-    CheckConstraint("(shipment_id is not null) = (status in ('shipped', 'completed'))", "shipment_id_once_shipped"),
+    CheckConstraint("shipment_id is not null or status not in ('shipped', 'completed')", "shipment_id_once_shipped"),
+    CheckConstraint("shipment_id is null or status not in ('pending', 'planning')", "no_shipment_before_picking"),
 )
 Index(None, fulfillments.c.status, fulfillments.c.id)
 Index(None, fulfillments.c.warehouse_id, fulfillments.c.id)

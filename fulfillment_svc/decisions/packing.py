@@ -7,8 +7,8 @@ from datetime import datetime
 
 from chassis.decision import Decision
 from chassis.errors import Refused, Violation
-from fulfillment_svc.decisions.steps import DecidedOne, illegal, lessened, move, walk
-from fulfillment_svc.lifecycle import MOVES, TRIGGERS, Status, Trigger
+from fulfillment_svc.decisions.steps import DecidedOne, illegal, lessened, move, readied, walk
+from fulfillment_svc.lifecycle import MOVES, Status, Trigger
 from fulfillment_svc.model import Fulfillment, Line, LinesChanged, Pack, Package, RecordInspection
 
 
@@ -20,7 +20,7 @@ def pack(fulfillment: Fulfillment, command: Pack, now: datetime) -> DecidedOne:
     numbered = tuple(replace(package, number=number) for number, package in enumerate(command.packages, 1))
     path = [(status, "PACKING_COMPLETED")]
     if not fulfillment.inspection_rule:
-        path.append((TRIGGERS[Trigger.MAKE_READY][status], "INSPECTION_NOT_REQUIRED"))
+        path += readied(fulfillment, "INSPECTION_NOT_REQUIRED")
     return walk(replace(fulfillment, packages=numbered), path, command, now)
 
 
@@ -30,7 +30,7 @@ def record_inspection(fulfillment: Fulfillment, command: RecordInspection, now: 
         return spoil(fulfillment, command, now)
     inspectable(fulfillment, command)
     if command.passed:
-        return walk(fulfillment, [(move(fulfillment, Trigger.MAKE_READY), "INSPECTION_PASSED")], command, now, command.note)
+        return walk(fulfillment, readied(fulfillment, "INSPECTION_PASSED"), command, now, command.note)
     status = move(fulfillment, Trigger.FAIL_INSPECTION)
     emptied = replace(fulfillment, packages=(), lines=_unscanned(fulfillment.lines))
     return walk(emptied, [(status, "INSPECTION_FAILED")], command, now, command.note)

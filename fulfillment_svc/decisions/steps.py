@@ -28,6 +28,12 @@ def walk(fulfillment: Fulfillment, path: Sequence[Step], command: Command, now: 
     return Decision(fulfillment, history, facts)
 
 
+def readied(fulfillment: Fulfillment, reason: str) -> list[Step]:
+    """The way out of the warehouse: ready for this reason, and gone where its shipment is known from before units were cut."""
+    path = [(Status.READY, reason)]
+    return [*path, (TRIGGERS[Trigger.SHIP][Status.READY], "SHIPMENT_CREATED")] if fulfillment.shipment_id else path
+
+
 def lessened(
     fulfillment: Fulfillment,
     lines: tuple[Line, ...],

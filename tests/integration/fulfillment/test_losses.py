@@ -39,7 +39,7 @@ from fulfillment_svc.model import (
 )
 from fulfillment_svc.operations import Operations
 from tests.integration.fulfillment.events import Places, cancelled, confirmed, lost, shipped
-from tests.integration.fulfillment.peers import FakeWarehouse, Peer
+from tests.integration.fulfillment.peers import FakeShipping, FakeWarehouse, Peer
 from tests.integration.fulfillment.requests import Fulfillments, asking, pack, pick
 from tests.unit.fulfillment.samples import command
 
@@ -166,6 +166,47 @@ async def test_a_cut_opens_the_packages(operations: Operations, engine: AsyncEng
         ("StatusChanged", its.version + 2, "UNITS_CUT"),
     ]
     assert (await operations.change(packing(cut))).status is until
+
+
+MUGS: Places = {"DOVER": [(1, "mug", 3)]}
+FEWER: Places = {"DOVER": [(1, "mug", 2)]}
+
+
+async def test_a_shipment_that_meets_a_cut_goes_once_it_is_packed_again(
+    operations: Operations, engine: AsyncEngine, carriage: FakeShipping
+) -> None:
+    """Its label is bought while a unit is cut: the shipment is remembered, nobody is told, and the packer's last step ships it. News of
+    it that is told again changes nothing, and shipping is not asked again.
+    """
+    its = await worked(operations, await planned(operations, MUGS), Status.READY)
+    await operations.follow_orders([lost(its.work.order_id, FEWER)])
+    before = await told(engine, its.id)
+    for outcome in await operations.note([shipped(its.id), shipped(its.id)]):
+        assert isinstance(outcome, Done)
+    opened = await operations.get_fulfillment(its.id)
+    assert (opened.status, opened.shipment_id) == (Status.PACKING, shipped(its.id).shipment_id)
+    assert await told(engine, its.id) == before
+    gone = await operations.change(packing(opened))
+    assert (gone.status, gone.shipment_id) == (Status.SHIPPED, shipped(its.id).shipment_id)
+    assert [reason for _, _, reason in reasons(await told(engine, its.id))][-3:] == [
+        "PACKING_COMPLETED",
+        "INSPECTION_NOT_REQUIRED",
+        "SHIPMENT_CREATED",
+    ]
+    assert len(carriage.requests) == 1
+
+
+async def test_what_is_packed_anew_is_asked_for_anew(operations: Operations, carriage: FakeShipping) -> None:
+    """Ready, cut and ready again, with other parcels: a request of its own, of a greater version, and the same one when it is repeated."""
+    its = await worked(operations, await planned(operations, MUGS), Status.READY)
+    await operations.follow_orders([lost(its.work.order_id, FEWER)])
+    again = packing(await operations.get_fulfillment(its.id))
+    for _ in range(2):
+        await operations.change(again)
+    first, second, repeated = carriage.requests
+    assert second == repeated
+    assert first.request_id != second.request_id
+    assert first.fulfillment_version < second.fulfillment_version == (await operations.get_fulfillment(its.id)).version
 
 
 async def test_a_cut_that_meets_shipped_is_ignored(operations: Operations, engine: AsyncEngine) -> None:

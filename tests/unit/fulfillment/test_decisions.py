@@ -15,6 +15,7 @@ from fulfillment_svc.model import (
     CompletePicking,
     Fulfillment,
     FulfillmentCommand,
+    GiveUp,
     Line,
     Pack,
     Package,
@@ -27,7 +28,7 @@ from fulfillment_svc.model import (
     StartPicking,
     StatusChanged,
 )
-from tests.unit.fulfillment.samples import ID, LINES, NOW, SHIPMENT, command, done, job, pack_all, parcel, plan, scan_all, standing
+from tests.unit.fulfillment.samples import ID, LINES, NOW, SHIPMENT, command, cut, done, job, pack_all, parcel, plan, scan_all, standing
 
 FULL = tuple(replace(line, picked=line.quantity) for line in LINES)
 
@@ -183,7 +184,9 @@ def test_a_failed_inspection_starts_over() -> None:
 @pytest.mark.parametrize("status", Status)
 @pytest.mark.parametrize("kind", [Ship, Complete])
 def test_news_of_the_shipment_from_every_status(kind: type[Ship] | type[Complete], status: Status) -> None:
-    """Before ready it waits; from ready on it walks forward through what was not heard; late and repeated news is skipped."""
+    """From ready on it walks forward through what was not heard; late and repeated news is skipped. Before ready it waits; but where units
+    were cut since the label was asked for, the shipment is remembered.
+    """
     fulfillment = standing(status)
     ahead = {
         (Ship, Status.READY): [Status.SHIPPED],
@@ -195,9 +198,38 @@ def test_news_of_the_shipment_from_every_status(kind: type[Ship] | type[Complete
         decision = decided(fulfillment, news, NOW)
         assert [t.new for t in decision.history] == ahead.get((kind, status), [])
         assert decision.record is fulfillment or decision.record.shipment_id == SHIPMENT
+    elif kind is Ship and status not in (Status.PENDING, Status.PLANNING):
+        decision = decided(fulfillment, news, NOW)
+        remembered = replace(fulfillment, shipment_id=SHIPMENT, version=fulfillment.version + 1)
+        assert (decision.record, list(decision.history), list(decision.facts)) == (remembered, [], [])
+        assert decided(remembered, news, NOW).record is remembered
     else:
         failure = refused(fulfillment, news)
         assert (type(failure), failure.reason) == (Deferred, "EVENT_AHEAD")
+
+
+@pytest.mark.parametrize("place", [1, 2, 3])
+@pytest.mark.parametrize("rule", [None, InspectionRule.SKU])
+def test_what_is_ready_again_goes_with_the_shipment_that_it_has(rule: InspectionRule | None, place: int) -> None:
+    """Cut back from ready while its label was bought: packed again, and inspected where that is asked for, it is ready, and then shipped;
+    at whichever step the news of its label comes.
+    """
+    fewer = tuple(line.cut_to(units) for line, units in zip(LINES, (1, 1, 3), strict=True))
+    commands: list[AnyCommand] = [cut(1, 1, 3), pack_all(fewer)]
+    if rule:
+        commands.append(command(RecordInspection, passed=True, note=""))
+    commands.insert(place, command(Ship, shipment_id=SHIPMENT))
+    its, decisions = done(standing(Status.READY, rule=rule), commands)
+    steps = [t for d in decisions for t in d.history]
+    assert [t.new for t in steps] == [Status.PACKING, Status.PACKED, Status.READY, Status.SHIPPED]
+    assert steps[-1].reason == "SHIPMENT_CREATED"
+    assert (its.status, its.shipment_id) == (Status.SHIPPED, SHIPMENT)
+
+
+def test_a_cancellation_keeps_the_shipment_that_was_remembered() -> None:
+    """Whoever looks sees which shipment was to carry it; shipping hears of the cancellation, and recalls it."""
+    its, _ = done(standing(Status.PACKING), [command(Ship, shipment_id=SHIPMENT), command(GiveUp, note="")])
+    assert (its.status, its.shipment_id) == (Status.CANCELLED, SHIPMENT)
 
 
 def test_the_whole_life_in_order() -> None:

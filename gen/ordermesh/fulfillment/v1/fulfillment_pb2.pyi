@@ -120,7 +120,7 @@ class Fulfillment(_message.Message):
     inspection_rule: _builtins.str
     """Why: "order_value", "sku" or "sample"; unset where none is required."""
     shipment_id: _builtins.str
-    """Unset until there is a shipment."""
+    """Unset until a shipment is heard of: from shipped on, and before that where units were cut while its label was bought."""
     version: _builtins.int
     """Rises by one with each change."""
     @_builtins.property
