@@ -27,6 +27,7 @@ from order_svc.model import (
     ConfirmPayment,
     ExpireOrder,
     FailPayment,
+    NoteFulfillment,
     NoteReservation,
     Order,
     OrderCommand,
@@ -59,6 +60,9 @@ class Operations:
             "order_stock_confirmations_total", "Orders whose stock was confirmed, is owed, or was refused", "answer"
         )
         self._owed = telemetry.gauge("orders_stock_owed", "Orders that are paid, and whose stock is not confirmed yet")
+        self._unknown = telemetry.counter(
+            "order_fulfillment_statuses_unknown_total", "Events of fulfilments whose status we do not know: they change nothing"
+        )
         self._expired = telemetry.counter("orders_expired_total", "Orders that nobody paid in time")
 
     async def create_order(self, of: Keyed, request_id: UUID, checkout: Checkout) -> Order:
@@ -111,6 +115,7 @@ class Operations:
 
     async def note(self, commands: Sequence[OrderCommand]) -> Sequence[Outcome[Order]]:
         """What the order is told and needs nobody's answer for."""
+        self._unknown.inc(sum(isinstance(command, NoteFulfillment) and command.work is None for command in commands))
         return await self._write(commands)
 
     async def cancel(self, command: CancelOrder | CancelItems) -> Order:
