@@ -88,15 +88,15 @@ async def only(service: Fulfillments, order_id: UUID) -> pb.Fulfillment:
 
 
 async def test_an_order_is_fulfilled(fulfillments: Fulfillments, broker: Broker, order_id: UUID) -> None:
-    """From the order's confirmation to its delivery, every event told twice and the shipment's ahead of its time: each status is told once,
+    """From the order's confirmation to its delivery, every event told twice and the delivery's ahead of its time: each status is told once,
     in order, with the fulfilment as it stood then."""
     await publish(broker, order_id, order_changed(order_id))
     planned = await only(fulfillments, order_id)
     parcel = shipment(UUID(planned.fulfillment_id))
     await publish(broker, UUID(parcel.shipment_id), DeliveryConfirmed(shipment=parcel))
-    await publish(broker, UUID(parcel.shipment_id), ShipmentCreated(shipment=parcel))
     ready = await pack(fulfillments, await pick(fulfillments, planned))
     assert ready.status == pb.FULFILLMENT_STATUS_READY
+    await publish(broker, UUID(parcel.shipment_id), ShipmentCreated(shipment=parcel))
 
     async def all_told() -> bool:
         return len(await told(broker)) >= 9
