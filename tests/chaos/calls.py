@@ -49,17 +49,18 @@ class Calls:
         self.answered = 0
         self.calm_since = float("inf")  # monotonic: when the last fault was over
 
-    async def ask(self, method: Any, request: Message, *, again: bool = False) -> Any:
+    async def ask(self, method: Any, request: Message, *, again: bool = False, patience_s: float = float("inf")) -> Any:
         """The method's answer; with `again` it is asked for once more, and must be about the same thing.
 
-        Raises the Failure that it was refused with, GaveUp where there is no answer at the end of the run.
+        Raises the Failure that it was refused with; GaveUp where there is no answer within `patience_s`, or (and that is a fault)
+        long after the last fault. What was done then nobody knows.
         """
-        answer = await self._until_answered(method, request)
+        answer = await self._until_answered(method, request, patience_s)
         if again:
             await self._repeat(method, request, answer)
         return answer
 
-    async def _until_answered(self, method: Any, request: Message) -> Any:
+    async def _until_answered(self, method: Any, request: Message, patience_s: float = float("inf")) -> Any:
         name, defects, began = verb(request), 0, time.monotonic()
         for attempt in count():
             try:
@@ -74,6 +75,8 @@ class Calls:
             else:
                 self.answered += 1
                 return answer
+            if time.monotonic() > began + patience_s:
+                raise GaveUp(name)
             if time.monotonic() > max(began, self.calm_since) + PATIENCE_S:
                 self.faults.add(f"{name} is not answered within {PATIENCE_S:.0f} s without a fault")
                 raise GaveUp(name)

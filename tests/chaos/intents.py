@@ -12,12 +12,25 @@ STOCK: Final = {
     "bulb": {"paris": 5000},
     "shade": {"london": 5000, "paris": 5000},
     "cable": {"london": 5000, "paris": 60},
+    "clock": {"london": 5000, "paris": 5000},
+    "mug": {"paris": 5000},
+    "rug": {"london": 5000},
     "chair": {"london": 60},
     "vase": {"paris": 60},
 }
 SCARCE: Final = ("chair", "vase")  # so that they run out, and are fought for
 SCARCE_SHARE: Final = 0.15
-PRICES: Final = {"lamp": 3333, "bulb": 250, "shade": 1999, "cable": 101, "chair": 12900, "vase": 777}
+PRICES: Final = {
+    "lamp": 3333,
+    "bulb": 250,
+    "shade": 1999,
+    "cable": 101,
+    "clock": 4500,
+    "mug": 899,
+    "rug": 9900,
+    "chair": 12900,
+    "vase": 777,
+}
 
 # Cards as they are tried one after the other, and how often each row is met with. The sandbox's tokens say what the processor does.
 CARDS: Final = (

@@ -20,6 +20,7 @@ from tests.chaos.intents import CHANGE_THEIR_MIND, MANUAL, NEVER_CAPTURED, PRICE
 
 LOOK_S: Final = 0.8
 BATCH: Final = 100
+PATIENCE_S: Final = 20.0
 CURRENCY: Final = "GBP"
 RECIPIENT: Final = order_pb2.Recipient(name="Ada Example", address_lines=["1 Test Street"], locality="London", country_code="GB")
 ENDS: Final = frozenset(
@@ -110,7 +111,9 @@ class Shopper:
             shipping_amount=_pence(399 * (self._intent.number % 2)),
             recipient=RECIPIENT,
         )
-        order = await self._order(self._calls.orders.CreateOrder, checkout)
+        # Who is not served leaves. If the order was placed all the same, nobody pays for it, and it expires.
+        placed = await self._calls.ask(self._calls.orders.CreateOrder, checkout, again=self._intent.again, patience_s=PATIENCE_S)
+        order: order_pb2.Order = placed.order
         self.story.order_id = order.order_id
         known[order.order_id] = self._intent
         if self._intent.turn is Turn.ABANDON:

@@ -264,6 +264,15 @@ BROKEN: dict[str, Callable[[World], None]] = {
 }
 
 
+def test_a_unit_that_left_too_late_to_be_cut_is_asked_back_and_no_fault_of_the_stock() -> None:
+    """More was shipped than the order wants: the one thing that is missing is its recall."""
+    world = World()
+    _cut_too_late(world)
+    checks = {each.check for each in differences(world.facts())}
+    assert "return.recall" in checks
+    assert "order.stock" not in checks
+
+
 def test_a_refusal_of_the_processor_is_repaired_by_hand() -> None:
     """Money of a dead order whose refund was refused is given back by a command; where nobody has tried, payment is told again."""
     world = World()
