@@ -29,8 +29,8 @@ COLUMNS = (
 
 # A delivered order of three units for 10.00 in all, from London.
 BEFORE = (
-    f"insert into orders ({COLUMNS}) values ('{ORDER}', 'OM-1', 'c1', 'delivered', 'X', 1, 1, 'completed', 'delivered', 'deducted', 'none', "
-    "'GBP', 495, 0, now(), now())",
+    f"insert into orders ({COLUMNS}) values ('{ORDER}', 'OM-1', 'c1', 'delivered', 'X', 1, 1, 'completed', 'delivered', 'deducted', "
+    "'none', 'GBP', 495, 0, now(), now())",
     f"insert into order_lines values ('{ORDER}', 1, 'LAMP', 3, 0, 400, 300, 100)",
     "insert into allocations (order_id, line_number, warehouse_id, reservation_id, quantity) "
     f"values ('{ORDER}', 1, 'london', '{UUID(int=3)}', 3)",
