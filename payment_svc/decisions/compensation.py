@@ -16,7 +16,7 @@ from payment_svc.model import Account, Command, Operation, Payment
 def compensated(decided: Decided, command: Command, now: datetime) -> Decided:
     """The decision, with what has to go back requested in it: each payment's authorisation voided, or its excess refunded.
 
-    A command that is skipped is looked at as well: so an event that is told again settles what was stored before this rule was.
+    A command that is skipped is looked at as well: whatever an account hears next, it gives back what it owes.
     """
     account, history = decided.record, list(decided.history)
     for payment in account.payments:

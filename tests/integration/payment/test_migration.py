@@ -10,15 +10,17 @@ from sqlalchemy import create_engine, make_url, text
 
 from chassis.database import connect
 from chassis.migration import migrate
+from chassis.money import Money
 from payment_svc import store
 from payment_svc.decisions import decide
-from payment_svc.lifecycle import Kind, OrderStatus, Outcome, Status
+from payment_svc.lifecycle import Cause, Kind, OrderStatus, Outcome, Status
 from payment_svc.model import Account, Succeeded
 from payment_svc.providers.sandbox import Sandbox
 from payment_svc.providers.sandbox_ledger import Ledger
 from tests.support import FreshDatabase
 from tests.unit.payment.samples import LATER, OPERATION, ORDER, PAYMENT, note
 
+DEAD, KEPT, HELD = UUID(int=20), UUID(int=21), UUID(int=22)
 BEFORE = (
     f"insert into accounts values ('{ORDER}', 2, 1, 'confirmed', 4250, 'GBP')",
     f"insert into payments values ('{PAYMENT}', '{ORDER}', 1, 1, 'captured', 'GBP', 4250, 4250, 4250, 0, 'sandbox', null, 2, now(), now())",
@@ -33,6 +35,20 @@ BEFORE = (
     f"""
     insert into sandbox.operations (key, kind, state, token, amount, final)
     values ('{OPERATION}', 'charge', 'succeeded', 'tok_ok', 4250, false)
+    """,
+)
+# An order that died before there were refunds: its first attempt had set money aside, its second was captured.
+FOR_NOBODY = (
+    f"insert into accounts values ('{DEAD}', 5, 2, 'failed', 900, 'GBP')",
+    f"""
+    insert into payments values
+    ('{HELD}', '{DEAD}', 1, 1, 'authorized', 'GBP', 900, 900, 0, 0, 'sandbox', null, 2, now(), now()),
+    ('{KEPT}', '{DEAD}', 2, 1, 'captured', 'GBP', 900, 900, 900, 0, 'sandbox', null, 2, now(), now())
+    """,
+    f"""
+    insert into operations values
+    ('{HELD}', '{HELD}', 'authorize', 900, 'succeeded', 'create:21', now(), null, 0, 'sbx_{HELD.hex}', null, now()),
+    ('{KEPT}', '{KEPT}', 'charge', 900, 'succeeded', 'create:22', now(), null, 0, 'sbx_{KEPT.hex}', null, now())
     """,
 )
 # What a replica of yesterday's writes while today's migration is done already.
@@ -58,7 +74,7 @@ def prepared(url: str) -> None:
         with engine.connect() as connection:
             config.attributes["connection"] = connection
             command.upgrade(config, "0001")
-            for statement in BEFORE:
+            for statement in (*BEFORE, *FOR_NOBODY):
                 connection.execute(text(statement))
             connection.commit()
         migrate(url, "payment_svc")
@@ -92,3 +108,24 @@ async def test_yesterdays_money_can_go_back(fresh_database: FreshDatabase) -> No
         assert isinstance(answer, Succeeded)
     finally:
         await engine.dispose()
+
+
+async def test_what_yesterday_kept_for_a_dead_order_goes_back(fresh_database: FreshDatabase) -> None:
+    """No event tells of it again: the migration asks for it, once, due when yesterday's replicas are gone; the next news adds nothing."""
+    url = fresh_database()
+    prepared(url)
+    engine = connect(url)
+    try:
+        async with engine.connect() as connection:
+            found = await store.find_account(connection, DEAD)
+            told = (await connection.execute(text(f"select version, reason from history where payment_id in ('{HELD}', '{KEPT}')"))).all()
+    finally:
+        await engine.dispose()
+    assert found
+    assert {(p.id, p.refund_pending, p.version) for p in found.payments} == {(HELD, 0, 3), (KEPT, 900, 3)}
+    asked = [(o.kind, o.amount, o.outcome, o.cause_id) for p in found.payments for o in p.operations if o.cause is Cause.ORDER]
+    assert asked == [(Kind.REFUND, 900, Outcome.REQUESTED, "version:5"), (Kind.VOID, 900, Outcome.REQUESTED, "version:5")]
+    assert all(o.ask_time > o.request_time for p in found.payments for o in p.operations if o.ask_time)
+    assert sorted(tuple(row) for row in told) == [(3, "REFUND_REQUESTED"), (3, "VOID_REQUESTED")]
+    again = note(6, id=DEAD, version=6, attempt=2, status=OrderStatus.FAILED, total=Money(900, "GBP"))
+    assert [p.operations for p in decide(found, again, LATER).record.payments] == [p.operations for p in found.payments]

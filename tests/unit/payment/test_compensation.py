@@ -235,8 +235,8 @@ def test_each_intent_has_an_id_of_its_cause() -> None:
     assert len(ids) == 4
 
 
-def test_money_that_was_kept_before_there_was_this_rule_goes_back_when_the_event_comes_again() -> None:
-    """An account that says dead and captured: the order's last event, republished, is no news, and is looked at all the same."""
+def test_money_that_is_kept_for_nobody_goes_back_with_whatever_is_heard_next() -> None:
+    """An account that says dead and captured: an event that is no news to it is looked at all the same."""
     kept = account(payment(Status.CAPTURED), status=OrderStatus.FAILED)
     decided = decide(kept, note(1, status=OrderStatus.FAILED), LATER)
     assert going_back(decided.record) == [(Kind.REFUND, TOTAL.minor, "version:1")]
