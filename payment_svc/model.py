@@ -350,10 +350,14 @@ class RefundReturn(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settle(Command):
-    """A processor tells of an operation: in its answer, in a webhook, or when it is looked up."""
+    """A processor tells of an operation: in its answer, in a webhook, or when it is looked up.
+
+    `payment_id` is for the payment that the order gets by itself where this one came to nothing and the order costs nothing by then.
+    """
 
     operation_id: UUID
     answer: Answer
+    payment_id: UUID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

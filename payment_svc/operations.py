@@ -148,7 +148,8 @@ class Operations:
             text = f"No payment has asked for operation {report.operation_id}."
             raise NotFound("PAYMENT_NOT_FOUND", text, operation_id=str(report.operation_id))
         of = Keyed(f"webhook:{processor}:{report.event_id}", hashlib.sha256(body).digest())
-        command = Settle(of.key, of.digest, order_id, processor, report.event_id, operation_id=report.operation_id, answer=report.answer)
+        about = (of.key, of.digest, order_id, processor, report.event_id)
+        command = Settle(*about, operation_id=report.operation_id, answer=report.answer, payment_id=uuid7())
         return asked_for(unwrap((await self._write([command]))[0]), report.operation_id)
 
     async def note_orders(self, commands: Sequence[NoteOrder]) -> Sequence[Outcome[Account]]:
@@ -340,7 +341,7 @@ def by_itself(its: Operation) -> bool:
 def result(payment: Payment, operation: Operation, answer: Answer, cause: str) -> Settle:
     """What the processor has answered, to be written down once, whoever has asked."""
     key = f"{operation.id}:result:{type(answer).__name__.lower()}"
-    return Settle(key, b"", payment.order_id, "payment", cause, operation_id=operation.id, answer=answer)
+    return Settle(key, b"", payment.order_id, "payment", cause, operation_id=operation.id, answer=answer, payment_id=uuid7())
 
 
 def lost(payment: Payment, operation: Operation, cause: str) -> LoseAnswer:

@@ -52,7 +52,7 @@ def _decide(account: Account | None, command: PaymentCommand, now: datetime) -> 
         case RefundReturn():
             return refunds.of_return(account, command, now)
         case Settle():
-            return settlement.settle(*settlement.asked(account, command), command, now)
+            return orders.free(settlement.settle(*settlement.asked(account, command), command, now), command, now)
         case LoseAnswer():
             return settlement.lose_answer(*settlement.asked(account, command), command, now)
         case AskAgain():

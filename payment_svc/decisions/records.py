@@ -18,6 +18,7 @@ from payment_svc.model import (
     Operation,
     Payment,
     RefundPayment,
+    Settle,
     VoidPayment,
 )
 
@@ -38,7 +39,7 @@ def check_version(payment: Payment, command: Intent) -> None:
         raise Stale(expected=str(command.expected_version), actual=str(payment.version))
 
 
-def new_payment(account: Account, command: NoteOrder | CreatePayment, now: datetime, *, processor: str) -> Payment:
+def new_payment(account: Account, command: NoteOrder | CreatePayment | Settle, now: datetime, *, processor: str) -> Payment:
     """The next try to pay the order's current attempt, before anything has happened to it."""
     return Payment(
         id=command.payment_id,

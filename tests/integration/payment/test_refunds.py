@@ -463,3 +463,17 @@ async def test_refunds_are_counted_once_and_what_is_open_is_shown(world: World, 
 def counts(operations: Operations) -> Counter[str]:
     """Refunds by request so far, by outcome."""
     return Counter({o: int(operations._refunds.labels(Cause.REQUEST, o)._value.get()) for o in ("completed", "failed")})
+
+
+async def test_an_order_that_costs_nothing_once_its_authorisation_is_void_is_paid_by_itself(world: World) -> None:
+    """All that cost anything was cancelled before the capture: the void, and the payment that is not required, are stored in one write."""
+    order, _ = await paid(world, manual_capture=True)
+    await world.hear(world.orders.place(pounds(0), order_id=order.order_id, version=2))
+    await settle(world)
+    assert {(p.status, p.try_number) for p in (await world.account(order.order_id)).payments} == {
+        (Status.VOIDED, 1),
+        (Status.NOT_REQUIRED, 2),
+    }
+    [confirmed] = await world.books.events()
+    assert isinstance(confirmed, PaymentConfirmed)
+    assert confirmed.not_required

@@ -170,7 +170,7 @@ def back(
 
 
 def settle(answer: Answer, operation_id: UUID = OPERATION, key: str = "result") -> Settle:
-    return Settle(key, b"", ORDER, "sandbox", "w1", operation_id=operation_id, answer=answer)
+    return Settle(key, b"", ORDER, "sandbox", "w1", operation_id=operation_id, answer=answer, payment_id=numbered(2, 90))
 
 
 def lose(operation_id: UUID = OPERATION) -> LoseAnswer:

@@ -8,7 +8,7 @@ from chassis.errors import Refused
 from chassis.money import Money
 from payment_svc.decisions import decide
 from payment_svc.lifecycle import DEAD, OPEN, Cause, Kind, OrderStatus, Outcome, Status
-from payment_svc.model import Account, Confirmed, Declined, Operation, Payment, PaymentCommand, RefundSettled, Succeeded
+from payment_svc.model import Account, Answer, Confirmed, Declined, Operation, Payment, PaymentCommand, RefundSettled, Succeeded
 from tests.unit.payment.samples import (
     LATER,
     OPERATION,
@@ -241,3 +241,20 @@ def test_money_that_is_kept_for_nobody_goes_back_with_whatever_is_heard_next() -
     decided = decide(kept, note(1, status=OrderStatus.FAILED), LATER)
     assert going_back(decided.record) == [(Kind.REFUND, TOTAL.minor, "version:1")]
     assert decide(decided.record, note(1, status=OrderStatus.FAILED), LATER).record is decided.record
+
+
+@pytest.mark.parametrize(
+    ("tried", "answer"),
+    [(Status.PENDING, Declined("insufficient_funds")), (Status.AUTHORIZED, Succeeded("ref-void"))],
+    ids=["declined", "voided"],
+)
+def test_an_order_that_costs_nothing_by_then_is_paid_by_what_ends_its_last_try(tried: Status, answer: Answer) -> None:
+    """What it cost was cancelled while a card was asked: nobody else would pay it, and it would expire. Told once."""
+    before = decide(account(payment(tried)), costs(0, status=OrderStatus.PENDING), LATER).record
+    ending = settle(answer, newest(before).id)
+    ended = decide(before, ending, LATER)
+    [free] = [p for p in ended.record.payments if p.status is Status.NOT_REQUIRED]
+    assert (free.id, free.attempt, free.try_number, free.amount) == (ending.payment_id, 1, 2, 0)
+    assert ended.facts == [Confirmed(free)]
+    assert [(c.payment_id, c.new) for c in ended.history][-1] == (free.id, Status.NOT_REQUIRED)
+    assert decide(ended.record, ending, LATER).record is ended.record
