@@ -24,9 +24,12 @@ RESTING: Final = frozenset(
         order_pb2.ORDER_STATUS_FAILED,
     }
 )
+OPERATIONS: Final = "payment operations"
 LOOK_S: Final = 1.0
 CALM_S: Final = 3.0  # nothing is under way, for so long
-STILL_S: Final = 25.0  # something is under way, and nothing has changed, for so long: deferred events come again within ten seconds
+# Something is under way, and nothing has changed, for so long. Deferred events come again within ten seconds; a processor that did not
+# answer is asked again ever more slowly, and waited for as long as there is time.
+STILL_S: Final = 25.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +54,9 @@ async def quiet(witnesses: Witnesses, events: Events, *, timeout_s: float) -> Qu
             under_way = (*_under_way(facts), *([f"{waiting} deliveries"] if waiting else []))
             if (now := (*_versions(facts), under_way)) != before:
                 before, changed = now, time.monotonic()
+        patience_s = timeout_s if any(OPERATIONS in each for each in under_way) else STILL_S
         still_s, total_s = time.monotonic() - changed, time.monotonic() - began
-        if (not under_way and still_s > CALM_S) or still_s > STILL_S or total_s > timeout_s:
+        if (not under_way and still_s > CALM_S) or still_s > patience_s or total_s > timeout_s:
             return Quiet(total_s, under_way)
         await asyncio.sleep(LOOK_S)
 
@@ -62,7 +66,7 @@ def _under_way(facts: Facts) -> Iterator[str]:
     if moving := sum(order.status not in RESTING for order in facts.orders.values()):
         yield f"{moving} orders"
     if open_ := sum(operation.outcome in OPEN_OPERATIONS for payment in facts.payments for operation in payment.operations):
-        yield f"{open_} payment operations"
+        yield f"{open_} {OPERATIONS}"
     for service, failed in facts.failed.items():
         if deferred := sum(event.state == ops_service_pb2.FAILED_EVENT_STATE_DEFERRED for event in failed):
             yield f"{deferred} events deferred by {service}"

@@ -42,7 +42,7 @@ ENVIRONMENT: Final = {
     "LABEL_PATIENCE_S": "3",
     "OWED_STOCK_INTERVAL_S": "1",
     "PROCESSOR_TIMEOUT_S": "1.5",
-    "SETTLE_AFTER_S": "2",
+    "SETTLE_AFTER_S": "1",
 }
 
 
