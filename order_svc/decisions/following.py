@@ -8,12 +8,23 @@ from dataclasses import replace
 from datetime import datetime
 
 from chassis.decision import Decision
-from chassis.errors import Deferred
+from chassis.errors import Deferred, Refused
 from order_svc.decisions import returning
 from order_svc.decisions.paying import refunding
 from order_svc.decisions.steps import Decided, allocated, end, late, reallocated, settled, steps, take, then, warehouses
 from order_svc.lifecycle import MOVES, End, Status, StockStatus, Work, progress_of, status_of, way
-from order_svc.model import Allocation, Command, Line, NoteFulfillment, NoteReservation, NoteShipment, NoteShipmentEnd, Order, Part
+from order_svc.model import (
+    Allocation,
+    Allocations,
+    Command,
+    Line,
+    NoteFulfillment,
+    NoteReservation,
+    NoteShipment,
+    NoteShipmentEnd,
+    Order,
+    Part,
+)
 
 # A fulfilment that ends so has lost no units: others do its work.
 ELSEWHERE = "STOCK_COMMITTED_ELSEWHERE"
@@ -96,11 +107,21 @@ def note_reservation(order: Order, command: NoteReservation, now: datetime) -> D
         return end(order, "STOCK_UNAVAILABLE", command, now)
     if not command.allocations:
         return Decision(order)  # nothing is committed yet
-    lines = allocated(order.lines, command.allocations)
+    lines = committed(order, command.allocations)
     heard = {part.warehouse_id: part for part in order.parts}
     serving = tuple(heard.pop(at) if at in heard else Part(at, order.attempt) for at in warehouses(lines))
     stock = order.stock if order.status is Status.PENDING else StockStatus.COMMITTED
     return Decision(replace(order, lines=lines, parts=(*serving, *map(withdrawn, heard.values())), stock=stock, update_time=now))
+
+
+def committed(order: Order, allocations: Allocations) -> tuple[Line, ...]:
+    """The lines, with where the warehouse has committed their units. Deferred where it tells of fewer than the order needs: some have come
+    back to the shelf since, and the word of the commit, or of whoever brought them back, is still on its way.
+    """
+    try:
+        return allocated(order.lines, allocations)
+    except Refused as fewer:
+        raise Deferred("EVENT_AHEAD", fewer.message, order_id=str(order.id)) from fewer
 
 
 def withdrawn(part: Part) -> Part:

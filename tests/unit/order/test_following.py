@@ -102,6 +102,22 @@ def test_a_final_picklist_waits_until_the_order_knows_where_its_stock_was_commit
         assert after(owed, commit(owed), parcel).version > owed.version
 
 
+def test_what_the_warehouse_tells_of_fewer_units_waits_for_the_word_of_its_commit() -> None:
+    """Paris was committed, and given up again: told first, that is ahead of the commit and of the work's end; it fails in no order."""
+    order = placed(None, "london", "paris")
+    owed = after(order, pay(order, stock=Owed()))
+    still = commit(owed, allocations={1: owed.lines[0].allocations})
+    gone = work(owed, "paris", Work.CANCELLED, 3, reason="WORK_CANCELLED")
+    with pytest.raises(Deferred) as deferred:
+        after(owed, still)
+    assert deferred.value.reason == "EVENT_AHEAD"
+    whole = commit(owed)
+    told: list[list[OrderCommand]] = [[whole, still, gone], [whole, gone, still], [gone, still, whole], [gone, whole, still]]
+    for several in told:
+        followed = after(owed, *several)
+        assert (followed.stock, [line.staying for line in followed.lines]) == (StockStatus.COMMITTED, [3, 0])
+
+
 def test_work_that_went_elsewhere_has_lost_no_units() -> None:
     """A fulfilment that ends because its stock was committed elsewhere cancels nothing, whether that is known already or not."""
     order = placed()
