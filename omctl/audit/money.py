@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from ordermesh.order.v1 import order_pb2
 from ordermesh.payment.v1 import payment_pb2
 
+from chassis.money import Money
 from omctl.audit.difference import ARRIVED, AT_WORK, DEAD, Difference, Differences, minor, republish
 from omctl.audit.facts import Facts
 
-COMPLETED, PENDING = payment_pb2.REFUND_STATUS_COMPLETED, payment_pb2.REFUND_STATUS_PENDING
+COMPLETED, PENDING, FAILED = payment_pb2.REFUND_STATUS_COMPLETED, payment_pb2.REFUND_STATUS_PENDING, payment_pb2.REFUND_STATUS_FAILED
 
 
 def payments(facts: Facts) -> Differences:
@@ -58,16 +59,12 @@ def owed(facts: Facts) -> Differences:
             yield Difference("money.unpaid", subject, "goes on without a captured payment", f"omctl order get {order.order_id}")
             continue
         captured, costs = minor(payment.captured_amount), minor(order.total_amount)
-        because_of_order = sum(
-            minor(refund.amount)
-            for refund in facts.refunds_of.get(payment.payment_id, ())
-            if refund.cause == payment_pb2.REFUND_CAUSE_ORDER and refund.status in (COMPLETED, PENDING)
-        )
+        because_of_order = _because_of_order(facts.refunds_of.get(payment.payment_id, ()))
         # Goodwill may have taken what a cancellation would have given back: then nothing is left to give.
         exhausted = minor(payment.refunded_amount) + minor(payment.refund_pending_amount) == captured
         if captured - because_of_order != costs and not (exhausted and captured - because_of_order > costs):
             text = f"costs {costs}, and {captured} − {because_of_order} minor units were captured and given back"
-            yield Difference("money.owed", subject, text, republish("order", order.order_id))
+            yield Difference("money.owed", subject, text, _settle(facts, payment, captured - because_of_order - costs))
         if minor(order.refunded_amount) != minor(payment.refunded_amount):
             text = f"says {minor(order.refunded_amount)} refunded, its payment {minor(payment.refunded_amount)}"
             yield Difference("money.told", subject, text, republish("payment", order.order_id))
@@ -89,9 +86,30 @@ def returns(facts: Facts) -> Differences:
 
 def _give_back(facts: Facts, payment: payment_pb2.Payment) -> str:
     """How money that is kept for nobody goes back: payment does it by itself once it knows; what a processor has refused is asked anew."""
-    if any(refund.status == payment_pb2.REFUND_STATUS_FAILED for refund in facts.refunds_of.get(payment.payment_id, ())):
+    if any(refund.status == FAILED for refund in facts.refunds_of.get(payment.payment_id, ())):
         return f"omctl payment refund {payment.payment_id}"
     return republish("order", payment.order_id)
+
+
+def _settle(facts: Facts, payment: payment_pb2.Payment, kept: int) -> str:
+    """How so much goes back that a living order does not cost: by itself; by hand, and no more, where the processor refused it."""
+    refunds = facts.refunds_of.get(payment.payment_id, ())
+    if kept > 0 and any(refund.cause == payment_pb2.REFUND_CAUSE_ORDER and refund.status == FAILED for refund in refunds):
+        amount, currency = str(Money(kept, payment.captured_amount.currency_code)).split()
+        return f"omctl payment refund {payment.payment_id} --amount {amount} --currency {currency}"
+    return republish("order", payment.order_id)
+
+
+def _because_of_order(refunds: Sequence[payment_pb2.Refund]) -> int:
+    """What was given back because the order costs less: by itself, and by hand once the processor had refused it."""
+    by_itself = [refund for refund in refunds if refund.cause == payment_pb2.REFUND_CAUSE_ORDER]
+    refused = min((refund.settle_time.ToNanoseconds() for refund in by_itself if refund.status == FAILED), default=None)
+    by_hand = [
+        refund
+        for refund in refunds
+        if refund.cause == payment_pb2.REFUND_CAUSE_REQUEST and refused is not None and refund.create_time.ToNanoseconds() >= refused
+    ]
+    return sum(minor(refund.amount) for refund in (*by_itself, *by_hand) if refund.status in (COMPLETED, PENDING))
 
 
 def _refunds(facts: Facts, payment: payment_pb2.Payment, status: int) -> int:

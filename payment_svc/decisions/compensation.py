@@ -3,6 +3,8 @@
 Whichever of the two facts comes second, the order's death (or a lower total) or the money, meets the other here. What is open is settled
 first: a charge, an authorisation or a capture whose outcome nobody knows comes by again when it is known. Of what was captured the order
 keeps what it costs (`Account.due`); refunds of another cause (a return, a request) give away money of the rest, never of the ceiling twice.
+But where the processor has refused to give back what is not due, requests from then on are taken for that: who repairs it by hand must not
+see it given twice.
 """
 
 from datetime import datetime
@@ -38,10 +40,22 @@ def owed(account: Account, payment: Payment, now: datetime) -> Operation | None:
     if payment.status is Status.AUTHORIZED and not due and payment.open_operation is None:
         kind, amount = Kind.VOID, payment.authorized
     else:
-        back = sum(o.amount for o in _by_order(payment, Kind.REFUND) if o.outcome is not Outcome.FAILED)
+        back = given_back(payment)
         kind, amount = Kind.REFUND, min(payment.captured - back - due, payment.refundable)
     cause_id = _cause_id(payment, kind, account.order.version)
     return going_back(payment, kind, amount, Cause.ORDER, cause_id, now) if amount > 0 and cause_id else None
+
+
+def given_back(payment: Payment) -> int:
+    """What went back, or is on its way, because the order costs less: by itself; and by hand, once the processor had refused it."""
+    asked = _by_order(payment, Kind.REFUND)
+    refused = min((o.settle_time for o in asked if o.outcome is Outcome.FAILED and o.settle_time), default=None)
+    by_hand = (
+        [o for o in payment.operations if o.kind is Kind.REFUND and o.cause is Cause.REQUEST and o.request_time >= refused]
+        if refused
+        else []
+    )
+    return sum(o.amount for o in [*asked, *by_hand] if o.outcome is not Outcome.FAILED)
 
 
 def _cause_id(payment: Payment, kind: Kind, version: int) -> str | None:

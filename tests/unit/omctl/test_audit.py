@@ -284,6 +284,25 @@ def test_a_refusal_of_the_processor_is_repaired_by_hand() -> None:
     assert {d.repair for d in differences(world.facts()) if d.check == "money.dead"} == {"omctl payment refund payment"}
 
 
+def test_what_a_living_order_is_owed_is_repaired_by_hand_and_then_all_is_well() -> None:
+    """The processor refused 2.50: the command gives back exactly that, and counts as the order's. A gift before the refusal does not."""
+    world = World()
+    refused = payment_pb2.REFUND_STATUS_FAILED
+    world.refunds[0].MergeFrom(payment_pb2.Refund(status=refused, create_time=at(90), settle_time=at(80)))
+    world.payment.refunded_amount.CopyFrom(pence(250))
+    world.order.refunded_amount.CopyFrom(pence(250))
+    [owed] = differences(world.facts())
+    assert (owed.check, owed.repair) == ("money.owed", "omctl payment refund payment --amount 2.50 --currency GBP")
+    by_hand = payment_pb2.Refund(payment_id="payment", order_id="order", attempt=1, amount=pence(250), create_time=at(70))
+    by_hand.status, by_hand.cause = payment_pb2.REFUND_STATUS_COMPLETED, payment_pb2.REFUND_CAUSE_REQUEST
+    world.refunds.append(by_hand)
+    world.payment.refunded_amount.CopyFrom(pence(500))
+    world.order.refunded_amount.CopyFrom(pence(500))
+    assert list(differences(world.facts())) == []
+    by_hand.create_time.CopyFrom(at(100))
+    assert [each.check for each in differences(world.facts())] == ["money.owed"]
+
+
 @pytest.mark.parametrize("check", BROKEN)
 def test_each_check_finds_what_it_is_for(check: str) -> None:
     """One fact is broken: the check that is named for it says so, by the ids, with a command that helps."""

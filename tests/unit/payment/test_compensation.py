@@ -201,6 +201,20 @@ def test_a_refused_refund_is_not_asked_for_in_a_circle() -> None:
     assert only(by_hand).refund_pending == 250
 
 
+def test_what_was_repaired_by_hand_is_not_given_twice() -> None:
+    """The processor refuses 2.50; somebody gives them back by request. What is cancelled later costs its own share alone, and so on to the
+    death; a request that fails in its turn counts for nothing."""
+    record = decide(account(payment(Status.CAPTURED)), costs(4_000), LATER).record
+    record = decide(record, settle(Declined("card_closed"), newest(record).id), LATER).record
+    asked = decide(record, refund(minor=250), LATER).record
+    repaired = decide(asked, settle(Succeeded("ref-h"), numbered(3, 401)), LATER).record
+    for by_then in (asked, repaired):
+        assert going_back(decide(by_then, costs(3_000, 3), LATER).record) == [(Kind.REFUND, 1_000, "version:3")]
+        assert going_back(decide(by_then, cancelled(3), LATER).record) == [(Kind.REFUND, 4_000, "version:3")]
+    in_vain = decide(asked, settle(Declined("card_closed"), numbered(3, 401)), LATER).record
+    assert going_back(decide(in_vain, costs(3_000, 3), LATER).record) == [(Kind.REFUND, 1_250, "version:3")]
+
+
 def test_a_refused_void_is_not_asked_for_in_a_circle() -> None:
     """The authorisation runs out by itself; nothing more is asked of it for this version of the order."""
     record = decide(account(payment(Status.AUTHORIZED)), cancelled(), LATER).record
