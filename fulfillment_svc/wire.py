@@ -213,7 +213,7 @@ def event(fact: StatusChanged | LinesChanged) -> tuple[UUID, Message]:
     its = fact.fulfillment
     if isinstance(fact, LinesChanged):
         return its.id, fulfillment_events_pb2.FulfillmentLinesChanged(
-            fulfillment=fulfillment(its), reason=fact.reason, occur_time=timestamp(its.update_time)
+            fulfillment=fulfillment(its), reason=fact.reason, occur_time=timestamp(its.update_time), attempt_unworked=fact.unworked
         )
     return its.id, fulfillment_events_pb2.FulfillmentStatusChanged(
         fulfillment=fulfillment(its),
@@ -221,6 +221,7 @@ def event(fact: StatusChanged | LinesChanged) -> tuple[UUID, Message]:
         new_status=STATUS[its.status],
         reason=fact.reason,
         occur_time=timestamp(its.update_time),
+        attempt_unworked=fact.unworked,
     )
 
 

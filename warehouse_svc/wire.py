@@ -166,13 +166,16 @@ def items_cancelled(event: order_events_pb2.OrderItemsCancelled, of: Keyed) -> K
 
 def work_changed(
     event: fulfillment_events_pb2.FulfillmentStatusChanged | fulfillment_events_pb2.FulfillmentLinesChanged, of: Keyed
-) -> FollowWork | None:
+) -> FollowWork | EndAttempt | None:
     """What a fulfilment's picklist says of units; None: nothing that is not known.
 
+    Of an attempt on which nobody ever worked, and nobody will, fulfilment says so once, whichever warehouses have its units.
     One that is completed has shipped, also where that is still unheard. One that is cancelled has no units left, whatever its lines say
     (they once said what it had). A picklist is final once its stock is committed; an empty one was never the work of this warehouse.
     """
     its = event.fulfillment
+    if event.attempt_unworked:
+        return EndAttempt(of.key, of.digest, UUID(its.order_id), attempt=its.attempt, while_pending=True)
     cancelled = its.status == fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED
     shipped = its.status in (fulfillment_pb2.FULFILLMENT_STATUS_SHIPPED, fulfillment_pb2.FULFILLMENT_STATUS_COMPLETED)
     lost = any(line.cut_quantity or line.short_quantity or line.spoiled_quantity for line in its.picklist)

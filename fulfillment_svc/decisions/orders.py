@@ -22,6 +22,7 @@ from fulfillment_svc.model import (
     Picklist,
     Plan,
     Settle,
+    StatusChanged,
     Work,
     staying,
 )
@@ -30,7 +31,7 @@ from fulfillment_svc.model import (
 def plan(job: Job, command: Plan, now: datetime) -> Decided:
     """A fulfilment for each picklist; of a dead attempt, only the trace that its units were to be here."""
     if command.attempt <= job.closed_attempt:
-        return bury(job, command, command.picklists, now)
+        return unworked(bury(job, command, command.picklists, now), command)
     told = job.keeping(command.kept) if command.kept else job
     return trim(place(told, command, command.picklists, command.stock_committed, now), command, now)
 
@@ -38,7 +39,7 @@ def plan(job: Job, command: Plan, now: datetime) -> Decided:
 def settle(job: Job, command: Settle, now: datetime) -> Decided:
     """Picking can begin where the stock lies. Who waited for it elsewhere has nothing to do, and nothing to give back."""
     if command.attempt <= job.closed_attempt:
-        return bury(job, command, command.picklists, now)
+        return unworked(bury(job, command, command.picklists, now), command)
     if not any(owed(each) for each in job.of(command.attempt)):
         return Decision(job)
     done = place(job, command, command.picklists, True, now)
@@ -77,7 +78,31 @@ def end(job: Job, command: End, now: datetime) -> Decided:
     stopping = [each for each in job.of(command.attempt) if Status.CANCELLED in MOVES[each.status]]
     stopped = each_of(closed, stopping, lambda its: cancelled(its, "ORDER_CANCELLED", command, now))
     unplanned = [picklist for picklist in command.picklists if not job.at(picklist.warehouse_id, command.attempt)]
-    return after(stopped, bury(stopped.record, command, unplanned, now))
+    ended = after(stopped, bury(stopped.record, command, unplanned, now))
+    if not ended.facts and job.closed_attempt < command.attempt:
+        ended = after(ended, repeated(ended.record, command, now))
+    return unworked(ended, command)
+
+
+def repeated(job: Job, command: OfOrder, now: datetime) -> Decided:
+    """All of the attempt was given up before its stock was known: that it is dead is told all the same, by the first of its works."""
+    its = job.of(command.attempt)
+    if not its or any(each.stock_committed for each in its):
+        return Decision(job)
+    told = replace(its[0], version=its[0].version + 1, update_time=now)
+    return Decision(job.having(told), (), (LinesChanged(told, "UNITS_CUT"),))
+
+
+def unworked(done: Decided, command: OfOrder) -> Decided:
+    """What is told of a dead attempt, with the remark that nobody ever worked on it, where its stock was never known to be committed.
+
+    It may have been, in a warehouse of which nobody here has heard: then this alone brings it back to the shelf. It stays true, for in a
+    dead attempt no work begins.
+    """
+    if any(each.stock_committed for each in done.record.of(command.attempt)):
+        return done
+    facts = [replace(fact, unworked=True) for fact in done.facts if isinstance(fact, StatusChanged | LinesChanged)]
+    return Decision(done.record, done.history, facts)
 
 
 def bury(job: Job, command: OfOrder, picklists: Iterable[Picklist], now: datetime) -> Decided:

@@ -229,19 +229,26 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class StatusChanged:
-    """A fact for the world: the fulfilment as it stood right after the change."""
+    """A fact for the world: the fulfilment as it stood right after the change.
+
+    `unworked`: its attempt is dead, and nobody here ever knew where the stock was committed: nothing of it is worked on anywhere.
+    """
 
     fulfillment: Fulfillment
     old: Status | None
     reason: str
+    unworked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class LinesChanged:
-    """A fact for the world: units left the picklist, and the work goes on. The fulfilment as it stood right after."""
+    """A fact for the world: units left the picklist, and the work goes on. The fulfilment as it stood right after; `unworked`: see
+    StatusChanged.
+    """
 
     fulfillment: Fulfillment
     reason: str
+    unworked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

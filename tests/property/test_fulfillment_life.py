@@ -263,6 +263,15 @@ def test_the_dead_stay_dead(steps: Walk) -> None:
         assert not (ended and alive)
 
 
+@given(WALKS)
+def test_of_an_attempt_that_nobody_worked_on_nothing_is_ever_worked_on(steps: Walk) -> None:
+    """Once that is told, no fulfilment of it has stock, then or later, so that all of its units can go back wherever they lie."""
+    said = False
+    for _, decision in walked(steps).decisions:
+        said = said or any(fact.unworked for fact in facts_of(decision))
+        assert not (said and any(each.stock_committed for each in decision.record.fulfillments))
+
+
 def delivered(record: Job | None, events: tuple[AnyCommand, ...]) -> Job:
     """What the events make of the record: those that are deferred come again, until none is left or none can be had."""
     left = list(events)

@@ -78,6 +78,13 @@ def work_moved(order_id: UUID, warehouse_id: str, status: Work, picklist: Mappin
     return FulfillmentStatusChanged(fulfillment=work(order_id, warehouse_id, status, picklist), new_status=status)
 
 
+def unworked(order_id: UUID, warehouse_id: str, picklist: Mapping[int, Units]) -> FulfillmentStatusChanged:
+    """The order is dead, and fulfilment never knew where its stock was committed: it believes, in this warehouse."""
+    told = work_moved(order_id, warehouse_id, WORK.FULFILLMENT_STATUS_CANCELLED, picklist)
+    told.fulfillment.stock_committed, told.attempt_unworked = False, True
+    return told
+
+
 def lines_changed(order_id: UUID, warehouse_id: str, picklist: Mapping[int, Units]) -> FulfillmentLinesChanged:
     """Units have left a picklist, and the work goes on."""
     return FulfillmentLinesChanged(fulfillment=work(order_id, warehouse_id, WORK.FULFILLMENT_STATUS_PICKING, picklist))

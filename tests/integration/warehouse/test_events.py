@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from itertools import permutations
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -33,11 +34,12 @@ from tests.integration.warehouse.events import (
     items_cancelled,
     lines_changed,
     order_moved,
+    unworked,
     work_moved,
 )
 from tests.integration.warehouse.requests import as_stored, count
 from tests.support import Eventually
-from tests.unit.warehouse.world import confirm, expire, receive, reserve
+from tests.unit.warehouse.world import adjust, confirm, expire, receive, reserve
 from warehouse_svc.app import running
 from warehouse_svc.config import Config
 from warehouse_svc.consumers import Consumers
@@ -246,6 +248,31 @@ async def test_an_owed_commit_is_settled_by_the_orders_event(operations: Operati
     booked = await count(engine, movements, outbox)
     assert names(await tell(operations, delivery(event))) == ["Done"]
     assert await count(engine, movements, outbox) == booked
+
+
+async def test_what_was_committed_elsewhere_for_a_dead_order_comes_back(operations: Operations, engine: AsyncEngine) -> None:
+    """Reserved in London, expired and sold, committed in York, and neither the order nor fulfilment has heard of it when the order dies:
+    that nobody ever worked on the attempt brings York's units back; each told twice, in every order of commit, death and report.
+    """
+    await operations.receive_stock(receive("york", tea=2))
+    for several in permutations(["commit", "death", "report"]):
+        await operations.receive_stock(receive("london", tea=2))
+        order_id = (await operations.reserve_stock(reserve(("tea", 2), order=uuid4(), ttl=timedelta(0)))).order_id
+        await operations.expire_reservations()
+        await operations.adjust_stock(adjust("london", "tea", -2))
+        events: dict[str, Message] = {
+            "commit": order_moved(order_id, PENDING, CONFIRMED),
+            "death": order_moved(order_id, CONFIRMED, CANCELLED),
+            "report": unworked(order_id, "london", {1: (0, 2, 0, 0)}),
+        }
+        for name in several:
+            told_twice = delivery(events[name])
+            assert names(await tell(operations, told_twice)) == names(await tell(operations, told_twice)) == ["Done"]
+            if several[:2] == ("commit", "death") and name == "death":
+                assert (await as_stored(engine)).balances("york", "tea") == (0, 0, 2, 0)
+        world = await as_stored(engine)
+        world.check()
+        assert (world.balances("london", "tea"), world.balances("york", "tea")) == ((0, 0, 0, 0), (2, 0, 0, 0))
 
 
 async def test_a_refusal_for_good_is_told_once_for_each_event(operations: Operations, engine: AsyncEngine) -> None:

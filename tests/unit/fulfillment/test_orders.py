@@ -12,6 +12,7 @@ from fulfillment_svc.model import (
     Allocation,
     AnyCommand,
     Fulfillment,
+    GiveUp,
     Job,
     Kept,
     Line,
@@ -276,6 +277,32 @@ def test_stock_that_turns_up_for_a_dead_order_goes_back(late: AnyCommand) -> Non
     assert units(decisions[-1].record)["YORK"] == [(0, 2), (0, 1), (0, 3)]
     assert {each.status for each in decisions[-1].record.fulfillments} == {Status.CANCELLED}
     assert told(decisions[-1]) == [("status", 1, "ORDER_CANCELLED")]
+
+
+GIVEN_UP = command(GiveUp, note="")
+
+
+@pytest.mark.parametrize(
+    ("here", "commands", "says"),
+    [
+        (None, [end()], [True]),
+        (None, [end(), plan({"YORK": LINES})], [True, True]),
+        (OWED, [end()], [True]),
+        (OWED, [GIVEN_UP, end(), end()], [False, True]),
+        (OWED, [end(), settle({"YORK": LINES})], [True, True]),
+        (OWED, [settle({"YORK": LINES}), end()], [False, False, False, False]),
+        (OWED, [settle(), end()], [False]),
+        (standing(Status.PICKING), [end()], [False]),
+        (standing(Status.PICKING), [GIVEN_UP, end()], [False]),
+        (standing(Status.SHIPPED), [end(), end({"YORK": LINES})], [False]),
+    ],
+)
+def test_that_nobody_ever_worked_on_a_dead_attempt_is_told(here: Fulfillment | None, commands: list[AnyCommand], says: list[bool]) -> None:
+    """Where its stock was never known to be committed, and nowhere else: once it was, somebody may work, or have shipped. Told once at the
+    least, also where all had been given up before.
+    """
+    _, decisions = done(here, commands)
+    assert [fact.unworked for d in decisions for fact in d.facts if isinstance(fact, StatusChanged | LinesChanged)] == says
 
 
 def test_a_later_attempt_lives_on() -> None:
