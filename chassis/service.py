@@ -62,10 +62,11 @@ class Ground:
     stream_name: str
     tasks: Supervisor
     stack: AsyncExitStack
+    channels: AsyncExitStack
 
     async def channel(self, address: str, breaker: Breaker | None = None) -> grpc.aio.Channel:
-        """A channel to a peer, closed at the end."""
-        return await self.stack.enter_async_context(client.connect(address, breaker=breaker))
+        """A channel to a peer, closed at the end, after the tasks: what is in hand may still call."""
+        return await self.channels.enter_async_context(client.connect(address, breaker=breaker))
 
     async def open(self, services: Iterable[Register], handlers: Mapping[type[Message], Handler[Any]]) -> None:
         """Hears events and answers calls from now on, its operators' too: the last thing at the start, the first to end."""
@@ -99,9 +100,10 @@ async def founded(
         database = Database(engine, tables.claims, Outbox(tables.outbox, encode=encode))
         relay = Relay(database, broker, stream=stream_name, source=config.service)
         stack.push_async_callback(relay.drain)
+        channels = await stack.enter_async_context(AsyncExitStack())
         tasks = await stack.enter_async_context(Supervisor())
         tasks.start("relay", relay.run())
-        ground = Ground(config, tables, database, broker, stream_name, tasks, stack)
+        ground = Ground(config, tables, database, broker, stream_name, tasks, stack, channels)
         ground.work(HOUSEKEEPING_S, lambda: partitions.maintain(engine, tables.outbox), "partitions")
         ground.work(HOUSEKEEPING_S, lambda: database.claims.sweep(engine), "claims")
         yield ground
