@@ -83,6 +83,12 @@ def stuck(facts: Facts, patience: timedelta) -> Differences:
             yield Difference(
                 "stuck.fulfillment", subject, f"no fulfilment in {waiting[0].warehouse_id}", republish("order", order.order_id)
             )
+    failed = {s.fulfillment_id for s in facts.shipments if s.status == shipping_pb2.SHIPMENT_STATUS_FAILED}
+    for work in facts.fulfillments:
+        if work.status == fulfillment_pb2.FULFILLMENT_STATUS_READY and work.fulfillment_id in failed:
+            subject = f"fulfilment {work.fulfillment_id} of order {work.order_id}"
+            repair = f"omctl order cancel {work.order_id}"
+            yield Difference("stuck.shipment", subject, "ready, and no carrier takes it: its shipment has failed", repair)
     for shipment in facts.shipments:
         if shipment.status == shipping_pb2.SHIPMENT_STATUS_PENDING and older(shipment.update_time, now, patience):
             yield Difference("stuck.label", f"shipment {shipment.shipment_id}", "its label is not bought", _get(shipment.order_id))

@@ -184,6 +184,11 @@ def _expected_for_long(world: World) -> None:
     world.order.fulfillments[0].status = "expected"
 
 
+def _no_carrier(world: World) -> None:
+    world.work.status = fulfillment_pb2.FULFILLMENT_STATUS_READY
+    world.parcel.status, world.parcel.fulfillment_id = shipping_pb2.SHIPMENT_STATUS_FAILED, "work"
+
+
 def _label_for_long(world: World) -> None:
     world.parcel.status = shipping_pb2.SHIPMENT_STATUS_PENDING
 
@@ -256,6 +261,7 @@ BROKEN: dict[str, Callable[[World], None]] = {
     "stuck.expiry": _pending_past_its_time,
     "stuck.stock": _owed,
     "stuck.fulfillment": _expected_for_long,
+    "stuck.shipment": _no_carrier,
     "stuck.label": _label_for_long,
     "stuck.payment": _unknown_charge,
     "stuck.return": _set("rma", "status", return_pb2.RETURN_STATUS_INSPECTED),
