@@ -19,7 +19,9 @@ def cancel(order: Order, command: CancelOrder, now: datetime) -> Decided:
     expected(order, command)
     alive(order)
     if Status.CANCELLED not in MOVES[order.status] or any(part.deliver_time for part in order.parts):
-        raise not_cancellable(order, "Return what was delivered instead." if order.parts else "It has ended.")
+        raise not_cancellable(
+            order, "Return what was delivered instead." if order.parts else "It holds no stock and no money; it may be tried again."
+        )
     return end(order, command.reason, command, now)
 
 
