@@ -76,7 +76,7 @@ class Operation:
 
     `requested_by` is the key of the command that asked, unique for ever. `ask_time` is when the settling worker asks next (None: it is
     settled), `asks` how often it has. What gives money back has a `cause`, and is asked once for each `cause_id`: "version:7" of the
-    order, a return's id, or a request_id.
+    order, a return's id (its second try: with ":2"), or a request_id.
     """
 
     id: UUID
@@ -330,13 +330,17 @@ class VoidPayment(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefundPayment(Command):
-    """The intent to give captured money back because somebody says so; `amount` None: all that is left."""
+    """The intent to give captured money back because somebody says so; `amount` None: all that is left.
+
+    `return_id`: another try of that return's refund, which the processor has refused; `amount` is then the return's, or None.
+    """
 
     payment_id: UUID
     operation_id: UUID
     amount: Money | None
     expected_version: int | None
     ask_after: timedelta
+    return_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,6 +27,7 @@ from payment_svc.lifecycle import OPEN, REFUND_STATUS, Cause, Kind, OrderStatus,
 from payment_svc.lifecycle import Outcome as Asked
 from payment_svc.model import (
     METHOD_INVALID,
+    NOTHING_REFUNDABLE,
     Account,
     Answer,
     AskAgain,
@@ -122,10 +123,17 @@ class Operations:
         return await self._end_authorization(VoidPayment(**values), Kind.VOID)
 
     async def refund_payment(
-        self, of: Keyed, request_id: UUID, payment_id: UUID, amount: Money | None, expected_version: int | None
+        self,
+        of: Keyed,
+        request_id: UUID,
+        payment_id: UUID,
+        amount: Money | None,
+        expected_version: int | None,
+        return_id: UUID | None = None,
     ) -> tuple[Payment, Refund]:
         """Gives captured money back, once for the request. Raises REFUND_FAILED where the processor refuses."""
-        command = RefundPayment(**await self._intent(of, request_id, payment_id, expected_version), amount=amount)
+        values = await self._intent(of, request_id, payment_id, expected_version)
+        command = RefundPayment(**values, amount=amount, return_id=str(return_id) if return_id else None)
         payment = one(unwrap((await self._write([command]))[0]).payments, payment_id)
         operation = next(o for o in payment.operations if o.requested_by == of.key)
         if operation.outcome in OPEN:
@@ -334,8 +342,8 @@ class Operations:
 
 
 def by_itself(its: Operation) -> bool:
-    """Whether an operation was requested by no caller, and nobody has asked the processor yet."""
-    return its.outcome is Asked.REQUESTED and its.cause in (Cause.ORDER, Cause.RETURN) and not its.asks
+    """Whether an operation was requested by no caller (it was due at once), and nobody has asked the processor yet."""
+    return its.outcome is Asked.REQUESTED and its.cause in (Cause.ORDER, Cause.RETURN) and its.ask_time == its.request_time
 
 
 def result(payment: Payment, operation: Operation, answer: Answer, cause: str) -> Settle:
@@ -356,6 +364,8 @@ def refunded(payment: Payment, operation_id: UUID) -> Refund:
     if refund.failure_code is None:
         return refund
     text = f"The processor refuses the refund: {refund.failure_code}. The money is still owed; another refund may be tried."
+    if refund.failure_code == NOTHING_REFUNDABLE:
+        text = "Nothing is left to refund: the return is closed without a refund."
     raise Refused("REFUND_FAILED", text, failure_code=refund.failure_code, refund_id=str(refund.id), payment_id=str(payment.id))
 
 

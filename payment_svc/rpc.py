@@ -51,6 +51,7 @@ class PaymentService(PaymentServiceServicer):
             UUID(request.payment_id),
             wire.to_refund(request),
             given(request, "expected_version"),
+            UUID(request.return_id) if request.HasField("return_id") else None,
         )
         return api.RefundPaymentResponse(refund=wire.refund(refund), payment=wire.payment(payment))
 

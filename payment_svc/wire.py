@@ -140,6 +140,7 @@ def refund(its: Refund) -> payment_pb2.Refund:
         failure_code=its.failure_code,
         create_time=timestamp(its.request_time),
         settle_time=timestamp_or_none(its.settle_time),
+        return_id=its.cause_id.partition(":")[0] if its.cause is Cause.RETURN else None,
     )
 
 

@@ -53,10 +53,15 @@ def note_refund(event: payment_events_pb2.RefundCompleted | payment_events_pb2.R
         attempt=its.attempt,
         captured=money(event.captured_amount, "captured_amount"),
         refunded=money(event.refunded_amount, "refunded_amount"),
-        return_id=UUID(its.cause_id) if its.cause == payment_pb2.REFUND_CAUSE_RETURN else None,
+        return_id=UUID(_returned(its)) if its.cause == payment_pb2.REFUND_CAUSE_RETURN else None,
         amount=money(its.amount, "refund.amount").minor,
         failure_code=its.failure_code or "unknown" if isinstance(event, payment_events_pb2.RefundFailed) else None,
     )
+
+
+def _returned(its: payment_pb2.Refund) -> str:
+    """The return that the refund is for; events of yesterday, when a return had one refund, name it as their cause alone."""
+    return its.return_id or its.cause_id
 
 
 def note_fulfillment(event: fulfillment_events_pb2.FulfillmentStatusChanged, of: Keyed, cause: str) -> NoteFulfillment:

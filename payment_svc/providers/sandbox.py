@@ -59,6 +59,7 @@ class Token:
     refund_code: str | None = None
     refund_fault: Fault | None = None
     refund_late: bool = False
+    refund_code_once: bool = False  # of a charge the first refund alone is declined
 
 
 TOKENS: dict[str, Token] = {
@@ -80,6 +81,12 @@ TOKENS: dict[str, Token] = {
         Token("tok_void_declined", "Authorises; to void it is declined.", void_code="authorization_expired"),
         Token("tok_void_timeout", "Authorises; a void is done, and its answer is lost.", void_fault=Fault.ANSWER_LOST),
         Token("tok_refund_declined", "Succeeds; refunds are declined.", refund_code="card_closed"),
+        Token(
+            "tok_refund_declined_once",
+            "Succeeds; the first refund is declined, and others are done.",
+            refund_code="card_closed",
+            refund_code_once=True,
+        ),
         Token("tok_refund_late", "Succeeds; refunds are answered pending, and done by webhook.", refund_late=True),
         Token(
             "tok_refund_declined_late",
@@ -133,7 +140,8 @@ class Sandbox:
         its, token = await self._done(charge, amount)
         fault = await self._fault(key, token.refund_fault)
         late = self._late if token.refund_late else None
-        return await self._unless_lost(fault, await self._record(key, "refund", its, amount, token.refund_code, late))
+        code = None if token.refund_code_once and await self.ledger.declined(its.key, besides=key) else token.refund_code
+        return await self._unless_lost(fault, await self._record(key, "refund", its, amount, code, late))
 
     async def lookup(self, key: UUID) -> Answer | None:
         entry = await self.ledger.find(key)

@@ -121,6 +121,9 @@ lock = select(operations.c.amount).where(operations.c.key == bindparam("sought")
 used = select(func.coalesce(func.sum(operations.c.amount), 0)).where(
     operations.c.parent == bindparam("of"), operations.c.key != bindparam("but"), operations.c.state != "declined"
 )
+refused = select(operations.c.key).where(
+    operations.c.parent == bindparam("of"), operations.c.key != bindparam("but"), operations.c.state == "declined"
+)
 settle_due = (
     update(operations)
     .where(operations.c.state == "pending", operations.c.due_time <= now)
@@ -163,6 +166,11 @@ class Ledger:
         async with self._open() as connection:
             row = (await connection.execute(find, {"sought": key})).one_or_none()
         return Entry(*row) if row else None
+
+    async def declined(self, parent: UUID, *, besides: UUID) -> bool:
+        """Whether anything else that was asked about the parent's money was declined."""
+        async with self._open() as connection:
+            return (await connection.execute(refused, {"of": parent, "but": besides})).first() is not None
 
     async def record(self, entry: Entry, late: timedelta | None = None) -> Entry:
         """What the key stands for: the entry, or the one that was there before. `late`: it is pending for that long.

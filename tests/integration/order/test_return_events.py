@@ -167,6 +167,21 @@ async def test_a_refund_closes_its_return_in_whichever_order_it_is_told(
     assert [step for step in steps if step in ("refunded", "closed")] == ["refunded", "closed"]
 
 
+async def test_another_try_of_a_refund_closes_its_return(returns: Returns, orders: Orders, operations: Operations) -> None:
+    """The first was refused, the second is named otherwise and says whose it is: the return is refunded and closed."""
+    order = await delivered(orders, operations)
+    rma = await inspected(returns, order, {1: 2})
+    await tell(operations, [delivery(no_refund(order, "card_closed", of=rma.return_id))])
+    [its] = (await again(operations, order)).rmas
+    assert (its.status, its.status_reason) == (ReturnStatus.INSPECTED, "REFUND_FAILED")
+    done = refund(order, 2000, of=f"{rma.return_id}:2")
+    done.refund.return_id = rma.return_id
+    [outcome] = await tell(operations, [delivery(done)])
+    assert isinstance(outcome, Done)
+    [its] = (await again(operations, order)).rmas
+    assert (its.status, its.status_reason, its.refunded) == (ReturnStatus.CLOSED, "RETURN_CLOSED", 2000)
+
+
 async def test_the_return_of_all_refunds_the_order(returns: Returns, orders: Orders, operations: Operations) -> None:
     """All units back, all money back: refunded, its stock returned; of what remains nothing can be returned again."""
     order = await delivered(orders, operations)

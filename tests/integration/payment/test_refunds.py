@@ -37,6 +37,14 @@ async def refund(world: World, payment: Payment, minor: int | None = None, *, at
     return made
 
 
+async def refund_return(world: World, payment: Payment, return_id: str, *, at: Operations | None = None, request: str = "") -> Refund:
+    """Another try for the return, by RefundPayment without the transport."""
+    request_id = UUID(request) if request else uuid4()
+    of = Keyed(f"refund:{request_id}", b"")
+    _, made = await (at or world.operations).refund_payment(of, request_id, payment.id, None, None, UUID(return_id))
+    return made
+
+
 async def settle(world: World, *, at: Operations | None = None) -> None:
     """The settling worker's turn, once all that is open has waited long enough."""
     await world.books.make_due()
@@ -273,6 +281,31 @@ async def test_a_return_and_a_refund_by_request_at_once_share_the_money(world: W
         refused = isinstance(told[0], Refused)
         assert its.refunded == (3_000 if refused else TOTAL)
     assert (await world.books.given_back())["refund"] <= 5 * TOTAL
+
+
+async def test_the_refund_of_a_return_that_was_refused_is_tried_again_and_done_once(world: World, replica: Replica) -> None:
+    """Ten tries at once, over two replicas: one gets it; the world hears of a failure, then of the refund."""
+    order, payment = await paid(world, "tok_refund_declined_once")
+    await world.dies(order, "DELIVERED")
+    event = return_changed(order, pounds(20))
+    rma = event.order_return.return_id
+    await world.inspected(event)
+    await settle(world)
+    assert await balanced(world, order) == (Status.CAPTURED, TOTAL, 0, 0)
+    replicas, requests = (replica(), replica()), [str(uuid4()) for _ in range(10)]
+    tries = (refund_return(world, payment, rma, at=replicas[n % 2], request=request) for n, request in enumerate(requests))
+    told = await asyncio.gather(*tries, return_exceptions=True)
+    assert Counter(getattr(each, "reason", "done") for each in told) == {"done": 1, "ILLEGAL_TRANSITION": 9}
+    [(request, made)] = [(request, each) for request, each in zip(requests, told, strict=True) if isinstance(each, Refund)]
+    assert await refund_return(world, payment, rma, request=request) == made
+    await world.inspected(event)
+    await settle(world)
+    assert await balanced(world, order) == (Status.PARTIALLY_REFUNDED, TOTAL, 2_000, 0)
+    settled = [e for e in await world.books.events() if isinstance(e, (RefundCompleted, RefundFailed))]
+    assert [(type(e), e.refund.return_id, e.refund.cause_id) for e in settled] == [
+        (RefundFailed, rma, rma),
+        (RefundCompleted, rma, f"{rma}:2"),
+    ]
 
 
 async def test_a_return_ahead_of_all_that_it_is_about_is_deferred(world: World) -> None:

@@ -269,6 +269,15 @@ async def test_what_cannot_be_voided_says_why(payments: Payments, world: World) 
     assert status_of(await capture(payments, authorized)) == "captured"
 
 
+async def test_a_return_that_was_not_refused_is_not_tried_again(payments: Payments, world: World) -> None:
+    """The return that is named reaches the decision: without a refusal of its refund nothing is given."""
+    payment = await pay(payments, create_payment(await world.order()))
+    with pytest.raises(Refused) as refused:
+        await refund(payments, payment, return_id=str(uuid4()))
+    assert (refused.value.reason, refused.value.metadata["status"]) == ("ILLEGAL_TRANSITION", "none")
+    assert not await world.books.given_back()
+
+
 async def test_money_is_given_back_in_parts_and_then_all(payments: Payments, world: World) -> None:
     """A part, the same again by its request_id, the rest by saying no amount; the payment shows it, and the world is told of each."""
     payment = await pay(payments, create_payment(await world.order()))

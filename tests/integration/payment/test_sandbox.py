@@ -52,6 +52,7 @@ EXPECTED: dict[str, tuple[object, object]] = {
     "tok_void_declined": (Succeeded, Succeeded),
     "tok_void_timeout": (Succeeded, Succeeded),
     "tok_refund_declined": (Succeeded, Succeeded),
+    "tok_refund_declined_once": (Succeeded, Succeeded),
     "tok_refund_late": (Succeeded, Succeeded),
     "tok_refund_declined_late": (Succeeded, Succeeded),
     "tok_refund_timeout": (Succeeded, Succeeded),
@@ -62,6 +63,7 @@ EXPECTED: dict[str, tuple[object, object]] = {
 GIVEN_BACK: dict[str, tuple[object, object]] = {
     "tok_ok": (Succeeded, Succeeded),
     "tok_refund_declined": ("card_closed", "card_closed"),
+    "tok_refund_declined_once": ("card_closed", "card_closed"),
     "tok_refund_late": (Awaited, Awaited),
     "tok_refund_declined_late": (Awaited, Awaited),
     "tok_refund_timeout": (TimeoutError, Succeeded),

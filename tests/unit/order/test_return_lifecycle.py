@@ -3,12 +3,17 @@
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import product
+from uuid import UUID, uuid4
 
 import pytest
 from ordermesh.order.v1 import return_pb2
+from ordermesh.payment.events.v1.payment_events_pb2 import RefundCompleted
+from ordermesh.payment.v1 import payment_pb2
 
 from chassis.errors import Refused, Stale
-from order_svc import decisions
+from chassis.idempotency import Keyed
+from chassis.money import Money, to_message
+from order_svc import decisions, wire
 from order_svc.decisions import returning
 from order_svc.lifecycle import RETURN_MOVES, RETURNING, ReturnStatus
 from order_svc.model import Order, Return, ReturnCommand
@@ -92,6 +97,22 @@ def test_money_moves_an_inspected_return_and_no_other(status: ReturnStatus) -> N
     assert [decision.record.rmas[0].refunded for decision in ends.values()] == [100, 0, 0]
     again = returning.refund_failed(ends["failed"].record, rma.id, "card_expired", cause(order), NOW)
     assert not again.history
+    tried = returning.refunded(ends["failed"].record, rma.id, 100, cause(order), NOW)
+    assert [(step.new.value, step.reason) for step in walked(tried)] == path["refunded"]
+
+
+@pytest.mark.parametrize(
+    ("cause_id", "return_id"),
+    [("01890000-0000-7000-8000-00000000000a", None), ("01890000-0000-7000-8000-00000000000a:2", "01890000-0000-7000-8000-00000000000a")],
+    ids=["an event of yesterday", "another try"],
+)
+def test_a_refund_says_which_return_it_is_for(cause_id: str, return_id: str | None) -> None:
+    """By its own field; an event of yesterday by its cause."""
+    nothing = to_message(Money(0, "GBP"))
+    its = payment_pb2.Refund(order_id=str(uuid4()), cause=payment_pb2.REFUND_CAUSE_RETURN, cause_id=cause_id, return_id=return_id)
+    its.amount.CopyFrom(nothing)
+    told = wire.note_refund(RefundCompleted(refund=its, captured_amount=nothing, refunded_amount=nothing), Keyed("k", b""), "e")
+    assert told.return_id == UUID("01890000-0000-7000-8000-00000000000a")
 
 
 @pytest.mark.parametrize("to", CALLS)

@@ -8,7 +8,18 @@ from chassis.errors import Deferred, Failure, NotFound, Refused, Stale
 from chassis.money import Money
 from payment_svc.decisions import decide
 from payment_svc.lifecycle import CHARGED, Cause, Kind, OrderStatus, Outcome, Status
-from payment_svc.model import NOTHING_REFUNDABLE, Account, Awaited, Change, Declined, Payment, PaymentCommand, RefundSettled, Succeeded
+from payment_svc.model import (
+    NOTHING_REFUNDABLE,
+    Account,
+    Awaited,
+    Change,
+    Declined,
+    Payment,
+    PaymentCommand,
+    RefundPayment,
+    RefundSettled,
+    Succeeded,
+)
 from tests.unit.payment.samples import (
     LATER,
     PATIENCE,
@@ -195,6 +206,78 @@ def test_a_return_waits_for_the_payment_that_it_is_about() -> None:
     failure = refused(account(payment()), returned())
     assert (type(failure), failure.reason) == (Deferred, "EVENT_AHEAD")
     assert refused(paid(), replace(returned(), amount=Money(1, "EUR"))).reason == "PAYMENT_AMOUNT_MISMATCH"
+
+
+# --- another try of a return's
+
+
+def refused_return(minor: int = 1_000, *, refunded: int = 0) -> Account:
+    """A delivered order's account: the processor has refused to refund its return."""
+    asked = decide(paid(refunded), returned(minor=minor), LATER).record
+    return decide(asked, settle(Declined("card_closed"), only(asked).operations[-1].id, "no 1"), LATER).record
+
+
+def try_again(number: int = 1, minor: int | None = None) -> RefundPayment:
+    return refund(number, minor, return_id="return-1")
+
+
+@pytest.mark.parametrize("minor", [None, 1_000])
+def test_the_refund_of_a_return_is_tried_again_until_it_is_done(minor: int | None) -> None:
+    """For the same return under a name of its own each time, with the return's amount; told as the return's; and done once."""
+    record = refused_return()
+    for number, name in ((1, "return-1:2"), (2, "return-1:3")):
+        decided = decide(record, try_again(number, minor), LATER)
+        asked = only(decided.record).operations[-1]
+        assert (asked.amount, asked.cause, asked.cause_id, asked.ask_time) == (1_000, Cause.RETURN, name, LATER + PATIENCE)
+        assert [change.reason for change in decided.history] == ["REFUND_REQUESTED"]
+        assert decide(decided.record, try_again(number, minor), LATER).record is decided.record
+        record = decide(decided.record, settle(Declined("card_closed"), asked.id, name), LATER).record
+    asked = only(decide(record, try_again(3, minor), LATER).record).operations[-1]
+    decided = decide(decide(record, try_again(3, minor), LATER).record, settle(Succeeded("ref-9"), asked.id), LATER)
+    [fact] = decided.facts
+    assert isinstance(fact, RefundSettled)
+    assert (fact.refund.cause_id, fact.refund.outcome, fact.payment.refunded) == ("return-1:4", Outcome.SUCCEEDED, 1_000)
+    failure = refused(decided.record, try_again(4, minor))
+    assert (failure.reason, failure.metadata["status"]) == ("ILLEGAL_TRANSITION", "succeeded")
+    assert decide(decided.record, returned(key="told late"), LATER).record is decided.record
+
+
+@pytest.mark.parametrize(
+    ("before", "status"),
+    [
+        (paid(), "none"),
+        (decide(paid(), returned(), LATER).record, "requested"),
+        (decide(refused_return(), try_again(9), LATER).record, "requested"),
+        (decide(account(payment(Status.REFUNDED), **DELIVERED), returned(), LATER).record, NOTHING_REFUNDABLE),
+    ],
+)
+def test_only_what_the_processor_has_refused_is_tried_again(before: Account, status: str) -> None:
+    """Not a return of which nothing was heard, nor one whose refund is on its way, nor one that is closed without."""
+    failure = refused(before, try_again())
+    assert (type(failure), failure.reason, failure.metadata["status"]) == (Refused, "ILLEGAL_TRANSITION", status)
+
+
+def test_another_try_is_of_the_returns_amount_and_of_what_is_left() -> None:
+    """Another amount is refused; what went back by hand meanwhile is not given again; what is on its way is waited for."""
+    failure = refused(refused_return(), try_again(minor=999))
+    assert (failure.reason, failure.metadata["expected"]) == ("PAYMENT_AMOUNT_MISMATCH", "10.00 GBP")
+    pending = decide(refused_return(), refund(7, 3_500), LATER).record
+    failure = refused(pending, try_again())
+    assert (failure.reason, failure.metadata["refundable"]) == ("REFUND_EXCEEDS_CAPTURE", "7.50 GBP")
+    gone = decide(pending, settle(Succeeded("ref-7"), numbered(3, 407)), LATER).record
+    assert refused(gone, try_again(minor=1_000)).reason == "REFUND_EXCEEDS_CAPTURE"
+    assert only(decide(gone, try_again(), LATER).record).operations[-1].amount == 750
+
+
+def test_a_return_whose_money_all_went_back_by_hand_ends_without_a_refund() -> None:
+    """No processor is asked: it is told as what was not refundable, which closes the return, and it is not tried again."""
+    gone = decide(refused_return(), refund(7), LATER).record
+    gone = decide(gone, settle(Succeeded("ref-7"), numbered(3, 407)), LATER).record
+    decided = decide(gone, try_again(), LATER)
+    [fact] = decided.facts
+    assert isinstance(fact, RefundSettled)
+    assert (fact.refund.cause_id, fact.refund.amount, fact.refund.failure_code) == ("return-1:2", 0, NOTHING_REFUNDABLE)
+    assert refused(decided.record, try_again(2)).reason == "ILLEGAL_TRANSITION"
 
 
 # --- voids

@@ -100,6 +100,8 @@ def test_a_refund_is_told_with_its_cause(outcome: Outcome, cause: Cause) -> None
     assert (told.amount.units, told.amount.currency_code, told.cause_id) == (10, "GBP", "b1")
     assert payment_pb2.RefundCause.Name(told.cause) == f"REFUND_CAUSE_{cause.name}"
     assert payment_pb2.RefundStatus.Name(told.status) == f"REFUND_STATUS_{REFUND_STATUS[outcome].name}"
+    assert told.return_id == ("b1" if cause is Cause.RETURN else "")
+    assert wire.refund(its.refund(back(1_000, outcome, cause, "b1:2"))).return_id == told.return_id
     assert told.HasField("settle_time") == (outcome in (Outcome.SUCCEEDED, Outcome.FAILED))
     assert told.HasField("failure_code") == (outcome is Outcome.FAILED)
     assert wire.refund_filter(api.ListRefundsRequest(statuses=[told.status])).statuses == (REFUND_STATUS[outcome],)

@@ -317,6 +317,7 @@ class Refund(_message.Message):
     FAILURE_CODE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     SETTLE_TIME_FIELD_NUMBER: _builtins.int
+    RETURN_ID_FIELD_NUMBER: _builtins.int
     refund_id: _builtins.str
     """A UUID, made of its cause where nobody asked for it; the processor gets it as its idempotency key."""
     payment_id: _builtins.str
@@ -331,10 +332,12 @@ class Refund(_message.Message):
     """What made it."""
     cause_id: _builtins.str
     """Which one: the order's version as "version:7" (a second one of it as "version:7:2", for money that another refund had held
-    which then failed), the return's id, or the call's request_id.
+    which then failed), the return's id (a second try of it as its id and ":2"), or the call's request_id.
     """
     failure_code: _builtins.str
     """Why it failed; unset where it did not."""
+    return_id: _builtins.str
+    """The return that it is for; unset where it is for none."""
     @_builtins.property
     def amount(self) -> _money_pb2.Money:
         """How much."""
@@ -361,14 +364,20 @@ class Refund(_message.Message):
         failure_code: _builtins.str | None = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         settle_time: _timestamp_pb2.Timestamp | None = ...,
+        return_id: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_failure_code", b"_failure_code", "amount", b"amount", "create_time", b"create_time", "failure_code", b"failure_code", "settle_time", b"settle_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_failure_code", b"_failure_code", "_return_id", b"_return_id", "amount", b"amount", "create_time", b"create_time", "failure_code", b"failure_code", "return_id", b"return_id", "settle_time", b"settle_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_failure_code", b"_failure_code", "amount", b"amount", "attempt", b"attempt", "cause", b"cause", "cause_id", b"cause_id", "create_time", b"create_time", "failure_code", b"failure_code", "order_id", b"order_id", "payment_id", b"payment_id", "refund_id", b"refund_id", "settle_time", b"settle_time", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_failure_code", b"_failure_code", "_return_id", b"_return_id", "amount", b"amount", "attempt", b"attempt", "cause", b"cause", "cause_id", b"cause_id", "create_time", b"create_time", "failure_code", b"failure_code", "order_id", b"order_id", "payment_id", b"payment_id", "refund_id", b"refund_id", "return_id", b"return_id", "settle_time", b"settle_time", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__failure_code: _TypeAlias = _typing.Literal["failure_code"]  # noqa: Y015
     _WhichOneofArgType__failure_code: _TypeAlias = _typing.Literal["_failure_code", b"_failure_code"]  # noqa: Y015
+    _WhichOneofReturnType__return_id: _TypeAlias = _typing.Literal["return_id"]  # noqa: Y015
+    _WhichOneofArgType__return_id: _TypeAlias = _typing.Literal["_return_id", b"_return_id"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__failure_code) -> _WhichOneofReturnType__failure_code | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__return_id) -> _WhichOneofReturnType__return_id | None: ...
 
 Global___Refund: _TypeAlias = Refund  # noqa: Y015
 

@@ -209,12 +209,15 @@ class RefundPaymentRequest(_message.Message):
     PAYMENT_ID_FIELD_NUMBER: _builtins.int
     AMOUNT_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    RETURN_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry: the refund's cause."""
     payment_id: _builtins.str
     """The payment."""
     expected_version: _builtins.int
     """The version that was looked at; unset: whatever it is."""
+    return_id: _builtins.str
+    """Tries again the refund of this return, which the processor has refused. The amount is then the return's: unset, or equal."""
     @_builtins.property
     def amount(self) -> _money_pb2.Money:
         """How much, more than zero; unset: all that was captured and is neither refunded nor being refunded."""
@@ -226,14 +229,20 @@ class RefundPaymentRequest(_message.Message):
         payment_id: _builtins.str = ...,
         amount: _money_pb2.Money | None = ...,
         expected_version: _builtins.int | None = ...,
+        return_id: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "amount", b"amount", "expected_version", b"expected_version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_return_id", b"_return_id", "amount", b"amount", "expected_version", b"expected_version", "return_id", b"return_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "amount", b"amount", "expected_version", b"expected_version", "payment_id", b"payment_id", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_return_id", b"_return_id", "amount", b"amount", "expected_version", b"expected_version", "payment_id", b"payment_id", "request_id", b"request_id", "return_id", b"return_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
     _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
+    _WhichOneofReturnType__return_id: _TypeAlias = _typing.Literal["return_id"]  # noqa: Y015
+    _WhichOneofArgType__return_id: _TypeAlias = _typing.Literal["_return_id", b"_return_id"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_version) -> _WhichOneofReturnType__expected_version | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__return_id) -> _WhichOneofReturnType__return_id | None: ...
 
 Global___RefundPaymentRequest: _TypeAlias = RefundPaymentRequest  # noqa: Y015
 

@@ -123,7 +123,11 @@ class PaymentServiceServicer:
         of goods, returned or not, see ReturnService.CreateReturn. Refunds at the same time never exceed what was captured. A repeat of the
         request_id answers with the same refund, a refused one with the same refusal; a lost answer is asked for with the same key. Reasons:
         PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION, REFUND_EXCEEDS_CAPTURE (metadata: refundable),
-        PAYMENT_AMOUNT_MISMATCH (another currency), REFUND_FAILED, PAYMENT_OUTCOME_UNKNOWN.
+        PAYMENT_AMOUNT_MISMATCH (another currency; or another amount than the return's), REFUND_FAILED, PAYMENT_OUTCOME_UNKNOWN.
+
+        With return_id it tries again what the processor has refused, and the return goes on as if it had not. ILLEGAL_TRANSITION
+        where the return's last refund has not failed, or failed because nothing was left to refund. A return gets what is left at most;
+        where all has gone back meanwhile it is closed without a refund: REFUND_FAILED (failure_code: nothing_refundable).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

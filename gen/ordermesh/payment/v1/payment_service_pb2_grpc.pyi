@@ -61,7 +61,11 @@ class PaymentServiceStub:
     of goods, returned or not, see ReturnService.CreateReturn. Refunds at the same time never exceed what was captured. A repeat of the
     request_id answers with the same refund, a refused one with the same refusal; a lost answer is asked for with the same key. Reasons:
     PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION, REFUND_EXCEEDS_CAPTURE (metadata: refundable),
-    PAYMENT_AMOUNT_MISMATCH (another currency), REFUND_FAILED, PAYMENT_OUTCOME_UNKNOWN.
+    PAYMENT_AMOUNT_MISMATCH (another currency; or another amount than the return's), REFUND_FAILED, PAYMENT_OUTCOME_UNKNOWN.
+
+    With return_id it tries again what the processor has refused, and the return goes on as if it had not. ILLEGAL_TRANSITION
+    where the return's last refund has not failed, or failed because nothing was left to refund. A return gets what is left at most;
+    where all has gone back meanwhile it is closed without a refund: REFUND_FAILED (failure_code: nothing_refundable).
     """
     GetPayment: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.GetPaymentRequest, _payment_service_pb2.GetPaymentResponse]
     """Reads one payment. Reasons: PAYMENT_NOT_FOUND."""
@@ -110,7 +114,11 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     of goods, returned or not, see ReturnService.CreateReturn. Refunds at the same time never exceed what was captured. A repeat of the
     request_id answers with the same refund, a refused one with the same refusal; a lost answer is asked for with the same key. Reasons:
     PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION, REFUND_EXCEEDS_CAPTURE (metadata: refundable),
-    PAYMENT_AMOUNT_MISMATCH (another currency), REFUND_FAILED, PAYMENT_OUTCOME_UNKNOWN.
+    PAYMENT_AMOUNT_MISMATCH (another currency; or another amount than the return's), REFUND_FAILED, PAYMENT_OUTCOME_UNKNOWN.
+
+    With return_id it tries again what the processor has refused, and the return goes on as if it had not. ILLEGAL_TRANSITION
+    where the return's last refund has not failed, or failed because nothing was left to refund. A return gets what is left at most;
+    where all has gone back meanwhile it is closed without a refund: REFUND_FAILED (failure_code: nothing_refundable).
     """
     GetPayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.GetPaymentRequest, _payment_service_pb2.GetPaymentResponse]  # type: ignore[assignment]
     """Reads one payment. Reasons: PAYMENT_NOT_FOUND."""
@@ -180,7 +188,11 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         of goods, returned or not, see ReturnService.CreateReturn. Refunds at the same time never exceed what was captured. A repeat of the
         request_id answers with the same refund, a refused one with the same refusal; a lost answer is asked for with the same key. Reasons:
         PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION, REFUND_EXCEEDS_CAPTURE (metadata: refundable),
-        PAYMENT_AMOUNT_MISMATCH (another currency), REFUND_FAILED, PAYMENT_OUTCOME_UNKNOWN.
+        PAYMENT_AMOUNT_MISMATCH (another currency; or another amount than the return's), REFUND_FAILED, PAYMENT_OUTCOME_UNKNOWN.
+
+        With return_id it tries again what the processor has refused, and the return goes on as if it had not. ILLEGAL_TRANSITION
+        where the return's last refund has not failed, or failed because nothing was left to refund. A return gets what is left at most;
+        where all has gone back meanwhile it is closed without a refund: REFUND_FAILED (failure_code: nothing_refundable).
         """
 
     @_abc_1.abstractmethod
