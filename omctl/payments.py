@@ -38,10 +38,34 @@ def list_(
 
 
 @app.command(epilog=EXIT_CODES)
+def void(payment: Payment, request_id: RequestId = None, json: Json = False, timeout: Timeout = 15.0) -> None:
+    """Gives back what is set aside on the card, and not captured.
+
+    The request_id is printed on stderr before anything is sent: the same command with --request-id voids nothing twice.
+    """
+    request = payment_service_pb2.VoidPaymentRequest(request_id=told(request_id), payment_id=payment)
+
+    async def work(channel: Channel) -> None:
+        answer = await ask(PaymentServiceStub(channel).VoidPayment, request, timeout_s=timeout)
+        if json:
+            output.document(answer)
+        else:
+            output.show(views.payments([answer.payment]), Console())
+
+    run(settings().payment_address, work)
+
+
+@app.command(epilog=EXIT_CODES)
 def refund(
     payment: Payment,
     amount: Annotated[str | None, typer.Option(metavar="AMOUNT", help="How much; all that is left where not given.")] = None,
     currency: Annotated[str | None, typer.Option(help="ISO 4217, e.g. GBP: of the amount.")] = None,
+    return_: Annotated[
+        str | None,
+        typer.Option(
+            "--return", parser=arguments.uuid, metavar="RETURN", help="Try again what the processor has refused to refund of this return."
+        ),
+    ] = None,
     request_id: RequestId = None,
     json: Json = False,
     timeout: Timeout = 15.0,
@@ -56,6 +80,7 @@ def refund(
         request_id=told(request_id),
         payment_id=payment,
         amount=arguments.amount(amount, currency.upper()) if amount and currency else None,
+        return_id=return_,
     )
 
     async def work(channel: Channel) -> None:

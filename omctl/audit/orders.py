@@ -7,7 +7,7 @@ from ordermesh.order.v1 import order_pb2, return_pb2
 from ordermesh.payment.v1 import payment_pb2
 from ordermesh.shipping.v1 import shipping_pb2
 
-from omctl.audit.difference import AT_WORK, DEAD, Difference, Differences, older, republish
+from omctl.audit.difference import AT_WORK, DEAD, Difference, Differences, minor, older, republish
 from omctl.audit.facts import Facts
 from omctl.names import name_of
 
@@ -103,9 +103,7 @@ def stuck(facts: Facts, patience: timedelta) -> Differences:
             each.update_time, now, patience
         ):
             subject = f"return {each.return_id} of order {each.order_id}"
-            yield Difference(
-                "stuck.return", subject, f"inspected, and not closed ({each.status_reason})", republish("order", each.return_id)
-            )
+            yield Difference("stuck.return", subject, f"inspected, and not closed ({each.status_reason})", _refund(facts, each))
 
 
 def events(facts: Facts, patience: timedelta) -> Differences:
@@ -119,6 +117,15 @@ def events(facts: Facts, patience: timedelta) -> Differences:
         if outbox.waiting_count and older(outbox.oldest_waiting_time, facts.time, patience):
             text = f"{outbox.waiting_count} events wait to be published on {outbox.stream}"
             yield Difference("event.waiting", f"outbox of {service}", text, f"omctl events stats --service {service}")
+
+
+def _refund(facts: Facts, its: return_pb2.Return) -> str:
+    """How a return goes on: by itself once payment is told again; by another try, where the processor has refused its refund."""
+    of_order = facts.payments_of.get(its.order_id, ())
+    payment = next((p for p in of_order if p.attempt == its.attempt and minor(p.captured_amount)), None)
+    if payment is None or its.status_reason != "REFUND_FAILED":
+        return republish("order", its.return_id)
+    return f"omctl payment refund {payment.payment_id} --return {its.return_id}"
 
 
 def _get(order_id: str) -> str:

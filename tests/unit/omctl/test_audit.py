@@ -290,6 +290,40 @@ def test_a_refusal_of_the_processor_is_repaired_by_hand() -> None:
     assert {d.repair for d in differences(world.facts()) if d.check == "money.dead"} == {"omctl payment refund payment"}
 
 
+def test_money_that_is_set_aside_for_a_dead_order_is_voided_by_hand() -> None:
+    """The repair names the payment."""
+    world = World()
+    _authorised(world)
+    assert {d.repair for d in differences(world.facts()) if d.check == "money.authorised"} == {"omctl payment void payment"}
+
+
+def test_a_return_whose_refund_was_refused_is_tried_again_by_hand() -> None:
+    """The repair names the captured payment of its attempt; a return that waits for anything else is told to payment again."""
+    world = World()
+    world.rma.status, world.rma.attempt = return_pb2.RETURN_STATUS_INSPECTED, 1
+
+    def repairs() -> set[str]:
+        return {d.repair for d in differences(world.facts()) if d.check == "stuck.return"}
+
+    told_again = {"omctl events republish --service order --aggregate rma"}
+    assert repairs() == told_again
+    world.rma.status_reason = "REFUND_FAILED"
+    assert repairs() == {"omctl payment refund payment --return rma"}
+    world.rma.attempt = 2
+    assert repairs() == told_again
+
+
+def test_another_try_of_a_returns_refund_counts_as_the_returns() -> None:
+    """The refused one is not money; the second is named otherwise, and says whose it is."""
+    world = World()
+    again = payment_pb2.Refund()
+    again.CopyFrom(world.refunds[1])
+    again.cause_id, again.return_id = "rma:2", "rma"
+    world.refunds[1].status = payment_pb2.REFUND_STATUS_FAILED
+    world.refunds.append(again)
+    assert differences(world.facts()) == []
+
+
 def test_what_a_living_order_is_owed_is_repaired_by_hand_and_then_all_is_well() -> None:
     """The processor refused 2.50: the command gives back exactly that, and counts as the order's. A gift before the refusal does not."""
     world = World()

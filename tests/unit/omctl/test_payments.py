@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 from omctl.__main__ import app
 
 PAYMENT_ID = "01890000-0000-7000-8000-000000000001"
+RETURN_ID = "01890000-0000-7000-8000-000000000002"
 REQUEST_ID = "6a0c9f5e-0000-4000-8000-000000000001"
 
 
@@ -37,6 +38,10 @@ class Till(PaymentServiceServicer):
     def ListPayments(self, request: Any, context: Any) -> Any:
         self.asked.append(request)
         return payment_service_pb2.ListPaymentsResponse(payments=[self.payment])
+
+    def VoidPayment(self, request: Any, context: Any) -> Any:
+        self.asked.append(request)
+        return payment_service_pb2.VoidPaymentResponse(payment=self.payment)
 
     def RefundPayment(self, request: Any, context: Any) -> Any:
         self.asked.append(request)
@@ -90,6 +95,24 @@ def test_money_is_given_back_once(till: Till, address: str, typed: tuple[str, ..
     assert (request.request_id, request.payment_id) == (REQUEST_ID, PAYMENT_ID)
     assert f"request_id {REQUEST_ID}\n" in result.stderr
     assert (request.amount.units * 100 + request.amount.nanos // 10**7 if request.HasField("amount") else None) == minor
+
+
+def test_an_authorisation_is_given_back_once(till: Till, address: str) -> None:
+    """The payment that was named is voided, and shown; the request_id was told before."""
+    result = omctl(address, "payment", "void", PAYMENT_ID, "--request-id", REQUEST_ID)
+    assert result.exit_code == 0, result.output
+    assert till.asked == [payment_service_pb2.VoidPaymentRequest(request_id=REQUEST_ID, payment_id=PAYMENT_ID)]
+    assert f"request_id {REQUEST_ID}\n" in result.stderr
+    assert PAYMENT_ID in result.stdout
+
+
+def test_the_refund_of_a_return_is_tried_again(till: Till, address: str) -> None:
+    """The return is named, and no amount: it is the return's. What is no id is a usage error."""
+    assert omctl(address, "payment", "refund", PAYMENT_ID, "--return", RETURN_ID, "--request-id", REQUEST_ID).exit_code == 0
+    assert till.asked == [
+        payment_service_pb2.RefundPaymentRequest(request_id=REQUEST_ID, payment_id=PAYMENT_ID, return_id=RETURN_ID),
+    ]
+    assert omctl(address, "payment", "refund", PAYMENT_ID, "--return", "rma").exit_code == 2
 
 
 def test_an_amount_needs_its_currency(address: str) -> None:
