@@ -1,6 +1,8 @@
 """Published events are published again because an operator wants it: in order, under their ids, without a second effect."""
 
+import asyncio
 import shutil
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -32,9 +34,10 @@ def command(target: UUID | None = None) -> Republication:
 
 
 @pytest.fixture
-def soon_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The stream remembers ids for a tenth of a second, and not for ten minutes."""
+def forgotten(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Awaitable[None]]:
+    """The stream remembers ids for a tenth of a second, and not for ten minutes; what is given waits until it has forgotten all."""
     monkeypatch.setattr(streams, "DUPLICATE_WINDOW_S", 0.1)
+    return partial(asyncio.sleep, 0.5)  # time itself is what has to pass
 
 
 async def told(broker: Broker, order: UUID) -> list[tuple[str, int]]:
@@ -47,9 +50,8 @@ async def told(broker: Broker, order: UUID) -> list[tuple[str, int]]:
     return found
 
 
-@pytest.mark.usefixtures("soon_forgotten")
 async def test_an_aggregate_s_events_are_published_again_in_order(
-    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
+    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually, forgotten: Callable[[], Awaitable[None]]
 ) -> None:
     """All of one order, under the same ids, in the same order, behind what the stream has; nobody else's. Nothing looks lost then."""
     async with running(relay(database, broker)):
@@ -59,6 +61,7 @@ async def test_an_aggregate_s_events_are_published_again_in_order(
         first, before = await told(broker, one), republished()
         assert await Republish(database).count(Events(aggregate=one)) == 4
         assert len(await told(broker, one)) == 4  # counting does nothing
+        await forgotten()
         assert await Republish(database).again(Events(aggregate=one), command(one)) == 4
         await eventually(lambda: none_waits(engine))
     assert [version for _, version in first] == [1, 2, 3, 4]
@@ -123,9 +126,13 @@ async def test_an_old_partition_stays_until_its_events_are_published(
     assert (await maintain(engine, outbox)).drop == (old.date(),)
 
 
-@pytest.mark.usefixtures("soon_forgotten")
 async def test_no_effect_is_repeated(
-    database: Database, listener: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
+    database: Database,
+    listener: Database,
+    broker: Broker,
+    engine: AsyncEngine,
+    eventually: Eventually,
+    forgotten: Callable[[], Awaitable[None]],
 ) -> None:
     """Everything is published again, beyond the stream's own memory, and again: whoever had it answers with what it has done."""
     effects = Effects(listener)
@@ -133,6 +140,7 @@ async def test_no_effect_is_repeated(
         await shipped(database, await placed(database, 5))
         await eventually(lambda: effects.handled == 20)
         for times in (2, 3):
+            await forgotten()
             assert await Republish(database).again(Events(since=datetime.now(UTC) - timedelta(hours=1)), command()) == 20
             await eventually(partial(effects.has_handled, 20 * times))
         await eventually(lambda: all_acknowledged(broker))
