@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check generate pictures clients lock clean
+.PHONY: help run test chaos chaos-bugs check generate pictures clients lock clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +18,12 @@ run: .venv/ready ## Bring everything up: PostgreSQL, NATS, the five services; wa
 
 test: .venv/ready ## Run the tests, on a PostgreSQL and a NATS of their own
 	@$(BIN)/python -m pytest -n 3 --dist loadgroup
+
+chaos: .venv/ready ## Orders under faults, then an audit: DURATION=60 seconds, SEED=... to repeat a run, RATE=3 orders a second
+	@$(BIN)/python -m tests.chaos
+
+chaos-bugs: .venv/ready ## Prove the checker: plant each known defect, and see that a short run finds it
+	@$(BIN)/python -m tests.chaos.prove
 
 check: .venv/ready ## Lint, types, contracts; generated code and lock fresh
 	@$(BIN)/ruff check .

@@ -17,7 +17,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from chassis import crash, telemetry
+from chassis import crash, silence, telemetry
 from chassis.blame import LATER, Blame, blame, deferring, only_reading
 from chassis.claims import Claims
 from chassis.decision import Command, Done, Outcome
@@ -49,11 +49,13 @@ def connect(
     statement_timeout_s: float = 10,
     lock_timeout_s: float = 5,
     idle_in_transaction_timeout_s: float = 15,
+    silence_s: float = 15,
 ) -> AsyncEngine:
     """An engine over psycopg. Nothing on it waits for ever: not for a connection, a lock, a statement, or a silent server.
 
     `name` is what pg_stat_activity shows. More than 8 connections in a process bring nothing: Python is the limit.
     With a `pool_size` of 0 nothing is pooled: a connection ends when it is let go, and what it holds with it.
+    `silence_s` should be longer than any statement may take: it is for servers that do not end them themselves.
     """
     limits = {
         "statement_timeout": statement_timeout_s,
@@ -68,6 +70,7 @@ def connect(
         connect_args={
             "application_name": name,
             "options": f"{options} -c timezone=UTC",
+            "async_creator_fn": silence.opener(silence_s),
             "connect_timeout": 5,
             "tcp_user_timeout": 10_000,
             "keepalives_idle": 5,

@@ -49,28 +49,36 @@ class Received:
 
 def receive(raw: Msg, consumer: str, kinds: Mapping[str, type[Message]]) -> Received:
     """What a message of the stream is. `kinds` are the messages that there are handlers for, by their full names."""
-    headers, place = raw.headers or {}, raw.metadata
-    name = headers.get("ce-type", "")
-    fallback = uuid5(NAMESPACE_URL, f"{place.stream}/{place.sequence.stream}")
-    event = FailedEvent(
-        consumer=consumer,
-        event_id=_uuid(headers.get("ce-id") or headers.get("Nats-Msg-Id") or "") or fallback,
-        state=FailedState.FAILED,
-        stream=place.stream,
-        stream_seq=place.sequence.stream,
-        subject=storable(raw.subject),
-        type=storable(name),
-        aggregate=storable(headers.get("ce-subject", "")),
-        payload=raw.data,
-        traceparent=storable(headers["traceparent"]) if "traceparent" in headers else None,
-        event_time=_time(headers.get("ce-time", "")) or place.timestamp,
-        reason="",
-        error="",
-        attempts=place.num_delivered,
+    place = raw.metadata
+    event = described(
+        consumer, place.stream, place.sequence.stream, raw.subject, raw.headers or {}, raw.data, place.timestamp, place.num_delivered
     )
     received = understand(event, kinds)
     received.raw = raw
     return received
+
+
+def described(
+    consumer: str, stream: str, seq: int, subject: str, headers: Mapping[str, str], payload: bytes, time: datetime, attempts: int
+) -> FailedEvent:
+    """A message as a row of failed events, whatever its headers: what went wrong is still to be said. `time` is the stream's."""
+    fallback = uuid5(NAMESPACE_URL, f"{stream}/{seq}")
+    return FailedEvent(
+        consumer=consumer,
+        event_id=_uuid(headers.get("ce-id") or headers.get("Nats-Msg-Id") or "") or fallback,
+        state=FailedState.FAILED,
+        stream=stream,
+        stream_seq=seq,
+        subject=storable(subject),
+        type=storable(headers.get("ce-type", "")),
+        aggregate=storable(headers.get("ce-subject", "")),
+        payload=payload,
+        traceparent=storable(headers["traceparent"]) if "traceparent" in headers else None,
+        event_time=_time(headers.get("ce-time", "")) or time,
+        reason="",
+        error="",
+        attempts=attempts,
+    )
 
 
 def understand(event: FailedEvent, kinds: Mapping[str, type[Message]]) -> Received:

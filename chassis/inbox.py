@@ -6,7 +6,6 @@ nothing is given up before it stands in failed_events. How messages get here is 
 
 import asyncio
 import random
-import time
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -77,9 +76,14 @@ class Inbox:
         ]
 
     @property
-    def consumers(self) -> list[str]:
-        """The names of the durable consumers, one for each stream: `order-payments`."""
-        return [consumer.name for consumer in self._consumers]
+    def consumers(self) -> Mapping[str, str]:
+        """The durable consumers, one for each stream, and their streams: `order-payments` -> `PAYMENTS`."""
+        return {consumer.name: consumer.stream for consumer in self._consumers}
+
+    @property
+    def kinds(self) -> Mapping[str, type[Message]]:
+        """The events that there are handlers for, by their full names."""
+        return self._hands.kinds
 
     async def run(self) -> NoReturn:
         """Handles events until it is cancelled. What it has in hand then is given back, for another replica."""
@@ -89,21 +93,19 @@ class Inbox:
         raise AssertionError("a task group ends by an exception alone")
 
     async def replay(self, consumer: str, event_ids: Collection[UUID]) -> Mapping[UUID, Outcome[Any]]:
-        """Hands failed events to their handlers again, whatever the broker has; answers what came of each that was found.
+        """Hands failed events to their handlers again, in this order, whatever the broker has; answers what came of each that was found.
 
-        An event that had its effect meanwhile has no second one, however often it is replayed.
+        An event that had its effect meanwhile has no second one, however often it is replayed; one that was replayed is not tried again.
         """
-        found = [understand(event, self._hands.kinds) for event in await self.failed.get(consumer, event_ids)]
-        outcomes: dict[UUID, Outcome[Any]] = {}
-        for group in sets(found):
-            for received, outcome in zip(group, await self._hands.ask(group), strict=True):
-                outcomes[received.event.event_id] = outcome
+        events = await self.failed.get(consumer, event_ids)
+        over: dict[UUID, Outcome[Any]] = {e.event_id: Done(None, repeat=True) for e in events if e.state is FailedState.REPLAYED}
+        outcomes = await self._hands.again([e for e in events if e.event_id not in over])
+        if done := [key for key, outcome in outcomes.items() if isinstance(outcome, Done)]:
+            await self.failed.replayed(consumer, done)
         failures = {key: outcome for key, outcome in outcomes.items() if isinstance(outcome, Failure)}
-        if done := outcomes.keys() - failures.keys():
-            await self.failed.resolve(consumer, done)
-        if again := [r.event for r in found if r.event.event_id in failures]:
-            await self.failed.record([told(replace(e, attempts=e.attempts + 1), failures[e.event_id]) for e in again])
-        return outcomes
+        if failures:
+            await self.failed.still([told(e, failures[e.event_id]) for e in events if e.event_id in failures])
+        return over | dict(outcomes)
 
 
 class Hands:
@@ -112,6 +114,14 @@ class Hands:
     def __init__(self, handlers: Mapping[type[Message], Handler[Any]]) -> None:
         self._handlers, self.kinds = handlers, {kind.DESCRIPTOR.full_name: kind for kind in handlers}
         self._took = telemetry.histogram("inbox_handle_seconds", "How long a handler takes for a set of events", "event")
+
+    async def again(self, events: Sequence[FailedEvent]) -> Mapping[UUID, Outcome[Any]]:
+        """What the handlers make of events that were stored."""
+        outcomes: dict[UUID, Outcome[Any]] = {}
+        for group in sets([understand(event, self.kinds) for event in events]):
+            for received, outcome in zip(group, await self.ask(group), strict=True):
+                outcomes[received.event.event_id] = outcome
+        return outcomes
 
     async def ask(self, group: Sequence[Received]) -> Sequence[Outcome[Any]]:
         """What the handler of these events, all of one kind, has made of each. Never raises but what ends the process.
@@ -145,10 +155,9 @@ class Consumer:
     """One durable consumer: takes what has arrived, has it handled, and settles it."""
 
     def __init__(self, pull: Pull, hands: Hands, failed: FailedEvents) -> None:
-        self.name, self._pull, self._hands, self._failed = pull.consumer, pull, hands, failed
+        self.name, self.stream, self._pull, self._hands, self._failed = pull.consumer, pull.stream, pull, hands, failed
         self._held: list[Received] = []
-        self._any_open = True
-        self._surveyed = float("-inf")
+        self._any_open, self._recorded = True, 0
         self._handled = telemetry.counter("inbox_handled_total", "Events by what became of them", "consumer", "event", "outcome")
         self._age = telemetry.histogram("inbox_event_age_seconds", "From an event's publication to its effect", "event")
         self._pending = telemetry.gauge("inbox_pending", "Events that the stream has still to give", "consumer").labels(self.name)
@@ -159,6 +168,7 @@ class Consumer:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._tick(), name=f"inbox {self.name} keeps")
+                group.create_task(self._look_around(), name=f"inbox {self.name} looks around")
                 while True:
                     messages = await self._pull.next()
                     self._held = [receive(raw, self.name, self._hands.kinds) for raw in messages]
@@ -170,8 +180,7 @@ class Consumer:
     async def _handle(self, batch: Sequence[Received]) -> None:
         await self._patiently(lambda: self._look_up(batch))
         for group in list(sets(batch)):
-            given_up = [r for r in group if r.state in (FailedState.FAILED, FailedState.DISCARDED) and r.event.attempts > 1]
-            for received in given_up:
+            for received in [r for r in group if given_up(r)]:
                 await self._say(received, Msg.term)
             if left := [r for r in group if not r.settled]:
                 await self._precaution(left)
@@ -212,7 +221,7 @@ class Consumer:
     async def _record(self, group: Sequence[Received], failures: Sequence[Failure]) -> None:
         events = [told(received.event, failure) for received, failure in zip(group, failures, strict=True)]
         states = await self._patiently(lambda: self._failed.record(events))
-        self._any_open = True
+        self._any_open, self._recorded = True, self._recorded + 1
         for received in group:
             received.state = states[received.event.event_id]
 
@@ -255,10 +264,8 @@ class Consumer:
             await asyncio.sleep(random.uniform(0.1, 0.5))
 
     async def _tick(self) -> NoReturn:
-        """The server hears of what is in hand, and does not give it to others; and what is open is counted now and then."""
+        """The server hears of what is in hand, and does not give it to others."""
         while True:
-            if time.monotonic() - self._surveyed > SURVEY_S:
-                await self._patiently(self._survey)
             await asyncio.sleep(TICK_S)
             for raw in self._in_hand():
                 with suppress(*BROKER_ERRORS):
@@ -267,11 +274,33 @@ class Consumer:
     def _in_hand(self) -> list[Msg]:
         return [*(received.raw for received in self._held if received.raw and not received.settled), *self._pull.arrived]
 
+    async def _look_around(self) -> NoReturn:
+        """Now and then: what is open is counted, and what nobody brings any more is taken up."""
+        while True:
+            await self._patiently(self._survey)
+            await asyncio.sleep(SURVEY_S)
+
     async def _survey(self) -> None:
+        recorded = self._recorded
         counts = await self._failed.counts(self.name)
         for state in (FailedState.DEFERRED, FailedState.FAILED):
             self._open.labels(self.name, str(state)).set(counts.get(state, 0))
-        self._any_open, self._surveyed = bool(counts), time.monotonic()
+        any_open = bool(counts) or await self._failed.any_discarded(self.name)
+        self._any_open = any_open or recorded != self._recorded  # what was recorded meanwhile was not counted
+        if FailedState.DEFERRED in counts:
+            await self._take_up(await self._failed.abandoned(self.name))
+
+    async def _take_up(self, events: Sequence[FailedEvent]) -> None:
+        """Deferred events that nobody brings any more, whatever the broker has made of them, are tried again from here."""
+        if not events:
+            return
+        log.warning("deferred events were not delivered again: they are tried from the database", consumer=self.name, events=len(events))
+        outcomes = await self._hands.again(events)
+        await self._failed.resolve(self.name, [key for key, outcome in outcomes.items() if isinstance(outcome, Done)])
+        failures = {key: outcome for key, outcome in outcomes.items() if isinstance(outcome, Failure)}
+        again = [replace(e, attempts=e.attempts + 1) for e in events if e.event_id in failures]
+        if again:
+            await self._failed.record([told(e, failures[e.event_id]) for e in again])
 
     async def _give_back(self) -> None:
         """Another replica may have at once what this one does not handle any more."""
@@ -279,6 +308,12 @@ class Consumer:
         for raw in self._in_hand():
             with suppress(*BROKER_ERRORS):
                 await raw.nak()
+
+
+def given_up(received: Received) -> bool:
+    """Whether it is not to be handled. One that has failed gets another chance where it is published again, a discarded one never."""
+    failed_before = received.state is FailedState.FAILED and received.event.attempts > 1
+    return failed_before or received.state is FailedState.DISCARDED
 
 
 def delay_s(attempts: int) -> float:

@@ -31,6 +31,7 @@ from typing import Any, Final, NoReturn, Self, TypeVar
 import structlog
 
 from chassis import telemetry
+from chassis.blame import deferring
 from chassis.config import ServiceConfig
 from chassis.errors import Deferred
 
@@ -93,16 +94,17 @@ class Supervisor:
 async def every(seconds: float, action: Callable[[], Awaitable[object]], name: str) -> NoReturn:
     """Do `action` now and then every `seconds`, give or take a tenth, for ever: a worker's timer, for `Supervisor.start`.
 
-    Whatever goes wrong, the worker lives on. Deferred is a moment's trouble: it is counted and tried again at the next turn. Another
-    exception is a defect: it goes to the log with an error id, is counted (alert on it), and is tried again ever more slowly, once a
-    minute at last.
+    Whatever goes wrong, the worker lives on. Deferred is a moment's trouble, and so is a database that is away: it is counted and tried
+    again at the next turn. Another exception is a defect: it goes to the log with an error id, is counted (alert on it), and is tried
+    again ever more slowly, once a minute at last.
     """
     runs = telemetry.counter("worker_runs_total", "Turns of a worker's timer: done, deferred or failed", "worker", "outcome")
     success = telemetry.gauge("worker_last_success_timestamp_seconds", "When a worker's last turn was done", "worker")
     failures = 0
     while True:
         try:
-            await action()
+            with deferring():
+                await action()
         except Deferred as deferred:
             runs.labels(name, "deferred").inc()
             _log.warning("worker deferred", worker=name, reason=deferred.reason, message=deferred.message)

@@ -35,7 +35,7 @@ class Pull:
         self, broker: Broker, stream: str, consumer: str, subjects: Sequence[str], *, batch_size_max: int = 100, linger_s: float = 0.0
     ) -> None:
         """`linger_s` is how long a batch that is not full waits for more: larger sets for a little latency."""
-        self._broker, self._stream, self.consumer, self._subjects = broker, stream, consumer, subjects
+        self._broker, self.stream, self.consumer, self._subjects = broker, stream, consumer, subjects
         self._batch, self._linger_s = batch_size_max, linger_s
         self.arrived: deque[Msg] = deque()
         self._arrival = asyncio.Event()
@@ -80,7 +80,7 @@ class Pull:
             self._heard = time.monotonic()
         number = self._batch - self._outstanding
         request = {"batch": number, "expires": int(EXPIRES_S * 1e9), "idle_heartbeat": int(HEARTBEAT_S * 1e9)}
-        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self.consumer}"
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self.stream}.{self.consumer}"
         await self._broker.client.publish(subject, json.dumps(request).encode(), self._reply)
         self._outstanding += number
 
@@ -89,8 +89,8 @@ class Pull:
         if self._subscription:
             await asyncio.sleep(PAUSE_S * random.uniform(0.5, 1.5))  # whatever the reason, it may last
         generation = self._broker.generation
-        await self._broker.ensure_stream(self._stream, correct=False)
-        await self._broker.ensure_consumer(self._stream, self.consumer, self._subjects)
+        await self._broker.ensure_stream(self.stream, correct=False)
+        await self._broker.ensure_consumer(self.stream, self.consumer, self._subjects)
         await _end(self._former)
         self._former, self._reply = self._subscription, self._broker.client.new_inbox()
         self._subscription = await self._broker.client.subscribe(self._reply, cb=self._on)

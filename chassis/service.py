@@ -16,22 +16,27 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final, NoReturn, Protocol, TypeVar
 from uuid import UUID
 
 import grpc
 from google.protobuf.message import Message
+from ordermesh.ops.v1.ops_service_pb2_grpc import add_FailedEventServiceServicer_to_server, add_OutboxServiceServicer_to_server
 from sqlalchemy import Table
 
 from chassis import client, partitions, process, stream
+from chassis.advisories import Advisories
 from chassis.breaker import Breaker
 from chassis.config import ServiceConfig, load
 from chassis.database import Database, connect
 from chassis.inbox import Handler, Inbox
 from chassis.migration import migrate
+from chassis.ops import FailedEventService, OutboxService
 from chassis.outbox import Outbox
 from chassis.process import Supervisor, every
 from chassis.relay import Relay
+from chassis.republish import Republish
 from chassis.server import Register, configured
 
 Config = TypeVar("Config", bound=ServiceConfig)
@@ -54,18 +59,26 @@ class Ground:
     tables: Tables
     database: Database
     broker: stream.Broker
+    stream_name: str
     tasks: Supervisor
     stack: AsyncExitStack
+    channels: AsyncExitStack
 
     async def channel(self, address: str, breaker: Breaker | None = None) -> grpc.aio.Channel:
-        """A channel to a peer, closed at the end."""
-        return await self.stack.enter_async_context(client.connect(address, breaker=breaker))
+        """A channel to a peer, closed at the end, after the tasks: what is in hand may still call."""
+        return await self.channels.enter_async_context(client.connect(address, breaker=breaker))
 
     async def open(self, services: Iterable[Register], handlers: Mapping[type[Message], Handler[Any]]) -> None:
-        """Hears events and answers calls from now on: the last thing at the start, the first to end."""
+        """Hears events and answers calls from now on, its operators' too: the last thing at the start, the first to end."""
         inbox = Inbox(self.broker, self.database.engine, self.tables.failed_events, service=self.config.service, handlers=handlers)
+        advisories = Advisories(self.broker, inbox.failed, service=self.config.service, consumers=inbox.consumers)
         self.tasks.start("inbox", inbox.run())
-        await self.stack.enter_async_context(configured(self.config, services))
+        self.tasks.start("advisories", advisories.run())
+        operators = (
+            partial(add_FailedEventServiceServicer_to_server, FailedEventService(inbox)),
+            partial(add_OutboxServiceServicer_to_server, OutboxService(Republish(self.database), self.stream_name)),
+        )
+        await self.stack.enter_async_context(configured(self.config, (*services, *operators)))
 
     def work(self, seconds: float, action: Callable[[], Awaitable[object]], name: str) -> None:
         """A worker: does `action` every so many seconds until the end."""
@@ -87,9 +100,10 @@ async def founded(
         database = Database(engine, tables.claims, Outbox(tables.outbox, encode=encode))
         relay = Relay(database, broker, stream=stream_name, source=config.service)
         stack.push_async_callback(relay.drain)
+        channels = await stack.enter_async_context(AsyncExitStack())
         tasks = await stack.enter_async_context(Supervisor())
         tasks.start("relay", relay.run())
-        ground = Ground(config, tables, database, broker, tasks, stack)
+        ground = Ground(config, tables, database, broker, stream_name, tasks, stack, channels)
         ground.work(HOUSEKEEPING_S, lambda: partitions.maintain(engine, tables.outbox), "partitions")
         ground.work(HOUSEKEEPING_S, lambda: database.claims.sweep(engine), "claims")
         yield ground

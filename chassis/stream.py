@@ -4,6 +4,7 @@ What is published stands in the outbox (chassis.relay), what is received goes to
 """
 
 import asyncio
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -40,6 +41,10 @@ STREAMS = {
     "SHIPMENTS": "shipments.>",
     "WAREHOUSE": "warehouse.>",
 }
+# Where the broker says of each consumer what it has given up. It says so once, and keeps nothing of it: a stream does.
+ADVISORIES = "ADVISORIES"
+GIVEN_UP = ("$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES", "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED")
+ADVISORIES_BYTES_MAX = 64 * 2**20
 MAX_AGE_S = 14 * 24 * 3600.0
 DUPLICATE_WINDOW_S = 10 * 60.0  # longer than the relay ever waits before it tries again
 ACK_WAIT_S = 10.0
@@ -145,17 +150,7 @@ class Broker:
         A stream of another service's may be created, for one cannot listen to nothing, but is its publisher's to `correct`: were their
         limits different, the two would change it for ever.
         """
-        wanted: dict[str, Any] = {
-            "subjects": [STREAMS[name]],
-            "storage": StorageType.FILE,
-            "retention": RetentionPolicy.LIMITS,
-            "discard": DiscardPolicy.NEW,
-            "max_age": MAX_AGE_S,
-            "max_bytes": self.limits.max_bytes,
-            "num_replicas": self.limits.replicas,
-            "duplicate_window": DUPLICATE_WINDOW_S,
-            "deny_delete": True,
-        }
+        wanted = self._wanted(name)
         try:
             info = await self.streams.stream_info(name)
         except NotFoundError:
@@ -166,12 +161,32 @@ class Broker:
             log.info("stream corrected", stream=name)
         return info.state
 
+    async def deleted(self, name: str) -> list[int]:
+        """The places between the first message of a stream and its last that are empty. Raises one of BROKER_ERRORS."""
+        answer = await self.client.request(f"$JS.API.STREAM.INFO.{name}", b'{"deleted_details": true}', timeout=5)
+        found: list[int] = json.loads(answer.data).get("state", {}).get("deleted") or []
+        return found
+
+    def _wanted(self, name: str) -> dict[str, Any]:
+        events = name in STREAMS
+        return {
+            "subjects": [STREAMS[name]] if events else [f"{kind}.>" for kind in GIVEN_UP],
+            "storage": StorageType.FILE,
+            "retention": RetentionPolicy.LIMITS,
+            "discard": DiscardPolicy.NEW if events else DiscardPolicy.OLD,  # nobody would say again what was refused
+            "max_age": MAX_AGE_S,
+            "max_bytes": self.limits.max_bytes if events else ADVISORIES_BYTES_MAX,
+            "num_replicas": self.limits.replicas,
+            "duplicate_window": DUPLICATE_WINDOW_S,
+            "deny_delete": True,
+        }
+
     async def ensure_consumer(self, stream: str, durable: str, subjects: Sequence[str]) -> None:
         """Creates the durable consumer, or corrects it. A new one starts at the first message that the stream still has."""
         wanted: dict[str, Any] = {
             "ack_policy": AckPolicy.EXPLICIT,
             "ack_wait": ACK_WAIT_S,
-            "max_deliver": MAX_DELIVER,
+            "max_deliver": MAX_DELIVER if stream in STREAMS else -1,  # what was given up is not given up again
             "max_ack_pending": MAX_ACK_PENDING,
             "filter_subjects": sorted(subjects),
         }

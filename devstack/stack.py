@@ -39,10 +39,18 @@ NATS_PORT = 4222  # where a URL names none
 # Called with what is about to be done; the work is done inside the context manager that it returns.
 Step = Callable[[str], AbstractContextManager[object]]
 
+# Given a service's name and the environment that tells it where everything is, answers the one that it gets: tests put proxies between.
+Route = Callable[[str, Mapping[str, str]], Mapping[str, str]]
+
 
 def silently(_what: str) -> AbstractContextManager[object]:
     """A Step that tells nobody."""
     return nullcontext()
+
+
+def directly(_service: str, environment: Mapping[str, str]) -> Mapping[str, str]:
+    """A Route without detours."""
+    return environment
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,13 +77,14 @@ class Stack:
         settings: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
         program: Program = program,
+        route: Route = directly,
         step: Step = silently,
     ) -> None:
         """Data and logs go to `folder`.
 
         `database_url` and `nats_url` name servers of the user's own, used in place of embedded ones; with a `database_prefix` before
         the databases' names several stacks can share a PostgreSQL. `settings` are for the embedded PostgreSQL, `environment` is for
-        the services beside what they need, `program` what runs as a service.
+        the services beside what they need, `program` what runs as a service, `route` the way from each to whatever it needs.
         """
         wanted = ports or Ports()
         self.folder = folder.absolute()
@@ -90,9 +99,10 @@ class Stack:
         self._database_url = database_url or ""
         self._databases = {service: database_prefix + name for service, name in DATABASES.items()}
         self._environment = dict(environment or {})
-        self._program = program
+        self._program, self._route = program, route
         self._step = step
         self._cleanup = AsyncExitStack()
+        self._thread: ThreadPoolExecutor | None = None
 
     async def __aenter__(self) -> Self:
         """Starts everything, and returns when all serve. Raises DevstackError, and then nothing runs any more."""
@@ -119,6 +129,10 @@ class Stack:
             if part is not None:
                 part.check()
 
+    async def tend(self, work: Callable[[], None]) -> None:
+        """Does a server's blocking work, `stack.nats.start` say, where servers may be started again: see `_start`."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
     async def watch(self) -> None:
         """Checks for as long as all is well, and so never returns. Raises what `check` raises."""
         while True:
@@ -136,13 +150,12 @@ class Stack:
         (self.folder / "logs").mkdir(parents=True, exist_ok=True)
         # A child dies with the thread that started it, so the servers get one that lives as long as they do; and one alone, so that
         # a stop comes after the start that was under way when somebody lost patience.
-        loop = asyncio.get_running_loop()
-        thread = self._cleanup.enter_context(ThreadPoolExecutor(1, "devstack"))
+        self._thread = self._cleanup.enter_context(ThreadPoolExecutor(1, "devstack"))
         for name, server in (("PostgreSQL", self.postgres), ("NATS", self.nats)):
             if server is not None:
                 with self._step(name):
-                    self._cleanup.push_async_callback(loop.run_in_executor, thread, server.stop)
-                    await loop.run_in_executor(thread, server.start)
+                    self._cleanup.push_async_callback(self.tend, server.stop)
+                    await self.tend(server.start)
         if self.nats is not None:
             self.nats_url = self.nats.url
         else:
@@ -179,7 +192,7 @@ class Stack:
             "METRICS_ADDRESS": self.metrics_addresses[name],
         }
         log = self.folder / "logs" / f"{name}.log"
-        return Service(name, self._program(name), address=self.addresses[name], environment=environment, log=log)
+        return Service(name, self._program(name), address=self.addresses[name], environment=self._route(name, environment), log=log)
 
 
 def need_disk(folder: Path) -> None:

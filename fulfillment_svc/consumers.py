@@ -4,14 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from google.protobuf.message import Message
-from ordermesh.order.events.v1.order_events_pb2 import OrderStatusChanged
+from ordermesh.order.events.v1.order_events_pb2 import OrderItemsCancelled, OrderStatusChanged
 from ordermesh.shipping.events.v1.shipping_events_pb2 import DeliveryConfirmed, ShipmentCreated
 
 from chassis.decision import Outcome
 from chassis.idempotency import Keyed
 from chassis.inbox import Delivery, Handler
 from fulfillment_svc import wire
-from fulfillment_svc.model import Fulfillment
+from fulfillment_svc.model import Fulfillment, Job
 from fulfillment_svc.operations import Operations
 
 
@@ -26,6 +26,7 @@ class Consumers:
         """Who handles which event."""
         return {
             OrderStatusChanged: self.order_status_changed,
+            OrderItemsCancelled: self.order_items_cancelled,
             ShipmentCreated: self.shipment_created,
             DeliveryConfirmed: self.delivery_confirmed,
         }
@@ -33,10 +34,15 @@ class Consumers:
     async def order_status_changed(self, deliveries: Sequence[Delivery[OrderStatusChanged]]) -> Sequence[Outcome[tuple[Fulfillment, ...]]]:
         return await self.operations.follow_orders([wire.order_news(d.message, *source(d)) for d in deliveries])
 
-    async def shipment_created(self, deliveries: Sequence[Delivery[ShipmentCreated]]) -> Sequence[Outcome[Fulfillment]]:
+    async def order_items_cancelled(
+        self, deliveries: Sequence[Delivery[OrderItemsCancelled]]
+    ) -> Sequence[Outcome[tuple[Fulfillment, ...]]]:
+        return await self.operations.follow_orders([wire.items_cancelled(d.message, *source(d)) for d in deliveries])
+
+    async def shipment_created(self, deliveries: Sequence[Delivery[ShipmentCreated]]) -> Sequence[Outcome[Job]]:
         return await self.operations.note([wire.ship(d.message.shipment, *source(d)) for d in deliveries])
 
-    async def delivery_confirmed(self, deliveries: Sequence[Delivery[DeliveryConfirmed]]) -> Sequence[Outcome[Fulfillment]]:
+    async def delivery_confirmed(self, deliveries: Sequence[Delivery[DeliveryConfirmed]]) -> Sequence[Outcome[Job]]:
         return await self.operations.note([wire.complete(d.message.shipment, *source(d)) for d in deliveries])
 
 

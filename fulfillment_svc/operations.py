@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from operator import attrgetter
 from typing import Any, Final
 from uuid import UUID, uuid5
@@ -17,21 +18,30 @@ from chassis.paging import Page
 from fulfillment_svc import decisions, store
 from fulfillment_svc.lifecycle import Status
 from fulfillment_svc.model import (
+    Allocation,
+    AnyCommand,
     Asked,
-    Cancel,
     CommitAnswer,
     Committed,
     Complete,
+    Cut,
+    End,
     Filter,
     Fulfillment,
-    FulfillmentCommand,
     InspectionPolicy,
+    Job,
+    Kept,
+    News,
     NotCommitted,
     OrderAttempt,
+    OrderCommand,
     OrderNews,
+    Picklist,
     Plan,
+    RecordInspection,
+    Settle,
     Ship,
-    Withdraw,
+    Spoiling,
     Work,
 )
 from fulfillment_svc.peers import Shipping, Warehouse
@@ -58,18 +68,20 @@ class Operations:
         self._owed = telemetry.gauge("fulfillments_stock_owed", "In planning without committed stock, by the warehouse's answer", "answer")
 
     async def follow_orders(self, news: Sequence[OrderNews]) -> list[Outcome[tuple[Fulfillment, ...]]]:
-        """A confirmed order becomes one fulfilment for each of its warehouses; of a dead one, none lives on."""
-        async with self.database.read() as connection:
-            known = await store.works_of(connection, {each.order_id for each in news if each.shares})
-        owed = {each.of for each in news if each.live and not each.stock_committed and not known.issuperset(each.works)}
+        """A confirmed order becomes one fulfilment for each of its warehouses; they lose what it loses; of a dead one, none lives on."""
+        confirmed = [each for each in news if each.news is News.CONFIRMED and not each.stock_committed]
+        known = set[Work]()
+        if confirmed:
+            async with self.database.read() as connection:
+                known = await store.works_of(connection, {each.order_id for each in confirmed})
+        owed = {each.of for each in confirmed if not known.issuperset(each.works)}
         try:
             answers = await self._confirm(uuid7(), owed)
         except Deferred:
             answers = {}  # planned all the same, with their stock owed: the worker goes on asking
-        proposed = defaultdict[Work, UUID](uuid7)
-        asked = [list(self._asked(each, answers.get(each.of), known, proposed)) for each in news]
-        outcomes = iter(await self._write([command for commands in asked for command in commands]))
-        return [together([next(outcomes) for _ in commands]) for commands in asked]
+        asked = {each.key: self._asked(each, answers.get(each.of)) for each in news if each.news is not News.OTHER}
+        outcomes = dict(zip(asked, await self._write(list(asked.values())), strict=True))
+        return [fulfilled(outcomes[each.key]) if each.key in outcomes else Done(()) for each in news]
 
     async def commit_owed_stock(self) -> None:
         """Asks the warehouse again for all stock that is owed, in batches. Raises Deferred where it cannot be reached.
@@ -90,12 +102,36 @@ class Operations:
     async def change(self, command: Asked) -> Fulfillment:
         """What a person asks for. For what is ready then, a shipment is asked for at once."""
         [outcome] = await self._write([command])
-        fulfillment = unwrap(outcome)
+        fulfillment = unwrap(outcome).find(command.target)
+        assert fulfillment, "a command about a fulfilment is done only where there is one"
         if fulfillment.status is Status.READY:
             await self._hand_over(fulfillment)
         return fulfillment
 
-    async def note(self, commands: Sequence[Ship | Complete]) -> Sequence[Outcome[Fulfillment]]:
+    async def inspect(self, command: RecordInspection) -> Fulfillment:
+        """An inspection. Of spoiled units the warehouse is told first, for it knows what can come in their place.
+
+        A crash between its answer and our write is made good by the request's repeat: the same targets have the same answer. Raises
+        Deferred where the warehouse cannot be reached.
+        """
+        if command.spoiled:
+            async with self.database.read() as connection:
+                repeat = await store.was_done(connection, command.key)
+                fulfillment = (await store.find_fulfillments(connection, [command.target])).get(command.target)
+            if fulfillment and not repeat:
+                decisions.expect(fulfillment, command)
+                decisions.inspectable(fulfillment, command)
+                spoiled = [
+                    Spoiling(line.line_number, line.spoiled + command.spoiled[line.line_number], line.short)
+                    for line in fulfillment.lines
+                    if line.line_number in command.spoiled
+                ]
+                rebooked = await self.warehouse.replace_spoiled(fulfillment.work, spoiled)
+                # What is booked there has to be written here, whatever version the fulfilment has by then.
+                command = replace(command, rebooked=rebooked, expected_version=None)
+        return await self.change(command)
+
+    async def note(self, commands: Sequence[Ship | Complete]) -> Sequence[Outcome[Job]]:
         """News of shipments."""
         return await self._write(commands)
 
@@ -115,7 +151,9 @@ class Operations:
     async def _hand_over(self, fulfillment: Fulfillment) -> None:
         """Best effort: where it fails, shipping hears that the fulfilment is ready by its event, and makes the shipment then."""
         try:
-            await self.shipping.create_shipment(uuid5(fulfillment.id, "CreateShipment"), fulfillment)
+            # Made ready again, with other packages, it is another version, and another request.
+            request_id = uuid5(fulfillment.id, f"CreateShipment:{fulfillment.version}")
+            await self.shipping.create_shipment(request_id, fulfillment)
         except Failure as failure:
             self._shipments.labels("later" if isinstance(failure, Deferred) else "refused").inc()
             _log.warning("no shipment at once", fulfillment_id=str(fulfillment.id), reason=failure.reason, message=failure.message)
@@ -132,42 +170,41 @@ class Operations:
         async with self.database.read() as connection:
             return await store.find_owed(connection, after, self.owed_batch)
 
-    async def _write(self, commands: Sequence[FulfillmentCommand]) -> list[Outcome[Fulfillment]]:
-        return await self.database.write(commands, load=store.lock_fulfillments, decide=decisions.decide, save=store.save_fulfillments)
+    async def _write(self, commands: Sequence[AnyCommand]) -> list[Outcome[Job]]:
+        return await self.database.write(commands, load=store.lock_jobs, decide=decisions.decide, save=store.save_jobs)
 
-    def _asked(
-        self, news: OrderNews, answer: CommitAnswer | None, known: Collection[Work], proposed: Mapping[Work, UUID]
-    ) -> Iterator[Plan | Cancel]:
-        """What the news asks of each warehouse: of a confirmed order's, of a dead one's also where it knows of no stock of its own."""
-        committed = isinstance(answer, Committed) or news.stock_committed
+    def _asked(self, news: OrderNews, answer: CommitAnswer | None) -> OrderCommand:
+        """What the news asks of the order's fulfilments."""
         shares = answer.shares if isinstance(answer, Committed) else news.shares
-        picklists = {Work(news.order_id, at, news.attempt): lines for at, lines in shares.items()}
-        if not news.live and news.shares:
-            picklists = {work: () for work in known if work.of == news.of} | picklists
-        for work, lines in picklists.items():
-            rule = self.inspection.rule(work, news.total, lines)
-            about: dict[str, Any] = {
-                "key": f"{news.key}:{work.warehouse_id}",
-                "digest": news.digest,
-                "target": proposed[work],
-                "actor": "order",
-                "cause": news.cause,
-                "work": work,
-                "order_number": news.order_number,
-                "lines": lines,
-            }
-            yield Plan(**about, stock_committed=committed, inspection_rule=rule) if news.live else Cancel(**about)
+        picklists = tuple(
+            Picklist(uuid7(), at, lines, self.inspection.rule(Work(news.order_id, at, news.attempt), news.total, lines))
+            for at, lines in sorted(shares.items())
+        )
+        about: dict[str, Any] = {
+            "key": news.key,
+            "digest": news.digest,
+            "target": news.order_id,
+            "actor": "order",
+            "cause": news.cause,
+            "attempt": news.attempt,
+            "order_number": news.order_number,
+        }
+        if news.news is News.ENDED:
+            return End(**about, picklists=picklists)
+        units = (Allocation(at, line.line_number, line.quantity) for at, lines in news.shares.items() for line in lines)
+        kept = Kept(news.attempt, news.version, tuple(sorted(units)))
+        if news.news is News.CUT:
+            return Cut(**about, kept=kept)
+        committed = isinstance(answer, Committed) or news.stock_committed
+        return Plan(**about, picklists=picklists, stock_committed=committed, kept=None if news.stock_committed else kept)
 
 
-def together(outcomes: Sequence[Outcome[Fulfillment]]) -> Outcome[tuple[Fulfillment, ...]]:
-    """One outcome for an event that concerns several fulfilments: what may still succeed brings the event again, before all else."""
-    failures = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
-    if failures:
-        return next((failure for failure in failures if isinstance(failure, Deferred)), failures[0])
-    return Done(tuple(unwrap(outcome) for outcome in outcomes))
+def fulfilled(outcome: Outcome[Job]) -> Outcome[tuple[Fulfillment, ...]]:
+    """The order's fulfilments, where its news was followed."""
+    return outcome if isinstance(outcome, Failure) else Done(outcome.record.fulfillments, outcome.repeat)
 
 
-def settling(page: Sequence[Fulfillment], answers: Mapping[OrderAttempt, CommitAnswer], request_id: str) -> Iterator[Plan | Withdraw]:
+def settling(page: Sequence[Fulfillment], answers: Mapping[OrderAttempt, CommitAnswer], request_id: str) -> Iterator[Settle]:
     """What committed stock means for the fulfilments that waited for it: their own, or that of a warehouse that has it in their place.
 
     Work that moves to another warehouse takes the rule of its inspection along.
@@ -175,24 +212,21 @@ def settling(page: Sequence[Fulfillment], answers: Mapping[OrderAttempt, CommitA
     waiting = defaultdict[OrderAttempt, list[Fulfillment]](list)
     for each in page:
         waiting[each.work.of].append(each)
-    for attempt, those in waiting.items():
-        answer = answers.get(attempt)
+    for of, those in waiting.items():
+        answer = answers.get(of)
         if not isinstance(answer, Committed):
             continue
         rule = next((each.inspection_rule for each in those if each.inspection_rule), None)
-        for at, lines in sorted(answer.shares.items()):
-            work = Work(attempt.order_id, at, attempt.attempt)
-            yield Plan(
-                **_own(work, request_id, uuid7()),
-                work=work,
-                order_number=those[0].order_number,
-                lines=lines,
-                stock_committed=True,
-                inspection_rule=rule,
-            )
-        for each in those:
-            if each.work.warehouse_id not in answer.shares:
-                yield Withdraw(**_own(each.work, request_id, each.id))
+        yield Settle(
+            key=f"fulfillment.stock_committed:{of.order_id}:{of.attempt}",  # an attempt's stock is settled once
+            digest=b"",
+            target=of.order_id,
+            actor="fulfillment",
+            cause=request_id,
+            attempt=of.attempt,
+            order_number=those[0].order_number,
+            picklists=tuple(Picklist(uuid7(), at, lines, rule) for at, lines in sorted(answer.shares.items())),
+        )
 
 
 def answered(answer: CommitAnswer | None) -> str:
@@ -200,9 +234,3 @@ def answered(answer: CommitAnswer | None) -> str:
     if isinstance(answer, NotCommitted) and answer.final:
         return "refused"
     return "done" if isinstance(answer, Committed) else "later"
-
-
-def _own(work: Work, request_id: str, target: UUID) -> dict[str, Any]:
-    """What a command of the worker has. Each work's stock is settled once, so its key is the work's."""
-    key = f"fulfillment.stock_committed:{work.order_id}:{work.attempt}:{work.warehouse_id}"
-    return {"key": key, "digest": b"", "target": target, "actor": "fulfillment", "cause": request_id}

@@ -3,7 +3,7 @@
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Final
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.shipping.v1 import shipping_service_pb2 as shipping_api
@@ -13,9 +13,10 @@ from ordermesh.warehouse.v1 import warehouse_pb2
 from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServiceStub
 
 from chassis.client import Channel, ask
-from fulfillment_svc.model import CommitAnswer, Committed, Fulfillment, Line, NotCommitted, OrderAttempt, Shares
+from fulfillment_svc.model import CommitAnswer, Committed, Fulfillment, Line, NotCommitted, OrderAttempt, Rebooked, Shares, Spoiling, Work
 
 CONFIRM_TIMEOUT_S: Final = 5.0
+REPLACE_TIMEOUT_S: Final = 5.0
 # Whoever packs waits for this call; shipping hears of the fulfilment anyway.
 SHIPMENT_TIMEOUT_S: Final = 2.0
 
@@ -34,6 +35,29 @@ class Warehouse:
         results = {UUID(result.order_id): result for result in response.results}
         return {each: _answer(results[each.order_id]) for each in attempts if each.order_id in results}
 
+    async def replace_spoiled(self, work: Work, lines: Sequence[Spoiling]) -> tuple[Rebooked, ...]:
+        """Books units as damaged, and others in their place as far as there are any.
+
+        A repeat changes nothing. Raises Deferred where the warehouse cannot be reached, another Failure where it has not so many units.
+        """
+        named = ",".join(f"{line.line_number}:{line.spoiled}:{line.short}" for line in lines)
+        request = warehouse_api.ReplaceSpoiledUnitsRequest(
+            request_id=str(uuid5(work.order_id, f"ReplaceSpoiledUnits:{work.attempt}:{work.warehouse_id}:{named}")),
+            order_attempt=warehouse_api.OrderAttempt(order_id=str(work.order_id), attempt=work.attempt),
+            warehouse_id=work.warehouse_id,
+            lines=[
+                warehouse_api.SpoiledLine(line_number=line.line_number, spoiled_quantity=line.spoiled, short_quantity=line.short)
+                for line in lines
+            ],
+        )
+        response = await ask(self._stub.ReplaceSpoiledUnits, request, timeout_s=REPLACE_TIMEOUT_S)
+        asked = {line.line_number for line in lines}
+        return tuple(
+            Rebooked(line.line_number, line.quantity - line.released - line.reserved, line.committed, line.spoiled)
+            for line in response.reservation.lines
+            if line.line_number in asked
+        )
+
 
 class Shipping:
     """Shipping, over its channel."""
@@ -49,6 +73,7 @@ class Shipping:
             order_id=str(fulfillment.work.order_id),
             attempt=fulfillment.work.attempt,
             warehouse_id=fulfillment.work.warehouse_id,
+            fulfillment_version=fulfillment.version,
             parcels=[
                 shipping_pb2.Parcel(weight_grams=p.weight_grams, length_mm=p.length_mm, width_mm=p.width_mm, height_mm=p.height_mm)
                 for p in fulfillment.packages

@@ -50,5 +50,9 @@ class FulfillmentService(FulfillmentServiceServicer):
         return api.PackFulfillmentResponse(fulfillment=wire.fulfillment(fulfillment))
 
     async def RecordInspection(self, request: api.RecordInspectionRequest, context: Context) -> api.RecordInspectionResponse:
-        fulfillment = await self.operations.change(wire.record_inspection(request, keyed(request)))
+        fulfillment = await self.operations.inspect(wire.record_inspection(request, keyed(request)))
         return api.RecordInspectionResponse(fulfillment=wire.fulfillment(fulfillment))
+
+    async def CancelFulfillment(self, request: api.CancelFulfillmentRequest, context: Context) -> api.CancelFulfillmentResponse:
+        fulfillment = await self.operations.change(wire.give_up(request, keyed(request)))
+        return api.CancelFulfillmentResponse(fulfillment=wire.fulfillment(fulfillment))

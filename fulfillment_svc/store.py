@@ -1,4 +1,4 @@
-"""All the SQL of fulfilments, for sets, over one connection."""
+"""All the SQL of jobs and their fulfilments, for sets, over one connection."""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -6,31 +6,34 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, delete, not_, select, update
+from sqlalchemy import ColumnElement, Select, bindparam, delete, not_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.paging import Page
 from chassis.tables import among, arrays, given, insert_rows
 from fulfillment_svc.lifecycle import Status
-from fulfillment_svc.model import Cancel, Filter, Fulfillment, FulfillmentCommand, Line, Package, PackedItem, Plan, Transition, Work
-from fulfillment_svc.tables import fulfillments, history, items, lines, packages
+from fulfillment_svc.model import Allocation, AnyCommand, Filter, Fulfillment, Job, Kept, Line, Package, PackedItem, Transition, Work
+from fulfillment_svc.tables import claims, fulfillments, history, items, kept_units, lines, orders, packages
 
 f = fulfillments.c
-FULFILLMENT, LINE, PACKAGE, ITEM, STEP = (tuple(table.c.keys()) for table in (fulfillments, lines, packages, items, history))
+FULFILLMENT, LINE, PACKAGE, ITEM, STEP, ORDER, KEPT = (
+    tuple(table.c.keys()) for table in (fulfillments, lines, packages, items, history, orders, kept_units)
+)
 WORK = ("order_id", "warehouse_id", "attempt")
 FIELDS = tuple(f"work.{name}" if name in WORK else name for name in FULFILLMENT)  # where a column's value is found in a fulfilment
 CHANGING = ("id", "status", "stock_committed", "inspection_rule", "shipment_id", "version", "update_time")
-PICKED = ("fulfillment_id", "line_number", "picked")
+# A line's units; its number and SKU never change.
+COUNTS = ("quantity", "picked", "cut", "short", "spoiled")
+COUNTED = ("fulfillment_id", "line_number", *COUNTS)
 # The statuses in which there may be packages: in the others nobody looks for them.
-PACKED = frozenset({Status.PACKED, Status.READY, Status.SHIPPED, Status.COMPLETED, Status.CANCELLED})
+PACKED = frozenset({Status.PACKED, Status.READY, Status.SHIPPED, Status.COMPLETED})
 
 read_by_id = select(fulfillments).where(among(f.id)).order_by(f.id)
-lock_by_id = read_by_id.with_for_update(key_share=True)
-wanted_works = given(f.order_id, f.warehouse_id, f.attempt)
-read_by_work = select(f.id).join(
-    wanted_works,
-    and_(f.order_id == wanted_works.c.order_id, f.warehouse_id == wanted_works.c.warehouse_id, f.attempt == wanted_works.c.attempt),
-)
+read_by_order = select(fulfillments).where(among(f.order_id)).order_by(f.id)
+read_orders = select(f.order_id).where(among(f.id)).distinct()
+lock_orders = select(orders).where(among(orders.c.order_id)).order_by(orders.c.order_id).with_for_update(key_share=True)
+read_kept = select(kept_units).where(among(kept_units.c.order_id)).order_by(*kept_units.primary_key)
+read_claim = select(claims.c.key).where(among(claims.c.key))
 read_works = select(f.order_id, f.warehouse_id, f.attempt).where(among(f.order_id))
 read_owed = (
     select(fulfillments)
@@ -44,40 +47,71 @@ read_items = (
     select(items).where(among(items.c.fulfillment_id)).order_by(items.c.fulfillment_id, items.c.package_number, items.c.line_number)
 )
 
-insert_fulfillments, insert_lines, insert_packages, insert_items, insert_history = (
-    insert_rows(*table.c) for table in (fulfillments, lines, packages, items, history)
+insert_fulfillments, insert_lines, insert_packages, insert_items, insert_history, insert_orders, insert_kept = (
+    insert_rows(*table.c) for table in (fulfillments, lines, packages, items, history, orders, kept_units)
 )
+note_orders = insert_orders.on_conflict_do_nothing()
+changed_orders = given(*orders.c)
+update_orders = (
+    update(orders).values({name: changed_orders.c[name] for name in ORDER[1:]}).where(orders.c.order_id == changed_orders.c.order_id)
+)
+drop_kept = delete(kept_units).where(among(kept_units.c.order_id))
 changed_fulfillments = given(*(f[name] for name in CHANGING))
 update_fulfillments = (
     update(fulfillments).values({name: changed_fulfillments.c[name] for name in CHANGING[1:]}).where(f.id == changed_fulfillments.c.id)
 )
-changed_lines = given(*(lines.c[name] for name in PICKED))
+changed_lines = given(*(lines.c[name] for name in COUNTED))
 update_lines = (
     update(lines)
-    .values(picked=changed_lines.c.picked)
+    .values({name: changed_lines.c[name] for name in COUNTS})
     .where(lines.c.fulfillment_id == changed_lines.c.fulfillment_id, lines.c.line_number == changed_lines.c.line_number)
 )
 drop_lines = delete(lines).where(among(lines.c.fulfillment_id))
 drop_packages = delete(packages).where(among(packages.c.fulfillment_id))
 
 
-async def lock_fulfillments(
-    connection: AsyncConnection, commands: Sequence[FulfillmentCommand], repeats: Collection[UUID]
-) -> dict[UUID, Fulfillment]:
-    """The fulfilments that the commands are about, by id; what is found by its work, also by the id that was proposed for it."""
-    working = [c for c in commands if isinstance(c, Plan | Cancel)]
-    ids = {*repeats, *(c.target for c in commands)}
-    if working:
-        ids.update((await connection.execute(read_by_work, _works({c.work for c in working}))).scalars())
-    found = await _whole(connection, lock_by_id, arrays(["id"], [[id] for id in ids]))
-    of_work = {each.work: each for each in found}
-    return {each.id: each for each in found} | {c.target: of_work[c.work] for c in working if c.work in of_work}
+async def lock_jobs(connection: AsyncConnection, commands: Sequence[AnyCommand], repeats: Collection[UUID]) -> dict[UUID, Job]:
+    """The jobs that the commands are about, each under its order's id and those of its fulfilments.
+
+    The lock of an order is that of all its fulfilments: whoever changes one comes through here.
+    """
+    named = [[id] for id in {*repeats, *(c.target for c in commands)}]
+    of_fulfillments = (await connection.execute(read_orders, arrays(["id"], named))).scalars()
+    wanted = arrays(["order_id"], [*named, *([id] for id in of_fulfillments)])
+    rows = list(await connection.execute(lock_orders, wanted))
+    units, works = defaultdict[UUID, list[Allocation]](list), defaultdict[UUID, list[Fulfillment]](list)
+    for each in await _whole(connection, read_by_order, wanted):
+        works[each.work.order_id].append(each)
+    if unknown := works.keys() - {row.order_id for row in rows}:
+        # The version before this one made them. Whoever is first writes the order down; then all find it, and wait for each other.
+        await connection.execute(note_orders, arrays(ORDER, [(id, 0, None, None) for id in sorted(unknown)]))
+        return await lock_jobs(connection, commands, repeats)
+    if any(row.kept_version for row in rows):
+        for order_id, *unit in await connection.execute(read_kept, wanted):
+            units[order_id].append(Allocation(*unit))
+    picture: dict[UUID, Job] = {}
+    for order_id, closed, attempt, version in rows:
+        kept = Kept(attempt, version, tuple(units[order_id])) if version else None
+        job = Job(order_id, closed, kept, tuple(works[order_id]))
+        picture |= dict.fromkeys([order_id, *(each.id for each in job.fulfillments)], job)
+    return picture
+
+
+async def save_jobs(
+    connection: AsyncConnection, before: Mapping[UUID, Job], after: Mapping[UUID, Job], steps: Sequence[Transition]
+) -> None:
+    """Stores what changed; new orders sorted by their id, or two sets of rivals may deadlock."""
+    now = {job.order_id: job for job in after.values()}
+    await _save_orders(connection, before, [now[id] for id in sorted(now)])
+    was = {each.id: each for id in now if id in before for each in before[id].fulfillments}
+    changed = {each.id: each for job in now.values() for each in job.fulfillments if each is not was.get(each.id)}
+    await save_fulfillments(connection, was, changed, steps)
 
 
 async def save_fulfillments(
     connection: AsyncConnection, before: Mapping[UUID, Fulfillment], after: Mapping[UUID, Fulfillment], steps: Sequence[Transition]
 ) -> None:
-    """Stores what changed; new ones sorted by their natural key, or two sets of rivals may deadlock."""
+    """Stores the fulfilments that changed, under the locks of their orders."""
     created = sorted((each for id, each in after.items() if id not in before), key=attrgetter(*FIELDS[1:4]))
     changed = sorted(((before[id], each) for id, each in after.items() if id in before), key=lambda pair: pair[1].id)
     if created:
@@ -89,6 +123,11 @@ async def save_fulfillments(
         await _save_packages(connection, [(old, new) for old, new in changed if old.packages != new.packages])
     if steps:
         await connection.execute(insert_history, arrays(STEP, [attrgetter(*STEP)(step) for step in steps]))
+
+
+async def was_done(connection: AsyncConnection, key: str) -> bool:
+    """Whether the effect of this key is committed."""
+    return bool((await connection.execute(read_claim, arrays(["key"], [[key]]))).first())
 
 
 async def find_fulfillments(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, Fulfillment]:
@@ -142,24 +181,50 @@ async def _packages(connection: AsyncConnection, ids: list[UUID]) -> dict[UUID, 
     return parcels
 
 
+async def _save_orders(connection: AsyncConnection, before: Mapping[UUID, Job], jobs: Sequence[Job]) -> None:
+    created = [job for job in jobs if job.order_id not in before]
+    changed = [
+        job for job in jobs if (was := before.get(job.order_id)) and (was.closed_attempt, was.kept) != (job.closed_attempt, job.kept)
+    ]
+    if created:
+        await connection.execute(insert_orders, arrays(ORDER, [_order(job) for job in created]))
+    if changed:
+        await connection.execute(update_orders, arrays(ORDER, [_order(job) for job in changed]))
+        await connection.execute(drop_kept, arrays(["order_id"], [[job.order_id] for job in changed]))
+    kept = [
+        (job.order_id, unit.warehouse_id, unit.line_number, unit.quantity)
+        for job in (*created, *changed)
+        if job.kept
+        for unit in job.kept.units
+    ]
+    if kept:
+        await connection.execute(insert_kept, arrays(KEPT, kept))
+
+
+def _order(job: Job) -> tuple[Any, ...]:
+    return (job.order_id, job.closed_attempt, job.kept and job.kept.attempt, job.kept and job.kept.version)
+
+
 async def _insert_lines(connection: AsyncConnection, of: Sequence[Fulfillment]) -> None:
-    rows = [(each.id, line.line_number, line.sku, line.quantity, line.picked) for each in of for line in each.lines]
+    rows = [(each.id, *attrgetter(*LINE[1:])(line)) for each in of for line in each.lines]
     if rows:
         await connection.execute(insert_lines, arrays(LINE, rows))
 
 
 async def _save_lines(connection: AsyncConnection, changed: Sequence[tuple[Fulfillment, Fulfillment]]) -> None:
-    """New counts of lines that stay as they are; whole picklists where the lines themselves are others."""
+    """New counts of lines that stay; whole picklists where the lines themselves are others."""
     counted, replaced = [], []
     for old, new in changed:
-        if [(line.line_number, line.sku, line.quantity) for line in old.lines] == [(x.line_number, x.sku, x.quantity) for x in new.lines]:
+        if [(line.line_number, line.sku) for line in old.lines] == [(line.line_number, line.sku) for line in new.lines]:
             counted += [
-                (new.id, line.line_number, line.picked) for was, line in zip(old.lines, new.lines, strict=True) if line.picked != was.picked
+                (new.id, line.line_number, *attrgetter(*COUNTS)(line))
+                for was, line in zip(old.lines, new.lines, strict=True)
+                if line != was
             ]
         else:
             replaced.append(new)
     if counted:
-        await connection.execute(update_lines, arrays(PICKED, counted))
+        await connection.execute(update_lines, arrays(COUNTED, counted))
     if replaced:
         await connection.execute(drop_lines, arrays(["fulfillment_id"], [[each.id] for each in replaced]))
         await _insert_lines(connection, replaced)
@@ -175,7 +240,3 @@ async def _save_packages(connection: AsyncConnection, repacked: Sequence[tuple[F
         await connection.execute(insert_packages, arrays(PACKAGE, rows))
         contents = [(id, p.number, item.line_number, item.quantity) for id, p in parcels for item in p.items]
         await connection.execute(insert_items, arrays(ITEM, contents))
-
-
-def _works(works: Collection[Work]) -> dict[str, list[Any]]:
-    return arrays(WORK, [(work.order_id, work.warehouse_id, work.attempt) for work in works])

@@ -1,6 +1,7 @@
 """The tables of the fulfilment service. What must always hold stands here as a constraint; each index has its query in store.py."""
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     CheckConstraint,
     Column,
@@ -31,6 +32,28 @@ failed_events = chassis.failed_events(metadata)
 
 status = enum(Status, "fulfillment_status", metadata)
 
+# What each write about an order's fulfilments locks, and what the order has told that outlasts an event.
+orders = Table(
+    "orders",
+    metadata,
+    Column("order_id", Uuid, primary_key=True),
+    Column("closed_attempt", Integer, CheckConstraint("closed_attempt >= 0", "closed_attempt"), nullable=False),
+    Column("kept_attempt", Integer),
+    Column("kept_version", BigInteger),
+    CheckConstraint("(kept_attempt is null) = (kept_version is null)", "kept"),
+)
+
+# The units that stay of an order that has lost others, or whose stock was owed.
+kept_units = Table(
+    "kept_units",
+    metadata,
+    Column("order_id", Uuid, ForeignKey("orders.order_id")),
+    Column("warehouse_id", Text),
+    Column("line_number", SmallInteger, CheckConstraint("line_number between 1 and 500", "line_number")),
+    Column("quantity", Integer, CheckConstraint("quantity between 1 and 1000000", "quantity"), nullable=False),
+    PrimaryKeyConstraint("order_id", "warehouse_id", "line_number"),
+)
+
 fulfillments = Table(
     "fulfillments",
     metadata,
@@ -48,7 +71,8 @@ fulfillments = Table(
     Column("update_time", DateTime(timezone=True), nullable=False),
     UniqueConstraint("order_id", "warehouse_id", "attempt"),
     CheckConstraint("stock_committed or status in ('pending', 'planning', 'cancelled')", "stock_committed_before_picking"),
-    CheckConstraint("(shipment_id is not null) = (status in ('shipped', 'completed'))", "shipment_id_once_shipped"),
+    CheckConstraint("shipment_id is not null or status not in ('shipped', 'completed')", "shipment_id_once_shipped"),
+    CheckConstraint("shipment_id is null or status not in ('pending', 'planning')", "no_shipment_before_picking"),
 )
 Index(None, fulfillments.c.status, fulfillments.c.id)
 Index(None, fulfillments.c.warehouse_id, fulfillments.c.id)
@@ -64,8 +88,11 @@ lines = Table(
     Column("fulfillment_id", Uuid, ForeignKey("fulfillments.id")),
     Column("line_number", SmallInteger, CheckConstraint("line_number between 1 and 500", "line_number")),
     Column("sku", Text, nullable=False),
-    Column("quantity", Integer, CheckConstraint("quantity between 1 and 1000000", "quantity"), nullable=False),
+    Column("quantity", Integer, CheckConstraint("quantity between 0 and 1000000", "quantity"), nullable=False),
     Column("picked", Integer, nullable=False),
+    Column("cut", Integer, CheckConstraint("cut >= 0", "cut"), nullable=False, server_default="0"),
+    Column("short", Integer, CheckConstraint("short >= 0", "short"), nullable=False, server_default="0"),
+    Column("spoiled", Integer, CheckConstraint("spoiled >= 0", "spoiled"), nullable=False, server_default="0"),
     PrimaryKeyConstraint("fulfillment_id", "line_number"),
     CheckConstraint("picked between 0 and quantity", "picked"),
 )

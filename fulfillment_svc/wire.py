@@ -1,6 +1,7 @@
 """Protobuf to model and back, and facts to events. Pure."""
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -20,7 +21,10 @@ from fulfillment_svc.model import (
     CompletePicking,
     Filter,
     Fulfillment,
+    GiveUp,
     Line,
+    LinesChanged,
+    News,
     OrderNews,
     Pack,
     Package,
@@ -59,7 +63,7 @@ def scan_items(request: api.ScanItemRequest, of: Keyed) -> ScanItems:
 
 
 def complete_picking(request: api.CompletePickingRequest, of: Keyed) -> CompletePicking:
-    return CompletePicking(**_asked(request, of, "picker"))
+    return CompletePicking(**_asked(request, of, "picker"), short_line_numbers=frozenset(request.short_line_numbers))
 
 
 def start_packing(request: api.StartPackingRequest, of: Keyed) -> StartPacking:
@@ -71,7 +75,12 @@ def pack(request: api.PackFulfillmentRequest, of: Keyed) -> Pack:
 
 
 def record_inspection(request: api.RecordInspectionRequest, of: Keyed) -> RecordInspection:
-    return RecordInspection(**_asked(request, of, "inspector"), passed=request.passed, note=request.note)
+    spoiled = {line.line_number: line.quantity for line in request.spoiled}
+    return RecordInspection(**_asked(request, of, "inspector"), passed=request.passed, note=request.note, spoiled=spoiled)
+
+
+def give_up(request: api.CancelFulfillmentRequest, of: Keyed) -> GiveUp:
+    return GiveUp(**_asked(request, of, "staff"), note=request.note)
 
 
 def wanted(request: api.ListFulfillmentsRequest) -> Filter:
@@ -109,19 +118,35 @@ def _packed(package: fulfillment_pb2.Package) -> Package:
 
 def order_news(event: order_events_pb2.OrderStatusChanged, of: Keyed, cause: str) -> OrderNews:
     """Confirmed: there is work. Cancelled after that: there is none any more. All else that happens to an order is nothing to us."""
-    live = event.new_status == order_pb2.ORDER_STATUS_CONFIRMED
-    dead = event.new_status == order_pb2.ORDER_STATUS_CANCELLED and event.old_status != order_pb2.ORDER_STATUS_PENDING
+    news = News.OTHER
+    if event.new_status == order_pb2.ORDER_STATUS_CONFIRMED:
+        news = News.CONFIRMED
+    elif event.new_status == order_pb2.ORDER_STATUS_CANCELLED and event.old_status != order_pb2.ORDER_STATUS_PENDING:
+        news = News.ENDED
+    committed = event.stock_status == order_pb2.STOCK_STATUS_COMMITTED
+    return _news(event, news, of, cause, committed)
+
+
+def items_cancelled(event: order_events_pb2.OrderItemsCancelled, of: Keyed, cause: str) -> OrderNews:
+    """There is less work. Before the order is confirmed it is nothing to us: what it confirms then is what stays."""
+    return _news(event, News.OTHER if event.status == order_pb2.ORDER_STATUS_PENDING else News.CUT, of, cause, False)
+
+
+def _news(
+    event: order_events_pb2.OrderStatusChanged | order_events_pb2.OrderItemsCancelled, news: News, of: Keyed, cause: str, committed: bool
+) -> OrderNews:
     return OrderNews(
         key=of.key,
         digest=of.digest,
         cause=cause,
+        news=news,
         order_id=UUID(event.order_id),
         order_number=event.order_number,
         attempt=event.attempt,
-        live=live,
+        version=event.order_version,
         total=money(event.total_amount, "total_amount"),
-        stock_committed=event.stock_status == order_pb2.STOCK_STATUS_COMMITTED,
-        shares=_shares(event) if live or dead else {},
+        stock_committed=committed,
+        shares={} if news is News.OTHER else _shares(event.items),
     )
 
 
@@ -147,10 +172,10 @@ def complete(shipment: shipping_pb2.Shipment, of: Keyed, cause: str) -> Complete
     )
 
 
-def _shares(event: order_events_pb2.OrderStatusChanged) -> Shares:
+def _shares(items: Iterable[order_events_pb2.OrderLine]) -> Shares:
     """The order's lines, by the warehouses that serve them."""
     shares: defaultdict[str, list[Line]] = defaultdict(list)
-    for item in sorted(event.items, key=lambda item: item.line_number):
+    for item in sorted(items, key=lambda item: item.line_number):
         of_line: Counter[str] = Counter()
         for allocation in item.allocations:
             of_line[allocation.warehouse_id] += allocation.quantity
@@ -172,10 +197,7 @@ def fulfillment(its: Fulfillment) -> fulfillment_pb2.Fulfillment:
         warehouse_id=its.work.warehouse_id,
         status=STATUS[its.status],
         stock_committed=its.stock_committed,
-        picklist=[
-            fulfillment_pb2.PicklistLine(line_number=line.line_number, sku=line.sku, quantity=line.quantity, picked_quantity=line.picked)
-            for line in its.lines
-        ],
+        picklist=map(_line, its.lines),
         packages=map(_package, its.packages),
         inspection_required=its.inspection_rule is not None,
         inspection_rule=its.inspection_rule,
@@ -186,15 +208,32 @@ def fulfillment(its: Fulfillment) -> fulfillment_pb2.Fulfillment:
     )
 
 
-def event(fact: StatusChanged) -> tuple[UUID, Message]:
-    """The event that tells of a step, with the fulfilment as it stood after it."""
+def event(fact: StatusChanged | LinesChanged) -> tuple[UUID, Message]:
+    """The event that tells of a change, with the fulfilment as it stood after it."""
     its = fact.fulfillment
+    if isinstance(fact, LinesChanged):
+        return its.id, fulfillment_events_pb2.FulfillmentLinesChanged(
+            fulfillment=fulfillment(its), reason=fact.reason, occur_time=timestamp(its.update_time), attempt_unworked=fact.unworked
+        )
     return its.id, fulfillment_events_pb2.FulfillmentStatusChanged(
         fulfillment=fulfillment(its),
         old_status=STATUS[fact.old] if fact.old else fulfillment_pb2.FULFILLMENT_STATUS_UNSPECIFIED,
         new_status=STATUS[its.status],
         reason=fact.reason,
         occur_time=timestamp(its.update_time),
+        attempt_unworked=fact.unworked,
+    )
+
+
+def _line(its: Line) -> fulfillment_pb2.PicklistLine:
+    return fulfillment_pb2.PicklistLine(
+        line_number=its.line_number,
+        sku=its.sku,
+        quantity=its.quantity,
+        picked_quantity=its.picked,
+        cut_quantity=its.cut,
+        short_quantity=its.short,
+        spoiled_quantity=its.spoiled,
     )
 
 

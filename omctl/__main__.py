@@ -5,7 +5,8 @@ import sys
 import typer
 
 from chassis.telemetry import configure_log
-from omctl import orders, stock
+from omctl import events, orders, payments, stock
+from omctl.audit.command import audit
 from omctl.errors import EXIT_CODES
 
 app = typer.Typer(
@@ -13,13 +14,17 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
-    help="Orders and stock, from the command line.\n\n"
-    "The services are found by ORDER_ADDRESS (127.0.0.1:15051) and WAREHOUSE_ADDRESS (127.0.0.1:15052). Tables are for people; with "
-    "--json every command speaks ProtoJSON. What goes wrong is one line on stderr.",
+    help="Orders, stock, money and events, from the command line.\n\n"
+    "The services are found by ORDER_ADDRESS (127.0.0.1:15051), WAREHOUSE_ADDRESS (127.0.0.1:15052), FULFILLMENT_ADDRESS (...:15053), "
+    "SHIPPING_ADDRESS (...:15054) and PAYMENT_ADDRESS (...:15055). Tables are for people; with --json every command speaks ProtoJSON. "
+    "What goes wrong is one line on stderr.",
     epilog=EXIT_CODES,
 )
 app.add_typer(orders.app, name="order")
 app.add_typer(stock.app, name="stock")
+app.add_typer(payments.app, name="payment")
+app.add_typer(events.app, name="events")
+app.command(epilog=EXIT_CODES)(audit)
 
 if __name__ == "__main__":
     # The libraries' lesser lines are not for people; an error's line shows nobody's data, and stands not among the output.

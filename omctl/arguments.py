@@ -6,10 +6,12 @@ from uuid import UUID
 import typer
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.money_pb2 import Money as MoneyMessage
+from ordermesh.ops.v1 import ops_service_pb2
 from ordermesh.order.v1 import order_pb2, order_service_pb2
 from ordermesh.warehouse.v1 import inventory_service_pb2
 
 from chassis.money import Money, MoneyError, minor_digits, to_message
+from omctl.config import SERVICES
 from omctl.names import name_of, values_of
 
 TIME_FORMATS = ["%Y-%m-%d", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S", "%Y-%m-%dT%H:%M:%S%z"]
@@ -44,6 +46,14 @@ def stock_item(text: str) -> inventory_service_pb2.ReceivedLine:
     return inventory_service_pb2.ReceivedLine(sku=sku, quantity=units(quantity))
 
 
+def cancelled_line(text: str) -> order_service_pb2.CancelledLine:
+    """LINE:QUANTITY."""
+    number, colon, quantity = text.partition(":")
+    if not colon:
+        raise typer.BadParameter(f"{text!r} is no line: write it as LINE:QUANTITY, for example 2:1.")
+    return order_service_pb2.CancelledLine(line_number=units(number), quantity=units(quantity))
+
+
 def units(text: str) -> int:
     """A number of units; its bounds are the contract's."""
     if not (text.isascii() and text.isdigit() and len(text) <= 9):
@@ -59,6 +69,26 @@ def status(text: str) -> int:
 def stock_status(text: str) -> int:
     """An order's stock status by its name."""
     return _value(order_pb2.StockStatus, text)
+
+
+def failed_state(text: str) -> int:
+    """A failed event's state by its name."""
+    return _value(ops_service_pb2.FailedEventState, text)
+
+
+def service(text: str) -> str:
+    """One of the five services by its name."""
+    if text.lower() not in SERVICES:
+        raise typer.BadParameter(f"{text!r} is none of {', '.join(SERVICES)}.")
+    return text.lower()
+
+
+def consumer(text: str) -> str:
+    """A consumer's name, which begins with its service's: order-payments."""
+    if text.partition("-")[0] not in SERVICES:
+        known = f"{SERVICES[0]}-payments"
+        raise typer.BadParameter(f"{text!r} is no consumer: its name begins with its service's, as in {known}.")
+    return text
 
 
 def _value(enum: object, text: str) -> int:

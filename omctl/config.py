@@ -3,6 +3,8 @@
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+SERVICES = ("order", "warehouse", "fulfillment", "shipping", "payment")
+
 
 class Settings(BaseSettings):
     """Addresses are host:port. A field's environment variable is its name in capitals."""
@@ -11,3 +13,11 @@ class Settings(BaseSettings):
 
     order_address: str = Field(default="127.0.0.1:15051", description="the order service")
     warehouse_address: str = Field(default="127.0.0.1:15052", description="the warehouse service")
+    fulfillment_address: str = Field(default="127.0.0.1:15053", description="the fulfilment service")
+    shipping_address: str = Field(default="127.0.0.1:15054", description="the shipping service")
+    payment_address: str = Field(default="127.0.0.1:15055", description="the payment service")
+
+    @property
+    def addresses(self) -> dict[str, str]:
+        """The services' addresses, by name."""
+        return {name: str(getattr(self, f"{name}_address")) for name in SERVICES}

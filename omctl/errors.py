@@ -21,7 +21,11 @@ NEXT: Final = {
     "VALIDATION_FAILED": "correct what is named, and try again",
     "REQUEST_ID_REUSED": "repeat exactly what this --request-id stood for, or leave it out for something new",
     "ORDER_NOT_FOUND": "see `omctl order list`",
+    "FAILED_EVENT_NOT_FOUND": "see `omctl events failed`; one that came right by itself leaves no trace",
     "QUANTITY_OUT_OF_RANGE": "book less at once",
+    "ORDER_ALREADY_CANCELLED": "nothing is left to do; `omctl order timeline` shows what happened",
+    "ORDER_NOT_CANCELLABLE": "goods that have arrived come back by a return",
+    "ITEMS_NOT_CANCELLABLE": "see with `omctl order get` how many units are left",
     "WATCH_TOKEN_EXPIRED": "watch again from the start",
     "INTERNAL": "it is the service's own fault: look at its log",
 }

@@ -24,7 +24,7 @@ if TYPE_CHECKING:  # it is a type alone
 ENDS = frozenset({"delivered", "cancelled", "refunded", "failed"})
 PAGE = 100
 
-app = typer.Typer(no_args_is_help=True, help="Place orders, and look at them.", epilog=EXIT_CODES)
+app = typer.Typer(no_args_is_help=True, help="Place orders, look at them, and undo them.", epilog=EXIT_CODES)
 
 Json = Annotated[bool, typer.Option("--json", help="ProtoJSON: one document, or one on each line where there may be many.")]
 Timeout = Annotated[float, typer.Option("--timeout", min=0.1, max=3600, help="Seconds to wait for the answer.")]
@@ -35,6 +35,8 @@ RequestId = Annotated[
         parser=arguments.uuid, metavar="UUID", help="The same on each try, so that nothing is done twice; made up where not given."
     ),
 ]
+
+Reason = Annotated[str | None, typer.Option(metavar="REASON", help="In capitals, e.g. OUT_OF_SEASON; CUSTOMER_REQUEST where not given.")]
 
 
 @app.command(epilog=EXIT_CODES)
@@ -185,6 +187,59 @@ def watch(
                     return
 
     run(settings().order_address, work, timeout_s=timeout)
+
+
+@app.command(epilog=EXIT_CODES)
+def cancel(order: Which, reason: Reason = None, request_id: RequestId = None, json: Json = False, timeout: Timeout = 10.0) -> None:
+    """Cancels an order that nothing of was delivered: stock and money go back by themselves, and parcels on their way are recalled."""
+
+    async def work(channel: Channel) -> None:
+        found = await _find(_stub(channel), order, timeout)
+        request = order_service_pb2.CancelOrderRequest(request_id=told(request_id), order_id=found.order_id, reason=reason)
+        _show((await ask(_stub(channel).CancelOrder, request, timeout_s=timeout)).order, json=json)
+
+    run(settings().order_address, work)
+
+
+@app.command("cancel-items", epilog=EXIT_CODES)
+def cancel_items(
+    order: Which,
+    item: Annotated[list[str], typer.Option(metavar="LINE:QUANTITY", help="How many more units of a line, e.g. 2:1. Again for each line.")],
+    reason: Reason = None,
+    request_id: RequestId = None,
+    json: Json = False,
+    timeout: Timeout = 10.0,
+) -> None:
+    """Cancels some units that are not with a carrier yet, all lines or none; the last unit cancels the order."""
+    lines = [arguments.cancelled_line(each) for each in item]
+
+    async def work(channel: Channel) -> None:
+        found = await _find(_stub(channel), order, timeout)
+        request = order_service_pb2.CancelOrderItemsRequest(
+            request_id=told(request_id), order_id=found.order_id, lines=lines, reason=reason
+        )
+        _show((await ask(_stub(channel).CancelOrderItems, request, timeout_s=timeout)).order, json=json)
+
+    run(settings().order_address, work)
+
+
+@app.command(epilog=EXIT_CODES)
+def retry(order: Which, request_id: RequestId = None, json: Json = False, timeout: Timeout = 10.0) -> None:
+    """Tries a failed order again: its stock is reserved anew, and it waits for its payment."""
+
+    async def work(channel: Channel) -> None:
+        found = await _find(_stub(channel), order, timeout)
+        request = order_service_pb2.RetryOrderRequest(request_id=told(request_id), order_id=found.order_id)
+        _show((await ask(_stub(channel).RetryOrder, request, timeout_s=timeout)).order, json=json)
+
+    run(settings().order_address, work)
+
+
+def told(request_id: str | None) -> str:
+    """The request's id, told before anything is sent: where the answer is lost, the same one is safe."""
+    chosen = request_id or str(uuid4())
+    typer.echo(f"request_id {chosen}", err=True)
+    return chosen
 
 
 def _stub(channel: Channel) -> "OrderServiceAsyncStub":

@@ -75,9 +75,9 @@ def document(message: Message) -> None:
     typer.echo(json.dumps(proto_json(message), indent=2, ensure_ascii=False))
 
 
-def line(message: Message) -> None:
-    """A JSON document on one line, at once."""
-    typer.echo(json.dumps(proto_json(message), ensure_ascii=False))
+def line(message: Message, **beside: str) -> None:
+    """A JSON document on one line, at once; `beside`: what it does not say itself."""
+    typer.echo(json.dumps(beside | proto_json(message), ensure_ascii=False))
 
 
 def proto_json(message: Message) -> dict[str, Any]:

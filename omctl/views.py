@@ -1,8 +1,10 @@
-"""Orders, their timelines and stock levels as people read them. Pure."""
+"""Orders, their timelines, stock levels and events as people read them. Pure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+from ordermesh.ops.v1 import ops_service_pb2
 from ordermesh.order.v1 import order_pb2
+from ordermesh.payment.v1 import payment_pb2
 from ordermesh.warehouse.v1 import warehouse_pb2
 
 from omctl.names import name_of
@@ -40,12 +42,15 @@ def facts(order: order_pb2.Order) -> Iterator[str]:
         f"returns {name_of(order_pb2.ReturnProgress, order.return_progress)}"
     )
     yield f"customer   {order.customer_id or '-'}, reference {order.external_reference or '-'}"
+    cancelled = f" - {money(order.cancelled_amount)} cancelled" if order.HasField("cancelled_amount") else ""
     yield (
         f"total      {money(order.total_amount)} = {money(order.subtotal_amount)} - {money(order.discount_amount)} discount "
-        f"+ {money(order.tax_amount)} tax + {money(order.shipping_amount)} shipping; {money(order.refunded_amount)} refunded"
+        f"+ {money(order.tax_amount)} tax + {money(order.shipping_amount)} shipping{cancelled}; {money(order.refunded_amount)} refunded"
     )
     expires = f", expires {time(order.expire_time)}" if order.HasField("expire_time") else ""
     yield f"placed     {time(order.create_time)}, changed {time(order.update_time)}{expires}"
+    for late in order.late_events:
+        yield f"late       {time(late.occur_time)} {late.reason} (by {late.actor}): came after the order's end"
 
 
 def items(order: order_pb2.Order) -> Table:
@@ -87,6 +92,17 @@ def transition(change: order_pb2.OrderTransition) -> str:
     )
 
 
+def payments(found: Sequence[payment_pb2.Payment]) -> Table:
+    """A line a payment."""
+    headings = ("PAYMENT", "ATTEMPT", "STATUS", "AMOUNT", "CAPTURED", "REFUNDED", "PENDING")
+    amounts = ("amount", "captured_amount", "refunded_amount", "refund_pending_amount")
+    rows = [
+        (p.payment_id, str(p.attempt), name_of(payment_pb2.PaymentStatus, p.status), *(money(getattr(p, name)) for name in amounts))
+        for p in found
+    ]
+    return Table(headings, rows, frozenset(range(3, 7)))
+
+
 def stock(levels: Sequence[warehouse_pb2.StockLevel]) -> Table:
     """A line a SKU and warehouse."""
     headings = ("WAREHOUSE", "SKU", "SELLABLE", "AVAILABLE", "RESERVED", "COMMITTED", "DAMAGED")
@@ -99,3 +115,56 @@ def stock(levels: Sequence[warehouse_pb2.StockLevel]) -> Table:
 
 def _status(value: int) -> str:
     return name_of(order_pb2.OrderStatus, value)
+
+
+def failed_events(found: Sequence[ops_service_pb2.FailedEvent]) -> Table:
+    """A line an event; consumer and event name it in other commands."""
+    rows = [
+        (
+            event.consumer,
+            event.event_id,
+            _failed_state(event.state),
+            event.subject,
+            event.aggregate_id or "-",
+            event.reason,
+            str(event.attempts),
+            time(event.first_fail_time)[:SECONDS],
+        )
+        for event in found
+    ]
+    return Table(("CONSUMER", "EVENT", "STATE", "SUBJECT", "ABOUT", "REASON", "TRIES", "FAILED FIRST"), rows, frozenset({6}))
+
+
+def failed_event(event: ops_service_pb2.FailedEvent) -> Iterator[str]:
+    """What there is to know of a failed event but its payload."""
+    yield f"event      {event.event_id} at {event.consumer}"
+    yield f"state      {_failed_state(event.state)}: {event.reason}; tried {event.attempts} times"
+    yield f"error      {event.error or '-'}"
+    yield f"says       {event.type} on {event.subject}, about {event.aggregate_id or '-'}"
+    yield f"published  {time(event.event_time)}, failed first {time(event.first_fail_time)}, changed {time(event.update_time)}"
+    yield f"payload    {len(event.payload)} bytes{'' if event.payload_json else ', which this service cannot read'}"
+
+
+def outboxes(found: Mapping[str, ops_service_pb2.GetOutboxStatsResponse]) -> Table:
+    """A line a service."""
+    rows = [
+        (
+            name,
+            stats.stream,
+            str(stats.waiting_count),
+            time(stats.oldest_waiting_time)[:SECONDS] if stats.HasField("oldest_waiting_time") else "-",
+            str(stats.kept_count),
+            str(stats.highest_stream_seq),
+        )
+        for name, stats in found.items()
+    ]
+    return Table(("SERVICE", "STREAM", "WAITING", "OLDEST", "KEPT", "PUBLISHED UP TO"), rows, frozenset({2, 4, 5}))
+
+
+def republished(found: Mapping[str, ops_service_pb2.RepublishEventsResponse]) -> Table:
+    """A line a service."""
+    return Table(("SERVICE", "EVENTS"), [(name, str(answer.event_count)) for name, answer in found.items()], frozenset({1}))
+
+
+def _failed_state(value: int) -> str:
+    return name_of(ops_service_pb2.FailedEventState, value)

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 
 from ordermesh.order.v1.order_service_pb2_grpc import add_OrderServiceServicer_to_server
+from ordermesh.order.v1.return_service_pb2_grpc import add_ReturnServiceServicer_to_server
 
 from chassis.breaker import Breaker
 from chassis.process import Supervisor
@@ -12,9 +13,11 @@ from chassis.service import founded
 from order_svc import tables, wire
 from order_svc.config import Config
 from order_svc.consumers import Consumers
-from order_svc.operations import Operations
+from order_svc.operations import Operations, ReturnOperations
 from order_svc.peers import Warehouse
-from order_svc.rpc import OrderService
+from order_svc.rpc import OrderService, ReturnService
+
+OWED_EVERY_S = 5.0
 
 
 @asynccontextmanager
@@ -24,6 +27,11 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
         warehouse = Warehouse(await ground.channel(config.warehouse_address, Breaker("warehouse")))
         operations = Operations(ground.database, warehouse, heartbeat_s=config.watch_heartbeat_s)
         ground.tasks.start("watches", operations.watches.run())
-        services = [partial(add_OrderServiceServicer_to_server, OrderService(operations))]
+        ground.work(config.expiry_sweep_s, operations.expire_orders, "expiry")
+        ground.work(OWED_EVERY_S, operations.count_owed, "owed stock")
+        services = [
+            partial(add_OrderServiceServicer_to_server, OrderService(operations)),
+            partial(add_ReturnServiceServicer_to_server, ReturnService(ReturnOperations(ground.database))),
+        ]
         await ground.open(services, Consumers(operations).handlers)
         yield ground.tasks

@@ -96,6 +96,14 @@ class Work(StrEnum):
     CANCELLED = "cancelled"
 
 
+class End(StrEnum):
+    """How a parcel ended that did not reach its customer."""
+
+    LOST = "lost"
+    RETURNED = "returned"  # to its sender
+    VOIDED = "voided"  # recalled before the carrier had it
+
+
 # What one fulfilment's work makes of the order; over several of them see `status_of`. Delivery is the carrier's to tell.
 WORK_MEANS: dict[Work, Status | None] = {
     Work.EXPECTED: Status.CONFIRMED,
@@ -119,9 +127,12 @@ def way(here: Status, there: Status) -> tuple[Status, ...]:
     return tuple(status for status, rank in RANK.items() if RANK[here] < rank <= RANK[there])
 
 
-def standing(work: Work, *, shipped: bool, delivered: bool) -> Status | None:
-    """How far one warehouse's part of an order is, by what fulfilment and shipping have told, in whichever order. None: cancelled."""
-    means = WORK_MEANS[work]
+def standing(work: Work, *, shipped: bool, delivered: bool, ended: bool = False) -> Status | None:
+    """How far one warehouse's part of an order is, by what fulfilment and shipping have told, in whichever order.
+
+    None: it does not live on: its work was cancelled, or its parcel has ended elsewhere than with the customer.
+    """
+    means = None if ended else WORK_MEANS[work]
     if means is None or delivered:
         return means and Status.DELIVERED
     return Status.SHIPPED if shipped else means
@@ -154,3 +165,48 @@ def progress_of(standings: Iterable[Status | None]) -> Progress:
 
 
 _BY_RANK = {rank: status for status, rank in RANK.items()}
+
+
+class ReturnStatus(StrEnum):
+    """Where a return stands."""
+
+    REQUESTED = "requested"  # the customer wants to send units back
+    APPROVED = "approved"  # they may come
+    REJECTED = "rejected"  # they may not
+    IN_TRANSIT = "in_transit"  # they are on their way
+    RECEIVED = "received"  # some or all have arrived; more may
+    INSPECTED = "inspected"  # each unit that arrived has been looked at
+    REFUNDED = "refunded"  # the money went back
+    CLOSED = "closed"  # done
+    CANCELLED = "cancelled"  # called off before anything arrived
+
+
+RETURN_MOVES: dict[ReturnStatus, frozenset[ReturnStatus]] = {
+    ReturnStatus.REQUESTED: frozenset({ReturnStatus.APPROVED, ReturnStatus.REJECTED, ReturnStatus.CANCELLED}),
+    ReturnStatus.APPROVED: frozenset({ReturnStatus.IN_TRANSIT, ReturnStatus.RECEIVED, ReturnStatus.CANCELLED}),
+    ReturnStatus.REJECTED: frozenset(),
+    ReturnStatus.IN_TRANSIT: frozenset({ReturnStatus.RECEIVED, ReturnStatus.CANCELLED}),
+    ReturnStatus.RECEIVED: frozenset({ReturnStatus.RECEIVED, ReturnStatus.INSPECTED}),  # received again: more units
+    ReturnStatus.INSPECTED: frozenset({ReturnStatus.REFUNDED, ReturnStatus.CLOSED}),
+    ReturnStatus.REFUNDED: frozenset({ReturnStatus.CLOSED}),
+    ReturnStatus.CLOSED: frozenset(),
+    ReturnStatus.CANCELLED: frozenset(),
+}
+# Where a return's units are still to come, or to be looked at: it is under way, and holds what was announced.
+RETURNING = frozenset({ReturnStatus.REQUESTED, ReturnStatus.APPROVED, ReturnStatus.IN_TRANSIT, ReturnStatus.RECEIVED})
+
+
+class ReturnKind(StrEnum):
+    """Why there is a return."""
+
+    CUSTOMER = "customer"  # the customer sends goods back, and is refunded
+    RECALL = "recall"  # goods that had left for what was cancelled; their money went back with the cancellation
+    WITHOUT_GOODS = "without_goods"  # a refund of goods that do not come back: inspected from the start
+
+
+class Disposition(StrEnum):
+    """What becomes of units that are refunded without coming back."""
+
+    NONE = "none"  # nothing: the customer keeps them, or they are gone
+    RESTOCK = "restock"  # they are on the shelf already
+    DAMAGED = "damaged"  # they are in the warehouse, and cannot be sold

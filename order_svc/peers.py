@@ -11,7 +11,10 @@ from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServi
 from chassis.client import Channel, ask
 from chassis.errors import Deferred
 from order_svc import wire
-from order_svc.model import Allocations, Checkout, CommitAnswer, Committed, Owed, Unavailable
+from order_svc.model import Allocations, CommitAnswer, Committed, Owed, Unavailable
+
+Wanted = tuple[int, str, int]  # units of an order line: its number, its SKU, how many
+RELEASE_TIMEOUT_S = 2.0  # of each attempt: somebody may be waiting for his cancellation's answer
 
 
 class Warehouse:
@@ -20,15 +23,17 @@ class Warehouse:
     def __init__(self, channel: Channel) -> None:
         self._stub = ReservationServiceStub(channel)
 
-    async def reserve(self, request_id: UUID, order_id: UUID, checkout: Checkout, ttl: timedelta) -> tuple[UUID, Allocations]:
-        """Sets the checkout's units aside. Answers with the order's id, that of an earlier try if there was one, and where the units are.
+    async def reserve(
+        self, request_id: UUID, order_id: UUID, attempt: int, wanted: Sequence[Wanted], ttl: timedelta
+    ) -> tuple[UUID, Allocations]:
+        """Sets an attempt's units aside. Answers with the order's id, that of an earlier try if there was one, and where the units are.
 
         Raises the warehouse's refusal (INSUFFICIENT_STOCK), or Deferred where it cannot be reached.
         """
-        lines = [api.ReserveLine(line_number=n, sku=line.sku, quantity=line.quantity) for n, line in enumerate(checkout.lines, 1)]
+        lines = [api.ReserveLine(line_number=number, sku=sku, quantity=quantity) for number, sku, quantity in wanted]
         life = Duration()
         life.FromTimedelta(ttl)
-        request = api.ReserveStockRequest(request_id=str(request_id), order_id=str(order_id), attempt=1, lines=lines, ttl=life)
+        request = api.ReserveStockRequest(request_id=str(request_id), order_id=str(order_id), attempt=attempt, lines=lines, ttl=life)
         response = await ask(self._stub.ReserveStock, request)
         return UUID(response.order_id), wire.allocations(response.reservations)
 
@@ -41,6 +46,16 @@ class Warehouse:
         except Deferred:
             return {}
         return {UUID(result.order_id): _answer(result) for result in response.results}
+
+    async def release(self, request_id: UUID, attempts: Sequence[tuple[UUID, int]]) -> set[UUID]:
+        """Gives up what many orders' attempts have reserved, in one call. Answers with those that may be tried again.
+
+        Raises Deferred where the warehouse cannot be reached. What it does not know, or has closed, holds nothing.
+        """
+        entries = [api.OrderAttempt(order_id=str(order_id), attempt=attempt) for order_id, attempt in attempts]
+        request = api.BatchReleaseReservationsRequest(request_id=str(request_id), order_attempts=entries)
+        response = await ask(self._stub.BatchReleaseReservations, request, timeout_s=RELEASE_TIMEOUT_S)
+        return {UUID(result.order_id) for result in response.results if result.HasField("failure") and result.failure.retryable}
 
 
 def _answer(result: api.ReservationResult) -> CommitAnswer:

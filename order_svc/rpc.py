@@ -2,17 +2,20 @@
 
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import grpc
 from ordermesh.order.v1 import order_service_pb2 as api
+from ordermesh.order.v1 import return_service_pb2 as returns
 from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceServicer
+from ordermesh.order.v1.return_service_pb2_grpc import ReturnServiceServicer
 
 from chassis.idempotency import keyed
 from chassis.paging import asked
 from order_svc import wire
-from order_svc.operations import Operations
+from order_svc.operations import Operations, ReturnOperations
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -39,6 +42,18 @@ class OrderService(OrderServiceServicer):
         orders, token = await self.operations.list_orders(wire.order_filter(request), asked(request))
         return api.ListOrdersResponse(orders=map(wire.order, orders), next_page_token=token)
 
+    async def CancelOrder(self, request: api.CancelOrderRequest, context: Context) -> api.CancelOrderResponse:
+        order = await self.operations.cancel(wire.cancel_order(request, keyed(request)))
+        return api.CancelOrderResponse(order=wire.order(order))
+
+    async def CancelOrderItems(self, request: api.CancelOrderItemsRequest, context: Context) -> api.CancelOrderItemsResponse:
+        order = await self.operations.cancel(wire.cancel_items(request, keyed(request)))
+        return api.CancelOrderItemsResponse(order=wire.order(order))
+
+    async def RetryOrder(self, request: api.RetryOrderRequest, context: Context) -> api.RetryOrderResponse:
+        order = await self.operations.retry_order(wire.retry_order(request, keyed(request)))
+        return api.RetryOrderResponse(order=wire.order(order))
+
     async def WatchOrder(self, request: api.WatchOrderRequest, context: Context) -> AsyncIterator[api.WatchOrderResponse]:
         order_id = UUID(request.order_id)
         async with aclosing(self.operations.watch_order(order_id, wire.resumed(request))) as updates:
@@ -52,3 +67,51 @@ class OrderService(OrderServiceServicer):
     async def GetOrderRecipient(self, request: api.GetOrderRecipientRequest, context: Context) -> api.GetOrderRecipientResponse:
         recipient = await self.operations.get_recipient(UUID(request.order_id))
         return api.GetOrderRecipientResponse(recipient=wire.recipient(recipient))
+
+
+class ReturnService(ReturnServiceServicer):
+    """ordermesh.order.v1.ReturnService: what each method does and answers stands in the contract."""
+
+    def __init__(self, operations: ReturnOperations) -> None:
+        self.operations = operations
+
+    async def CreateReturn(self, request: returns.CreateReturnRequest, context: Context) -> returns.CreateReturnResponse:
+        rma = await self.operations.change(wire.create_return(request, keyed(request)))
+        return returns.CreateReturnResponse(order_return=wire.order_return(rma))
+
+    async def GetReturn(self, request: returns.GetReturnRequest, context: Context) -> returns.GetReturnResponse:
+        rma = await self.operations.get_return(UUID(request.return_id))
+        return returns.GetReturnResponse(order_return=wire.order_return(rma))
+
+    async def ListReturns(self, request: returns.ListReturnsRequest, context: Context) -> returns.ListReturnsResponse:
+        rmas, token = await self.operations.list_returns(wire.return_filter(request), asked(request, datetime.fromisoformat, UUID))
+        return returns.ListReturnsResponse(returns=map(wire.order_return, rmas), next_page_token=token)
+
+    async def ApproveReturn(self, request: returns.ApproveReturnRequest, context: Context) -> returns.ApproveReturnResponse:
+        rma = await self.operations.change(wire.approve_return(request, keyed(request), await self._order_of(request.return_id)))
+        return returns.ApproveReturnResponse(order_return=wire.order_return(rma))
+
+    async def RejectReturn(self, request: returns.RejectReturnRequest, context: Context) -> returns.RejectReturnResponse:
+        rma = await self.operations.change(wire.reject_return(request, keyed(request), await self._order_of(request.return_id)))
+        return returns.RejectReturnResponse(order_return=wire.order_return(rma))
+
+    async def MarkReturnInTransit(
+        self, request: returns.MarkReturnInTransitRequest, context: Context
+    ) -> returns.MarkReturnInTransitResponse:
+        command = wire.mark_return_in_transit(request, keyed(request), await self._order_of(request.return_id))
+        return returns.MarkReturnInTransitResponse(order_return=wire.order_return(await self.operations.change(command)))
+
+    async def ReceiveReturn(self, request: returns.ReceiveReturnRequest, context: Context) -> returns.ReceiveReturnResponse:
+        rma = await self.operations.change(wire.receive_return(request, keyed(request), await self._order_of(request.return_id)))
+        return returns.ReceiveReturnResponse(order_return=wire.order_return(rma))
+
+    async def InspectReturn(self, request: returns.InspectReturnRequest, context: Context) -> returns.InspectReturnResponse:
+        rma = await self.operations.change(wire.inspect_return(request, keyed(request), await self._order_of(request.return_id)))
+        return returns.InspectReturnResponse(order_return=wire.order_return(rma))
+
+    async def CancelReturn(self, request: returns.CancelReturnRequest, context: Context) -> returns.CancelReturnResponse:
+        rma = await self.operations.change(wire.cancel_return(request, keyed(request), await self._order_of(request.return_id)))
+        return returns.CancelReturnResponse(order_return=wire.order_return(rma))
+
+    async def _order_of(self, return_id: str) -> UUID:
+        return await self.operations.order_of(UUID(return_id))

@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -15,12 +16,14 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    false,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.sql.naming import conv
 
 from chassis import tables as chassis
 from chassis.tables import enum
-from order_svc.lifecycle import PaymentStatus, Progress, ReturnProgress, Status, StockStatus, Work
+from order_svc.lifecycle import End, PaymentStatus, Progress, ReturnKind, ReturnProgress, ReturnStatus, Status, StockStatus, Work
 
 metadata = chassis.new_metadata()
 claims = chassis.claims(metadata)
@@ -29,6 +32,7 @@ failed_events = chassis.failed_events(metadata)
 
 
 status = enum(Status, "order_status", metadata)
+return_status = enum(ReturnStatus, "return_status", metadata)
 
 orders = Table(
     "orders",
@@ -48,11 +52,14 @@ orders = Table(
     Column("returns", enum(ReturnProgress, "return_progress", metadata), nullable=False),
     Column("currency", Text, CheckConstraint("currency ~ '^[A-Z]{3}$'", "currency"), nullable=False),
     Column("shipping", BigInteger, CheckConstraint("shipping >= 0", "shipping"), nullable=False),
+    Column("captured", BigInteger, nullable=False, server_default="0"),
     Column("refunded", BigInteger, CheckConstraint("refunded >= 0", "refunded"), nullable=False),
     Column("create_time", DateTime(timezone=True), nullable=False),
     Column("update_time", DateTime(timezone=True), nullable=False),
     Column("expire_time", DateTime(timezone=True)),
+    Column("has_returns", Boolean, nullable=False, server_default=false()),  # who loads the order need not look for returns otherwise
     CheckConstraint("(status = 'pending') = (expire_time is not null)", "expire_time_while_pending"),
+    CheckConstraint("captured >= refunded", "captured"),
 )
 Index(None, orders.c.status, orders.c.id)
 Index(None, orders.c.customer_id, orders.c.id, postgresql_where=orders.c.customer_id.is_not(None))
@@ -83,7 +90,8 @@ allocations = Table(
     Column("line_number", SmallInteger),
     Column("warehouse_id", Text),
     Column("reservation_id", Uuid, nullable=False),
-    Column("quantity", Integer, CheckConstraint("quantity >= 1", "quantity"), nullable=False),
+    Column("quantity", Integer, CheckConstraint("quantity >= 0", "quantity"), nullable=False),
+    Column("shipped", Integer, CheckConstraint("shipped >= 0", "shipped")),
     PrimaryKeyConstraint("order_id", "line_number", "warehouse_id"),
     ForeignKeyConstraint(["order_id", "line_number"], ["order_lines.order_id", "order_lines.number"]),
 )
@@ -100,8 +108,10 @@ parts = Table(
     Column("shipment_id", Uuid),
     Column("tracking_number", Text),
     Column("deliver_time", DateTime(timezone=True)),
+    Column("ended", enum(End, "shipment_end", metadata)),
     PrimaryKeyConstraint("order_id", "attempt", "warehouse_id"),
     CheckConstraint("shipment_id is not null or deliver_time is null", "shipped_before_delivered"),
+    CheckConstraint("ended is null or (shipment_id is not null and deliver_time is null)", "ended"),
 )
 
 history = Table(
@@ -117,8 +127,20 @@ history = Table(
     Column("cause", Text, nullable=False),
     Column("time", DateTime(timezone=True), nullable=False),
     PrimaryKeyConstraint("order_id", "version"),
-    UniqueConstraint("order_id", "cause", "new"),  # one cause moves an order to a status once, for ever
+    # One cause moves an order from a status to another, or cancels units of it there, once for ever.
+    UniqueConstraint("order_id", "cause", "old", "new", name=conv("history_order_id_cause_old_new_key")),
     CheckConstraint("(old is null) = (version = 1)", "creation"),
+)
+
+late_events = Table(
+    "late_events",
+    metadata,
+    Column("order_id", Uuid, ForeignKey("orders.id")),
+    Column("cause", Text),
+    Column("reason", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("time", DateTime(timezone=True), nullable=False),
+    PrimaryKeyConstraint("order_id", "cause"),
 )
 
 recipients = Table(
@@ -134,4 +156,62 @@ recipients = Table(
     Column("email", Text, nullable=False),
     Column("phone", Text, nullable=False),
     comment="The only place in the system that knows names and addresses.",
+)
+
+returns = Table(
+    "returns",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("order_id", Uuid, ForeignKey("orders.id"), nullable=False),
+    Column("attempt", Integer, CheckConstraint("attempt >= 1", "attempt"), nullable=False),
+    Column("kind", enum(ReturnKind, "return_kind", metadata), nullable=False),
+    Column("status", return_status, nullable=False),
+    Column("status_reason", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("warehouse_id", Text),
+    Column("refunded", BigInteger, CheckConstraint("refunded >= 0", "refunded"), nullable=False),
+    Column("version", Integer, CheckConstraint("version >= 1", "version"), nullable=False),
+    Column("create_time", DateTime(timezone=True), nullable=False),
+    Column("update_time", DateTime(timezone=True), nullable=False),
+    UniqueConstraint("id", "order_id", name=conv("returns_id_order_id_key")),  # for the lines: a return is of lines of its order
+    CheckConstraint("kind <> 'recall' or refunded = 0", "recall_without_refund"),
+)
+Index("returns_create_time_id", returns.c.create_time, returns.c.id)
+Index("returns_order_id_create_time_id", returns.c.order_id, returns.c.create_time, returns.c.id)
+Index("returns_status_create_time_id", returns.c.status, returns.c.create_time, returns.c.id)
+
+return_lines = Table(
+    "return_lines",
+    metadata,
+    Column("return_id", Uuid),
+    Column("order_id", Uuid, nullable=False),
+    Column("number", SmallInteger),
+    Column("announced", Integer, CheckConstraint("announced >= 0", "announced"), nullable=False),
+    Column("received", Integer, CheckConstraint("received >= 0", "received"), nullable=False),
+    Column("passed", Integer, CheckConstraint("passed >= 0", "passed"), nullable=False),
+    Column("failed", Integer, CheckConstraint("failed >= 0", "failed"), nullable=False),
+    Column("written_off", Integer, CheckConstraint("written_off >= 0", "written_off"), nullable=False),
+    Column("unrefunded", Integer, nullable=False),
+    Column("refund", BigInteger, CheckConstraint("refund >= 0", "refund"), nullable=False),
+    PrimaryKeyConstraint("return_id", "number"),
+    ForeignKeyConstraint(["return_id", "order_id"], ["returns.id", "returns.order_id"]),
+    ForeignKeyConstraint(["order_id", "number"], ["order_lines.order_id", "order_lines.number"]),
+    CheckConstraint("passed + failed + written_off <= received", "accepted_once"),
+    CheckConstraint("unrefunded between 0 and passed + failed", "unrefunded"),
+)
+
+return_history = Table(
+    "return_history",
+    metadata,
+    Column("return_id", Uuid, ForeignKey("returns.id")),
+    Column("version", Integer),
+    Column("old", return_status),
+    Column("new", return_status, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("cause", Text, nullable=False),
+    Column("time", DateTime(timezone=True), nullable=False),
+    PrimaryKeyConstraint("return_id", "version"),
+    UniqueConstraint("return_id", "cause", "new"),  # one cause moves a return to a status once, for ever
+    CheckConstraint("(old is null) = (version = 1)", "creation"),
 )

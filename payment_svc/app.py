@@ -6,6 +6,7 @@ from functools import partial
 
 from ordermesh.payment.v1.payment_service_pb2_grpc import add_PaymentServiceServicer_to_server
 
+from chassis.breaker import Breaker
 from chassis.database import connect
 from chassis.process import Supervisor
 from chassis.service import founded
@@ -20,6 +21,8 @@ from payment_svc.rpc import PaymentService
 
 SANDBOX_CONNECTIONS = 4
 SANDBOX_EVERY_S = 0.2
+COMPENSATE_PAUSE_S = 0.01  # it waits by itself for something to do
+MEASURE_EVERY_S = 5.0
 
 
 @asynccontextmanager
@@ -34,13 +37,17 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
         processor = sandbox.Sandbox(Ledger(memory), key)
         operations = Operations(
             ground.database,
-            Orders(await ground.channel(config.order_address)),
+            Orders(
+                await ground.channel(config.order_address, Breaker("order"))
+            ),  # asked for every order that is paid before it is heard of
             {sandbox.NAME: processor},
             processor=sandbox.NAME,
             answer_timeout_s=config.processor_timeout_s,
             settle_after_s=config.settle_after_s,
         )
         ground.work(config.settle_every_s, operations.settle_due, "settlement")
+        ground.work(COMPENSATE_PAUSE_S, operations.compensate, "compensation")
+        ground.work(MEASURE_EVERY_S, operations.measure_refunds, "refunds")
         ground.work(SANDBOX_EVERY_S, lambda: processor.work(partial(operations.ingest_webhook, sandbox.NAME)), "sandbox")
         services = [partial(add_PaymentServiceServicer_to_server, PaymentService(operations))]
         await ground.open(services, Consumers(operations).handlers)

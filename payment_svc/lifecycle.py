@@ -1,6 +1,7 @@
 """Which status may follow which, of payments and of what is asked of processors: tables, and pure functions over them.
 
-1. A payment's status changes only along MOVES, an operation's outcome only along OUTCOME_MOVES.
+1. A payment's status changes only along MOVES, an operation's outcome only along OUTCOME_MOVES. A further refund in part leaves it
+   partially_refunded.
 2. An attempt of an order has one payment in a status of ONE_PER_ATTEMPT at most: what was charged is charged once, and what is told of
    the attempt (confirmed, failed) is told once.
 """
@@ -66,11 +67,38 @@ OUTCOME_MOVES: dict[Outcome, frozenset[Outcome]] = {
 }
 OPEN = frozenset(outcome for outcome, moves in OUTCOME_MOVES.items() if moves)
 
-# What a payment becomes when that which was asked for it succeeds.
+# What a payment becomes when that which was asked for it succeeds. A refund's success means `after_refund`.
 SUCCESS_MEANS: dict[Kind, Status] = {
     Kind.AUTHORIZE: Status.AUTHORIZED,
     Kind.CHARGE: Status.CAPTURED,
     Kind.CAPTURE: Status.CAPTURED,
+    Kind.VOID: Status.VOIDED,
+}
+# Money goes back by these; several refunds may be open at once, of all other kinds one.
+BACK = frozenset({Kind.VOID, Kind.REFUND})
+
+
+class Cause(StrEnum):
+    """Why money goes back."""
+
+    ORDER = "order"  # the order costs less than was taken for it, or nothing: by itself
+    RETURN = "return"  # units of a return were accepted: by itself
+    REQUEST = "request"  # somebody asked for it
+
+
+class RefundStatus(StrEnum):
+    """Where a refund stands, as it is told: an operation's outcome in fewer words."""
+
+    PENDING = "pending"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+REFUND_STATUS: dict[Outcome, RefundStatus] = {
+    Outcome.REQUESTED: RefundStatus.PENDING,
+    Outcome.UNKNOWN: RefundStatus.PENDING,
+    Outcome.SUCCEEDED: RefundStatus.COMPLETED,
+    Outcome.FAILED: RefundStatus.FAILED,
 }
 
 
@@ -86,6 +114,15 @@ class OrderStatus(StrEnum):
     REFUNDED = "refunded"
     FAILED = "failed"
     UNKNOWN = "unknown"  # one that came to the contract after this service was built: nothing is charged for it
+
+
+# An order in one of these costs nothing, whatever its total says: all that was taken for it goes back.
+DEAD = frozenset({OrderStatus.CANCELLED, OrderStatus.FAILED})
+
+
+def after_refund(captured: int, refunded: int) -> Status:
+    """What a payment becomes when so much of it has gone back."""
+    return Status.REFUNDED if refunded == captured else Status.PARTIALLY_REFUNDED
 
 
 def may(here: Status, there: Status) -> bool:

@@ -9,12 +9,13 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from chassis.money import Money
-from payment_svc.lifecycle import ONE_PER_ATTEMPT, OPEN, Kind, OrderStatus, Outcome, Status
+from payment_svc.lifecycle import DEAD, ONE_PER_ATTEMPT, OPEN, Cause, Kind, OrderStatus, Outcome, RefundStatus, Status
 
 # Why a try came to nothing without anybody having looked at the card: such tries do not count towards the last one.
 NOT_PROCESSED = "not_processed"  # the processor never had the request, and will not take it any more
 METHOD_INVALID = "payment_method_invalid"  # the processor does not know the payment-method token
 UNCOUNTED = frozenset({NOT_PROCESSED, METHOD_INVALID})
+NOTHING_REFUNDABLE = "nothing_refundable"  # a return is worth money, and none of it is left: no processor was asked
 
 
 # --- what a processor answers
@@ -74,7 +75,8 @@ class Operation:
     """One thing asked of a processor, with `id` as its idempotency key; `amount` in minor units of the payment's currency.
 
     `requested_by` is the key of the command that asked, unique for ever. `ask_time` is when the settling worker asks next (None: it is
-    settled), `asks` how often it has.
+    settled), `asks` how often it has. What gives money back has a `cause`, and is asked once for each `cause_id`: "version:7" of the
+    order, a return's id (its second try: with ":2"), or a request_id.
     """
 
     id: UUID
@@ -88,11 +90,34 @@ class Operation:
     reference: str | None = None
     failure_code: str | None = None
     settle_time: datetime | None = None
+    cause: Cause | None = None
+    cause_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refund:
+    """An operation that gives captured money back, as it is told; `amount` in minor units of `currency`."""
+
+    id: UUID
+    payment_id: UUID
+    order_id: UUID
+    attempt: int
+    currency: str
+    amount: int
+    outcome: Outcome
+    cause: Cause
+    cause_id: str
+    failure_code: str | None
+    request_time: datetime
+    settle_time: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
 class Payment:
-    """One try to pay one attempt of an order. Amounts are minor units of `currency`; refunded <= captured <= authorized <= amount."""
+    """One try to pay one attempt of an order.
+
+    Amounts are minor units of `currency`; refunded + refund_pending (asked for, not yet answered) <= captured <= authorized <= amount.
+    """
 
     id: UUID
     order_id: UUID
@@ -104,6 +129,7 @@ class Payment:
     authorized: int
     captured: int
     refunded: int
+    refund_pending: int
     processor: str
     decline_code: str | None
     version: int
@@ -123,13 +149,44 @@ class Payment:
 
     @property
     def open_operation(self) -> Operation | None:
-        """What is asked of the processor and not yet settled; there is one at most."""
-        return next((o for o in self.operations if o.outcome in OPEN), None)
+        """What is asked of the processor beside refunds, and not yet settled; there is one at most."""
+        return next((o for o in self.operations if o.outcome in OPEN and o.kind is not Kind.REFUND), None)
+
+    @property
+    def refundable(self) -> int:
+        """What was captured and is neither refunded nor being refunded."""
+        return self.captured - self.refunded - self.refund_pending
 
     @property
     def authorization(self) -> str | None:
         """The processor's name for the money that it has set aside, where it has."""
-        return next((o.reference for o in self.operations if o.kind is Kind.AUTHORIZE and o.outcome is Outcome.SUCCEEDED), None)
+        return self._reference(Kind.AUTHORIZE)
+
+    @property
+    def charge(self) -> str | None:
+        """The processor's name for the money that it has taken, where it has."""
+        return self._reference(Kind.CHARGE, Kind.CAPTURE)
+
+    def _reference(self, *kinds: Kind) -> str | None:
+        return next((o.reference for o in self.operations if o.kind in kinds and o.outcome is Outcome.SUCCEEDED), None)
+
+    def refund(self, its: Operation) -> Refund:
+        """One of its operations, as a refund is told. `its` gives captured money back."""
+        assert its.cause, "whatever gives money back has its cause"
+        return Refund(
+            id=its.id,
+            payment_id=self.id,
+            order_id=self.order_id,
+            attempt=self.attempt,
+            currency=self.currency,
+            amount=its.amount,
+            outcome=its.outcome,
+            cause=its.cause,
+            cause_id=its.cause_id or "",
+            failure_code=its.failure_code,
+            request_time=its.request_time,
+            settle_time=its.settle_time,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +214,16 @@ class Account:
     @property
     def live(self) -> Payment | None:
         """The one payment that stands for the order's current attempt, where there is one."""
-        return next((p for p in self.tries if p.status in ONE_PER_ATTEMPT), None)
+        return self.live_of(self.order.attempt)
+
+    def live_of(self, attempt: int) -> Payment | None:
+        """The one payment that stands for that attempt of the order, where there is one."""
+        return next((p for p in self.payments if p.attempt == attempt and p.status in ONE_PER_ATTEMPT), None)
+
+    def due(self, payment: Payment) -> int:
+        """How much of the payment's money the order costs: nothing where it is dead, or where the payment is of another attempt."""
+        wanted = payment.attempt == self.order.attempt and self.order.status not in DEAD
+        return self.order.total.minor if wanted else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +257,17 @@ class Failed:
     """The payment's attempt is finally not paid."""
 
     payment: Payment
+
+
+@dataclass(frozen=True, slots=True)
+class RefundSettled:
+    """Money went back, or did not: as the refund's outcome says. The payment as it is then."""
+
+    payment: Payment
+    refund: Refund
+
+
+Fact = Confirmed | Failed | RefundSettled
 
 
 # --- commands: each is about one account; `target` is the order's id
@@ -242,11 +319,49 @@ class CapturePayment(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VoidPayment(Command):
+    """The intent to give back what a payment has set aside."""
+
+    payment_id: UUID
+    operation_id: UUID
+    expected_version: int | None
+    ask_after: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefundPayment(Command):
+    """The intent to give captured money back because somebody says so; `amount` None: all that is left.
+
+    `return_id`: another try of that return's refund, which the processor has refused; `amount` is then the return's, or None.
+    """
+
+    payment_id: UUID
+    operation_id: UUID
+    amount: Money | None
+    expected_version: int | None
+    ask_after: timedelta
+    return_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefundReturn(Command):
+    """Units of a return were accepted: they are worth `amount` of the money of the order's `attempt`."""
+
+    return_id: str
+    attempt: int
+    amount: Money
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Settle(Command):
-    """A processor tells of an operation: in its answer, in a webhook, or when it is looked up."""
+    """A processor tells of an operation: in its answer, in a webhook, or when it is looked up.
+
+    `payment_id` is for the payment that the order gets by itself where this one came to nothing and the order costs nothing by then.
+    """
 
     operation_id: UUID
     answer: Answer
+    payment_id: UUID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -266,7 +381,7 @@ class AskAgain(Command):
     ask_after: timedelta
 
 
-PaymentCommand = NoteOrder | CreatePayment | CapturePayment | Settle | LoseAnswer | AskAgain
+PaymentCommand = NoteOrder | CreatePayment | CapturePayment | VoidPayment | RefundPayment | RefundReturn | Settle | LoseAnswer | AskAgain
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,3 +391,12 @@ class PaymentFilter:
     order_id: UUID | None = None
     statuses: tuple[Status, ...] = ()
     create_time_from: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RefundFilter:
+    """Which refunds a list shows; what is None or empty filters nothing."""
+
+    order_id: UUID | None = None
+    payment_id: UUID | None = None
+    statuses: tuple[RefundStatus, ...] = ()

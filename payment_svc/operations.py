@@ -1,14 +1,16 @@
 """What the payment service does: one method for each thing.
 
 A processor is asked between two writes, the intent and the result, while no transaction is held; its key is the operation's id, so that
-asking again, by whomever, charges nothing twice. What is asked and not answered is settled by `settle_due`.
+asking again, by whomever, charges and refunds nothing twice. What is asked and not answered is settled by `settle_due`; what a write has
+requested by itself, to give money back, is due from the start, and `compensate` asks for it right after.
 """
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
@@ -21,9 +23,11 @@ from chassis.idempotency import Keyed
 from chassis.money import Money
 from chassis.paging import Page
 from payment_svc import decisions, store
-from payment_svc.lifecycle import OPEN, Kind, OrderStatus, Status
+from payment_svc.lifecycle import OPEN, REFUND_STATUS, Cause, Kind, OrderStatus, Status
+from payment_svc.lifecycle import Outcome as Asked
 from payment_svc.model import (
     METHOD_INVALID,
+    NOTHING_REFUNDABLE,
     Account,
     Answer,
     AskAgain,
@@ -36,7 +40,13 @@ from payment_svc.model import (
     Payment,
     PaymentCommand,
     PaymentFilter,
+    Refund,
+    RefundFilter,
+    RefundPayment,
+    RefundReturn,
+    RefundSettled,
     Settle,
+    VoidPayment,
 )
 from payment_svc.peers import Orders
 from payment_svc.providers.port import Authorization, Processor
@@ -45,6 +55,8 @@ from payment_svc.providers.port import Authorization, Processor
 ASKS_BEFORE_ABANDONING = 3
 ASK_AFTER_MAX_S = 600.0
 DUE_MAX = 50
+# How long `compensate` waits for something to do before it looks by itself.
+COMPENSATE_EVERY_S = 30.0
 # What is kept of the caller's time for writing down that the answer was lost.
 MARGIN_S = 0.5
 P = TypeVar("P", Payment, Operation)
@@ -69,6 +81,10 @@ class Operations:
     ) -> None:
         self.database, self.orders, self.processors, self.processor = database, orders, processors, processor
         self.answer_timeout_s, self.settle_after_s = answer_timeout_s, settle_after_s
+        self._requested = asyncio.Event()  # something is due that a write has requested by itself
+        self._refunds = telemetry.counter("payment_refunds_total", "Refunds that were settled", "cause", "outcome")
+        self._refunds_open = telemetry.gauge("payment_refunds_open", "Refunds that wait for the processor's answer")
+        self._refund_age = telemetry.gauge("payment_refunds_open_seconds", "How long the oldest of them has been waiting")
         self._answers = telemetry.counter("processor_answers_total", "What processors answered", "processor", "kind", "answer")
 
     async def create_payment(
@@ -98,21 +114,35 @@ class Operations:
 
     async def capture_payment(self, of: Keyed, request_id: UUID, payment_id: UUID, expected_version: int | None) -> Payment:
         """Takes what a payment has set aside, once. Two requests at the same time wait for the same answer."""
-        known = await self.get_payment(payment_id)
-        command = CapturePayment(
-            *(of.key, of.digest, known.order_id, "payment", str(request_id)),
-            payment_id=payment_id,
-            operation_id=uuid7(),
-            expected_version=expected_version,
-            ask_after=timedelta(seconds=self.settle_after_s),
-        )
+        values = await self._intent(of, request_id, payment_id, expected_version)
+        return await self._end_authorization(CapturePayment(**values), Kind.CAPTURE)
+
+    async def void_payment(self, of: Keyed, request_id: UUID, payment_id: UUID, expected_version: int | None) -> Payment:
+        """Gives back what a payment has set aside, once. Whoever comes while it is being given back waits for the same answer."""
+        values = await self._intent(of, request_id, payment_id, expected_version)
+        return await self._end_authorization(VoidPayment(**values), Kind.VOID)
+
+    async def refund_payment(
+        self,
+        of: Keyed,
+        request_id: UUID,
+        payment_id: UUID,
+        amount: Money | None,
+        expected_version: int | None,
+        return_id: UUID | None = None,
+    ) -> tuple[Payment, Refund]:
+        """Gives captured money back, once for the request. Raises REFUND_FAILED where the processor refuses."""
+        values = await self._intent(of, request_id, payment_id, expected_version)
+        command = RefundPayment(**values, amount=amount, return_id=str(return_id) if return_id else None)
         payment = one(unwrap((await self._write([command]))[0]).payments, payment_id)
-        operation = payment.requested_by(of.key) or payment.open_operation
-        if operation is None:
-            return payment  # a repeat of one that waited for another's answer
+        operation = next(o for o in payment.operations if o.requested_by == of.key)
         if operation.outcome in OPEN:
-            payment = await self._ask(payment, operation, self._capture(payment, operation), str(request_id))
-        return verdict(payment, operation.id)
+            payment = await self._ask(payment, operation, self._request(payment, operation), str(request_id))
+        return payment, refunded(payment, operation.id)
+
+    async def refund_returns(self, commands: Sequence[RefundReturn]) -> Sequence[Outcome[Account]]:
+        """What accepted returns are worth goes back."""
+        return await self._write(commands)
 
     async def ingest_webhook(self, processor: str, body: bytes, headers: Mapping[str, str]) -> Payment:
         """What a processor reports of an operation; what is known already changes nothing."""
@@ -126,11 +156,12 @@ class Operations:
             text = f"No payment has asked for operation {report.operation_id}."
             raise NotFound("PAYMENT_NOT_FOUND", text, operation_id=str(report.operation_id))
         of = Keyed(f"webhook:{processor}:{report.event_id}", hashlib.sha256(body).digest())
-        command = Settle(of.key, of.digest, order_id, processor, report.event_id, operation_id=report.operation_id, answer=report.answer)
+        about = (of.key, of.digest, order_id, processor, report.event_id)
+        command = Settle(*about, operation_id=report.operation_id, answer=report.answer, payment_id=uuid7())
         return asked_for(unwrap((await self._write([command]))[0]), report.operation_id)
 
     async def note_orders(self, commands: Sequence[NoteOrder]) -> Sequence[Outcome[Account]]:
-        """What the order service tells; an order of total zero is paid by it."""
+        """What the order service tells; an order of total zero is paid by it, and what a dead one has paid goes back."""
         return await self._write(commands)
 
     async def get_payment(self, payment_id: UUID) -> Payment:
@@ -144,6 +175,10 @@ class Operations:
     async def list_payments(self, wanted: PaymentFilter, page: Page) -> tuple[Sequence[Payment], str]:
         async with self.database.read() as connection:
             return page.cut(await store.list_payments(connection, wanted, page), lambda payment: (payment.id,))
+
+    async def list_refunds(self, wanted: RefundFilter, page: Page) -> tuple[Sequence[Refund], str]:
+        async with self.database.read() as connection:
+            return page.cut(await store.list_refunds(connection, wanted, page), lambda refund: (refund.request_time, refund.id))
 
     async def settle_due(self) -> None:
         """Asks processors about what has been open for too long. Of several replicas one asks; what it cannot settle comes due again."""
@@ -160,14 +195,56 @@ class Operations:
             if operation.id == command.operation_id and operation.outcome in OPEN
         ]
         told = await asyncio.gather(*(self._look_up(*asked) for asked in ours), return_exceptions=True)
-        settled = [result for result in told if isinstance(result, Settle)]
+        settled = [result for result in told if isinstance(result, Settle | LoseAnswer)]
+        if len(due) == DUE_MAX:
+            self._requested.set()  # there may be more
         for outcome in [*outcomes, *await self._write(settled)]:
             unwrap(outcome)
         for result in told:
             if isinstance(result, BaseException):
                 raise result
 
+    async def compensate(self) -> None:
+        """Waits until a write has requested by itself that money goes back, and asks for it. Nobody waits for this: what it cannot do
+        now is due, and `settle_due` does it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(COMPENSATE_EVERY_S):
+                await self._requested.wait()
+        self._requested.clear()
+        await self.settle_due()
+
+    async def measure_refunds(self) -> None:
+        """Sets the gauges of open refunds."""
+        async with self.database.read() as connection:
+            count, age_s = await store.open_refunds(connection)
+        self._refunds_open.set(count)
+        self._refund_age.set(age_s)
+
     # --- how a processor is asked
+
+    async def _intent(self, of: Keyed, request_id: UUID, payment_id: UUID, expected_version: int | None) -> dict[str, Any]:
+        """What all requests about a payment's money say. Raises NotFound PAYMENT_NOT_FOUND."""
+        payment = await self.get_payment(payment_id)
+        return {
+            "key": of.key,
+            "digest": of.digest,
+            "target": payment.order_id,
+            "actor": "payment",
+            "cause": str(request_id),
+            "payment_id": payment_id,
+            "operation_id": uuid7(),
+            "expected_version": expected_version,
+            "ask_after": timedelta(seconds=self.settle_after_s),
+        }
+
+    async def _end_authorization(self, command: CapturePayment | VoidPayment, kind: Kind) -> Payment:
+        payment = one(unwrap((await self._write([command]))[0]).payments, command.payment_id)
+        operation = payment.requested_by(command.key) or payment.open_operation
+        if operation is None or operation.kind is not kind:
+            return payment  # a repeat of one that waited for another's answer
+        if operation.outcome in OPEN:
+            payment = await self._ask(payment, operation, self._request(payment, operation), command.cause)
+        return verdict(payment, operation.id)
 
     async def _ask(self, payment: Payment, operation: Operation, question: Awaitable[Answer], cause: str) -> Payment:
         """Waits for the processor's answer and writes it down. Raises Deferred where there is none: it was lost, or not even asked for."""
@@ -178,10 +255,8 @@ class Operations:
                 answer = await question
         except TimeoutError:
             self._count(payment, operation, "lost")
-            key, at_once = f"{operation.id}:lost", timedelta(0)
-            lost = LoseAnswer(key, b"", payment.order_id, "payment", cause, operation_id=operation.id, ask_after=at_once)
-            payment = one(unwrap((await self._write([lost]))[0]).payments, payment.id)
-            if payment.open_operation is None:
+            payment = one(unwrap((await self._write([lost(payment, operation, cause)]))[0]).payments, payment.id)
+            if one(payment.operations, operation.id).outcome not in OPEN:
                 return payment  # a webhook has told meanwhile
             text = "The processor has not answered in time. What it did is being found out; the same request_id asks again."
             raise Deferred("PAYMENT_OUTCOME_UNKNOWN", text, payment_id=str(payment.id)) from None
@@ -193,27 +268,40 @@ class Operations:
         account = unwrap((await self._write([result(payment, operation, answer, cause)]))[0])
         return one(account.payments, payment.id)
 
-    async def _look_up(self, payment: Payment, operation: Operation) -> Settle | None:
+    async def _look_up(self, payment: Payment, operation: Operation) -> Settle | LoseAnswer | None:
         """What the processor says of an operation, None where it cannot say: then it is asked again, its `ask_time` says when."""
         processor = self.processors[payment.processor]
+        lookup = operation.kind in (Kind.AUTHORIZE, Kind.CHARGE)  # all else needs no token: just ask for it again, with its key
         try:
             async with asyncio.timeout(self.answer_timeout_s):
-                if operation.kind is Kind.CAPTURE:
-                    answer: Answer | None = await self._capture(payment, operation)  # it needs no token: just ask for it again
+                answer: Answer | None
+                if not lookup:
+                    answer = await self._request(payment, operation)
                 else:
                     answer = await processor.lookup(operation.id)
                     if answer is None and operation.asks >= ASKS_BEFORE_ABANDONING:
                         answer = await processor.abandon(operation.id)
-        except (TimeoutError, Deferred) as error:
-            self._count(payment, operation, "lost" if isinstance(error, TimeoutError) else "unavailable")
+        except TimeoutError:
+            self._count(payment, operation, "lost")
+            return None if lookup or operation.outcome is Asked.UNKNOWN else lost(payment, operation, str(operation.id))
+        except Deferred:
+            self._count(payment, operation, "unavailable")
             return None
+        crash.point("provider.answered")
         self._count(payment, operation, type(answer).__name__.lower() if answer else "unheard_of")
         return result(payment, operation, answer, str(operation.id)) if answer else None
 
-    def _capture(self, payment: Payment, operation: Operation) -> Awaitable[Answer]:
-        authorization = payment.authorization
-        assert authorization, "only what was authorised is ever captured"
-        return self.processors[payment.processor].capture(operation.id, authorization, operation.amount)
+    def _request(self, payment: Payment, operation: Operation) -> Awaitable[Answer]:
+        """Asks the processor for what needs no token: the same key each time."""
+        processor, authorization, charge = self.processors[payment.processor], payment.authorization, payment.charge
+        crash.point(f"{operation.kind}.requested")
+        if operation.kind is Kind.REFUND:
+            assert charge, "only what was captured is ever refunded"
+            return processor.refund(operation.id, charge, operation.amount)
+        assert authorization, "only what was authorised is ever captured or voided"
+        if operation.kind is Kind.VOID:
+            return processor.void(operation.id, authorization)
+        return processor.capture(operation.id, authorization, operation.amount)
 
     def _ask_again(self, order_id: UUID, operation_id: UUID, ask: int) -> AskAgain:
         pause_s = min(self.settle_after_s * 2 ** (ask - 1), ASK_AFTER_MAX_S)
@@ -234,13 +322,51 @@ class Operations:
         return await self.orders.get(order_id)
 
     async def _write(self, commands: Sequence[PaymentCommand]) -> list[Outcome[Account]]:
-        return await self.database.write(commands, load=store.lock_accounts, decide=decisions.decide, save=store.save_accounts)
+        """Writes, counts what it has settled, and wakes `compensate` where it has requested something by itself."""
+        told: dict[str, Sequence[object]] = {}
+
+        def decide(account: Account | None, command: PaymentCommand, now: datetime) -> decisions.Decided:
+            decided = decisions.decide(account, command, now)
+            told[command.key] = decided.facts
+            return decided
+
+        outcomes = await self.database.write(commands, load=store.lock_accounts, decide=decide, save=store.save_accounts)
+        for command, outcome in zip(commands, outcomes, strict=True):
+            if isinstance(outcome, Done) and not outcome.repeat:
+                for fact in told.pop(command.key, ()):
+                    if isinstance(fact, RefundSettled):
+                        self._refunds.labels(fact.refund.cause, REFUND_STATUS[fact.refund.outcome]).inc()
+                if any(by_itself(o) for p in outcome.record.payments for o in p.operations):
+                    self._requested.set()
+        return outcomes
+
+
+def by_itself(its: Operation) -> bool:
+    """Whether an operation was requested by no caller (it was due at once), and nobody has asked the processor yet."""
+    return its.outcome is Asked.REQUESTED and its.cause in (Cause.ORDER, Cause.RETURN) and its.ask_time == its.request_time
 
 
 def result(payment: Payment, operation: Operation, answer: Answer, cause: str) -> Settle:
     """What the processor has answered, to be written down once, whoever has asked."""
     key = f"{operation.id}:result:{type(answer).__name__.lower()}"
-    return Settle(key, b"", payment.order_id, "payment", cause, operation_id=operation.id, answer=answer)
+    return Settle(key, b"", payment.order_id, "payment", cause, operation_id=operation.id, answer=answer, payment_id=uuid7())
+
+
+def lost(payment: Payment, operation: Operation, cause: str) -> LoseAnswer:
+    """That the processor's answer was lost, to be written down once: it is asked again at once, not in its turn."""
+    key, at_once = f"{operation.id}:lost", timedelta(0)
+    return LoseAnswer(key, b"", payment.order_id, "payment", cause, operation_id=operation.id, ask_after=at_once)
+
+
+def refunded(payment: Payment, operation_id: UUID) -> Refund:
+    """The refund, where it is done or on its way. Raises the processor's no."""
+    refund = payment.refund(one(payment.operations, operation_id))
+    if refund.failure_code is None:
+        return refund
+    text = f"The processor refuses the refund: {refund.failure_code}. The money is still owed; another refund may be tried."
+    if refund.failure_code == NOTHING_REFUNDABLE:
+        text = "Nothing is left to refund: the return is closed without a refund."
+    raise Refused("REFUND_FAILED", text, failure_code=refund.failure_code, refund_id=str(refund.id), payment_id=str(payment.id))
 
 
 def verdict(payment: Payment, operation_id: UUID) -> Payment:

@@ -1,5 +1,6 @@
 """RPCs in: wire -> operation -> wire, and nothing else. Errors are the interceptors' work."""
 
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -38,6 +39,22 @@ class PaymentService(PaymentServiceServicer):
         payment = await self.operations.capture_payment(keyed(request), UUID(request.request_id), UUID(request.payment_id), version)
         return api.CapturePaymentResponse(payment=wire.payment(payment))
 
+    async def VoidPayment(self, request: api.VoidPaymentRequest, context: Context) -> api.VoidPaymentResponse:
+        version = given(request, "expected_version")
+        payment = await self.operations.void_payment(keyed(request), UUID(request.request_id), UUID(request.payment_id), version)
+        return api.VoidPaymentResponse(payment=wire.payment(payment))
+
+    async def RefundPayment(self, request: api.RefundPaymentRequest, context: Context) -> api.RefundPaymentResponse:
+        payment, refund = await self.operations.refund_payment(
+            keyed(request),
+            UUID(request.request_id),
+            UUID(request.payment_id),
+            wire.to_refund(request),
+            given(request, "expected_version"),
+            UUID(request.return_id) if request.HasField("return_id") else None,
+        )
+        return api.RefundPaymentResponse(refund=wire.refund(refund), payment=wire.payment(payment))
+
     async def GetPayment(self, request: api.GetPaymentRequest, context: Context) -> api.GetPaymentResponse:
         payment = await self.operations.get_payment(UUID(request.payment_id))
         return api.GetPaymentResponse(payment=wire.payment(payment))
@@ -45,6 +62,11 @@ class PaymentService(PaymentServiceServicer):
     async def ListPayments(self, request: api.ListPaymentsRequest, context: Context) -> api.ListPaymentsResponse:
         payments, token = await self.operations.list_payments(wire.payment_filter(request), asked(request))
         return api.ListPaymentsResponse(payments=map(wire.payment, payments), next_page_token=token)
+
+    async def ListRefunds(self, request: api.ListRefundsRequest, context: Context) -> api.ListRefundsResponse:
+        page = asked(request, datetime.fromisoformat, UUID)
+        refunds, token = await self.operations.list_refunds(wire.refund_filter(request), page)
+        return api.ListRefundsResponse(refunds=map(wire.refund, refunds), next_page_token=token)
 
     async def IngestProviderWebhook(self, request: api.IngestProviderWebhookRequest, context: Context) -> api.IngestProviderWebhookResponse:
         payment = await self.operations.ingest_webhook(request.processor, request.body, request.headers)

@@ -6,14 +6,15 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, Table, bindparam, func, select, update
+from sqlalchemy import ColumnElement, Select, Table, bindparam, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.money import Money
 from chassis.paging import Page
 from chassis.tables import among, arrays, given, insert_rows
-from payment_svc.model import Account, Change, Operation, Order, Payment, PaymentCommand, PaymentFilter
+from payment_svc.lifecycle import REFUND_STATUS, Kind
+from payment_svc.model import Account, Change, Operation, Order, Payment, PaymentCommand, PaymentFilter, Refund, RefundFilter
 from payment_svc.tables import accounts, history, operations, payments
 
 ACCOUNT, PAYMENT, OPERATION, CHANGE = (tuple(table.c.keys()) for table in (accounts, payments, operations, history))
@@ -21,7 +22,7 @@ ACCOUNT, PAYMENT, OPERATION, CHANGE = (tuple(table.c.keys()) for table in (accou
 lock_accounts_by_id = select(accounts).where(among(accounts.c.order_id)).order_by(accounts.c.order_id).with_for_update(key_share=True)
 read_accounts = select(accounts).where(among(accounts.c.order_id))
 read_payments = select(payments).where(among(payments.c.order_id)).order_by(payments.c.id)
-read_operations = select(operations).where(among(operations.c.payment_id)).order_by(operations.c.id)
+read_operations = select(operations).where(among(operations.c.payment_id)).order_by(operations.c.request_time, operations.c.id)
 read_payment = select(payments).where(payments.c.id == bindparam("payment_id"))
 read_order_of_operation = select(payments.c.order_id).join(operations).where(operations.c.id == bindparam("operation_id"))
 read_due = (
@@ -31,6 +32,16 @@ read_due = (
     .order_by(operations.c.ask_time)
     .limit(bindparam("most"))
 )
+OF_PAYMENT = ("order_id", "attempt", "currency")
+read_refunds = (
+    select(*((payments if name in OF_PAYMENT else operations).c[name] for name in Refund.__slots__))
+    .join_from(operations, payments)
+    .where(operations.c.kind == Kind.REFUND)
+    .order_by(operations.c.request_time.desc(), operations.c.id.desc())
+)
+read_open_refunds = select(
+    func.count(), func.coalesce(func.extract("epoch", func.clock_timestamp() - func.min(operations.c.request_time)), 0)
+).where(operations.c.ask_time.is_not(None), operations.c.kind == Kind.REFUND)
 
 
 def upsert(table: Table) -> Insert:
@@ -103,6 +114,25 @@ async def list_payments(connection: AsyncConnection, wanted: PaymentFilter, page
         conditions.append(payments.c.id < page.after[0])
     statement = select(payments).where(*conditions).order_by(payments.c.id.desc()).limit(page.size + 1)
     return await _whole_payments(connection, statement, {})
+
+
+async def list_refunds(connection: AsyncConnection, wanted: RefundFilter, page: Page) -> list[Refund]:
+    """The page's refunds and one more where there are more, newest first. A place in the list is (request_time, id)."""
+    outcomes = [outcome for outcome, status in REFUND_STATUS.items() if status in wanted.statuses]
+    conditions: list[ColumnElement[bool]] = [operations.c.outcome.in_(outcomes)] if outcomes else []
+    if wanted.order_id:
+        conditions.append(payments.c.order_id == wanted.order_id)
+    if wanted.payment_id:
+        conditions.append(operations.c.payment_id == wanted.payment_id)
+    if page.after:
+        conditions.append(tuple_(operations.c.request_time, operations.c.id) < tuple_(*page.after))
+    return [Refund(*row) for row in await connection.execute(read_refunds.where(*conditions).limit(page.size + 1))]
+
+
+async def open_refunds(connection: AsyncConnection) -> tuple[int, float]:
+    """How many refunds wait for the processor's answer, and the age of the oldest in seconds (0 where there is none)."""
+    count, age_s = (await connection.execute(read_open_refunds)).one()
+    return count, float(age_s)
 
 
 async def _whole_accounts(connection: AsyncConnection, statement: Select[Any], order_ids: Iterable[UUID]) -> list[Account]:

@@ -20,7 +20,7 @@ from sqlalchemy import (
 
 from chassis import tables as chassis
 from chassis.tables import enum
-from payment_svc.lifecycle import CHARGED, ONE_PER_ATTEMPT, OPEN, Kind, OrderStatus, Outcome, Status
+from payment_svc.lifecycle import BACK, CHARGED, ONE_PER_ATTEMPT, OPEN, Cause, Kind, OrderStatus, Outcome, Status
 
 metadata = chassis.new_metadata()
 claims = chassis.claims(metadata)
@@ -28,7 +28,7 @@ outbox = chassis.outbox(metadata)
 failed_events = chassis.failed_events(metadata)
 
 
-def quoted(members: frozenset[Status] | frozenset[Outcome]) -> str:
+def quoted(members: frozenset[Status] | frozenset[Outcome] | frozenset[Kind]) -> str:
     """The members as SQL writes them."""
     return ", ".join(f"'{member}'" for member in sorted(members))
 
@@ -61,6 +61,7 @@ payments = Table(
     Column("authorized", BigInteger, nullable=False),
     Column("captured", BigInteger, nullable=False),
     Column("refunded", BigInteger, nullable=False),
+    Column("refund_pending", BigInteger, nullable=False, server_default="0"),  # a replica of yesterday's writes none
     Column("processor", Text, nullable=False),
     Column("decline_code", Text),
     Column("version", Integer, CheckConstraint("version >= 1", "version"), nullable=False),
@@ -69,7 +70,7 @@ payments = Table(
     UniqueConstraint("order_id", "attempt", "try_number"),
     CheckConstraint("authorized between 0 and amount", "authorized"),
     CheckConstraint("captured between 0 and authorized", "captured"),
-    CheckConstraint("refunded between 0 and captured", "refunded"),
+    CheckConstraint("refunded >= 0 and refund_pending >= 0 and refunded + refund_pending <= captured", "refunded"),
     CheckConstraint(f"(status in ({quoted(CHARGED)})) = (captured > 0)", "charged"),
     CheckConstraint("status <> 'authorized' or authorized > 0", "set_aside"),
     CheckConstraint("status <> 'refunded' or refunded = captured", "all_refunded"),
@@ -92,7 +93,7 @@ operations = Table(
     Column("id", Uuid, primary_key=True),
     Column("payment_id", Uuid, ForeignKey("payments.id"), nullable=False),
     Column("kind", enum(Kind, "operation_kind", metadata), nullable=False),
-    Column("amount", BigInteger, CheckConstraint("amount > 0", "amount"), nullable=False),
+    Column("amount", BigInteger, nullable=False),
     Column("outcome", outcome, nullable=False),
     Column("requested_by", Text, nullable=False, unique=True),
     Column("request_time", DateTime(timezone=True), nullable=False),
@@ -101,7 +102,13 @@ operations = Table(
     Column("reference", Text),
     Column("failure_code", Text),
     Column("settle_time", DateTime(timezone=True)),
+    Column("cause", enum(Cause, "refund_cause", metadata)),
+    Column("cause_id", Text),
     UniqueConstraint("kind", "reference"),  # one thing that a processor did is never booked twice
+    UniqueConstraint("payment_id", "kind", "cause", "cause_id"),  # no cause gives money back twice
+    # Zero is the refund of a return of which nothing is left to refund: it has failed before anybody was asked.
+    CheckConstraint("amount > 0 or (amount = 0 and kind = 'refund' and outcome = 'failed')", "amount"),
+    CheckConstraint(f"(kind in ({quoted(BACK)})) = (cause is not null) and (cause is null) = (cause_id is null)", "cause"),
     CheckConstraint(f"(outcome in ({quoted(OPEN)})) = (ask_time is not null)", "asked_for_while_open"),
     CheckConstraint("(ask_time is null) = (settle_time is not null)", "settled"),
     CheckConstraint("(outcome = 'failed') = (failure_code is not null)", "failure_code"),
@@ -116,6 +123,7 @@ Index(
     unique=True,
     postgresql_where=operations.c.ask_time.is_not(None) & (operations.c.kind != Kind.REFUND),
 )
+Index("operations_refunds", operations.c.request_time, operations.c.id, postgresql_where=operations.c.kind == Kind.REFUND)
 
 history = Table(
     "history",

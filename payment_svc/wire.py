@@ -4,7 +4,7 @@ from uuid import UUID
 
 from google.protobuf.message import Message
 from ordermesh.order.events.v1 import order_events_pb2
-from ordermesh.order.v1 import order_pb2
+from ordermesh.order.v1 import order_pb2, return_pb2
 from ordermesh.payment.events.v1 import payment_events_pb2
 from ordermesh.payment.v1 import payment_pb2
 from ordermesh.payment.v1 import payment_service_pb2 as api
@@ -12,12 +12,28 @@ from ordermesh.payment.v1 import payment_service_pb2 as api
 from chassis.convert import given, money, names, timestamp, timestamp_or_none
 from chassis.idempotency import Keyed
 from chassis.money import Money, to_message
-from payment_svc.lifecycle import Kind, OrderStatus, Outcome, Status
-from payment_svc.model import Confirmed, Failed, NoteOrder, Operation, Order, Payment, PaymentFilter
+from payment_svc.lifecycle import REFUND_STATUS, Cause, Kind, OrderStatus, Outcome, RefundStatus, Status
+from payment_svc.model import (
+    Confirmed,
+    Fact,
+    Failed,
+    NoteOrder,
+    Operation,
+    Order,
+    Payment,
+    PaymentFilter,
+    Refund,
+    RefundFilter,
+    RefundReturn,
+    RefundSettled,
+)
 
 STATUS = names(Status, "PAYMENT_STATUS", payment_pb2.PaymentStatus.Value)
 KIND = names(Kind, "PAYMENT_OPERATION_KIND", payment_pb2.PaymentOperationKind.Value)
 OUTCOME = names(Outcome, "PAYMENT_OPERATION_OUTCOME", payment_pb2.PaymentOperationOutcome.Value)
+CAUSE = names(Cause, "REFUND_CAUSE", payment_pb2.RefundCause.Value)
+REFUND = names(RefundStatus, "REFUND_STATUS", payment_pb2.RefundStatus.Value)
+REFUND_OF = {value: status for status, value in REFUND.items()}
 STATUS_OF = {value: status for status, value in STATUS.items()}
 KNOWN = [status for status in OrderStatus if status is not OrderStatus.UNKNOWN]
 ORDER_STATUS_OF = {order_pb2.OrderStatus.Value(f"ORDER_STATUS_{status.name}"): status for status in KNOWN}
@@ -28,6 +44,19 @@ ORDER_STATUS_OF = {order_pb2.OrderStatus.Value(f"ORDER_STATUS_{status.name}"): s
 def expected(request: api.CreatePaymentRequest) -> Money | None:
     """What the customer agreed to pay. Raises Invalid VALIDATION_FAILED for a fraction of a minor unit or no currency."""
     return money(request.expected_amount, "expected_amount") if request.HasField("expected_amount") else None
+
+
+def to_refund(request: api.RefundPaymentRequest) -> Money | None:
+    """How much is to go back; None: all. Raises Invalid VALIDATION_FAILED for a fraction of a minor unit or no currency."""
+    return money(request.amount, "amount") if request.HasField("amount") else None
+
+
+def refund_filter(request: api.ListRefundsRequest) -> RefundFilter:
+    return RefundFilter(
+        order_id=UUID(request.order_id) if request.HasField("order_id") else None,
+        payment_id=UUID(request.payment_id) if request.HasField("payment_id") else None,
+        statuses=tuple(REFUND_OF[status] for status in request.statuses),
+    )
 
 
 def payment_filter(request: api.ListPaymentsRequest) -> PaymentFilter:
@@ -41,10 +70,14 @@ def payment_filter(request: api.ListPaymentsRequest) -> PaymentFilter:
 # --- what the order service says
 
 
-def order_of_event(event: order_events_pb2.OrderStatusChanged) -> Order:
+OrderEvent = order_events_pb2.OrderStatusChanged | order_events_pb2.OrderItemsCancelled
+
+
+def order_of_event(event: OrderEvent) -> Order:
+    """The order as it stands after the event: both kinds count in one sequence of versions, and tell what the order costs now."""
     total = money(event.total_amount, "total_amount")
-    status = ORDER_STATUS_OF.get(event.new_status, OrderStatus.UNKNOWN)
-    return Order(UUID(event.order_id), event.order_version, event.attempt, status, total)
+    told = event.new_status if isinstance(event, order_events_pb2.OrderStatusChanged) else event.status
+    return Order(UUID(event.order_id), event.order_version, event.attempt, ORDER_STATUS_OF.get(told, OrderStatus.UNKNOWN), total)
 
 
 def order_of_answer(its: order_pb2.Order) -> Order:
@@ -52,10 +85,22 @@ def order_of_answer(its: order_pb2.Order) -> Order:
     return Order(UUID(its.order_id), its.version, its.attempt, ORDER_STATUS_OF.get(its.status, OrderStatus.UNKNOWN), total)
 
 
-def note_order(event: order_events_pb2.OrderStatusChanged, of: Keyed, cause: str, payment_id: UUID) -> NoteOrder:
+def note_order(event: OrderEvent, of: Keyed, cause: str, payment_id: UUID) -> NoteOrder:
     """`payment_id`: for the payment that an order of total zero gets by itself."""
     order = order_of_event(event)
     return NoteOrder(of.key, of.digest, order.id, "order", cause, order=order, payment_id=payment_id)
+
+
+def refund_return(event: order_events_pb2.ReturnStatusChanged, of: Keyed, cause: str) -> RefundReturn | None:
+    """An inspected return whose units are worth money; every other step of a return means nothing here."""
+    its = event.order_return
+    if event.new_status != return_pb2.RETURN_STATUS_INSPECTED:
+        return None
+    amount = money(its.refund_amount, "order_return.refund_amount")
+    command = RefundReturn(
+        of.key, of.digest, UUID(its.order_id), "order", cause, return_id=its.return_id, attempt=its.attempt, amount=amount
+    )
+    return command if amount.minor else None
 
 
 # --- answers and events of ours
@@ -71,6 +116,7 @@ def payment(its: Payment) -> payment_pb2.Payment:
         authorized_amount=to_message(its.money(its.authorized)),
         captured_amount=to_message(its.money(its.captured)),
         refunded_amount=to_message(its.money(its.refunded)),
+        refund_pending_amount=to_message(its.money(its.refund_pending)),
         processor=its.processor,
         decline_code=its.decline_code,
         try_number=its.try_number,
@@ -81,7 +127,24 @@ def payment(its: Payment) -> payment_pb2.Payment:
     )
 
 
-def event(fact: Confirmed | Failed) -> tuple[UUID, Message]:
+def refund(its: Refund) -> payment_pb2.Refund:
+    return payment_pb2.Refund(
+        refund_id=str(its.id),
+        payment_id=str(its.payment_id),
+        order_id=str(its.order_id),
+        attempt=its.attempt,
+        amount=to_message(Money(its.amount, its.currency)),
+        status=REFUND[REFUND_STATUS[its.outcome]],
+        cause=CAUSE[its.cause],
+        cause_id=its.cause_id,
+        failure_code=its.failure_code,
+        create_time=timestamp(its.request_time),
+        settle_time=timestamp_or_none(its.settle_time),
+        return_id=its.cause_id.partition(":")[0] if its.cause is Cause.RETURN else None,
+    )
+
+
+def event(fact: Fact) -> tuple[UUID, Message]:
     """The event that tells of a fact. Its aggregate is the order, whose account is what was locked: all of its money, in one chain."""
     its = fact.payment
     match fact:
@@ -101,6 +164,16 @@ def event(fact: Confirmed | Failed) -> tuple[UUID, Message]:
                 order_id=str(its.order_id),
                 attempt=its.attempt,
                 decline_code=its.decline_code or "",
+                payment_version=its.version,
+                occur_time=timestamp(its.update_time),
+            )
+        case RefundSettled():
+            done = fact.refund.outcome is Outcome.SUCCEEDED
+            kind = payment_events_pb2.RefundCompleted if done else payment_events_pb2.RefundFailed
+            return its.order_id, kind(
+                refund=refund(fact.refund),
+                captured_amount=to_message(its.money(its.captured)),
+                refunded_amount=to_message(its.money(its.refunded)),
                 payment_version=its.version,
                 occur_time=timestamp(its.update_time),
             )

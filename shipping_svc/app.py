@@ -9,7 +9,7 @@ from ordermesh.shipping.v1.shipping_service_pb2_grpc import add_ShippingServiceS
 from chassis.breaker import Breaker
 from chassis.process import Supervisor
 from chassis.service import founded
-from shipping_svc import tables, wire
+from shipping_svc import store, tables, wire
 from shipping_svc.config import Config
 from shipping_svc.consumers import Consumers
 from shipping_svc.operations import Operations, Patience
@@ -22,12 +22,18 @@ from shipping_svc.rpc import ShippingService
 async def running(config: Config) -> AsyncIterator[Supervisor]:
     """The shipping service, until the block is left."""
     async with founded(config, tables, stream_name="SHIPMENTS", encode=wire.event) as ground:
+
+        async def reported(tracking_number: str) -> bool:
+            async with ground.database.read() as connection:
+                return await store.is_reported(connection, tracking_number)
+
         # Open for a short while only: who waits for a label is tried again later by itself, and a probe costs nobody anything.
         orders = Orders(await ground.channel(config.order_address, Breaker("order", open_s=2)))
         patience = Patience(config.label_timeout_s, config.labels_at_once_max, config.label_patience_s, config.watch_heartbeat_s)
-        operations = Operations(ground.database, orders, SandboxCarrier(), patience)
+        operations = Operations(ground.database, orders, SandboxCarrier(reported), patience)
         ground.tasks.start("watches", operations.watches.run())
         ground.work(config.label_sweep_s, operations.buy_waiting_labels, "labels")
+        ground.work(config.label_sweep_s, operations.ask_for_open_recalls, "recalls")
         services = [partial(add_ShippingServiceServicer_to_server, ShippingService(operations))]
         await ground.open(services, Consumers(operations).handlers)
         yield ground.tasks

@@ -8,13 +8,14 @@ from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentSt
 from ordermesh.order.events.v1.order_events_pb2 import OrderStatusChanged
 
 from chassis.decision import Done, Outcome
+from chassis.errors import Failure
 from chassis.idempotency import Keyed
 from chassis.inbox import Delivery, Handler
 from shipping_svc import wire
-from shipping_svc.model import Ask, BuryOrder
+from shipping_svc.model import Ask, BuryFulfillment, BuryOrder
 from shipping_svc.operations import Operations
 
-C = TypeVar("C", Ask, BuryOrder)
+C = TypeVar("C", Ask, BuryFulfillment, BuryOrder)
 M = TypeVar("M", bound=Message)
 
 
@@ -29,7 +30,9 @@ class Consumers:
         return {FulfillmentStatusChanged: self.fulfillment_status_changed, OrderStatusChanged: self.order_status_changed}
 
     async def fulfillment_status_changed(self, deliveries: Sequence[Delivery[FulfillmentStatusChanged]]) -> Sequence[Outcome[Any]]:
-        return await handled(deliveries, wire.ready, self.operations.ship)
+        gone = await handled(deliveries, wire.bury_fulfillment, self.operations.bury_fulfillments)
+        shipped = await handled(deliveries, wire.ready, self.operations.ship)
+        return [one if isinstance(one, Failure) else other for one, other in zip(gone, shipped, strict=True)]
 
     async def order_status_changed(self, deliveries: Sequence[Delivery[OrderStatusChanged]]) -> Sequence[Outcome[Any]]:
         return await handled(deliveries, wire.bury, self.operations.bury_orders)

@@ -4,19 +4,27 @@ from dataclasses import replace
 from datetime import datetime
 
 from chassis.decision import Decision
-from chassis.errors import Exists, NotFound, Refused
-from shipping_svc.lifecycle import MOVES, REPORTABLE, Status, further
+from chassis.errors import Exists, NotFound, Refused, Stale
+from shipping_svc.lifecycle import MOVES, REPORTABLE, TERMINAL, Status, further
 from shipping_svc.model import (
     AskForShipment,
+    BuryFulfillment,
     BuryOrder,
+    Cancel,
+    Close,
     Command,
     Created,
+    DeadFulfillment,
     DeadOrder,
     Delivered,
     Fact,
     GiveUp,
     KeepLabel,
+    KeepRecall,
     KeptLabel,
+    RecallClosed,
+    Recalled,
+    RecallOpened,
     RecordReport,
     Row,
     Shipment,
@@ -43,6 +51,12 @@ def decide(shipment: Shipment | None, command: ShipmentCommand, now: datetime) -
             return give_up(shipment, command, now)
         case RecordReport():
             return record_report(shipment, command, now)
+        case Cancel():
+            return cancel(shipment, command, now)
+        case Close():
+            return recall(shipment, command.reason, command, now)
+        case KeepRecall():
+            return keep_recall(shipment, command, now)
 
 
 def ask(shipment: Shipment | None, command: AskForShipment, now: datetime) -> Decided:
@@ -52,7 +66,7 @@ def ask(shipment: Shipment | None, command: AskForShipment, now: datetime) -> De
         if (shipment.order_id, shipment.attempt, shipment.warehouse_id) != (wanted.order_id, wanted.attempt, wanted.warehouse_id):
             text = f"Fulfilment {shipment.fulfillment_id} has a shipment, of another order or warehouse."
             raise Exists("SHIPMENT_ALREADY_EXISTS", text, shipment_id=str(shipment.id))
-        return Decision(shipment)
+        return repack(shipment, command, now)
     shipment = Shipment(
         id=command.target,
         order_id=wanted.order_id,
@@ -69,13 +83,29 @@ def ask(shipment: Shipment | None, command: AskForShipment, now: datetime) -> De
         update_time=now,
         report_time=None,
         deliver_time=None,
+        fulfillment_version=wanted.fulfillment_version,
         parcels=wanted.parcels,
     )
     first = Transition(shipment.id, 1, None, shipment.status, shipment.reason, command.actor, command.cause, now)
     return Decision(shipment, [first])
 
 
+def repack(shipment: Shipment, command: AskForShipment, now: datetime) -> Decided:
+    """The shipment with the parcels of the newest ask, as long as no label is bought. A label that is bought is for what it is for."""
+    wanted = command.wanted
+    if shipment.status is not Status.PENDING or wanted.fulfillment_version <= shipment.fulfillment_version:
+        return Decision(shipment)
+    after = replace(shipment, parcels=wanted.parcels, fulfillment_version=wanted.fulfillment_version)
+    if after.parcels == shipment.parcels:
+        return Decision(after)
+    after = replace(after, reason="REPACKED", version=shipment.version + 1, update_time=now)
+    row = Transition(after.id, after.version, shipment.status, shipment.status, after.reason, command.actor, command.cause, now)
+    return Decision(after, [row])
+
+
 def keep_label(shipment: Shipment, command: KeepLabel, now: datetime) -> Decided:
+    if shipment.status is Status.FAILED:  # nobody wanted it any more while it was being sold: the carrier takes it back
+        return Decision(shipment, [RecallOpened(shipment.id, command.label.tracking_number, now)])
     if shipment.status is not Status.PENDING:
         return Decision(shipment)  # another replica was as quick; the carrier sold the same label twice, for one key
     bought = replace(shipment, tracking_number=command.label.tracking_number)
@@ -111,7 +141,40 @@ def record_report(shipment: Shipment, command: RecordReport, now: datetime) -> D
             facts.append(StatusChanged(after, shipment.status))
             if after.status is Status.DELIVERED:
                 facts.append(Delivered(after))
+            if after.status in TERMINAL and after.recall_time:
+                rows.append(RecallClosed(after.id))
     return Decision(after, rows, facts)
+
+
+def cancel(shipment: Shipment, command: Cancel, now: datetime) -> Decided:
+    """Refused where the parcels have come to rest; whoever wants back what was recalled before gets what is on its way back."""
+    if command.expected_version not in (None, shipment.version):
+        raise Stale(expected=str(command.expected_version), actual=str(shipment.version))
+    if shipment.status in TERMINAL:
+        text = f"The shipment is {shipment.status}: it has come to its end."
+        raise Refused("ILLEGAL_TRANSITION", text, status=shipment.status, allowed="")
+    return recall(shipment, "RECALLED", command, now)
+
+
+def recall(shipment: Shipment, reason: str, command: Command, now: datetime) -> Decided:
+    """Nothing goes out any more: there will be no label, or the carrier is to be asked for what it was given. Once; not after the end."""
+    if shipment.status in TERMINAL or shipment.recall_time:
+        return Decision(shipment)
+    if shipment.tracking_number is None:
+        failed, row = step(shipment, Status.FAILED, reason, command, now)
+        return Decision(failed, [row], [StatusChanged(failed, shipment.status)])
+    after = replace(shipment, recall_time=now, reason=reason, version=shipment.version + 1, update_time=now)
+    row = Transition(after.id, after.version, shipment.status, shipment.status, reason, command.actor, command.cause, now)
+    return Decision(after, [row, RecallOpened(after.id, shipment.tracking_number, now)], [StatusChanged(after, shipment.status)])
+
+
+def keep_recall(shipment: Shipment, command: KeepRecall, now: datetime) -> Decided:
+    """A void label ends the shipment, for the reason of its recall. Parcels that are on their way come to rest by the carrier's reports."""
+    closed = RecallClosed(shipment.id)
+    if command.answer is not Recalled.VOIDED or shipment.status is not Status.CREATED:
+        return Decision(shipment, [closed])
+    voided, row = step(shipment, Status.VOIDED, shipment.reason, command, now)
+    return Decision(voided, [row, closed], [StatusChanged(voided, shipment.status)])
 
 
 def step(shipment: Shipment, new: Status, reason: str, command: Command, now: datetime) -> tuple[Shipment, Transition]:
@@ -136,19 +199,27 @@ def refusal(shipment: Shipment) -> Refused | None:
         code = shipment.carrier_code or ""
         text = f"{shipment.carrier} refuses the shipment: {code}."
         return Refused("CARRIER_REFUSED", text, carrier=shipment.carrier, carrier_code=code, shipment_id=str(shipment.id))
-    return closed(shipment)
+    return closed(shipment, shipment.reason) if shipment.reason in ("ORDER_CLOSED", "FULFILLMENT_CANCELLED") else no_label(shipment)
 
 
 def no_label(shipment: Shipment) -> Refused:
-    """The refusal of a label that is not bought (yet)."""
+    """The refusal of a label that is not bought (yet), or void."""
     allowed = ", ".join(sorted(MOVES[shipment.status]))
     text = f"The shipment is {shipment.status}: there is no label."
     return Refused("ILLEGAL_TRANSITION", text, status=shipment.status, allowed=allowed)
 
 
-def closed(asked: Shipment | Wanted) -> Refused:
-    """The refusal of everything that would ship a dead order's goods."""
-    return Refused("ORDER_CLOSED", "The order is dead: nothing is shipped for it.", order_id=str(asked.order_id))
+def closed(asked: Shipment | Wanted, reason: str) -> Refused:
+    """The refusal of everything that would ship the goods of what is dead."""
+    if reason == "ORDER_CLOSED":
+        return Refused("ORDER_CLOSED", "The order is dead: nothing is shipped for it.", order_id=str(asked.order_id))
+    text = "The fulfilment is cancelled: nothing is shipped for it."
+    return Refused("ILLEGAL_TRANSITION", text, status="cancelled", allowed="", fulfillment_id=str(asked.fulfillment_id))
+
+
+def bury_fulfillment(fulfillment: DeadFulfillment | None, command: BuryFulfillment, now: datetime) -> Decision[DeadFulfillment, None]:
+    """Remembers that a fulfilment is cancelled: it never lives again."""
+    return Decision(fulfillment or DeadFulfillment(command.target, command.version, now))
 
 
 def bury(order: DeadOrder | None, command: BuryOrder, now: datetime) -> Decision[DeadOrder, None]:

@@ -4,6 +4,8 @@
    are moves like any other, and no step is made up in between.
 2. Reports arrive in any order. A shipment stands where the furthest of them says, so their order changes nothing; only of several
    ends (lost, and found and delivered after all) the one that was heard first stays.
+3. A recall is a wish and no status: the carrier says whether the label is void, or reports where the parcels came to rest. Those that
+   it delivers after all are delivered.
 """
 
 from datetime import datetime
@@ -21,14 +23,15 @@ class Status(StrEnum):
     DELIVERED = "delivered"  # received
     LOST = "lost"  # the carrier cannot find them
     RETURNED_TO_SENDER = "returned_to_sender"  # the carrier brought them back
-    FAILED = "failed"  # no label will be bought: the carrier refused, or the order died first
+    FAILED = "failed"  # no label will be bought: the carrier refused, the order died first, or it was recalled before
+    VOIDED = "voided"  # recalled before the carrier had them: they have never left
 
 
 _ENDS = frozenset({Status.DELIVERED, Status.LOST, Status.RETURNED_TO_SENDER})
 
 MOVES: dict[Status, frozenset[Status]] = {
     Status.PENDING: frozenset({Status.CREATED, Status.FAILED}),
-    Status.CREATED: frozenset({Status.IN_TRANSIT, Status.OUT_FOR_DELIVERY, Status.DELIVERY_FAILED}) | _ENDS,
+    Status.CREATED: frozenset({Status.IN_TRANSIT, Status.OUT_FOR_DELIVERY, Status.DELIVERY_FAILED, Status.VOIDED}) | _ENDS,
     Status.IN_TRANSIT: frozenset({Status.OUT_FOR_DELIVERY, Status.DELIVERY_FAILED}) | _ENDS,
     Status.OUT_FOR_DELIVERY: frozenset({Status.DELIVERY_FAILED}) | _ENDS,
     Status.DELIVERY_FAILED: frozenset({Status.OUT_FOR_DELIVERY}) | _ENDS,
@@ -36,6 +39,7 @@ MOVES: dict[Status, frozenset[Status]] = {
     Status.LOST: frozenset(),
     Status.RETURNED_TO_SENDER: frozenset(),
     Status.FAILED: frozenset(),
+    Status.VOIDED: frozenset(),
 }
 TERMINAL = frozenset(status for status, moves in MOVES.items() if not moves)
 

@@ -1,7 +1,9 @@
 """The nouns: the shipment and its parts, what may be asked of it, what is told of it; pure rules about them."""
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from uuid import UUID
 
 from shipping_svc.lifecycle import Status
@@ -45,15 +47,26 @@ class Label:
         return f"Label({self.tracking_number!r}, {self.content_type!r}, {len(self.content)} bytes)"
 
 
+class Recalled(StrEnum):
+    """What a carrier says when it is asked to give parcels back."""
+
+    VOIDED = "voided"  # it does not have them, and will not take them: the label is void
+    RETURNING = "returning"  # it has had them in its hands: it brings them back where it still can
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What somebody wants shipped: which fulfilment's parcels, for which attempt of which order, from where."""
+    """What somebody wants shipped: which fulfilment's parcels, for which attempt of which order, from where.
+
+    `fulfillment_version`: the fulfilment's when it became ready with these parcels; 0: not known, and older than any other.
+    """
 
     order_id: UUID
     attempt: int
     fulfillment_id: UUID
     warehouse_id: str
     parcels: tuple[Parcel, ...]
+    fulfillment_version: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +84,7 @@ class Shipment:
     """The parcels of one fulfilment, in a carrier's hands.
 
     `report_time` is when, by the carrier's clock, the parcels were where the status says; None while nothing was reported.
+    `recall_time` is when we wanted them back; None where we did not, or where there was no label yet.
     `known_reports` are the ids of those reports that are recorded already, among those that the present write is about.
     """
 
@@ -89,6 +103,8 @@ class Shipment:
     update_time: datetime
     report_time: datetime | None
     deliver_time: datetime | None
+    recall_time: datetime | None = None
+    fulfillment_version: int = 0  # the one whose parcels these are
     parcels: tuple[Parcel, ...] = ()
     known_reports: frozenset[str] = frozenset()
 
@@ -112,6 +128,15 @@ class DeadOrder:
     attempt: int
     status: str
     version: int  # the order's, at its death
+    dead_time: datetime  # when we heard of it
+
+
+@dataclass(frozen=True, slots=True)
+class DeadFulfillment:
+    """A fulfilment that was cancelled: its goods are back on the shelf, or on their way there."""
+
+    fulfillment_id: UUID
+    version: int  # the fulfilment's, at its death
     dead_time: datetime  # when we heard of it
 
 
@@ -147,7 +172,23 @@ class TrackingEvent:
     sequence: int = 0
 
 
-Row = Transition | KeptLabel | TrackingEvent
+@dataclass(frozen=True, slots=True)
+class RecallOpened:
+    """A row beside the history: the carrier is to be asked to give back what it calls so."""
+
+    shipment_id: UUID
+    tracking_number: str
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RecallClosed:
+    """That row goes: the carrier has answered, or the parcels have come to rest before it did."""
+
+    shipment_id: UUID
+
+
+Row = Transition | KeptLabel | TrackingEvent | RecallOpened | RecallClosed
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +200,7 @@ class Created:
 
 @dataclass(frozen=True, slots=True)
 class StatusChanged:
-    """The fact that a shipment took a step other than its creation."""
+    """The fact that a shipment took a step other than its creation. A recall is a step on the spot: `old` is the status still."""
 
     shipment: Shipment
     old: Status
@@ -216,7 +257,28 @@ class RecordReport(Command):
     report: Report
 
 
-ShipmentCommand = AskForShipment | KeepLabel | GiveUp | RecordReport
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cancel(Command):
+    """Somebody wants the parcels back. `expected_version` is the one that he looked at; None: whatever it is."""
+
+    expected_version: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Close(Command):
+    """The shipment's order is dead, or its fulfilment is cancelled: `reason`."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepRecall(Command):
+    """The carrier has answered the recall."""
+
+    answer: Recalled
+
+
+ShipmentCommand = AskForShipment | KeepLabel | GiveUp | RecordReport | Cancel | Close | KeepRecall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -228,6 +290,13 @@ class BuryOrder(Command):
     version: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuryFulfillment(Command):
+    """A fulfilment was cancelled; `target` is its id."""
+
+    version: int
+
+
 @dataclass(frozen=True, slots=True)
 class ShipmentFilter:
     """Which shipments a list shows; what is None or empty filters nothing."""
@@ -235,6 +304,20 @@ class ShipmentFilter:
     order_id: UUID | None = None
     tracking_number: str | None = None
     statuses: tuple[Status, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Graves:
+    """Those of some orders and fulfilments that are dead."""
+
+    orders: Mapping[UUID, DeadOrder]
+    fulfillments: Collection[UUID]
+
+    def reason(self, asked: Wanted | Shipment) -> str | None:
+        """Why nothing may be shipped for it any more; None where something may."""
+        if dead(self.orders.get(asked.order_id), asked.attempt):
+            return "ORDER_CLOSED"
+        return "FULFILLMENT_CANCELLED" if asked.fulfillment_id in self.fulfillments else None
 
 
 def dead(order: DeadOrder | None, attempt: int) -> bool:

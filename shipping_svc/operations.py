@@ -1,7 +1,7 @@
 """What the shipping service does: one method for each thing. The carrier is asked between two writes, never inside one."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -23,10 +23,14 @@ from shipping_svc.lifecycle import TERMINAL, Status
 from shipping_svc.model import (
     Ask,
     AskForShipment,
+    BuryFulfillment,
     BuryOrder,
-    DeadOrder,
+    Cancel,
+    Close,
     GiveUp,
+    Graves,
     KeepLabel,
+    KeepRecall,
     Label,
     RecordReport,
     Report,
@@ -34,13 +38,15 @@ from shipping_svc.model import (
     ShipmentCommand,
     ShipmentFilter,
     TrackingEvent,
-    dead,
 )
 from shipping_svc.peers import Orders
 from shipping_svc.providers.port import Carrier
 
 # Labels that one turn of the sweeper takes on: what a carrier of ordinary speed sells well before they are due again.
 SWEEP_BATCH = 50
+
+# What the ask for a shipment is refused with when its order is dead, or its fulfilment.
+CLOSED = frozenset({"ORDER_CLOSED", "ILLEGAL_TRANSITION"})
 
 _log = structlog.get_logger(__name__)
 
@@ -49,8 +55,8 @@ _log = structlog.get_logger(__name__)
 class Patience:
     """How long things may take, and how many at once.
 
-    `label_s` is for a whole set of labels, waiting for a free place included; `retry_s` (longer than that) is when a shipment whose
-    label was not bought is taken on again, and twice that after the next try, and so on.
+    `label_s` is for a whole set of labels, or of recalls, waiting for a free place included; `retry_s` (longer than that) is when one that
+    has told nothing is taken on again, and twice that after the next try, and so on.
     """
 
     label_s: float = 5.0
@@ -67,9 +73,14 @@ class Operations:
         self.watches = Watches(self._versions)
         self._places = asyncio.Semaphore(patience.labels_max)
         self._tries = telemetry.counter("shipping_label_tries_total", "Labels that were asked for, by what came of it", "outcome")
-        self._closed = telemetry.counter("shipping_dead_orders_skipped_total", "Fulfilments that were ready for an order that was dead")
+        self._recalls = telemetry.counter("shipping_recall_tries_total", "Labels that were asked back for, by what came of it", "outcome")
+        self._closed = telemetry.counter(
+            "shipping_dead_orders_skipped_total", "Fulfilments that were ready when they or their order were dead"
+        )
         self._waiting = telemetry.gauge("shipping_labels_waiting", "Shipments whose label is still to be bought")
         self._oldest = telemetry.gauge("shipping_labels_waiting_seconds", "How long the oldest of them has been waiting")
+        self._open = telemetry.gauge("shipping_recalls_open", "Recalls that the carrier has not answered yet")
+        self._open_s = telemetry.gauge("shipping_recalls_open_seconds", "How long the oldest of them has been open")
 
     async def create_shipment(self, ask: Ask) -> Shipment:
         """The fulfilment's shipment, with its label. Where it cannot be bought just now the shipment stays pending, for the sweeper."""
@@ -87,7 +98,7 @@ class Operations:
         outcomes = await self._begin(asks)
         begun = {outcome.record.id: outcome.record for outcome in outcomes if isinstance(outcome, Done)}
         await self._buy([shipment for shipment in begun.values() if shipment.status is Status.PENDING])
-        return [self._skip() if isinstance(outcome, Refused) and outcome.reason == "ORDER_CLOSED" else outcome for outcome in outcomes]
+        return [self._skip() if isinstance(outcome, Refused) and outcome.reason in CLOSED else outcome for outcome in outcomes]
 
     async def buy_waiting_labels(self) -> None:
         """Goes on where a call, an event or an earlier turn has stopped: crashed, or without an answer. For several replicas at once."""
@@ -104,6 +115,59 @@ class Operations:
         self._waiting.set(waiting)
         self._oldest.set(oldest_s)
 
+    async def cancel_shipment(self, command: Cancel) -> Shipment:
+        """The shipment, wanted back. Where the carrier does not answer just now it is asked again by the sweeper."""
+        [outcome] = await self._write([command])
+        shipment = unwrap(outcome)
+        return (await self._call_back([shipment.id])).get(shipment.id, shipment)
+
+    async def bury_orders(self, commands: Sequence[BuryOrder]) -> Sequence[Outcome[Any]]:
+        """Remembers that these orders are dead: nothing is shipped for them from now on, and what is on its way is wanted back.
+
+        Shipments are looked for once the death is committed, and an ask looks for deaths once its intent is: of both at the same time
+        one sees the other. A label that is sold meanwhile waits for the shipment's lock, or meets a shipment that has failed.
+        """
+        buried = await self.database.write(commands, load=store.lock_dead_orders, decide=decisions.bury, save=store.save_dead_orders)
+        crash.point("shipping.buried")
+        async with self.database.read() as connection:
+            living = await store.find_living(connection, order_ids={command.target for command in commands})
+        closes = [
+            [_close(c, its.id, "ORDER_CLOSED") for its in living if its.order_id == c.target and its.attempt <= c.attempt] for c in commands
+        ]
+        return await self._close(buried, closes)
+
+    async def bury_fulfillments(self, commands: Sequence[BuryFulfillment]) -> Sequence[Outcome[Any]]:
+        """The same for fulfilments: what was cancelled while its label was being bought stays in the warehouse."""
+        buried = await self.database.write(
+            commands, load=store.lock_dead_fulfillments, decide=decisions.bury_fulfillment, save=store.save_dead_fulfillments
+        )
+        async with self.database.read() as connection:
+            living = await store.find_living(connection, fulfillment_ids={command.target for command in commands})
+        closes = [[_close(c, its.id, "FULFILLMENT_CANCELLED") for its in living if its.fulfillment_id == c.target] for c in commands]
+        return await self._close(buried, closes)
+
+    async def _close(self, buried: Sequence[Outcome[Any]], closes: Sequence[Sequence[Close]]) -> Sequence[Outcome[Any]]:
+        """Wants back what each of the buried has shipped; one that fails of its shipments fails its burial, to be heard again."""
+        wanted = [close for several in closes for close in several]
+        closed = dict(zip((close.key for close in wanted), await self._write(wanted), strict=True))
+        await self._call_back({close.target for close in wanted})
+        failures = [[f for close in several if isinstance(f := closed[close.key], Failure)] for several in closes]
+        return [next(iter(failed), outcome) for failed, outcome in zip(failures, buried, strict=True)]
+
+    async def ask_for_open_recalls(self) -> None:
+        """Goes on with what the carrier was to be asked for and has not answered. For several replicas at once."""
+        taken = SWEEP_BATCH
+        while taken == SWEEP_BATCH:
+            with deferring():
+                async with self.database.engine.begin() as connection:
+                    due = await store.begin_recalls_due(connection, self.patience.retry_s, SWEEP_BATCH)
+            taken = len(due)
+            await self._ask_back(due)
+        async with self.database.read() as connection:
+            count, oldest_s = await store.open_recalls(connection)
+        self._open.set(count)
+        self._open_s.set(oldest_s)
+
     async def record_report(self, of: Keyed, tracking_number: str, report: Report) -> Shipment:
         """What the carrier reports of the shipment that it calls so."""
         async with self.database.read() as connection:
@@ -114,10 +178,6 @@ class Operations:
         command = RecordReport(of.key, of.digest, shipment_id, self.carrier.name, report.carrier_event_id, report=report)
         [outcome] = await self._write([command])
         return unwrap(outcome)
-
-    async def bury_orders(self, commands: Sequence[BuryOrder]) -> Sequence[Outcome[DeadOrder]]:
-        """Remembers that these orders are dead: nothing is shipped for them from now on."""
-        return await self.database.write(commands, load=store.lock_dead_orders, decide=decisions.bury, save=store.save_dead_orders)
 
     async def get_shipment(self, shipment_id: UUID) -> Shipment:
         found = await self._found([shipment_id])
@@ -165,10 +225,11 @@ class Operations:
                     yield datetime.now(UTC), told
 
     async def _begin(self, asks: Sequence[Ask]) -> list[Outcome[Shipment]]:
-        """Stores the intents, but none for an order that is dead; the second ask for a fulfilment finds the shipment of the first."""
+        """Stores the intents, but none for what is dead; the second ask for a fulfilment finds the shipment of the first."""
         async with self.database.read() as connection:
-            known = await store.find_fulfillments(connection, {ask.wanted.fulfillment_id for ask in asks})
-            buried = await store.find_dead_orders(connection, {ask.wanted.order_id for ask in asks})
+            fulfillment_ids = {ask.wanted.fulfillment_id for ask in asks}
+            known = await store.find_fulfillments(connection, fulfillment_ids)
+            graves = await store.find_graves(connection, {ask.wanted.order_id for ask in asks}, fulfillment_ids)
         ids: dict[UUID, UUID] = {}
         commands = [
             AskForShipment(
@@ -181,11 +242,11 @@ class Operations:
                 carrier=self.carrier.name,
             )
             for ask in asks
-            if ask.wanted.fulfillment_id in known or not dead(buried.get(ask.wanted.order_id), ask.wanted.attempt)
+            if ask.wanted.fulfillment_id in known or not graves.reason(ask.wanted)
         ]
         outcomes = dict(zip((command.key for command in commands), await self._write(commands), strict=True))
         crash.point("shipping.asked")
-        return [outcomes.get(ask.key) or decisions.closed(ask.wanted) for ask in asks]
+        return [outcomes.get(ask.key) or decisions.closed(ask.wanted, graves.reason(ask.wanted) or "ORDER_CLOSED") for ask in asks]
 
     async def _buy(self, shipments: Sequence[Shipment]) -> list[Outcome[Shipment]]:
         """Settles pending shipments: the carrier's answers are asked for all at once, then stored in one write."""
@@ -193,24 +254,23 @@ class Operations:
             return []
         # Looked up after the intents were committed: of a death and an ask at the same time, one sees the other.
         async with self.database.read() as connection:
-            buried = await store.find_dead_orders(connection, {shipment.order_id for shipment in shipments})
-        answers = await asyncio.gather(*(self._answer(shipment, buried.get(shipment.order_id)) for shipment in shipments))
+            graves = await store.find_graves(connection, {its.order_id for its in shipments}, {its.fulfillment_id for its in shipments})
+        answers = await asyncio.gather(*(self._answer(shipment, graves) for shipment in shipments))
         crash.point("shipping.bought")
         commands = [answer for answer in answers if not isinstance(answer, Failure)]
         written = dict(zip((command.key for command in commands), await self._write(commands), strict=True))
         outcomes = [answer if isinstance(answer, Failure) else written[answer.key] for answer in answers]
-        for shipment, outcome in zip(shipments, outcomes, strict=True):
-            if isinstance(outcome, Defect):
-                _log.error("a label could not be bought, by a defect of ours", shipment_id=str(shipment.id), exc_info=outcome.__cause__)
+        _report_defects("a label could not be bought, by a defect of ours", [shipment.id for shipment in shipments], outcomes)
         return outcomes
 
-    async def _answer(self, shipment: Shipment, order: DeadOrder | None) -> KeepLabel | GiveUp | Failure:
+    async def _answer(self, shipment: Shipment, graves: Graves) -> KeepLabel | GiveUp | Failure:
         """What is to become of a pending shipment, by what its order and its carrier say; a failure where that is not known yet."""
         key = f"shipment:{shipment.id}:label"  # whoever asks, and how often: one purchase, and one result
         of = (key, b"", shipment.id, self.carrier.name, key)
-        if dead(order, shipment.attempt):
-            self._tries.labels("order_closed").inc()
-            return GiveUp(*of, reason="ORDER_CLOSED")
+        if reason := graves.reason(shipment):
+            self._tries.labels(reason.lower()).inc()
+            # Under a key of its own: somebody else's purchase may have gone through, and must not pass for a repeat of this.
+            return GiveUp(f"{key}:closed", *of[1:], reason=reason)
         try:
             async with asyncio.timeout(self.patience.label_s), self._places:
                 recipient = await self.orders.recipient(shipment.order_id)
@@ -229,6 +289,42 @@ class Operations:
         self._tries.labels("bought").inc()
         return KeepLabel(*of, label=label)
 
+    async def _call_back(self, ids: Collection[UUID]) -> dict[UUID, Shipment]:
+        """Asks the carrier at once for what is wanted back of these shipments; those that its answer was stored for."""
+        if not ids:
+            return {}
+        async with self.database.read() as connection:
+            wanted = await store.find_recalls(connection, ids)
+        return await self._ask_back(wanted)
+
+    async def _ask_back(self, wanted: Mapping[UUID, str]) -> dict[UUID, Shipment]:
+        """The carrier's answers are asked for all at once, then stored in one write; recalls without an answer stay open."""
+        if not wanted:
+            return {}
+        answers = await asyncio.gather(*(self._recalled(id, tracking_number) for id, tracking_number in wanted.items()))
+        crash.point("shipping.recalled")
+        outcomes = await self._write([answer for answer in answers if isinstance(answer, KeepRecall)])
+        _report_defects("a label could not be recalled, by a defect of ours", list(wanted), answers)
+        return {outcome.record.id: outcome.record for outcome in outcomes if isinstance(outcome, Done)}
+
+    async def _recalled(self, shipment_id: UUID, tracking_number: str) -> KeepRecall | Failure:
+        """What the carrier says; a failure where that is not known yet."""
+        key = f"shipment:{shipment_id}:recall"
+        try:
+            async with asyncio.timeout(self.patience.label_s), self._places:
+                answer = await self.carrier.recall(key, tracking_number)
+        except TimeoutError:
+            self._recalls.labels("timeout").inc()
+            return Deferred("DEPENDENCY_UNAVAILABLE", f"{self.carrier.name} has not answered in time.", peer=self.carrier.name)
+        except Failure as failure:
+            self._recalls.labels(failure.reason.lower()).inc()
+            return failure
+        except Exception as error:  # noqa: BLE001  # an adapter's bug concerns its own shipment, whose recall stays open
+            self._recalls.labels("defect").inc()
+            return Defect(error)
+        self._recalls.labels(answer.value).inc()
+        return KeepRecall(key, b"", shipment_id, self.carrier.name, key, answer=answer)
+
     def _skip(self) -> Done[None]:
         """The answer to an event that comes too late to matter."""
         self._closed.inc()
@@ -246,3 +342,13 @@ class Operations:
         outcomes = await self.database.write(commands, load=store.lock_shipments, decide=decisions.decide, save=store.save_shipments)
         self.watches.wake()
         return outcomes
+
+
+def _close(burial: BuryOrder | BuryFulfillment, shipment_id: UUID, reason: str) -> Close:
+    return Close(f"{burial.key}:{shipment_id}", b"", shipment_id, burial.actor, burial.cause, reason=reason)
+
+
+def _report_defects(what: str, shipment_ids: Sequence[UUID], outcomes: Sequence[object]) -> None:
+    for shipment_id, outcome in zip(shipment_ids, outcomes, strict=True):
+        if isinstance(outcome, Defect):
+            _log.error(what, shipment_id=str(shipment_id), exc_info=outcome.__cause__)

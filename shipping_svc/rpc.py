@@ -35,6 +35,10 @@ class ShippingService(ShippingServiceServicer):
         shipments, token = await self.operations.list_shipments(wire.shipment_filter(request), asked(request))
         return api.ListShipmentsResponse(shipments=map(wire.shipment, shipments), next_page_token=token)
 
+    async def CancelShipment(self, request: api.CancelShipmentRequest, context: Context) -> api.CancelShipmentResponse:
+        shipment = await self.operations.cancel_shipment(wire.cancel(request, keyed(request)))
+        return api.CancelShipmentResponse(shipment=wire.shipment(shipment))
+
     async def GetLabel(self, request: api.GetLabelRequest, context: Context) -> api.GetLabelResponse:
         return wire.label(await self.operations.get_label(UUID(request.shipment_id)))
 

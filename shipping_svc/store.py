@@ -7,20 +7,25 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Float, Select, and_, bindparam, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Float, Select, Table, Update, and_, bindparam, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import INTERVAL
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.paging import Page
 from chassis.tables import among, arrays, given, insert_rows
-from shipping_svc.lifecycle import Status
+from shipping_svc.lifecycle import TERMINAL, Status
 from shipping_svc.model import (
     AskForShipment,
+    BuryFulfillment,
     BuryOrder,
+    DeadFulfillment,
     DeadOrder,
+    Graves,
     KeptLabel,
     Label,
     Parcel,
+    RecallClosed,
+    RecallOpened,
     RecordReport,
     Report,
     Row,
@@ -30,13 +35,26 @@ from shipping_svc.model import (
     TrackingEvent,
     Transition,
 )
-from shipping_svc.tables import dead_orders, history, label_tries, labels, parcels, shipments, tracking_events
+from shipping_svc.tables import (
+    dead_fulfillments,
+    dead_orders,
+    history,
+    label_tries,
+    labels,
+    parcels,
+    recall_tries,
+    shipments,
+    tracking_events,
+)
 
 SHIPMENT = tuple(shipments.c.keys())
-CHANGING = ("id", "status", "reason", "carrier_code", "tracking_number", "version", "update_time", "report_time", "deliver_time")
-PARCEL, LABEL, TRY, STEP, DEAD = (tuple(table.c.keys()) for table in (parcels, labels, label_tries, history, dead_orders))
+# The last of all columns are its times, and which version of its fulfilment it ships.
+CHANGING = ("id", "status", "reason", "carrier_code", "tracking_number", "version", "update_time", *SHIPMENT[-4:])
+GONE = tuple(dead_fulfillments.c.keys())
+PARCEL, LABEL, TRY, RECALL, STEP, DEAD = (tuple(t.c.keys()) for t in (parcels, labels, label_tries, recall_tries, history, dead_orders))
 TRACKING = ("shipment_id", "carrier_event_id", "status", "occur_time", "location", "record_time")
 PARCEL_OF, REPORT_OF = attrgetter(*PARCEL[2:]), attrgetter(*TRACKING[1:5])
+LIVING = ("id", "order_id", "attempt", "fulfillment_id")
 LONGEST_PAUSE_S = 60.0
 
 all_shipments = select(shipments).order_by(shipments.c.id)
@@ -50,8 +68,15 @@ read_parcels = select(parcels).where(among(parcels.c.shipment_id)).order_by(parc
 read_label = (
     select(shipments.c.tracking_number, labels.c.content, labels.c.content_type)
     .join_from(shipments, labels)
-    .where(shipments.c.id == bindparam("shipment_id"))
+    .where(shipments.c.id == bindparam("shipment_id"), shipments.c.status != Status.VOIDED)
 )
+read_living = (
+    select(*(shipments.c[name] for name in LIVING))
+    .where(or_(among(shipments.c.order_id), among(shipments.c.fulfillment_id)))
+    .where(shipments.c.status.not_in(TERMINAL), shipments.c.recall_time.is_(None))
+)
+read_recalls = select(recall_tries.c.shipment_id, recall_tries.c.tracking_number).where(among(recall_tries.c.shipment_id))
+read_reported = select(shipments.c.report_time.is_not(None)).where(shipments.c.tracking_number == bindparam("tracking_number"))
 
 asked_reports = given(tracking_events.c.shipment_id, tracking_events.c.carrier_event_id)
 read_known_reports = select(tracking_events.c.shipment_id, tracking_events.c.carrier_event_id).join(
@@ -67,41 +92,48 @@ read_tracking = (
     .limit(bindparam("most"))
 )
 
-insert_shipments, insert_parcels, insert_labels, insert_tries, insert_history = (
-    insert_rows(*table.c) for table in (shipments, parcels, labels, label_tries, history)
+insert_shipments, insert_parcels, insert_labels, insert_tries, insert_recalls, insert_history = (
+    insert_rows(*table.c) for table in (shipments, parcels, labels, label_tries, recall_tries, history)
 )
 insert_tracking = insert_rows(*(tracking_events.c[name] for name in TRACKING))
 changed_shipments = given(*(shipments.c[name] for name in CHANGING))
 update_shipments = (
     update(shipments).values({n: changed_shipments.c[n] for n in CHANGING[1:]}).where(shipments.c.id == changed_shipments.c.id)
 )
+drop_parcels = delete(parcels).where(among(parcels.c.shipment_id))
 settle_labels = delete(label_tries).where(among(label_tries.c.shipment_id))
+close_recalls = delete(recall_tries).where(among(recall_tries.c.shipment_id))
 
-# A try that has told nothing is given up after a pause that doubles with each: then the next one may begin.
-pause_s = func.least(bindparam("patience_s", type_=Float) * func.power(2, func.least(label_tries.c.tries - 1, 20)), LONGEST_PAUSE_S)
-pause = func.make_interval(0, 0, 0, 0, 0, 0, pause_s, type_=INTERVAL)
-due = (
-    select(label_tries.c.shipment_id)
-    .where(label_tries.c.try_time < func.clock_timestamp() - pause)
-    .order_by(label_tries.c.try_time)
-    .limit(bindparam("most"))
-    .with_for_update(skip_locked=True)
-)
-begin_tries = (
-    update(label_tries)
-    .values(tries=label_tries.c.tries + 1, try_time=func.clock_timestamp())
-    .where(label_tries.c.shipment_id.in_(due))
-    .returning(label_tries.c.shipment_id)
-)
+
+def _begin(tries: Table) -> Update:
+    """A try that has told nothing is given up after a pause that doubles with each: then the next one may begin."""
+    pause_s = func.least(bindparam("patience_s", type_=Float) * func.power(2, func.least(tries.c.tries - 1, 20)), LONGEST_PAUSE_S)
+    pause = func.make_interval(0, 0, 0, 0, 0, 0, pause_s, type_=INTERVAL)
+    due = (
+        select(tries.c.shipment_id)
+        .where(tries.c.try_time < func.clock_timestamp() - pause)
+        .order_by(tries.c.try_time)
+        .limit(bindparam("most"))
+        .with_for_update(skip_locked=True)
+    )
+    return update(tries).values(tries=tries.c.tries + 1, try_time=func.clock_timestamp()).where(tries.c.shipment_id.in_(due))
+
+
+begin_tries = _begin(label_tries).returning(label_tries.c.shipment_id)
+begin_recalls = _begin(recall_tries).returning(recall_tries.c.shipment_id, recall_tries.c.tracking_number)
 
 read_waiting = select(func.count(), func.extract("epoch", func.clock_timestamp() - func.min(shipments.c.create_time))).select_from(
     label_tries.join(shipments)
 )
+read_open_recalls = select(func.count(), func.extract("epoch", func.clock_timestamp() - func.min(recall_tries.c.open_time)))
 
 read_dead = select(dead_orders).where(among(dead_orders.c.order_id))
 lock_dead = read_dead.order_by(dead_orders.c.order_id).with_for_update(key_share=True)
 insert_dead = insert_rows(*dead_orders.c)
 changed_dead = given(*dead_orders.c)
+read_gone = select(dead_fulfillments).where(among(dead_fulfillments.c.fulfillment_id))
+lock_gone = read_gone.order_by(dead_fulfillments.c.fulfillment_id).with_for_update(key_share=True)
+insert_gone = insert_rows(*dead_fulfillments.c)
 update_dead = update(dead_orders).values({n: changed_dead.c[n] for n in DEAD[1:]}).where(dead_orders.c.order_id == changed_dead.c.order_id)
 
 
@@ -129,11 +161,10 @@ async def save_shipments(
     settled = [[s.id] for id, s in after.items() if id in before and before[id].status is Status.PENDING is not s.status]
     if created:
         await connection.execute(insert_shipments, _arrays(SHIPMENT, created))
-        packed = [(s.id, number, *PARCEL_OF(parcel)) for s in created for number, parcel in enumerate(s.parcels, 1)]
-        await connection.execute(insert_parcels, arrays(PARCEL, packed))
         await connection.execute(insert_tries, arrays(TRY, [(s.id, 1, s.create_time) for s in created]))
     if changed:
         await connection.execute(update_shipments, _arrays(CHANGING, changed))
+    await _save_parcels(connection, created, [s for s in changed if s.parcels != before[s.id].parcels])
     if settled:
         await connection.execute(settle_labels, arrays(["shipment_id"], settled))
     await _save_rows(connection, rows)
@@ -172,7 +203,7 @@ async def list_shipments(connection: AsyncConnection, wanted: ShipmentFilter, pa
 
 
 async def find_label(connection: AsyncConnection, shipment_id: UUID) -> Label | None:
-    """The label that was bought; None where there is none (yet)."""
+    """The label that was bought; None where there is none (yet), or it is void."""
     row = (await connection.execute(read_label, {"shipment_id": shipment_id})).one_or_none()
     return Label(*row) if row else None
 
@@ -199,9 +230,42 @@ async def waiting_labels(connection: AsyncConnection) -> tuple[int, float]:
     return count, float(oldest_s or 0)
 
 
-async def find_dead_orders(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, DeadOrder]:
-    """Those of the orders that have died, by id, with their last death."""
-    return _dead(await connection.execute(read_dead, arrays(["order_id"], [[id] for id in ids])))
+async def find_living(
+    connection: AsyncConnection, *, order_ids: Collection[UUID] = (), fulfillment_ids: Collection[UUID] = ()
+) -> Sequence[Any]:
+    """The shipments of these orders and fulfilments that are neither at their end nor recalled: id, order_id, attempt, fulfillment_id."""
+    wanted = {"given_order_id": list(order_ids), "given_fulfillment_id": list(fulfillment_ids)}
+    return (await connection.execute(read_living, wanted)).all()
+
+
+async def find_recalls(connection: AsyncConnection, shipment_ids: Collection[UUID]) -> dict[UUID, str]:
+    """What the carrier is still to be asked to give back of these shipments: the tracking numbers, by shipment."""
+    found = await connection.execute(read_recalls, arrays(["shipment_id"], [[id] for id in shipment_ids]))
+    return {row.shipment_id: row.tracking_number for row in found}
+
+
+async def begin_recalls_due(connection: AsyncConnection, patience_s: float, most: int) -> dict[UUID, str]:
+    """Takes on recalls that the carrier has not answered for too long, as `begin_tries_due` does labels: tracking numbers by shipment."""
+    found = await connection.execute(begin_recalls, {"patience_s": patience_s, "most": most})
+    return {row.shipment_id: row.tracking_number for row in found}
+
+
+async def open_recalls(connection: AsyncConnection) -> tuple[int, float]:
+    """How many recalls the carrier has not answered, and for how many seconds the oldest of them has been open."""
+    count, oldest_s = (await connection.execute(read_open_recalls)).one()
+    return count, float(oldest_s or 0)
+
+
+async def is_reported(connection: AsyncConnection, tracking_number: str) -> bool:
+    """Whether the carrier has reported anything of what it calls so."""
+    return bool((await connection.execute(read_reported, {"tracking_number": tracking_number})).scalar_one_or_none())
+
+
+async def find_graves(connection: AsyncConnection, order_ids: Collection[UUID], fulfillment_ids: Collection[UUID]) -> Graves:
+    """Those of the orders that have died, with their last death, and those of the fulfilments."""
+    orders = await connection.execute(read_dead, arrays(["order_id"], [[id] for id in order_ids]))
+    fulfillments = await connection.execute(read_gone, arrays(["fulfillment_id"], [[id] for id in fulfillment_ids]))
+    return Graves(_dead(orders), {row.fulfillment_id for row in fulfillments})
 
 
 async def lock_dead_orders(connection: AsyncConnection, commands: Sequence[BuryOrder], repeats: Collection[UUID]) -> dict[UUID, DeadOrder]:
@@ -222,6 +286,22 @@ async def save_dead_orders(
         await connection.execute(update_dead, _arrays(DEAD, changed))
 
 
+async def lock_dead_fulfillments(
+    connection: AsyncConnection, commands: Sequence[BuryFulfillment], repeats: Collection[UUID]
+) -> dict[UUID, DeadFulfillment]:
+    """Those of the fulfilments that are known to be cancelled, by id."""
+    ids = arrays(["fulfillment_id"], [[id] for id in {*repeats, *(c.target for c in commands)}])
+    return {row.fulfillment_id: DeadFulfillment(*row) for row in await connection.execute(lock_gone, ids)}
+
+
+async def save_dead_fulfillments(
+    connection: AsyncConnection, before: Mapping[UUID, DeadFulfillment], after: Mapping[UUID, DeadFulfillment], rows: Sequence[None]
+) -> None:
+    """Stores those that are new."""
+    if gone := sorted((its for id, its in after.items() if id not in before), key=attrgetter("fulfillment_id")):
+        await connection.execute(insert_gone, _arrays(GONE, gone))
+
+
 async def _whole(connection: AsyncConnection, statement: Select[Any], parameters: Mapping[str, Any]) -> list[Shipment]:
     """The shipments that the statement finds, in its order, each with its parcels."""
     rows = list(await connection.execute(statement, parameters))
@@ -230,6 +310,15 @@ async def _whole(connection: AsyncConnection, statement: Select[Any], parameters
         for shipment_id, _, *parcel in await connection.execute(read_parcels, {"given_shipment_id": [row.id for row in rows]}):
             packed[shipment_id].append(Parcel(*parcel))
     return [Shipment(*(*row, tuple(packed[row.id]))) for row in rows]
+
+
+async def _save_parcels(connection: AsyncConnection, created: Sequence[Shipment], repacked: Sequence[Shipment]) -> None:
+    """The parcels of new shipments, and others in the place of those that were packed anew."""
+    if repacked:
+        await connection.execute(drop_parcels, arrays(["shipment_id"], [[s.id] for s in repacked]))
+    packed = [(s.id, number, *PARCEL_OF(parcel)) for s in (*created, *repacked) for number, parcel in enumerate(s.parcels, 1)]
+    if packed:
+        await connection.execute(insert_parcels, arrays(PARCEL, packed))
 
 
 async def _mark_known(connection: AsyncConnection, found: dict[UUID, Shipment], reports: Sequence[tuple[UUID, str]]) -> None:
@@ -250,6 +339,11 @@ async def _save_rows(connection: AsyncConnection, rows: Sequence[Row]) -> None:
     if heard := [row for row in rows if isinstance(row, TrackingEvent)]:
         told = [(row.shipment_id, *REPORT_OF(row.report), row.record_time) for row in heard]
         await connection.execute(insert_tracking, arrays(TRACKING, told))
+    if opened := [row for row in rows if isinstance(row, RecallOpened)]:
+        wanted = [(row.shipment_id, row.tracking_number, row.time, 1, row.time) for row in opened]
+        await connection.execute(insert_recalls, arrays(RECALL, wanted))
+    if closed := [[row.shipment_id] for row in rows if isinstance(row, RecallClosed)]:
+        await connection.execute(close_recalls, arrays(["shipment_id"], closed))
 
 
 def _arrays(names: Sequence[str], records: Sequence[object]) -> dict[str, list[Any]]:

@@ -47,10 +47,20 @@ shipments = Table(
     Column("update_time", DateTime(timezone=True), nullable=False),
     Column("report_time", DateTime(timezone=True)),
     Column("deliver_time", DateTime(timezone=True)),
+    Column("recall_time", DateTime(timezone=True)),
+    Column(
+        "fulfillment_version",
+        BigInteger,
+        CheckConstraint("fulfillment_version >= 0", "fulfillment_version"),
+        nullable=False,
+        server_default="0",
+    ),
     CheckConstraint("(tracking_number is null) = (status in ('pending', 'failed'))", "tracking_number_with_label"),
-    CheckConstraint("(report_time is null) = (status in ('pending', 'created', 'failed'))", "report_time_with_report"),
+    CheckConstraint("(report_time is null) = (status in ('pending', 'created', 'failed', 'voided'))", "report_time_with_report"),
     CheckConstraint("(deliver_time is not null) = (status = 'delivered')", "deliver_time_with_delivery"),
     CheckConstraint("carrier_code is null or status = 'failed'", "carrier_code_with_refusal"),
+    CheckConstraint("recall_time is null or status not in ('pending', 'failed')", "recall_time_with_label"),
+    CheckConstraint("recall_time is not null or status <> 'voided'", "recall_time_with_void"),
 )
 Index(None, shipments.c.order_id, shipments.c.id)
 Index(None, shipments.c.status, shipments.c.id)
@@ -86,6 +96,18 @@ label_tries = Table(
 )
 Index(None, label_tries.c.try_time)
 
+recall_tries = Table(
+    "recall_tries",
+    metadata,
+    Column("shipment_id", Uuid, ForeignKey("shipments.id"), primary_key=True),
+    Column("tracking_number", Text, nullable=False),
+    Column("open_time", DateTime(timezone=True), nullable=False),
+    Column("tries", Integer, CheckConstraint("tries >= 1", "tries"), nullable=False),
+    Column("try_time", DateTime(timezone=True), nullable=False),
+    comment="Labels that the carrier is to be asked to take back: how often that was begun, and when last. The row goes when it answers.",
+)
+Index(None, recall_tries.c.try_time)
+
 history = Table(
     "history",
     metadata,
@@ -113,7 +135,7 @@ tracking_events = Table(
     Column("record_time", DateTime(timezone=True), nullable=False),
     Column("sequence", BigInteger, Identity(always=True), nullable=False),
     PrimaryKeyConstraint("shipment_id", "carrier_event_id"),  # the same report twice is one, for ever
-    CheckConstraint("status not in ('pending', 'created', 'failed')", "status"),
+    CheckConstraint("status not in ('pending', 'created', 'failed', 'voided')", "status"),
 )
 Index(None, tracking_events.c.shipment_id, tracking_events.c.sequence)
 
@@ -123,6 +145,14 @@ dead_orders = Table(
     Column("order_id", Uuid, primary_key=True),
     Column("attempt", Integer, CheckConstraint("attempt >= 1", "attempt"), nullable=False),
     Column("status", Text, CheckConstraint("status in ('cancelled', 'failed')", "status"), nullable=False),
+    Column("version", Integer, CheckConstraint("version >= 1", "version"), nullable=False),
+    Column("dead_time", DateTime(timezone=True), nullable=False),
+)
+
+dead_fulfillments = Table(
+    "dead_fulfillments",
+    metadata,
+    Column("fulfillment_id", Uuid, primary_key=True),
     Column("version", Integer, CheckConstraint("version >= 1", "version"), nullable=False),
     Column("dead_time", DateTime(timezone=True), nullable=False),
 )

@@ -19,7 +19,9 @@ from chassis.idempotency import Keyed
 from shipping_svc.lifecycle import Status
 from shipping_svc.model import (
     Ask,
+    BuryFulfillment,
     BuryOrder,
+    Cancel,
     Created,
     Delivered,
     Fact,
@@ -43,7 +45,8 @@ DEATHS = {order_pb2.ORDER_STATUS_CANCELLED: "cancelled", order_pb2.ORDER_STATUS_
 
 def ask(request: api.CreateShipmentRequest, of: Keyed) -> Ask:
     parcels = _parcels(request.parcels)
-    wanted = Wanted(UUID(request.order_id), request.attempt, UUID(request.fulfillment_id), request.warehouse_id, parcels)
+    about = (UUID(request.order_id), request.attempt, UUID(request.fulfillment_id), request.warehouse_id)
+    wanted = Wanted(*about, parcels, request.fulfillment_version)
     return Ask(of.key, of.digest, "shipping", request.request_id, wanted)
 
 
@@ -54,6 +57,11 @@ def shipment_filter(request: api.ListShipmentsRequest) -> ShipmentFilter:
         tracking_number=given(request, "tracking_number"),
         statuses=tuple(STATUS_OF[status] for status in request.statuses),
     )
+
+
+def cancel(request: api.CancelShipmentRequest, of: Keyed) -> Cancel:
+    target, expected = UUID(request.shipment_id), given(request, "expected_version")
+    return Cancel(of.key, of.digest, target, "staff", request.request_id, expected_version=expected)
 
 
 def report(request: api.RecordTrackingEventRequest) -> Report:
@@ -92,8 +100,17 @@ def ready(event: FulfillmentStatusChanged, of: Keyed, cause: str) -> Ask | None:
     its = event.fulfillment
     if not its.packages:
         raise invalid("fulfillment.packages", "must not be empty when the fulfilment is ready")
-    wanted = Wanted(UUID(its.order_id), its.attempt, UUID(its.fulfillment_id), its.warehouse_id, _parcels(its.packages))
+    about = (UUID(its.order_id), its.attempt, UUID(its.fulfillment_id), its.warehouse_id)
+    wanted = Wanted(*about, _parcels(its.packages), its.version)
     return Ask(of.key, of.digest, "fulfillment", cause, wanted)
+
+
+def bury_fulfillment(event: FulfillmentStatusChanged, of: Keyed, cause: str) -> BuryFulfillment | None:
+    """The fulfilment's death; None where it lives."""
+    if event.new_status != fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED:
+        return None
+    its = event.fulfillment
+    return BuryFulfillment(of.key, of.digest, UUID(its.fulfillment_id), "fulfillment", cause, version=its.version)
 
 
 def bury(event: OrderStatusChanged, of: Keyed, cause: str) -> BuryOrder | None:
@@ -133,6 +150,7 @@ def shipment(its: Shipment) -> shipping_pb2.Shipment:
         create_time=timestamp(its.create_time),
         update_time=timestamp(its.update_time),
         deliver_time=timestamp_or_none(its.deliver_time),
+        recall_time=timestamp_or_none(its.recall_time),
     )
 
 

@@ -18,7 +18,7 @@ from simulator import demo as demo_command
 from simulator import load as load_command
 from simulator import report
 from simulator.config import Settings
-from simulator.invoices import FileFault, read
+from simulator.ledger import FileFault, read
 from simulator.meter import Meter
 from simulator.replay import replay as replay_invoices
 from simulator.services import Services, Unreachable, connected
@@ -67,8 +67,10 @@ def replay(
 ) -> None:
     """Walks every invoice of a file through its whole lifetime, and accounts for every row, unit and penny of it.
 
-    The stock that it needs is booked on the way. Replaying the same file again orders nothing twice: it finds the same orders. Exit
-    code 0 only if every order was delivered and the services' books agree with the file.
+    The stock that it needs is booked on the way. Credit notes (numbers with a C) become returns of what their customers bought before,
+    as far as the file has it: sent back, inspected, restocked, refunded. What cannot be used is listed with its reason. Replaying the
+    same file again orders and returns nothing twice: it finds the same orders. Exit code 0 only if every order was delivered, every
+    return closed, and the services' books agree with the file.
     """
     try:
         ledger = read(file)
@@ -76,7 +78,9 @@ def replay(
         _fail(str(fault), USAGE)
 
     async def work(services: Services, world: World) -> int:
-        _say(f"{len(ledger.invoices)} invoices can be ordered; {len(ledger.left):,} of {ledger.rows:,} rows cannot (listed at the end)")
+        returns = f" (credits to be returned: {len(ledger.credits)})" if ledger.credits else ""
+        left = f"{len(ledger.left):,} of {ledger.rows:,} rows cannot (listed at the end)"
+        _say(f"{len(ledger.invoices)} invoices can be ordered{returns}; {left}")
         with Meter(console, len(ledger.invoices)) as meter:
             done = await replay_invoices(
                 services, Shoppers(services, world, patience), ledger, label=again, concurrency=concurrency, tell=meter.walked

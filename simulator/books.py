@@ -1,9 +1,10 @@
 """What the services themselves have booked for orders: units and money, to be held against what was asked for."""
 
 import asyncio
+import operator
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import astuple, dataclass
 from typing import Any, Final
 
 from google.protobuf.message import Message
@@ -15,6 +16,8 @@ from chassis.money import from_message
 from simulator.services import Services
 
 PAGE: Final = 1_000
+# Orders that their customers have received.
+ARRIVED: Final = frozenset({order_pb2.ORDER_STATUS_DELIVERED, order_pb2.ORDER_STATUS_REFUNDED})
 # How long the books may take to show what was delivered, and a service to answer.
 PATIENCE_S: Final = 30.0
 LOOK_S: Final = 0.2
@@ -28,14 +31,13 @@ class Books:
     shipped_units: int = 0
     ordered: int = 0
     captured: int = 0
+    returned_units: int = 0
+    restocked_units: int = 0
+    worth: int = 0  # what the returned units cost, by the frozen shares of their orders
+    refunded: int = 0
 
     def __add__(self, other: "Books") -> "Books":
-        return Books(
-            self.ordered_units + other.ordered_units,
-            self.shipped_units + other.shipped_units,
-            self.ordered + other.ordered,
-            self.captured + other.captured,
-        )
+        return Books(*map(operator.add, astuple(self), astuple(other)))
 
 
 async def books(services: Services, order_ids: Sequence[str], concurrency: int) -> Books:
@@ -53,28 +55,40 @@ async def _books_of(services: Services, order_id: str) -> Books:
     order = (await _ask(services, services.orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=order_id))).order
     payments = await _ask(services, services.payments.ListPayments, payment_service_pb2.ListPaymentsRequest(order_id=order_id))
     units = sum(item.quantity for item in order.items)
-    delivered = order.status == order_pb2.ORDER_STATUS_DELIVERED
+    returned = sum(item.returned_quantity for item in order.items)
     return Books(
         ordered_units=units,
-        shipped_units=await _shipped(services, order_id, units if delivered else 0),
+        shipped_units=await _moved(services, order_id, warehouse_pb2.STOCK_MOVEMENT_KIND_SHIP, units if order.status in ARRIVED else 0),
         ordered=from_message(order.total_amount).minor,
         captured=sum(from_message(payment.captured_amount).minor for payment in payments.payments),
+        returned_units=returned,
+        restocked_units=await _moved(services, order_id, warehouse_pb2.STOCK_MOVEMENT_KIND_RESTOCK, returned),
+        worth=sum(worth(item.unit_shares, item.returned_quantity) for item in order.items),
+        refunded=sum(from_message(payment.refunded_amount).minor for payment in payments.payments),
     )
 
 
-async def _shipped(services: Services, order_id: str, expected: int) -> int:
-    """Units that the stock ledger has shipped for the order. The warehouse may hear of it later than the customer: it is waited for."""
+def worth(shares: Iterable[order_pb2.UnitShare], units: int) -> int:
+    """What the first `units` units of a line cost, by its frozen shares."""
+    total = 0
+    for share in shares:
+        these = min(units, share.quantity)
+        total, units = total + these * from_message(share.amount).minor, units - these
+    return total
+
+
+async def _moved(services: Services, order_id: str, kind: warehouse_pb2.StockMovementKind.ValueType, expected: int) -> int:
+    """Units that the stock ledger has moved for the order. The warehouse may hear of it later than the customer: it is waited for."""
     deadline = time.monotonic() + PATIENCE_S
     while True:
-        shipped = await _shipped_now(services, order_id)
-        if shipped >= expected or time.monotonic() > deadline:
-            return shipped
+        moved = await _moved_now(services, order_id, kind)
+        if moved >= expected or time.monotonic() > deadline:
+            return moved
         await asyncio.sleep(LOOK_S)
 
 
-async def _shipped_now(services: Services, order_id: str) -> int:
-    kinds = [warehouse_pb2.STOCK_MOVEMENT_KIND_SHIP]
-    request = inventory_service_pb2.ListStockMovementsRequest(order_id=order_id, kinds=kinds, page_size=PAGE)
+async def _moved_now(services: Services, order_id: str, kind: warehouse_pb2.StockMovementKind.ValueType) -> int:
+    request = inventory_service_pb2.ListStockMovementsRequest(order_id=order_id, kinds=[kind], page_size=PAGE)
     units = 0
     while True:
         page = await _ask(services, services.inventory.ListStockMovements, request)

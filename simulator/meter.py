@@ -9,7 +9,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from chassis.money import Money
 from simulator.invoices import CURRENCY
 from simulator.replay import Walked
-from simulator.report import DELIVERED
+from simulator.returns import CLOSED
 
 
 class Meter:
@@ -32,7 +32,8 @@ class Meter:
         """One more is through."""
         self._done += 1
         self._bar.advance(self._task)
-        if not self._console.is_terminal or walked.purchase.outcome != DELIVERED:
+        through = walked.arrived and all(each.outcome == CLOSED for each in walked.returned)
+        if not self._console.is_terminal or not through:
             self._console.print(line(walked, self._done, self._total), markup=False)
 
 
@@ -41,4 +42,5 @@ def line(walked: Walked, done: int, total: int) -> str:
     invoice, purchase = walked.invoice, walked.purchase
     width = len(str(total))
     amount = str(Money(invoice.total, CURRENCY))
-    return f"{done:>{width}}/{total}  {invoice.number:<8} {invoice.units:>6} units {amount:>14}  {purchase.outcome}"
+    back = "".join(f", {each.credit.units} units back: {each.outcome}" for each in walked.returned)
+    return f"{done:>{width}}/{total}  {invoice.number:<8} {invoice.units:>6} units {amount:>14}  {purchase.outcome}{back}"

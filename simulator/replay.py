@@ -1,24 +1,37 @@
-"""`replay`: every invoice of a file walks through its whole lifetime."""
+"""`replay`: every invoice of a file walks through its whole lifetime, and what its credit notes give back comes back."""
 
 import asyncio
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
 
 from chassis.errors import Failure
 from simulator import requests
 from simulator.books import Books, books
-from simulator.invoices import Invoice, Ledger
+from simulator.credits import Credit
+from simulator.invoices import Invoice
+from simulator.ledger import Ledger
+from simulator.returns import Returned, give_back
 from simulator.services import Services, reason
 from simulator.shoppers import REFUSED, Purchase, Shoppers
+
+ARRIVED: Final = frozenset({"delivered", "refunded"})
 
 
 @dataclass(frozen=True, slots=True)
 class Walked:
-    """An invoice, and how its order went."""
+    """An invoice, how its order went, and how the returns of its credits did."""
 
     invoice: Invoice
     purchase: Purchase
+    returned: tuple[Returned, ...] = ()
+
+    @property
+    def arrived(self) -> bool:
+        """Its customer has received it, whatever came back since."""
+        return self.purchase.outcome in ARRIVED
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +53,15 @@ async def replay(
     """
     began, turns = time.monotonic(), asyncio.Semaphore(concurrency)
 
+    credits_of: defaultdict[str, list[Credit]] = defaultdict(list)
+    for credit in ledger.credits:
+        credits_of[credit.invoice.number].append(credit)
+
     async def walk(invoice: Invoice) -> Walked:
         async with turns:
             walked = Walked(invoice, await _buy(services, shoppers, invoice, label))
+            if credited := credits_of[invoice.number]:
+                walked = replace(walked, returned=await _give_back(services, shoppers, walked, credited, label))
         tell(walked)
         return walked
 
@@ -50,6 +69,16 @@ async def replay(
     seconds = time.monotonic() - began
     orders = [each.purchase.order.order_id for each in walked if each.purchase.order]
     return Replay(ledger, tuple(walked), await books(services, orders, concurrency), seconds)
+
+
+async def _give_back(
+    services: Services, shoppers: Shoppers, walked: Walked, credited: Sequence[Credit], label: str
+) -> tuple[Returned, ...]:
+    """One after the other, of an order that has arrived."""
+    order = walked.purchase.order
+    if not walked.arrived or not order:
+        return tuple(Returned(credit, REFUSED, "its order did not arrive") for credit in credited)
+    return tuple([await give_back(services, credit, order, label=label, patience_s=shoppers.patience_s) for credit in credited])
 
 
 async def _buy(services: Services, shoppers: Shoppers, invoice: Invoice, label: str) -> Purchase:

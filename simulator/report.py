@@ -1,4 +1,4 @@
-"""What a replay says at its end: row by row what was left out, order by order what did not arrive, and a summary. Pure."""
+"""What a replay says at its end: row by row what was left out, one by one what did not arrive or come back, and a summary. Pure."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -6,16 +6,27 @@ from collections.abc import Iterator
 from chassis.money import Money
 from simulator.invoices import CURRENCY, Left
 from simulator.replay import Replay, Walked
-
-DELIVERED = "delivered"
+from simulator.returns import CLOSED, Returned
 
 
 def complete(replay: Replay) -> bool:
-    """Every order is delivered, and the services' books agree with the file to the unit and to the penny."""
-    units, money = _units(replay), _money(replay)
-    books = replay.books
-    agree = (books.ordered_units, books.shipped_units, books.ordered, books.captured) == (units, units, money, money)
-    return agree and all(walked.purchase.outcome == DELIVERED for walked in replay.walked)
+    """Every order has arrived, every credit came back, and the services' books agree with the file to the unit and to the penny."""
+    return _through(replay) and _agree(replay)
+
+
+def _through(replay: Replay) -> bool:
+    """Every order has arrived, and every credit came back."""
+    return all(walked.arrived and all(each.outcome == CLOSED for each in walked.returned) for walked in replay.walked)
+
+
+def _agree(replay: Replay) -> bool:
+    """What was bought, and what came back. A credit of a discounted invoice is refunded with what was paid for its units."""
+    units, money, books = _units(replay), _money(replay), replay.books
+    bought = (books.ordered_units, books.shipped_units, books.ordered, books.captured) == (units, units, money, money)
+    credited, amount = _credited(replay)
+    back = (books.returned_units, books.restocked_units, books.refunded) == (credited, credited, books.worth)
+    discounted = any(credit.invoice.discount for credit in replay.ledger.credits)
+    return bought and back and (books.worth <= amount if discounted else books.worth == amount)
 
 
 def lines(replay: Replay) -> Iterator[str]:
@@ -23,15 +34,19 @@ def lines(replay: Replay) -> Iterator[str]:
     if replay.ledger.left:
         yield "Left out, row by row:"
         yield from map(left_out, replay.ledger.left)
-    failed = [walked for walked in replay.walked if walked.purchase.outcome != DELIVERED]
+    failed = [walked for walked in replay.walked if not walked.arrived]
     if failed:
         yield "Not delivered:"
         yield from map(not_delivered, failed)
+    kept = [returned for walked in replay.walked for returned in walked.returned if returned.outcome != CLOSED]
+    if kept:
+        yield "Not returned:"
+        yield from map(not_returned, kept)
     yield from summary(replay)
 
 
 def left_out(left: Left) -> str:
-    """A row of the file that is in no order, and why."""
+    """A row of the file that is in no order and no return, and why."""
     row = left.row
     return f"  line {row.line:>6}  {row.invoice:<10} {row.sku:<12} {row.quantity:>7} x {row.price:<8} {left.reason}"
 
@@ -43,24 +58,53 @@ def not_delivered(walked: Walked) -> str:
     return f"  invoice {walked.invoice.number}: {purchase.outcome}{number}" + (f": {purchase.why}" if purchase.why else "")
 
 
+def not_returned(returned: Returned) -> str:
+    """A credit that did not come back, and why."""
+    credit = returned.credit
+    return f"  credit note {credit.note} of invoice {credit.invoice.number}: {returned.outcome}: {returned.why}"
+
+
 def summary(replay: Replay) -> Iterator[str]:
     """What was asked for, beside what the services say that they did."""
     ledger, books = replay.ledger, replay.books
     outcomes = Counter(walked.purchase.outcome for walked in replay.walked)
-    yield f"{outcomes[DELIVERED]} of {len(replay.walked)} orders delivered in {replay.seconds:.1f} s"
-    yield "  orders   " + (", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common()) or "none")
+    arrived = sum(walked.arrived for walked in replay.walked)
+    yield f"{arrived} of {len(replay.walked)} orders delivered in {replay.seconds:.1f} s"
+    yield f"  orders   {_counted(outcomes)}"
     if found := sum(walked.purchase.found for walked in replay.walked):
         yield f"  again    {found} of them were there from an earlier replay, and nothing was ordered twice (--again LABEL orders anew)"
-    in_orders = sum(invoice.rows for invoice in ledger.invoices)
+    in_orders = f"{sum(invoice.rows for invoice in ledger.invoices):,} in orders"
+    in_returns = f", {sum(credit.rows for credit in ledger.credits):,} in returns" if ledger.credits else ""
     reasons = Counter(left.reason for left in ledger.left)
     why = "".join(f"; {count:,} {reason}" for reason, count in reasons.most_common())
-    yield f"  rows     {ledger.rows:,} in the file: {in_orders:,} in orders, {len(ledger.left):,} left out{why}"
+    yield f"  rows     {ledger.rows:,} in the file: {in_orders}{in_returns}, {len(ledger.left):,} left out{why}"
     postage = sum(invoice.postage_units for invoice in ledger.invoices)
     paid_as = f" (and {postage:,} of postage, as shipping)" if postage else ""
     yield f"  units    {_units(replay):,} in the file's orders{paid_as}: {books.ordered_units:,} ordered, {books.shipped_units:,} shipped"
     yield f"  money    {_told(_money(replay))} in the file's orders: {_told(books.ordered)} ordered, {_told(books.captured)} captured"
-    if outcomes[DELIVERED] == len(replay.walked) and not complete(replay):
+    if ledger.credits:
+        yield from _returns(replay)
+    if _through(replay) and not _agree(replay):
         yield "  The file and the services' books differ."
+
+
+def _returns(replay: Replay) -> Iterator[str]:
+    """What came back."""
+    books, (units, amount) = replay.books, _credited(replay)
+    outcomes = Counter(returned.outcome for walked in replay.walked for returned in walked.returned)
+    yield f"  returns  {_counted(outcomes)}"
+    yield f"  units    {units:,} in the file's credits: {books.returned_units:,} returned, {books.restocked_units:,} restocked"
+    unpaid = f" ({_told(amount - books.worth)} of it was never paid, by discounts)" if amount > books.worth else ""
+    yield f"  money    {_told(amount)} in the file's credits{unpaid}: {_told(books.refunded)} refunded"
+
+
+def _counted(outcomes: Counter[str]) -> str:
+    return ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common()) or "none"
+
+
+def _credited(replay: Replay) -> tuple[int, int]:
+    """Units and pence of the credits."""
+    return sum(credit.units for credit in replay.ledger.credits), sum(credit.amount for credit in replay.ledger.credits)
 
 
 def _units(replay: Replay) -> int:

@@ -12,6 +12,7 @@ from ordermesh.fulfillment.v1 import fulfillment_service_pb2
 from ordermesh.fulfillment.v1.fulfillment_service_pb2_grpc import FulfillmentServiceStub
 from ordermesh.order.v1 import order_service_pb2
 from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceStub
+from ordermesh.order.v1.return_service_pb2_grpc import ReturnServiceStub
 from ordermesh.payment.v1 import payment_service_pb2
 from ordermesh.payment.v1.payment_service_pb2_grpc import PaymentServiceStub
 from ordermesh.shipping.v1 import shipping_service_pb2
@@ -37,6 +38,7 @@ class Services:
 
     def __init__(self, order: Channel, warehouse: Channel, fulfillment: Channel, shipping: Channel, payment: Channel) -> None:
         self.orders = OrderServiceStub(order)
+        self.returns = ReturnServiceStub(order)
         self.inventory = InventoryServiceStub(warehouse)
         self.fulfillments = FulfillmentServiceStub(fulfillment)
         self.shipping = ShippingServiceStub(shipping)

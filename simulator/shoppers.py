@@ -23,6 +23,7 @@ CONFIRMED: Final = (
     order_pb2.ORDER_STATUS_PROCESSING,
     order_pb2.ORDER_STATUS_SHIPPED,
     order_pb2.ORDER_STATUS_DELIVERED,
+    order_pb2.ORDER_STATUS_REFUNDED,
 )
 LOST: Final = "lost"
 STUCK: Final = "stuck"

@@ -65,10 +65,17 @@ def next_step(work: fulfillment_pb2.Fulfillment) -> Step | None:
 
 
 def next_report(shipment: shipping_pb2.Shipment) -> shipping_service_pb2.RecordTrackingEventRequest | None:
-    """What the carrier reports next; None where the parcel has arrived, or is not with the carrier."""
+    """What the carrier reports next; None where the parcel has come to rest, or is not with the carrier.
+
+    A parcel that is wanted back is brought back; one that was not fetched yet is not fetched any more.
+    """
     if shipment.status not in REPORTS:
         return None
     status, location = REPORTS[shipment.status]
+    if shipment.HasField("recall_time"):
+        if shipment.status == shipping_pb2.SHIPMENT_STATUS_CREATED:
+            return None
+        status, location = shipping_pb2.SHIPMENT_STATUS_RETURNED_TO_SENDER, "back at the warehouse"
     name = name_of(shipping_pb2.ShipmentStatus, status)
     return shipping_service_pb2.RecordTrackingEventRequest(
         request_id=request_id(UUID(shipment.shipment_id), f"{name}@{shipment.version}"),

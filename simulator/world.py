@@ -8,19 +8,21 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final
 
 from google.protobuf.message import Message
 from ordermesh.fulfillment.events.v1 import fulfillment_events_pb2
 from ordermesh.fulfillment.v1 import fulfillment_pb2, fulfillment_service_pb2
 from ordermesh.order.events.v1 import order_events_pb2
-from ordermesh.order.v1 import order_pb2, order_service_pb2
+from ordermesh.order.v1 import order_pb2, order_service_pb2, return_pb2, return_service_pb2
 from ordermesh.shipping.events.v1 import shipping_events_pb2
 from ordermesh.shipping.v1 import shipping_pb2, shipping_service_pb2
 
 from chassis.errors import Failure, NotFound
 from chassis.follow import Hear, listen
 from chassis.stream import Broker
+from simulator.returns import AT_DESK, take_back
 from simulator.services import Services, reason, verb
 from simulator.staff import AT_WORK, REPORTS, next_report, next_step
 
@@ -91,6 +93,7 @@ class World:
             order_events_pb2.OrderStatusChanged: self._hear_order,
             fulfillment_events_pb2.FulfillmentStatusChanged: self._hear_fulfillment,
             shipping_events_pb2.ShipmentCreated: self._hear_shipment,
+            shipping_events_pb2.ShipmentStatusChanged: self._hear_shipment,
         }
         async with self._group as group:
             group.create_task(listen(broker, hear))
@@ -109,8 +112,10 @@ class World:
         if event.new_status == fulfillment_pb2.FULFILLMENT_STATUS_PLANNING:
             self._take_up(event.fulfillment)
 
-    def _hear_shipment(self, event: shipping_events_pb2.ShipmentCreated) -> None:
-        self._carry(event.shipment)
+    def _hear_shipment(self, event: shipping_events_pb2.ShipmentCreated | shipping_events_pb2.ShipmentStatusChanged) -> None:
+        # Of the changes only a recall is news: the others are what the carrier itself has reported.
+        if isinstance(event, shipping_events_pb2.ShipmentCreated) or event.shipment.HasField("recall_time"):
+            self._carry(event.shipment)
 
     # --- what is done
 
@@ -146,6 +151,13 @@ class World:
     async def _report(self, shipment: shipping_pb2.Shipment) -> None:
         while (report := next_report(shipment)) is not None:
             shipment = (await self.services.ask(self.services.shipping.RecordTrackingEvent, report)).shipment
+
+    async def _fetch_back(self, its: return_pb2.Return) -> None:
+        """Takes back what nobody has asked to return: goods of cancelled orders and units, once all parcels have come to rest."""
+        listed = shipping_service_pb2.ListShipmentsRequest(page_size=PAGE, order_id=its.order_id)
+        shipments = (await self.services.ask(self.services.shipping.ListShipments, listed)).shipments
+        if not any(shipment.status in REPORTS for shipment in shipments):
+            await take_back(self.services, its)
 
     # --- what is looked for
 
@@ -188,6 +200,10 @@ class World:
         under_way = shipping_service_pb2.ListShipmentsRequest(page_size=PAGE, order_id=order_id, statuses=list(REPORTS))
         for shipment in (await self.services.ask(self.services.shipping.ListShipments, under_way)).shipments:
             self._carry(shipment)
+        coming = return_service_pb2.ListReturnsRequest(page_size=PAGE, order_id=order_id, statuses=AT_DESK)
+        for its in (await self.services.ask(self.services.returns.ListReturns, coming)).returns:
+            if its.kind == return_pb2.RETURN_KIND_RECALL:
+                self._start(its.return_id, its.order_id, partial(self._fetch_back, its))
 
 
 def batched(orders: Sequence[Followed]) -> Iterator[Sequence[Followed]]:

@@ -1,20 +1,39 @@
-"""A TCP proxy that can freeze or cut what goes through it, for tests of connections that die without a word."""
+"""A TCP proxy that can hold, delay, freeze, cut or rob what goes through it, for tests of connections that fail as real ones do."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+ASKED, ANSWERED = "asked", "answered"  # the two ways that bytes go
+BOTH = frozenset({ASKED, ANSWERED})
+
+
+@dataclass(slots=True)
+class Struck:
+    """What the proxy did to bytes that were on their way, in portions as they arrived; and to connections."""
+
+    held: int = 0
+    delayed: int = 0
+    lost: int = 0
+    stranded: int = 0
+    cut: int = 0
 
 
 class Proxy:
-    """Forwards connections from `port` on 127.0.0.1 to another port there."""
+    """Forwards connections from `port` on 127.0.0.1 to another port there; `target` may be told later than it serves."""
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: int = 0) -> None:
         self.target, self.port, self.accepted = target, 0, 0
+        self.struck = Struck()
+        self.delay_s = 0.0  # each portion is that late, in its turn
+        self.losing: frozenset[str] = frozenset()  # whatever goes these ways is lost, and its connection reset
         self._flows, self._over = asyncio.Event(), asyncio.Event()
         self._flows.set()
         self._frozen: set[asyncio.StreamWriter] = set()
         self._writers: set[asyncio.StreamWriter] = set()
+        self._connections: set[asyncio.Task[None]] = set()
 
     def freeze(self) -> None:
         """The connections of now fall silent, for good: nothing is forwarded and nothing is closed. New ones work."""
@@ -25,18 +44,21 @@ class Proxy:
         self._flows.clear()
 
     def go(self) -> None:
-        """What was stopped goes on; what was frozen does not."""
+        """What was stopped goes on, at full speed, and arrives; what was frozen does not."""
+        self.delay_s, self.losing = 0.0, frozenset()
         self._flows.set()
 
     def cut(self) -> None:
         """All connections are reset."""
-        for writer in self._writers:
+        live = [writer for writer in self._writers if not writer.transport.is_closing()]
+        self.struck.cut += len(live) // 2
+        for writer in live:
             writer.transport.abort()
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator["Proxy"]:
         """Listens meanwhile."""
-        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        server = await asyncio.start_server(self._connect, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
         try:
             yield self
@@ -45,6 +67,12 @@ class Proxy:
             self._flows.set()
             self._over.set()
             self.cut()
+            await asyncio.gather(*self._connections, return_exceptions=True)
+
+    def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._accept(reader, writer))
+        self._connections.add(task)
+        task.add_done_callback(self._connections.discard)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
@@ -53,15 +81,36 @@ class Proxy:
         except OSError:
             writer.transport.abort()
             return
-        self._writers |= {writer, far_writer}
-        await asyncio.gather(self._forward(reader, far_writer), self._forward(far_reader, writer))
+        pair = {writer, far_writer}
+        self._writers |= pair
+        try:
+            await asyncio.gather(self._forward(ASKED, reader, far_writer, writer), self._forward(ANSWERED, far_reader, writer, far_writer))
+        finally:
+            self._writers -= pair
+            self._frozen -= pair
 
-    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _forward(self, way: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, back: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
-                await self._flows.wait()
-                if writer in self._frozen:
-                    await self._over.wait()
+                if not await self._passes(way, writer):
+                    back.transport.abort()
+                    break
                 writer.write(data)
                 await writer.drain()
         writer.transport.abort()
+
+    async def _passes(self, way: str, writer: asyncio.StreamWriter) -> bool:
+        """Does to a portion what is to be done just now; whether it may go on."""
+        if self.delay_s:
+            self.struck.delayed += 1
+            await asyncio.sleep(self.delay_s)
+        if not self._flows.is_set():
+            self.struck.held += 1
+            await self._flows.wait()
+        if writer in self._frozen:
+            self.struck.stranded += 1
+            await self._over.wait()
+        if way in self.losing:
+            self.struck.lost += 1
+            return False
+        return True

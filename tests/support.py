@@ -6,10 +6,10 @@ import shutil
 import tempfile
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import nats
 import psycopg
@@ -97,6 +97,22 @@ class Accounts:
                     await manager.delete_stream(stream.config.name or "")
         finally:
             await client.close()
+
+
+@asynccontextmanager
+async def cancelled_at_end(work: Coroutine[Any, Any, NoReturn]) -> AsyncIterator[None]:
+    """Something that runs until it is cancelled runs meanwhile. Raises AssertionError where it has ended by anything else.
+
+    It is told until it hears: nats-py swallows a cancellation now and then, and so does a process end its tasks (chassis.process).
+    """
+    task = asyncio.create_task(work)
+    try:
+        yield
+    finally:
+        while not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=1.0)
+        assert task.cancelled(), repr(task.exception())
 
 
 class Eventually(Protocol):

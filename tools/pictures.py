@@ -45,9 +45,9 @@ def drawn(text: str) -> str:
 # --- what may become of what
 
 
-def statuses(service: str) -> str:
+def statuses(service: str, table: str = "MOVES") -> str:
     """A picture of a service's table of moves."""
-    moves = import_module(f"{service}_svc.lifecycle").MOVES
+    moves = getattr(import_module(f"{service}_svc.lifecycle"), table)
     reached = frozenset[Any]().union(*moves.values())
     lines = ["stateDiagram-v2"]
     lines += [f"    [*] --> {here}" for place, here in enumerate(moves) if place == 0 or here not in reached]
@@ -258,6 +258,7 @@ DRAWINGS: dict[str, Callable[[], str]] = {
     "ports": ports,
     "tokens": tokens,
     "order-status-table": partial(status_table, "order"),
+    "return-statuses": partial(statuses, "order", "RETURN_MOVES"),
     **{f"{service}-statuses": partial(statuses, service) for service in SERVICES},
     **{f"{service}-settings": partial(settings, service) for service in SERVICES},
 }

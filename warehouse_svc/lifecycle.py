@@ -95,6 +95,9 @@ UNITS: dict[MovementKind, tuple[Bucket, Bucket]] = {
     MovementKind.SPOIL_COMMITTED: (Bucket.COMMITTED, Bucket.WRITTEN_OFF),
 }
 
+# Where two movements put units into one bucket, one of them has a counter of its own, which is a part of the bucket's.
+COUNTERS: dict[MovementKind, str] = {MovementKind.EXPIRE: "expired", MovementKind.SPOIL_COMMITTED: "spoiled"}
+
 
 def allowed(here: Status, there: Status) -> bool:
     """Whether a reservation may go from here to there; staying is always allowed."""

@@ -13,6 +13,7 @@ from warehouse_svc import decisions, store
 from warehouse_svc.model import (
     AdjustStock,
     Availability,
+    BookReturn,
     ExpireReservations,
     Holding,
     LevelFilter,
@@ -21,6 +22,7 @@ from warehouse_svc.model import (
     Place,
     ReceiveStock,
     RenewReservations,
+    ReplaceSpoiled,
     Reservation,
     ReservationFilter,
     ReserveStock,
@@ -48,6 +50,14 @@ class Operations:
     async def adjust_stock(self, command: AdjustStock) -> StockLevel:
         view = unwrap((await self.write([command]))[0])
         return view.stock[command.warehouse_id, command.sku]
+
+    async def book_return(self, command: BookReturn) -> StockLevel | None:
+        """Books units of one line of a return, and answers with the level where they were to go. None: they were booked in another
+        warehouse before, and this one has never had any.
+        """
+        view = unwrap((await self.write([command]))[0])
+        [number] = command.restocked.keys() | command.damaged.keys()
+        return view.stock.get((command.warehouse_id, _holding(view).lines[number].sku))
 
     async def check_availability(self, asked: Mapping[str, int]) -> list[Availability]:
         """Each SKU, in the order asked: what a checkout could get just now."""
@@ -99,6 +109,12 @@ class Operations:
         if reused or len(deferred) == len(outcomes):
             raise (reused or deferred)[0]
         return outcomes
+
+    async def replace_spoiled(self, command: ReplaceSpoiled) -> Reservation:
+        """Books units as damaged and commits others in their place; the reservation then says what there is to pick."""
+        holding = _holding(unwrap((await self.write([command]))[0]))
+        [reservation] = [r for r in holding.of(command.attempt) if r.warehouse_id == command.warehouse_id]
+        return reservation
 
     async def get_reservation(self, id: UUID) -> Reservation:
         async with self.database.read() as connection:

@@ -32,6 +32,14 @@ class InventoryService(InventoryServiceServicer):
         level = await self.operations.adjust_stock(wire.adjust_stock(request, keyed(request)))
         return inventory.AdjustStockResponse(stock_level=wire.stock_level(level))
 
+    async def RestockItem(self, request: inventory.RestockItemRequest, context: Context) -> inventory.RestockItemResponse:
+        level = await self.operations.book_return(wire.restock_item(request, keyed(request)))
+        return inventory.RestockItemResponse(stock_level=wire.stock_level(level) if level else None)
+
+    async def MarkDamaged(self, request: inventory.MarkDamagedRequest, context: Context) -> inventory.MarkDamagedResponse:
+        level = await self.operations.book_return(wire.mark_damaged(request, keyed(request)))
+        return inventory.MarkDamagedResponse(stock_level=wire.stock_level(level) if level else None)
+
     async def CheckAvailability(self, request: inventory.CheckAvailabilityRequest, context: Context) -> inventory.CheckAvailabilityResponse:
         return wire.availability(await self.operations.check_availability(wire.asked(request)))
 
@@ -87,6 +95,12 @@ class ReservationService(ReservationServiceServicer):
         of, each = keyed(request), request.order_attempts
         outcomes = await self.operations.move_reservations([wire.release(its, of, f":{its.order_id}") for its in each])
         return reserving.BatchReleaseReservationsResponse(results=map(wire.result, each, outcomes))
+
+    async def ReplaceSpoiledUnits(
+        self, request: reserving.ReplaceSpoiledUnitsRequest, context: Context
+    ) -> reserving.ReplaceSpoiledUnitsResponse:
+        reservation = await self.operations.replace_spoiled(wire.replace_spoiled(request, keyed(request)))
+        return reserving.ReplaceSpoiledUnitsResponse(reservation=wire.reservation(reservation))
 
     async def GetReservation(self, request: reserving.GetReservationRequest, context: Context) -> reserving.GetReservationResponse:
         reservation = await self.operations.get_reservation(UUID(request.reservation_id))

@@ -8,48 +8,57 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, bindparam, func, or_, select, tuple_, update
+from sqlalchemy import BigInteger, Select, bindparam, cast, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.paging import Page
 from chassis.tables import among, arrays, given, insert_rows
-from warehouse_svc.lifecycle import Bucket, Status
+from warehouse_svc.lifecycle import Bucket, MovementKind, Status
 from warehouse_svc.model import (
     AdjustStock,
+    Back,
+    Booked,
+    BookReturn,
     ConfirmReservations,
     EndAttempt,
     ExpireReservations,
+    FollowWork,
     Holding,
+    KeepUnits,
     LevelFilter,
     Movement,
     MovementFilter,
+    OrderLine,
     Picture,
     Place,
     ReceiveStock,
     ReleaseReservations,
     RenewReservations,
+    ReplaceSpoiled,
     Reservation,
     ReservationFilter,
     ReservationLine,
     ReserveStock,
-    ReturnUnits,
-    ShipUnits,
     StockCommand,
     StockLevel,
     View,
     level_id,
 )
-from warehouse_svc.tables import holdings, movements, reservation_lines, reservations, stock_levels
+from warehouse_svc.tables import holdings, movements, order_lines, reservation_lines, reservations, stock_levels
 
 LEVEL, BOOKED, HOLDING = tuple(stock_levels.c.keys()), tuple(movements.c.keys()), tuple(holdings.c.keys())
 RESERVATION, LINE = tuple(reservations.c.keys()), tuple(f.name for f in fields(ReservationLine))
 BALANCES = ("available", "reserved", "committed", "damaged", "version")
-UNITS = (*Bucket, "expired")
+UNITS = ("quantity", *Bucket, "expired", "spoiled")
+BACK = tuple(f.name for f in fields(OrderLine) if f.name not in ("number", "sku"))
 
 levels = stock_levels.c
 lock_holdings = select(holdings).where(among(holdings.c.order_id)).order_by(holdings.c.order_id).with_for_update(key_share=True)
 lock_levels = select(stock_levels).where(or_(among(levels.id), among(levels.sku))).order_by(levels.id).with_for_update(key_share=True)
-read_booked = select(movements.c.source_id).where(among(movements.c.source_id)).distinct()
+booked_for = (movements.c.source_id, movements.c.order_id, movements.c.line_number, movements.c.kind)
+read_booked = (
+    select(*booked_for, cast(func.sum(movements.c.quantity), BigInteger)).where(among(movements.c.source_id)).group_by(*booked_for)
+)
 read_levels = select(stock_levels).where(among(levels.id))
 read_sellable = select(levels.sku, func.sum(levels.available - levels.reserved)).where(among(levels.sku)).group_by(levels.sku)
 read_holdings = select(holdings).where(among(holdings.c.order_id))
@@ -59,6 +68,9 @@ read_lines = (
     select(reservation_lines.c.reservation_id, *(reservation_lines.c[name] for name in LINE))
     .where(among(reservation_lines.c.reservation_id))
     .order_by(reservation_lines.c.reservation_id, reservation_lines.c.number)
+)
+read_back = select(order_lines.c.order_id, order_lines.c.line_number, order_lines.c.restocked, order_lines.c.damaged).where(
+    among(order_lines.c.order_id)
 )
 read_movements = select(
     *(levels[f.name] if f.name in ("warehouse_id", "sku") else movements.c[f.name] for f in fields(Movement))
@@ -81,13 +93,18 @@ REACH: Mapping[type, frozenset[Status]] = {
     ReleaseReservations: frozenset({Status.ACTIVE}),
     ExpireReservations: frozenset({Status.ACTIVE}),
     EndAttempt: frozenset({Status.ACTIVE, Status.CONFIRMED}),
-    ShipUnits: frozenset({Status.CONFIRMED}),
-    ReturnUnits: frozenset({Status.CONFIRMED}),
+    KeepUnits: frozenset({Status.ACTIVE, Status.CONFIRMED}),
+    FollowWork: frozenset({Status.CONFIRMED}),
+    ReplaceSpoiled: frozenset({Status.CONFIRMED}),
 }
 insert_holdings, insert_levels, insert_movements, insert_reservations = (
     insert_rows(*table.c) for table in (holdings, stock_levels, movements, reservations)
 )
 insert_lines = insert_rows(reservation_lines.c.reservation_id, *(reservation_lines.c[name] for name in LINE))
+insert_order_lines = insert_rows(order_lines.c.order_id, order_lines.c.line_number, order_lines.c.sku, *(order_lines.c[n] for n in BACK))
+save_order_lines = insert_order_lines.on_conflict_do_update(
+    index_elements=["order_id", "line_number"], set_={name: insert_order_lines.excluded[name] for name in BACK}
+)
 changed_holdings = given(*holdings.c)
 update_holdings = (
     update(holdings)
@@ -122,11 +139,21 @@ update_levels = (
 async def lock_stock(connection: AsyncConnection, commands: Sequence[StockCommand], repeats: Collection[UUID]) -> Picture:
     """What the commands share: what is held for their orders, then the stock that they may move, both locked in the order of ids."""
     requests = {c.target for c in commands if isinstance(c, (ReceiveStock, AdjustStock))}
+    sources = requests | {c.source for c in commands if isinstance(c, BookReturn)}
     held = await _lock_holdings(connection, {*repeats, *(c.target for c in commands)} - requests)
     wanted = _places_and_skus(commands, held)
     rows = await connection.execute(lock_levels, wanted) if any(wanted.values()) else ()
-    booked = await connection.execute(read_booked, arrays(["source_id"], [[id] for id in requests])) if requests else ()
-    return Picture((StockLevel(*row) for row in rows), held.values(), requests, {row[0] for row in booked})
+    return Picture((StockLevel(*row) for row in rows), held.values(), requests, await _booked(connection, sources))
+
+
+async def _booked(connection: AsyncConnection, sources: Collection[UUID]) -> dict[UUID, Booked]:
+    """What the ledger has for each source, read once what its writers lock is locked."""
+    of_source: defaultdict[UUID, dict[tuple[UUID | None, int | None, MovementKind], int]] = defaultdict(dict)
+    for source, order_id, number, kind, units in (
+        await connection.execute(read_booked, arrays(["source_id"], [[id] for id in sources])) if sources else ()
+    ):
+        of_source[source][order_id, number, kind] = units
+    return dict(of_source)
 
 
 async def _lock_holdings(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, Holding]:
@@ -153,6 +180,9 @@ def _places_and_skus(commands: Sequence[StockCommand], held: Mapping[UUID, Holdi
                 places.update((command.warehouse_id, sku) for sku in command.quantities)
             case AdjustStock():
                 places.add((command.warehouse_id, command.sku))
+            case BookReturn():
+                wanted = command.restocked.keys() | command.damaged.keys()
+                places.update((command.warehouse_id, line.sku) for r in standing for line in r.lines if line.number in wanted)
             case ReserveStock():
                 skus.update(line.sku for line in command.lines)
             case ConfirmReservations() | RenewReservations():
@@ -176,6 +206,7 @@ async def save_stock(
     changed = [r for holding in new.values() for r in holding.reservations if r is not reserved.get(r.id)]
     await _update_reservations(connection, reserved, [r for r in changed if r.id in reserved])  # first: a new one may replace them
     await _insert_reservations(connection, [r for r in changed if r.id not in reserved])
+    await _save_order_lines(connection, old, new)
     if booked:
         await _move_balances(connection, booked)
         await connection.execute(insert_movements, arrays(BOOKED, [[getattr(row, name) for name in BOOKED] for row in booked]))
@@ -204,6 +235,20 @@ async def _update_reservations(connection: AsyncConnection, old: Mapping[UUID, R
     lines = [(r.id, line) for r in changed for line, was in zip(r.lines, old[r.id].lines, strict=True) if line != was]
     rows = [(id, line.number, *attrgetter(*UNITS)(line)) for id, line in lines]
     await connection.execute(update_lines, arrays(("reservation_id", "number", *UNITS), rows))
+
+
+async def _save_order_lines(connection: AsyncConnection, old: Mapping[UUID, Holding], new: Mapping[UUID, Holding]) -> None:
+    """What has left, and what came back, where that has changed."""
+    moved = [
+        (id, line.number, line.sku, *attrgetter(*BACK)(line))
+        for id, holding in sorted(new.items())
+        if _has_left(holding.reservations)
+        for was in [old[id].lines if id in old else {}]
+        for line in holding.lines.values()
+        if line.shipped and line != was.get(line.number)
+    ]
+    if moved:
+        await connection.execute(save_order_lines, arrays(("order_id", "line_number", "sku", *BACK), moved))
 
 
 async def _move_balances(connection: AsyncConnection, booked: Sequence[Movement]) -> None:
@@ -313,7 +358,22 @@ async def _with_reservations(connection: AsyncConnection, found: Sequence[Holdin
     of_order: defaultdict[UUID, list[Reservation]] = defaultdict(list)
     for reservation in await _with_lines(connection, [Reservation(*row) for row in rows]):
         of_order[reservation.order_id].append(reservation)
-    return {h.order_id: replace(h, reservations=tuple(of_order[h.order_id])) for h in found}
+    left = {id for id, its in of_order.items() if _has_left(its)}
+    back = await _back(connection, left)
+    return {h.order_id: replace(h, reservations=tuple(of_order[h.order_id]), back=back.get(h.order_id, {})) for h in found}
+
+
+def _has_left(held: Sequence[Reservation]) -> bool:
+    """Whether anything has left: most orders that are written have nothing to come back yet."""
+    return any(line.shipped for reservation in held for line in reservation.lines)
+
+
+async def _back(connection: AsyncConnection, left: Collection[UUID]) -> dict[UUID, dict[int, Back]]:
+    """What came back by returns, of orders of which anything has left."""
+    of_order: defaultdict[UUID, dict[int, Back]] = defaultdict(dict)
+    for order_id, number, *units in await connection.execute(read_back, arrays(["order_id"], [[id] for id in left])) if left else ():
+        of_order[order_id][number] = Back(*units)
+    return dict(of_order)
 
 
 async def _with_lines(connection: AsyncConnection, found: Sequence[Reservation]) -> list[Reservation]:

@@ -126,6 +126,21 @@ reservation_lines = Table(
     Column("quantity", Integer, CheckConstraint("quantity between 1 and 1000000", "quantity"), nullable=False),
     *(Column(bucket, Integer, CheckConstraint(f"{bucket} >= 0", bucket), nullable=False) for bucket in Bucket),
     Column("expired", Integer, CheckConstraint("expired between 0 and released", "expired"), nullable=False),
+    Column("spoiled", Integer, CheckConstraint("spoiled between 0 and written_off", "spoiled"), nullable=False, server_default="0"),
     PrimaryKeyConstraint("reservation_id", "number"),
     CheckConstraint(f"{' + '.join(Bucket)} = quantity", "units"),
+)
+
+# One row for each line of an order of which units have left, over all its attempts and warehouses: no more of it comes back.
+order_lines = Table(
+    "order_lines",
+    metadata,
+    Column("order_id", Uuid, ForeignKey("holdings.order_id")),
+    Column("line_number", SmallInteger, CheckConstraint("line_number between 1 and 500", "line_number")),
+    Column("sku", Text, nullable=False),
+    Column("shipped", Integer, CheckConstraint("shipped >= 1", "shipped"), nullable=False),
+    Column("restocked", Integer, CheckConstraint("restocked >= 0", "restocked"), nullable=False),
+    Column("damaged", Integer, CheckConstraint("damaged >= 0", "damaged"), nullable=False),
+    PrimaryKeyConstraint("order_id", "line_number"),
+    CheckConstraint("restocked + damaged <= shipped", "back"),
 )

@@ -22,25 +22,29 @@ from warehouse_svc.lifecycle import MovementKind, Status
 from warehouse_svc.model import (
     AdjustStock,
     Availability,
+    BookReturn,
     ConfirmReservations,
     EndAttempt,
+    FollowWork,
     Holding,
+    KeepUnits,
     LevelFilter,
     Movement,
     MovementFilter,
     ReceiveStock,
     ReleaseReservations,
+    ReplaceSpoiled,
     Reservation,
     ReservationChanged,
     ReservationFilter,
     ReservationLine,
     ReserveStock,
-    ReturnUnits,
-    ShipUnits,
+    SpoiledLine,
     StockChanged,
     StockLevel,
     View,
     WantedLine,
+    WorkLine,
 )
 
 TTL_DEFAULT = timedelta(minutes=30)
@@ -67,6 +71,18 @@ def adjust_stock(request: inventory.AdjustStockRequest, of: Keyed) -> AdjustStoc
         delta=request.delta,
         expected_version=given(request, "expected_version"),
     )
+
+
+def restock_item(request: inventory.RestockItemRequest, of: Keyed) -> BookReturn:
+    about = (of.key, of.digest, UUID(request.order_id))
+    restocked = {request.line_number: request.restocked_quantity}
+    return BookReturn(*about, source=UUID(request.source_id), warehouse_id=request.warehouse_id, restocked=restocked)
+
+
+def mark_damaged(request: inventory.MarkDamagedRequest, of: Keyed) -> BookReturn:
+    about = (of.key, of.digest, UUID(request.order_id))
+    damaged = {request.line_number: request.damaged_quantity}
+    return BookReturn(*about, source=UUID(request.source_id), warehouse_id=request.warehouse_id, damaged=damaged)
 
 
 def asked(request: inventory.CheckAvailabilityRequest) -> dict[str, int]:
@@ -106,6 +122,17 @@ def release(its: reserving.OrderAttempt, of: Keyed, step: str = "", lines: Seque
     return ReleaseReservations(of.key + step, of.digest, UUID(its.order_id), attempt=its.attempt, released=released)
 
 
+def replace_spoiled(request: reserving.ReplaceSpoiledUnitsRequest, of: Keyed) -> ReplaceSpoiled:
+    return ReplaceSpoiled(
+        of.key,
+        of.digest,
+        UUID(request.order_attempt.order_id),
+        attempt=request.order_attempt.attempt,
+        warehouse_id=request.warehouse_id,
+        lines=tuple(SpoiledLine(line.line_number, line.spoiled_quantity, line.short_quantity) for line in request.lines),
+    )
+
+
 def reservation_filter(request: reserving.ListReservationsRequest) -> ReservationFilter:
     return ReservationFilter(
         order_id=UUID(request.order_id) if request.HasField("order_id") else None,
@@ -128,17 +155,55 @@ def order_changed(event: order_events_pb2.OrderStatusChanged, of: Keyed) -> Conf
     return None
 
 
-def fulfillment_changed(event: fulfillment_events_pb2.FulfillmentStatusChanged, of: Keyed) -> ShipUnits | ReturnUnits | None:
-    """What a fulfilment's new status says of units; None: nothing. One that is completed has shipped, also where that is still unheard."""
+def items_cancelled(event: order_events_pb2.OrderItemsCancelled, of: Keyed) -> KeepUnits:
+    """Of each line, the units that stay, where they are."""
+    kept = {
+        (UUID(allocation.reservation_id), item.line_number): allocation.quantity for item in event.items for allocation in item.allocations
+    }
+    while_pending = event.status == order_pb2.ORDER_STATUS_PENDING
+    return KeepUnits(of.key, of.digest, UUID(event.order_id), attempt=event.attempt, kept=kept, while_pending=while_pending)
+
+
+def work_changed(
+    event: fulfillment_events_pb2.FulfillmentStatusChanged | fulfillment_events_pb2.FulfillmentLinesChanged, of: Keyed
+) -> FollowWork | EndAttempt | None:
+    """What a fulfilment's picklist says of units; None: nothing that is not known.
+
+    Of an attempt on which nobody ever worked, and nobody will, fulfilment says so once, whichever warehouses have its units.
+    One that is completed has shipped, also where that is still unheard. One that is cancelled has no units left, whatever its lines say
+    (they once said what it had). A picklist is final once its stock is committed; an empty one was never the work of this warehouse.
+    """
     its = event.fulfillment
-    target = UUID(its.order_id)
-    if event.new_status in (fulfillment_pb2.FULFILLMENT_STATUS_SHIPPED, fulfillment_pb2.FULFILLMENT_STATUS_COMPLETED):
-        shipped = {line.line_number: line.picked_quantity for line in its.picklist}
-        return ShipUnits(of.key, of.digest, target, attempt=its.attempt, warehouse_id=its.warehouse_id, shipped=shipped)
-    if event.new_status == fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED and its.picklist:  # withdrawn work has none, and held nothing
-        back = {line.line_number: line.quantity for line in its.picklist}
-        return ReturnUnits(of.key, of.digest, target, attempt=its.attempt, warehouse_id=its.warehouse_id, uncommitted=back)
-    return None
+    if event.attempt_unworked:
+        return EndAttempt(of.key, of.digest, UUID(its.order_id), attempt=its.attempt, while_pending=True)
+    cancelled = its.status == fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED
+    shipped = its.status in (fulfillment_pb2.FULFILLMENT_STATUS_SHIPPED, fulfillment_pb2.FULFILLMENT_STATUS_COMPLETED)
+    lost = any(line.cut_quantity or line.short_quantity or line.spoiled_quantity for line in its.picklist)
+    if not its.picklist or not (cancelled or shipped or (lost and its.stock_committed)):
+        return None
+    return FollowWork(
+        of.key,
+        of.digest,
+        UUID(its.order_id),
+        attempt=its.attempt,
+        warehouse_id=its.warehouse_id,
+        lines=tuple(
+            WorkLine(line.line_number, 0 if cancelled else line.quantity, line.short_quantity, line.spoiled_quantity)
+            for line in its.picklist
+        ),
+        shipped=shipped,
+    )
+
+
+def return_changed(event: order_events_pb2.ReturnStatusChanged, of: Keyed) -> BookReturn | None:
+    """What a return's inspection says of units; None: nothing yet."""
+    its = event.order_return
+    passed = {line.line_number: line.passed_quantity for line in its.lines if line.passed_quantity}
+    failed = {line.line_number: line.failed_quantity for line in its.lines if line.failed_quantity}
+    if not passed and not failed:
+        return None
+    about = (of.key, of.digest, UUID(its.order_id))
+    return BookReturn(*about, source=UUID(its.return_id), warehouse_id=its.warehouse_id, restocked=passed, damaged=failed)
 
 
 # --- answers
@@ -250,4 +315,5 @@ def _line(its: ReservationLine) -> warehouse_pb2.ReservationLine:
         uncommitted=its.uncommitted,
         shipped=its.shipped,
         written_off=its.written_off,
+        spoiled=its.spoiled,
     )

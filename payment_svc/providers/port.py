@@ -37,6 +37,12 @@ class Processor(Protocol):
     async def capture(self, key: UUID, authorization: str, amount: int) -> Answer:
         """Takes money that was set aside under the processor's reference `authorization`."""
 
+    async def void(self, key: UUID, authorization: str) -> Answer:
+        """Gives back all that was set aside under the processor's reference `authorization`, and not captured."""
+
+    async def refund(self, key: UUID, charge: str, amount: int) -> Answer:
+        """Gives back money that was taken under the processor's reference `charge` (of a charge, or of a capture)."""
+
     async def lookup(self, key: UUID) -> Answer | None:
         """What came of the request with that key; None where it has never arrived (it may still be on its way)."""
 

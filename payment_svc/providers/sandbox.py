@@ -25,6 +25,8 @@ from payment_svc.providers.sandbox_ledger import Entry, Ledger, fingerprint
 
 NAME = "sandbox"
 WEBHOOK_LEASE_S = 5.0
+# What a webhook may be of, and whether that is a success.
+WEBHOOKS = {"payment.succeeded": True, "payment.declined": False, "refund.succeeded": True, "refund.declined": False}
 log = structlog.get_logger(__name__)
 
 Deliver = Callable[[bytes, Mapping[str, str]], Awaitable[object]]
@@ -52,6 +54,12 @@ class Token:
     always: bool = False
     capture_code: str | None = None
     capture_fault: Fault | None = None
+    void_code: str | None = None
+    void_fault: Fault | None = None
+    refund_code: str | None = None
+    refund_fault: Fault | None = None
+    refund_late: bool = False
+    refund_code_once: bool = False  # of a charge the first refund alone is declined
 
 
 TOKENS: dict[str, Token] = {
@@ -70,6 +78,27 @@ TOKENS: dict[str, Token] = {
         Token("tok_unavailable", "Can never be reached.", fault=Fault.REFUSED, always=True),
         Token("tok_capture_declined", "Authorises; a later capture is declined.", capture_code="authorization_expired"),
         Token("tok_capture_timeout", "Authorises; a later capture is done, and its answer is lost.", capture_fault=Fault.ANSWER_LOST),
+        Token("tok_void_declined", "Authorises; to void it is declined.", void_code="authorization_expired"),
+        Token("tok_void_timeout", "Authorises; a void is done, and its answer is lost.", void_fault=Fault.ANSWER_LOST),
+        Token("tok_refund_declined", "Succeeds; refunds are declined.", refund_code="card_closed"),
+        Token(
+            "tok_refund_declined_once",
+            "Succeeds; the first refund is declined, and others are done.",
+            refund_code="card_closed",
+            refund_code_once=True,
+        ),
+        Token("tok_refund_late", "Succeeds; refunds are answered pending, and done by webhook.", refund_late=True),
+        Token(
+            "tok_refund_declined_late",
+            "Succeeds; refunds are answered pending, and declined by webhook.",
+            refund_code="card_closed",
+            refund_late=True,
+        ),
+        Token("tok_refund_timeout", "Succeeds; a refund is done, and its answer is lost.", refund_fault=Fault.ANSWER_LOST),
+        Token("tok_refund_lost", "Succeeds; a refund's first request is lost; asked again it is done.", refund_fault=Fault.REQUEST_LOST),
+        Token(
+            "tok_refund_unavailable_once", "Succeeds; asked for a refund it cannot be reached the first time.", refund_fault=Fault.REFUSED
+        ),
     )
 }
 
@@ -98,14 +127,21 @@ class Sandbox:
         return await self._unless_lost(fault, known)
 
     async def capture(self, key: UUID, authorization: str, amount: int) -> Answer:
-        authorized = await self.ledger.find(UUID(authorization.removeprefix("sbx_")))
-        if authorized is None or authorized.state != "succeeded" or amount > authorized.amount:
-            raise ValueError(f"the sandbox has authorised no {amount} under {authorization}")
-        token = TOKENS[authorized.token or ""]
+        its, token = await self._done(authorization, amount)
         fault = await self._fault(key, token.capture_fault)
-        asked = fingerprint(authorization, amount)
-        entry = Entry(key, "capture", _state(token.capture_code), asked, token.name, amount, token.capture_code, final=False)
-        return await self._unless_lost(fault, await self.ledger.record(entry))
+        return await self._unless_lost(fault, await self._record(key, "capture", its, amount, token.capture_code))
+
+    async def void(self, key: UUID, authorization: str) -> Answer:
+        its, token = await self._done(authorization, 0)
+        fault = await self._fault(key, token.void_fault)
+        return await self._unless_lost(fault, await self._record(key, "void", its, its.amount, token.void_code))
+
+    async def refund(self, key: UUID, charge: str, amount: int) -> Answer:
+        its, token = await self._done(charge, amount)
+        fault = await self._fault(key, token.refund_fault)
+        late = self._late if token.refund_late else None
+        code = None if token.refund_code_once and await self.ledger.declined(its.key, besides=key) else token.refund_code
+        return await self._unless_lost(fault, await self._record(key, "refund", its, amount, code, late))
 
     async def lookup(self, key: UUID) -> Answer | None:
         entry = await self.ledger.find(key)
@@ -118,7 +154,7 @@ class Sandbox:
         event_id = webhooks.verify(self._key, headers, now, body)
         try:
             told = json.loads(body)
-            succeeded = {"payment.succeeded": True, "payment.declined": False}[told["type"]]
+            succeeded = WEBHOOKS[told["type"]]
             reference, operation_id = str(told["reference"]), UUID(told["key"])
             answer = Succeeded(reference) if succeeded else Declined(str(told["code"]), bool(told["final"]), reference)
         except (ValueError, KeyError, TypeError, AttributeError) as error:  # whatever a body that is not ours can break
@@ -138,11 +174,25 @@ class Sandbox:
 
     def webhook(self, entry: Entry, now: datetime) -> tuple[bytes, dict[str, str]]:
         """The webhook of a settled entry: its body, and its headers."""
-        told: dict[str, object] = {"type": f"payment.{entry.state}", "key": str(entry.key), "reference": entry.reference}
+        subject = "refund" if entry.kind == "refund" else "payment"
+        told: dict[str, object] = {"type": f"{subject}.{entry.state}", "key": str(entry.key), "reference": entry.reference}
         if entry.code:
             told |= {"code": entry.code, "final": entry.final}
         body = json.dumps(told).encode()
         return body, webhooks.sign(self._key, f"evt_{entry.key.hex}", now, body)
+
+    async def _done(self, reference: str, amount: int) -> tuple[Entry, Token]:
+        """What was done under that reference, and its token. Raises ValueError where it was not, or was less: a defect of the caller's."""
+        its = await self.ledger.find(UUID(reference.removeprefix("sbx_")))
+        if its is None or its.state != "succeeded" or amount > its.amount:
+            raise ValueError(f"the sandbox has done no {amount} under {reference}")
+        return its, TOKENS[its.token or ""]
+
+    async def _record(self, key: UUID, kind: str, its: Entry, amount: int, code: str | None, late: timedelta | None = None) -> Entry:
+        """What the key stands for: a part of what was done before, taken or given back."""
+        asked = fingerprint(its.reference, amount)
+        entry = Entry(key, kind, _state(code), asked, its.token, amount, code, final=False, parent=its.key)
+        return await self.ledger.record(entry, late)
 
     async def _fault(self, key: UUID, fault: Fault | None, *, always: bool = False) -> Fault | None:
         """What goes wrong with this request; two of the faults end it here."""

@@ -5,8 +5,9 @@ service reads or writes it, it has connections and transactions of its own, and 
 """
 
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -34,7 +35,11 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects.postgresql import INTERVAL, insert
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolExhausted
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+OVERDRAWN = "exceeds_what_is_left"
 
 metadata = MetaData(
     schema="sandbox",
@@ -54,22 +59,25 @@ calls = Table(
     comment="How often each key was sent: what a token does to the first request with a key depends on it.",
 )
 
+KINDS = "kind in ('authorize', 'charge', 'capture', 'void', 'refund', 'abandoned')"
 operations = Table(
     "operations",
     metadata,
     Column("key", Uuid, primary_key=True),
-    Column("kind", Text, CheckConstraint("kind in ('authorize', 'charge', 'capture', 'abandoned')", "kind"), nullable=False),
+    Column("kind", Text, CheckConstraint(KINDS, "kind"), nullable=False),
     Column("state", Text, CheckConstraint("state in ('pending', 'succeeded', 'declined')", "state"), nullable=False),
     Column("request", LargeBinary),  # a hash of what was asked for; none where the key was abandoned before it came
     Column("token", Text),
     Column("amount", BigInteger, nullable=False),
     Column("code", Text),  # why it is declined, or will be
     Column("final", Boolean, nullable=False),
+    Column("parent", Uuid, ForeignKey("sandbox.operations.key")),  # whose money it takes or gives back
     Column("create_time", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
     Column("due_time", DateTime(timezone=True)),
     CheckConstraint("(state = 'pending') = (due_time is not null)", "due_while_pending"),
 )
 Index(None, operations.c.due_time, postgresql_where=operations.c.state == "pending")
+Index(None, operations.c.parent, postgresql_where=operations.c.parent.is_not(None))
 
 webhooks = Table(
     "webhooks",
@@ -94,6 +102,7 @@ class Entry:
     amount: int
     code: str | None
     final: bool
+    parent: UUID | None = None
 
     @property
     def reference(self) -> str:
@@ -108,6 +117,13 @@ count_call = (
     insert(calls).values(key=bindparam("key"), calls=1).on_conflict_do_update(index_elements=["key"], set_={"calls": calls.c.calls + 1})
 ).returning(calls.c.calls)
 find = select(*COLUMNS).where(operations.c.key == bindparam("sought"))
+lock = select(operations.c.amount).where(operations.c.key == bindparam("sought")).with_for_update()
+used = select(func.coalesce(func.sum(operations.c.amount), 0)).where(
+    operations.c.parent == bindparam("of"), operations.c.key != bindparam("but"), operations.c.state != "declined"
+)
+refused = select(operations.c.key).where(
+    operations.c.parent == bindparam("of"), operations.c.key != bindparam("but"), operations.c.state == "declined"
+)
 settle_due = (
     update(operations)
     .where(operations.c.state == "pending", operations.c.due_time <= now)
@@ -132,22 +148,44 @@ class Ledger:
     def __init__(self, engine: AsyncEngine) -> None:
         self.engine = engine
 
+    @asynccontextmanager
+    async def _open(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction. Where the memory is out of reach the processor is silent, TimeoutError: what it has done nobody knows."""
+        try:
+            async with self.engine.begin() as connection:
+                yield connection
+        except (OperationalError, InterfaceError, PoolExhausted) as error:
+            raise TimeoutError from error
+
     async def count(self, key: UUID) -> int:
         """How often the key was sent, this time included."""
-        async with self.engine.begin() as connection:
+        async with self._open() as connection:
             return int((await connection.execute(count_call, {"key": key})).scalar_one())
 
     async def find(self, key: UUID) -> Entry | None:
-        async with self.engine.connect() as connection:
+        async with self._open() as connection:
             row = (await connection.execute(find, {"sought": key})).one_or_none()
         return Entry(*row) if row else None
 
+    async def declined(self, parent: UUID, *, besides: UUID) -> bool:
+        """Whether anything else that was asked about the parent's money was declined."""
+        async with self._open() as connection:
+            return (await connection.execute(refused, {"of": parent, "but": besides})).first() is not None
+
     async def record(self, entry: Entry, late: timedelta | None = None) -> Entry:
-        """What the key stands for: the entry, or the one that was there before. `late`: it is pending for that long."""
-        values: dict[str, Any] = {name: getattr(entry, name) for name in Entry.__slots__}
-        if late is not None:
-            values |= {"state": "pending", "due_time": now + literal(late, INTERVAL)}
-        async with self.engine.begin() as connection:
+        """What the key stands for: the entry, or the one that was there before. `late`: it is pending for that long.
+
+        What would take or give back more of its parent than there is left is declined, with the code OVERDRAWN.
+        """
+        async with self._open() as connection:
+            if entry.parent:
+                there = (await connection.execute(lock, {"sought": entry.parent})).scalar_one()
+                taken = (await connection.execute(used, {"of": entry.parent, "but": entry.key})).scalar_one()
+                if taken + entry.amount > there:
+                    entry = replace(entry, state="declined", code=OVERDRAWN)
+            values: dict[str, Any] = {name: getattr(entry, name) for name in Entry.__slots__}
+            if late is not None:
+                values |= {"state": "pending", "due_time": now + literal(late, INTERVAL)}
             await connection.execute(insert(operations).values(values).on_conflict_do_nothing())
             row = (await connection.execute(find, {"sought": entry.key})).one()
         known = Entry(*row)
@@ -157,18 +195,18 @@ class Ledger:
 
     async def settle_due(self) -> None:
         """Ends what was pending and is due; each gets its webhook."""
-        async with self.engine.begin() as connection:
+        async with self._open() as connection:
             settled = (await connection.execute(settle_due)).scalars().all()
             if settled:
                 await connection.execute(insert(webhooks), [{"key": key} for key in settled])
 
     async def take_webhooks(self, lease_s: float) -> Sequence[Entry]:
         """Webhooks to be delivered now; nobody else takes them before the lease is over (longer with each attempt)."""
-        async with self.engine.begin() as connection:
+        async with self._open() as connection:
             return [Entry(*row) for row in await connection.execute(take_webhooks, {"lease_s": lease_s})]
 
     async def delivered(self, key: UUID) -> None:
-        async with self.engine.begin() as connection:
+        async with self._open() as connection:
             await connection.execute(mark_delivered, {"delivered": key})
 
 

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from typing import Protocol
 
-from shipping_svc.model import Label, Parcel, Recipient
+from shipping_svc.model import Label, Parcel, Recalled, Recipient
 
 
 class Carrier(Protocol):
-    """A carrier that sells labels. `name` is what shipments, metrics and refusals call it."""
+    """A carrier that sells labels, and takes them back. `name` is what shipments, metrics and refusals call it."""
 
     @property
     def name(self) -> str: ...
@@ -18,5 +18,13 @@ class Carrier(Protocol):
         Raises Refused CARRIER_REFUSED (metadata: carrier, carrier_code) where the carrier will not take them, now or ever, and
         Deferred DEPENDENCY_UNAVAILABLE where it cannot be asked just now. A caller that hears neither, nor a label, in time knows
         nothing, and asks again under the same key.
+        """
+        ...
+
+    async def recall(self, key: str, tracking_number: str) -> Recalled:
+        """Asks for the parcels back: the label is void, or the carrier brings them back where it still can, and reports how that ended.
+
+        The same key again is the same recall. Raises Deferred DEPENDENCY_UNAVAILABLE where the carrier cannot be asked just now; it
+        never refuses: what it cannot stop any more is Recalled.RETURNING, and is then reported as delivered.
         """
         ...

@@ -9,16 +9,17 @@
 | postal_code SANDBOX-DOWN-ONCE | cannot be reached at the first call for a shipment; after that it sells |
 | any other | sells at once |
 
-The label is made of the key alone, so the same key is the same label by construction, also after a restart.
+The label is made of the key alone, so the same key is the same label by construction, also after a restart. A label is void when it is
+recalled before anything was reported of it; afterwards the parcels are brought back, or not, by whoever plays the carrier and reports.
 """
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final
 
 from chassis.errors import Deferred, Refused
-from shipping_svc.model import Label, Parcel, Recipient
+from shipping_svc.model import Label, Parcel, Recalled, Recipient
 from shipping_svc.providers import pdf
 
 NAME: Final = "sandbox"
@@ -26,10 +27,13 @@ SLOW_S: Final = 30.0
 
 
 class SandboxCarrier:
-    """See the table above. `slow_s` is how long a slow sale takes."""
+    """See the table above. It has no scanners: `reported` says whether anything was reported of a tracking number.
 
-    def __init__(self, slow_s: float = SLOW_S) -> None:
-        self._slow_s = slow_s
+    `slow_s` is how long a slow sale takes.
+    """
+
+    def __init__(self, reported: Callable[[str], Awaitable[bool]], slow_s: float = SLOW_S) -> None:
+        self._reported, self._slow_s = reported, slow_s
         self._called: set[str] = set()
 
     @property
@@ -52,6 +56,10 @@ class SandboxCarrier:
                 raise _down()
         number = tracking_number(key)
         return Label(number, pdf.document(_pages(number, parcels, recipient, warehouse_id)), "application/pdf")
+
+    async def recall(self, key: str, tracking_number: str) -> Recalled:
+        """The same answer to every key: what was reported decides."""
+        return Recalled.RETURNING if await self._reported(tracking_number) else Recalled.VOIDED
 
 
 def tracking_number(key: str) -> str:

@@ -1,6 +1,8 @@
 """A fulfilment's life under random commands: what must hold after every one of them, and where events lead in whatever order."""
 
 from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from itertools import pairwise, permutations
 
 import pytest
@@ -9,96 +11,268 @@ from hypothesis import strategies as st
 
 from chassis.decision import Decision
 from chassis.errors import Deferred, Failure
-from fulfillment_svc.decisions import decide
+from fulfillment_svc.decisions import decide, inspectable
 from fulfillment_svc.lifecycle import FORWARD, MOVES, InspectionRule, Status
 from fulfillment_svc.model import (
-    Cancel,
+    AnyCommand,
     Complete,
     CompletePicking,
     Fulfillment,
-    FulfillmentCommand,
+    GiveUp,
+    Job,
+    Line,
+    LinesChanged,
+    Pack,
+    Package,
+    PackedItem,
+    Rebooked,
     RecordInspection,
     Ship,
     StartPacking,
     StartPicking,
     StatusChanged,
     Transition,
-    Withdraw,
 )
-from tests.unit.fulfillment.samples import LINES, NOW, SHIPMENT, WORK, command, pack_all, plan, scan_all, standing
+from tests.unit.fulfillment.samples import LINES, NOW, SHIPMENT, command, cut, end, job, plan, scan_all, settle, standing
 
-COMMANDS: dict[str, FulfillmentCommand] = {
-    "confirmed": plan(rule=InspectionRule.SKU),
-    "confirmed, stock owed": plan(committed=False),
-    "withdraw": command(Withdraw),
-    "cancel": command(Cancel, work=WORK, order_number="OM-1", lines=LINES),
-    "start picking": command(StartPicking),
-    "scan": scan_all(LINES),
-    "scan one": scan_all(LINES[:1]),
-    "complete picking": command(CompletePicking),
-    "start packing": command(StartPacking),
-    "pack": pack_all(LINES),
-    "pass": command(RecordInspection, passed=True, note=""),
-    "fail": command(RecordInspection, passed=False, note="cracked"),
-    "ship": command(Ship, shipment_id=SHIPMENT),
-    "complete": command(Complete, shipment_id=SHIPMENT),
+LeftOver = tuple[tuple[int, int, int, int], ...]
+
+
+def pack(its: Fulfillment) -> Pack:
+    """Everything that was picked, in one package."""
+    items = tuple(PackedItem(line.line_number, line.picked) for line in its.lines if line.picked)
+    return command(Pack, packages=(Package(0, 1200, 300, 200, 100, items),))
+
+
+def short(its: Fulfillment) -> CompletePicking:
+    """What is not scanned is not there."""
+    return command(CompletePicking, short_line_numbers=frozenset(line.line_number for line in its.lines))
+
+
+def fixed(asked: AnyCommand) -> Callable[[Fulfillment], AnyCommand]:
+    """A command that asks the same wherever the fulfilment stands."""
+    return lambda _: asked
+
+
+# News of the order and of shipments; of the order's, each can come at any time and again.
+NEWS: dict[str, Callable[[Fulfillment], AnyCommand]] = {
+    "confirmed": fixed(plan(rule=InspectionRule.SKU)),
+    "confirmed, stock owed": fixed(replace(plan(committed=False, rule=InspectionRule.SKU), kept=cut(2, 1, 3, version=2).kept)),
+    "settle": fixed(settle()),
+    "settle elsewhere": fixed(settle({"YORK": LINES})),
+    "cancel": fixed(end()),
+    "cut": fixed(cut(2, 1, 2, version=3)),
+    "cut a line": fixed(cut(1, 0, 2, version=5)),
+    "cut all": fixed(cut(0, 0, 0, version=7)),
+    "ship": fixed(command(Ship, shipment_id=SHIPMENT)),
+    "complete": fixed(command(Complete, shipment_id=SHIPMENT)),
+}
+COMMANDS: dict[str, Callable[[Fulfillment], AnyCommand]] = NEWS | {
+    "start picking": fixed(command(StartPicking)),
+    "scan": lambda its: scan_all(its.lines),
+    "scan one": lambda its: scan_all(its.lines[:1]),
+    "complete picking": fixed(command(CompletePicking)),
+    "short": short,
+    "start packing": fixed(command(StartPacking)),
+    "pack": pack,
+    "pass": fixed(command(RecordInspection, passed=True, note="")),
+    "fail": fixed(command(RecordInspection, passed=False, note="cracked")),
+    "give up": fixed(command(GiveUp, note="")),
 }
 # In the order of a life, so that random walks get far: the next step is as likely as all others together.
 LIFE = ["confirmed", "start picking", "scan", "complete picking", "start packing", "pack", "pass", "ship", "complete"]
-WALKS = st.lists(st.one_of(st.none(), st.sampled_from(list(COMMANDS))), min_size=3, max_size=30)
+# What can happen while the warehouse is asked about spoiled units.
+MEANWHILE = ["cut", "cut a line", "cut all", "cancel", "give up", "pass", "fail"]
 
 
-def walked(names: list[str | None]) -> list[tuple[Fulfillment | None, Decision[Fulfillment, Transition]]]:
-    """Every decision of the walk, with the record before it; None stands for the next step of a life."""
-    record: Fulfillment | None = None
-    decisions, step = [], 0
-    for name in names:
-        chosen = name or LIFE[step % len(LIFE)]
-        step += name is None
+@dataclass(frozen=True)
+class Spoil:
+    """The inspector finds units of a line damaged; of others there are so many; the warehouse has heard of the cuts, or not yet; and what
+    happens before it is written.
+    """
+
+    line: int
+    quantity: int
+    others: int
+    heard: bool
+    meanwhile: list[str]
+
+
+SPOIL = st.builds(
+    Spoil,
+    st.integers(0, len(LINES) - 1),
+    st.integers(1, 3),
+    st.integers(0, 2),
+    st.booleans(),
+    st.lists(st.sampled_from(MEANWHILE), max_size=2),
+)
+WALKS = st.lists(st.one_of(st.none(), st.none(), st.sampled_from(list(COMMANDS)), SPOIL), min_size=3, max_size=40)
+Walk = list[str | Spoil | None]
+
+
+@dataclass
+class World:
+    """The job, what was decided about it, and the warehouse's books of each line: units ever committed, spoiled, and back."""
+
+    record: Job | None = None
+    decisions: list[tuple[Job | None, Decision[Job, Transition]]] = field(default_factory=list)
+    units: Counter[int] = field(default_factory=lambda: Counter({line.line_number: line.quantity for line in LINES}))
+    spoiled: Counter[int] = field(default_factory=Counter)
+    back: Counter[int] = field(default_factory=Counter)
+
+    @property
+    def its(self) -> Fulfillment:
+        """The fulfilment in DOVER; before there is one, one that waits to be planned."""
+        return (self.record and self.record.at("DOVER", 1)) or standing(Status.PENDING)
+
+    def take(self, asked: AnyCommand) -> None:
+        """Decides it; what is refused leaves all as it is."""
         try:
-            decision = decide(record, COMMANDS[chosen], NOW)
+            decision = decide(self.record, asked, NOW)
         except Failure:
-            continue
-        decisions.append((record, decision))
-        record = decision.record
-    return decisions
+            return
+        self.decisions.append((self.record, decision))
+        self.record = decision.record
+
+    def spoil(self, found: Spoil) -> None:
+        """As the service does it: look, ask the warehouse, write; the request is repeated once."""
+        number = LINES[found.line].line_number
+        asked = command(RecordInspection, passed=False, note="cracked", spoiled={number: found.quantity})
+        try:
+            inspectable(self.its, asked)
+        except Failure:
+            return
+        line = next(line for line in self.its.lines if line.line_number == number)
+        if found.heard:
+            self.hear(line)
+        target = line.spoiled + found.quantity
+        self.units[number] += min(target - self.spoiled[number], found.others)
+        self.spoiled[number] = target
+        answer = Rebooked(number, self.units[number], self.committed(line), target)
+        for name in found.meanwhile:
+            self.take(COMMANDS[name](self.its))
+        for _ in range(2):
+            self.take(replace(asked, rebooked=(answer,)))
+
+    def committed(self, line: Line) -> int:
+        """What the warehouse has for the line; of short ones it is always told."""
+        number = line.line_number
+        return self.units[number] - self.spoiled[number] - line.short - self.back[number]
+
+    def hear(self, line: Line) -> None:
+        """The warehouse hears of the line: what is committed beyond it goes back to the shelf."""
+        self.back[line.line_number] += max(0, self.committed(line) - line.quantity)
+
+
+def walked(steps: Walk) -> World:
+    """The world after the walk; None stands for the next step of a life."""
+    world, step = World(), 0
+    for each in steps:
+        if isinstance(each, Spoil):
+            world.spoil(each)
+        else:
+            world.take(COMMANDS[each or LIFE[step % len(LIFE)]](world.its))
+            step += each is None
+    return world
+
+
+def facts_of(decision: Decision[Job, Transition]) -> list[StatusChanged | LinesChanged]:
+    """What the decision tells."""
+    return [fact for fact in decision.facts if isinstance(fact, StatusChanged | LinesChanged)]
+
+
+def counts(lines: Iterable[Line]) -> LeftOver:
+    """What the world has to know of the lines."""
+    return tuple((line.quantity, line.cut, line.short, line.spoiled) for line in lines)
 
 
 @given(WALKS)
-def test_every_step_is_allowed_and_told(names: list[str | None]) -> None:
-    """Each change of status is a move of the table, with a row of history and a fact of its own, and raises the version by one."""
-    steps: list[Transition] = []
-    for before, decision in walked(names):
-        assert len(decision.facts) == len(decision.history)
-        for row, fact in zip(decision.history, decision.facts, strict=True):
-            assert isinstance(fact, StatusChanged)
+def test_every_step_is_allowed_and_told(steps: Walk) -> None:
+    """Each change of status is a move of the table with a row of history and a fact; every fact of a fulfilment has a version of its own,
+    the next; what is not told (scans, stock that is committed at last) raises the version as well."""
+    versions = Counter[object]()
+    history: dict[object, list[Transition]] = {}
+    for before, decision in walked(steps).decisions:
+        told = [fact for fact in facts_of(decision) if isinstance(fact, StatusChanged)]
+        assert len(told) == len(decision.history)
+        for row, fact in zip(decision.history, told, strict=True):
             assert (fact.fulfillment.version, fact.fulfillment.status, fact.old) == (row.version, row.new, row.old)
             assert row.old is None or row.new in MOVES[row.old]
-        steps += decision.history
-        rise = max(len(decision.history), int(decision.record is not before))
-        assert decision.record.version == (before.version if before else 0) + rise
-    assert all(old.new is new.old and old.version < new.version for old, new in pairwise(steps))
+            history.setdefault(row.fulfillment_id, []).append(row)
+        for each in decision.record.fulfillments:
+            was = before and before.find(each.id)
+            facts = [fact.fulfillment.version for fact in facts_of(decision) if fact.fulfillment.id == each.id]
+            silent = bool(was and was.status is Status.PLANNING and was.stock_committed != each.stock_committed) or not facts
+            first = versions[each.id] + 1 + (silent and bool(facts))
+            assert facts == list(range(first, first + len(facts)))
+            versions[each.id] += len(facts) + (silent and each is not was)
+            assert each.version == versions[each.id]
+    assert all(old.new is new.old and old.version < new.version for rows in history.values() for old, new in pairwise(rows))
 
 
 @given(WALKS)
-def test_what_stands_is_always_whole(names: list[str | None]) -> None:
-    """No unit too many, nothing picked of stock that is owed, packages that hold exactly what was picked, a shipment once it is shipped."""
-    for _, decision in walked(names):
-        its = decision.record
-        assert all(0 <= line.picked <= line.quantity for line in its.lines)
-        assert its.stock_committed or its.status in (Status.PLANNING, Status.CANCELLED)
-        assert (its.shipment_id is not None) == (its.status in (Status.SHIPPED, Status.COMPLETED))
-        packed = Counter[int]()
-        for package in its.packages:
-            for item in package.items:
-                packed[item.line_number] += item.quantity
-        if its.status in (Status.PACKED, Status.READY, Status.SHIPPED, Status.COMPLETED):
-            assert packed == {line.line_number: line.quantity for line in its.lines}
-        elif its.status is not Status.CANCELLED:
-            assert not packed
+def test_what_stands_is_always_whole(steps: Walk) -> None:
+    """No unit too many, nothing picked of stock that is owed, packages that hold exactly what was picked, a shipment once it is shipped
+    (and nothing ready that waits for one it has), and no unit left of what is cancelled."""
+    for _, decision in walked(steps).decisions:
+        for its in decision.record.fulfillments:
+            assert all(0 <= line.picked <= line.quantity and min(line.cut, line.short, line.spoiled) >= 0 for line in its.lines)
+            assert its.stock_committed or its.status in (Status.PLANNING, Status.CANCELLED)
+            assert its.shipment_id or its.status not in (Status.SHIPPED, Status.COMPLETED)
+            assert not its.shipment_id or its.status not in (Status.PENDING, Status.PLANNING, Status.READY)
+            assert any(line.quantity for line in its.lines) == (its.status is not Status.CANCELLED)
+            packed = Counter[int]()
+            for package in its.packages:
+                for item in package.items:
+                    packed[item.line_number] += item.quantity
+            if its.status in (Status.PACKED, Status.READY, Status.SHIPPED, Status.COMPLETED):
+                assert packed == Counter({line.line_number: line.quantity for line in its.lines})
+            else:
+                assert not packed
+            if its.status in (Status.PICKED, Status.PACKING):
+                assert all(line.picked == line.quantity for line in its.lines)
 
 
-def delivered(record: Fulfillment | None, events: tuple[FulfillmentCommand, ...]) -> Fulfillment | None:
+@given(WALKS)
+def test_every_unit_is_accounted_for(steps: Walk) -> None:
+    """What is to be picked, was cut, not found or spoiled is what the warehouse ever committed, and what was told last says so."""
+    world = walked(steps)
+    its = world.its
+    if its.lines:
+        assert {line.line_number: line.planned for line in its.lines} == dict(world.units)
+        assert {line.line_number: line.spoiled for line in its.lines} == {
+            line.line_number: world.spoiled[line.line_number] for line in LINES
+        }
+        for line in its.lines:
+            assert world.committed(line) >= line.quantity
+            world.hear(line)
+            assert world.committed(line) == line.quantity
+            assert world.back[line.line_number] == line.cut
+    last = {fact.fulfillment.id: fact.fulfillment for _, decision in world.decisions for fact in facts_of(decision)}
+    for each in world.record.fulfillments if world.record else ():
+        assert counts(last[each.id].lines) == counts(each.lines)
+
+
+@given(WALKS)
+def test_the_dead_stay_dead(steps: Walk) -> None:
+    """After the order's death nothing goes on that has not left, and nothing begins."""
+    ended = False
+    for _, decision in walked(steps).decisions:
+        ended = ended or decision.record.closed_attempt > 0
+        alive = {each.status for each in decision.record.fulfillments} - {Status.CANCELLED, Status.SHIPPED, Status.COMPLETED}
+        assert not (ended and alive)
+
+
+@given(WALKS)
+def test_of_an_attempt_that_nobody_worked_on_nothing_is_ever_worked_on(steps: Walk) -> None:
+    """Once that is told, no fulfilment of it has stock, then or later, so that all of its units can go back wherever they lie."""
+    said = False
+    for _, decision in walked(steps).decisions:
+        said = said or any(fact.unworked for fact in facts_of(decision))
+        assert not (said and any(each.stock_committed for each in decision.record.fulfillments))
+
+
+def delivered(record: Job | None, events: tuple[AnyCommand, ...]) -> Job:
     """What the events make of the record: those that are deferred come again, until none is left or none can be had."""
     left = list(events)
     while left:
@@ -111,19 +285,65 @@ def delivered(record: Fulfillment | None, events: tuple[FulfillmentCommand, ...]
         if waiting == left:
             break
         left = waiting
+    assert record
     return record
 
 
 @pytest.mark.parametrize("status", FORWARD[FORWARD.index(Status.READY) :])
 def test_news_twice_and_in_every_order_ends_alike(status: Status) -> None:
     """Shipment, delivery and a second confirmation, each twice, in all orders: completed, and the same record but for nothing."""
-    events = (COMMANDS["ship"], COMMANDS["complete"], COMMANDS["confirmed"])
-    ends = {delivered(standing(status), order) for order in permutations(events * 2)}
-    assert [end.status for end in ends if end] == [Status.COMPLETED]
+    events = tuple(NEWS[name](standing(status)) for name in ("ship", "complete", "confirmed"))
+    ends = [delivered(job(standing(status)), order) for order in permutations(events * 2)]
+    assert {each.status for end in ends for each in end.fulfillments} == {Status.COMPLETED}
+    assert all(end == ends[0] for end in ends)
 
 
-def test_a_dead_order_stays_dead_in_every_order() -> None:
-    """Confirmation and cancellation, each twice, in all orders: nothing lives."""
-    events = (COMMANDS["confirmed"], COMMANDS["cancel"])
-    ends = {end.status for order in permutations(events * 2) if (end := delivered(None, order))}
-    assert ends == {Status.CANCELLED}
+def test_a_shipment_that_meets_a_cut_is_delivered_in_every_order() -> None:
+    """The cut, the news of the label and that of the delivery, each twice, in all orders, on what is ready; the packer packs again at some
+    time: completed with its shipment, and no news waits for ever.
+    """
+    for order in set(permutations(["cut", "ship", "complete", "pack"] * 2)):
+        record, waiting = job(standing(Status.READY)), list[AnyCommand]()
+        for name in (*order, "pack"):
+            its = record.at("DOVER", 1)
+            assert its
+            if name == "pack" and its.status is Status.PACKING:
+                record = decide(record, pack(its), NOW).record
+            elif name != "pack":
+                waiting.append(NEWS[name](its))
+            record, waiting = heard(record, waiting)
+        [ended] = record.fulfillments
+        assert (ended.status, ended.shipment_id, waiting) == (Status.COMPLETED, SHIPMENT, [])
+
+
+def heard(record: Job, events: list[AnyCommand]) -> tuple[Job, list[AnyCommand]]:
+    """The record after all events that can be heard by now, and those that wait."""
+    waiting = []
+    for event in events:
+        try:
+            record = decide(record, event, NOW).record
+        except Deferred:
+            waiting.append(event)
+    return record, waiting
+
+
+@pytest.mark.parametrize("confirmed", ["confirmed", "confirmed, stock owed"])
+@pytest.mark.parametrize("also", [[], ["cut"], ["cut a line"], ["cut", "cut a line"]])
+def test_a_dead_order_stays_dead_in_every_order(also: list[str], confirmed: str) -> None:
+    """Confirmation, cuts and cancellation, each twice, in all orders: nothing lives, and every unit goes back."""
+    names = [confirmed, *also, "cancel"]
+    for order in permutations(names):
+        for again in (order, order[::-1]):
+            record = delivered(None, tuple(NEWS[name](standing(Status.PENDING)) for name in (*order, *again)))
+            assert [(each.status, counts(each.lines)) for each in record.fulfillments] == [
+                (Status.CANCELLED, tuple((0, line.quantity, 0, 0) for line in LINES))
+            ]
+
+
+def test_cuts_in_every_order_leave_the_same_units() -> None:
+    """Confirmation, two cuts and the settling of owed stock, each twice, in all orders: the same units are left, the same cut."""
+    left = set()
+    for order in permutations(["confirmed, stock owed", "settle", "cut", "cut a line"]):
+        record = delivered(None, tuple(NEWS[name](standing(Status.PENDING)) for name in (*order, *order)))
+        left |= {(each.status, counts(each.lines)) for each in record.fulfillments}
+    assert left == {(Status.PLANNING, ((1, 1, 0, 0), (0, 1, 0, 0), (2, 1, 0, 0)))}

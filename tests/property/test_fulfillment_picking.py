@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chassis.errors import Failure
-from fulfillment_svc.decisions import decide
+from fulfillment_svc.decisions import decide_one as decide
 from fulfillment_svc.lifecycle import Status
 from fulfillment_svc.model import Line, Scan, ScanItems
 from tests.unit.fulfillment.samples import NOW, command, standing

@@ -1,7 +1,8 @@
 """An order's money under anything that may happen to it, in any order, repeated at will: nothing is charged or told twice."""
 
 from collections import Counter
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from uuid import UUID
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from chassis.errors import Failure
 from chassis.money import Money
 from payment_svc.decisions import DECLINES_MAX, decide
-from payment_svc.lifecycle import CHARGED, MOVES, ONE_PER_ATTEMPT, OPEN, OrderStatus, Outcome, Status
+from payment_svc.lifecycle import BACK, CHARGED, DEAD, MOVES, ONE_PER_ATTEMPT, OPEN, Cause, Kind, OrderStatus, Outcome, Status
 from payment_svc.model import (
     METHOD_INVALID,
     NOT_PROCESSED,
@@ -26,10 +27,30 @@ from payment_svc.model import (
     Declined,
     Failed,
     NoteOrder,
+    Operation,
+    Order,
+    Payment,
     PaymentCommand,
+    RefundSettled,
     Succeeded,
 )
-from tests.unit.payment.samples import NOON, TOTAL, ask, capture, create, lose, note, numbered, order, settle
+from tests.unit.payment.samples import (
+    NOON,
+    TOTAL,
+    ask,
+    capture,
+    create,
+    lose,
+    note,
+    numbered,
+    operation,
+    order,
+    payment,
+    refund,
+    returned,
+    settle,
+    void,
+)
 
 ANSWERS: tuple[Answer, ...] = (
     Succeeded("ref"),
@@ -120,16 +141,16 @@ def test_money_is_charged_and_told_once_whatever_happens(told: list[PaymentComma
     final = {Status.NOT_REQUIRED, Status.FAILED, *CHARGED}
     assert set(attempts) == {p.attempt for p in account.payments if p.status in final}
 
-    for payment in account.payments:
-        assert 0 <= payment.refunded <= payment.captured <= payment.authorized <= payment.amount == account.order.total.minor
-        assert (payment.captured > 0) == (payment.status in CHARGED)
-        assert sum(o.outcome in OPEN for o in payment.operations) <= 1
-        assert all((o.ask_time is None) == (o.settle_time is not None) == (o.outcome not in OPEN) for o in payment.operations)
-        steps = [change for change in history if change.payment_id == payment.id]
-        assert [change.version for change in steps] == list(range(1, payment.version + 1))
+    for its in account.payments:
+        assert 0 <= its.refunded <= its.captured <= its.authorized <= its.amount == account.order.total.minor
+        assert (its.captured > 0) == (its.status in CHARGED)
+        assert sum(o.outcome in OPEN and o.kind is not Kind.REFUND for o in its.operations) <= 1
+        assert all((o.ask_time is None) == (o.settle_time is not None) == (o.outcome not in OPEN) for o in its.operations)
+        steps = [change for change in history if change.payment_id == its.id]
+        assert [change.version for change in steps] == list(range(1, its.version + 1))
         assert [change.old for change in steps] == [None, *(change.new for change in steps[:-1])]
         assert all(c.old is None or c.new is c.old or c.new in MOVES[c.old] for c in steps)
-        assert steps[-1].new is payment.status
+        assert steps[-1].new is its.status
 
     settled = Counter(c.operation_id for c in history if c.outcome in (Outcome.SUCCEEDED, Outcome.FAILED))
     assert max(settled.values(), default=0) <= 1
@@ -152,3 +173,202 @@ def test_everything_again_changes_nothing_that_is_charged_or_told(told: list[Pay
     assert charged.items() <= {p.id: p.captured for p in twice.payments}.items()
     assert facts_twice[: len(facts)] == facts
     assert len({fact.payment.attempt for fact in facts_twice}) == len(facts_twice)
+
+
+# --- money that goes back
+
+
+@dataclass(frozen=True)
+class Step:
+    """Something that happens; whom it is about is known when it does: the `which`th of what there is then."""
+
+    kind: str
+    which: int = 0
+    minor: int | None = None
+    answer: Answer | None = None
+    manual: bool = False
+
+
+@dataclass(frozen=True)
+class Story:
+    """An order's life, version by version, of which the account hears in any order, and all that happens to its money meanwhile."""
+
+    life: tuple[Order, ...]
+    steps: tuple[Step, ...]
+
+
+@st.composite
+def lives(draw: st.DrawFn) -> tuple[Order, ...]:
+    """Placed; units cancelled (the total falls); paid and on its way; dead, or failed and tried again for what it costs by then."""
+    told, attempt, total = [order()], 1, TOTAL.minor
+    for version in range(2, draw(st.integers(2, 7))):
+        status = draw(st.sampled_from([OrderStatus.PENDING, OrderStatus.CONFIRMED, OrderStatus.FAILED, OrderStatus.CANCELLED]))
+        total = draw(st.sampled_from([total, total, total - 250, total // 2]))
+        attempt += told[-1].status is OrderStatus.FAILED
+        told.append(order(version=version, status=status, attempt=attempt, total=Money(max(total, 0), TOTAL.currency)))
+        if status is OrderStatus.CANCELLED:
+            break
+    return tuple(told)
+
+
+KINDS = ["note", "note", "create", "capture", "void", "refund", "return", "settle", "settle", "settle", "lose", "ask"]
+steps = st.builds(
+    Step,
+    kind=st.sampled_from(KINDS),
+    which=st.integers(0, 8),
+    minor=st.sampled_from([None, 1, 250, 1_000, 4_000, 4_250, 9_999]),
+    answer=st.sampled_from([Succeeded(""), Succeeded(""), Awaited(""), Declined("card_closed")]),
+    manual=st.booleans(),
+)
+# A payment that is made and captured stands at the start of most of them: without it there is no money to give back.
+paid = [Step("note"), Step("create", 0), Step("settle", 0, answer=Succeeded(""))]
+held = [*paid, Step("refund", minor=1_000), Step("note", 8), Step("note", 7), Step("settle", 1, answer=Declined("card_closed"))]
+stories_of_refunds = st.builds(
+    lambda life, before, after: Story(life, (*before, *after)), lives(), st.sampled_from([paid, held, []]), st.lists(steps, max_size=30)
+)
+
+
+class Told:
+    """What became of an account, and was told of it, in a story."""
+
+    def __init__(self, story: Story, *, stubborn: bool) -> None:
+        """`stubborn`: the processor may refuse also what the order's own state requires to go back."""
+        self.story, self.stubborn = story, stubborn
+        self.account: Account | None = None
+        self.history: list[Change] = []
+        self.facts: list[object] = []
+        self.minute = 0
+
+    def tell(self, steps: Sequence[Step]) -> None:
+        for number, step in enumerate(steps):
+            if command := self.command(step, number):
+                self.do(command)
+
+    def do(self, command: PaymentCommand) -> None:
+        self.minute += 1
+        try:
+            decided = decide(self.account, command, NOON + timedelta(minutes=self.minute))
+        except Failure:
+            return
+        self.account = decided.record
+        self.history += decided.history
+        self.facts += decided.facts
+        check_money(self.account)
+
+    def command(self, step: Step, number: int) -> PaymentCommand | None:
+        known = self.story.life[step.which % len(self.story.life)]
+        match step.kind:
+            case "note":
+                return replace(note(number), order=known)
+            case "create":
+                return create(number, order=known, manual_capture=step.manual, payment_id=numbered(2, number))
+            case "return":
+                return returned(step.which, step.minor or 500, attempt=known.attempt)
+        if self.account is None or not self.account.payments:
+            return None
+        its = self.account.payments[step.which % len(self.account.payments)]
+        match step.kind:
+            case "capture":
+                return capture(number, payment_id=its.id)
+            case "void":
+                return void(number, payment_id=its.id)
+            case "refund":
+                return refund(number, step.minor, payment_id=its.id)
+        operations = [o for p in self.account.payments for o in p.operations]
+        asked = operations[step.which % len(operations)] if operations else None
+        if asked is None:
+            return None
+        if step.kind == "settle" and step.answer:
+            return settle(self.possible(step.answer, asked), asked.id)
+        return lose(asked.id) if step.kind == "lose" else ask(step.which, asked.id)
+
+    def possible(self, answer: Answer, asked: Operation) -> Answer:
+        if isinstance(answer, Declined) and asked.cause is Cause.ORDER and not self.stubborn:
+            return Succeeded(f"ref-{asked.id}")
+        return own(answer, asked.id)
+
+    def settle_everything(self) -> Account | None:
+        """The order's last word is heard, and every processor answers, with yes: until nothing is open any more."""
+        self.do(replace(note(0), order=self.story.life[-1]))
+        while self.account and (left := [o for p in self.account.payments for o in p.operations if o.outcome in OPEN]):
+            self.do(settle(Succeeded(f"ref-{left[0].id}"), left[0].id))
+        return self.account
+
+
+def check_money(account: Account) -> None:
+    """What holds at every moment."""
+    for its in account.payments:
+        assert min(its.refunded, its.refund_pending) >= 0
+        assert its.refunded + its.refund_pending <= its.captured <= its.authorized <= its.amount
+        refunds = [o for o in its.operations if o.kind is Kind.REFUND]
+        assert its.refund_pending == sum(o.amount for o in refunds if o.outcome in OPEN)
+        assert its.refunded == sum(o.amount for o in refunds if o.outcome is Outcome.SUCCEEDED)
+        assert its.status is not Status.REFUNDED or its.refunded == its.captured
+        causes = [(o.kind, o.cause, o.cause_id) for o in its.operations if o.kind in BACK]
+        assert len(causes) == len(set(causes))
+        assert all(cause and cause_id for _, cause, cause_id in causes)
+        assert sum(o.outcome in OPEN and o.kind is not Kind.REFUND for o in its.operations) <= 1
+
+
+def by_order(its: Payment, outcome: Outcome) -> int:
+    return sum(o.amount for o in its.operations if o.kind is Kind.REFUND and o.cause is Cause.ORDER and o.outcome is outcome)
+
+
+@settings(max_examples=400, deadline=None)
+@given(stories_of_refunds)
+def test_what_the_order_does_not_cost_has_gone_back_in_the_end(story: Story) -> None:
+    """Whatever was heard in whichever order, lost, refused to others or asked for beside it: once all is settled a dead order, and an
+    attempt that was given up, keeps no money and no authorisation; a living one keeps what it costs at most."""
+    told = Told(story, stubborn=False)
+    told.tell(story.steps)
+    account = told.settle_everything()
+    assert account
+    for its in account.payments:
+        if account.order.status in DEAD or its.attempt != account.order.attempt:
+            assert its.status is not Status.AUTHORIZED
+            assert its.refunded == its.captured
+        if its.refundable:
+            assert its.captured - by_order(its, Outcome.SUCCEEDED) <= account.due(its)
+
+
+@settings(max_examples=400, deadline=None)
+@given(stories_of_refunds)
+def test_no_cause_gives_money_back_twice(story: Story) -> None:
+    """Also where the processor refuses anything, where the whole story comes again after the claims were swept, and where what failed is
+    never asked in a circle: each refund is told of once, with amounts that only rise."""
+    told = Told(story, stubborn=True)
+    told.tell(story.steps)
+    told.tell(story.steps)
+    account = told.settle_everything()
+    assert account
+    settled = [fact for fact in told.facts if isinstance(fact, RefundSettled)]
+    ids = [fact.refund.id for fact in settled]
+    assert len(ids) == len(set(ids))
+    refunds = [o for p in account.payments for o in p.operations if o.kind is Kind.REFUND]
+    assert sorted(ids) == sorted(o.id for o in refunds)
+    for its in account.payments:
+        amounts = [fact.payment.refunded for fact in settled if fact.payment.id == its.id]
+        assert amounts == sorted(amounts)
+        assert amounts[-1:] in ([], [its.refunded])
+        steps = [change for change in told.history if change.payment_id == its.id]
+        assert [change.version for change in steps] == list(range(1, its.version + 1))
+        assert all(c.old is None or c.new is c.old or c.new in MOVES[c.old] for c in steps)
+
+
+NEWS = (
+    *(note(version, version=version, total=Money(total, TOTAL.currency)) for version, total in ((2, 4_000), (3, 3_000))),
+    note(4, version=4, status=OrderStatus.CANCELLED),
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.permutations([*NEWS, *NEWS, settle(Succeeded("ref-1"))]))
+def test_news_and_money_in_any_order_end_the_same(arriving: list[PaymentCommand]) -> None:
+    """Units cancelled, then all of it, while a charge is under way: each told twice, in every order, all goes back in the end."""
+    told = Told(Story((order(version=4, status=OrderStatus.CANCELLED),), ()), stubborn=False)
+    told.account = Account(order(), (payment(operations=(operation(),)),))
+    for command in arriving:
+        told.do(command)
+    account = told.settle_everything()
+    assert account
+    assert [(p.status, p.captured, p.refunded) for p in account.payments] == [(Status.REFUNDED, TOTAL.minor, TOTAL.minor)]

@@ -14,62 +14,122 @@ from chassis.errors import Defect
 from tests.unit.warehouse.world import (
     World,
     adjust,
+    bring,
+    call_off,
     confirm,
     end,
     expire,
+    keep,
     receive,
     release,
     renew,
+    replace_spoiled,
     reserve,
     ship,
-    take_back,
+    work,
 )
-from warehouse_svc.model import Reservation, StockCommand
+from warehouse_svc.model import KeepUnits, Reservation, StockCommand
 
-# Few names and small numbers, so that commands meet: two orders that compete for little stock.
+# Few names and small numbers, so that commands meet: orders that compete for little stock, and two that are further in their lives.
 SKUS, WAREHOUSES = ["tea", "cup"], ["london", "york"]
-orders = st.integers(1, 2).map(lambda number: UUID(int=number))
+orders = st.integers(1, 4).map(lambda number: UUID(int=number))
+young, old = st.sampled_from([UUID(int=1), UUID(int=2)]), st.sampled_from([UUID(int=1), UUID(int=3), UUID(int=3), UUID(int=4), UUID(int=4)])
 attempts = st.sampled_from([1, 1, 1, 1, 2])
+first = st.sampled_from([1, 1, 1, 1, 1, 1, 1, 2])
 warehouses, skus = st.sampled_from(WAREHOUSES), st.sampled_from(SKUS)
+mostly_london = st.sampled_from(["london", "london", "london", "york"])
 units = st.integers(1, 3)
+some = st.integers(0, 3)
 targets = st.dictionaries(st.sampled_from([1, 1, 2]), units, min_size=1)
+# An order's lines are of the same SKU in each of its attempts.
+LINES = ["tea", "cup", "tea"]
 reserving = st.builds(
-    lambda wanted, order, attempt: reserve(*wanted, order=order, attempt=attempt),
-    st.lists(st.tuples(skus, units), min_size=1, max_size=3),
+    lambda wanted, order, attempt: reserve(*zip(LINES, wanted, strict=False), order=order, attempt=attempt),
+    st.lists(units, min_size=1, max_size=len(LINES)),
     orders,
     attempts,
 )
 confirming = st.builds(lambda order, attempt, by_event: confirm(order, attempt, by_event=by_event), orders, attempts, st.booleans())
-shipping = st.builds(ship, warehouses, targets, orders, attempts)
-
-commands: st.SearchStrategy[StockCommand] = st.one_of(
-    reserving,
-    confirming,
-    confirming,
-    shipping,
-    shipping,
-    st.builds(take_back, warehouses, targets, orders, attempts),
-    st.builds(renew, orders, attempts),
-    st.builds(release, st.one_of(st.just({}), targets), orders, attempts),
-    st.builds(expire, orders),
-    st.builds(lambda order, attempt, pending: end(order, attempt, while_pending=pending), orders, attempts, st.booleans()),
-    st.builds(lambda warehouse, sku, n: receive(warehouse, **{sku: n}), warehouses, skus, units),
-    st.builds(adjust, warehouses, skus, st.integers(-3, 3).filter(bool)),
+# Any picklist, with what was short and spoiled, whether or not it can be: the impossible is refused.
+few = st.sampled_from([0, 0, 0, 1, 2])
+picklists = st.dictionaries(st.sampled_from([1, 1, 2]), st.tuples(some, few, few), min_size=1)
+working = st.builds(
+    lambda at, picklist, order, attempt, shipped: work(at, picklist, order, attempt, shipped=shipped),
+    mostly_london,
+    picklists,
+    old,
+    first,
+    st.booleans(),
 )
-# Sets of commands, and how many minutes pass after each: mostly none, else more than a reservation lasts.
-histories = st.lists(st.tuples(st.lists(commands, min_size=1, max_size=5), st.sampled_from([0, 0, 0, 31])), min_size=4, max_size=16)
+replacing = st.builds(
+    lambda at, spoiled, order, attempt, short: replace_spoiled(at, spoiled, order, attempt, {1: short}),
+    mostly_london,
+    targets,
+    old,
+    first,
+    few,
+)
+back = st.dictionaries(st.sampled_from([1, 1, 2]), st.integers(1, 2), max_size=1)
+returning = st.builds(
+    lambda at, passed, failed, order, number: bring(at, passed, failed, order, UUID(int=70 + 10 * order.int + number)),
+    st.sampled_from([*WAREHOUSES, "leeds"]),  # where nothing has ever been
+    back,
+    back,
+    old,
+    st.integers(1, 2),
+)
 
 
 def beginning() -> list[StockCommand]:
-    """Two orders that have reserved most of the stock: one from one warehouse, one from two."""
-    receipts = [receive(warehouse, tea=4, cup=3) for warehouse in WAREHOUSES]
-    return [*receipts, reserve(("tea", 2), ("cup", 1), order=UUID(int=1)), reserve(("tea", 5), order=UUID(int=2))]
+    """Two orders that have reserved most of the stock, one from one warehouse, one from two; a third is sold, a fourth has left. In memory
+    their reservations' ids are the same each time.
+    """
+    receipts = [receive("london", tea=10, cup=6), receive("york", tea=4, cup=3)]
+    baskets = {3: (("tea", 3), ("cup", 2)), 4: (("tea", 3), ("cup", 1)), 1: (("tea", 2), ("cup", 1)), 2: (("tea", 5),)}
+    reserving = [replace(reserve(*basket, order=UUID(int=n)), key=f"beginning:{n}") for n, basket in baskets.items()]
+    return [*receipts, *reserving, confirm(UUID(int=3)), confirm(UUID(int=4)), ship("london", {1: 3, 2: 1}, UUID(int=4))]
 
 
 def begun() -> World:
     world = World()
     world.do(*beginning())
     return world
+
+
+def keeping(of: UUID, attempt: int, kept: dict[int, int], *, pending: bool) -> KeepUnits:
+    """Units of an order are cancelled; those that stay are allocated as the beginning reserved them."""
+    return keep(kept, begun().holdings[of].of(attempt), of, attempt, while_pending=pending)
+
+
+commands: st.SearchStrategy[StockCommand] = st.one_of(
+    reserving,
+    confirming,
+    confirming,
+    working,
+    working,
+    working,
+    replacing,
+    replacing,
+    returning,
+    returning,
+    returning,
+    st.builds(call_off, warehouses, orders, attempts),
+    st.builds(
+        lambda order, attempt, kept, pending: keeping(order, attempt, kept, pending=pending),
+        orders,
+        attempts,
+        st.dictionaries(st.sampled_from([1, 2]), some),
+        st.booleans(),
+    ),
+    st.builds(renew, young, attempts),
+    st.builds(release, st.one_of(st.just({}), targets), young, attempts),
+    st.builds(expire, young),
+    st.builds(lambda order, attempt, pending: end(order, attempt, while_pending=pending), orders, attempts, st.booleans()),
+    st.builds(lambda warehouse, sku, n: receive(warehouse, **{sku: n}), warehouses, skus, units),
+    st.builds(adjust, warehouses, skus, st.integers(-3, 3).filter(bool)),
+)
+# Sets of commands, and how many minutes pass after each: mostly none, else more than a reservation lasts.
+histories = st.lists(st.tuples(st.lists(commands, min_size=1, max_size=5), st.sampled_from([0, 0, 0, 31])), min_size=4, max_size=16)
 
 
 def run(world: World, history: Sequence[tuple[Sequence[StockCommand], int]]) -> None:
@@ -128,6 +188,6 @@ def test_when_every_order_is_over_nothing_is_held(history: list[tuple[list[Stock
     for order in list(world.holdings):
         world.do(*(end(order, attempt, while_pending=False) for attempt in (1, 2)))
     for r in live(world):
-        world.do(take_back(r.warehouse_id, {line.number: line.uncommitted + line.committed for line in r.lines}, r.order_id, r.attempt))
+        world.do(call_off(r.warehouse_id, r.order_id, r.attempt))
     assert all(level.reserved == level.committed == 0 for level in world.levels.values())
     world.check()

@@ -1,6 +1,5 @@
 """Events for the sample's inbox in tests: published as the relay does, and handlers that remember what they were given."""
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -12,10 +11,13 @@ from google.protobuf.message import Message
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from chassis.database import Database
 from chassis.decision import Done, Outcome
 from chassis.inbox import Delivery, Handler, Inbox
 from chassis.stream import BROKER_ERRORS, Broker, stream_of, subject_of
 from tests.sample import store
+from tests.sample.writes import count, create, write
+from tests.support import cancelled_at_end
 
 CONSUMER = "sample-orders"
 
@@ -62,13 +64,8 @@ async def consuming(
 ) -> AsyncIterator[Inbox]:
     """An inbox runs meanwhile."""
     inbox = Inbox(broker, engine, store.failed_events, service="sample", handlers=handlers, **settings)
-    task = asyncio.create_task(inbox.run())
-    try:
+    async with cancelled_at_end(inbox.run()):
         yield inbox
-    finally:
-        task.cancel()
-        [ended] = await asyncio.gather(task, return_exceptions=True)
-        assert isinstance(ended, asyncio.CancelledError), repr(ended)
 
 
 async def failed(engine: AsyncEngine) -> list[Any]:
@@ -89,3 +86,24 @@ async def all_acknowledged(broker: Broker, consumer: str = CONSUMER, stream: str
     except BROKER_ERRORS:
         return False
     return bool(info.num_pending == 0 and info.num_ack_pending == 0)
+
+
+class Effects:
+    """A handler that has an effect in the database: each event that it is given becomes an order of that name, once."""
+
+    def __init__(self, database: Database) -> None:
+        self._database, self.handled, self.keys = database, 0, set[str]()
+
+    async def __call__(self, deliveries: Sequence[Delivery[Any]]) -> Sequence[Outcome[Any]]:
+        outcomes = await write(self._database, *(create(key=d.key, digest=d.digest, reference=f"from {d.event_id}") for d in deliveries))
+        self.handled += len(deliveries)
+        self.keys |= {d.key for d in deliveries}
+        return outcomes
+
+    def has_handled(self, number: int) -> bool:
+        """Whether so many events have been handled, repeats included."""
+        return self.handled >= number
+
+    async def number(self) -> int:
+        """How many effects there have been."""
+        return await count(self._database.engine, store.orders, store.orders.c.reference.like("from %"))

@@ -1,8 +1,7 @@
 """Relaying the sample's outbox in tests, and what the stream has of it."""
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from uuid import UUID
 
@@ -17,6 +16,7 @@ from tests.sample import events
 from tests.sample.model import ConfirmPayment, ShipmentCreated
 from tests.sample.store import outbox
 from tests.sample.writes import count, key, write
+from tests.support import cancelled_at_end
 
 
 def relay(database: Database, broker: Broker, **settings: Any) -> Relay:
@@ -27,14 +27,10 @@ def relay(database: Database, broker: Broker, **settings: Any) -> Relay:
 @asynccontextmanager
 async def running(*relays: Relay) -> AsyncIterator[None]:
     """The relays run meanwhile."""
-    tasks = [asyncio.create_task(each.run()) for each in relays]
-    try:
+    async with AsyncExitStack() as stack:
+        for each in relays:
+            await stack.enter_async_context(cancelled_at_end(each.run()))
         yield
-    finally:
-        for task in tasks:
-            task.cancel()
-        for ended in await asyncio.gather(*tasks, return_exceptions=True):
-            assert isinstance(ended, asyncio.CancelledError), repr(ended)
 
 
 async def waiting(engine: AsyncEngine) -> int:

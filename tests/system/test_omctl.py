@@ -87,3 +87,25 @@ async def test_refusals_are_told(omctl: Omctl) -> None:
     assert "items[0].quantity: must be" in bad
     assert "ORDER_NOT_FOUND" in await omctl("order", "get", str(uuid.uuid4()), code=3)
     assert "ORDER_NOT_FOUND" in await omctl("order", "watch", "OM-0", code=3)
+
+
+async def test_events_from_the_command_line(omctl: Omctl, stack: Stack, eventually: Eventually) -> None:
+    """Every service tells how its publishing stands; an order's events are published again, by all who have any, and change nothing."""
+    sku, request_id = f"teapot: {uuid.uuid4()}", str(uuid.uuid4())
+    await omctl("stock", "receive", "london-1", "--item", f"{sku}:5")
+    create = ("order", "create", "--item", f"{sku}:2:18.95", *RECIPIENT, "--json")
+    order = json.loads(await omctl(*create))
+
+    async def published() -> bool:
+        stats = [json.loads(line) for line in (await omctl("events", "stats", "--json")).splitlines()]
+        assert [line["service"] for line in stats] == ["order", "warehouse", "fulfillment", "shipping", "payment"]
+        return not any(int(line["waitingCount"]) for line in stats)
+
+    await eventually(published, timeout_s=RUN_TIMEOUT_S)
+    again = ("events", "republish", "--aggregate", order["orderId"], "--request-id", request_id, "--json")
+    counts = {line["service"]: line["eventCount"] for line in map(json.loads, (await omctl(*again)).splitlines())}
+    assert counts["order"] == "1"
+    assert counts["shipping"] == "0"
+    await eventually(published, timeout_s=RUN_TIMEOUT_S)
+    assert json.loads(await omctl("order", "get", order["orderId"], "--json")) == order
+    assert order["orderId"] not in await omctl("events", "failed", "--limit", "0")

@@ -1,27 +1,30 @@
 """The verbs: what a command makes of stock and of what is held for an order. Pure: no I/O, no clock, no chance.
 
 stock.py           receive, adjust
-reservations.py    reserve, renew, confirm, release, expire, and the end of an attempt
-fulfilment.py      what fulfilment reports: units shipped, units back on the shelf
+reservations.py    reserve, renew, confirm, release, expire, units cancelled, and the end of an attempt
+fulfilment.py      what fulfilment reports: units shipped, back on the shelf, not found, spoiled; and spoiled ones replaced
+returns.py         what returns bring back
 sourcing.py        which warehouses serve an order
 books.py           balances, units, ledger and facts, moved together
 """
 
 from datetime import datetime
 
-from warehouse_svc.decisions import fulfilment, reservations, stock
+from warehouse_svc.decisions import fulfilment, reservations, returns, stock
 from warehouse_svc.decisions.books import Decided
 from warehouse_svc.model import (
     AdjustStock,
+    BookReturn,
     ConfirmReservations,
     EndAttempt,
     ExpireReservations,
+    FollowWork,
+    KeepUnits,
     ReceiveStock,
     ReleaseReservations,
     RenewReservations,
+    ReplaceSpoiled,
     ReserveStock,
-    ReturnUnits,
-    ShipUnits,
     StockCommand,
     View,
 )
@@ -47,7 +50,11 @@ def decide(view: View | None, command: StockCommand, now: datetime) -> Decided:
             return reservations.expire(view, command, now)
         case EndAttempt():
             return reservations.end(view, command, now)
-        case ShipUnits():
-            return fulfilment.ship(view, command, now)
-        case ReturnUnits():
-            return fulfilment.take_back(view, command, now)
+        case KeepUnits():
+            return reservations.keep(view, command, now)
+        case FollowWork():
+            return fulfilment.follow(view, command, now)
+        case ReplaceSpoiled():
+            return fulfilment.replace_spoiled(view, command, now)
+        case BookReturn():
+            return returns.book(view, command, now)

@@ -4,7 +4,7 @@ Nothing is decided here: whoever books has decided. A Books lives as long as one
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
@@ -14,8 +14,11 @@ from chassis.errors import Refused
 from warehouse_svc.lifecycle import EFFECTS, UNITS, MovementKind, Status, allowed
 from warehouse_svc.model import (
     BALANCE_MAX,
+    Back,
+    Booked,
     Holding,
     Movement,
+    OrderLine,
     Place,
     Reservation,
     ReservationChanged,
@@ -42,6 +45,8 @@ class Books:
         self._stock = dict(view.stock)
         self._reservations = {r.id: r for r in view.holding.reservations} if view.holding else {}
         self._lines: dict[UUID, dict[int, ReservationLine]] = {}
+        self._back = dict(view.holding.back) if view.holding else {}
+        self._booked = dict(view.booked)
         self._touched: defaultdict[UUID, set[MovementKind]] = defaultdict(set)
         self._movements: list[Movement] = []
         self._facts: list[object] = []
@@ -82,6 +87,32 @@ class Books:
             if units := line.units(UNITS[kind][0]):
                 self.move_units(reservation, line.number, kind, units)
 
+    def add_units(self, reservation: Reservation, number: int, quantity: int) -> None:
+        """Commits more units of a line than it had: those of the same warehouse, which the caller has seen to be sellable."""
+        lines = self._open(reservation)
+        lines[number] = lines[number].enlarged(quantity)
+        self._book_units(reservation, lines[number], MovementKind.RESERVE, quantity)
+        self.move_units(reservation, number, MovementKind.CONFIRM, quantity)
+
+    def bring_back(self, line: OrderLine, place: Place, kind: MovementKind, quantity: int, source_id: UUID) -> None:
+        """Books units of an order's line that have come back by a return, and are good (restock) or not (mark damaged)."""
+        assert self._view.holding, "what comes back was held"
+        order_id, back = self._view.holding.order_id, self._back.get(line.number, Back())
+        restocked, damaged = (quantity, 0) if kind is MovementKind.RESTOCK else (0, quantity)
+        self._back[line.number] = Back(back.restocked + restocked, back.damaged + damaged)
+        cumulative = self.booked(source_id, line.number, kind) + quantity
+        self._booked[source_id] = {**self._booked.get(source_id, {}), (order_id, line.number, kind): cumulative}
+        self._book(place, kind, quantity, source_id, order_id, line.number, cumulative)
+
+    def booked(self, source_id: UUID, number: int, kind: MovementKind) -> int:
+        """How many units of the order's line the ledger has for the source."""
+        of_source: Booked = self._booked.get(source_id, {})
+        return of_source.get((self._view.holding.order_id if self._view.holding else None, number, kind), 0)
+
+    def order_lines(self) -> Mapping[int, OrderLine]:
+        """The order's lines as the books have them, by number."""
+        return replace(self._view.holding, back=self._back).lines if self._view.holding else {}
+
     def reserve(self, order: tuple[UUID, int, int], warehouse_id: str, lines: Sequence[WantedLine], expire_time: datetime) -> Reservation:
         """Sets units aside in a new reservation for the order's id, attempt and generation."""
         made = derived_id(self._now, self._key, len(self._touched))
@@ -106,9 +137,9 @@ class Books:
         holding = None
         if old:
             reservations = tuple(self._closed(r) for r in self._reservations.values())
-            holding = Holding(old.order_id, closed, old.version + 1, reservations)
+            holding = Holding(old.order_id, closed, old.version + 1, reservations, self._back)
             self._tell(old, holding)
-        return Decision(View(self._stock, holding, self._view.booked), self._movements, self._facts)
+        return Decision(View(self._stock, holding, self._booked), self._movements, self._facts)
 
     def _open(self, reservation: Reservation) -> dict[int, ReservationLine]:
         return self._lines.setdefault(reservation.id, {line.number: line for line in reservation.lines})

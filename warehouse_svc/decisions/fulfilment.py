@@ -1,4 +1,8 @@
-"""What fulfilment reports: units that are with the carrier, units that are back on the shelf. Targets, so that a repeat moves nothing."""
+"""What fulfilment reports of committed units: gone, back on the shelf, not found, damaged. Targets, so that a repeat moves nothing.
+
+A picklist only ever loses units (those that replace spoiled ones never stood beside them), so that whatever is committed beyond the
+smallest one heard of is back on the shelf: reports join in any order, and units that nobody ever put on a picklist come back as well.
+"""
 
 from datetime import datetime
 
@@ -6,35 +10,58 @@ from chassis.decision import Decision
 from chassis.errors import Deferred, NotFound, Refused
 from warehouse_svc.decisions.books import Books, Decided
 from warehouse_svc.decisions.reservations import held
-from warehouse_svc.lifecycle import UNITS, MovementKind, Status
-from warehouse_svc.model import Reservation, ReturnUnits, ShipUnits, View
+from warehouse_svc.lifecycle import MovementKind, Status
+from warehouse_svc.model import FollowWork, ReplaceSpoiled, Reservation, ReservationLine, View
+
+LINE_MAX = 1_000_000  # units that a reservation's line may count
+UNCOMMITTED = frozenset({Status.ACTIVE, Status.EXPIRED, Status.RELEASED})
 
 
-def ship(view: View, command: ShipUnits, now: datetime) -> Decided:
-    """Units have left. Deferred EVENT_AHEAD until they are committed; refused where they were given up."""
+def follow(view: View, command: FollowWork, now: datetime) -> Decided:
+    """Deferred EVENT_AHEAD until the units are committed. Of units that were given up instead nothing can have left, and none need come
+    back: the attempt's death frees them, or has done so.
+    """
     reservation = at(view, command)
-    if reservation.status in (Status.ACTIVE, Status.EXPIRED, Status.RELEASED):
-        raise uncommitted(view, reservation)
-    books = Books(view, command.key, now)
-    for number, target in command.shipped.items():
-        reach(books, reservation, number, MovementKind.SHIP, target)
-    return books.decision()
-
-
-def take_back(view: View, command: ReturnUnits, now: datetime) -> Decided:
-    """Units are back on the shelf. What was never committed needs no report: the attempt's death frees it, or has done so."""
-    reservation = at(view, command)
-    if reservation.status in (Status.ACTIVE, Status.EXPIRED, Status.RELEASED):
-        if isinstance(failure := uncommitted(view, reservation), Deferred):
+    if reservation.status in UNCOMMITTED:
+        failure = uncommitted(view, reservation)
+        if isinstance(failure, Deferred) or command.shipped:
             raise failure
         return Decision(view)
     books = Books(view, command.key, now)
-    for number, target in command.uncommitted.items():
-        reach(books, reservation, number, MovementKind.UNCOMMIT, target)
+    for told in command.lines:
+        reach(books, reservation, told.number, MovementKind.SHORT, told.short)
+        reach(books, reservation, told.number, MovementKind.SPOIL_COMMITTED, told.spoiled)
+    staying = {told.number: told.quantity for told in command.lines}
+    for line in books.current(reservation).lines:
+        if (units := min(line.live - staying.get(line.number, 0), line.committed)) > 0:
+            books.move_units(reservation, line.number, MovementKind.UNCOMMIT, units)
+    for number in staying if command.shipped else ():
+        reach(books, reservation, number, MovementKind.SHIP, staying[number])
     return books.decision()
 
 
-def at(view: View, command: ShipUnits | ReturnUnits) -> Reservation:
+def replace_spoiled(view: View, command: ReplaceSpoiled, now: datetime) -> Decided:
+    """Books units as damaged, and commits as many others of the same warehouse as there are; none for an attempt that is dead."""
+    reservation = at(view, command)
+    if reservation.status in UNCOMMITTED:
+        raise uncommitted(view, reservation)
+    assert view.holding
+    books = Books(view, command.key, now)
+    for told in command.lines:
+        reach(books, reservation, told.number, MovementKind.SHORT, told.short)
+        spoiled = reach(books, reservation, told.number, MovementKind.SPOIL_COMMITTED, told.spoiled)
+        line = line_of(books, reservation, told.number)
+        left = books.level((reservation.warehouse_id, line.sku)).sellable
+        units = min(spoiled, left, LINE_MAX - line.quantity) if command.attempt > view.holding.closed_attempt else 0
+        if units > 0:
+            books.add_units(reservation, told.number, units)
+    return books.decision()
+
+
+# --- what the verbs share
+
+
+def at(view: View, command: FollowWork | ReplaceSpoiled) -> Reservation:
     """The attempt's reservation in the warehouse. Raises NotFound RESERVATION_NOT_FOUND where there is none."""
     for reservation in held(view, command.attempt)[1]:
         if reservation.warehouse_id == command.warehouse_id:
@@ -53,11 +80,23 @@ def uncommitted(view: View, reservation: Reservation) -> Deferred | Refused:
     return Deferred("EVENT_AHEAD", text, reservation_id=str(reservation.id), status=reservation.status)
 
 
-def reach(books: Books, reservation: Reservation, number: int, kind: MovementKind, target: int) -> None:
-    """Moves units of a line until `target` have made this movement. Refused STOCK_BELOW_RESERVED where the line has not so many."""
-    line = next((line for line in reservation.lines if line.number == number), None)
-    if line is None:
-        text = f"Reservation {reservation.id} has no line {number}."
-        raise Refused("STOCK_BELOW_RESERVED", text, reservation_id=str(reservation.id), line_number=str(number))
-    if (missing := target - line.units(UNITS[kind][1])) > 0:
+def reach(books: Books, reservation: Reservation, number: int, kind: MovementKind, target: int) -> int:
+    """Moves units of a line until `target` have made this movement, and says how many that took.
+
+    Refused STOCK_BELOW_RESERVED where the line has not so many.
+    """
+    if target == 0:
+        return 0
+    missing = target - line_of(books, reservation, number).cumulative(kind)
+    if missing > 0:
         books.move_units(reservation, number, kind, missing)
+    return max(missing, 0)
+
+
+def line_of(books: Books, reservation: Reservation, number: int) -> ReservationLine:
+    """The reservation's line as the books have it. Refused STOCK_BELOW_RESERVED where there is none."""
+    for line in books.current(reservation).lines:
+        if line.number == number:
+            return line
+    text = f"Reservation {reservation.id} has no line {number}."
+    raise Refused("STOCK_BELOW_RESERVED", text, reservation_id=str(reservation.id), line_number=str(number))

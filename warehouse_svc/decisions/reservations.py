@@ -14,6 +14,7 @@ from warehouse_svc.model import (
     EndAttempt,
     ExpireReservations,
     Holding,
+    KeepUnits,
     ReleaseReservations,
     RenewReservations,
     Reservation,
@@ -137,6 +138,26 @@ def end(view: View, command: EndAttempt, now: datetime) -> Decided:
         if reservation.attempt == command.attempt and command.while_pending:
             books.move_all(reservation, MovementKind.UNCOMMIT)
     return books.decision(command.target, closed_attempt=command.attempt)
+
+
+def keep(view: View, command: KeepUnits, now: datetime) -> Decided:
+    """The order gives up units that are not among the kept ones: of those that are still reserved, at once. Committed units wait for
+    fulfilment's report, unless the order was pending then: those it never puts on a picklist (the commit raced the cancellation).
+
+    Where the order names another reservation than those that stand, it does not know yet where its units are, and nothing is concluded.
+    """
+    _, standing = held(view, command.attempt)
+    books = Books(view, command.key, now)
+    if not {id for id, _ in command.kept} <= {r.id for r in standing}:
+        return books.decision()
+    for reservation, line in [(r, line) for r in standing for line in r.lines]:
+        excess = max(line.live - command.kept.get((reservation.id, line.number), 0), 0)
+        freed = min(excess, line.reserved)
+        back = min(excess - freed, line.committed) if command.while_pending else 0
+        for kind, units in ((MovementKind.RELEASE, freed), (MovementKind.UNCOMMIT, back)):
+            if units:
+                books.move_units(reservation, line.number, kind, units)
+    return books.decision()
 
 
 # --- what the verbs share

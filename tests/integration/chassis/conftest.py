@@ -48,6 +48,14 @@ def database(engine: AsyncEngine) -> Database:
 
 
 @pytest.fixture
+async def listener(fresh_database: FreshDatabase, sample_template: str) -> AsyncIterator[Database]:
+    """The database of another service, which hears the sample's events; what it says itself nobody publishes."""
+    engine = connect(fresh_database(sample_template), name="listener")
+    yield Database(engine, store.claims, Outbox(store.outbox, encode=store.event))
+    await engine.dispose()
+
+
+@pytest.fixture
 async def broker(nats_url: str) -> AsyncIterator[Broker]:
     """A connection to this test's account of the broker, quick to notice that it has fallen silent."""
     broker = await connect_broker(nats_url, name="sample", beat_s=0.1, silence_s=1.0)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from prometheus_client import REGISTRY
+from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
 from chassis import process
@@ -361,14 +362,15 @@ def test_a_worker_with_a_defect_slows_down(seconds: float, failures: int, rest: 
 
 
 async def test_a_worker_regains_its_pace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A success ends the row of failures; what is only deferred is no failure."""
+    """A success ends the row of failures; what is only deferred is no failure, nor is a database that is away."""
     rows: list[int] = []
 
     def pause(_seconds: float, failures: int) -> float:
         rows.append(failures)
         return 0.0
 
-    outcomes = iter([ValueError(), ValueError(), None, Deferred("CONTENTION"), ValueError()])
+    away = OperationalError("select 1", {}, Exception("server closed the connection unexpectedly"))
+    outcomes = iter([ValueError(), ValueError(), None, Deferred("CONTENTION"), away, ValueError()])
 
     async def action() -> None:
         error = next(outcomes, None)
@@ -378,5 +380,5 @@ async def test_a_worker_regains_its_pace(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr("chassis.process._pause", pause)
     async with Supervisor() as tasks:
         tasks.start("sample", every(1, action, "sample"))
-        await eventually(lambda: len(rows) >= 6)
-    assert rows[:6] == [1, 2, 0, 0, 1, 0]
+        await eventually(lambda: len(rows) >= 7)
+    assert rows[:7] == [1, 2, 0, 0, 0, 1, 0]

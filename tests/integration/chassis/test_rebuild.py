@@ -2,17 +2,18 @@
 
 import contextlib
 import shutil
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis import rebuild
 from chassis import relay as relaying
 from chassis.database import Database
 from chassis.relay import headers
-from chassis.stream import BROKER_ERRORS, Broker
+from chassis.stream import BROKER_ERRORS, MAX_AGE_S, Broker
 from devstack.nats import Nats
 from tests.sample.relaying import none_waits, published, relay, republished, running, shipped, versions, waiting
 from tests.sample.store import outbox
@@ -173,6 +174,8 @@ async def test_what_has_grown_old_is_not_lost(database: Database, broker: Broker
     async with running(relay(database, broker)):
         await placed(database, 5)
         await eventually(lambda: none_waits(engine))
+    async with engine.begin() as connection:
+        await connection.execute(update(outbox).values(create_time=outbox.c.create_time - timedelta(seconds=MAX_AGE_S)))
     await broker.streams.purge_stream("ORDERS")
     await relay(database, broker).drain()
     before = republished()
@@ -181,6 +184,57 @@ async def test_what_has_grown_old_is_not_lost(database: Database, broker: Broker
         await eventually(lambda: none_waits(engine))
     assert await _has(broker, 1)
     assert republished() == before
+
+
+@pytest.mark.parametrize("kept", [0, 2])
+async def test_what_was_purged_is_published_again(
+    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually, kept: int
+) -> None:
+    """All messages are taken out, or all but the last: they are too young to have gone by themselves. The stream remembers their ids, and
+
+    would take none of them for new: they are there again all the same, at once, under the ids that consumers know.
+    """
+    async with running(relay(database, broker)):
+        await placed(database, 5)
+        await eventually(lambda: none_waits(engine))
+    before, ids = republished(), await _event_ids(engine)
+    await broker.streams.purge_stream("ORDERS", keep=kept or None)
+    async with running(relay(database, broker)):
+        await eventually(lambda: _has(broker, 5))
+        await eventually(lambda: none_waits(engine))
+        assert republished() - before == 5 - kept
+    assert {(m.headers or {})["ce-id"] for m in await published(broker)} == ids
+    async with running(relay(database, broker)):  # and that was all
+        await placed(database, 1)
+        await eventually(lambda: none_waits(engine))
+    assert republished() - before == 5 - kept
+
+
+async def test_a_gap_is_filled(database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+    """Messages are gone from the middle, as a damaged disk may lose them; the ends stand. What is missing is published again, once."""
+    await broker.publish("orders.sample.noted", b"", {"Nats-Msg-Id": "a stranger's"}, stream="ORDERS")
+    async with running(relay(database, broker)):
+        await placed(database, 6)
+        await eventually(lambda: none_waits(engine))
+    before, ids = republished(), await _event_ids(engine)
+    await broker.streams.purge_stream("ORDERS", subject="orders.sample.status_changed", keep=2)
+    async with running(relay(database, broker)):
+        await eventually(lambda: _has(broker, 7))
+        await eventually(lambda: none_waits(engine))
+    async with running(relay(database, broker)):
+        await placed(database, 1)
+        await eventually(lambda: none_waits(engine))
+    assert republished() - before == 4
+    async with engine.connect() as connection:
+        marks = (await connection.execute(select(outbox.c.event_id, outbox.c.stream_seq))).all()
+    stands = {str(row.event_id): (await broker.streams.get_msg("ORDERS", row.stream_seq)).headers for row in marks}
+    assert ids <= set(stands)
+    assert all(headers and headers["ce-id"] == event_id for event_id, headers in stands.items())
+
+
+async def _event_ids(engine: AsyncEngine) -> set[str]:
+    async with engine.connect() as connection:
+        return set(map(str, (await connection.execute(select(outbox.c.event_id))).scalars()))
 
 
 async def test_two_relays_rebuild_one_stream(database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:

@@ -1,7 +1,9 @@
 """The ground of a service: what its settings say is what it stands on."""
 
+import asyncio
 from typing import ClassVar
 
+import grpc
 from nats.js.errors import NotFoundError
 
 from chassis.config import ServiceConfig
@@ -30,6 +32,25 @@ async def test_a_stream_has_its_publisher_s_limits(sample_url: str, nats_url: st
     config = (await listener.streams.stream_info("ORDERS")).config
     assert (config.max_bytes, config.num_replicas) == (2**21, 1)
     await listener.close()
+
+
+async def test_tasks_end_before_the_channels_that_they_call_over(sample_url: str, nats_url: str, eventually: Eventually) -> None:
+    """At the end a task that is in the middle of something can still call: a closed channel would be taken for a defect of its event."""
+    settings = {"database_url": sample_url, "nats_url": nats_url}
+    states: list[grpc.ChannelConnectivity] = []
+
+    async def working(channel: grpc.aio.Channel) -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            states.append(channel.get_state())
+
+    async with founded(Config.model_validate(settings), store, stream_name="ORDERS", encode=store.event) as ground:
+        channel = await ground.channel("127.0.0.1:1")
+        ground.tasks.start("working", working(channel))
+        await asyncio.sleep(0)  # it begins
+    assert states == [grpc.ChannelConnectivity.IDLE]
+    assert channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN
 
 
 async def _exists(broker: Broker) -> bool:

@@ -8,13 +8,14 @@ from typing import Any
 
 import psycopg
 import pytest
-from sqlalchemy import delete, text
+from sqlalchemy import delete, make_url, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from chassis.blame import Race
 from chassis.database import TRIES, Database, connect
 from chassis.decision import Done
 from chassis.errors import Defect, Deferred, NotFound
+from tests.proxy import Proxy
 from tests.sample import model, store
 from tests.sample.model import ConfirmPayment, Order, OrderCommand, Status
 from tests.sample.store import claims, history, orders
@@ -187,6 +188,30 @@ async def test_nobody_waits_for_ever(sample_url: str, database: Database) -> Non
         limit = await connection.execute(text("show idle_in_transaction_session_timeout"))
         assert limit.scalar_one() == "15s"
     await hasty.dispose()
+
+
+@pytest.mark.parametrize("answer", ["of a statement", "of the commit"])
+async def test_a_connection_that_falls_silent_is_given_up(sample_url: str, database: Database, answer: str) -> None:
+    """The other side takes what we say and never answers: no limit of the server's helps, and the set is deferred; done, once, later."""
+    [order] = await placed(database)
+    command = ConfirmPayment(key(), order)
+    async with Proxy(make_url(sample_url).port or 5432).serving() as proxy:
+        through = connect(make_url(sample_url).set(port=proxy.port), silence_s=0.5)
+
+        async def stranded(connection: AsyncConnection, *rest: Any) -> None:
+            if answer == "of the commit":
+                await store.save_orders(connection, *rest)
+            proxy.freeze()
+            if answer == "of a statement":
+                await store.save_orders(connection, *rest)
+
+        async with asyncio.timeout(10):
+            lost = await write(Database(through, claims, database.outbox), command, save=stranded)
+        assert reason(lost[0]) == "DEPENDENCY_UNAVAILABLE"
+        assert proxy.struck.stranded == 1
+        proxy.cut()  # now the server knows it too, and lets go of what the transaction held
+        assert status((await write(Database(through, claims, database.outbox), command))[0]) == "confirmed", "the next connection serves"
+        await through.dispose()
 
 
 async def test_a_missing_migration_condemns_none(database: Database) -> None:

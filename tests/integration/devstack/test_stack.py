@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import uuid
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import psycopg
@@ -76,6 +76,30 @@ async def test_services_know_their_own_places_and_their_peers(running: Stack) ->
         assert given["METRICS_ADDRESS"] == running.metrics_addresses[name]
         assert running.environment.items() <= given.items()
     assert len({*running.addresses.values(), *running.metrics_addresses.values()}) == 10
+
+
+async def test_services_can_be_led_another_way(folder: Path) -> None:
+    """What a route answers is what a service is told, at its migration and at each start; the stack itself goes the direct way."""
+    told: dict[str, Mapping[str, str]] = {}
+
+    def route(service: str, environment: Mapping[str, str]) -> Mapping[str, str]:
+        told[service] = environment
+        return {**environment, "NATS_URL": f"nats://detour.of.{service}"}
+
+    async with Stack(folder, program=fake, settings=UNSAFE_ON_POWER_LOSS, route=route) as running:
+        assert set(told) == set(SERVICES)
+        for name, service in running.services.items():
+            assert service.child is not None
+            assert environment_of(service.child.pid)["NATS_URL"] == f"nats://detour.of.{name}"
+            assert told[name]["NATS_URL"] == running.nats_url
+
+
+async def test_a_server_can_be_started_again_and_lives_as_long_as_the_stack(running: Stack) -> None:
+    """`tend` does what blocks on the thread that servers hang from: one that was killed comes back there."""
+    assert running.nats is not None
+    running.nats.kill()
+    await running.tend(running.nats.start)
+    running.check()
 
 
 async def test_a_service_can_be_killed_frozen_and_restarted(running: Stack) -> None:

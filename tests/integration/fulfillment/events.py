@@ -31,6 +31,7 @@ def order_changed(
     stock: "order_pb2.StockStatus.ValueType" = order_pb2.STOCK_STATUS_COMMITTED,
     total: Money = CHEAP,
     attempt: int = 1,
+    version: int = 2,
 ) -> order_events_pb2.OrderStatusChanged:
     """What the order service tells."""
     event = order_events_pb2.OrderStatusChanged(
@@ -40,17 +41,43 @@ def order_changed(
         old_status=old,
         new_status=new,
         total_amount=to_message(total),
-        order_version=2,
+        order_version=version,
         stock_status=stock,
     )
-    items: dict[int, order_events_pb2.OrderLine] = {}
+    event.items.extend(items(order_id, places))
+    return event
+
+
+def items_cancelled(
+    order_id: UUID,
+    places: Places,
+    *,
+    version: int = 3,
+    status: "order_pb2.OrderStatus.ValueType" = order_pb2.ORDER_STATUS_CONFIRMED,
+    attempt: int = 1,
+) -> order_events_pb2.OrderItemsCancelled:
+    """What the order service tells when units were cancelled: those in these places stay."""
+    return order_events_pb2.OrderItemsCancelled(
+        order_id=str(order_id),
+        order_number="OM-100001",
+        attempt=attempt,
+        status=status,
+        reason="CUSTOMER_REQUEST",
+        total_amount=to_message(CHEAP),
+        order_version=version,
+        items=items(order_id, places),
+    )
+
+
+def items(order_id: UUID, places: Places) -> list[order_events_pb2.OrderLine]:
+    """The order's lines, by their places."""
+    found: dict[int, order_events_pb2.OrderLine] = {}
     for at, lines in places.items():
         for number, sku, units in lines:
-            item = items.setdefault(number, order_events_pb2.OrderLine(line_number=number, sku=sku))
+            item = found.setdefault(number, order_events_pb2.OrderLine(line_number=number, sku=sku))
             item.quantity += units
             item.allocations.add(warehouse_id=at, reservation_id=str(uuid5(order_id, at)), quantity=units)
-    event.items.extend(items.values())
-    return event
+    return list(found.values())
 
 
 def confirmed(order_id: UUID, places: Places = ONE_PLACE, *, owed: bool = False, total: Money = CHEAP) -> OrderNews:
@@ -59,9 +86,16 @@ def confirmed(order_id: UUID, places: Places = ONE_PLACE, *, owed: bool = False,
     return heard(order_changed(order_id, places, stock=stock, total=total))
 
 
-def cancelled(order_id: UUID, places: Places = ONE_PLACE) -> OrderNews:
+def cancelled(order_id: UUID, places: Places = ONE_PLACE, *, version: int = 9) -> OrderNews:
     """The order is dead, after it was paid."""
-    return heard(order_changed(order_id, places, new=order_pb2.ORDER_STATUS_CANCELLED, old=order_pb2.ORDER_STATUS_CONFIRMED))
+    dead, paid = order_pb2.ORDER_STATUS_CANCELLED, order_pb2.ORDER_STATUS_CONFIRMED
+    return heard(order_changed(order_id, places, new=dead, old=paid, version=version))
+
+
+def lost(order_id: UUID, places: Places, *, version: int = 3) -> OrderNews:
+    """The order has lost units: those in these places stay."""
+    event = items_cancelled(order_id, places, version=version)
+    return wire.items_cancelled(event, *_source(event))
 
 
 def heard(event: order_events_pb2.OrderStatusChanged) -> OrderNews:

@@ -1,6 +1,6 @@
 """The fulfilment service's peers as it sees them: gRPC servers whose answers a test sets, and that can be away. No tests here."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
@@ -28,12 +28,44 @@ class FakeWarehouse(ReservationServiceServicer):
         self.shares: Mapping[str, Mapping[str, Sequence[tuple[int, str, int]]]] = {}
         self.refused: Mapping[str, warehouse_api.ReservationFailure] = {}
         self.asked: list[list[str]] = []  # the orders of each call
+        self.held: dict[int, int] = {}  # by line, units that were committed at first, for those that are found spoiled
+        self.others: dict[int, int] = {}  # by line, units that can come in the place of spoiled ones
+        self.spoiled: dict[int, int] = {}
+        self.replaced: dict[int, int] = {}
+        self.replacing: list[warehouse_api.ReplaceSpoiledUnitsRequest] = []
+        self.meanwhile: Callable[[], Awaitable[object]] | None = None  # what happens while it is asked
 
     async def BatchConfirmReservations(
         self, request: warehouse_api.BatchConfirmReservationsRequest, context: Context
     ) -> warehouse_api.BatchConfirmReservationsResponse:
         self.asked.append([each.order_id for each in request.order_attempts])
+        if self.meanwhile:
+            await self.meanwhile()
         return warehouse_api.BatchConfirmReservationsResponse(results=[self._result(each) for each in request.order_attempts])
+
+    async def ReplaceSpoiledUnits(
+        self, request: warehouse_api.ReplaceSpoiledUnitsRequest, context: Context
+    ) -> warehouse_api.ReplaceSpoiledUnitsResponse:
+        self.replacing.append(request)
+        reservation = _reservation(request.order_attempt, request.warehouse_id, warehouse_pb2.RESERVATION_STATUS_CONFIRMED)
+        for line in request.lines:
+            number, more = line.line_number, max(0, line.spoiled_quantity - self.spoiled.get(line.line_number, 0))
+            self.spoiled[number] = self.spoiled.get(number, 0) + more
+            found = min(more, self.others.get(number, 0))
+            self.others[number] = self.others.get(number, 0) - found
+            self.replaced[number] = self.replaced.get(number, 0) + found
+            units = self.held[number] + self.replaced[number]
+            reservation.lines.add(
+                line_number=number,
+                quantity=units + 1,  # one was released before
+                released=1,
+                committed=units - self.spoiled[number] - line.short_quantity,
+                written_off=self.spoiled[number] + line.short_quantity,
+                spoiled=self.spoiled[number],
+            )
+        if self.meanwhile:
+            await self.meanwhile()
+        return warehouse_api.ReplaceSpoiledUnitsResponse(reservation=reservation)
 
     def _result(self, of: warehouse_api.OrderAttempt) -> warehouse_api.ReservationResult:
         if of.order_id not in self.shares:

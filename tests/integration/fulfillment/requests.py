@@ -33,7 +33,7 @@ async def pick(service: Fulfillments, fulfillment: fulfillment_pb2.Fulfillment) 
     """From planning to picked, by its picklist."""
     its = fulfillment.fulfillment_id
     await ask(service.StartPicking, asking(api.StartPickingRequest, its))
-    scans = [api.Scan(sku=line.sku, quantity=line.quantity) for line in fulfillment.picklist]
+    scans = [api.Scan(sku=line.sku, quantity=line.quantity) for line in fulfillment.picklist if line.quantity]
     await ask(service.ScanItem, asking(api.ScanItemRequest, its, scans=scans))
     return (await ask(service.CompletePicking, asking(api.CompletePickingRequest, its))).fulfillment
 
@@ -44,5 +44,5 @@ async def pack(
     """From picked to packed, everything in one parcel unless `packages` say otherwise; where nobody inspects, to ready."""
     its = picked.fulfillment_id
     await ask(service.StartPacking, asking(api.StartPackingRequest, its))
-    parcels = packages or [package(*((line.line_number, line.quantity) for line in picked.picklist))]
+    parcels = packages or [package(*((line.line_number, line.quantity) for line in picked.picklist if line.quantity))]
     return (await ask(service.PackFulfillment, asking(api.PackFulfillmentRequest, its, packages=parcels))).fulfillment

@@ -18,11 +18,11 @@ from chassis.money import Money
 from fulfillment_svc import store, tables
 from fulfillment_svc.lifecycle import InspectionRule, Status
 from fulfillment_svc.model import Fulfillment, Line, OrderNews, StartPicking
-from fulfillment_svc.operations import Operations, together
+from fulfillment_svc.operations import Operations
 from tests.integration.fulfillment.events import ONE_PLACE, TWO_PLACES, cancelled, confirmed, heard, order_changed
 from tests.integration.fulfillment.peers import FakeWarehouse, Peer
 from tests.support import eventually
-from tests.unit.fulfillment.samples import command, standing
+from tests.unit.fulfillment.samples import command
 
 
 async def all_of(engine: AsyncEngine) -> dict[str, Fulfillment]:
@@ -204,13 +204,14 @@ async def test_stock_that_moved_before_planning_is_planned_where_it_is(
 async def test_a_dead_order_has_no_live_work_in_any_order(
     operations: Operations, engine: AsyncEngine, order_id: UUID, order: object
 ) -> None:
-    """Confirmed and cancelled, each twice, in both orders: cancelled fulfilments that tell their units, once."""
+    """Confirmed and cancelled, each twice, in both orders: cancelled fulfilments that tell their units as cut, once."""
     assert isinstance(order, tuple)
     for tell in (*order, *order):
         await operations.follow_orders([tell(order_id, TWO_PLACES)])
     assert {each.status for each in (await all_of(engine)).values()} == {Status.CANCELLED}
     last = [e for e in await told(engine) if e.fulfillment.status == 10]
-    assert sorted(sum(line.quantity for line in e.fulfillment.picklist) for e in last) == [2, 2]
+    assert sorted(sum(line.cut_quantity for line in e.fulfillment.picklist) for e in last) == [2, 2]
+    assert {line.quantity for e in last for line in e.fulfillment.picklist} == {0}
 
 
 async def test_birth_and_death_in_one_set_are_one_record(operations: Operations, engine: AsyncEngine, order_id: UUID) -> None:
@@ -229,16 +230,7 @@ async def test_a_dead_order_ends_work_that_moved(operations: Operations, engine:
     await operations.follow_orders([cancelled(order_id)])
     found = await all_of(engine)
     assert {at: each.status for at, each in found.items()} == {"YORK": Status.CANCELLED, "DOVER": Status.CANCELLED}
-    assert found["YORK"].lines
-
-
-def test_an_event_waits_as_long_as_any_part_of_it_may_succeed() -> None:
-    """Of several outcomes a deferral counts most, then a refusal; else the records."""
-    later, no, done = Deferred("CONTENTION"), Refused("ILLEGAL_TRANSITION"), Done(standing(Status.PLANNING))
-    assert together([done, no, later]) is later
-    assert together([done, no, done]) is no
-    assert together([done]) == Done((done.record,))
-    assert together([]) == Done(())
+    assert [line.cut for line in found["YORK"].lines] == [2, 1]
 
 
 def test_news_says_what_it_is_about(order_id: UUID) -> None:

@@ -142,7 +142,9 @@ async def test_refusals_help_their_reader(fulfillments: Fulfillments, planned: p
     assert inspection.reason == "INSPECTION_NOT_REQUIRED"
 
 
-@pytest.mark.parametrize("method", ["StartPicking", "ScanItem", "CompletePicking", "StartPacking", "PackFulfillment", "RecordInspection"])
+@pytest.mark.parametrize(
+    "method", ["StartPicking", "ScanItem", "CompletePicking", "StartPacking", "PackFulfillment", "RecordInspection", "CancelFulfillment"]
+)
 async def test_what_is_not_there_is_not_found(fulfillments: Fulfillments, method: str) -> None:
     """Every method that changes something says FULFILLMENT_NOT_FOUND of an unknown id, and so does reading."""
     extra: dict[str, Any] = {"ScanItem": {"scans": [api.Scan(sku="mug", quantity=1)]}, "PackFulfillment": {"packages": [package((1, 1))]}}
@@ -170,6 +172,13 @@ async def test_what_is_not_there_is_not_found(fulfillments: Fulfillments, method
             "PackFulfillment",
             asking(api.PackFulfillmentRequest, str(uuid4()), packages=[package((0, 1))]),
             "packages[0].items[0].line_number",
+        ),
+        ("CancelFulfillment", asking(api.CancelFulfillmentRequest, str(uuid4()), note="x" * 501), "note"),
+        ("CompletePicking", asking(api.CompletePickingRequest, str(uuid4()), short_line_numbers=[1, 1]), "short_line_numbers"),
+        (
+            "RecordInspection",
+            asking(api.RecordInspectionRequest, str(uuid4()), spoiled=[api.SpoiledUnits(line_number=1)]),
+            "spoiled[0].quantity",
         ),
         ("ListFulfillments", api.ListFulfillmentsRequest(page_size=1001), "page_size"),
         ("ListFulfillments", api.ListFulfillmentsRequest(statuses=[pb.FULFILLMENT_STATUS_UNSPECIFIED]), "statuses[0]"),

@@ -6,7 +6,7 @@ from uuid import UUID, uuid4, uuid5
 
 import pytest
 from google.protobuf.message import Message
-from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentStatusChanged
+from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentLinesChanged, FulfillmentStatusChanged
 from ordermesh.fulfillment.v1 import fulfillment_pb2 as pb
 from ordermesh.fulfillment.v1 import fulfillment_service_pb2 as api
 from ordermesh.fulfillment.v1.fulfillment_service_pb2_grpc import FulfillmentServiceStub
@@ -20,7 +20,7 @@ from chassis.stream import Broker, stream_of, subject_of
 from devstack.ports import free_ports
 from fulfillment_svc.app import running
 from fulfillment_svc.config import Config
-from tests.integration.fulfillment.events import ONE_PLACE, order_changed, shipment
+from tests.integration.fulfillment.events import ONE_PLACE, items_cancelled, order_changed, shipment
 from tests.integration.fulfillment.peers import FakeWarehouse, Peer
 from tests.integration.fulfillment.requests import Fulfillments, asking, pack, pick
 from tests.support import eventually
@@ -88,15 +88,15 @@ async def only(service: Fulfillments, order_id: UUID) -> pb.Fulfillment:
 
 
 async def test_an_order_is_fulfilled(fulfillments: Fulfillments, broker: Broker, order_id: UUID) -> None:
-    """From the order's confirmation to its delivery, every event told twice and the shipment's ahead of its time: each status is told once,
+    """From the order's confirmation to its delivery, every event told twice and the delivery's ahead of its time: each status is told once,
     in order, with the fulfilment as it stood then."""
     await publish(broker, order_id, order_changed(order_id))
     planned = await only(fulfillments, order_id)
     parcel = shipment(UUID(planned.fulfillment_id))
     await publish(broker, UUID(parcel.shipment_id), DeliveryConfirmed(shipment=parcel))
-    await publish(broker, UUID(parcel.shipment_id), ShipmentCreated(shipment=parcel))
     ready = await pack(fulfillments, await pick(fulfillments, planned))
     assert ready.status == pb.FULFILLMENT_STATUS_READY
+    await publish(broker, UUID(parcel.shipment_id), ShipmentCreated(shipment=parcel))
 
     async def all_told() -> bool:
         return len(await told(broker)) >= 9
@@ -111,6 +111,25 @@ async def test_an_order_is_fulfilled(fulfillments: Fulfillments, broker: Broker,
     assert [event.fulfillment.shipment_id for event in events] == [""] * 7 + [parcel.shipment_id] * 2
     ended = await only(fulfillments, order_id)
     assert ended.status == pb.FULFILLMENT_STATUS_COMPLETED
+
+
+async def test_what_an_order_loses_is_cut(fulfillments: Fulfillments, broker: Broker, order_id: UUID) -> None:
+    """Units are cancelled, and that is heard before the confirmation, every event twice: the picklist stands without them, and the stream
+    tells of the cut after the planning."""
+    await publish(broker, order_id, items_cancelled(order_id, {"DOVER": [(1, "mug", 1), (2, "Lamp, blue", 1)]}))
+    await publish(broker, order_id, order_changed(order_id))
+    planned = await only(fulfillments, order_id)
+    assert [(line.quantity, line.cut_quantity) for line in planned.picklist] == [(1, 1), (1, 0)]
+
+    async def all_told() -> bool:
+        return (await broker.streams.stream_info("FULFILLMENTS")).state.last_seq >= 3
+
+    await eventually(all_told)
+    message = await broker.streams.get_msg("FULFILLMENTS", 3)
+    assert message.subject == "fulfillments.fulfillment.lines_changed"
+    event = FulfillmentLinesChanged.FromString(message.data or b"")
+    assert (event.reason, event.fulfillment.version) == ("UNITS_CUT", 3)
+    assert event.fulfillment == planned
 
 
 async def test_owed_stock_is_settled_by_the_worker(

@@ -5,7 +5,8 @@ from dataclasses import replace
 from uuid import UUID, uuid4
 
 import pytest
-from sqlalchemy import delete, insert, update
+from sqlalchemy import delete, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from uuid_utils.compat import uuid7
@@ -13,9 +14,21 @@ from uuid_utils.compat import uuid7
 from chassis.paging import Page
 from fulfillment_svc import store
 from fulfillment_svc.lifecycle import InspectionRule, Status
-from fulfillment_svc.model import Filter, Fulfillment, Line, Package, PackedItem, Transition
-from fulfillment_svc.tables import fulfillments, history, items, lines, packages
-from tests.unit.fulfillment.samples import ID, LINES, NOW, SHIPMENT, WORK, plan, standing
+from fulfillment_svc.model import (
+    Allocation,
+    AnyCommand,
+    Filter,
+    Fulfillment,
+    Job,
+    Kept,
+    Line,
+    Package,
+    PackedItem,
+    StartPicking,
+    Transition,
+)
+from fulfillment_svc.tables import fulfillments, history, items, kept_units, lines, orders, packages
+from tests.unit.fulfillment.samples import ID, LINES, NOW, SHIPMENT, WORK, command, plan, standing
 
 TWO_PACKAGES = (
     Package(1, 900, 300, 200, 100, (PackedItem(1, 1), PackedItem(2, 1))),
@@ -29,6 +42,8 @@ async def saved(
 ) -> None:
     """Stores the records in the place of those before."""
     async with engine.begin() as connection:
+        known = insert(orders).on_conflict_do_nothing()
+        await connection.execute(known, [{"order_id": each.work.order_id, "closed_attempt": 0} for each in records])
         was, now = {each.id: each for each in before}, {each.id: each for each in records}
         await store.save_fulfillments(connection, was, now, steps)
 
@@ -76,15 +91,51 @@ async def test_a_picklist_can_be_replaced(engine: AsyncEngine) -> None:
         new = moved
 
 
-async def test_it_is_found_by_its_work(engine: AsyncEngine) -> None:
-    """A command that proposes another id for the same work finds the record, under both ids; repeats find theirs by id."""
+async def test_a_job_is_found_by_its_order_and_its_fulfilments(engine: AsyncEngine) -> None:
+    """News of the order, a command about a fulfilment, a repeat: each finds the one record with everything in it, under every id."""
     new, other = standing(Status.PLANNING), replace(standing(Status.PLANNING), id=uuid4(), work=replace(WORK, warehouse_id="LEEDS"))
-    await saved(engine, new, other)
-    proposed = uuid7()
+    stranger = replace(standing(Status.PLANNING), id=uuid4(), work=replace(WORK, order_id=uuid4()))
+    await saved(engine, new, other, stranger)
+    asked: list[tuple[list[AnyCommand], set[UUID]]] = [
+        ([plan()], set()),
+        ([command(StartPicking)], set()),
+        ([], {other.id}),
+        ([plan()], {other.id, ID}),
+    ]
+    for commands, repeats in asked:
+        async with engine.begin() as connection:
+            picture = await store.lock_jobs(connection, commands, repeats)
+        assert picture.keys() == {WORK.order_id, new.id, other.id}
+        assert len({id(each) for each in picture.values()}) == 1
+        assert picture[ID].fulfillments == tuple(sorted((new, other), key=lambda each: each.id))
     async with engine.begin() as connection:
-        picture = await store.lock_fulfillments(connection, [plan(target=proposed)], {other.id})
-    assert picture == {ID: new, proposed: new, other.id: other}
-    assert picture[ID] is picture[proposed]
+        assert await store.lock_jobs(connection, [command(StartPicking, target=uuid4())], set()) == {}
+
+
+async def test_what_the_version_before_made_has_a_job(engine: AsyncEngine) -> None:
+    """It knew no orders: whoever comes first writes the order down, and rivals wait for each other from then on."""
+    await saved(engine, standing(Status.PLANNING))
+    async with engine.begin() as connection:
+        await connection.execute(delete(orders))
+    for _ in range(2):
+        async with engine.begin() as connection:
+            picture = await store.lock_jobs(connection, [command(StartPicking)], set())
+            assert picture[ID] == Job(WORK.order_id, fulfillments=(standing(Status.PLANNING),))
+
+
+async def test_what_an_order_told_comes_back(engine: AsyncEngine) -> None:
+    """The units that stay, the dead attempts: as they were saved last, and nothing of what they replaced."""
+    new = Job(WORK.order_id)
+    for now in [
+        replace(new, kept=Kept(1, 3, (Allocation("DOVER", 1, 2), Allocation("LEEDS", 1, 1), Allocation("LEEDS", 2, 1)))),
+        replace(new, kept=Kept(1, 5, (Allocation("LEEDS", 2, 1),)), closed_attempt=1),
+        replace(new, kept=Kept(2, 9, ()), closed_attempt=1),
+    ]:
+        async with engine.begin() as connection:
+            was = await store.lock_jobs(connection, [plan()], set())
+            await store.save_jobs(connection, was, {WORK.order_id: now}, ())
+        async with engine.begin() as connection:
+            assert await store.lock_jobs(connection, [plan()], set()) == {WORK.order_id: now}
 
 
 @pytest.mark.parametrize("twin", [replace(standing(Status.PLANNING), id=uuid4()), replace(standing(Status.PLANNING), order_number="OM-2")])
@@ -99,10 +150,22 @@ async def test_work_exists_once(engine: AsyncEngine, twin: Fulfillment) -> None:
 BROKEN: dict[str, tuple[str, Callable[[], object]]] = {
     "too many picked": ("picklist_lines_picked", lambda: update(lines).values(picked=lines.c.quantity + 1)),
     "less than none picked": ("picklist_lines_picked", lambda: update(lines).values(picked=-1)),
-    "nothing to pick": ("picklist_lines_quantity", lambda: update(lines).values(quantity=0, picked=0)),
+    "less than nothing to pick": ("picklist_lines_picked", lambda: update(lines).values(quantity=-1, picked=0)),
+    "too much to pick": ("picklist_lines_quantity", lambda: update(lines).values(quantity=1_000_001)),
+    "less than none cut": ("picklist_lines_cut", lambda: update(lines).values(cut=-1)),
+    "less than none short": ("picklist_lines_short", lambda: update(lines).values(short=-1)),
+    "less than none spoiled": ("picklist_lines_spoiled", lambda: update(lines).values(spoiled=-1)),
+    "units that stay of no version": ("orders_kept", lambda: update(orders).values(kept_attempt=1)),
+    "no unit stays": (
+        "kept_units_quantity",
+        lambda: insert(kept_units).values(order_id=WORK.order_id, warehouse_id="DOVER", line_number=1, quantity=0),
+    ),
     "picked before committed": ("stock_committed_before_picking", lambda: update(fulfillments).values(stock_committed=False)),
     "shipped without shipment": ("shipment_id_once_shipped", lambda: update(fulfillments).values(status=Status.SHIPPED)),
-    "shipment before shipped": ("shipment_id_once_shipped", lambda: update(fulfillments).values(shipment_id=SHIPMENT)),
+    "shipment before picking": (
+        "no_shipment_before_picking",
+        lambda: update(fulfillments).values(status=Status.PLANNING, shipment_id=SHIPMENT),
+    ),
     "version zero": ("fulfillments_version", lambda: update(fulfillments).values(version=0)),
     "an empty item": ("packed_items_quantity", lambda: update(items).values(quantity=0)),
     "an item of no line": (

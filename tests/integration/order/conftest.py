@@ -9,6 +9,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceStub, add_OrderServiceServicer_to_server
+from ordermesh.order.v1.return_service_pb2_grpc import ReturnServiceStub, add_ReturnServiceServicer_to_server
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.client import connect as channel_to
@@ -17,11 +18,11 @@ from chassis.errors import Deferred, Failure
 from chassis.outbox import Outbox
 from chassis.server import Limits, Server
 from order_svc import tables, wire
-from order_svc.model import Allocation, Allocations, Checkout, CommitAnswer, Committed
-from order_svc.operations import Operations
-from order_svc.peers import Warehouse
-from order_svc.rpc import OrderService
-from tests.integration.order.requests import Orders
+from order_svc.model import Allocation, Allocations, CommitAnswer, Committed
+from order_svc.operations import Operations, ReturnOperations
+from order_svc.peers import Wanted, Warehouse
+from order_svc.rpc import OrderService, ReturnService
+from tests.integration.order.requests import Orders, Returns
 
 
 @dataclass
@@ -34,16 +35,20 @@ class FakeWarehouse(Warehouse):
     answers: dict[UUID, CommitAnswer] = field(default_factory=dict)
     reserved: dict[UUID, tuple[UUID, Allocations]] = field(default_factory=dict)
     asked_to_confirm: list[list[tuple[UUID, int]]] = field(default_factory=list)
+    asked_to_release: list[list[tuple[UUID, int]]] = field(default_factory=list)
 
-    async def reserve(self, request_id: UUID, order_id: UUID, checkout: Checkout, ttl: timedelta) -> tuple[UUID, Allocations]:
+    async def reserve(
+        self, request_id: UUID, order_id: UUID, attempt: int, wanted: Sequence[Wanted], ttl: timedelta
+    ) -> tuple[UUID, Allocations]:
         if self.refuses:
             raise self.refuses
         if self.away:
             raise Deferred("DEPENDENCY_UNAVAILABLE")
         if request_id not in self.reserved:
             held = [(warehouse_id, uuid4()) for warehouse_id in self.serving]
-            lines = enumerate(checkout.lines)
-            self.reserved[request_id] = order_id, {n + 1: (Allocation(*held[n % len(held)], line.quantity),) for n, line in lines}
+            lines = enumerate(wanted)
+            at = {number: (Allocation(*held[n % len(held)], quantity),) for n, (number, _, quantity) in lines}
+            self.reserved[request_id] = order_id, at
         return self.reserved[request_id]
 
     async def confirm(self, request_id: UUID, attempts: Sequence[tuple[UUID, int]]) -> dict[UUID, CommitAnswer]:
@@ -52,6 +57,12 @@ class FakeWarehouse(Warehouse):
             return {}
         held = {order_id: Committed(at) for order_id, at in self.reserved.values()}
         return {order_id: self.answers.get(order_id, held[order_id]) for order_id, _ in attempts}
+
+    async def release(self, request_id: UUID, attempts: Sequence[tuple[UUID, int]]) -> set[UUID]:
+        self.asked_to_release.append(list(attempts))
+        if self.away:
+            raise Deferred("DEPENDENCY_UNAVAILABLE")
+        return set()
 
 
 @pytest.fixture
@@ -83,3 +94,12 @@ async def orders(operations: Operations) -> AsyncIterator[Orders]:
         register = partial(add_OrderServiceServicer_to_server, OrderService(operations))
         server = await stack.enter_async_context(Server("127.0.0.1:0", [register], limits=Limits(drain_delay_s=0, drain_grace_s=1)))
         yield OrderServiceStub(await stack.enter_async_context(channel_to(f"127.0.0.1:{server.port}")))
+
+
+@pytest.fixture
+async def returns(database: Database) -> AsyncIterator[Returns]:
+    """A client of the running server."""
+    async with AsyncExitStack() as stack:
+        register = partial(add_ReturnServiceServicer_to_server, ReturnService(ReturnOperations(database)))
+        server = await stack.enter_async_context(Server("127.0.0.1:0", [register], limits=Limits(drain_delay_s=0, drain_grace_s=1)))
+        yield ReturnServiceStub(await stack.enter_async_context(channel_to(f"127.0.0.1:{server.port}")))

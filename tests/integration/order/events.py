@@ -1,16 +1,19 @@
 """What the other services tell of an order, as their events."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 from uuid import uuid4
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
-from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentStatusChanged
+from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentLinesChanged, FulfillmentStatusChanged
 from ordermesh.fulfillment.v1 import fulfillment_pb2
-from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed, PaymentFailed
-from ordermesh.shipping.events.v1.shipping_events_pb2 import DeliveryConfirmed, ShipmentCreated
+from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed, PaymentFailed, RefundCompleted
+from ordermesh.payment.v1.payment_pb2 import Refund
+from ordermesh.shipping.events.v1.shipping_events_pb2 import DeliveryConfirmed, ShipmentCreated, ShipmentStatusChanged
+from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.shipping.v1.shipping_pb2 import Shipment
 from ordermesh.warehouse.events.v1.warehouse_events_pb2 import ReservationStatusChanged
 from ordermesh.warehouse.v1 import warehouse_pb2
@@ -32,7 +35,9 @@ def delivery(message: Message) -> Delivery[Message]:
 
 def paid(order: Order) -> PaymentConfirmed:
     captured = to_message(order.money(order.total))
-    return PaymentConfirmed(payment_id=str(uuid4()), order_id=str(order.id), attempt=1, captured_amount=captured, payment_version=3)
+    return PaymentConfirmed(
+        payment_id=str(uuid4()), order_id=str(order.id), attempt=order.attempt, captured_amount=captured, payment_version=3
+    )
 
 
 def not_paid(order: Order) -> PaymentFailed:
@@ -82,3 +87,30 @@ def committed(order: Order, warehouse_id: str) -> ReservationStatusChanged:
             reservation.lines.append(warehouse_pb2.ReservationLine(line_number=line.number, sku=line.sku, quantity=at.quantity))
     old_status = warehouse_pb2.RESERVATION_STATUS_ACTIVE
     return ReservationStatusChanged(reservation=held[warehouse_id], old_status=old_status, attempt_reservations=held.values())
+
+
+def refunded(order: Order, minor: int, **fields: Any) -> RefundCompleted:
+    """So much of the order's payment went back, so far."""
+    refund = Refund(order_id=str(order.id), attempt=order.attempt, amount=to_message(order.money(minor)), **fields)
+    captured, sum_so_far = to_message(order.money(order.placed_total)), to_message(order.money(minor))
+    return RefundCompleted(refund=refund, captured_amount=captured, refunded_amount=sum_so_far)
+
+
+def worked_on(event: FulfillmentStatusChanged, units: Mapping[int, int]) -> FulfillmentStatusChanged:
+    """The same, with its stock committed, and with the units that it works on."""
+    told = FulfillmentStatusChanged()
+    told.CopyFrom(event)
+    told.fulfillment.stock_committed = True
+    told.fulfillment.picklist.extend(fulfillment_pb2.PicklistLine(line_number=n, quantity=quantity) for n, quantity in units.items())
+    return told
+
+
+def fewer_lines(of: FulfillmentStatusChanged, version: int, units: Mapping[int, int], reason: str) -> FulfillmentLinesChanged:
+    """The same fulfilment later, with fewer units."""
+    its = worked_on(of, units).fulfillment
+    its.version = version
+    return FulfillmentLinesChanged(fulfillment=its, reason=reason)
+
+
+def parcel_ended(shipment: Shipment, status: shipping_pb2.ShipmentStatus.ValueType) -> ShipmentStatusChanged:
+    return ShipmentStatusChanged(shipment=shipment, new_status=status)

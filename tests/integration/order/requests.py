@@ -7,9 +7,11 @@ from google.type.money_pb2 import Money
 from ordermesh.order.v1 import order_pb2, order_service_pb2
 
 if TYPE_CHECKING:
-    from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceAsyncStub as AsyncStub  # only the stubs know it
+    from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceAsyncStub as AsyncStub  # only the stubs know them
+    from ordermesh.order.v1.return_service_pb2_grpc import ReturnServiceAsyncStub as AsyncReturns
 
 Orders: TypeAlias = "AsyncStub"
+Returns: TypeAlias = "AsyncReturns"
 RECIPIENT = order_pb2.Recipient(
     name="Ada Example", address_lines=["1 Test Street"], locality="London", postal_code="N1 1AA", country_code="GB"
 )

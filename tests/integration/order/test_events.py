@@ -3,10 +3,12 @@
 import random
 from collections.abc import Sequence
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from google.protobuf.message import Message
+from ordermesh.shipping.v1 import shipping_pb2
+from ordermesh.warehouse.v1 import warehouse_pb2
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -19,7 +21,19 @@ from order_svc.lifecycle import PaymentStatus, Status, StockStatus
 from order_svc.model import Order, Unavailable
 from order_svc.operations import Operations
 from tests.integration.order.conftest import FakeWarehouse
-from tests.integration.order.events import WORK, committed, delivery, not_paid, paid, shipped_and_delivered, working
+from tests.integration.order.events import (
+    WORK,
+    committed,
+    delivery,
+    fewer_lines,
+    not_paid,
+    paid,
+    parcel_ended,
+    refunded,
+    shipped_and_delivered,
+    worked_on,
+    working,
+)
 from tests.integration.order.requests import Orders, create_order, item
 
 PATH = [WORK.FULFILLMENT_STATUS_PENDING, WORK.FULFILLMENT_STATUS_PLANNING, WORK.FULFILLMENT_STATUS_PICKING, WORK.FULFILLMENT_STATUS_PICKED]
@@ -93,6 +107,48 @@ async def test_each_event_twice_and_in_any_order_leaves_the_same_tables(
     assert told == [order.id] * 5
 
 
+@pytest.mark.parametrize("seed", range(12))
+async def test_what_goes_wrong_ends_the_same_twice_and_in_any_order(
+    orders: Orders, operations: Operations, warehouse: FakeWarehouse, engine: AsyncEngine, seed: int
+) -> None:
+    """London's parcel is returned, Paris finds one unit of two and delivers it, the money for both goes back in two steps: delivered, two
+    units cancelled, one recalled, and what it costs now is what is left of the money; each version told once.
+    """
+    warehouse.serving = ("london", "paris")
+    dice = random.Random(seed)
+    order = await place(orders, operations, "london", "paris")
+    left, right = [*PATH, WORK.FULFILLMENT_STATUS_SHIPPED], [*PATH[:3], WORK.FULFILLMENT_STATUS_SHIPPED]
+    london = [worked_on(event, {1: 1}) for event in working(order, "london", left)]
+    paris = [worked_on(event, {2: 2}) for event in working(order, "paris", right)]
+    short = fewer_lines(paris[0], 4, {2: 1}, "SHORT_PICK")
+    paris[3].fulfillment.version, paris[3].fulfillment.picklist[0].quantity = 5, 1
+    created, _ = shipped_and_delivered(order, "london")
+    came_back = parcel_ended(created.shipment, shipping_pb2.SHIPMENT_STATUS_RETURNED_TO_SENDER)
+    events: list[Message] = [paid(order), *(committed(order, at) for at in ("london", "paris"))]
+    events += [*london, *paris, short, created, came_back, *shipped_and_delivered(order, "paris")]
+    events += [refunded(order, 1000), refunded(order, 2000)]
+    waiting = [delivery(event) for event in events] * 2
+    dice.shuffle(waiting)
+    while waiting:
+        size = dice.randint(1, 8)
+        batch, waiting = waiting[:size], waiting[size:]
+        outcomes = await tell(operations, batch)
+        assert all(isinstance(outcome, Done | Deferred) for outcome in outcomes)
+        waiting += [d for d, outcome in zip(batch, outcomes, strict=True) if isinstance(outcome, Deferred)]
+    [now] = await operations.get_orders([order.id])
+    assert (now.status, now.version, now.payment) == (Status.DELIVERED, 7, PaymentStatus.PARTIALLY_REFUNDED)
+    assert (now.total, now.captured, now.refunded) == (1000, 3000, 2000)
+    assert [(line.cancelled, [(a.quantity, a.shipped) for a in line.allocations]) for line in now.lines] == [(1, [(0, 1)]), (1, [(1, 1)])]
+    assert [{line.number: line.announced for line in rma.lines} for rma in now.rmas] == [{1: 1}]
+    seen = await snapshot(engine)
+    assert sorted(row[3] for row in seen["history"] if row[2] != row[3]) == sorted(
+        ["pending", "confirmed", "processing", "shipped", "delivered"]
+    )
+    async with engine.connect() as connection:
+        told = (await connection.execute(select(tables.outbox.c.aggregate))).scalars().all()
+    assert sorted(told) == sorted([order.id] * 7 + [now.rmas[0].id])
+
+
 async def test_payments_of_many_orders_are_committed_in_one_call(orders: Orders, operations: Operations, warehouse: FakeWarehouse) -> None:
     """A batch of payments asks the warehouse once; each order is confirmed."""
     placed = [await place(orders, operations, "london") for _ in range(5)]
@@ -142,13 +198,41 @@ async def test_a_payment_that_failed_cancels_the_order_once(orders: Orders, oper
 
 async def test_the_database_refuses_what_no_decision_may_make(orders: Orders, operations: Operations, engine: AsyncEngine) -> None:
     """Constraints hold without us: a pending order without a deadline, more cancelled than ordered, the same cause twice to one status."""
-    order = await place(orders, operations, "london")
+    await place(orders, operations, "london")
     for statement in (
         "update orders set expire_time = null",
         "update order_lines set cancelled = quantity + 1",
         "update orders set version = 0",
-        f"insert into history select '{order.id}', 2, 1, 'pending', new, reason, actor, cause, time from history",
+        "insert into history select order_id, v, 1, 'pending', 'failed', reason, actor, cause, time from history, generate_series(2, 3) v",
+        "update orders set refunded = captured + 1",
+        "update allocations set quantity = -1",
     ):
         with pytest.raises(Exception, match="violates"):
             async with engine.begin() as connection:
                 await connection.execute(text(statement))
+
+
+async def test_a_checkout_that_nobody_completed_expires_and_is_nothing_to_us(
+    orders: Orders, operations: Operations, engine: AsyncEngine
+) -> None:
+    """The stock was reserved and the order never written: what the warehouse tells of its end is done, beside others' news in one set. Told
+    of a commit for an order that there is not, or of a refusal, we wait for the order.
+    """
+    order = await place(orders, operations, "london")
+    await tell(operations, [delivery(paid(order))])
+    lapsed = committed(order, "london")
+    lapsed.reservation.order_id = str(uuid4())
+    lapsed.reservation.status = warehouse_pb2.RESERVATION_STATUS_EXPIRED
+    for each in lapsed.attempt_reservations:
+        each.order_id, each.status = lapsed.reservation.order_id, warehouse_pb2.RESERVATION_STATUS_EXPIRED
+    told = delivery(lapsed)
+    before = await snapshot(engine)
+    outcomes = await tell(operations, [told, delivery(committed(order, "london")), told])
+    assert all(isinstance(outcome, Done) for outcome in outcomes)
+    assert await snapshot(engine) == before
+    ahead, refused = committed(order, "london"), committed(order, "london")
+    for event in (ahead, refused):
+        event.reservation.order_id = str(uuid4())
+    del refused.attempt_reservations[:]
+    refused.confirm_refused_reason = "RESERVATION_EXPIRED"
+    assert [type(outcome) for outcome in await tell(operations, [delivery(ahead), delivery(refused)])] == [NotFound, NotFound]

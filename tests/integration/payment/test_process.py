@@ -4,9 +4,11 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import ExitStack, suppress
+from uuid import uuid4
 
 import pytest
-from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed
+from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed, RefundCompleted
+from ordermesh.payment.v1 import payment_pb2
 from ordermesh.payment.v1 import payment_service_pb2 as api
 from ordermesh.payment.v1.payment_service_pb2_grpc import PaymentServiceStub
 
@@ -16,7 +18,19 @@ from chassis.errors import Failure
 from chassis.stream import Broker
 from devstack.child import Child
 from devstack.ports import free_ports
-from tests.integration.payment.world import Books, FakeOrders, Payments, create_payment, order_service, pay, pounds, status_of, told
+from tests.integration.payment.world import (
+    Books,
+    FakeOrders,
+    Payments,
+    create_payment,
+    order_service,
+    pay,
+    pounds,
+    publish,
+    status_changed,
+    status_of,
+    told,
+)
 from tests.support import Eventually, reachable_folder
 
 Start = Callable[..., Child]
@@ -112,4 +126,70 @@ async def test_a_process_that_is_killed_charges_once_and_tells_once(
     await eventually(lambda: told(broker))
     assert await books.charged() == {"charge": 4250}
     assert [type(event) for event in await told(broker)] == [PaymentConfirmed]
+    assert successor.stop(grace_s=15) == 0
+
+
+@pytest.mark.parametrize(
+    ("point", "asked"),
+    [
+        ("refund.requested", "again"),  # the intent is written, and nobody was asked
+        ("refund.requested", "once"),
+        ("provider.answered:2", "again"),  # the money went back, and nothing is written
+        ("provider.answered:2", "once"),
+        ("database.committed:4", "once"),  # the result is written, and nobody was told
+        ("refund.requested", "by the order's death"),
+        ("provider.answered:2", "by the order's death"),
+    ],
+)
+async def test_a_process_that_is_killed_refunds_once_and_tells_once(
+    point: str,
+    asked: str,
+    start: Start,
+    payments: Payments,
+    orders: FakeOrders,
+    books: Books,
+    broker: Broker,
+    eventually: Eventually,
+) -> None:
+    """kill -9 at each point of a refund, which somebody asked for, once or until he is answered, or which the order's death requires:
+    another process takes over, and in the end the money went back once, and the world has one event of it."""
+    doomed = start(point)
+    order = orders.place(pounds(42, 50))
+    request = create_payment(order)
+    refund = api.RefundPaymentRequest(request_id=str(uuid4()))
+
+    async def paid() -> bool:
+        with suppress(Failure):  # it does not listen yet
+            refund.payment_id = (await pay(payments, request)).payment_id
+        return bool(refund.payment_id)
+
+    await eventually(paid, timeout_s=60)
+    if asked == "by the order's death":
+        dead = orders.place(order.total_amount, order_id=order.order_id, status="CANCELLED", version=2)
+        await publish(broker, status_changed(dead), order.order_id)
+    else:
+        with suppress(Failure):  # it is killed on the way
+            await ask(payments.RefundPayment, refund, timeout_s=5)
+    await eventually(lambda: not doomed.running, timeout_s=60)
+    assert doomed.exit_code == -signal.SIGKILL, doomed.output()
+    successor = start("")
+
+    async def refunded() -> bool:
+        try:
+            if asked == "again":
+                await ask(payments.RefundPayment, refund)
+            page = await ask(payments.ListRefunds, api.ListRefundsRequest(order_id=order.order_id), timeout_s=2)
+        except Failure:
+            return False
+        return [each.status for each in page.refunds] == [payment_pb2.REFUND_STATUS_COMPLETED]
+
+    await eventually(refunded, timeout_s=60)
+
+    async def all_told() -> bool:
+        return len(await told(broker)) >= 2
+
+    await eventually(all_told)
+    assert await books.charged() == {"charge": 4250}
+    assert await books.given_back() == {"refund": 4250}
+    assert [type(event) for event in await told(broker)] == [PaymentConfirmed, RefundCompleted]
     assert successor.stop(grace_s=15) == 0

@@ -5,12 +5,12 @@ from uuid import uuid4
 
 import pytest
 from google.type.money_pb2 import Money
-from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed, PaymentFailed
+from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed, PaymentFailed, RefundCompleted
 from ordermesh.payment.v1 import payment_pb2
 from ordermesh.payment.v1 import payment_service_pb2 as api
 
 from chassis.client import ask
-from chassis.errors import Exists, Invalid, NotFound, Refused, Stale
+from chassis.errors import Exists, Failure, Invalid, NotFound, Refused, Stale
 from tests.integration.payment.world import Payments, World, create_payment, pay, pounds, refused, status_of
 
 
@@ -225,6 +225,132 @@ async def test_a_declined_capture_leaves_the_money_set_aside(payments: Payments,
     with pytest.raises(Refused):
         await capture(payments, authorized)
     assert await world.books.events() == []
+
+
+# --- giving back
+
+
+async def void(payments: Payments, payment: payment_pb2.Payment, **fields: Any) -> payment_pb2.Payment:
+    values: dict[str, Any] = {"request_id": str(uuid4()), "payment_id": payment.payment_id}
+    return (await ask(payments.VoidPayment, api.VoidPaymentRequest(**(values | fields)))).payment
+
+
+async def refund(payments: Payments, payment: payment_pb2.Payment, **fields: Any) -> api.RefundPaymentResponse:
+    values: dict[str, Any] = {"request_id": str(uuid4()), "payment_id": payment.payment_id}
+    return await ask(payments.RefundPayment, api.RefundPaymentRequest(**(values | fields)))
+
+
+async def test_an_authorisation_is_given_back(payments: Payments, world: World) -> None:
+    """authorized -> voided, once; the repeat says the same; the order may be paid by another payment then."""
+    order, request_id = await world.order(), str(uuid4())
+    authorized = await pay(payments, create_payment(order, manual_capture=True))
+    voided = await void(payments, authorized, request_id=request_id, expected_version=authorized.version)
+    assert (status_of(voided), voided.captured_amount) == ("voided", pounds(0))
+    assert await void(payments, authorized, request_id=request_id, expected_version=authorized.version) == voided
+    assert await world.books.given_back() == {"void": 4250}
+    with pytest.raises(Refused) as again:
+        await void(payments, authorized)
+    assert again.value.reason == "ILLEGAL_TRANSITION"
+    assert (await pay(payments, create_payment(order))).try_number == 2
+
+
+async def test_what_cannot_be_voided_says_why(payments: Payments, world: World) -> None:
+    """A stale version, one that there is not, and the processor's no, which the repeat hears again; it stays authorised."""
+    authorized = await pay(payments, create_payment(await world.order(), "tok_void_declined", manual_capture=True))
+    with pytest.raises(Stale):
+        await void(payments, authorized, expected_version=1)
+    with pytest.raises(NotFound):
+        await void(payments, authorized, payment_id=str(uuid4()))
+    request_id = str(uuid4())
+    for _ in range(2):
+        with pytest.raises(Refused) as declined:
+            await void(payments, authorized, request_id=request_id)
+        assert (declined.value.reason, declined.value.metadata["decline_code"]) == ("PAYMENT_DECLINED", "authorization_expired")
+    assert status_of(await capture(payments, authorized)) == "captured"
+
+
+async def test_a_return_that_was_not_refused_is_not_tried_again(payments: Payments, world: World) -> None:
+    """The return that is named reaches the decision: without a refusal of its refund nothing is given."""
+    payment = await pay(payments, create_payment(await world.order()))
+    with pytest.raises(Refused) as refused:
+        await refund(payments, payment, return_id=str(uuid4()))
+    assert (refused.value.reason, refused.value.metadata["status"]) == ("ILLEGAL_TRANSITION", "none")
+    assert not await world.books.given_back()
+
+
+async def test_money_is_given_back_in_parts_and_then_all(payments: Payments, world: World) -> None:
+    """A part, the same again by its request_id, the rest by saying no amount; the payment shows it, and the world is told of each."""
+    payment = await pay(payments, create_payment(await world.order()))
+    request_id = str(uuid4())
+    part = await refund(payments, payment, request_id=request_id, amount=pounds(10), expected_version=payment.version)
+    assert part.refund.status == payment_pb2.REFUND_STATUS_COMPLETED
+    assert (part.refund.amount, part.refund.cause, part.refund.cause_id) == (pounds(10), payment_pb2.REFUND_CAUSE_REQUEST, request_id)
+    assert (status_of(part.payment), part.payment.refunded_amount) == ("partially_refunded", pounds(10))
+    assert part.payment.refund_pending_amount == pounds(0)
+    assert await refund(payments, payment, request_id=request_id, amount=pounds(10), expected_version=payment.version) == part
+    rest = await refund(payments, payment)
+    assert (rest.refund.amount, status_of(rest.payment), rest.payment.refunded_amount) == (pounds(32, 50), "refunded", pounds(42, 50))
+    assert await world.books.given_back() == {"refund": 4250}
+    told = [(e.refund.refund_id, e.refunded_amount) for e in await world.books.events() if isinstance(e, RefundCompleted)]
+    assert told == [(part.refund.refund_id, pounds(10)), (rest.refund.refund_id, pounds(42, 50))]
+
+
+async def test_what_cannot_be_refunded_says_why(payments: Payments, world: World) -> None:
+    """More than is left, another currency, half a penny, nothing at all, a stale version, one that there is not, one not captured."""
+    payment = await pay(payments, create_payment(await world.order()))
+    await refund(payments, payment, amount=pounds(40))
+    cases: list[tuple[dict[str, Any], type[Failure], str]] = [
+        ({"amount": pounds(2, 51)}, Refused, "REFUND_EXCEEDS_CAPTURE"),
+        ({"amount": Money(currency_code="EUR", units=1)}, Refused, "PAYMENT_AMOUNT_MISMATCH"),
+        ({"amount": Money(currency_code="GBP", nanos=5_000_000)}, Invalid, "VALIDATION_FAILED"),
+        ({"amount": pounds(0)}, Invalid, "VALIDATION_FAILED"),
+        ({"expected_version": 1}, Stale, "VERSION_MISMATCH"),
+        ({"payment_id": str(uuid4())}, NotFound, "PAYMENT_NOT_FOUND"),
+    ]
+    for fields, kind, reason in cases:
+        with pytest.raises(Failure) as failure:
+            await refund(payments, payment, **fields)
+        assert (type(failure.value), failure.value.reason) == (kind, reason)
+        if reason == "REFUND_EXCEEDS_CAPTURE":
+            assert failure.value.metadata["refundable"] == "2.50 GBP"
+    authorized = await pay(payments, create_payment(await world.order(), manual_capture=True))
+    with pytest.raises(Refused) as illegal:
+        await refund(payments, authorized)
+    assert illegal.value.reason == "ILLEGAL_TRANSITION"
+    assert await world.books.given_back() == {"refund": 4000}
+
+
+async def test_refunds_are_listed_by_page_and_filter(payments: Payments, world: World) -> None:
+    """Newest first, each once over all pages; by order, payment and status; a token is bound to its filter."""
+    made, refused_ones = [], 0
+    paid = [
+        await pay(payments, create_payment(await world.order(), token)) for token in ("tok_ok", "tok_refund_declined", "tok_refund_late")
+    ]
+    for payment in (*paid, *paid):
+        try:
+            made.append((await refund(payments, payment, amount=pounds(1))).refund)
+        except Refused:
+            refused_ones += 1
+
+    async def listed(**fields: Any) -> list[payment_pb2.Refund]:
+        found: list[payment_pb2.Refund] = []
+        token = ""
+        while True:
+            page = await ask(payments.ListRefunds, api.ListRefundsRequest(page_size=2, page_token=token, **fields))
+            found += page.refunds
+            token = page.next_page_token
+            if not token:
+                return found
+
+    failed = await listed(statuses=[payment_pb2.REFUND_STATUS_FAILED])
+    assert [each.failure_code for each in failed] == ["card_closed"] * refused_ones == ["card_closed"] * 2
+    assert [each for each in await listed() if each not in failed] == made[::-1]
+    assert await listed(payment_id=paid[0].payment_id) == await listed(order_id=paid[0].order_id) == [made[2], made[0]]
+    assert await listed(statuses=[payment_pb2.REFUND_STATUS_PENDING]) == [made[3], made[1]]
+    first = await ask(payments.ListRefunds, api.ListRefundsRequest(page_size=2))
+    with pytest.raises(Invalid) as foreign:
+        await ask(payments.ListRefunds, api.ListRefundsRequest(page_token=first.next_page_token, order_id=paid[0].order_id))
+    assert foreign.value.reason == "PAGE_TOKEN_INVALID"
 
 
 # --- reading

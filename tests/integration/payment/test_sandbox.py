@@ -1,6 +1,7 @@
 """The sandbox processor by itself: idempotent on its keys, with a memory that outlives whoever asks it, and webhooks that arrive."""
 
 import asyncio
+import json
 from collections.abc import Awaitable, Mapping
 from datetime import UTC, datetime
 from uuid import UUID, uuid4
@@ -10,6 +11,7 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.schema import CreateSchema
 
+from chassis.database import connect
 from chassis.errors import Deferred, Failure, Refused
 from payment_svc import tables
 from payment_svc.model import NOT_PROCESSED, Answer, Awaited, Declined, Report, Succeeded
@@ -47,6 +49,31 @@ EXPECTED: dict[str, tuple[object, object]] = {
     "tok_unavailable": (Deferred, Deferred),
     "tok_capture_declined": (Succeeded, Succeeded),
     "tok_capture_timeout": (Succeeded, Succeeded),
+    "tok_void_declined": (Succeeded, Succeeded),
+    "tok_void_timeout": (Succeeded, Succeeded),
+    "tok_refund_declined": (Succeeded, Succeeded),
+    "tok_refund_declined_once": (Succeeded, Succeeded),
+    "tok_refund_late": (Succeeded, Succeeded),
+    "tok_refund_declined_late": (Succeeded, Succeeded),
+    "tok_refund_timeout": (Succeeded, Succeeded),
+    "tok_refund_lost": (Succeeded, Succeeded),
+    "tok_refund_unavailable_once": (Succeeded, Succeeded),
+}
+# The same of refunds, and of voids.
+GIVEN_BACK: dict[str, tuple[object, object]] = {
+    "tok_ok": (Succeeded, Succeeded),
+    "tok_refund_declined": ("card_closed", "card_closed"),
+    "tok_refund_declined_once": ("card_closed", "card_closed"),
+    "tok_refund_late": (Awaited, Awaited),
+    "tok_refund_declined_late": (Awaited, Awaited),
+    "tok_refund_timeout": (TimeoutError, Succeeded),
+    "tok_refund_lost": (TimeoutError, Succeeded),
+    "tok_refund_unavailable_once": (Deferred, Succeeded),
+}
+VOIDED: dict[str, tuple[object, object]] = {
+    "tok_ok": (Succeeded, Succeeded),
+    "tok_void_declined": ("authorization_expired", "authorization_expired"),
+    "tok_void_timeout": (TimeoutError, Succeeded),
 }
 
 
@@ -59,6 +86,68 @@ async def test_each_token_does_what_its_table_says(sandbox: Sandbox) -> None:
 
     answers = await asyncio.gather(*(twice(name) for name in TOKENS))
     assert dict(zip(TOKENS, answers, strict=True)) == EXPECTED
+
+
+async def test_each_token_refunds_and_voids_as_its_table_says(sandbox: Sandbox) -> None:
+    """What the first request with a key gets, and its repeat; a token that does something to them needs its line above."""
+
+    async def refunded(name: str) -> tuple[object, object]:
+        key, its = uuid4(), await done(sandbox, name)
+        return seen(await ask(sandbox.refund(key, its, 100))), seen(await ask(sandbox.refund(key, its, 100)))
+
+    async def voided(name: str) -> tuple[object, object]:
+        key, its = uuid4(), await done(sandbox, name, capture=False)
+        return seen(await ask(sandbox.void(key, its))), seen(await ask(sandbox.void(key, its)))
+
+    strange = [token for token in TOKENS.values() if token.refund_code or token.refund_fault or token.refund_late]
+    assert GIVEN_BACK.keys() == {"tok_ok", *(token.name for token in strange)}
+    assert VOIDED.keys() == {"tok_ok", *(token.name for token in TOKENS.values() if token.void_code or token.void_fault)}
+    answers = await asyncio.gather(*map(refunded, GIVEN_BACK))
+    assert dict(zip(GIVEN_BACK, answers, strict=True)) == GIVEN_BACK
+    answers = await asyncio.gather(*map(voided, VOIDED))
+    assert dict(zip(VOIDED, answers, strict=True)) == VOIDED
+
+
+async def done(sandbox: Sandbox, name: str = "tok_ok", *, capture: bool = True) -> str:
+    """The reference of 100 that were charged, or set aside."""
+    answer = await sandbox.authorize(charge(name, capture=capture))
+    assert isinstance(answer, Succeeded)
+    return answer.reference
+
+
+async def test_no_more_goes_back_than_was_taken(sandbox: Sandbox, books: Books) -> None:
+    """Twenty refunds of 30 at once, each sent twice: three are done, the others declined; a late one counts from its request on."""
+    its, keys = await done(sandbox), [uuid4() for _ in range(20)]
+    answers = await asyncio.gather(*(sandbox.refund(key, its, 30) for key in [*keys, *keys]))
+    assert answers[:20] == answers[20:]
+    assert sorted(map(str, map(seen, answers[:20]))) == sorted([str(Succeeded)] * 3 + [sandbox_ledger.OVERDRAWN] * 17)
+    assert await books.given_back() == {"refund": 90}
+    late = await done(sandbox, "tok_refund_late")
+    assert isinstance(await sandbox.refund(uuid4(), late, 60), Awaited)
+    await sandbox.refund(overdrawn := uuid4(), late, 60)
+    settled = await memory_settled(sandbox, overdrawn)
+    assert seen(settled) == sandbox_ledger.OVERDRAWN
+    with pytest.raises(ValueError, match="done no 101"):
+        await sandbox.refund(uuid4(), its, 101)
+
+
+async def memory_settled(sandbox: Sandbox, key: UUID) -> Answer:
+    """What a pending entry comes to, once its time is up."""
+    async with sandbox.ledger.engine.begin() as connection:
+        await connection.execute(text("update sandbox.operations set due_time = clock_timestamp() where state = 'pending'"))
+    await sandbox.ledger.settle_due()
+    answer = await sandbox.lookup(key)
+    assert answer
+    return answer
+
+
+async def test_what_was_set_aside_is_captured_or_voided_and_never_both(sandbox: Sandbox, books: Books) -> None:
+    """Whichever comes first, at the same moment as well: the other is declined."""
+    for _ in range(10):
+        its = await done(sandbox, capture=False)
+        answers = await asyncio.gather(sandbox.capture(uuid4(), its, 100), sandbox.void(uuid4(), its))
+        assert sorted(str(seen(answer)) for answer in answers) == sorted([str(Succeeded), sandbox_ledger.OVERDRAWN])
+    assert (await books.charged())["capture"] + (await books.given_back())["void"] == 1_000
 
 
 def seen(answer: Answer | type[BaseException]) -> object:
@@ -79,6 +168,15 @@ async def test_a_key_is_charged_once_however_often_it_comes(sandbox: Sandbox, bo
     restarted = Sandbox(sandbox.ledger, bytes(32))
     assert {*answers, await restarted.authorize(request), await restarted.lookup(request.key)} == {answers[0]}
     assert await books.charged() == {"charge": 100}
+
+
+async def test_a_memory_out_of_reach_is_a_processor_that_is_silent() -> None:
+    """What it did nobody knows: so it is found out like any answer that was lost, and is no defect."""
+    forgetful = Sandbox(Ledger(connect("postgresql://nobody@127.0.0.1:1/nothing")), bytes(32))
+    request = charge()
+    assert await ask(forgetful.authorize(request)) is TimeoutError
+    with pytest.raises(TimeoutError):
+        await forgetful.lookup(request.key)
 
 
 async def test_a_key_stands_for_one_request(sandbox: Sandbox) -> None:
@@ -119,8 +217,28 @@ async def test_money_is_captured_once_and_never_more_than_was_set_aside(sandbox:
     key = uuid4()
     assert await sandbox.capture(key, authorized.reference, 100) == await sandbox.capture(key, authorized.reference, 100)
     assert await books.charged() == {"capture": 100}
-    with pytest.raises(ValueError, match="authorised no 101"):
+    with pytest.raises(ValueError, match="done no 101"):
         await sandbox.capture(uuid4(), authorized.reference, 101)
+
+
+@pytest.mark.parametrize(("name", "said"), [("tok_refund_late", Succeeded), ("tok_refund_declined_late", Declined)])
+async def test_late_refunds_are_told_by_webhook(name: str, said: type[Answer], sandbox: Sandbox, eventually: Eventually) -> None:
+    """Signed, and read back as the same answer."""
+    key, its = uuid4(), await done(sandbox, name)
+    await sandbox.refund(key, its, 40)
+    received: list[tuple[str, Report]] = []
+
+    async def receive(body: bytes, headers: Mapping[str, str]) -> None:
+        received.append((json.loads(body)["type"], sandbox.report(body, headers, datetime.now(UTC))))
+
+    async def taken() -> bool:
+        await sandbox.work(receive)
+        return bool(received)
+
+    await eventually(taken)
+    [(kind, report)] = received
+    assert (kind.partition(".")[0], report.operation_id, type(report.answer)) == ("refund", key, said)
+    assert await sandbox.lookup(key) == report.answer
 
 
 @pytest.mark.parametrize(("name", "said"), [("tok_ok_late", Succeeded), ("tok_declined_late", Declined)])

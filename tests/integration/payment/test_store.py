@@ -5,16 +5,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from chassis.paging import Page
 from payment_svc import store
-from payment_svc.lifecycle import ONE_PER_ATTEMPT, Kind, Outcome, Status
-from payment_svc.model import Account, Change
-from tests.unit.payment.samples import LATER, NOON, OPERATION, ORDER, PAYMENT, account, create, declined, numbered, operation, payment
+from payment_svc.lifecycle import ONE_PER_ATTEMPT, REFUND_STATUS, Cause, Kind, Outcome, RefundStatus, Status
+from payment_svc.model import NOTHING_REFUNDABLE, Account, Change, Operation, Refund, RefundFilter
+from tests.unit.payment.samples import LATER, NOON, OPERATION, ORDER, PAYMENT, account, back, create, declined, numbered, operation, payment
 
 
 async def save(engine: AsyncEngine, after: Account, before: Account | None = None, *changes: Change) -> None:
@@ -113,6 +115,8 @@ RULES = [
     ("payments_captured", "update payments set captured = authorized + 1"),
     ("payments_refunded", "update payments set refunded = captured + 1"),
     ("payments_refunded", "update payments set refunded = -1"),
+    ("payments_refunded", "update payments set refund_pending = -1"),
+    ("payments_refunded", "update payments set refunded = captured - 1, refund_pending = 2"),
     ("payments_charged", "update payments set captured = 0"),
     ("payments_charged", "update payments set status = 'authorized'"),
     ("payments_set_aside", "update payments set status = 'authorized', authorized = 0, captured = 0"),
@@ -122,6 +126,10 @@ RULES = [
     ("payments_decline_code", "update payments set status = 'failed', captured = 0"),
     ("payments_version", "update payments set version = 0"),
     ("operations_amount", "update operations set amount = 0"),
+    ("operations_amount", "update operations set amount = -1"),
+    ("operations_cause", "update operations set cause = 'order', cause_id = 'version:1'"),
+    ("operations_cause", "update operations set kind = 'refund'"),
+    ("operations_cause", "update operations set kind = 'void', cause = 'order'"),
     ("operations_asked_for_while_open", "update operations set outcome = 'unknown'"),
     ("operations_settled", "update operations set settle_time = null"),
     ("operations_failure_code", "update operations set failure_code = 'stolen_card'"),
@@ -160,6 +168,57 @@ async def test_one_thing_is_asked_for_at_a_time_and_by_one_request(engine: Async
         with pytest.raises(IntegrityError, match=rule):
             await save(engine, wrong)
     await save(engine, another(Outcome.SUCCEEDED, 5))  # another kind of thing may bear the same name
+
+
+async def test_several_refunds_may_be_open_and_each_cause_has_one(engine: AsyncEngine) -> None:
+    """Beside a void of the same cause; a second refund of it is refused, whatever the code believed, and whoever asked."""
+    its = payment(Status.CAPTURED, refund_pending=30)
+
+    def of(*more: Operation) -> Account:
+        return account(replace(its, operations=(*its.operations, *more)))
+
+    order_1 = back(10, cause=Cause.ORDER, cause_id="version:1")
+    three = (order_1, back(10, cause=Cause.RETURN, cause_id="version:1"), back(10))
+    void = back(1, Outcome.FAILED, cause=Cause.ORDER, cause_id="version:1", kind=Kind.VOID)
+    nothing = replace(back(0, Outcome.FAILED, cause=Cause.RETURN, cause_id="return-2"), failure_code=NOTHING_REFUNDABLE)
+    again = replace(order_1, id=numbered(3, 99), requested_by="another")
+    with pytest.raises(IntegrityError, match="operations_payment_id_kind_cause_cause_id_key"):
+        await save(engine, of(*three, again))
+    whole = of(*three, void, nothing)
+    await save(engine, whole)
+    known = await read(engine)
+    assert known
+    assert replace(known.payments[0], operations=()) == replace(whole.payments[0], operations=())
+    assert {o.id: o for o in known.payments[0].operations} == {o.id: o for o in whole.payments[0].operations}
+
+
+async def test_refunds_are_listed_newest_first_and_what_is_open_is_measured(engine: AsyncEngine) -> None:
+    """Each once over all pages, also those of one moment; by order, payment and status. A charge is no refund."""
+    its = payment(Status.PARTIALLY_REFUNDED, refunded=1, refund_pending=20)
+    made = [
+        replace(back(1 if number == 5 else 10, outcome, cause_id=f"b{number}"), request_time=NOON + timedelta(minutes=number // 2))
+        for number, outcome in enumerate([Outcome.UNKNOWN, Outcome.REQUESTED, *[Outcome.FAILED] * 3, Outcome.SUCCEEDED])
+    ]
+    await save(engine, account(replace(its, operations=(*its.operations, *made))))
+    newest_first = sorted(map(its.refund, made), key=lambda r: (r.request_time, r.id), reverse=True)
+    async with engine.connect() as connection:
+
+        async def listed(size: int = 50, **wanted: Any) -> list[Refund]:
+            found, after = [], None
+            while True:
+                rows = await store.list_refunds(connection, RefundFilter(**wanted), Page(size, after, ""))
+                found += rows[:size]
+                if len(rows) <= size:
+                    return found
+                after = (rows[size - 1].request_time, rows[size - 1].id)
+
+        assert await listed() == await listed(2) == await listed(order_id=ORDER) == await listed(payment_id=PAYMENT) == newest_first
+        assert await listed(order_id=PAYMENT) == await listed(payment_id=ORDER) == []
+        for status in RefundStatus:
+            assert await listed(statuses=(status,)) == [r for r in newest_first if REFUND_STATUS[r.outcome] is status]
+        count, age_s = await store.open_refunds(connection)
+        assert count == 2
+        assert age_s > 3600
 
 
 async def test_an_account_that_two_open_at_once_is_opened_once(engine: AsyncEngine) -> None:

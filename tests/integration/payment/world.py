@@ -12,14 +12,14 @@ import grpc
 import pytest
 from google.protobuf.message import Message
 from google.type.money_pb2 import Money
-from ordermesh.order.events.v1.order_events_pb2 import OrderStatusChanged
-from ordermesh.order.v1 import order_pb2, order_service_pb2
+from ordermesh.order.events.v1.order_events_pb2 import OrderItemsCancelled, OrderStatusChanged, ReturnStatusChanged
+from ordermesh.order.v1 import order_pb2, order_service_pb2, return_pb2
 from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceServicer, add_OrderServiceServicer_to_server
-from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed, PaymentFailed
+from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed, PaymentFailed, RefundCompleted, RefundFailed
 from ordermesh.payment.v1 import payment_pb2
 from ordermesh.payment.v1 import payment_service_pb2 as api
 from ordermesh.payment.v1.payment_service_pb2_grpc import PaymentServiceStub, add_PaymentServiceServicer_to_server
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from uuid_utils.compat import uuid7
 
@@ -28,7 +28,7 @@ from chassis.client import ask
 from chassis.errors import Failure, NotFound
 from chassis.idempotency import Keyed, keyed
 from chassis.server import Limits, Server
-from chassis.stream import Broker
+from chassis.stream import Broker, stream_of, subject_of
 from payment_svc import store, tables, wire
 from payment_svc.model import Account, Payment
 from payment_svc.operations import Operations
@@ -40,7 +40,9 @@ if TYPE_CHECKING:
 
 Payments: TypeAlias = "PaymentServiceAsyncStub"
 QUICK = Limits(drain_delay_s=0.0, drain_grace_s=1.0)
-EVENTS: dict[str, type[Message]] = {kind.DESCRIPTOR.full_name: kind for kind in (PaymentConfirmed, PaymentFailed)}
+EVENTS: dict[str, type[Message]] = {
+    kind.DESCRIPTOR.full_name: kind for kind in (PaymentConfirmed, PaymentFailed, RefundCompleted, RefundFailed)
+}
 
 
 class FakeOrders(OrderServiceServicer):
@@ -88,6 +90,24 @@ def status_changed(order: order_pb2.Order) -> OrderStatusChanged:
     )
 
 
+def items_cancelled(order: order_pb2.Order) -> OrderItemsCancelled:
+    """The event that tells of an order that lives on with fewer units."""
+    return OrderItemsCancelled(
+        order_id=order.order_id,
+        attempt=order.attempt,
+        status=order.status,
+        total_amount=order.total_amount,
+        order_version=order.version,
+    )
+
+
+def return_changed(order: order_pb2.Order, worth: Money, *, status: str = "INSPECTED", return_id: str | None = None) -> ReturnStatusChanged:
+    """The event that tells of a return whose accepted units are worth so much."""
+    its = return_pb2.Return(return_id=return_id or str(uuid7()), order_id=order.order_id, attempt=order.attempt, refund_amount=worth)
+    its.status = return_pb2.ReturnStatus.Value(f"RETURN_STATUS_{status}")
+    return ReturnStatusChanged(order_return=its, new_status=its.status)
+
+
 def create_payment(order: order_pb2.Order, token: str = "tok_ok", **fields: Any) -> api.CreatePaymentRequest:
     values: dict[str, Any] = {"request_id": str(uuid4()), "order_id": order.order_id, "payment_method_token": token}
     return api.CreatePaymentRequest(**(values | fields))
@@ -113,6 +133,19 @@ async def told(broker: Broker) -> list[Any]:
     last = (await broker.streams.stream_info("PAYMENTS")).state.last_seq
     messages = [await broker.streams.get_msg("PAYMENTS", seq) for seq in range(1, last + 1)]
     return [EVENTS[(message.headers or {})["ce-type"]].FromString(message.data or b"") for message in messages]
+
+
+async def publish(broker: Broker, event: Message, aggregate: str, *, times: int = 2) -> None:
+    """The event, each time as a new message to the broker: only the consumer can know it by its id."""
+    subject, event_id = subject_of(type(event)), uuid4()
+    for _ in range(times):
+        headers = {
+            "Nats-Msg-Id": str(uuid4()),
+            "ce-id": str(event_id),
+            "ce-type": event.DESCRIPTOR.full_name,
+            "ce-subject": aggregate,
+        }
+        await broker.publish(subject, event.SerializeToString(), headers, stream=stream_of(subject))
 
 
 @asynccontextmanager
@@ -154,6 +187,13 @@ class Books:
             for kind, amount in await connection.execute(query):
                 taken[kind] += amount
             return taken
+
+    async def given_back(self) -> Counter[str]:
+        """How much money the sandbox has given back, by what it was asked for: refunds and voids."""
+        its = sandbox_ledger.operations.c
+        async with self.engine.connect() as connection:
+            query = select(its.kind, func.sum(its.amount)).where(its.state == "succeeded", its.kind.in_(["refund", "void"]))
+            return Counter({kind: int(amount) for kind, amount in await connection.execute(query.group_by(its.kind))})
 
     async def processor_operations(self) -> int:
         """How many things the sandbox remembers that it was asked to do."""
@@ -209,6 +249,25 @@ class World:
             [outcome] = await self.operations.note_orders([wire.note_order(status_changed(order), of, event_id, uuid7())])
             if isinstance(outcome, Exception):
                 raise outcome
+
+    async def inspected(self, event: ReturnStatusChanged) -> None:
+        """A return's event arrives."""
+        event_id = str(uuid7())
+        command = wire.refund_return(event, Keyed(f"payment-orders:{event_id}", b""), event_id)
+        assert command
+        [outcome] = await self.operations.refund_returns([command])
+        if isinstance(outcome, Exception):
+            raise outcome
+
+    async def dies(self, order: order_pb2.Order, status: str = "CANCELLED", **fields: Any) -> None:
+        """The order's end arrives: cancelled, expired (the same, for payment), or failed."""
+        values: dict[str, Any] = {"order_id": order.order_id, "status": status, "attempt": order.attempt, "version": order.version + 1}
+        await self.hear(self.orders.place(order.total_amount, **(values | fields)))
+
+    async def payment(self, order: order_pb2.Order) -> Payment:
+        """The one payment of the order, as it stands."""
+        [payment] = (await self.account(order.order_id)).payments
+        return payment
 
     async def pay(self, request: api.CreatePaymentRequest, at: Operations | None = None) -> Payment:
         """The call without the transport, whose client would call again by itself where the answer was lost."""

@@ -13,7 +13,7 @@ from chassis.database import Database, connect
 from chassis.outbox import Outbox
 from chassis.process import Supervisor
 from chassis.server import Limits, Server
-from shipping_svc import tables, wire
+from shipping_svc import store, tables, wire
 from shipping_svc.operations import Operations, Patience
 from shipping_svc.rpc import ShippingService
 from tests.integration.shipping.peers import CountingCarrier, KnownOrders
@@ -47,9 +47,14 @@ def orders() -> KnownOrders:
 
 
 @pytest.fixture
-def carrier() -> CountingCarrier:
-    """The sandbox carrier, with a record of what was bought."""
-    return CountingCarrier()
+def carrier(database: Database) -> CountingCarrier:
+    """The sandbox carrier, with a record of what was bought and recalled."""
+
+    async def reported(tracking_number: str) -> bool:
+        async with database.read() as connection:
+            return await store.is_reported(connection, tracking_number)
+
+    return CountingCarrier(reported)
 
 
 @pytest.fixture

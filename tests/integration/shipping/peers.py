@@ -1,12 +1,13 @@
 """Stand-ins at the edges of the process: an order service that knows everybody, and a carrier that remembers what it sold."""
 
+import asyncio
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from uuid import UUID
 
 from chassis.errors import Failure
-from shipping_svc.model import Label, Parcel, Recipient
+from shipping_svc.model import Label, Parcel, Recalled, Recipient
 from shipping_svc.peers import Orders
 from shipping_svc.providers.sandbox import SandboxCarrier
 
@@ -34,14 +35,20 @@ class Crash(BaseException):
 
 
 class CountingCarrier(SandboxCarrier):
-    """The sandbox carrier. `calls` counts the purchases by their key.
+    """The sandbox carrier. `calls` counts the purchases by their key, `recalls` the recalls by what is wanted back.
 
-    `failure` is raised instead of selling while it is set, `after_sale` after the sale, `bugs` to the recipients of these postal codes.
+    `failure` is raised instead of selling or giving back while it is set, `after_sale` after the sale, `after_recall` after the label is
+    void, `bugs` to the recipients of these postal codes. `sale`, `recall_answer`: what it waits for before it answers.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, reported: Callable[[str], Awaitable[bool]]) -> None:
+        super().__init__(reported)
         self.calls: Counter[str] = Counter()
+        self.recalls: Counter[str] = Counter()
+        self.after_recall: BaseException | None = None
+        self.sale, self.recall_answer = asyncio.Event(), asyncio.Event()
+        self.sale.set()
+        self.recall_answer.set()
         self.failure: BaseException | None = None
         self.after_sale: BaseException | None = None
         self.bugs: dict[str, Exception] = {}
@@ -53,4 +60,15 @@ class CountingCarrier(SandboxCarrier):
         label = await super().buy_label(key, parcels, recipient, warehouse_id)
         if self.after_sale:
             raise self.after_sale
+        await self.sale.wait()
         return label
+
+    async def recall(self, key: str, tracking_number: str) -> Recalled:
+        self.recalls[tracking_number] += 1
+        if self.failure:
+            raise self.failure
+        answer = await super().recall(key, tracking_number)
+        if self.after_recall:
+            raise self.after_recall
+        await self.recall_answer.wait()
+        return answer

@@ -14,7 +14,7 @@ from sqlalchemy import Select, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from shipping_svc import tables
-from shipping_svc.model import Ask
+from shipping_svc.model import Ask, BuryFulfillment, BuryOrder
 from tests.unit.shipping.samples import wanted
 
 if TYPE_CHECKING:
@@ -58,6 +58,25 @@ def ask_of(request: api.CreateShipmentRequest, event: str = "") -> Ask:
     event_id = event or str(uuid4())
     its = wanted(order_id=UUID(request.order_id), fulfillment_id=UUID(request.fulfillment_id), attempt=request.attempt)
     return Ask(f"shipping-FULFILLMENTS:{event_id}", event_id.encode(), "fulfillment", event_id, its)
+
+
+def cancel(shipment_id: str, **more: Any) -> api.CancelShipmentRequest:
+    """Somebody wants the shipment back."""
+    fields: dict[str, Any] = {"request_id": str(uuid4()), "shipment_id": shipment_id}
+    return api.CancelShipmentRequest(**(fields | more))
+
+
+def death(order_id: str, attempt: int = 1, version: int = 5, status: str = "cancelled") -> BuryOrder:
+    """An event tells of the order's death."""
+    event_id = str(uuid4())
+    key = f"shipping-ORDERS:{event_id}"
+    return BuryOrder(key, b"", UUID(order_id), "order", event_id, attempt=attempt, status=status, version=version)
+
+
+def gone(fulfillment_id: str) -> BuryFulfillment:
+    """An event tells that the fulfilment is cancelled."""
+    event_id = str(uuid4())
+    return BuryFulfillment(f"shipping-FULFILLMENTS:{event_id}", b"", UUID(fulfillment_id), "fulfillment", event_id, version=9)
 
 
 async def rows(engine: AsyncEngine, statement: Select[Any] | str) -> Sequence[Any]:

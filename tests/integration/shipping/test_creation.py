@@ -2,6 +2,8 @@
 
 import asyncio
 from contextlib import suppress
+from dataclasses import replace
+from itertools import permutations
 from uuid import UUID, uuid4
 
 import pytest
@@ -14,10 +16,10 @@ from chassis.client import ask
 from chassis.database import Database
 from chassis.decision import Done
 from chassis.errors import Deferred, Exists, Invalid, NotFound, Refused
-from shipping_svc.model import BuryOrder
+from shipping_svc.model import Parcel
 from shipping_svc.operations import Operations, Patience
 from tests.integration.shipping.peers import CountingCarrier, Crash, KnownOrders
-from tests.integration.shipping.requests import Shipping, ask_of, create, rows, told, told_kinds
+from tests.integration.shipping.requests import PARCEL, Shipping, ask_of, create, death, rows, told, told_kinds
 from tests.support import Eventually
 
 
@@ -101,6 +103,36 @@ async def test_whichever_comes_second_finds_the_work_done(shipping: Shipping, op
         assert again.shipment.status == shipping_pb2.SHIPMENT_STATUS_CREATED
     assert await rows(engine, "select * from history order by shipment_id, version") == before
     assert await told_kinds(engine) == ["ShipmentCreated", "ShipmentCreated"]
+
+
+@pytest.mark.parametrize("order", list(permutations(["call", "event", "old"])))
+async def test_a_shipment_without_a_label_takes_the_parcels_of_the_latest_ask(
+    shipping: Shipping, operations: Operations, engine: AsyncEngine, carrier: CountingCarrier, order: tuple[str, ...]
+) -> None:
+    """Packed anew while the carrier is away; asks of both versions, by call and by event, in every order: the newest parcels stand, and the
+    label is bought for them. With the label bought, nothing is packed anew.
+    """
+    old = create(fulfillment_version=7, parcels=[PARCEL, PARCEL])
+    about = {"fulfillment_id": old.fulfillment_id, "order_id": old.order_id}
+    new = create(fulfillment_version=10, **about)
+    event = ask_of(new)
+    event = replace(event, wanted=replace(event.wanted, fulfillment_version=10, parcels=(Parcel(1200, 300, 200, 100),)))
+    carrier.failure = Deferred("DEPENDENCY_UNAVAILABLE")
+    for name in order:
+        if name == "event":
+            await operations.ship([event])
+        else:
+            with pytest.raises(Deferred):
+                await ask(shipping.CreateShipment, new if name == "call" else old)
+    waiting = await the_one(shipping)
+    assert (waiting.status, list(waiting.parcels)) == (shipping_pb2.SHIPMENT_STATUS_PENDING, [PARCEL])
+    assert waiting.version == (2 if order[0] == "old" else 1)
+    carrier.failure = None
+    bought = (await ask(shipping.CreateShipment, new)).shipment
+    assert (bought.status, list(bought.parcels)) == (shipping_pb2.SHIPMENT_STATUS_CREATED, [PARCEL])
+    later = create(fulfillment_version=13, parcels=[PARCEL, PARCEL, PARCEL], **about)
+    assert (await ask(shipping.CreateShipment, later)).shipment == bought
+    assert [count for (count,) in await rows(engine, "select count(*) from parcels")] == [1]
 
 
 async def test_a_request_id_is_one_request(shipping: Shipping) -> None:
@@ -279,11 +311,6 @@ async def test_the_carriers_refusal_is_final(shipping: Shipping, operations: Ope
     assert (no_label.value.reason, no_label.value.metadata) == ("ILLEGAL_TRANSITION", {"status": "failed", "allowed": ""})
 
 
-def death(order_id: str, attempt: int = 1, version: int = 5, status: str = "cancelled") -> BuryOrder:
-    key = f"shipping-ORDERS:{uuid4()}"
-    return BuryOrder(key, b"", UUID(order_id), "order", key, attempt=attempt, status=status, version=version)
-
-
 async def test_nothing_is_shipped_for_a_dead_order(
     shipping: Shipping, operations: Operations, engine: AsyncEngine, carrier: CountingCarrier
 ) -> None:
@@ -319,12 +346,12 @@ async def test_an_order_that_dies_before_its_label_gets_none(
 
 
 async def test_a_label_that_was_bought_outlives_its_order(shipping: Shipping, operations: Operations) -> None:
-    """Who asks for the shipment of an order that died later gets it: it exists, and what becomes of it is a recall's business."""
+    """Who asks for the shipment of an order that died later gets it as it stands, recalled."""
     request = create()
     shipment = (await ask(shipping.CreateShipment, request)).shipment
     await operations.bury_orders([death(request.order_id)])
-    again = create(fulfillment_id=request.fulfillment_id, order_id=request.order_id)
-    assert (await ask(shipping.CreateShipment, again)).shipment == shipment
+    again = (await ask(shipping.CreateShipment, create(fulfillment_id=request.fulfillment_id, order_id=request.order_id))).shipment
+    assert (again.shipment_id, again.status) == (shipment.shipment_id, shipping_pb2.SHIPMENT_STATUS_VOIDED)
 
 
 async def test_a_retried_order_lives(shipping: Shipping, operations: Operations, engine: AsyncEngine) -> None:

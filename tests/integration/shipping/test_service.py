@@ -224,6 +224,44 @@ async def test_a_dead_orders_goods_stay(
     assert await shipment_of(shipping, request.order_id) is None
 
 
+async def test_an_order_dies_while_its_goods_are_on_their_way(shipping: Shipping, world: World, eventually: Eventually) -> None:
+    """Its death, told twice: the waiting shipment is void, the moving one is wanted back, and comes back by the carrier's word."""
+    order_id = str(uuid4())
+    waiting, moving = [(await ask(shipping.CreateShipment, create(order_id=order_id))).shipment for _ in range(2)]
+    await ask(shipping.RecordTrackingEvent, report(moving.tracking_number, "in_transit", 1))
+    await world.publish(order_event(order_id, order_pb2.ORDER_STATUS_CANCELLED, 5))
+
+    async def recalled() -> bool:
+        found = (await ask(shipping.ListShipments, api.ListShipmentsRequest(order_id=order_id))).shipments
+        return {its.shipment_id: its.status for its in found if its.HasField("recall_time")} == {
+            waiting.shipment_id: shipping_pb2.SHIPMENT_STATUS_VOIDED,
+            moving.shipment_id: shipping_pb2.SHIPMENT_STATUS_IN_TRANSIT,
+        }
+
+    await eventually(recalled, timeout_s=30)
+    back = (await ask(shipping.RecordTrackingEvent, report(moving.tracking_number, "returned_to_sender", 2))).shipment
+    assert back.status == shipping_pb2.SHIPMENT_STATUS_RETURNED_TO_SENDER
+
+
+async def test_a_cancelled_fulfilments_label_is_void(shipping: Shipping, world: World, eventually: Eventually) -> None:
+    """Cancelled after it was ready: its shipment is void. Cancelled before that is heard: there is none."""
+    late, early = create(), create()
+    ready_early, gone_early = ready(early), changed(early, fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED)
+    await ask(shipping.CreateShipment, late)
+    gone_late = changed(late, fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED)
+    for event in (gone_early, gone_late):
+        event.fulfillment.version = 9
+        await world.publish(event)
+    await nothing_waits(world, eventually)
+    await world.publish(ready_early)
+    await world.publish(ready(late))
+    await nothing_waits(world, eventually)
+    assert await shipment_of(shipping, early.order_id) is None
+    voided = await shipment_of(shipping, late.order_id)
+    assert voided is not None
+    assert (voided.status, voided.status_reason) == (shipping_pb2.SHIPMENT_STATUS_VOIDED, "FULFILLMENT_CANCELLED")
+
+
 async def test_while_the_order_service_is_away(shipping: Shipping, world: World, eventually: Eventually) -> None:
     """Nobody can say where the parcels go: the call is told so, the event is kept, and both are shipped soon after it is back."""
     called, heard = create(), create()
@@ -301,3 +339,43 @@ async def test_a_killed_process_is_made_up_for(point: str, world: World, shippin
         assert answer.shipment.status == shipping_pb2.SHIPMENT_STATUS_CREATED
         [event] = await world.told()
         assert event.shipment == answer.shipment  # type: ignore[attr-defined]  # every event has a shipment
+
+
+@pytest.mark.parametrize("point", ["shipping.buried", "shipping.recalled"])
+async def test_a_process_that_dies_of_a_recall_is_made_up_for(
+    point: str, world: World, shipping_url: str, nats_url: str, eventually: Eventually
+) -> None:
+    """Killed after the death was noted, or after the carrier's answer: the next process ends the shipment, and each step is told once."""
+    [port] = free_ports(1)
+    address, request = f"127.0.0.1:{port}", create()
+    async with process(world, shipping_url, nats_url, address, point) as first, asyncio.timeout(30):
+        async with client.connect(address) as channel:
+            await eventually(partial(bought, ShippingServiceStub(channel), request), timeout_s=30)
+        await world.publish(order_event(request.order_id, order_pb2.ORDER_STATUS_CANCELLED, 5))
+        assert await first.wait() == -signal.SIGKILL
+    async with process(world, shipping_url, nats_url, address), client.connect(address) as channel:
+        shipping: Shipping = ShippingServiceStub(channel)
+
+        async def voided() -> shipping_pb2.Shipment | None:
+            with suppress(Deferred):  # the process has only just begun
+                found = await shipment_of(shipping, request.order_id)
+                return found if found and found.status == shipping_pb2.SHIPMENT_STATUS_VOIDED else None
+            return None
+
+        shipment = await eventually(voided, timeout_s=30)
+
+        async def all_told() -> bool:
+            return len(await world.told()) >= 3
+
+        await eventually(all_told, timeout_s=30)
+        await nothing_waits(world, eventually)
+        events = await world.told()
+    assert [event.DESCRIPTOR.name for event in events] == ["ShipmentCreated", "ShipmentStatusChanged", "ShipmentStatusChanged"]
+    assert [event.shipment.version for event in events] == [2, 3, 4]  # type: ignore[attr-defined]  # every event has a shipment
+    assert events[-1].shipment == shipment  # type: ignore[attr-defined]  # the same
+
+
+async def bought(shipping: Shipping, request: api.CreateShipmentRequest) -> bool:
+    with suppress(Deferred):  # the process has only just begun
+        return bool((await ask(shipping.CreateShipment, request)).shipment.tracking_number)
+    return False

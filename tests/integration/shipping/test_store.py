@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 from ordermesh.shipping.v1.shipping_service_pb2 import ListTrackingEventsRequest
-from sqlalchemy import func, update
+from sqlalchemy import Table, func, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from uuid_utils.compat import uuid7
@@ -16,8 +16,8 @@ from uuid_utils.compat import uuid7
 from chassis.paging import Page, asked
 from shipping_svc import store
 from shipping_svc.lifecycle import Status
-from shipping_svc.model import KeptLabel, Label, Row, Shipment, ShipmentFilter, TrackingEvent, Transition
-from shipping_svc.tables import label_tries
+from shipping_svc.model import KeptLabel, Label, RecallClosed, RecallOpened, Row, Shipment, ShipmentFilter, TrackingEvent, Transition
+from shipping_svc.tables import label_tries, recall_tries
 from tests.integration.shipping.requests import rows
 from tests.unit.shipping.samples import LABEL, NOON, ask, keep_label, report, shipment
 
@@ -41,6 +41,9 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"status": "delivered", "deliver_time": None}, "deliver_time_with_delivery"),
     ({"status": "lost", "deliver_time": NOON}, "deliver_time_with_delivery"),
     ({"status": "created", "carrier_code": "NO"}, "carrier_code_with_refusal"),
+    ({"status": "pending", "recall_time": NOON}, "recall_time_with_label"),
+    ({"status": "failed", "recall_time": NOON}, "recall_time_with_label"),
+    ({"status": "voided", "recall_time": None}, "recall_time_with_void"),
     ({"attempt": 0}, "shipments_attempt"),
     ({"version": 0}, "shipments_version"),
     ({"parcels": shipment().parcels * 51}, "parcels_number"),
@@ -60,13 +63,14 @@ async def test_the_database_refuses_what_cannot_be(engine: AsyncEngine, subtests
 
 
 async def test_what_is_once_is_once(engine: AsyncEngine, subtests: pytest.Subtests) -> None:
-    """Also without any claim: a cause moves a shipment to a status once, a report is recorded once, a label is bought once."""
+    """Also without any claim: a cause moves a shipment once, a report is recorded once, a label is bought once and recalled once."""
     its = fresh()
     move = Transition(its.id, 2, Status.PENDING, Status.CREATED, "WHY", "who", "cause", NOON)
     heard = TrackingEvent(its.id, report("lost", 0, "r1").report, NOON)
     twins: dict[str, tuple[Row, Row]] = {
         "history": (move, replace(move, version=3)),
         "tracking": (heard, replace(heard, report=report("delivered", 9, "r1").report)),
+        "recall": (RecallOpened(its.id, "T1", NOON), RecallOpened(its.id, "T1", NOON)),
         "label": (KeptLabel(its.id, LABEL), KeptLabel(its.id, replace(LABEL, content=b"another"))),
     }
     for what, both in twins.items():
@@ -151,11 +155,11 @@ async def test_tracking_is_listed_as_it_was_heard(engine: AsyncEngine) -> None:
         assert await store.list_tracking_events(connection, its.id, page) == found[1:]
 
 
-async def tried(engine: AsyncEngine, id: UUID, ago_s: float, tries: int) -> None:
-    """Sets when, and for the how many-eth time, its label was last asked for."""
+async def tried(engine: AsyncEngine, id: UUID, ago_s: float, tries: int, of: Table = label_tries) -> None:
+    """Sets when, and for the how many-eth time, its label was last asked for, or back for."""
     async with engine.begin() as connection:
         when = func.clock_timestamp() - timedelta(seconds=ago_s)
-        await connection.execute(update(label_tries).values(tries=tries, try_time=when).where(label_tries.c.shipment_id == id))
+        await connection.execute(update(of).values(tries=tries, try_time=when).where(of.c.shipment_id == id))
 
 
 async def test_pauses_between_tries_double(engine: AsyncEngine, subtests: pytest.Subtests) -> None:
@@ -197,3 +201,47 @@ async def test_a_settled_label_waits_no_longer(engine: AsyncEngine) -> None:
         assert (await store.waiting_labels(connection))[0] == 1
         await store.save_shipments(connection, {other.id: other}, {other.id: replace(other, status=Status.FAILED, version=2)}, [])
         assert await store.waiting_labels(connection) == (0, 0.0)
+
+
+async def test_recalls_wait_as_labels_do(engine: AsyncEngine) -> None:
+    """Opened with the recall, due after a pause that doubles, taken on by one, gone with the answer; the metrics count what is open."""
+    its, other = fresh(status="failed", create_time=NOON), fresh(status="failed")
+    await stored(engine, its, other, more=(RecallOpened(its.id, "T1", NOON), RecallOpened(other.id, "T2", NOON)))
+    await tried(engine, its.id, 21, 2, recall_tries)
+    await tried(engine, other.id, 19, 2, recall_tries)
+    async with engine.begin() as connection:
+        assert await store.find_recalls(connection, [its.id, uuid7()]) == {its.id: "T1"}
+        assert (await store.open_recalls(connection))[0] == 2
+        assert await store.begin_recalls_due(connection, 10, 50) == {its.id: "T1"}
+        assert await store.begin_recalls_due(connection, 10, 50) == {}
+        await store.save_shipments(connection, {}, {}, [RecallClosed(its.id), RecallClosed(other.id)])
+        assert await store.open_recalls(connection) == (0, 0.0)
+
+
+async def test_what_can_be_recalled_is_found_by_its_order_or_its_fulfilment(engine: AsyncEngine) -> None:
+    """Neither what is at its end, nor what is recalled already, nor what is another order's; of every attempt."""
+    order = uuid7()
+
+    def one(place: int, **more: Any) -> Shipment:
+        its = fresh(order_id=order, attempt=place + 1, **more)
+        return replace(its, tracking_number=f"T{place}") if its.tracking_number else its
+
+    several = [one(place, status=status) for place, status in enumerate(Status)]
+    recalled = fresh(order_id=order, status="created", tracking_number="T99", recall_time=NOON)
+    await stored(engine, *several, recalled, fresh())
+    async with engine.connect() as connection:
+        found = await store.find_living(connection, order_ids=[order, uuid7()])
+        one_by_one = [await store.find_living(connection, fulfillment_ids=[its.fulfillment_id]) for its in several]
+    living = [its for its in several if its.status in ("pending", "created", "in_transit", "out_for_delivery", "delivery_failed")]
+    assert sorted(map(tuple, found)) == sorted((its.id, order, its.attempt, its.fulfillment_id) for its in living)
+    assert sorted(tuple(row) for rows in one_by_one for row in rows) == sorted(map(tuple, found))
+
+
+async def test_a_void_label_is_not_printed(engine: AsyncEngine) -> None:
+    """The document is there still, and given out no more."""
+    its, other = fresh(status="voided", tracking_number="T1"), fresh(status="created", tracking_number="T2")
+    await stored(engine, its, other, more=(KeptLabel(its.id, LABEL), KeptLabel(other.id, LABEL)))
+    async with engine.connect() as connection:
+        assert await store.find_label(connection, its.id) is None
+        assert await store.find_label(connection, other.id) == replace(LABEL, tracking_number="T2")
+        assert [await store.is_reported(connection, number) for number in ("T1", "T2", "T3")] == [False] * 3

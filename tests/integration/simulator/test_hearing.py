@@ -9,13 +9,14 @@ from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentSt
 from ordermesh.fulfillment.v1 import fulfillment_pb2
 from ordermesh.order.events.v1.order_events_pb2 import OrderStatusChanged
 from ordermesh.order.v1 import order_pb2
-from ordermesh.shipping.events.v1.shipping_events_pb2 import ShipmentCreated
+from ordermesh.shipping.events.v1.shipping_events_pb2 import ShipmentCreated, ShipmentStatusChanged
+from ordermesh.shipping.v1.shipping_pb2 import SHIPMENT_STATUS_RETURNED_TO_SENDER, Shipment
 
 from chassis.stream import Broker, connect, stream_of, subject_of
 from simulator import requests
 from simulator.world import World
 from tests.support import Eventually
-from tests.unit.simulator.samples import INVOICE
+from tests.unit.simulator.samples import INVOICE, ORDER_ID, order, shipment
 from tests.unit.simulator.shop import Shop
 
 NEVER_S = 1_000.0
@@ -72,6 +73,33 @@ async def test_each_step_follows_its_event(broker: Broker, eventually: Eventuall
         assert followed.status == order_pb2.ORDER_STATUS_DELIVERED
         assert strange.order_id not in shop.works
         assert shop.calls["GetOrder"] == shop.calls["BatchGetOrders"] == shop.calls["ListFulfillments"] == 0
+    finally:
+        working.cancel()
+        await asyncio.wait([working])
+
+
+async def test_a_recall_is_heard(broker: Broker, eventually: Eventually) -> None:
+    """A carrier that has stopped reporting brings a parcel back once it hears that it is wanted back; other changes are no news to it."""
+    shop = Shop()
+    world = World(shop, everybody=True, look_s=NEVER_S)
+    working = asyncio.create_task(world.run(broker))
+    try:
+        parcel = shipment("in_transit")
+        parcel.tracking_number = ORDER_ID
+        shop.parcels[ORDER_ID] = parcel
+        shop.placed[ORDER_ID] = order("cancelled")
+        recalled = Shipment()
+        recalled.CopyFrom(parcel)
+        recalled.recall_time.CopyFrom(parcel.update_time)
+
+        async def is_back() -> bool:
+            await publish(broker, ShipmentStatusChanged(shipment=parcel, old_status=parcel.status, new_status=parcel.status))
+            await publish(broker, ShipmentStatusChanged(shipment=recalled, old_status=parcel.status, new_status=parcel.status))
+            return shop.calls["RecordTrackingEvent"] > 0
+
+        await eventually(is_back)
+        await eventually(lambda: parcel.status == SHIPMENT_STATUS_RETURNED_TO_SENDER)
+        assert shop.calls["ListShipments"] == 0
     finally:
         working.cancel()
         await asyncio.wait([working])

@@ -1,18 +1,19 @@
 """What the other services tell that concerns stock, as their events. No tests here."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import TypeAlias
 from uuid import UUID, uuid4
 
 from google.protobuf.message import Message
-from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentStatusChanged
+from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentLinesChanged, FulfillmentStatusChanged
 from ordermesh.fulfillment.v1 import fulfillment_pb2
-from ordermesh.order.events.v1.order_events_pb2 import OrderStatusChanged
-from ordermesh.order.v1 import order_pb2
+from ordermesh.order.events.v1.order_events_pb2 import OrderItemsCancelled, OrderLine, OrderStatusChanged, ReturnStatusChanged
+from ordermesh.order.v1 import order_pb2, return_pb2
 
 from chassis.inbox import Delivery
+from warehouse_svc.model import Reservation
 
 PENDING, CONFIRMED = order_pb2.ORDER_STATUS_PENDING, order_pb2.ORDER_STATUS_CONFIRMED
 PROCESSING, CANCELLED = order_pb2.ORDER_STATUS_PROCESSING, order_pb2.ORDER_STATUS_CANCELLED
@@ -20,6 +21,7 @@ FAILED = order_pb2.ORDER_STATUS_FAILED
 WORK = fulfillment_pb2.FulfillmentStatus
 OrderStatus: TypeAlias = "order_pb2.OrderStatus.ValueType"
 Work: TypeAlias = "fulfillment_pb2.FulfillmentStatus.ValueType"
+Units: TypeAlias = int | tuple[int, int, int, int]
 
 
 def delivery(message: Message) -> Delivery[Message]:
@@ -33,16 +35,71 @@ def order_moved(order_id: UUID, old: OrderStatus, new: OrderStatus, attempt: int
     return OrderStatusChanged(order_id=str(order_id), attempt=attempt, old_status=old, new_status=new)
 
 
-def work_moved(order_id: UUID, warehouse_id: str, status: Work, units: Mapping[int, int], attempt: int = 1) -> FulfillmentStatusChanged:
-    """A fulfilment of these units by line, all of them picked."""
-    return FulfillmentStatusChanged(
-        fulfillment=fulfillment_pb2.Fulfillment(
-            fulfillment_id=str(uuid4()),
-            order_id=str(order_id),
-            attempt=attempt,
-            warehouse_id=warehouse_id,
-            status=status,
-            picklist=[fulfillment_pb2.PicklistLine(line_number=n, quantity=units[n], picked_quantity=units[n]) for n in units],
-        ),
-        new_status=status,
+def items_cancelled(order_id: UUID, kept: Mapping[int, int], of: Sequence[Reservation], status: OrderStatus) -> OrderItemsCancelled:
+    """The order keeps so many units by line, of those in the reservations, first come first served."""
+    items = {number: OrderLine(line_number=number) for number in kept}
+    left = dict(kept)
+    for reservation in of:
+        for line in reservation.lines:
+            units = min(left[line.number], line.quantity)
+            left[line.number] -= units
+            items[line.number].allocations.add(warehouse_id=reservation.warehouse_id, reservation_id=str(reservation.id), quantity=units)
+    return OrderItemsCancelled(order_id=str(order_id), attempt=1, status=status, items=items.values())
+
+
+def work(order_id: UUID, warehouse_id: str, status: Work, picklist: Mapping[int, Units], attempt: int = 1) -> fulfillment_pb2.Fulfillment:
+    """A fulfilment with committed stock: by line the units on its picklist, all of them picked; or these, and those cut, short, spoiled."""
+    lines = []
+    for number, units in picklist.items():
+        quantity, cut, short, spoiled = (units, 0, 0, 0) if isinstance(units, int) else units
+        lines.append(
+            fulfillment_pb2.PicklistLine(
+                line_number=number,
+                quantity=quantity,
+                picked_quantity=quantity,
+                cut_quantity=cut,
+                short_quantity=short,
+                spoiled_quantity=spoiled,
+            )
+        )
+    return fulfillment_pb2.Fulfillment(
+        fulfillment_id=str(uuid4()),
+        order_id=str(order_id),
+        attempt=attempt,
+        warehouse_id=warehouse_id,
+        status=status,
+        stock_committed=True,
+        picklist=lines,
     )
+
+
+def work_moved(order_id: UUID, warehouse_id: str, status: Work, picklist: Mapping[int, Units]) -> FulfillmentStatusChanged:
+    """A fulfilment of these units has a new status."""
+    return FulfillmentStatusChanged(fulfillment=work(order_id, warehouse_id, status, picklist), new_status=status)
+
+
+def unworked(order_id: UUID, warehouse_id: str, picklist: Mapping[int, Units]) -> FulfillmentStatusChanged:
+    """The order is dead, and fulfilment never knew where its stock was committed: it believes, in this warehouse."""
+    told = work_moved(order_id, warehouse_id, WORK.FULFILLMENT_STATUS_CANCELLED, picklist)
+    told.fulfillment.stock_committed, told.attempt_unworked = False, True
+    return told
+
+
+def lines_changed(order_id: UUID, warehouse_id: str, picklist: Mapping[int, Units]) -> FulfillmentLinesChanged:
+    """Units have left a picklist, and the work goes on."""
+    return FulfillmentLinesChanged(fulfillment=work(order_id, warehouse_id, WORK.FULFILLMENT_STATUS_PICKING, picklist))
+
+
+def inspected(order_id: UUID, return_id: UUID, warehouse_id: str, lines: Mapping[int, tuple[int, int]]) -> ReturnStatusChanged:
+    """A return was inspected: by line the units that passed, and those that failed."""
+    found = return_pb2.Return(
+        return_id=str(return_id),
+        order_id=str(order_id),
+        warehouse_id=warehouse_id,
+        status=return_pb2.RETURN_STATUS_INSPECTED,
+        lines=[
+            return_pb2.ReturnLine(line_number=number, passed_quantity=passed, failed_quantity=failed)
+            for number, (passed, failed) in lines.items()
+        ],
+    )
+    return ReturnStatusChanged(order_return=found, new_status=found.status)

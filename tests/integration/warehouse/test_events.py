@@ -5,6 +5,7 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from itertools import permutations
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -21,14 +22,29 @@ from chassis.decision import Done, Outcome
 from chassis.errors import Deferred, NotFound, Refused
 from chassis.inbox import Delivery
 from chassis.stream import Broker, connect, subject_of
-from tests.integration.warehouse.events import CANCELLED, CONFIRMED, FAILED, PENDING, PROCESSING, WORK, delivery, order_moved, work_moved
+from tests.integration.warehouse.events import (
+    CANCELLED,
+    CONFIRMED,
+    FAILED,
+    PENDING,
+    PROCESSING,
+    WORK,
+    delivery,
+    inspected,
+    items_cancelled,
+    lines_changed,
+    order_moved,
+    unworked,
+    work_moved,
+)
 from tests.integration.warehouse.requests import as_stored, count
 from tests.support import Eventually
-from tests.unit.warehouse.world import confirm, expire, receive, reserve
+from tests.unit.warehouse.world import adjust, confirm, expire, receive, reserve
 from warehouse_svc.app import running
 from warehouse_svc.config import Config
 from warehouse_svc.consumers import Consumers
-from warehouse_svc.lifecycle import Status
+from warehouse_svc.lifecycle import Bucket, Status
+from warehouse_svc.model import Reservation
 from warehouse_svc.operations import Operations
 from warehouse_svc.tables import claims, movements, outbox
 
@@ -55,6 +71,17 @@ async def tell(operations: Operations, *deliveries: Delivery[Message]) -> list[O
     return [outcomes[id(d)] for d in deliveries]
 
 
+async def settle(operations: Operations, waiting: Sequence[Delivery[Message]], dice: random.Random) -> None:
+    """Hands all over, shuffled and cut into batches; what is deferred comes again."""
+    waiting = dice.sample(waiting, len(waiting))
+    while waiting:
+        size = dice.randint(1, 8)
+        batch, waiting = waiting[:size], waiting[size:]
+        outcomes = await tell(operations, *batch)
+        assert all(isinstance(outcome, Done | Deferred) for outcome in outcomes), outcomes
+        waiting += [d for d, outcome in zip(batch, outcomes, strict=True) if isinstance(outcome, Deferred)]
+
+
 def names(outcomes: Sequence[Outcome[Any]]) -> list[str]:
     return [type(outcome).__name__ for outcome in outcomes]
 
@@ -77,7 +104,7 @@ def lives(order: Mapping[str, UUID]) -> list[Message]:
             events += [work_moved(order_id, at, status, {1: 1}) for status in (PICKING, SHIPPED, COMPLETED)]
     events += [order_moved(unpaid, PENDING, CANCELLED), order_moved(raced, PENDING, CANCELLED), order_moved(unlucky, PENDING, FAILED)]
     events += [order_moved(called_off, PENDING, CONFIRMED), order_moved(called_off, PROCESSING, CANCELLED)]
-    return events + [work_moved(called_off, at, CALLED_OFF, {1: 1}) for at in ("london", "york")]
+    return events + [work_moved(called_off, at, CALLED_OFF, {1: (0, 1, 0, 0)}) for at in ("london", "york")]
 
 
 @asynccontextmanager
@@ -120,14 +147,7 @@ async def test_each_event_twice_and_in_any_order_leaves_the_same_stock(operation
         await stocked(operations, tea=1)
         orders[ending] = await reserved(operations, ("tea", 2))
     await operations.write([confirm(orders[ending]) for ending in ("sold", "called off", "raced")])
-    waiting = [d for d in map(delivery, lives(orders)) for _ in range(2)]
-    dice.shuffle(waiting)
-    while waiting:
-        size = dice.randint(1, 8)
-        batch, waiting = waiting[:size], waiting[size:]
-        outcomes = await tell(operations, *batch)
-        assert all(isinstance(outcome, Done | Deferred) for outcome in outcomes), outcomes
-        waiting += [d for d, outcome in zip(batch, outcomes, strict=True) if isinstance(outcome, Deferred)]
+    await settle(operations, [d for d in map(delivery, lives(orders)) for _ in range(2)], dice)
     world = await as_stored(engine)
     world.check()
     assert [world.balances(at, "tea") for at in ("london", "york")] == [(4, 0, 0, 0)] * 2
@@ -141,6 +161,74 @@ async def test_each_event_twice_and_in_any_order_leaves_the_same_stock(operation
         "unpaid": released,
         "unlucky": released,
     }
+
+
+def troubled(order_id: UUID, standing: Sequence[Reservation], source: UUID) -> list[Message]:
+    """All that is told of an order of four units of tea in London: one is cut, one not found, one spoiled and not replaced; the order tells
+    each; the last one ships, and comes back damaged.
+    """
+    events: list[Message] = [order_moved(order_id, PENDING, CONFIRMED), order_moved(order_id, CONFIRMED, PROCESSING)]
+    for kept, picklist in ((3, (3, 1, 0, 0)), (2, (2, 1, 1, 0)), (1, (1, 1, 1, 1))):
+        events += [items_cancelled(order_id, {1: kept}, standing, PROCESSING), lines_changed(order_id, "london", {1: picklist})]
+    events += [work_moved(order_id, "london", status, {1: (1, 1, 1, 1)}) for status in (PICKING, SHIPPED, COMPLETED)]
+    return [*events, inspected(order_id, source, "leeds", {1: (0, 0)}), inspected(order_id, source, "leeds", {1: (0, 1)})]
+
+
+@pytest.mark.parametrize("seed", range(8))
+async def test_an_order_that_loses_units_on_its_way(operations: Operations, engine: AsyncEngine, seed: int) -> None:
+    """Cut, short, spoiled, shipped and returned, told twice and in any order: each unit ends in its one place."""
+    dice = random.Random(seed)
+    await operations.receive_stock(receive("london", request=uuid4().int, tea=4))
+    order_id = await reserved(operations, ("tea", 4))
+    await operations.write([confirm(order_id)])
+    events = troubled(order_id, (await as_stored(engine)).standing(order_id), uuid4())
+    await settle(operations, [d for d in map(delivery, events) for _ in range(2)], dice)
+    world = await as_stored(engine)
+    world.check()
+    assert world.balances("london", "tea") == (1, 0, 0, 1)
+    assert world.balances("leeds", "tea") == (0, 0, 0, 1)
+    [line] = world.standing(order_id)[0].lines
+    assert (line.uncommitted, line.written_off, line.spoiled, line.shipped) == (1, 2, 1, 1)
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_an_order_that_is_cancelled_item_by_item(operations: Operations, engine: AsyncEngine, seed: int) -> None:
+    """While it is pending, while its commit is owed, and while it is picked, until nothing stays: all units are back in both warehouses."""
+    dice = random.Random(seed)
+    await stocked(operations, tea=3)
+    order_id = await reserved(operations, ("tea", 6))
+    standing = (await as_stored(engine)).standing(order_id)
+    events: list[Message] = [items_cancelled(order_id, {1: 5}, standing, PENDING), items_cancelled(order_id, {1: 4}, standing, CONFIRMED)]
+    events += [order_moved(order_id, PENDING, CONFIRMED), order_moved(order_id, PROCESSING, CANCELLED)]
+    events += [items_cancelled(order_id, {1: 1}, standing, PROCESSING), lines_changed(order_id, "london", {1: (1, 2, 0, 0)})]
+    events += [work_moved(order_id, at, CALLED_OFF, {1: (0, 3, 0, 0)}) for at in ("london", "york")]
+    await settle(operations, [d for d in map(delivery, events) for _ in range(2)], dice)
+    world = await as_stored(engine)
+    world.check()
+    assert [world.balances(at, "tea") for at in ("london", "york")] == [(3, 0, 0, 0)] * 2
+
+
+async def test_yesterdays_form_of_cancelled_work(operations: Operations, engine: AsyncEngine) -> None:
+    """A replica of the version before tells what a cancelled fulfilment had; it has nothing any more all the same."""
+    await stocked(operations, tea=1)
+    order_id = await reserved(operations, ("tea", 2))
+    await operations.write([confirm(order_id)])
+    await tell(operations, *(delivery(work_moved(order_id, at, CALLED_OFF, {1: 1})) for at in ("london", "york")))
+    world = await as_stored(engine)
+    assert [world.balances(at, "tea") for at in ("london", "york")] == [(1, 0, 0, 0)] * 2
+
+
+async def test_a_picklist_counts_once_its_stock_is_committed(operations: Operations, engine: AsyncEngine) -> None:
+    """Before that it may change, and says nothing of units; an empty one was another warehouse's work."""
+    await stocked(operations, tea=1)
+    order_id = await reserved(operations, ("tea", 2))
+    await operations.write([confirm(order_id)])
+    early = lines_changed(order_id, "london", {1: (0, 1, 0, 0)})
+    early.fulfillment.stock_committed = False
+    withdrawn = work_moved(order_id, "york", CALLED_OFF, {})
+    before = await count(engine, claims, movements)
+    assert names(await tell(operations, delivery(early), delivery(withdrawn))) == ["Done", "Done"]
+    assert await count(engine, claims, movements) == before
 
 
 async def test_an_owed_commit_is_settled_by_the_orders_event(operations: Operations, engine: AsyncEngine) -> None:
@@ -160,6 +248,31 @@ async def test_an_owed_commit_is_settled_by_the_orders_event(operations: Operati
     booked = await count(engine, movements, outbox)
     assert names(await tell(operations, delivery(event))) == ["Done"]
     assert await count(engine, movements, outbox) == booked
+
+
+async def test_what_was_committed_elsewhere_for_a_dead_order_comes_back(operations: Operations, engine: AsyncEngine) -> None:
+    """Reserved in London, expired and sold, committed in York, and neither the order nor fulfilment has heard of it when the order dies:
+    that nobody ever worked on the attempt brings York's units back; each told twice, in every order of commit, death and report.
+    """
+    await operations.receive_stock(receive("york", tea=2))
+    for several in permutations(["commit", "death", "report"]):
+        await operations.receive_stock(receive("london", tea=2))
+        order_id = (await operations.reserve_stock(reserve(("tea", 2), order=uuid4(), ttl=timedelta(0)))).order_id
+        await operations.expire_reservations()
+        await operations.adjust_stock(adjust("london", "tea", -2))
+        events: dict[str, Message] = {
+            "commit": order_moved(order_id, PENDING, CONFIRMED),
+            "death": order_moved(order_id, CONFIRMED, CANCELLED),
+            "report": unworked(order_id, "london", {1: (0, 2, 0, 0)}),
+        }
+        for name in several:
+            told_twice = delivery(events[name])
+            assert names(await tell(operations, told_twice)) == names(await tell(operations, told_twice)) == ["Done"]
+            if several[:2] == ("commit", "death") and name == "death":
+                assert (await as_stored(engine)).balances("york", "tea") == (0, 0, 2, 0)
+        world = await as_stored(engine)
+        world.check()
+        assert (world.balances("london", "tea"), world.balances("york", "tea")) == ((0, 0, 0, 0), (2, 0, 0, 0))
 
 
 async def test_a_refusal_for_good_is_told_once_for_each_event(operations: Operations, engine: AsyncEngine) -> None:
@@ -232,15 +345,28 @@ async def test_the_service_hears_tells_and_expires(
     sold = await reserved(operations, ("tea", 2))
     await stocked(operations, tea=1)
     never = (await operations.reserve_stock(reserve(("tea", 1), order=uuid4(), ttl=timedelta(0)))).order_id
+    await stocked(operations, jam=3)
+    picked, shrunk = await reserved(operations, ("jam", 2)), await reserved(operations, ("jam", 3))
+    await operations.write([confirm(picked)])
 
     async def settled() -> None:
-        held = (await as_stored(engine)).standing
+        stored = await as_stored(engine)
+        held = stored.standing
+        assert ("leeds", "tea") in stored.levels
+        assert stored.balances("leeds", "tea") == (1, 0, 0, 1)
+        assert (held(picked)[0].total(Bucket.COMMITTED), held(picked)[0].total(Bucket.WRITTEN_OFF)) == (1, 1)
+        assert sum(r.total(Bucket.RELEASED) for r in held(shrunk)) == 2
         assert [r.status for r in held(sold)] == [Status.CLOSED] * 2
         assert [r.status for r in held(never)] == [Status.EXPIRED]
         async with engine.connect() as connection:
             assert (await connection.execute(select(outbox.c.id).where(outbox.c.stream_seq.is_(None)))).first() is None
 
+    [its] = (await as_stored(engine)).standing(picked)
+    kept = items_cancelled(shrunk, {1: 1}, (await as_stored(engine)).standing(shrunk), PENDING)
     async with broker_at(nats_url) as broker, running(config):
+        await publish(broker, "ORDERS", inspected(sold, uuid4(), "leeds", {1: (1, 1)}))  # ahead of what has left
+        await publish(broker, "ORDERS", kept)
+        await publish(broker, "FULFILLMENTS", lines_changed(picked, its.warehouse_id, {1: (1, 0, 1, 0)}))
         for at in ("london", "york"):  # what ships comes first, and waits for the commit
             await publish(broker, "FULFILLMENTS", work_moved(sold, at, SHIPPED, {1: 1}))
         await publish(broker, "ORDERS", order_moved(sold, PENDING, CONFIRMED))

@@ -7,12 +7,12 @@ from sqlalchemy import text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from tests.unit.warehouse.world import confirm, receive, reserve
+from tests.unit.warehouse.world import confirm, receive, reserve, ship
 from warehouse_svc.operations import Operations
 
 LEDGER = "id, level_id, kind, quantity, available, reserved, committed, damaged, outside, source_id, order_id, line_number, cumulative"
 COPY = "insert into movements select gen_random_uuid(), {} level_version, time from movements where kind = 'reserve'"
-# What is attempted, and the constraint that refuses it. The stock: 5 available, 2 reserved for one order, 1 committed for another.
+# What is attempted, and the constraint that refuses it. The stock: 5 available, 2 reserved for one order, 1 committed for another, 1 gone.
 BREACHES = {
     "available below zero": ("update stock_levels set available = -1, reserved = 0", "stock_levels_available"),
     "reserved below zero": ("update stock_levels set reserved = -1", "stock_levels_reserved"),
@@ -54,6 +54,18 @@ BREACHES = {
         "update reservation_lines set reserved = reserved - 3, shipped = shipped + 3 where reserved = 2",
         "reservation_lines_reserved",
     ),
+    "more spoiled than written off": (
+        "update reservation_lines set committed = committed - 1, written_off = 1, spoiled = 2 where committed = 1",
+        "reservation_lines_spoiled",
+    ),
+    "more restocked than has left": ("update order_lines set restocked = shipped + 1", "order_lines_back"),
+    "more damaged than has left": ("update order_lines set damaged = shipped + 1", "order_lines_back"),
+    "restocked and damaged": ("update order_lines set restocked = shipped, damaged = 1", "order_lines_back"),
+    "restocked below zero": ("update order_lines set restocked = -1", "order_lines_restocked"),
+    "damaged returns below zero": ("update order_lines set damaged = -1", "order_lines_damaged"),
+    "nothing left": ("update order_lines set shipped = 0", "order_lines_shipped"),
+    "a line of no order": ("update order_lines set order_id = gen_random_uuid()", "order_lines_order_id_fkey"),
+    "a line twice": ("insert into order_lines select * from order_lines", "order_lines_pkey"),
     "a second standing reservation": (
         "insert into reservations select gen_random_uuid(), order_id, attempt, generation + 1, warehouse_id, status, version,"
         " create_time, expire_time from reservations",
@@ -70,11 +82,15 @@ BREACHES = {
 @pytest.fixture
 async def stock(operations: Operations, engine: AsyncEngine) -> AsyncEngine:
     """The database with a little of everything in it."""
-    await operations.receive_stock(receive("london", request=uuid4().int, tea=6))
+    await operations.receive_stock(receive("london", request=uuid4().int, tea=7))
     await operations.reserve_stock(reserve(("tea", 2), order=uuid4()))
     sold = reserve(("tea", 1), order=uuid4())
     await operations.reserve_stock(sold)
     await operations.write([confirm(sold.target)])
+    gone = reserve(("tea", 1), order=uuid4())
+    await operations.reserve_stock(gone)
+    await operations.write([confirm(gone.target)])
+    await operations.write([ship("london", {1: 1}, gone.target)])
     return engine
 
 

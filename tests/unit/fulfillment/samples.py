@@ -1,26 +1,34 @@
 """Fulfilments and commands to test with. No tests here."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import count
 from typing import Any, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from chassis.decision import Decision
 from fulfillment_svc.decisions import decide
 from fulfillment_svc.lifecycle import FORWARD, InspectionRule, Status
 from fulfillment_svc.model import (
+    Allocation,
+    AnyCommand,
     Command,
+    Cut,
+    End,
     Fulfillment,
-    FulfillmentCommand,
+    Job,
+    Kept,
     Line,
+    OfOrder,
     Pack,
     Package,
     PackedItem,
+    Picklist,
     Plan,
     Scan,
     ScanItems,
+    Settle,
     Transition,
     Work,
 )
@@ -32,6 +40,7 @@ WORK = Work(UUID("01957000-0000-7000-8000-000000000003"), "DOVER", 1)
 LINES = (Line(1, "mug", 2), Line(2, "Lamp, blue", 1), Line(4, "mug", 3))
 
 C = TypeVar("C", bound=Command)
+N = TypeVar("N", bound=OfOrder)
 numbers = count(1)
 
 
@@ -42,10 +51,51 @@ def command(kind: type[C], **fields: Any) -> C:
     return kind(**(given | fields))
 
 
-def plan(lines: tuple[Line, ...] = LINES, *, committed: bool = True, rule: InspectionRule | None = None, **fields: Any) -> Plan:
-    """What the confirmed order asks for."""
-    given: dict[str, Any] = {"work": WORK, "order_number": "OM-1", "lines": lines, "stock_committed": committed, "inspection_rule": rule}
-    return command(Plan, **(given | fields))
+def of_order(kind: type[N], **fields: Any) -> N:
+    """News of the order's first attempt."""
+    return command(kind, **({"target": WORK.order_id, "attempt": 1, "order_number": "OM-1"} | fields))
+
+
+def picklists(
+    places: Mapping[str, tuple[Line, ...]] | tuple[Line, ...] = LINES, rule: InspectionRule | None = None
+) -> tuple[Picklist, ...]:
+    """What warehouses are to do: those of `places`, or DOVER. Each warehouse has an id of its own."""
+    if isinstance(places, tuple):
+        places = {WORK.warehouse_id: places}
+    return tuple(Picklist(id_at(at), at, lines, rule) for at, lines in places.items())
+
+
+def id_at(warehouse_id: str) -> UUID:
+    """The id of the fulfilment there."""
+    return ID if warehouse_id == WORK.warehouse_id else uuid5(ID, warehouse_id)
+
+
+def plan(
+    places: Mapping[str, tuple[Line, ...]] | tuple[Line, ...] = LINES, *, committed: bool = True, rule: InspectionRule | None = None
+) -> Plan:
+    """The order is confirmed."""
+    return of_order(Plan, picklists=picklists(places, rule), stock_committed=committed)
+
+
+def settle(places: Mapping[str, tuple[Line, ...]] | tuple[Line, ...] = LINES) -> Settle:
+    """The stock that was owed is committed."""
+    return of_order(Settle, picklists=picklists(places))
+
+
+def end(places: Mapping[str, tuple[Line, ...]] | tuple[Line, ...] = LINES) -> End:
+    """The order is dead."""
+    return of_order(End, picklists=picklists(places))
+
+
+def cut(*units: int, version: int = 3, at: str = WORK.warehouse_id, lines: tuple[Line, ...] = LINES) -> Cut:
+    """Of the lines, these units stay."""
+    staying = (Allocation(at, line.line_number, quantity) for line, quantity in zip(lines, units, strict=True) if quantity)
+    return of_order(Cut, kept=Kept(1, version, tuple(staying)))
+
+
+def job(*fulfillments: Fulfillment, **fields: Any) -> Job:
+    """The order's job with these fulfilments."""
+    return Job(WORK.order_id, fulfillments=fulfillments, **fields)
 
 
 def standing(status: Status, lines: tuple[Line, ...] = LINES, *, rule: InspectionRule | None = None) -> Fulfillment:
@@ -53,6 +103,8 @@ def standing(status: Status, lines: tuple[Line, ...] = LINES, *, rule: Inspectio
     rank = FORWARD.index(status) if status in FORWARD else 0
     if rank >= FORWARD.index(Status.PICKED):
         lines = tuple(replace(line, picked=line.quantity) for line in lines)
+    if status is Status.CANCELLED:
+        lines = tuple(line.cut_to(0) for line in lines)
     return Fulfillment(
         id=ID,
         work=WORK,
@@ -84,12 +136,14 @@ def pack_all(lines: tuple[Line, ...]) -> Pack:
     return command(Pack, packages=(parcel(lines),))
 
 
-def done(
-    fulfillment: Fulfillment | None, commands: Sequence[FulfillmentCommand]
-) -> tuple[Fulfillment, list[Decision[Fulfillment, Transition]]]:
-    """One command after the other: what has become of the fulfilment, and each decision."""
+def done(here: Job | Fulfillment | None, commands: Sequence[AnyCommand]) -> tuple[Fulfillment, list[Decision[Job, Transition]]]:
+    """One command after the other: what has become of the fulfilment in DOVER, and each decision."""
+    record = job(here) if isinstance(here, Fulfillment) else here
     decisions = []
     for each in commands:
-        decisions.append(decide(fulfillment, each, NOW))
-        fulfillment = decisions[-1].record
-    return decisions[-1].record, decisions
+        decisions.append(decide(record, each, NOW))
+        record = decisions[-1].record
+    assert record
+    its = record.at(WORK.warehouse_id, 1)
+    assert its
+    return its, decisions

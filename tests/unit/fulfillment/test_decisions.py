@@ -7,13 +7,15 @@ import pytest
 
 from chassis.errors import Deferred, Failure, Invalid, NotFound, Refused, Stale
 from fulfillment_svc.decisions import decide
+from fulfillment_svc.decisions import decide_one as decided
 from fulfillment_svc.lifecycle import InspectionRule, Status
 from fulfillment_svc.model import (
-    Cancel,
+    AnyCommand,
     Complete,
     CompletePicking,
     Fulfillment,
     FulfillmentCommand,
+    GiveUp,
     Line,
     Pack,
     Package,
@@ -25,11 +27,9 @@ from fulfillment_svc.model import (
     StartPacking,
     StartPicking,
     StatusChanged,
-    Withdraw,
 )
-from tests.unit.fulfillment.samples import ID, LINES, NOW, SHIPMENT, WORK, command, done, pack_all, parcel, plan, scan_all, standing
+from tests.unit.fulfillment.samples import ID, LINES, NOW, SHIPMENT, command, cut, done, job, pack_all, parcel, plan, scan_all, standing
 
-OWED = replace(standing(Status.PLANNING), stock_committed=False)
 FULL = tuple(replace(line, picked=line.quantity) for line in LINES)
 
 # Each verb, and from where it leads where. From every other status it is refused (a request) or waits or is skipped (an event).
@@ -44,10 +44,10 @@ VERBS: dict[str, tuple[Callable[[], FulfillmentCommand], dict[Status, Status]]] 
 }
 
 
-def refused(fulfillment: Fulfillment | None, what: FulfillmentCommand) -> Failure:
+def refused(fulfillment: Fulfillment | None, what: AnyCommand) -> Failure:
     """The failure that the decision raises."""
     with pytest.raises(Failure) as caught:
-        decide(fulfillment, what, NOW)
+        decide(job(fulfillment) if fulfillment else None, what, NOW)
     return caught.value
 
 
@@ -58,7 +58,7 @@ def test_every_verb_from_every_status(verb: str, status: Status) -> None:
     make, edges = VERBS[verb]
     fulfillment = standing(status, FULL if verb == "complete picking" else LINES, rule=InspectionRule.SKU)
     if status in edges:
-        assert decide(fulfillment, make(), NOW).record.status is edges[status]
+        assert decided(fulfillment, make(), NOW).record.status is edges[status]
     else:
         failure = refused(fulfillment, make())
         assert (type(failure), failure.reason, failure.metadata["status"]) == (Refused, "ILLEGAL_TRANSITION", status)
@@ -77,7 +77,7 @@ def test_nothing_is_done_to_what_is_not_there(verb: str) -> None:
     assert (type(failure), failure.reason, failure.metadata) == (NotFound, "FULFILLMENT_NOT_FOUND", {"fulfillment_id": str(ID)})
 
 
-@pytest.mark.parametrize("event", [command(Ship, shipment_id=SHIPMENT), command(Complete, shipment_id=SHIPMENT), command(Withdraw)])
+@pytest.mark.parametrize("event", [command(Ship, shipment_id=SHIPMENT), command(Complete, shipment_id=SHIPMENT)])
 def test_news_of_what_is_not_there_waits(event: FulfillmentCommand) -> None:
     """An event about an unknown fulfilment is NotFound, which the inbox defers."""
     assert isinstance(refused(None, event), NotFound)
@@ -87,84 +87,7 @@ def test_a_stale_version_is_refused_before_all_else() -> None:
     """expected_version is compared first; the right one passes."""
     failure = refused(standing(Status.PLANNING), command(StartPicking, expected_version=1))
     assert (type(failure), failure.reason, failure.metadata) == (Stale, "VERSION_MISMATCH", {"expected": "1", "actual": "2"})
-    assert decide(standing(Status.PLANNING), command(StartPicking, expected_version=2), NOW).record.version == 3
-
-
-def test_a_confirmed_order_is_planned_at_once() -> None:
-    """One decision: pending and planning, each with a version, a row of history and a fact as of its step."""
-    asked = plan()
-    decision = decide(None, asked, NOW)
-    record = decision.record
-    assert (record.id, record.status, record.version, record.lines, record.stock_committed) == (ID, Status.PLANNING, 2, LINES, True)
-    assert [(t.version, t.old, t.new, t.cause) for t in decision.history] == [
-        (1, None, Status.PENDING, asked.cause),
-        (2, Status.PENDING, Status.PLANNING, asked.cause),
-    ]
-    facts = [fact for fact in decision.facts if isinstance(fact, StatusChanged)]
-    assert [(f.fulfillment.status, f.fulfillment.version, f.old) for f in facts] == [
-        (Status.PENDING, 1, None),
-        (Status.PLANNING, 2, Status.PENDING),
-    ]
-
-
-@pytest.mark.parametrize("status", Status)
-def test_a_fulfilment_that_stands_is_not_planned_again(status: Status) -> None:
-    """A second plan for the same work is skipped, whatever has become of it: above all, the dead are not revived."""
-    fulfillment = standing(status)
-    assert decide(fulfillment, plan(), NOW).record is fulfillment
-
-
-def test_a_cancellation_that_comes_first_shuts_the_gate() -> None:
-    """Without a fulfilment, a cancelled one is made, and told with its units; the confirmation that follows changes nothing."""
-    tombstone, (cancelled, planned) = done(None, [command(Cancel, work=WORK, order_number="OM-1", lines=LINES), plan()])
-    assert (tombstone.status, tombstone.version, tombstone.lines) == (Status.CANCELLED, 1, LINES)
-    assert [(t.old, t.new) for t in cancelled.history] == [(None, Status.CANCELLED)]
-    assert len(cancelled.facts) == 1
-    assert (planned.history, planned.facts) == ((), ())
-
-
-@pytest.mark.parametrize("status", Status)
-def test_a_dead_order_ends_work_that_has_not_left(status: Status) -> None:
-    """Before shipping the fulfilment is cancelled; shipped, completed and cancelled ones are skipped."""
-    fulfillment = standing(status)
-    decision = decide(fulfillment, command(Cancel, work=WORK, order_number="OM-1", lines=LINES), NOW)
-    if status in (Status.SHIPPED, Status.COMPLETED, Status.CANCELLED):
-        assert decision.record is fulfillment
-    else:
-        assert decision.record.status is Status.CANCELLED
-
-
-def test_picking_waits_for_committed_stock() -> None:
-    """StartPicking is refused while the stock is owed, and allowed as soon as it is committed."""
-    assert refused(OWED, command(StartPicking)).reason == "STOCK_NOT_COMMITTED"
-    committed = decide(OWED, plan(), NOW)
-    assert (committed.record.stock_committed, committed.record.version, committed.history, committed.facts) == (True, 3, (), ())
-    assert decide(committed.record, command(StartPicking), NOW).record.status is Status.PICKING
-
-
-def test_the_picklist_is_what_was_committed() -> None:
-    """Stock that is committed late may lie otherwise than it was reserved: the lines follow the commit."""
-    assert decide(OWED, plan(LINES[:1]), NOW).record.lines == LINES[:1]
-
-
-def test_owed_stock_stays_owed_by_a_second_plan_without_it() -> None:
-    """Only a plan with committed stock settles anything."""
-    assert decide(OWED, plan(committed=False), NOW).record is OWED
-
-
-def test_stock_that_was_committed_elsewhere_leaves_nothing_to_do() -> None:
-    """A withdrawn fulfilment is cancelled and told without units, so that nobody brings any back or refunds them."""
-    decision = decide(OWED, command(Withdraw), NOW)
-    assert (decision.record.status, decision.record.lines) == (Status.CANCELLED, ())
-    assert [t.reason for t in decision.history] == ["STOCK_COMMITTED_ELSEWHERE"]
-    assert len(decision.facts) == 1
-
-
-@pytest.mark.parametrize("status", Status)
-def test_only_owed_work_is_withdrawn(status: Status) -> None:
-    """Where the stock is committed, and where the work has ended, a withdrawal is skipped."""
-    fulfillment = standing(status)
-    assert decide(fulfillment, command(Withdraw), NOW).record is fulfillment
+    assert decided(standing(Status.PLANNING), command(StartPicking, expected_version=2), NOW).record.version == 3
 
 
 @pytest.mark.parametrize(
@@ -179,7 +102,7 @@ def test_only_owed_work_is_withdrawn(status: Status) -> None:
 )
 def test_the_lowest_open_line_takes_the_scan(scans: list[tuple[str, int]], picked: tuple[int, ...]) -> None:
     """An SKU on several lines fills them from the lowest number on; every scan of a request counts."""
-    decision = decide(standing(Status.PICKING), command(ScanItems, scans=tuple(Scan(*scan) for scan in scans)), NOW)
+    decision = decided(standing(Status.PICKING), command(ScanItems, scans=tuple(Scan(*scan) for scan in scans)), NOW)
     assert tuple(line.picked for line in decision.record.lines) == picked
     assert (decision.record.version, decision.history, decision.facts) == (standing(Status.PICKING).version + 1, (), ())
 
@@ -228,13 +151,13 @@ def test_packages_hold_exactly_what_was_picked(packed: list[tuple[int, int]], wr
 def test_packages_are_numbered_from_one() -> None:
     """A line may be spread over packages; their numbers follow the request, whatever it says."""
     boxes = (Package(7, 1, 1, 1, 1, (PackedItem(1, 1), PackedItem(2, 1))), Package(7, 1, 1, 1, 1, (PackedItem(1, 1), PackedItem(4, 3))))
-    record = decide(standing(Status.PACKING), command(Pack, packages=boxes), NOW).record
+    record = decided(standing(Status.PACKING), command(Pack, packages=boxes), NOW).record
     assert [package.number for package in record.packages] == [1, 2]
 
 
 def test_without_inspection_packing_ends_in_ready() -> None:
     """packed and ready in one decision, two steps; the fact of each shows the packages."""
-    decision = decide(standing(Status.PACKING), pack_all(LINES), NOW)
+    decision = decided(standing(Status.PACKING), pack_all(LINES), NOW)
     assert [t.new for t in decision.history] == [Status.PACKED, Status.READY]
     assert [f.fulfillment.packages for f in decision.facts if isinstance(f, StatusChanged)] == [(parcel(LINES, number=1),)] * 2
 
@@ -249,7 +172,7 @@ def test_what_needs_no_inspection_has_none(status: Status, passed: bool) -> None
 def test_a_failed_inspection_starts_over() -> None:
     """Back in picking nothing is scanned and no package is left; why stands in the history; and it is inspected again."""
     packed = standing(Status.PACKED, rule=InspectionRule.SAMPLE)
-    failed = decide(packed, command(RecordInspection, passed=False, note="cracked"), NOW)
+    failed = decided(packed, command(RecordInspection, passed=False, note="cracked"), NOW)
     assert failed.record.status is Status.PICKING
     assert [line.picked for line in failed.record.lines] == [0, 0, 0]
     assert failed.record.packages == ()
@@ -261,7 +184,9 @@ def test_a_failed_inspection_starts_over() -> None:
 @pytest.mark.parametrize("status", Status)
 @pytest.mark.parametrize("kind", [Ship, Complete])
 def test_news_of_the_shipment_from_every_status(kind: type[Ship] | type[Complete], status: Status) -> None:
-    """Before ready it waits; from ready on it walks forward through what was not heard; late and repeated news is skipped."""
+    """From ready on it walks forward through what was not heard; late and repeated news is skipped. Before ready it waits; but where units
+    were cut since the label was asked for, the shipment is remembered.
+    """
     fulfillment = standing(status)
     ahead = {
         (Ship, Status.READY): [Status.SHIPPED],
@@ -270,17 +195,46 @@ def test_news_of_the_shipment_from_every_status(kind: type[Ship] | type[Complete
     }
     news = command(kind, shipment_id=SHIPMENT)
     if status in (Status.READY, Status.SHIPPED, Status.COMPLETED, Status.CANCELLED):
-        decision = decide(fulfillment, news, NOW)
+        decision = decided(fulfillment, news, NOW)
         assert [t.new for t in decision.history] == ahead.get((kind, status), [])
         assert decision.record is fulfillment or decision.record.shipment_id == SHIPMENT
+    elif kind is Ship and status not in (Status.PENDING, Status.PLANNING):
+        decision = decided(fulfillment, news, NOW)
+        remembered = replace(fulfillment, shipment_id=SHIPMENT, version=fulfillment.version + 1)
+        assert (decision.record, list(decision.history), list(decision.facts)) == (remembered, [], [])
+        assert decided(remembered, news, NOW).record is remembered
     else:
         failure = refused(fulfillment, news)
         assert (type(failure), failure.reason) == (Deferred, "EVENT_AHEAD")
 
 
+@pytest.mark.parametrize("place", [1, 2, 3])
+@pytest.mark.parametrize("rule", [None, InspectionRule.SKU])
+def test_what_is_ready_again_goes_with_the_shipment_that_it_has(rule: InspectionRule | None, place: int) -> None:
+    """Cut back from ready while its label was bought: packed again, and inspected where that is asked for, it is ready, and then shipped;
+    at whichever step the news of its label comes.
+    """
+    fewer = tuple(line.cut_to(units) for line, units in zip(LINES, (1, 1, 3), strict=True))
+    commands: list[AnyCommand] = [cut(1, 1, 3), pack_all(fewer)]
+    if rule:
+        commands.append(command(RecordInspection, passed=True, note=""))
+    commands.insert(place, command(Ship, shipment_id=SHIPMENT))
+    its, decisions = done(standing(Status.READY, rule=rule), commands)
+    steps = [t for d in decisions for t in d.history]
+    assert [t.new for t in steps] == [Status.PACKING, Status.PACKED, Status.READY, Status.SHIPPED]
+    assert steps[-1].reason == "SHIPMENT_CREATED"
+    assert (its.status, its.shipment_id) == (Status.SHIPPED, SHIPMENT)
+
+
+def test_a_cancellation_keeps_the_shipment_that_was_remembered() -> None:
+    """Whoever looks sees which shipment was to carry it; shipping hears of the cancellation, and recalls it."""
+    its, _ = done(standing(Status.PACKING), [command(Ship, shipment_id=SHIPMENT), command(GiveUp, note="")])
+    assert (its.status, its.shipment_id) == (Status.CANCELLED, SHIPMENT)
+
+
 def test_the_whole_life_in_order() -> None:
     """From the confirmed order to delivery: each status once, versions without a gap but for the scans."""
-    commands: list[FulfillmentCommand] = [
+    commands: list[AnyCommand] = [
         plan((Line(1, "mug", 2),)),
         command(StartPicking),
         command(ScanItems, scans=(Scan("mug", 2),)),

@@ -103,6 +103,18 @@ class Fake(OrderServiceServicer, InventoryServiceServicer):
         page, token = _page(found, request)
         return order_service_pb2.ListOrdersResponse(orders=page, next_page_token=token)
 
+    def CancelOrder(self, request: Any, context: Any) -> Any:
+        self._take(request, context)
+        return order_service_pb2.CancelOrderResponse(order=order("CANCELLED", 2))
+
+    def CancelOrderItems(self, request: Any, context: Any) -> Any:
+        self._take(request, context)
+        return order_service_pb2.CancelOrderItemsResponse(order=order("CONFIRMED", 3))
+
+    def RetryOrder(self, request: Any, context: Any) -> Any:
+        self._take(request, context)
+        return order_service_pb2.RetryOrderResponse(order=order("PENDING", 4))
+
     def ListOrderTransitions(self, request: Any, context: Any) -> Any:
         self._take(request, context)
         page, token = _page(self.steps, request)

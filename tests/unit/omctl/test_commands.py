@@ -156,6 +156,37 @@ def test_stock_filters_are_sent(omctl: Omctl, fake: Fake) -> None:
     assert (request.warehouse_id, list(request.skus), request.page_size) == ("leeds-1", ["A", "B"], 1)
 
 
+@pytest.mark.parametrize(
+    ("command", "shown"),
+    [
+        (("cancel", "OM-1", "--reason", "OUT_OF_SEASON"), "cancelled"),
+        (("cancel-items", "OM-1", "--reason", "OUT_OF_SEASON", "--item", "1:2", "--item", "2:1"), "confirmed"),
+        (("retry", "OM-1"), "pending"),
+    ],
+)
+def test_orders_are_undone_and_tried_again(omctl: Omctl, fake: Fake, command: tuple[str, ...], shown: str) -> None:
+    """An order is found by its number; the request_id is told before the call; what was typed is sent, and the order is shown after it."""
+    result = omctl("order", *command, "--request-id", REQUEST_ID)
+    assert result.exit_code == 0, result.output
+    assert f"request_id {REQUEST_ID}\n" in result.stderr
+    request = fake.asked[-1]
+    assert (request.request_id, request.order_id) == (REQUEST_ID, ORDER_ID)
+    assert f"status     {shown}" in result.stdout
+    if "--reason" in command:
+        assert request.reason == "OUT_OF_SEASON"
+    if "--item" in command:
+        assert [(line.line_number, line.quantity) for line in request.lines] == [(1, 2), (2, 1)]
+
+
+def test_late_events_and_cancelled_money_are_shown(omctl: Omctl, fake: Fake) -> None:
+    """What an order shows besides: the shares of its cancelled units, and what came after its end."""
+    fake.orders[0].cancelled_amount.CopyFrom(fake.orders[0].items[0].unit_price)
+    fake.orders[0].late_events.add(reason="PAYMENT_CONFIRMED", actor="payment", occur_time=fake.orders[0].create_time)
+    shown = omctl("order", "get", "OM-1").stdout
+    assert " - 19.00 GBP cancelled;" in shown
+    assert f"late       {AT} PAYMENT_CONFIRMED (by payment)" in shown
+
+
 def test_the_timeline_is_whole(omctl: Omctl, fake: Fake) -> None:
     """Every transition, over all pages, oldest first."""
     fake.steps = [change(version, status) for version, status in enumerate(("PENDING", "CONFIRMED", "PROCESSING"), 1)]

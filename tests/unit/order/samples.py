@@ -6,17 +6,21 @@ from uuid import UUID, uuid4
 
 from chassis.money import Money
 from order_svc import decisions
-from order_svc.lifecycle import Status, Work
+from order_svc.lifecycle import End, Status, Work
 from order_svc.model import (
     Allocation,
     Allocations,
+    CancelItems,
+    CancelOrder,
     Checkout,
     Committed,
     ConfirmPayment,
     FailPayment,
     NoteFulfillment,
+    NoteRefund,
     NoteReservation,
     NoteShipment,
+    NoteShipmentEnd,
     Order,
     OrderCommand,
     PlaceOrder,
@@ -97,6 +101,35 @@ def ship(order: Order, warehouse_id: str, delivered: datetime | None = None, **f
         "deliver_time": delivered,
     }
     return NoteShipment(**base(order.id), **(values | fields))
+
+
+def end(order: Order, warehouse_id: str, ended: End | None, **fields: Any) -> NoteShipmentEnd:
+    values: dict[str, Any] = {
+        "attempt": order.attempt,
+        "warehouse_id": warehouse_id,
+        "shipment_id": uuid4(),
+        "tracking_number": "SB1",
+        "ended": ended,
+    }
+    return NoteShipmentEnd(**base(order.id), **(values | fields))
+
+
+def cancel(order: Order, **fields: Any) -> CancelOrder:
+    return CancelOrder(**base(order.id), **({"reason": "CUSTOMER_REQUEST"} | fields))
+
+
+def cancel_items(order: Order, units: dict[int, int], **fields: Any) -> CancelItems:
+    return CancelItems(**base(order.id), units=units, **({"reason": "CUSTOMER_REQUEST"} | fields))
+
+
+def refund(order: Order, refunded: int, captured: int | None = None, **fields: Any) -> NoteRefund:
+    """So much of the payment went back so far."""
+    values: dict[str, Any] = {
+        "attempt": order.attempt,
+        "captured": order.money(order.placed_total if captured is None else captured),
+        "refunded": order.money(refunded),
+    }
+    return NoteRefund(**base(order.id), **(values | fields))
 
 
 def commit(order: Order, **fields: Any) -> NoteReservation:

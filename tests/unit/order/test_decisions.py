@@ -9,7 +9,7 @@ from chassis.decision import Decision
 from chassis.errors import Deferred, Invalid, NotFound, Refused
 from order_svc import decisions
 from order_svc.lifecycle import PaymentStatus, Progress, Status, StockStatus, Work
-from order_svc.model import FailPayment, OrderCommand, Owed, StatusChanged, Unavailable, WantedLine
+from order_svc.model import FailPayment, OrderCommand, Owed, StatusChanged, Transition, Unavailable, WantedLine
 from tests.unit.order.samples import NOW, after, at, base, checkout, commit, elsewhere, pay, place, placed, pounds, ship, work
 
 
@@ -20,6 +20,7 @@ def test_a_placed_order_is_pending_with_its_history_and_its_fact() -> None:
     order, [step], [fact] = decided.record, decided.history, decided.facts
     assert (order.status, order.version, order.attempt, order.stock) == (Status.PENDING, 1, 1, StockStatus.RESERVED)
     assert order.expire_time == NOW + decisions.PAYMENT_WINDOW
+    assert isinstance(step, Transition)
     assert (step.old, step.new, step.version, step.cause) == (None, Status.PENDING, 1, command.cause)
     assert fact == StatusChanged(order, step)
 
@@ -120,8 +121,9 @@ def test_events_that_are_ahead_walk_every_step_between() -> None:
     """A delivery that is heard first takes a confirmed order through processing and shipped: one row, one version, one fact each."""
     order = at(Status.CONFIRMED)
     decided = decisions.decide(order, ship(order, "london", NOW), NOW)
-    assert [step.new for step in decided.history] == [Status.PROCESSING, Status.SHIPPED, Status.DELIVERED]
-    assert [step.version for step in decided.history] == [3, 4, 5]
+    steps = [step for step in decided.history if isinstance(step, Transition)]
+    assert [step.new for step in steps] == [Status.PROCESSING, Status.SHIPPED, Status.DELIVERED]
+    assert [step.version for step in steps] == [3, 4, 5]
     assert len(decided.facts) == 3
     assert (decided.record.progress, decided.record.stock) == (Progress.DELIVERED, StockStatus.DEDUCTED)
 
@@ -150,10 +152,18 @@ def test_an_unknown_fulfilment_status_is_no_change() -> None:
 
 @pytest.mark.parametrize("status", [Status.CANCELLED])
 def test_a_terminal_order_is_never_revived(status: Status) -> None:
-    """Whatever is told of it, it stays as it is."""
+    """Whatever is told of it, it stays where it is, with its version; what would have moved it is noted."""
     order = at(status)
-    for command in (pay(order), work(order, "london", Work.PICKING, 9), ship(order, "london", NOW), commit(order)):
-        assert after(order, command) is order
+    for command, noted in (
+        (pay(order), "PAYMENT_CONFIRMED"),
+        (work(order, "london", Work.PICKING, 9), None),
+        (ship(order, "london"), "SHIPMENT_CREATED"),
+        (ship(order, "london", NOW), "DELIVERY_CONFIRMED"),
+        (commit(order), None),
+    ):
+        decided = decisions.decide(order, command, NOW)
+        assert (decided.record.status, decided.record.version, [*decided.facts]) == (status, order.version, [])
+        assert [event.reason for event in decided.record.late] == ([noted] if noted else [])
 
 
 def test_what_belongs_to_another_attempt_is_skipped() -> None:
@@ -184,7 +194,7 @@ def test_two_warehouses_in_every_order_of_events_end_in_the_same_order() -> None
         for command in several:
             decided = decisions.decide(at_last, command, NOW)
             at_last = decided.record
-            walked += [step.new for step in decided.history]
+            walked += [step.new for step in decided.history if isinstance(step, Transition)]
         assert walked == [Status.PROCESSING, Status.SHIPPED, Status.DELIVERED]
         ends.add(replace(at_last, reason=""))
     assert len(ends) == 1

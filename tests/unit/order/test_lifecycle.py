@@ -1,13 +1,18 @@
 """The order's tables, over their whole product."""
 
 from itertools import product
+from uuid import uuid4
 
 import pytest
+from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentStatusChanged
 from ordermesh.fulfillment.v1 import fulfillment_pb2
 from ordermesh.order.v1 import order_pb2
 
+from chassis.idempotency import Keyed
+from order_svc import wire
 from order_svc.lifecycle import MOVES, RANK, TERMINAL, WORK_MEANS, Progress, Status, Work, progress_of, standing, status_of, way
-from order_svc.wire import STATUS, WORK_OF
+from order_svc.wire.names import STATUS, WORK_OF
+from tests.unit.order.samples import after, pay, placed
 
 # The specification's table (lifecycle, section 2), written out a second time on purpose.
 MAY_GO = {
@@ -44,8 +49,51 @@ def test_terminal_statuses_are_those_that_the_specification_names() -> None:
     assert {Status.CANCELLED, Status.REFUNDED} == TERMINAL
 
 
-def test_fulfilment_status_mapping_over_the_whole_table() -> None:
-    """What each fulfilment status makes of an order is what section 3 of the specification says."""
+# The specification's table (lifecycle, section 3), over the contract's statuses: what the event makes of a confirmed order.
+BECOMES = {
+    fulfillment_pb2.FULFILLMENT_STATUS_PENDING: Status.CONFIRMED,
+    fulfillment_pb2.FULFILLMENT_STATUS_PLANNING: Status.PROCESSING,
+    fulfillment_pb2.FULFILLMENT_STATUS_PICKING: Status.PROCESSING,
+    fulfillment_pb2.FULFILLMENT_STATUS_PICKED: Status.PROCESSING,
+    fulfillment_pb2.FULFILLMENT_STATUS_PACKING: Status.PROCESSING,
+    fulfillment_pb2.FULFILLMENT_STATUS_PACKED: Status.PROCESSING,
+    fulfillment_pb2.FULFILLMENT_STATUS_READY: Status.PROCESSING,
+    fulfillment_pb2.FULFILLMENT_STATUS_SHIPPED: Status.SHIPPED,
+    fulfillment_pb2.FULFILLMENT_STATUS_COMPLETED: Status.SHIPPED,
+    fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED: Status.CANCELLED,
+    fulfillment_pb2.FULFILLMENT_STATUS_UNSPECIFIED: Status.CONFIRMED,
+    99: Status.CONFIRMED,  # of a newer fulfilment service
+}
+
+
+@pytest.mark.parametrize("number", [*fulfillment_pb2.FulfillmentStatus.values(), 99])
+def test_fulfillment_status_mapping(number: int) -> None:
+    """Each status of the contract, and one that nobody knows, moves an order as the specification says; the order of which another
+    warehouse has a part moves on only with that one's, and loses the units of one that is cancelled.
+    """
+    told = fulfillment_pb2.Fulfillment(attempt=1, warehouse_id="london", version=7, status=number, fulfillment_id=str(uuid4()))  # type: ignore[arg-type]  # one is unknown
+    becomes = BECOMES[number]
+    for warehouses in (["london"], ["london", "paris"]):
+        order = placed(None, *warehouses)
+        confirmed = after(order, pay(order))
+        told.order_id = str(order.id)
+        event = FulfillmentStatusChanged(fulfillment=told, new_status=told.status)
+        moved = after(confirmed, wire.note_fulfillment(event, Keyed("k", b""), "e"))
+        known = len(warehouses) == 1
+        if becomes is Status.CONFIRMED:
+            assert moved.status is becomes
+            assert moved.version == confirmed.version
+        elif becomes is Status.CANCELLED:
+            assert moved.status is (becomes if known else Status.CONFIRMED)
+            assert [line.cancelled for line in moved.lines] == [
+                line.quantity if known or n == 1 else 0 for n, line in enumerate(order.lines, 1)
+            ]
+        else:
+            assert moved.status is (becomes if known else Status.PROCESSING)
+
+
+def test_fulfillment_status_mapping_over_the_whole_table() -> None:
+    """What each fulfilment status makes of its part of an order is what section 3 of the specification says."""
     said = {
         "expected": "confirmed",
         "pending": "confirmed",

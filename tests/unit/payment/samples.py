@@ -3,10 +3,10 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from chassis.money import Money
-from payment_svc.lifecycle import CHARGED, Kind, OrderStatus, Outcome, Status
+from payment_svc.lifecycle import CHARGED, Cause, Kind, OrderStatus, Outcome, Status
 from payment_svc.model import (
     Account,
     Answer,
@@ -18,7 +18,10 @@ from payment_svc.model import (
     Operation,
     Order,
     Payment,
+    RefundPayment,
+    RefundReturn,
     Settle,
+    VoidPayment,
 )
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -75,6 +78,7 @@ def payment(status: Status = Status.PENDING, **changes: Any) -> Payment:
         authorized=amount if set_aside else 0,
         captured=amount if status in CHARGED else 0,
         refunded={Status.REFUNDED: amount, Status.PARTIALLY_REFUNDED: 1}.get(status, 0),
+        refund_pending=0,
         processor="" if free else "sandbox",
         decline_code="insufficient_funds" if declined else None,
         version=1 if free or status is Status.PENDING else 2,
@@ -126,8 +130,47 @@ def capture(number: int = 1, **changes: Any) -> CapturePayment:
     return replace(command, **changes)
 
 
+def void(number: int = 1, **changes: Any) -> VoidPayment:
+    command = VoidPayment(
+        *(f"void:{number}", b"", ORDER, "payment", f"v{number}"),
+        payment_id=PAYMENT,
+        operation_id=numbered(3, 300 + number),
+        expected_version=None,
+        ask_after=PATIENCE,
+    )
+    return replace(command, **changes)
+
+
+def refund(number: int = 1, minor: int | None = None, **changes: Any) -> RefundPayment:
+    command = RefundPayment(
+        *(f"refund:{number}", b"", ORDER, "payment", f"b{number}"),
+        payment_id=PAYMENT,
+        operation_id=numbered(3, 400 + number),
+        amount=None if minor is None else Money(minor, TOTAL.currency),
+        expected_version=None,
+        ask_after=PATIENCE,
+    )
+    return replace(command, **changes)
+
+
+def returned(number: int = 1, minor: int = 1_000, **changes: Any) -> RefundReturn:
+    """Units of the return of that number were accepted."""
+    of = (f"payment-ORDERS:r{number}", b"", ORDER, "order", f"r{number}")
+    return replace(RefundReturn(*of, return_id=f"return-{number}", attempt=1, amount=Money(minor, TOTAL.currency)), **changes)
+
+
+def back(
+    minor: int, outcome: Outcome = Outcome.REQUESTED, cause: Cause = Cause.REQUEST, cause_id: str = "b1", kind: Kind = Kind.REFUND
+) -> Operation:
+    """What gives so much back."""
+    name = f"{kind}-{cause}-{cause_id}"
+    reference = f"ref-{name}" if outcome is Outcome.SUCCEEDED else None
+    its = operation(outcome, id=uuid5(PAYMENT, name), kind=kind, amount=minor, requested_by=name, reference=reference)
+    return replace(its, cause=cause, cause_id=cause_id)
+
+
 def settle(answer: Answer, operation_id: UUID = OPERATION, key: str = "result") -> Settle:
-    return Settle(key, b"", ORDER, "sandbox", "w1", operation_id=operation_id, answer=answer)
+    return Settle(key, b"", ORDER, "sandbox", "w1", operation_id=operation_id, answer=answer, payment_id=numbered(2, 90))
 
 
 def lose(operation_id: UUID = OPERATION) -> LoseAnswer:

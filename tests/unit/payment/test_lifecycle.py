@@ -5,7 +5,22 @@ from ordermesh.order.v1 import order_pb2
 from ordermesh.payment.v1 import payment_pb2
 
 from payment_svc import wire
-from payment_svc.lifecycle import CHARGED, MOVES, ONE_PER_ATTEMPT, OPEN, OUTCOME_MOVES, SUCCESS_MEANS, TERMINAL, Outcome, Status, may
+from payment_svc.lifecycle import (
+    CHARGED,
+    MOVES,
+    ONE_PER_ATTEMPT,
+    OPEN,
+    OUTCOME_MOVES,
+    REFUND_STATUS,
+    SUCCESS_MEANS,
+    TERMINAL,
+    Kind,
+    Outcome,
+    RefundStatus,
+    Status,
+    after_refund,
+    may,
+)
 
 # The same as MOVES, drawn by hand from the contract's comments, in the order of the statuses' declaration: from down, to across.
 PICTURE = """
@@ -44,6 +59,20 @@ def test_whatever_may_succeed_leads_somewhere_from_pending_or_authorized() -> No
     assert all(any(may(here, there) for here in (Status.PENDING, Status.AUTHORIZED)) for there in SUCCESS_MEANS.values())
 
 
+@pytest.mark.parametrize(("refunded", "status"), [(1, Status.PARTIALLY_REFUNDED), (99, Status.PARTIALLY_REFUNDED), (100, Status.REFUNDED)])
+def test_a_payment_is_refunded_when_nothing_is_left_of_it(refunded: int, status: Status) -> None:
+    """A part leaves it partially refunded, the last part ends it; both are moves from where there is money."""
+    assert after_refund(100, refunded) is status
+    assert may(Status.CAPTURED, status)
+
+
+def test_what_is_told_of_a_refund_is_final_when_its_outcome_is() -> None:
+    """Each outcome has its status, and pending is what is open."""
+    assert {outcome for outcome, status in REFUND_STATUS.items() if status is RefundStatus.PENDING} == OPEN
+    assert set(REFUND_STATUS) == set(Outcome)
+    assert set(SUCCESS_MEANS) | {Kind.REFUND} == set(Kind)
+
+
 def test_a_payment_that_gave_up_its_attempt_never_comes_back() -> None:
     """From declined and voided nothing leads back to a status of which an attempt has only one: a second payment is safe there."""
     assert all(not MOVES[status] for status in set(Status) - ONE_PER_ATTEMPT)
@@ -54,4 +83,6 @@ def test_statuses_are_those_of_the_contracts() -> None:
     assert len(wire.STATUS) == len(payment_pb2.PaymentStatus.keys()) - 1
     assert len(wire.KIND) == len(payment_pb2.PaymentOperationKind.keys()) - 1
     assert len(wire.OUTCOME) == len(payment_pb2.PaymentOperationOutcome.keys()) - 1
+    assert len(wire.CAUSE) == len(payment_pb2.RefundCause.keys()) - 1
+    assert len(wire.REFUND) == len(payment_pb2.RefundStatus.keys()) - 1
     assert len(wire.ORDER_STATUS_OF) == len(order_pb2.OrderStatus.keys()) - 1

@@ -2,9 +2,9 @@
 
 import pytest
 from google.type.money_pb2 import Money as MoneyMessage
-from ordermesh.order.events.v1.order_events_pb2 import OrderStatusChanged
-from ordermesh.order.v1 import order_pb2
-from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed, PaymentFailed
+from ordermesh.order.events.v1.order_events_pb2 import OrderItemsCancelled, OrderStatusChanged, ReturnStatusChanged
+from ordermesh.order.v1 import order_pb2, return_pb2
+from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed, PaymentFailed, RefundCompleted, RefundFailed
 from ordermesh.payment.v1 import payment_pb2
 from ordermesh.payment.v1 import payment_service_pb2 as api
 
@@ -12,10 +12,10 @@ from chassis.errors import Invalid
 from chassis.idempotency import Keyed, keyed
 from chassis.money import Money
 from payment_svc import wire
-from payment_svc.lifecycle import OrderStatus, Status
-from payment_svc.model import Confirmed, Failed, PaymentFilter
+from payment_svc.lifecycle import REFUND_STATUS, Cause, OrderStatus, Outcome, Status
+from payment_svc.model import Confirmed, Failed, PaymentFilter, RefundSettled
 from payment_svc.providers.port import Authorization
-from tests.unit.payment.samples import ORDER, PAYMENT, TOTAL, note, numbered, order, payment
+from tests.unit.payment.samples import ORDER, PAYMENT, TOTAL, back, note, numbered, order, payment, returned
 
 POUNDS = MoneyMessage(currency_code="GBP", units=42, nanos=500_000_000)
 
@@ -67,6 +67,50 @@ def test_an_order_says_the_same_in_its_event_and_in_its_answer(status: OrderStat
     assert wire.order_of_event(event) == wire.order_of_answer(answer) == order(status=status)
     told = wire.note_order(event, Keyed("payment-ORDERS:e1", b""), "e1", numbered(2, 51))
     assert told == note(status=status)
+
+
+@pytest.mark.parametrize("status", [status for status in OrderStatus if status is not OrderStatus.UNKNOWN])
+def test_cancelled_units_are_news_of_the_order_like_any_other(status: OrderStatus) -> None:
+    """In one sequence of versions with its changes of status: what it costs from then on, and where it stands."""
+    value = order_pb2.OrderStatus.Value(f"ORDER_STATUS_{status.name}")
+    event = OrderItemsCancelled(order_id=str(ORDER), attempt=2, status=value, total_amount=POUNDS, order_version=7)
+    assert wire.order_of_event(event) == order(status=status, version=7, attempt=2)
+
+
+@pytest.mark.parametrize("status", [value for value in return_pb2.ReturnStatus.values() if value])
+def test_only_an_inspected_return_that_is_worth_something_means_money(status: return_pb2.ReturnStatus.ValueType) -> None:
+    """Its worth, of the attempt that it is about; every other step of it, and a worth of zero, mean nothing here."""
+    of = Keyed("payment-ORDERS:r1", b"")
+    its = return_pb2.Return(return_id="return-1", order_id=str(ORDER), attempt=1, refund_amount=MoneyMessage(currency_code="GBP", units=10))
+    command = wire.refund_return(ReturnStatusChanged(order_return=its, new_status=status), of, "r1")
+    inspected = status == return_pb2.RETURN_STATUS_INSPECTED
+    assert command == (returned() if inspected else None)
+    its.refund_amount.units = 0
+    assert wire.refund_return(ReturnStatusChanged(order_return=its, new_status=status), of, "r1") is None
+
+
+@pytest.mark.parametrize("cause", Cause)
+@pytest.mark.parametrize("outcome", Outcome)
+def test_a_refund_is_told_with_its_cause(outcome: Outcome, cause: Cause) -> None:
+    """Every field of the contract; what is absent is unset; settled ones become events with the payment's cumulative amounts."""
+    its = payment(Status.PARTIALLY_REFUNDED, refunded=1_000, refund_pending=250)
+    made = its.refund(back(1_000, outcome, cause, "b1"))
+    told = wire.refund(made)
+    assert (told.refund_id, told.payment_id, told.order_id, told.attempt) == (str(made.id), str(PAYMENT), str(ORDER), 1)
+    assert (told.amount.units, told.amount.currency_code, told.cause_id) == (10, "GBP", "b1")
+    assert payment_pb2.RefundCause.Name(told.cause) == f"REFUND_CAUSE_{cause.name}"
+    assert payment_pb2.RefundStatus.Name(told.status) == f"REFUND_STATUS_{REFUND_STATUS[outcome].name}"
+    assert told.return_id == ("b1" if cause is Cause.RETURN else "")
+    assert wire.refund(its.refund(back(1_000, outcome, cause, "b1:2"))).return_id == told.return_id
+    assert told.HasField("settle_time") == (outcome in (Outcome.SUCCEEDED, Outcome.FAILED))
+    assert told.HasField("failure_code") == (outcome is Outcome.FAILED)
+    assert wire.refund_filter(api.ListRefundsRequest(statuses=[told.status])).statuses == (REFUND_STATUS[outcome],)
+    if outcome in (Outcome.REQUESTED, Outcome.UNKNOWN):
+        return
+    aggregate, event = wire.event(RefundSettled(its, made))
+    assert isinstance(event, RefundCompleted if outcome is Outcome.SUCCEEDED else RefundFailed)
+    assert (aggregate, event.refund, event.captured_amount, event.payment_version) == (ORDER, told, POUNDS, 2)
+    assert (event.refunded_amount.units, wire.payment(its).refund_pending_amount.nanos) == (10, 500_000_000)
 
 
 def test_a_status_that_is_not_known_yet_is_unknown_and_not_guessed() -> None:

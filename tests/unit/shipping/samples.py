@@ -5,12 +5,27 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from shipping_svc.lifecycle import LABELLED, Status
-from shipping_svc.model import AskForShipment, GiveUp, KeepLabel, Label, Parcel, RecordReport, Report, Shipment, Wanted
+from shipping_svc.lifecycle import LABELLED, REPORTABLE, Status
+from shipping_svc.model import (
+    AskForShipment,
+    Cancel,
+    Close,
+    GiveUp,
+    KeepLabel,
+    KeepRecall,
+    Label,
+    Parcel,
+    Recalled,
+    RecordReport,
+    Report,
+    Shipment,
+    Wanted,
+)
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 SHIPMENT, ORDER, FULFILLMENT = UUID(int=1), UUID(int=2), UUID(int=3)
 PARCELS = (Parcel(1200, 300, 200, 100), Parcel(50, 10, 10, 10))
+WAY = {Status.PENDING: 1, Status.CREATED: 2, Status.FAILED: 2, Status.VOIDED: 4}  # versions that a way there has made; 3 elsewhere
 LABEL = Label("SBX0000000001", b"%PDF-1.4 ...", "application/pdf")
 
 
@@ -28,11 +43,12 @@ def shipment(status: Status | str = Status.PENDING, **more: Any) -> Shipment:
         carrier="sandbox",
         carrier_code=None,
         tracking_number=LABEL.tracking_number if status in LABELLED else None,
-        version=1 if status is Status.PENDING else 2 if status in (Status.CREATED, Status.FAILED) else 3,
+        version=WAY.get(status, 3),
         create_time=NOON,
         update_time=NOON,
-        report_time=NOON if status in LABELLED - {Status.CREATED} else None,
+        report_time=NOON if status in REPORTABLE else None,
         deliver_time=NOON if status is Status.DELIVERED else None,
+        recall_time=NOON if status is Status.VOIDED else None,
         parcels=PARCELS,
     )
     return replace(there, **more)
@@ -63,3 +79,18 @@ def report(status: Status | str, minute: int = 0, carrier_event_id: str = "", **
     status = Status(status)
     told = Report(carrier_event_id or f"{status}@{minute}", status, NOON + timedelta(minutes=minute), "Dover hub")
     return replace(RecordReport(f"report:{told.carrier_event_id}", b"", SHIPMENT, "carrier", told.carrier_event_id, report=told), **more)
+
+
+def cancel(**more: Any) -> Cancel:
+    """Somebody wants `shipment()` back."""
+    return replace(Cancel("cancel:1", b"", SHIPMENT, "staff", "q1", expected_version=None), **more)
+
+
+def close(**more: Any) -> Close:
+    """The order of `shipment()` is dead."""
+    return replace(Close("o:1", b"", SHIPMENT, "order", "e9", reason="ORDER_CLOSED"), **more)
+
+
+def keep_recall(answer: Recalled = Recalled.VOIDED, **more: Any) -> KeepRecall:
+    """The carrier answers the recall."""
+    return replace(KeepRecall("recall:1", b"", SHIPMENT, "carrier", "r1", answer=answer), **more)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from chassis.errors import Exists, NotFound, Refused
+from chassis.errors import Exists, NotFound, Refused, Stale
 from shipping_svc.decisions import bury, decide, refusal
 from shipping_svc.lifecycle import LABELLED, MOVES, REPORTABLE, STAGE, TERMINAL, Status
 from shipping_svc.model import (
@@ -14,13 +14,34 @@ from shipping_svc.model import (
     Created,
     DeadOrder,
     Delivered,
+    KeepLabel,
     KeptLabel,
+    Parcel,
+    RecallClosed,
+    Recalled,
+    RecallOpened,
+    ShipmentCommand,
     StatusChanged,
     TrackingEvent,
     Transition,
     dead,
 )
-from tests.unit.shipping.samples import FULFILLMENT, LABEL, NOON, ORDER, PARCELS, SHIPMENT, ask, give_up, keep_label, report, shipment
+from tests.unit.shipping.samples import (
+    FULFILLMENT,
+    LABEL,
+    NOON,
+    ORDER,
+    PARCELS,
+    SHIPMENT,
+    ask,
+    cancel,
+    close,
+    give_up,
+    keep_label,
+    keep_recall,
+    report,
+    shipment,
+)
 
 LATER = NOON + timedelta(hours=1)
 
@@ -41,6 +62,36 @@ def test_a_second_ask_finds_the_shipment(status: Status) -> None:
     assert decided.record is there
     assert not decided.history
     assert not decided.facts
+
+
+NEW_PARCELS = (Parcel(900, 300, 200, 100),)
+
+
+@pytest.mark.parametrize("status", Status)
+def test_what_was_packed_anew_is_shipped_as_long_as_no_label_is_bought(status: Status) -> None:
+    """A newer ask puts its parcels in the place of those that wait for a label, as a version of its own that nobody is told of."""
+    there = shipment(status, fulfillment_version=7)
+    decided = decide(there, ask(key="another", fulfillment_version=10, parcels=NEW_PARCELS), LATER)
+    if status is not Status.PENDING:
+        assert decided.record is there
+        return
+    assert (decided.record.parcels, decided.record.fulfillment_version, decided.record.version) == (NEW_PARCELS, 10, 2)
+    assert decided.history == [Transition(SHIPMENT, 2, Status.PENDING, Status.PENDING, "REPACKED", "fulfillment", "e1", LATER)]
+    assert not decided.facts
+
+
+@pytest.mark.parametrize("version", [0, 6, 7])
+def test_an_ask_that_is_not_newer_repacks_nothing(version: int) -> None:
+    """Asks come in any order: only a greater version of the fulfilment is newer; one that does not say is older than any."""
+    there = shipment("pending", fulfillment_version=7)
+    assert decide(there, ask(fulfillment_version=version, parcels=NEW_PARCELS), LATER).record is there
+
+
+def test_the_same_parcels_of_a_newer_version_are_no_step() -> None:
+    """It is remembered which version they are of, and nothing else happens."""
+    decided = decide(shipment("pending", fulfillment_version=7), ask(fulfillment_version=10), LATER)
+    assert decided.record == shipment("pending", fulfillment_version=10)
+    assert not decided.history
 
 
 @pytest.mark.parametrize("other", [{"order_id": FULFILLMENT}, {"attempt": 2}, {"warehouse_id": "W2"}])
@@ -73,19 +124,20 @@ def test_a_refused_label_fails_the_shipment() -> None:
 @pytest.mark.parametrize("status", sorted(set(Status) - {Status.PENDING}))
 @pytest.mark.parametrize("command", [keep_label(), give_up()], ids=["keep_label", "give_up"])
 def test_the_label_is_settled_once(status: Status, command: object) -> None:
-    """Two that buy the same label at once, or a purchase that comes after the refusal, change nothing any more."""
+    """Two that settle the same label at once change nothing any more; one that was sold for nothing is wanted back."""
     there = shipment(status)
     decided = decide(there, command, LATER)  # type: ignore[arg-type]  # either of two commands
     assert decided.record is there
-    assert not decided.history
+    stray = status is Status.FAILED and isinstance(command, KeepLabel)
+    assert list(decided.history) == ([RecallOpened(SHIPMENT, "SBX0000000001", LATER)] if stray else [])
     assert not decided.facts
 
 
-@pytest.mark.parametrize("command", [keep_label(), give_up(), report("delivered")], ids=["keep_label", "give_up", "report"])
-def test_what_is_not_there_cannot_change(command: object) -> None:
+@pytest.mark.parametrize("command", [keep_label(), give_up(), report("delivered"), cancel(), close(), keep_recall()], ids=type)
+def test_what_is_not_there_cannot_change(command: ShipmentCommand) -> None:
     """Every verb but the ask needs a shipment."""
     with pytest.raises(NotFound) as refused:
-        decide(None, command, NOON)  # type: ignore[arg-type]  # one of three commands
+        decide(None, command, NOON)
     assert refused.value.reason == "SHIPMENT_NOT_FOUND"
 
 
@@ -159,6 +211,9 @@ def test_why_there_is_no_label() -> None:
     by_death = refusal(decide(shipment("pending"), give_up("ORDER_CLOSED", None), LATER).record)
     assert by_death is not None
     assert (by_death.reason, by_death.metadata) == ("ORDER_CLOSED", {"order_id": str(ORDER)})
+    by_hand = refusal(decide(shipment("pending"), cancel(), LATER).record)
+    assert by_hand is not None
+    assert (by_hand.reason, by_hand.metadata) == ("ILLEGAL_TRANSITION", {"status": "failed", "allowed": ""})
     assert [refusal(shipment(status)) for status in set(Status) - {Status.FAILED}] == [None] * (len(Status) - 1)
 
 
@@ -182,3 +237,87 @@ def test_death_is_per_attempt(died: int | None, attempt: int, closed: bool) -> N
 def test_parcels_do_not_change() -> None:
     """What the label was asked for is what it is bought for: a second ask with other parcels changes none."""
     assert decide(shipment("pending"), ask(parcels=PARCELS[:1]), LATER).record.parcels == PARCELS
+
+
+# --- recalls
+
+RECALLS = [(cancel(), "RECALLED", "staff", "q1"), (close(), "ORDER_CLOSED", "order", "e9")]
+
+
+@pytest.mark.parametrize(("command", "reason", "actor", "cause"), RECALLS, ids=["cancel", "close"])
+@pytest.mark.parametrize("here", sorted(set(Status) - TERMINAL - {Status.PENDING}))
+def test_a_recall_is_a_wish_and_no_status(here: Status, command: ShipmentCommand, reason: str, actor: str, cause: str) -> None:
+    """Wherever the carrier has the label: recall_time, one version, one row and one event on the spot, and the carrier is to be asked."""
+    before = shipment(here)
+    decided = decide(before, command, LATER)
+    after = decided.record
+    assert after == replace(before, recall_time=LATER, reason=reason, version=before.version + 1, update_time=LATER)
+    assert decided.history == [
+        Transition(SHIPMENT, after.version, here, here, reason, actor, cause, LATER),
+        RecallOpened(SHIPMENT, "SBX0000000001", LATER),
+    ]
+    assert decided.facts == [StatusChanged(after, here)]
+    for again in (command, cancel(key="cancel:2"), close(key="o:2")):
+        twice = decide(after, again, LATER + timedelta(hours=1))
+        assert twice.record is after
+        assert not twice.history
+        assert not twice.facts
+
+
+@pytest.mark.parametrize(("command", "reason", "actor", "cause"), RECALLS, ids=["cancel", "close"])
+def test_a_recall_before_the_label_fails_the_shipment(command: ShipmentCommand, reason: str, actor: str, cause: str) -> None:
+    """pending -> failed, told to the world; there is nothing to ask the carrier for."""
+    decided = decide(shipment("pending"), command, LATER)
+    assert decided.record == shipment("failed", reason=reason, update_time=LATER)
+    assert decided.history == [Transition(SHIPMENT, 2, Status.PENDING, Status.FAILED, reason, actor, cause, LATER)]
+    assert decided.facts == [StatusChanged(decided.record, Status.PENDING)]
+
+
+@pytest.mark.parametrize("here", sorted(TERMINAL))
+def test_what_is_at_its_end_is_not_recalled(here: Status) -> None:
+    """The caller is told so; an order's death has nothing to do any more."""
+    there = shipment(here)
+    with pytest.raises(Refused) as refused:
+        decide(there, cancel(), LATER)
+    assert (refused.value.reason, refused.value.metadata) == ("ILLEGAL_TRANSITION", {"status": here, "allowed": ""})
+    decided = decide(there, close(), LATER)
+    assert decided.record is there
+    assert not decided.history
+    assert not decided.facts
+
+
+def test_who_looked_at_another_version_is_told() -> None:
+    """A stated version must be the shipment's: also of one that is at its end, or recalled."""
+    for there in (shipment("in_transit"), shipment("delivered"), shipment("in_transit", recall_time=NOON)):
+        with pytest.raises(Stale) as stale:
+            decide(there, cancel(expected_version=2), LATER)
+        assert stale.value.metadata == {"expected": "2", "actual": "3"}
+    assert decide(shipment("in_transit"), cancel(expected_version=3), LATER).record.recall_time == LATER
+
+
+@pytest.mark.parametrize("answer", Recalled)
+@pytest.mark.parametrize("here", sorted(set(Status) - {Status.PENDING}))
+def test_each_answer_to_a_recall_in_each_status(here: Status, answer: Recalled) -> None:
+    """Void ends a shipment that waits for its carrier, for the reason of its recall; else reports decide. Nobody asks again."""
+    before = shipment(here, reason="ORDER_CLOSED", recall_time=None if here is Status.FAILED else NOON)
+    decided = decide(before, keep_recall(answer), LATER)
+    after = decided.record
+    assert decided.history[-1] == RecallClosed(SHIPMENT)
+    if here is Status.CREATED and answer is Recalled.VOIDED:
+        assert after == replace(before, status=Status.VOIDED, version=3, update_time=LATER)
+        assert decided.history[:-1] == [Transition(SHIPMENT, 3, here, Status.VOIDED, "ORDER_CLOSED", "carrier", "r1", LATER)]
+        assert decided.facts == [StatusChanged(after, here)]
+    else:
+        assert after is before
+        assert len(decided.history) == 1
+        assert not decided.facts
+
+
+@pytest.mark.parametrize("there", sorted(REPORTABLE))
+def test_a_recalled_parcel_is_where_its_carrier_says(there: Status) -> None:
+    """Reports move it as any other: delivered after all is delivered. At rest, nobody asks for it any more."""
+    recalled = shipment("created", recall_time=NOON, reason="RECALLED", version=3)
+    decided = decide(recalled, report(there), LATER)
+    assert (decided.record.status, decided.record.version, decided.record.recall_time) == (there, 4, NOON)
+    assert decided.facts[0] == StatusChanged(decided.record, Status.CREATED)
+    assert (RecallClosed(SHIPMENT) in decided.history) == (there in TERMINAL)

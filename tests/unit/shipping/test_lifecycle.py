@@ -12,7 +12,7 @@ NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 # Written out by hand, from the specification: a change of the table must be made twice.
 LEGAL = {
     "pending": "created failed",
-    "created": "in_transit out_for_delivery delivery_failed delivered lost returned_to_sender",
+    "created": "in_transit out_for_delivery delivery_failed delivered lost returned_to_sender voided",
     "in_transit": "out_for_delivery delivery_failed delivered lost returned_to_sender",
     "out_for_delivery": "delivery_failed delivered lost returned_to_sender",
     "delivery_failed": "out_for_delivery delivered lost returned_to_sender",
@@ -20,6 +20,7 @@ LEGAL = {
     "lost": "",
     "returned_to_sender": "",
     "failed": "",
+    "voided": "",
 }
 
 
@@ -30,11 +31,11 @@ def test_each_pair_of_statuses_is_legal_or_not(old: Status, new: Status) -> None
 
 
 def test_the_sets_are_what_the_table_says() -> None:
-    """Terminal is what goes nowhere; a label is there from created on; the start cannot be reported, and all else can."""
-    assert {"delivered", "lost", "returned_to_sender", "failed"} == TERMINAL
+    """Terminal is what goes nowhere; a label is there from created on; neither the start nor a void label can be reported, all else can."""
+    assert {"delivered", "lost", "returned_to_sender", "failed", "voided"} == TERMINAL
     assert set(Status) - LABELLED == {Status.PENDING, Status.FAILED}
-    assert set(STAGE) == LABELLED
-    assert LABELLED - {Status.CREATED} == REPORTABLE
+    assert set(STAGE) == LABELLED - {Status.VOIDED}
+    assert LABELLED - {Status.CREATED, Status.VOIDED} == REPORTABLE
 
 
 @pytest.mark.parametrize(("here", "there"), list(product(Status, sorted(REPORTABLE))))
@@ -63,6 +64,7 @@ def test_what_is_further_is_a_move_of_the_table(here: Status, there: Status, lat
         ("lost", "delivered", 60, False),
         ("pending", "delivered", 60, False),
         ("failed", "delivered", 60, False),
+        ("voided", "in_transit", 60, False),
     ],
 )
 def test_how_far_a_report_is(here: str, there: str, later_s: int, moves: bool) -> None:

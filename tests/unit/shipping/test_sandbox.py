@@ -8,12 +8,21 @@ from typing import Any
 import pytest
 
 from chassis.errors import Deferred, Refused
-from shipping_svc.model import Label, Recipient
+from shipping_svc.model import Label, Recalled, Recipient
 from shipping_svc.providers.pdf import document
 from shipping_svc.providers.sandbox import SandboxCarrier
 from tests.unit.shipping.samples import PARCELS
 
 ADA = Recipient("Ada (née) Köhler \\ Söhne", ("1 High Street",), "Dover", "Kent", "CT16 1AA", "GB", "+44 1")
+
+
+def carrier_of(*reported: str, **more: Any) -> SandboxCarrier:
+    """The sandbox, where something was reported of these tracking numbers."""
+
+    async def is_reported(tracking_number: str) -> bool:
+        return tracking_number in reported
+
+    return SandboxCarrier(is_reported, **more)
 
 
 async def buy(carrier: SandboxCarrier, key: str = "shipment:1", **where: Any) -> Label:
@@ -22,9 +31,9 @@ async def buy(carrier: SandboxCarrier, key: str = "shipment:1", **where: Any) ->
 
 async def test_the_same_key_is_the_same_purchase() -> None:
     """A label bought twice under one key is one label, also from a carrier that was restarted between; another key is another."""
-    first, again = await buy(SandboxCarrier()), await buy(SandboxCarrier())
+    first, again = await buy(carrier_of()), await buy(carrier_of())
     assert first == again
-    assert (await buy(SandboxCarrier(), "shipment:2")).tracking_number != first.tracking_number
+    assert (await buy(carrier_of(), "shipment:2")).tracking_number != first.tracking_number
     assert re.fullmatch(r"SBX[0-9]{16}", first.tracking_number)
 
 
@@ -34,13 +43,13 @@ async def test_the_same_key_is_the_same_purchase() -> None:
 async def test_it_refuses_where_its_table_says(where: dict[str, str], code: str) -> None:
     """A refusal names the carrier and its code."""
     with pytest.raises(Refused) as refused:
-        await buy(SandboxCarrier(), **where)
+        await buy(carrier_of(), **where)
     assert (refused.value.reason, refused.value.metadata) == ("CARRIER_REFUSED", {"carrier": "sandbox", "carrier_code": code})
 
 
 async def test_it_is_down_once_for_each_key_or_for_ever() -> None:
     """DOWN-ONCE fails the first call of each key alone; DOWN fails every call."""
-    carrier = SandboxCarrier()
+    carrier = carrier_of()
     for key in ("a", "b"):
         with pytest.raises(Deferred) as away:
             await buy(carrier, key, postal_code="SANDBOX-DOWN-ONCE")
@@ -54,13 +63,20 @@ async def test_it_is_down_once_for_each_key_or_for_ever() -> None:
 async def test_it_is_slow() -> None:
     """SLOW outlasts a caller that waits less, and sells to one that waits."""
     with pytest.raises(TimeoutError):
-        await asyncio.wait_for(buy(SandboxCarrier(), postal_code="SANDBOX-SLOW"), 0.01)
-    assert (await buy(SandboxCarrier(slow_s=0), postal_code="SANDBOX-SLOW")).content
+        await asyncio.wait_for(buy(carrier_of(), postal_code="SANDBOX-SLOW"), 0.01)
+    assert (await buy(carrier_of(slow_s=0), postal_code="SANDBOX-SLOW")).content
+
+
+async def test_a_label_is_void_until_the_first_report() -> None:
+    """Recalled before anything was reported of it, a label is void, however often it is asked; afterwards the parcels are brought back."""
+    carrier = carrier_of("SBX1")
+    assert [await carrier.recall(key, "SBX0") for key in ("a", "a", "b")] == [Recalled.VOIDED] * 3
+    assert await carrier.recall("a", "SBX1") is Recalled.RETURNING
 
 
 async def test_the_label_is_a_document_with_a_page_for_each_parcel() -> None:
     """It shows the tracking number, the parcel and the address, each with what a PDF string must escape escaped."""
-    label = await buy(SandboxCarrier())
+    label = await buy(carrier_of())
     objects = parse(label.content)
     assert label.content_type == "application/pdf"
     pages = [body for body in objects if b"/Type /Page " in body]

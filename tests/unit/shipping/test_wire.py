@@ -21,7 +21,7 @@ from chassis.inbox import Delivery
 from shipping_svc import wire
 from shipping_svc.consumers import handled
 from shipping_svc.lifecycle import Status
-from shipping_svc.model import BuryOrder, Created, Delivered, Recipient, Report, ShipmentFilter, StatusChanged
+from shipping_svc.model import BuryFulfillment, BuryOrder, Cancel, Created, Delivered, Recipient, Report, ShipmentFilter, StatusChanged
 from tests.unit.shipping.samples import FULFILLMENT, NOON, ORDER, SHIPMENT, shipment, wanted
 
 OF = Keyed("shipping-x:1", b"digest")
@@ -79,6 +79,23 @@ def test_only_a_dead_order_is_buried(status: int) -> None:
     assert buried == BuryOrder(OF.key, OF.digest, ORDER, "order", "e1", attempt=2, status=name, version=7)
 
 
+@pytest.mark.parametrize("status", [*fulfillment_pb2.FulfillmentStatus.values(), 99])
+def test_only_a_cancelled_fulfilment_is_buried(status: int) -> None:
+    """Cancelled is its death; every other status, an unknown one included, means nothing here."""
+    event = FulfillmentStatusChanged(fulfillment=FULFILLED, new_status=status)  # type: ignore[arg-type]  # also one that we do not know
+    event.fulfillment.version = 4
+    dead = BuryFulfillment(OF.key, OF.digest, FULFILLMENT, "fulfillment", "e1", version=4)
+    assert wire.bury_fulfillment(event, OF, "e1") == (dead if status == fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED else None)
+
+
+def test_a_recall_says_who_and_what_for() -> None:
+    """Staff cancel; the version is the one that they looked at, where they say one."""
+    request = api.CancelShipmentRequest(request_id="r", shipment_id=str(SHIPMENT))
+    assert wire.cancel(request, OF) == Cancel(OF.key, OF.digest, SHIPMENT, "staff", "r", expected_version=None)
+    request.expected_version = 3
+    assert wire.cancel(request, OF).expected_version == 3
+
+
 async def test_each_event_gets_its_own_outcome() -> None:
     """Events that mean nothing here are done; the outcome of each other one stands at its place, and the operation sees them alone."""
     statuses = [
@@ -134,6 +151,8 @@ def test_a_shipment_is_told_with_every_field() -> None:
     pending = wire.shipment(shipment("pending"))
     assert not any(pending.HasField(name) for name in ("tracking_number", "carrier_code", "deliver_time"))
     assert wire.shipment(shipment("failed", carrier_code="NO")).carrier_code == "NO"
+    assert not said.HasField("recall_time")
+    assert wire.shipment(shipment("voided")).recall_time == timestamp(NOON)
 
 
 @pytest.mark.parametrize("status", Status)

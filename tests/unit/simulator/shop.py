@@ -9,13 +9,14 @@ from uuid import NAMESPACE_OID, uuid5
 
 from google.protobuf.message import Message
 from ordermesh.fulfillment.v1 import fulfillment_pb2, fulfillment_service_pb2
-from ordermesh.order.v1 import order_pb2, order_service_pb2
+from ordermesh.order.v1 import order_pb2, order_service_pb2, return_pb2, return_service_pb2
 from ordermesh.payment.v1 import payment_pb2, payment_service_pb2
 from ordermesh.shipping.v1 import shipping_pb2, shipping_service_pb2
 from ordermesh.warehouse.v1 import inventory_service_pb2, warehouse_pb2
 
 from chassis.errors import Failure, NotFound
 from chassis.money import from_message
+from simulator.books import worth
 from simulator.requests import pence
 from simulator.services import Services, verb
 from simulator.world import World
@@ -46,10 +47,11 @@ class Shop(Services):
     failures  raised by the next calls of a method, in turn
     uncommitted  the stock of new orders is not committed, until a test does it
     deaf  no payment confirms an order
+    stingy  what was returned is inspected, and not refunded
     """
 
     def __init__(self) -> None:
-        self.orders = self.inventory = self.fulfillments = self.shipping = self.payments = _Names()  # type: ignore[assignment]  # only names are asked of them
+        self.orders = self.returns = self.inventory = self.fulfillments = self.shipping = self.payments = _Names()  # type: ignore[assignment]  # only names are asked of them
         self.troubles = Counter()
         self.calls: Counter[str] = Counter()
         self.failures: dict[str, list[Failure]] = {}
@@ -60,6 +62,9 @@ class Shop(Services):
         self.captured: dict[str, int] = {}
         self.works: dict[str, fulfillment_pb2.Fulfillment] = {}
         self.parcels: dict[str, shipping_pb2.Shipment] = {}
+        self.sent_back: dict[str, return_pb2.Return] = {}
+        self.refunded: Counter[str] = Counter()
+        self.stingy = False
 
     async def ask(self, method: Any, request: Message, *, patience_s: float = 0.0, timeout_s: float = 1.0) -> Any:
         """Answers as the contract says, roughly."""
@@ -86,7 +91,25 @@ class Shop(Services):
             total = sum(from_message(item.unit_price).minor * item.quantity for item in request.items)
             total += from_message(request.shipping_amount).minor if request.HasField("shipping_amount") else 0
             total -= from_message(request.discount_amount).minor if request.HasField("discount_amount") else 0
-            items = [order_pb2.OrderItem(line_number=n, sku=item.sku, quantity=item.quantity) for n, item in enumerate(request.items, 1)]
+            items = [
+                order_pb2.OrderItem(
+                    line_number=n,
+                    sku=item.sku,
+                    quantity=item.quantity,
+                    unit_shares=[order_pb2.UnitShare(quantity=item.quantity, amount=item.unit_price)],
+                )
+                for n, item in enumerate(request.items, 1)
+            ]
+            if request.HasField("discount_amount"):  # all of it on the first unit
+                [share] = items[0].unit_shares
+                less = from_message(share.amount).minor - from_message(request.discount_amount).minor
+                del items[0].unit_shares[:]
+                items[0].unit_shares.extend(
+                    [
+                        order_pb2.UnitShare(quantity=1, amount=pence(less)),
+                        order_pb2.UnitShare(quantity=share.quantity - 1, amount=share.amount),
+                    ]
+                )
             self.placed[order_id] = order_pb2.Order(
                 order_id=order_id, order_number=f"OM-{len(self.placed)}", items=items, total_amount=pence(total)
             )
@@ -140,7 +163,9 @@ class Shop(Services):
 
     def _ListPayments(self, request: payment_service_pb2.ListPaymentsRequest) -> Any:
         captured = payment_pb2.Payment(
-            status=payment_pb2.PAYMENT_STATUS_CAPTURED, captured_amount=pence(self.captured.get(request.order_id, 0))
+            status=payment_pb2.PAYMENT_STATUS_CAPTURED,
+            captured_amount=pence(self.captured.get(request.order_id, 0)),
+            refunded_amount=pence(self.refunded[request.order_id]),
         )
         return payment_service_pb2.ListPaymentsResponse(payments=[captured] if request.order_id in self.captured else [])
 
@@ -150,6 +175,10 @@ class Shop(Services):
 
     def _ListStockMovements(self, request: inventory_service_pb2.ListStockMovementsRequest) -> Any:
         """A page for each row, so that readers of one page are found out."""
+        if list(request.kinds) == [warehouse_pb2.STOCK_MOVEMENT_KIND_RESTOCK]:
+            back = [its for its in self.sent_back.values() if its.order_id == request.order_id]
+            moved = [warehouse_pb2.StockMovement(quantity=line.passed_quantity) for its in back for line in its.lines]
+            return inventory_service_pb2.ListStockMovementsResponse(stock_movements=moved)
         assert list(request.kinds) == [warehouse_pb2.STOCK_MOVEMENT_KIND_SHIP]
         rows = [
             warehouse_pb2.StockMovement(quantity=line.quantity)
@@ -212,6 +241,71 @@ class Shop(Services):
         if request.status == shipping_pb2.SHIPMENT_STATUS_DELIVERED:
             self._move(parcel.order_id, "DELIVERED")
         return shipping_service_pb2.RecordTrackingEventResponse(shipment=parcel)
+
+    # --- goods that come back
+
+    def _CreateReturn(self, request: return_service_pb2.CreateReturnRequest) -> Any:
+        if not self._repeated(request):
+            order = self.placed[request.order_id]
+            return_id = str(uuid5(NAMESPACE_OID, f"return {request.request_id}"))
+            self.by_request[request.request_id] = return_id
+            lines = [
+                return_pb2.ReturnLine(
+                    line_number=line.line_number, sku=order.items[line.line_number - 1].sku, announced_quantity=line.quantity
+                )
+                for line in request.lines
+            ]
+            self.sent_back[return_id] = return_pb2.Return(
+                return_id=return_id,
+                order_id=request.order_id,
+                kind=return_pb2.RETURN_KIND_CUSTOMER,
+                status=return_pb2.RETURN_STATUS_REQUESTED,
+                lines=lines,
+                version=1,
+            )
+        return return_service_pb2.CreateReturnResponse(order_return=self.sent_back[self.by_request[request.request_id]])
+
+    def _to(self, request: Any, status: str) -> return_pb2.Return:
+        its = self.sent_back[request.return_id]
+        its.status, its.version = return_pb2.ReturnStatus.Value(f"RETURN_STATUS_{status}"), its.version + 1
+        return its
+
+    def _ApproveReturn(self, request: return_service_pb2.ApproveReturnRequest) -> Any:
+        return return_service_pb2.ApproveReturnResponse(order_return=self._to(request, "APPROVED"))
+
+    def _ReceiveReturn(self, request: return_service_pb2.ReceiveReturnRequest) -> Any:
+        its = self._to(request, "RECEIVED")
+        for line, arrived in zip(its.lines, request.lines, strict=True):
+            line.received_quantity = arrived.quantity
+        return return_service_pb2.ReceiveReturnResponse(order_return=its)
+
+    def _InspectReturn(self, request: return_service_pb2.InspectReturnRequest) -> Any:
+        its, order = self._to(request, "INSPECTED"), self.placed[self.sent_back[request.return_id].order_id]
+        for line, good in zip(its.lines, request.lines, strict=True):
+            line.passed_quantity = good.passed_quantity
+            item = order.items[line.line_number - 1]
+            before = worth(item.unit_shares, item.returned_quantity)
+            item.returned_quantity += good.passed_quantity
+            if its.kind == return_pb2.RETURN_KIND_CUSTOMER and not self.stingy:
+                self.refunded[order.order_id] += worth(item.unit_shares, item.returned_quantity) - before
+        if self.refunded[order.order_id] == self.captured.get(order.order_id, -1):
+            self._move(order.order_id, "REFUNDED")
+        return return_service_pb2.InspectReturnResponse(order_return=its)
+
+    def _GetReturn(self, request: return_service_pb2.GetReturnRequest) -> Any:
+        """It is closed a look after it was inspected."""
+        answer = return_service_pb2.GetReturnResponse(order_return=self.sent_back[request.return_id])
+        if not self.stingy:
+            self._to(request, "CLOSED")
+        return answer
+
+    def _ListReturns(self, request: return_service_pb2.ListReturnsRequest) -> Any:
+        found = [
+            its
+            for its in self.sent_back.values()
+            if (not request.HasField("order_id") or its.order_id == request.order_id) and its.status in request.statuses
+        ]
+        return return_service_pb2.ListReturnsResponse(returns=found)
 
 
 class _Names:

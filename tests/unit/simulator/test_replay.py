@@ -4,20 +4,25 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from uuid import UUID
 
 import pytest
+from ordermesh.order.v1 import return_pb2
+from ordermesh.shipping.v1 import shipping_pb2
 
 from chassis.errors import Deferred, Failure, Refused
 from simulator import report
 from simulator.books import Books
-from simulator.invoices import Good, Invoice, Ledger, parse
+from simulator.credits import Credit
+from simulator.invoices import Good, Invoice
+from simulator.ledger import Ledger, parse
 from simulator.meter import line
 from simulator.replay import Replay, Walked, replay
 from simulator.requests import checkout
 from simulator.shoppers import LOST, REFUSED, STUCK, Purchase, Shoppers
 from simulator.world import World
 from tests.support import Eventually
-from tests.unit.simulator.samples import INVOICE
+from tests.unit.simulator.samples import INVOICE, ORDER_ID, order, shipment
 from tests.unit.simulator.shop import Shop, living
 
 FREE = Invoice("536414", INVOICE.time, None, "United Kingdom", (Good("22139", 56, 0),), rows=1)
@@ -160,10 +165,10 @@ def test_the_report() -> None:
     assert report.complete(done)
     assert list(report.lines(done)) == [
         "Left out, row by row:",
-        "  line      2  C536379    D                 -1 x 27.5     returns: not yet",
+        "  line      2  C536379    D                 -1 x 27.5     a discount afterwards, no goods",
         "2 of 2 orders delivered in 2.0 s",
         "  orders   2 delivered",
-        "  rows     11 in the file: 10 in orders, 1 left out; 1 returns: not yet",
+        "  rows     11 in the file: 10 in orders, 1 left out; 1 a discount afterwards, no goods",
         "  units    18 in the file's orders (and 2 of postage, as shipping): 18 ordered, 18 shipped",
         "  money    99.42 GBP in the file's orders: 99.42 GBP ordered, 99.42 GBP captured",
     ]
@@ -196,3 +201,132 @@ def test_what_did_not_arrive_is_listed() -> None:
 def test_an_invoice_that_is_through_is_one_line() -> None:
     """In a pipe each invoice is a line, with how far the whole is."""
     assert line(Walked(INVOICE, Purchase("delivered")), 7, 62) == " 7/62  536365        9 units      49.71 GBP  delivered"
+
+
+# --- credit notes
+
+PLAIN = replace(INVOICE, number="1", discount=0)
+CREDITS = (
+    Credit("C1", PLAIN, ((1, 2), (2, 1)), rows=2),
+    Credit("C2", PLAIN, ((1, 1),), rows=1),
+    Credit("C3", FREE, ((1, 56),), rows=1),
+)
+CREDITED = Ledger((PLAIN, FREE), (), 10, CREDITS)
+
+
+async def test_what_is_credited_comes_back() -> None:
+    """Every credit is returned, restocked and refunded to the unit and the penny; the report counts rows, units and money."""
+    shop = Shop()
+    done, _ = await run(shop, CREDITED)
+    assert [each.outcome for walked in done.walked for each in walked.returned] == ["closed"] * 3
+    assert (done.books.returned_units, done.books.restocked_units) == (60, 60)
+    assert done.books.refunded == done.books.worth == 3 * 255 + 765
+    assert report.complete(done)
+    told = list(report.lines(done))
+    assert told[2] == "  rows     10 in the file: 6 in orders, 4 in returns, 0 left out"
+    assert told[-3:] == [
+        "  returns  3 closed",
+        "  units    60 in the file's credits: 60 returned, 60 restocked",
+        "  money    15.30 GBP in the file's credits: 15.30 GBP refunded",
+    ]
+    walked = next(walked for walked in done.walked if walked.invoice is FREE)
+    assert line(walked, 1, 2).endswith("delivered, 56 units back: closed")
+
+
+async def test_what_came_back_does_not_come_back_again() -> None:
+    """A second replay finds the orders and the returns, also of an order that came back whole; under a label all is made anew."""
+    whole = Ledger((replace(PLAIN, postage=0),), (), 4, (Credit("C1", replace(PLAIN, postage=0), ((1, 6), (2, 2), (3, 1)), rows=1),))
+    shop = Shop()
+    first, _ = await run(shop, whole)
+    assert report.complete(first)
+    refunded, returns = dict(shop.refunded), len(shop.sent_back)
+    again, _ = await run(shop, whole)
+    assert [walked.purchase.outcome for walked in again.walked] == ["refunded"]
+    assert report.complete(again)
+    assert (dict(shop.refunded), len(shop.sent_back)) == (refunded, returns)
+    await run(shop, whole, label="again")
+    assert len(shop.sent_back) == 2 * returns
+
+
+async def test_a_discount_is_not_given_twice() -> None:
+    """Units of a discounted invoice are refunded with what was paid for them, and the report says where the rest is."""
+    shop = Shop()
+    done, _ = await run(shop, Ledger((INVOICE,), (), 6, (Credit("C1", INVOICE, ((1, 1),), rows=1),)))
+    assert done.books.refunded == 255 - 99
+    assert report.complete(done)
+    told = list(report.lines(done))[-1]
+    assert told == "  money    2.55 GBP in the file's credits (0.99 GBP of it was never paid, by discounts): 1.56 GBP refunded"
+
+
+@pytest.mark.parametrize("wrong", ["returned_units", "restocked_units", "refunded", "worth"])
+async def test_a_difference_in_what_came_back_is_noticed(wrong: str) -> None:
+    """One unit or one penny more in anybody's books of returns, and the replay is not complete, and says so."""
+    done, _ = await run(Shop(), CREDITED)
+    books = replace(done.books, **{wrong: getattr(done.books, wrong) + 1})
+    assert not report.complete(replace(done, books=books))
+    assert list(report.summary(replace(done, books=books)))[-1] == "  The file and the services' books differ."
+
+
+async def test_what_does_not_come_back_is_told() -> None:
+    """A return that is refused, one that goes no further, and one whose order did not arrive: each is named, and nothing is complete."""
+    shop = Shop()
+    shop.failures["CreateReturn"] = [Refused("RETURN_EXCEEDS_DELIVERED", "too many")]
+    done, _ = await run(shop, Ledger((PLAIN,), (), 6, CREDITS[:2]))
+    assert "  credit note C1 of invoice 1: refused: RETURN_EXCEEDS_DELIVERED: too many" in list(report.lines(done))
+    assert "  returns  1 refused, 1 closed" in list(report.lines(done))
+    assert not report.complete(done)
+
+    shop = Shop()
+    shop.stingy = True
+    done, _ = await run(shop, Ledger((PLAIN,), (), 6, CREDITS[:1]), patience_s=0.5)
+    [kept] = [each for walked in done.walked for each in walked.returned]
+    assert (kept.outcome, "the return is inspected" in kept.why) == ("stuck", True)
+
+    shop = Shop()
+    shop.failures["CreateOrder"] = [Refused("INSUFFICIENT_STOCK")]
+    done, _ = await run(shop, Ledger((PLAIN,), (), 6, CREDITS[:1]))
+    assert "  credit note C1 of invoice 1: refused: its order did not arrive" in list(report.lines(done))
+    assert not shop.sent_back
+
+
+async def test_a_parcel_that_is_wanted_back_is_brought_back(eventually: Eventually) -> None:
+    """A carrier that hears of a recall under way brings the parcel back; then the goods that nobody announced are taken in."""
+    shop = Shop()
+    world = World(shop, everybody=True, look_s=0.01, silent_s=0.01)
+    parcel = shipment("in_transit")
+    parcel.recall_time.CopyFrom(parcel.update_time)
+    parcel.tracking_number = ORDER_ID
+    shop.parcels[ORDER_ID] = parcel
+    shop.placed[ORDER_ID] = order("cancelled")
+    shop.placed[ORDER_ID].items.add(line_number=1, sku="A", quantity=2)
+    shop.sent_back["r"] = return_pb2.Return(
+        return_id=str(UUID(int=9)),
+        order_id=ORDER_ID,
+        kind=return_pb2.RETURN_KIND_RECALL,
+        status=return_pb2.RETURN_STATUS_APPROVED,
+        lines=[return_pb2.ReturnLine(line_number=1, sku="A", announced_quantity=2)],
+        version=1,
+    )
+    shop.sent_back = {its.return_id: its for its in shop.sent_back.values()}
+    async with living(world):
+        [its] = shop.sent_back.values()
+        await eventually(lambda: its.status == return_pb2.RETURN_STATUS_INSPECTED)
+    assert parcel.status == shipping_pb2.SHIPMENT_STATUS_RETURNED_TO_SENDER
+    assert its.lines[0].passed_quantity == 2
+    assert not shop.refunded[ORDER_ID]
+
+
+async def test_goods_on_their_way_are_not_taken_in(eventually: Eventually) -> None:
+    """While a parcel has not come to rest nobody takes in what comes back, nor ever what a customer has announced to others."""
+    shop = Shop()
+    world = World(shop, everybody=True, look_s=0.01, silent_s=0.01)
+    waiting = shipment("created")  # wanted back, and the carrier has not answered
+    waiting.recall_time.CopyFrom(waiting.update_time)
+    shop.parcels[ORDER_ID] = waiting
+    for number, kind in enumerate((return_pb2.RETURN_KIND_RECALL, return_pb2.RETURN_KIND_CUSTOMER), 1):
+        id = str(UUID(int=number))
+        shop.sent_back[id] = return_pb2.Return(return_id=id, order_id=ORDER_ID, kind=kind, status=return_pb2.RETURN_STATUS_APPROVED)
+    async with living(world):
+        await eventually(lambda: shop.calls["ListReturns"] > 5)
+    assert {its.status for its in shop.sent_back.values()} == {return_pb2.RETURN_STATUS_APPROVED}
+    assert not shop.calls["RecordTrackingEvent"]

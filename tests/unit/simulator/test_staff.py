@@ -57,6 +57,20 @@ def test_the_parcel_holds_what_was_picked() -> None:
     assert heavy.packages[0].weight_grams == 1_000_000
 
 
+def test_a_line_of_which_nothing_stays_is_left_alone() -> None:
+    """Units that were cancelled or not found are neither scanned nor packed."""
+    gone = fulfillment_pb2.PicklistLine(line_number=1, sku="A", quantity=0, cut_quantity=3)
+    left = fulfillment_pb2.PicklistLine(line_number=4, sku="B", quantity=1, short_quantity=1)
+    scan = next_step(fulfillment("picking", picklist=[gone, left]))
+    assert isinstance(scan, api.ScanItemRequest)
+    assert [(each.sku, each.quantity) for each in scan.scans] == [("B", 1)]
+    left.picked_quantity = 1
+    assert isinstance(next_step(fulfillment("picking", picklist=[gone, left])), api.CompletePickingRequest)
+    pack = next_step(fulfillment("packing", picklist=[gone, left]))
+    assert isinstance(pack, api.PackFulfillmentRequest)
+    assert [(item.line_number, item.quantity) for item in pack.packages[0].items] == [(4, 1)]
+
+
 def test_a_step_is_named_by_what_it_is_taken_on() -> None:
     """The same step on the same version is the same request; on another version, after a failed inspection say, it is another one."""
     steps = [next_step(fulfillment("picking", version=version)) for version in (7, 7, 12)]
@@ -86,6 +100,25 @@ def test_the_next_report(here: str, there: str | None) -> None:
     report = next_report(shipment(here))
     assert (report and shipping_pb2.ShipmentStatus.Name(report.status)) == (there and f"SHIPMENT_STATUS_{there.upper()}")
     assert (report is not None) == (shipment(here).status in REPORTS)
+
+
+@pytest.mark.parametrize(
+    ("here", "there"),
+    [
+        ("created", None),
+        ("in_transit", "returned_to_sender"),
+        ("out_for_delivery", "returned_to_sender"),
+        ("delivery_failed", "returned_to_sender"),
+        ("voided", None),
+        ("returned_to_sender", None),
+    ],
+)
+def test_what_is_wanted_back_is_brought_back(here: str, there: str | None) -> None:
+    """A recalled parcel is not fetched, or comes back from wherever it is."""
+    recalled = shipment(here)
+    recalled.recall_time.CopyFrom(recalled.update_time)
+    report = next_report(recalled)
+    assert (report and shipping_pb2.ShipmentStatus.Name(report.status)) == (there and f"SHIPMENT_STATUS_{there.upper()}")
 
 
 def test_the_same_report_says_the_same() -> None:

@@ -9,6 +9,7 @@ from tests.unit.warehouse.world import (
     ORDER,
     TTL,
     adjust,
+    call_off,
     confirm,
     end,
     expire,
@@ -17,7 +18,7 @@ from tests.unit.warehouse.world import (
     reserve,
     ship,
     stocked,
-    take_back,
+    work,
 )
 from warehouse_svc.lifecycle import Status
 from warehouse_svc.model import BALANCE_MAX, StockCommand
@@ -63,11 +64,11 @@ def test_a_count_never_goes_below_what_is_reserved() -> None:
 
 
 def test_units_ship_up_to_the_target() -> None:
-    """In parts, repeats move nothing; the last unit closes the reservation; other warehouses are not concerned."""
+    """Repeats move nothing; the last unit closes the reservation; other warehouses are not concerned."""
     world = stocked(london={"tea": 3}, york={"tea": 2})
-    world.do(reserve(("tea", 5)), confirm(), ship("london", {1: 1}), ship("london", {1: 1}))
-    assert world.balances("london", "tea") == (0, 0, 2, 0)
-    world.do(ship("london", {1: 3}), ship("london", {1: 1}))
+    world.do(reserve(("tea", 5)), confirm(), ship("london", {1: 3}))
+    assert world.balances("london", "tea") == (0, 0, 0, 0)
+    world.do(ship("london", {1: 3}), work("london", {1: 3}))
     assert {r.warehouse_id: r.status for r in world.standing()} == {"london": Status.CLOSED, "york": Status.CONFIRMED}
     world.check()
 
@@ -88,7 +89,7 @@ def test_a_report_that_is_ahead_of_the_commit_waits() -> None:
     world = stocked(london={"tea": 5})
     world.do(reserve(("tea", 2)))
     for _ in ("active", "expired"):
-        for outcome in world.try_all(ship("london", {1: 2}), take_back("london", {1: 2})):
+        for outcome in world.try_all(ship("london", {1: 2}), call_off("london")):
             assert isinstance(outcome, Deferred)
             assert outcome.reason == "EVENT_AHEAD"
         world.pass_time(TTL)
@@ -105,20 +106,8 @@ def test_what_was_given_up_cannot_ship_and_need_not_come_back(given_up: StockCom
     [outcome] = world.try_all(ship("london", {1: 2}))
     assert isinstance(outcome, Refused)
     assert outcome.reason == "RESERVATION_CLOSED"
-    world.do(take_back("london", {1: 2}))
+    world.do(call_off("london"))
     assert world.balances("london", "tea") == (5, 0, 0, 0)
-
-
-def test_cancelled_work_brings_its_units_back() -> None:
-    """Committed units return to the shelf, once; after a death from confirmed as well as while the order lives on."""
-    for dead in (True, False):
-        world = stocked(london={"tea": 5})
-        world.do(reserve(("tea", 2)), confirm(), *([end(while_pending=False)] if dead else []))
-        for _ in range(2):
-            world.do(take_back("london", {1: 2}))
-            assert world.balances("london", "tea") == (5, 0, 0, 0)
-        assert world.standing()[0].status is Status.CLOSED
-        world.check()
 
 
 def test_a_warehouse_that_does_not_serve_the_order() -> None:

@@ -1,7 +1,7 @@
 """A warehouse in memory, for tests of its decisions: what commands do to it, and what must hold of it whatever was done. No tests here."""
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -11,33 +11,38 @@ from uuid import UUID
 from chassis.decision import Outcome, unwrap
 from chassis.fold import fold
 from warehouse_svc.decisions import decide
-from warehouse_svc.lifecycle import Bucket
+from warehouse_svc.lifecycle import Bucket, MovementKind
 from warehouse_svc.model import (
     AdjustStock,
+    Booked,
+    BookReturn,
     ConfirmReservations,
     EndAttempt,
     ExpireReservations,
+    FollowWork,
     Holding,
+    KeepUnits,
     Movement,
     Picture,
     Place,
     ReceiveStock,
     ReleaseReservations,
     RenewReservations,
+    ReplaceSpoiled,
     Reservation,
     ReserveStock,
-    ReturnUnits,
-    ShipUnits,
+    SpoiledLine,
     StockCommand,
     StockLevel,
     View,
     WantedLine,
+    WorkLine,
 )
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 TTL = timedelta(minutes=30)
 BALANCES = ("available", "reserved", "committed", "damaged")
-ORDER = UUID(int=1)
+ORDER, RETURN = UUID(int=1), UUID(int=77)
 keys = map(str, count(1))
 
 
@@ -88,14 +93,54 @@ def end(order: UUID = ORDER, attempt: int = 1, *, while_pending: bool = True) ->
     return EndAttempt(next(keys), b"", order, attempt=attempt, while_pending=while_pending)
 
 
-def ship(warehouse_id: str, shipped: Mapping[int, int], order: UUID = ORDER, attempt: int = 1) -> ShipUnits:
+Units = int | tuple[int, int, int]  # on a picklist; or these, those short and those spoiled
+
+
+def work(warehouse_id: str, picklist: Mapping[int, Units], order: UUID = ORDER, attempt: int = 1, *, shipped: bool = False) -> FollowWork:
+    """Fulfilment tells of a picklist, by line."""
+    lines = tuple(WorkLine(number, *([units] if isinstance(units, int) else units)) for number, units in picklist.items())
+    return FollowWork(next(keys), b"", order, attempt=attempt, warehouse_id=warehouse_id, lines=lines, shipped=shipped)
+
+
+def ship(warehouse_id: str, picklist: Mapping[int, Units], order: UUID = ORDER, attempt: int = 1) -> FollowWork:
     """Units are with the carrier."""
-    return ShipUnits(next(keys), b"", order, attempt=attempt, warehouse_id=warehouse_id, shipped=shipped)
+    return work(warehouse_id, picklist, order, attempt, shipped=True)
 
 
-def take_back(warehouse_id: str, uncommitted: Mapping[int, int], order: UUID = ORDER, attempt: int = 1) -> ReturnUnits:
-    """A cancelled fulfilment's units are back."""
-    return ReturnUnits(next(keys), b"", order, attempt=attempt, warehouse_id=warehouse_id, uncommitted=uncommitted)
+def call_off(warehouse_id: str, order: UUID = ORDER, attempt: int = 1) -> FollowWork:
+    """A fulfilment is cancelled: no unit stays on its picklist."""
+    return work(warehouse_id, {1: 0}, order, attempt)
+
+
+def replace_spoiled(
+    warehouse_id: str, spoiled: Mapping[int, int], order: UUID = ORDER, attempt: int = 1, short: Mapping[int, int] | None = None
+) -> ReplaceSpoiled:
+    """Units are found damaged while packing, others are asked for."""
+    lines = tuple(SpoiledLine(number, units, (short or {}).get(number, 0)) for number, units in spoiled.items())
+    return ReplaceSpoiled(next(keys), b"", order, attempt=attempt, warehouse_id=warehouse_id, lines=lines)
+
+
+def keep(
+    kept: Mapping[int, int], of: Sequence[Reservation], order: UUID = ORDER, attempt: int = 1, *, while_pending: bool = False
+) -> KeepUnits:
+    """An order keeps these units by line, of those in the reservations, first come first served."""
+    left, allocated = dict(kept), {}
+    for reservation in of:
+        for line in reservation.lines:
+            allocated[reservation.id, line.number] = units = min(left.get(line.number, 0), line.quantity)
+            left[line.number] = left.get(line.number, 0) - units
+    return KeepUnits(next(keys), b"", order, attempt=attempt, kept=allocated, while_pending=while_pending)
+
+
+def bring(
+    warehouse_id: str,
+    restocked: Mapping[int, int] | None = None,
+    damaged: Mapping[int, int] | None = None,
+    order: UUID = ORDER,
+    source: UUID = RETURN,
+) -> BookReturn:
+    """A return was inspected."""
+    return BookReturn(next(keys), b"", order, source=source, warehouse_id=warehouse_id, restocked=restocked or {}, damaged=damaged or {})
 
 
 @dataclass
@@ -110,9 +155,8 @@ class World:
 
     def try_all(self, *commands: StockCommand) -> list[Outcome[View]]:
         """What comes of a set of commands; the world is as they leave it."""
-        booked = {m.source_id for m in self.ledger if m.order_id is None}
         requests = [c.target for c in commands if isinstance(c, (ReceiveStock, AdjustStock))]
-        picture = Picture(self.levels.values(), self.holdings.values(), requests, booked)
+        picture = Picture(self.levels.values(), self.holdings.values(), requests, self.booked())
         folded = fold(picture, commands, decide, self.now)
         self.levels = dict(picture.get(UUID(int=0)).stock)
         self.holdings |= {view.holding.order_id: view.holding for view in folded.after.values() if view.holding}
@@ -123,6 +167,13 @@ class World:
     def do(self, *commands: StockCommand) -> View:
         """The same, for commands that must all be done; the last one's view."""
         return [unwrap(outcome) for outcome in self.try_all(*commands)][-1]
+
+    def booked(self) -> dict[UUID, Booked]:
+        """What the ledger has for each source, as the store reads it."""
+        units: defaultdict[UUID, Counter[tuple[UUID | None, int | None, MovementKind]]] = defaultdict(Counter)
+        for m in self.ledger:
+            units[m.source_id][m.order_id, m.line_number, m.kind] += m.quantity
+        return {source: dict(of_source) for source, of_source in units.items()}
 
     def pass_time(self, time: timedelta) -> None:
         self.now += time
@@ -148,6 +199,7 @@ class World:
                 assert sum(line.units(bucket) for bucket in Bucket) == line.quantity, line
                 assert min(line.units(bucket) for bucket in Bucket) >= 0, line
                 assert 0 <= line.expired <= line.released, line
+                assert 0 <= line.spoiled <= line.written_off, line
                 held[r.warehouse_id, line.sku].update(reserved=line.reserved, committed=line.committed)
         for place, level in self.levels.items():
             assert {name: getattr(level, name) for name in BALANCES} == {name: sums[place][name] for name in BALANCES}, level
@@ -156,7 +208,29 @@ class World:
             assert min(level.available, level.reserved, level.committed, level.damaged, level.sellable) >= 0, level
         business_keys = Counter((m.kind, m.source_id, m.level_id, m.line_number, m.cumulative) for m in self.ledger)
         assert not [key for key, times in business_keys.items() if times > 1]
+        self.check_cumulative()
+        self.check_returns()
         assert len({m.id for m in self.ledger}) == len(self.ledger)
+
+    def check_cumulative(self) -> None:
+        """Each row says how many units its kind has moved for its source and line so far, these included: none is missing, none twice."""
+        so_far: Counter[tuple[object, ...]] = Counter()
+        for row in sorted(self.ledger, key=lambda row: row.cumulative):
+            if row.order_id is not None:
+                so_far[row.kind, row.source_id, row.line_number] += row.quantity
+                assert row.cumulative == so_far[row.kind, row.source_id, row.line_number], row
+
+    def check_returns(self) -> None:
+        """Of each order line no more came back than has left, and the ledger says the same of both."""
+        for order_id, holding in self.holdings.items():
+            for line in holding.lines.values():
+                rows = [m for m in self.ledger if (m.order_id, m.line_number) == (order_id, line.number)]
+                sums = [
+                    sum(m.quantity for m in rows if m.kind is kind)
+                    for kind in (MovementKind.SHIP, MovementKind.RESTOCK, MovementKind.MARK_DAMAGED)
+                ]
+                assert [line.shipped, line.restocked, line.damaged] == sums
+                assert line.restocked + line.damaged <= line.shipped
 
 
 def stocked(**by_warehouse: Mapping[str, int]) -> World:

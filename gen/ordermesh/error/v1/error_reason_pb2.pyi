@@ -64,6 +64,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """NOT_FOUND: there is no shipment with this id."""
     ERROR_REASON_RECIPIENT_NOT_FOUND: _ErrorReason.ValueType  # 26
     """NOT_FOUND: this order has nobody to be sent to (metadata: order_id)."""
+    ERROR_REASON_RETURN_NOT_FOUND: _ErrorReason.ValueType  # 27
+    """NOT_FOUND: there is no return with this id."""
+    ERROR_REASON_FAILED_EVENT_NOT_FOUND: _ErrorReason.ValueType  # 28
+    """NOT_FOUND: there is no failed event with this name."""
     ERROR_REASON_ILLEGAL_TRANSITION: _ErrorReason.ValueType  # 40
     """FAILED_PRECONDITION: the status does not allow it (metadata: status, allowed)."""
     ERROR_REASON_ORDER_ALREADY_CANCELLED: _ErrorReason.ValueType  # 41
@@ -78,6 +82,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAVAILABLE: an event walks ahead of the payment and waits for it."""
     ERROR_REASON_EVENT_AHEAD: _ErrorReason.ValueType  # 46
     """UNAVAILABLE: what an event tells of depends on one that has not arrived yet."""
+    ERROR_REASON_ITEMS_NOT_CANCELLABLE: _ErrorReason.ValueType  # 47
+    """FAILED_PRECONDITION: lines have fewer units that can still be cancelled (a violation for each)."""
+    ERROR_REASON_ORDER_NOT_RETURNABLE: _ErrorReason.ValueType  # 48
+    """FAILED_PRECONDITION: nothing of the order can be returned (metadata: status)."""
+    ERROR_REASON_RETURN_EXCEEDS_DELIVERED: _ErrorReason.ValueType  # 49
+    """FAILED_PRECONDITION: more units than the customer has (a violation for each line)."""
+    ERROR_REASON_INSPECTION_EXCEEDS_RECEIPT: _ErrorReason.ValueType  # 50
+    """FAILED_PRECONDITION: more units inspected than have arrived (a violation for each line)."""
     ERROR_REASON_INSUFFICIENT_STOCK: _ErrorReason.ValueType  # 60
     """FAILED_PRECONDITION: not enough stock; a violation for each SKU says what was asked for and what is left."""
     ERROR_REASON_RESERVATION_EXPIRED: _ErrorReason.ValueType  # 61
@@ -90,6 +102,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: a SKU or balance would leave its bounds (metadata: sku)."""
     ERROR_REASON_STOCK_NOT_COMMITTED: _ErrorReason.ValueType  # 65
     """FAILED_PRECONDITION: an order's stock is not committed yet, and picking waits for it."""
+    ERROR_REASON_RETURN_EXCEEDS_SHIPPED: _ErrorReason.ValueType  # 66
+    """FAILED_PRECONDITION: more units come back than were shipped of the order's line (metadata: shipped)."""
     ERROR_REASON_PAYMENT_DECLINED: _ErrorReason.ValueType  # 80
     """FAILED_PRECONDITION: the card was declined (metadata: decline_code, retryable)."""
     ERROR_REASON_PAYMENT_ALREADY_EXISTS: _ErrorReason.ValueType  # 81
@@ -110,6 +124,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: more than what was authorised and not yet captured (metadata: capturable)."""
     ERROR_REASON_PAYMENT_METHOD_INVALID: _ErrorReason.ValueType  # 88
     """INVALID_ARGUMENT: the payment-method token is not one that this processor knows."""
+    ERROR_REASON_REFUND_FAILED: _ErrorReason.ValueType  # 89
+    """FAILED_PRECONDITION: the processor refuses the refund (metadata: failure_code, refund_id). The money is still owed."""
     ERROR_REASON_SKU_NOT_ON_PICKLIST: _ErrorReason.ValueType  # 100
     """INVALID_ARGUMENT: the scanned SKU is not on the picklist (metadata: sku)."""
     ERROR_REASON_QUANTITY_EXCEEDS_PICKLIST: _ErrorReason.ValueType  # 101
@@ -174,6 +190,10 @@ ERROR_REASON_SHIPMENT_NOT_FOUND: ErrorReason.ValueType  # 25
 """NOT_FOUND: there is no shipment with this id."""
 ERROR_REASON_RECIPIENT_NOT_FOUND: ErrorReason.ValueType  # 26
 """NOT_FOUND: this order has nobody to be sent to (metadata: order_id)."""
+ERROR_REASON_RETURN_NOT_FOUND: ErrorReason.ValueType  # 27
+"""NOT_FOUND: there is no return with this id."""
+ERROR_REASON_FAILED_EVENT_NOT_FOUND: ErrorReason.ValueType  # 28
+"""NOT_FOUND: there is no failed event with this name."""
 ERROR_REASON_ILLEGAL_TRANSITION: ErrorReason.ValueType  # 40
 """FAILED_PRECONDITION: the status does not allow it (metadata: status, allowed)."""
 ERROR_REASON_ORDER_ALREADY_CANCELLED: ErrorReason.ValueType  # 41
@@ -188,6 +208,14 @@ ERROR_REASON_PAYMENT_OUTSTANDING: ErrorReason.ValueType  # 45
 """UNAVAILABLE: an event walks ahead of the payment and waits for it."""
 ERROR_REASON_EVENT_AHEAD: ErrorReason.ValueType  # 46
 """UNAVAILABLE: what an event tells of depends on one that has not arrived yet."""
+ERROR_REASON_ITEMS_NOT_CANCELLABLE: ErrorReason.ValueType  # 47
+"""FAILED_PRECONDITION: lines have fewer units that can still be cancelled (a violation for each)."""
+ERROR_REASON_ORDER_NOT_RETURNABLE: ErrorReason.ValueType  # 48
+"""FAILED_PRECONDITION: nothing of the order can be returned (metadata: status)."""
+ERROR_REASON_RETURN_EXCEEDS_DELIVERED: ErrorReason.ValueType  # 49
+"""FAILED_PRECONDITION: more units than the customer has (a violation for each line)."""
+ERROR_REASON_INSPECTION_EXCEEDS_RECEIPT: ErrorReason.ValueType  # 50
+"""FAILED_PRECONDITION: more units inspected than have arrived (a violation for each line)."""
 ERROR_REASON_INSUFFICIENT_STOCK: ErrorReason.ValueType  # 60
 """FAILED_PRECONDITION: not enough stock; a violation for each SKU says what was asked for and what is left."""
 ERROR_REASON_RESERVATION_EXPIRED: ErrorReason.ValueType  # 61
@@ -200,6 +228,8 @@ ERROR_REASON_QUANTITY_OUT_OF_RANGE: ErrorReason.ValueType  # 64
 """FAILED_PRECONDITION: a SKU or balance would leave its bounds (metadata: sku)."""
 ERROR_REASON_STOCK_NOT_COMMITTED: ErrorReason.ValueType  # 65
 """FAILED_PRECONDITION: an order's stock is not committed yet, and picking waits for it."""
+ERROR_REASON_RETURN_EXCEEDS_SHIPPED: ErrorReason.ValueType  # 66
+"""FAILED_PRECONDITION: more units come back than were shipped of the order's line (metadata: shipped)."""
 ERROR_REASON_PAYMENT_DECLINED: ErrorReason.ValueType  # 80
 """FAILED_PRECONDITION: the card was declined (metadata: decline_code, retryable)."""
 ERROR_REASON_PAYMENT_ALREADY_EXISTS: ErrorReason.ValueType  # 81
@@ -220,6 +250,8 @@ ERROR_REASON_CAPTURE_EXCEEDS_AUTHORIZATION: ErrorReason.ValueType  # 87
 """FAILED_PRECONDITION: more than what was authorised and not yet captured (metadata: capturable)."""
 ERROR_REASON_PAYMENT_METHOD_INVALID: ErrorReason.ValueType  # 88
 """INVALID_ARGUMENT: the payment-method token is not one that this processor knows."""
+ERROR_REASON_REFUND_FAILED: ErrorReason.ValueType  # 89
+"""FAILED_PRECONDITION: the processor refuses the refund (metadata: failure_code, refund_id). The money is still owed."""
 ERROR_REASON_SKU_NOT_ON_PICKLIST: ErrorReason.ValueType  # 100
 """INVALID_ARGUMENT: the scanned SKU is not on the picklist (metadata: sku)."""
 ERROR_REASON_QUANTITY_EXCEEDS_PICKLIST: ErrorReason.ValueType  # 101

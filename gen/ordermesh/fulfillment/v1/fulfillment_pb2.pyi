@@ -39,16 +39,16 @@ class _FulfillmentStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Ful
     FULFILLMENT_STATUS_PACKING: _FulfillmentStatus.ValueType  # 5
     """Units go into packages. Goes to packed."""
     FULFILLMENT_STATUS_PACKED: _FulfillmentStatus.ValueType  # 6
-    """The packages are closed. Goes to ready, or back to picking when inspection fails."""
+    """The packages are closed. Goes to ready, back to picking when inspection fails, or back to packing when units are cut."""
     FULFILLMENT_STATUS_READY: _FulfillmentStatus.ValueType  # 7
-    """Waits for its carrier. Goes to shipped."""
+    """Waits for its carrier. Goes to shipped, or back to packing when units are cut."""
     FULFILLMENT_STATUS_SHIPPED: _FulfillmentStatus.ValueType  # 8
     """With the carrier. Goes to completed."""
     FULFILLMENT_STATUS_COMPLETED: _FulfillmentStatus.ValueType  # 9
     """Delivered. Terminal."""
     FULFILLMENT_STATUS_CANCELLED: _FulfillmentStatus.ValueType  # 10
-    """Ended before shipping: its order is dead; or, with an empty picklist, its stock was committed in other warehouses, which do
-    the work in its place. Terminal.
+    """Ended before shipping: its order is dead, or all its units were cut, not found or spoiled; or, with an empty picklist, its
+    stock was committed in other warehouses, which do the work in its place. Terminal.
     """
 
 class FulfillmentStatus(_FulfillmentStatus, metaclass=_FulfillmentStatusEnumTypeWrapper):
@@ -67,16 +67,16 @@ FULFILLMENT_STATUS_PICKED: FulfillmentStatus.ValueType  # 4
 FULFILLMENT_STATUS_PACKING: FulfillmentStatus.ValueType  # 5
 """Units go into packages. Goes to packed."""
 FULFILLMENT_STATUS_PACKED: FulfillmentStatus.ValueType  # 6
-"""The packages are closed. Goes to ready, or back to picking when inspection fails."""
+"""The packages are closed. Goes to ready, back to picking when inspection fails, or back to packing when units are cut."""
 FULFILLMENT_STATUS_READY: FulfillmentStatus.ValueType  # 7
-"""Waits for its carrier. Goes to shipped."""
+"""Waits for its carrier. Goes to shipped, or back to packing when units are cut."""
 FULFILLMENT_STATUS_SHIPPED: FulfillmentStatus.ValueType  # 8
 """With the carrier. Goes to completed."""
 FULFILLMENT_STATUS_COMPLETED: FulfillmentStatus.ValueType  # 9
 """Delivered. Terminal."""
 FULFILLMENT_STATUS_CANCELLED: FulfillmentStatus.ValueType  # 10
-"""Ended before shipping: its order is dead; or, with an empty picklist, its stock was committed in other warehouses, which do
-the work in its place. Terminal.
+"""Ended before shipping: its order is dead, or all its units were cut, not found or spoiled; or, with an empty picklist, its
+stock was committed in other warehouses, which do the work in its place. Terminal.
 """
 Global___FulfillmentStatus: _TypeAlias = FulfillmentStatus  # noqa: Y015
 
@@ -120,7 +120,7 @@ class Fulfillment(_message.Message):
     inspection_rule: _builtins.str
     """Why: "order_value", "sku" or "sample"; unset where none is required."""
     shipment_id: _builtins.str
-    """Unset until there is a shipment."""
+    """Unset until a shipment is heard of: from shipped on, and before that where units were cut while its label was bought."""
     version: _builtins.int
     """Rises by one with each change."""
     @_builtins.property
@@ -175,7 +175,7 @@ Global___Fulfillment: _TypeAlias = Fulfillment  # noqa: Y015
 
 @_typing.final
 class PicklistLine(_message.Message):
-    """Units of one order line to be picked."""
+    """Units of one order line to be picked. quantity + cut + short + (spoiled − replaced) is what was planned."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -183,14 +183,23 @@ class PicklistLine(_message.Message):
     SKU_FIELD_NUMBER: _builtins.int
     QUANTITY_FIELD_NUMBER: _builtins.int
     PICKED_QUANTITY_FIELD_NUMBER: _builtins.int
+    CUT_QUANTITY_FIELD_NUMBER: _builtins.int
+    SHORT_QUANTITY_FIELD_NUMBER: _builtins.int
+    SPOILED_QUANTITY_FIELD_NUMBER: _builtins.int
     line_number: _builtins.int
     """The order's line."""
     sku: _builtins.str
     """Stock keeping unit."""
     quantity: _builtins.int
-    """Units to pick."""
+    """Units to pick, those that left the picklist left out: 0 where none stays."""
     picked_quantity: _builtins.int
     """Units scanned so far."""
+    cut_quantity: _builtins.int
+    """Units that left it by a cancellation so far, and are back on the shelf."""
+    short_quantity: _builtins.int
+    """Units that were not found so far."""
+    spoiled_quantity: _builtins.int
+    """Units that were found damaged so far, replaced ones included."""
     def __init__(
         self,
         *,
@@ -198,10 +207,13 @@ class PicklistLine(_message.Message):
         sku: _builtins.str = ...,
         quantity: _builtins.int = ...,
         picked_quantity: _builtins.int = ...,
+        cut_quantity: _builtins.int = ...,
+        short_quantity: _builtins.int = ...,
+        spoiled_quantity: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["line_number", b"line_number", "picked_quantity", b"picked_quantity", "quantity", b"quantity", "sku", b"sku"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cut_quantity", b"cut_quantity", "line_number", b"line_number", "picked_quantity", b"picked_quantity", "quantity", b"quantity", "short_quantity", b"short_quantity", "sku", b"sku", "spoiled_quantity", b"spoiled_quantity"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -293,22 +293,28 @@ class CompletePickingRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     FULFILLMENT_ID_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    SHORT_LINE_NUMBERS_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     fulfillment_id: _builtins.str
     """The fulfilment."""
     expected_version: _builtins.int
     """The version that was looked at; unset: whatever it is."""
+    @_builtins.property
+    def short_line_numbers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Lines of which no more units are found: what is not scanned is closed short."""
+
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         fulfillment_id: _builtins.str = ...,
         expected_version: _builtins.int | None = ...,
+        short_line_numbers: _abc.Iterable[_builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "fulfillment_id", b"fulfillment_id", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "fulfillment_id", b"fulfillment_id", "request_id", b"request_id", "short_line_numbers", b"short_line_numbers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
     _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
@@ -469,6 +475,7 @@ class RecordInspectionRequest(_message.Message):
     PASSED_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    SPOILED_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     fulfillment_id: _builtins.str
@@ -479,6 +486,10 @@ class RecordInspectionRequest(_message.Message):
     """Why not; empty where they passed."""
     expected_version: _builtins.int
     """The version that was looked at; unset: whatever it is."""
+    @_builtins.property
+    def spoiled(self) -> _containers.RepeatedCompositeFieldContainer[Global___SpoiledUnits]:
+        """Units that were found damaged, each line once; none where they passed."""
+
     def __init__(
         self,
         *,
@@ -487,10 +498,11 @@ class RecordInspectionRequest(_message.Message):
         passed: _builtins.bool = ...,
         note: _builtins.str = ...,
         expected_version: _builtins.int | None = ...,
+        spoiled: _abc.Iterable[Global___SpoiledUnits] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "fulfillment_id", b"fulfillment_id", "note", b"note", "passed", b"passed", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "fulfillment_id", b"fulfillment_id", "note", b"note", "passed", b"passed", "request_id", b"request_id", "spoiled", b"spoiled"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
     _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
@@ -521,3 +533,89 @@ class RecordInspectionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RecordInspectionResponse: _TypeAlias = RecordInspectionResponse  # noqa: Y015
+
+@_typing.final
+class SpoiledUnits(_message.Message):
+    """Units of one order line that were found damaged."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINE_NUMBER_FIELD_NUMBER: _builtins.int
+    QUANTITY_FIELD_NUMBER: _builtins.int
+    line_number: _builtins.int
+    """The order's line."""
+    quantity: _builtins.int
+    """How many more, 1 to 1,000,000."""
+    def __init__(
+        self,
+        *,
+        line_number: _builtins.int = ...,
+        quantity: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["line_number", b"line_number", "quantity", b"quantity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SpoiledUnits: _TypeAlias = SpoiledUnits  # noqa: Y015
+
+@_typing.final
+class CancelFulfillmentRequest(_message.Message):
+    """Which work is given up."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    FULFILLMENT_ID_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """UUID of the caller's, the same on each retry."""
+    fulfillment_id: _builtins.str
+    """The fulfilment."""
+    note: _builtins.str
+    """Why; for people."""
+    expected_version: _builtins.int
+    """The version that was looked at; unset: whatever it is."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        fulfillment_id: _builtins.str = ...,
+        note: _builtins.str = ...,
+        expected_version: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "fulfillment_id", b"fulfillment_id", "note", b"note", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
+    _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_version) -> _WhichOneofReturnType__expected_version | None: ...
+
+Global___CancelFulfillmentRequest: _TypeAlias = CancelFulfillmentRequest  # noqa: Y015
+
+@_typing.final
+class CancelFulfillmentResponse(_message.Message):
+    """The fulfilment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FULFILLMENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def fulfillment(self) -> _fulfillment_pb2.Fulfillment:
+        """As it now stands."""
+
+    def __init__(
+        self,
+        *,
+        fulfillment: _fulfillment_pb2.Fulfillment | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fulfillment", b"fulfillment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fulfillment", b"fulfillment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelFulfillmentResponse: _TypeAlias = CancelFulfillmentResponse  # noqa: Y015

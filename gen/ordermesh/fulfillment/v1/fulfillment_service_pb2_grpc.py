@@ -78,6 +78,11 @@ class FulfillmentServiceStub:
                 request_serializer=ordermesh_dot_fulfillment_dot_v1_dot_fulfillment__service__pb2.RecordInspectionRequest.SerializeToString,
                 response_deserializer=ordermesh_dot_fulfillment_dot_v1_dot_fulfillment__service__pb2.RecordInspectionResponse.FromString,
                 _registered_method=True)
+        self.CancelFulfillment = channel.unary_unary(
+                '/ordermesh.fulfillment.v1.FulfillmentService/CancelFulfillment',
+                request_serializer=ordermesh_dot_fulfillment_dot_v1_dot_fulfillment__service__pb2.CancelFulfillmentRequest.SerializeToString,
+                response_deserializer=ordermesh_dot_fulfillment_dot_v1_dot_fulfillment__service__pb2.CancelFulfillmentResponse.FromString,
+                _registered_method=True)
 
 
 class FulfillmentServiceServicer:
@@ -118,7 +123,9 @@ class FulfillmentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CompletePicking(self, request, context):
-        """Closes the picklist: picking -> picked. Reasons: PICKING_INCOMPLETE (a violation for each open line).
+        """Closes the picklist: picking -> picked, or cancelled where no unit of it was found. Units of lines that are named as short leave
+        the picklist: they are written off, cancelled and refunded. Reasons: PICKING_INCOMPLETE (a violation for each line that is open
+        and not named as short).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -141,7 +148,18 @@ class FulfillmentServiceServicer:
 
     def RecordInspection(self, request, context):
         """Inspects the packages: packed -> ready where they pass, packed -> picking where they do not (everything is scanned and
-        packed again). Reasons: INSPECTION_NOT_REQUIRED.
+        packed again). Units named as spoiled are booked as damaged; others are committed in their place at once, and where there are
+        none they leave the picklist like short ones. Reasons: INSPECTION_NOT_REQUIRED, QUANTITY_EXCEEDS_PICKLIST (more units spoiled
+        than a line has), and where the warehouse refuses to book them its RESERVATION_NOT_FOUND, RESERVATION_CLOSED and
+        STOCK_BELOW_RESERVED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelFulfillment(self, request, context):
+        """Gives the work up, from any status before shipped: -> cancelled. Its units go back to the shelf, and count as cancelled items
+        of the order; the last work of an order cancels it. Reasons: none but the common ones.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -189,6 +207,11 @@ def add_FulfillmentServiceServicer_to_server(servicer, server):
                     servicer.RecordInspection,
                     request_deserializer=ordermesh_dot_fulfillment_dot_v1_dot_fulfillment__service__pb2.RecordInspectionRequest.FromString,
                     response_serializer=ordermesh_dot_fulfillment_dot_v1_dot_fulfillment__service__pb2.RecordInspectionResponse.SerializeToString,
+            ),
+            'CancelFulfillment': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelFulfillment,
+                    request_deserializer=ordermesh_dot_fulfillment_dot_v1_dot_fulfillment__service__pb2.CancelFulfillmentRequest.FromString,
+                    response_serializer=ordermesh_dot_fulfillment_dot_v1_dot_fulfillment__service__pb2.CancelFulfillmentResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -411,6 +434,33 @@ class FulfillmentService:
             '/ordermesh.fulfillment.v1.FulfillmentService/RecordInspection',
             ordermesh_dot_fulfillment_dot_v1_dot_fulfillment__service__pb2.RecordInspectionRequest.SerializeToString,
             ordermesh_dot_fulfillment_dot_v1_dot_fulfillment__service__pb2.RecordInspectionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelFulfillment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ordermesh.fulfillment.v1.FulfillmentService/CancelFulfillment',
+            ordermesh_dot_fulfillment_dot_v1_dot_fulfillment__service__pb2.CancelFulfillmentRequest.SerializeToString,
+            ordermesh_dot_fulfillment_dot_v1_dot_fulfillment__service__pb2.CancelFulfillmentResponse.FromString,
             options,
             channel_credentials,
             insecure,

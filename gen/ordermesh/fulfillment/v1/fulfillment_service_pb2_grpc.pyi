@@ -49,7 +49,10 @@ class FulfillmentServiceStub:
     as well).
     """
     CompletePicking: _grpc.UnaryUnaryMultiCallable[_fulfillment_service_pb2.CompletePickingRequest, _fulfillment_service_pb2.CompletePickingResponse]
-    """Closes the picklist: picking -> picked. Reasons: PICKING_INCOMPLETE (a violation for each open line)."""
+    """Closes the picklist: picking -> picked, or cancelled where no unit of it was found. Units of lines that are named as short leave
+    the picklist: they are written off, cancelled and refunded. Reasons: PICKING_INCOMPLETE (a violation for each line that is open
+    and not named as short).
+    """
     StartPacking: _grpc.UnaryUnaryMultiCallable[_fulfillment_service_pb2.StartPackingRequest, _fulfillment_service_pb2.StartPackingResponse]
     """A packer takes the goods: picked -> packing."""
     PackFulfillment: _grpc.UnaryUnaryMultiCallable[_fulfillment_service_pb2.PackFulfillmentRequest, _fulfillment_service_pb2.PackFulfillmentResponse]
@@ -58,7 +61,14 @@ class FulfillmentServiceStub:
     """
     RecordInspection: _grpc.UnaryUnaryMultiCallable[_fulfillment_service_pb2.RecordInspectionRequest, _fulfillment_service_pb2.RecordInspectionResponse]
     """Inspects the packages: packed -> ready where they pass, packed -> picking where they do not (everything is scanned and
-    packed again). Reasons: INSPECTION_NOT_REQUIRED.
+    packed again). Units named as spoiled are booked as damaged; others are committed in their place at once, and where there are
+    none they leave the picklist like short ones. Reasons: INSPECTION_NOT_REQUIRED, QUANTITY_EXCEEDS_PICKLIST (more units spoiled
+    than a line has), and where the warehouse refuses to book them its RESERVATION_NOT_FOUND, RESERVATION_CLOSED and
+    STOCK_BELOW_RESERVED.
+    """
+    CancelFulfillment: _grpc.UnaryUnaryMultiCallable[_fulfillment_service_pb2.CancelFulfillmentRequest, _fulfillment_service_pb2.CancelFulfillmentResponse]
+    """Gives the work up, from any status before shipped: -> cancelled. Its units go back to the shelf, and count as cancelled items
+    of the order; the last work of an order cancels it. Reasons: none but the common ones.
     """
 
 @_typing.type_check_only
@@ -82,7 +92,10 @@ class FulfillmentServiceAsyncStub(FulfillmentServiceStub):
     as well).
     """
     CompletePicking: _aio.UnaryUnaryMultiCallable[_fulfillment_service_pb2.CompletePickingRequest, _fulfillment_service_pb2.CompletePickingResponse]  # type: ignore[assignment]
-    """Closes the picklist: picking -> picked. Reasons: PICKING_INCOMPLETE (a violation for each open line)."""
+    """Closes the picklist: picking -> picked, or cancelled where no unit of it was found. Units of lines that are named as short leave
+    the picklist: they are written off, cancelled and refunded. Reasons: PICKING_INCOMPLETE (a violation for each line that is open
+    and not named as short).
+    """
     StartPacking: _aio.UnaryUnaryMultiCallable[_fulfillment_service_pb2.StartPackingRequest, _fulfillment_service_pb2.StartPackingResponse]  # type: ignore[assignment]
     """A packer takes the goods: picked -> packing."""
     PackFulfillment: _aio.UnaryUnaryMultiCallable[_fulfillment_service_pb2.PackFulfillmentRequest, _fulfillment_service_pb2.PackFulfillmentResponse]  # type: ignore[assignment]
@@ -91,7 +104,14 @@ class FulfillmentServiceAsyncStub(FulfillmentServiceStub):
     """
     RecordInspection: _aio.UnaryUnaryMultiCallable[_fulfillment_service_pb2.RecordInspectionRequest, _fulfillment_service_pb2.RecordInspectionResponse]  # type: ignore[assignment]
     """Inspects the packages: packed -> ready where they pass, packed -> picking where they do not (everything is scanned and
-    packed again). Reasons: INSPECTION_NOT_REQUIRED.
+    packed again). Units named as spoiled are booked as damaged; others are committed in their place at once, and where there are
+    none they leave the picklist like short ones. Reasons: INSPECTION_NOT_REQUIRED, QUANTITY_EXCEEDS_PICKLIST (more units spoiled
+    than a line has), and where the warehouse refuses to book them its RESERVATION_NOT_FOUND, RESERVATION_CLOSED and
+    STOCK_BELOW_RESERVED.
+    """
+    CancelFulfillment: _aio.UnaryUnaryMultiCallable[_fulfillment_service_pb2.CancelFulfillmentRequest, _fulfillment_service_pb2.CancelFulfillmentResponse]  # type: ignore[assignment]
+    """Gives the work up, from any status before shipped: -> cancelled. Its units go back to the shelf, and count as cancelled items
+    of the order; the last work of an order cancels it. Reasons: none but the common ones.
     """
 
 class FulfillmentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -142,7 +162,10 @@ class FulfillmentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _fulfillment_service_pb2.CompletePickingRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_fulfillment_service_pb2.CompletePickingResponse, _abc.Awaitable[_fulfillment_service_pb2.CompletePickingResponse]]:
-        """Closes the picklist: picking -> picked. Reasons: PICKING_INCOMPLETE (a violation for each open line)."""
+        """Closes the picklist: picking -> picked, or cancelled where no unit of it was found. Units of lines that are named as short leave
+        the picklist: they are written off, cancelled and refunded. Reasons: PICKING_INCOMPLETE (a violation for each line that is open
+        and not named as short).
+        """
 
     @_abc_1.abstractmethod
     def StartPacking(
@@ -169,7 +192,20 @@ class FulfillmentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_fulfillment_service_pb2.RecordInspectionResponse, _abc.Awaitable[_fulfillment_service_pb2.RecordInspectionResponse]]:
         """Inspects the packages: packed -> ready where they pass, packed -> picking where they do not (everything is scanned and
-        packed again). Reasons: INSPECTION_NOT_REQUIRED.
+        packed again). Units named as spoiled are booked as damaged; others are committed in their place at once, and where there are
+        none they leave the picklist like short ones. Reasons: INSPECTION_NOT_REQUIRED, QUANTITY_EXCEEDS_PICKLIST (more units spoiled
+        than a line has), and where the warehouse refuses to book them its RESERVATION_NOT_FOUND, RESERVATION_CLOSED and
+        STOCK_BELOW_RESERVED.
+        """
+
+    @_abc_1.abstractmethod
+    def CancelFulfillment(
+        self,
+        request: _fulfillment_service_pb2.CancelFulfillmentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_fulfillment_service_pb2.CancelFulfillmentResponse, _abc.Awaitable[_fulfillment_service_pb2.CancelFulfillmentResponse]]:
+        """Gives the work up, from any status before shipped: -> cancelled. Its units go back to the shelf, and count as cancelled items
+        of the order; the last work of an order cancels it. Reasons: none but the common ones.
         """
 
 def add_FulfillmentServiceServicer_to_server(servicer: FulfillmentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

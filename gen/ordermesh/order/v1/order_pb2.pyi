@@ -254,6 +254,8 @@ class Order(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    CANCELLED_AMOUNT_FIELD_NUMBER: _builtins.int
+    LATE_EVENTS_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
     """UUIDv7, made by the order service."""
     order_number: _builtins.str
@@ -269,7 +271,9 @@ class Order(_message.Message):
     attempt: _builtins.int
     """How often the order was pending: 1, and one more for each retry."""
     version: _builtins.int
-    """Rises by one with each transition; the events that tell of them carry it."""
+    """Rises by one with each row of its timeline: a change of status, or units that were cancelled. The event that tells of it
+    carries it.
+    """
     payment_status: Global___PaymentStatus.ValueType
     """Its money."""
     fulfillment_progress: Global___FulfillmentProgress.ValueType
@@ -284,15 +288,15 @@ class Order(_message.Message):
 
     @_builtins.property
     def subtotal_amount(self) -> _money_pb2.Money:
-        """Sum of price × quantity over the lines."""
+        """Sum of price × quantity over the lines, as placed."""
 
     @_builtins.property
     def discount_amount(self) -> _money_pb2.Money:
-        """All discounts: the lines' own and the order's, as a positive amount."""
+        """All discounts: the lines' own and the order's, as a positive amount, as placed."""
 
     @_builtins.property
     def tax_amount(self) -> _money_pb2.Money:
-        """All taxes: the lines' own and the order's."""
+        """All taxes: the lines' own and the order's, as placed."""
 
     @_builtins.property
     def shipping_amount(self) -> _money_pb2.Money:
@@ -300,7 +304,7 @@ class Order(_message.Message):
 
     @_builtins.property
     def total_amount(self) -> _money_pb2.Money:
-        """subtotal − discount + tax + shipping: what is to be paid."""
+        """subtotal − discount + tax + shipping − cancelled_amount: what the order costs now."""
 
     @_builtins.property
     def refunded_amount(self) -> _money_pb2.Money:
@@ -321,6 +325,14 @@ class Order(_message.Message):
     @_builtins.property
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """While pending: when it expires unpaid. Unset otherwise."""
+
+    @_builtins.property
+    def cancelled_amount(self) -> _money_pb2.Money:
+        """The frozen shares of the units that were cancelled one by one; a whole cancellation leaves the amounts as they were."""
+
+    @_builtins.property
+    def late_events(self) -> _containers.RepeatedCompositeFieldContainer[Global___LateEvent]:
+        """What was heard after the order had ended, oldest first; the first 100."""
 
     def __init__(
         self,
@@ -348,10 +360,12 @@ class Order(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        cancelled_amount: _money_pb2.Money | None = ...,
+        late_events: _abc.Iterable[Global___LateEvent] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_customer_id", b"_customer_id", "_external_reference", b"_external_reference", "create_time", b"create_time", "customer_id", b"customer_id", "discount_amount", b"discount_amount", "expire_time", b"expire_time", "external_reference", b"external_reference", "refunded_amount", b"refunded_amount", "shipping_amount", b"shipping_amount", "subtotal_amount", b"subtotal_amount", "tax_amount", b"tax_amount", "total_amount", b"total_amount", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_customer_id", b"_customer_id", "_external_reference", b"_external_reference", "cancelled_amount", b"cancelled_amount", "create_time", b"create_time", "customer_id", b"customer_id", "discount_amount", b"discount_amount", "expire_time", b"expire_time", "external_reference", b"external_reference", "refunded_amount", b"refunded_amount", "shipping_amount", b"shipping_amount", "subtotal_amount", b"subtotal_amount", "tax_amount", b"tax_amount", "total_amount", b"total_amount", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_customer_id", b"_customer_id", "_external_reference", b"_external_reference", "attempt", b"attempt", "create_time", b"create_time", "customer_id", b"customer_id", "discount_amount", b"discount_amount", "expire_time", b"expire_time", "external_reference", b"external_reference", "fulfillment_progress", b"fulfillment_progress", "fulfillments", b"fulfillments", "items", b"items", "order_id", b"order_id", "order_number", b"order_number", "payment_status", b"payment_status", "refunded_amount", b"refunded_amount", "return_progress", b"return_progress", "shipping_amount", b"shipping_amount", "status", b"status", "status_reason", b"status_reason", "stock_status", b"stock_status", "subtotal_amount", b"subtotal_amount", "tax_amount", b"tax_amount", "total_amount", b"total_amount", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_customer_id", b"_customer_id", "_external_reference", b"_external_reference", "attempt", b"attempt", "cancelled_amount", b"cancelled_amount", "create_time", b"create_time", "customer_id", b"customer_id", "discount_amount", b"discount_amount", "expire_time", b"expire_time", "external_reference", b"external_reference", "fulfillment_progress", b"fulfillment_progress", "fulfillments", b"fulfillments", "items", b"items", "late_events", b"late_events", "order_id", b"order_id", "order_number", b"order_number", "payment_status", b"payment_status", "refunded_amount", b"refunded_amount", "return_progress", b"return_progress", "shipping_amount", b"shipping_amount", "status", b"status", "status_reason", b"status_reason", "stock_status", b"stock_status", "subtotal_amount", b"subtotal_amount", "tax_amount", b"tax_amount", "total_amount", b"total_amount", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__customer_id: _TypeAlias = _typing.Literal["customer_id"]  # noqa: Y015
     _WhichOneofArgType__customer_id: _TypeAlias = _typing.Literal["_customer_id", b"_customer_id"]  # noqa: Y015
@@ -380,6 +394,7 @@ class OrderItem(_message.Message):
     TOTAL_AMOUNT_FIELD_NUMBER: _builtins.int
     UNIT_SHARES_FIELD_NUMBER: _builtins.int
     ALLOCATIONS_FIELD_NUMBER: _builtins.int
+    RETURNED_QUANTITY_FIELD_NUMBER: _builtins.int
     line_number: _builtins.int
     """1 to 500, in the order of the request; with order_id it names the line everywhere."""
     sku: _builtins.str
@@ -387,7 +402,9 @@ class OrderItem(_message.Message):
     quantity: _builtins.int
     """Units ordered."""
     cancelled_quantity: _builtins.int
-    """Units that were cancelled since."""
+    """Units that were cancelled since, of an order that lives on."""
+    returned_quantity: _builtins.int
+    """Units that came back and were inspected, whatever the inspector said."""
     @_builtins.property
     def unit_price(self) -> _money_pb2.Money:
         """Price of one unit, before discount and tax."""
@@ -410,7 +427,7 @@ class OrderItem(_message.Message):
 
     @_builtins.property
     def allocations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Allocation]:
-        """Where its units come from."""
+        """Where its units come from: those that are not cancelled."""
 
     def __init__(
         self,
@@ -425,10 +442,11 @@ class OrderItem(_message.Message):
         total_amount: _money_pb2.Money | None = ...,
         unit_shares: _abc.Iterable[Global___UnitShare] | None = ...,
         allocations: _abc.Iterable[Global___Allocation] | None = ...,
+        returned_quantity: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["discount_amount", b"discount_amount", "tax_amount", b"tax_amount", "total_amount", b"total_amount", "unit_price", b"unit_price"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocations", b"allocations", "cancelled_quantity", b"cancelled_quantity", "discount_amount", b"discount_amount", "line_number", b"line_number", "quantity", b"quantity", "sku", b"sku", "tax_amount", b"tax_amount", "total_amount", b"total_amount", "unit_price", b"unit_price", "unit_shares", b"unit_shares"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allocations", b"allocations", "cancelled_quantity", b"cancelled_quantity", "discount_amount", b"discount_amount", "line_number", b"line_number", "quantity", b"quantity", "returned_quantity", b"returned_quantity", "sku", b"sku", "tax_amount", b"tax_amount", "total_amount", b"total_amount", "unit_price", b"unit_price", "unit_shares", b"unit_shares"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -561,7 +579,7 @@ Global___OrderFulfillment: _TypeAlias = OrderFulfillment  # noqa: Y015
 
 @_typing.final
 class OrderTransition(_message.Message):
-    """One change of status."""
+    """One row of the order's timeline: a change of status, or (old_status = new_status) units that were cancelled."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -662,3 +680,39 @@ class Recipient(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Recipient: _TypeAlias = Recipient  # noqa: Y015
+
+@_typing.final
+class LateEvent(_message.Message):
+    """An event that came after the order's end: it revives nothing, and its owner makes good for it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    CAUSE_ID_FIELD_NUMBER: _builtins.int
+    OCCUR_TIME_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """What was heard, e.g. "PAYMENT_CONFIRMED" or "SHIPMENT_CREATED"."""
+    actor: _builtins.str
+    """The service that told it."""
+    cause_id: _builtins.str
+    """The event's id."""
+    @_builtins.property
+    def occur_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was heard."""
+
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        cause_id: _builtins.str = ...,
+        occur_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["occur_time", b"occur_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "cause_id", b"cause_id", "occur_time", b"occur_time", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LateEvent: _TypeAlias = LateEvent  # noqa: Y015

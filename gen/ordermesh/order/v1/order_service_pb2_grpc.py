@@ -58,6 +58,21 @@ class OrderServiceStub:
                 request_serializer=ordermesh_dot_order_dot_v1_dot_order__service__pb2.ListOrdersRequest.SerializeToString,
                 response_deserializer=ordermesh_dot_order_dot_v1_dot_order__service__pb2.ListOrdersResponse.FromString,
                 _registered_method=True)
+        self.CancelOrder = channel.unary_unary(
+                '/ordermesh.order.v1.OrderService/CancelOrder',
+                request_serializer=ordermesh_dot_order_dot_v1_dot_order__service__pb2.CancelOrderRequest.SerializeToString,
+                response_deserializer=ordermesh_dot_order_dot_v1_dot_order__service__pb2.CancelOrderResponse.FromString,
+                _registered_method=True)
+        self.CancelOrderItems = channel.unary_unary(
+                '/ordermesh.order.v1.OrderService/CancelOrderItems',
+                request_serializer=ordermesh_dot_order_dot_v1_dot_order__service__pb2.CancelOrderItemsRequest.SerializeToString,
+                response_deserializer=ordermesh_dot_order_dot_v1_dot_order__service__pb2.CancelOrderItemsResponse.FromString,
+                _registered_method=True)
+        self.RetryOrder = channel.unary_unary(
+                '/ordermesh.order.v1.OrderService/RetryOrder',
+                request_serializer=ordermesh_dot_order_dot_v1_dot_order__service__pb2.RetryOrderRequest.SerializeToString,
+                response_deserializer=ordermesh_dot_order_dot_v1_dot_order__service__pb2.RetryOrderResponse.FromString,
+                _registered_method=True)
         self.WatchOrder = channel.unary_stream(
                 '/ordermesh.order.v1.OrderService/WatchOrder',
                 request_serializer=ordermesh_dot_order_dot_v1_dot_order__service__pb2.WatchOrderRequest.SerializeToString,
@@ -111,6 +126,34 @@ class OrderServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CancelOrder(self, request, context):
+        """Cancels an order that nothing of was delivered: pending, confirmed, processing or shipped -> cancelled. What is reserved is
+        released at once; goods that are being picked or packed come back when fulfilment says so; parcels that are on their way are
+        recalled, and come back as an approved return. Payment voids or refunds by itself, once. Reasons: ORDER_NOT_FOUND,
+        ORDER_ALREADY_CANCELLED, ORDER_NOT_CANCELLABLE (metadata: status), VERSION_MISMATCH.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CancelOrderItems(self, request, context):
+        """Cancels some units of an order, all lines or none: of one that is pending, confirmed or processing, units that are not yet
+        with a carrier. They are refunded by their frozen share, and the units that stay are never re-priced; the last unit cancels
+        the order. Reasons: ORDER_NOT_FOUND, ORDER_ALREADY_CANCELLED, ORDER_NOT_CANCELLABLE (metadata: status), ITEMS_NOT_CANCELLABLE
+        (a violation for each line that has fewer units left), VERSION_MISMATCH.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryOrder(self, request, context):
+        """Tries an order again whose stock could not be confirmed: reserves its stock anew, failed -> pending, with the next attempt
+        and a new time to pay. Reasons: ORDER_NOT_FOUND, ILLEGAL_TRANSITION, INSUFFICIENT_STOCK (it stays failed), VERSION_MISMATCH.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchOrder(self, request, context):
         """Sends the order as it stands, then each transition as it happens, with heartbeats between. Ends when the client does.
         Reasons: ORDER_NOT_FOUND, WATCH_TOKEN_EXPIRED, DRAINING (watch again, with the last resume_token).
@@ -155,6 +198,21 @@ def add_OrderServiceServicer_to_server(servicer, server):
                     servicer.ListOrders,
                     request_deserializer=ordermesh_dot_order_dot_v1_dot_order__service__pb2.ListOrdersRequest.FromString,
                     response_serializer=ordermesh_dot_order_dot_v1_dot_order__service__pb2.ListOrdersResponse.SerializeToString,
+            ),
+            'CancelOrder': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelOrder,
+                    request_deserializer=ordermesh_dot_order_dot_v1_dot_order__service__pb2.CancelOrderRequest.FromString,
+                    response_serializer=ordermesh_dot_order_dot_v1_dot_order__service__pb2.CancelOrderResponse.SerializeToString,
+            ),
+            'CancelOrderItems': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelOrderItems,
+                    request_deserializer=ordermesh_dot_order_dot_v1_dot_order__service__pb2.CancelOrderItemsRequest.FromString,
+                    response_serializer=ordermesh_dot_order_dot_v1_dot_order__service__pb2.CancelOrderItemsResponse.SerializeToString,
+            ),
+            'RetryOrder': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryOrder,
+                    request_deserializer=ordermesh_dot_order_dot_v1_dot_order__service__pb2.RetryOrderRequest.FromString,
+                    response_serializer=ordermesh_dot_order_dot_v1_dot_order__service__pb2.RetryOrderResponse.SerializeToString,
             ),
             'WatchOrder': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchOrder,
@@ -284,6 +342,87 @@ class OrderService:
             '/ordermesh.order.v1.OrderService/ListOrders',
             ordermesh_dot_order_dot_v1_dot_order__service__pb2.ListOrdersRequest.SerializeToString,
             ordermesh_dot_order_dot_v1_dot_order__service__pb2.ListOrdersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelOrder(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ordermesh.order.v1.OrderService/CancelOrder',
+            ordermesh_dot_order_dot_v1_dot_order__service__pb2.CancelOrderRequest.SerializeToString,
+            ordermesh_dot_order_dot_v1_dot_order__service__pb2.CancelOrderResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelOrderItems(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ordermesh.order.v1.OrderService/CancelOrderItems',
+            ordermesh_dot_order_dot_v1_dot_order__service__pb2.CancelOrderItemsRequest.SerializeToString,
+            ordermesh_dot_order_dot_v1_dot_order__service__pb2.CancelOrderItemsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryOrder(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ordermesh.order.v1.OrderService/RetryOrder',
+            ordermesh_dot_order_dot_v1_dot_order__service__pb2.RetryOrderRequest.SerializeToString,
+            ordermesh_dot_order_dot_v1_dot_order__service__pb2.RetryOrderResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -47,6 +47,22 @@ class OrderServiceStub:
     """Reads many orders at once, all or none. Reasons: ORDER_NOT_FOUND (names the ids)."""
     ListOrders: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.ListOrdersRequest, _order_service_pb2.ListOrdersResponse]
     """Lists orders, newest first. Reasons: PAGE_TOKEN_INVALID."""
+    CancelOrder: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.CancelOrderRequest, _order_service_pb2.CancelOrderResponse]
+    """Cancels an order that nothing of was delivered: pending, confirmed, processing or shipped -> cancelled. What is reserved is
+    released at once; goods that are being picked or packed come back when fulfilment says so; parcels that are on their way are
+    recalled, and come back as an approved return. Payment voids or refunds by itself, once. Reasons: ORDER_NOT_FOUND,
+    ORDER_ALREADY_CANCELLED, ORDER_NOT_CANCELLABLE (metadata: status), VERSION_MISMATCH.
+    """
+    CancelOrderItems: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.CancelOrderItemsRequest, _order_service_pb2.CancelOrderItemsResponse]
+    """Cancels some units of an order, all lines or none: of one that is pending, confirmed or processing, units that are not yet
+    with a carrier. They are refunded by their frozen share, and the units that stay are never re-priced; the last unit cancels
+    the order. Reasons: ORDER_NOT_FOUND, ORDER_ALREADY_CANCELLED, ORDER_NOT_CANCELLABLE (metadata: status), ITEMS_NOT_CANCELLABLE
+    (a violation for each line that has fewer units left), VERSION_MISMATCH.
+    """
+    RetryOrder: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.RetryOrderRequest, _order_service_pb2.RetryOrderResponse]
+    """Tries an order again whose stock could not be confirmed: reserves its stock anew, failed -> pending, with the next attempt
+    and a new time to pay. Reasons: ORDER_NOT_FOUND, ILLEGAL_TRANSITION, INSUFFICIENT_STOCK (it stays failed), VERSION_MISMATCH.
+    """
     WatchOrder: _grpc.UnaryStreamMultiCallable[_order_service_pb2.WatchOrderRequest, _order_service_pb2.WatchOrderResponse]
     """Sends the order as it stands, then each transition as it happens, with heartbeats between. Ends when the client does.
     Reasons: ORDER_NOT_FOUND, WATCH_TOKEN_EXPIRED, DRAINING (watch again, with the last resume_token).
@@ -75,6 +91,22 @@ class OrderServiceAsyncStub(OrderServiceStub):
     """Reads many orders at once, all or none. Reasons: ORDER_NOT_FOUND (names the ids)."""
     ListOrders: _aio.UnaryUnaryMultiCallable[_order_service_pb2.ListOrdersRequest, _order_service_pb2.ListOrdersResponse]  # type: ignore[assignment]
     """Lists orders, newest first. Reasons: PAGE_TOKEN_INVALID."""
+    CancelOrder: _aio.UnaryUnaryMultiCallable[_order_service_pb2.CancelOrderRequest, _order_service_pb2.CancelOrderResponse]  # type: ignore[assignment]
+    """Cancels an order that nothing of was delivered: pending, confirmed, processing or shipped -> cancelled. What is reserved is
+    released at once; goods that are being picked or packed come back when fulfilment says so; parcels that are on their way are
+    recalled, and come back as an approved return. Payment voids or refunds by itself, once. Reasons: ORDER_NOT_FOUND,
+    ORDER_ALREADY_CANCELLED, ORDER_NOT_CANCELLABLE (metadata: status), VERSION_MISMATCH.
+    """
+    CancelOrderItems: _aio.UnaryUnaryMultiCallable[_order_service_pb2.CancelOrderItemsRequest, _order_service_pb2.CancelOrderItemsResponse]  # type: ignore[assignment]
+    """Cancels some units of an order, all lines or none: of one that is pending, confirmed or processing, units that are not yet
+    with a carrier. They are refunded by their frozen share, and the units that stay are never re-priced; the last unit cancels
+    the order. Reasons: ORDER_NOT_FOUND, ORDER_ALREADY_CANCELLED, ORDER_NOT_CANCELLABLE (metadata: status), ITEMS_NOT_CANCELLABLE
+    (a violation for each line that has fewer units left), VERSION_MISMATCH.
+    """
+    RetryOrder: _aio.UnaryUnaryMultiCallable[_order_service_pb2.RetryOrderRequest, _order_service_pb2.RetryOrderResponse]  # type: ignore[assignment]
+    """Tries an order again whose stock could not be confirmed: reserves its stock anew, failed -> pending, with the next attempt
+    and a new time to pay. Reasons: ORDER_NOT_FOUND, ILLEGAL_TRANSITION, INSUFFICIENT_STOCK (it stays failed), VERSION_MISMATCH.
+    """
     WatchOrder: _aio.UnaryStreamMultiCallable[_order_service_pb2.WatchOrderRequest, _order_service_pb2.WatchOrderResponse]  # type: ignore[assignment]
     """Sends the order as it stands, then each transition as it happens, with heartbeats between. Ends when the client does.
     Reasons: ORDER_NOT_FOUND, WATCH_TOKEN_EXPIRED, DRAINING (watch again, with the last resume_token).
@@ -124,6 +156,40 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_order_service_pb2.ListOrdersResponse, _abc.Awaitable[_order_service_pb2.ListOrdersResponse]]:
         """Lists orders, newest first. Reasons: PAGE_TOKEN_INVALID."""
+
+    @_abc_1.abstractmethod
+    def CancelOrder(
+        self,
+        request: _order_service_pb2.CancelOrderRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_order_service_pb2.CancelOrderResponse, _abc.Awaitable[_order_service_pb2.CancelOrderResponse]]:
+        """Cancels an order that nothing of was delivered: pending, confirmed, processing or shipped -> cancelled. What is reserved is
+        released at once; goods that are being picked or packed come back when fulfilment says so; parcels that are on their way are
+        recalled, and come back as an approved return. Payment voids or refunds by itself, once. Reasons: ORDER_NOT_FOUND,
+        ORDER_ALREADY_CANCELLED, ORDER_NOT_CANCELLABLE (metadata: status), VERSION_MISMATCH.
+        """
+
+    @_abc_1.abstractmethod
+    def CancelOrderItems(
+        self,
+        request: _order_service_pb2.CancelOrderItemsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_order_service_pb2.CancelOrderItemsResponse, _abc.Awaitable[_order_service_pb2.CancelOrderItemsResponse]]:
+        """Cancels some units of an order, all lines or none: of one that is pending, confirmed or processing, units that are not yet
+        with a carrier. They are refunded by their frozen share, and the units that stay are never re-priced; the last unit cancels
+        the order. Reasons: ORDER_NOT_FOUND, ORDER_ALREADY_CANCELLED, ORDER_NOT_CANCELLABLE (metadata: status), ITEMS_NOT_CANCELLABLE
+        (a violation for each line that has fewer units left), VERSION_MISMATCH.
+        """
+
+    @_abc_1.abstractmethod
+    def RetryOrder(
+        self,
+        request: _order_service_pb2.RetryOrderRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_order_service_pb2.RetryOrderResponse, _abc.Awaitable[_order_service_pb2.RetryOrderResponse]]:
+        """Tries an order again whose stock could not be confirmed: reserves its stock anew, failed -> pending, with the next attempt
+        and a new time to pay. Reasons: ORDER_NOT_FOUND, ILLEGAL_TRANSITION, INSUFFICIENT_STOCK (it stays failed), VERSION_MISMATCH.
+        """
 
     @_abc_1.abstractmethod
     def WatchOrder(

@@ -88,7 +88,7 @@ class _PaymentOperationKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_
     PAYMENT_OPERATION_KIND_CAPTURE: _PaymentOperationKind.ValueType  # 3
     """Take money that was set aside."""
     PAYMENT_OPERATION_KIND_VOID: _PaymentOperationKind.ValueType  # 4
-    """Give back an authorisation."""
+    """Give back an authorisation; by itself, where the order comes to cost nothing."""
     PAYMENT_OPERATION_KIND_REFUND: _PaymentOperationKind.ValueType  # 5
     """Give back captured money."""
 
@@ -104,7 +104,7 @@ PAYMENT_OPERATION_KIND_CHARGE: PaymentOperationKind.ValueType  # 2
 PAYMENT_OPERATION_KIND_CAPTURE: PaymentOperationKind.ValueType  # 3
 """Take money that was set aside."""
 PAYMENT_OPERATION_KIND_VOID: PaymentOperationKind.ValueType  # 4
-"""Give back an authorisation."""
+"""Give back an authorisation; by itself, where the order comes to cost nothing."""
 PAYMENT_OPERATION_KIND_REFUND: PaymentOperationKind.ValueType  # 5
 """Give back captured money."""
 Global___PaymentOperationKind: _TypeAlias = PaymentOperationKind  # noqa: Y015
@@ -141,6 +141,62 @@ PAYMENT_OPERATION_OUTCOME_UNKNOWN: PaymentOperationOutcome.ValueType  # 4
 """The answer was lost; it is asked for again with the same key until it is known. Goes to succeeded or failed."""
 Global___PaymentOperationOutcome: _TypeAlias = PaymentOperationOutcome  # noqa: Y015
 
+class _RefundCause:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RefundCauseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RefundCause.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REFUND_CAUSE_UNSPECIFIED: _RefundCause.ValueType  # 0
+    """Never stored; in a filter: any."""
+    REFUND_CAUSE_ORDER: _RefundCause.ValueType  # 1
+    """The order costs less than was captured, or nothing: cancelled, expired, failed, units cancelled, another attempt. By itself."""
+    REFUND_CAUSE_RETURN: _RefundCause.ValueType  # 2
+    """Units of a return were accepted. By itself."""
+    REFUND_CAUSE_REQUEST: _RefundCause.ValueType  # 3
+    """Somebody called RefundPayment."""
+
+class RefundCause(_RefundCause, metaclass=_RefundCauseEnumTypeWrapper):
+    """What made a refund. New values may appear."""
+
+REFUND_CAUSE_UNSPECIFIED: RefundCause.ValueType  # 0
+"""Never stored; in a filter: any."""
+REFUND_CAUSE_ORDER: RefundCause.ValueType  # 1
+"""The order costs less than was captured, or nothing: cancelled, expired, failed, units cancelled, another attempt. By itself."""
+REFUND_CAUSE_RETURN: RefundCause.ValueType  # 2
+"""Units of a return were accepted. By itself."""
+REFUND_CAUSE_REQUEST: RefundCause.ValueType  # 3
+"""Somebody called RefundPayment."""
+Global___RefundCause: _TypeAlias = RefundCause  # noqa: Y015
+
+class _RefundStatus:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RefundStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RefundStatus.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REFUND_STATUS_UNSPECIFIED: _RefundStatus.ValueType  # 0
+    """Never stored; in a filter: any."""
+    REFUND_STATUS_PENDING: _RefundStatus.ValueType  # 1
+    """Asked of the processor; the answer is awaited, or unknown. Goes to completed or failed."""
+    REFUND_STATUS_COMPLETED: _RefundStatus.ValueType  # 2
+    """The money went back. Terminal."""
+    REFUND_STATUS_FAILED: _RefundStatus.ValueType  # 3
+    """The processor refuses it. Terminal; the money is still owed, and a new refund may be tried."""
+
+class RefundStatus(_RefundStatus, metaclass=_RefundStatusEnumTypeWrapper):
+    """Where a refund stands. New values may appear."""
+
+REFUND_STATUS_UNSPECIFIED: RefundStatus.ValueType  # 0
+"""Never stored; in a filter: any."""
+REFUND_STATUS_PENDING: RefundStatus.ValueType  # 1
+"""Asked of the processor; the answer is awaited, or unknown. Goes to completed or failed."""
+REFUND_STATUS_COMPLETED: RefundStatus.ValueType  # 2
+"""The money went back. Terminal."""
+REFUND_STATUS_FAILED: RefundStatus.ValueType  # 3
+"""The processor refuses it. Terminal; the money is still owed, and a new refund may be tried."""
+Global___RefundStatus: _TypeAlias = RefundStatus  # noqa: Y015
+
 @_typing.final
 class Payment(_message.Message):
     """The money of one try to pay one attempt of an order."""
@@ -162,6 +218,7 @@ class Payment(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    REFUND_PENDING_AMOUNT_FIELD_NUMBER: _builtins.int
     payment_id: _builtins.str
     """UUIDv7."""
     order_id: _builtins.str
@@ -195,7 +252,7 @@ class Payment(_message.Message):
 
     @_builtins.property
     def refunded_amount(self) -> _money_pb2.Money:
-        """Given back so far; at most what was captured."""
+        """Given back so far; with refund_pending_amount at most what was captured."""
 
     @_builtins.property
     def operations(self) -> _containers.RepeatedCompositeFieldContainer[Global___PaymentOperation]:
@@ -208,6 +265,10 @@ class Payment(_message.Message):
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When it last changed."""
+
+    @_builtins.property
+    def refund_pending_amount(self) -> _money_pb2.Money:
+        """Asked of the processor to be given back, and not yet answered."""
 
     def __init__(
         self,
@@ -227,16 +288,98 @@ class Payment(_message.Message):
         version: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        refund_pending_amount: _money_pb2.Money | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_decline_code", b"_decline_code", "amount", b"amount", "authorized_amount", b"authorized_amount", "captured_amount", b"captured_amount", "create_time", b"create_time", "decline_code", b"decline_code", "refunded_amount", b"refunded_amount", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_decline_code", b"_decline_code", "amount", b"amount", "authorized_amount", b"authorized_amount", "captured_amount", b"captured_amount", "create_time", b"create_time", "decline_code", b"decline_code", "refund_pending_amount", b"refund_pending_amount", "refunded_amount", b"refunded_amount", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decline_code", b"_decline_code", "amount", b"amount", "attempt", b"attempt", "authorized_amount", b"authorized_amount", "captured_amount", b"captured_amount", "create_time", b"create_time", "decline_code", b"decline_code", "operations", b"operations", "order_id", b"order_id", "payment_id", b"payment_id", "processor", b"processor", "refunded_amount", b"refunded_amount", "status", b"status", "try_number", b"try_number", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decline_code", b"_decline_code", "amount", b"amount", "attempt", b"attempt", "authorized_amount", b"authorized_amount", "captured_amount", b"captured_amount", "create_time", b"create_time", "decline_code", b"decline_code", "operations", b"operations", "order_id", b"order_id", "payment_id", b"payment_id", "processor", b"processor", "refund_pending_amount", b"refund_pending_amount", "refunded_amount", b"refunded_amount", "status", b"status", "try_number", b"try_number", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__decline_code: _TypeAlias = _typing.Literal["decline_code"]  # noqa: Y015
     _WhichOneofArgType__decline_code: _TypeAlias = _typing.Literal["_decline_code", b"_decline_code"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__decline_code) -> _WhichOneofReturnType__decline_code | None: ...
 
 Global___Payment: _TypeAlias = Payment  # noqa: Y015
+
+@_typing.final
+class Refund(_message.Message):
+    """Money that goes back, once for each cause."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUND_ID_FIELD_NUMBER: _builtins.int
+    PAYMENT_ID_FIELD_NUMBER: _builtins.int
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    CAUSE_FIELD_NUMBER: _builtins.int
+    CAUSE_ID_FIELD_NUMBER: _builtins.int
+    FAILURE_CODE_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    SETTLE_TIME_FIELD_NUMBER: _builtins.int
+    RETURN_ID_FIELD_NUMBER: _builtins.int
+    refund_id: _builtins.str
+    """A UUID, made of its cause where nobody asked for it; the processor gets it as its idempotency key."""
+    payment_id: _builtins.str
+    """The payment whose money it is."""
+    order_id: _builtins.str
+    """The order."""
+    attempt: _builtins.int
+    """The order's attempt."""
+    status: Global___RefundStatus.ValueType
+    """Where it stands."""
+    cause: Global___RefundCause.ValueType
+    """What made it."""
+    cause_id: _builtins.str
+    """Which one: the order's version as "version:7" (a second one of it as "version:7:2", for money that another refund had held
+    which then failed), the return's id (a second try of it as its id and ":2"), or the call's request_id.
+    """
+    failure_code: _builtins.str
+    """Why it failed; unset where it did not."""
+    return_id: _builtins.str
+    """The return that it is for; unset where it is for none."""
+    @_builtins.property
+    def amount(self) -> _money_pb2.Money:
+        """How much."""
+
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was asked for."""
+
+    @_builtins.property
+    def settle_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was settled; unset before."""
+
+    def __init__(
+        self,
+        *,
+        refund_id: _builtins.str = ...,
+        payment_id: _builtins.str = ...,
+        order_id: _builtins.str = ...,
+        attempt: _builtins.int = ...,
+        amount: _money_pb2.Money | None = ...,
+        status: Global___RefundStatus.ValueType = ...,
+        cause: Global___RefundCause.ValueType = ...,
+        cause_id: _builtins.str = ...,
+        failure_code: _builtins.str | None = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+        settle_time: _timestamp_pb2.Timestamp | None = ...,
+        return_id: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_failure_code", b"_failure_code", "_return_id", b"_return_id", "amount", b"amount", "create_time", b"create_time", "failure_code", b"failure_code", "return_id", b"return_id", "settle_time", b"settle_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_failure_code", b"_failure_code", "_return_id", b"_return_id", "amount", b"amount", "attempt", b"attempt", "cause", b"cause", "cause_id", b"cause_id", "create_time", b"create_time", "failure_code", b"failure_code", "order_id", b"order_id", "payment_id", b"payment_id", "refund_id", b"refund_id", "return_id", b"return_id", "settle_time", b"settle_time", "status", b"status"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__failure_code: _TypeAlias = _typing.Literal["failure_code"]  # noqa: Y015
+    _WhichOneofArgType__failure_code: _TypeAlias = _typing.Literal["_failure_code", b"_failure_code"]  # noqa: Y015
+    _WhichOneofReturnType__return_id: _TypeAlias = _typing.Literal["return_id"]  # noqa: Y015
+    _WhichOneofArgType__return_id: _TypeAlias = _typing.Literal["_return_id", b"_return_id"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__failure_code) -> _WhichOneofReturnType__failure_code | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__return_id) -> _WhichOneofReturnType__return_id | None: ...
+
+Global___Refund: _TypeAlias = Refund  # noqa: Y015
 
 @_typing.final
 class PaymentOperation(_message.Message):
@@ -253,7 +396,7 @@ class PaymentOperation(_message.Message):
     REQUEST_TIME_FIELD_NUMBER: _builtins.int
     SETTLE_TIME_FIELD_NUMBER: _builtins.int
     operation_id: _builtins.str
-    """UUIDv7; the processor gets it as its idempotency key."""
+    """A UUID; the processor gets it as its idempotency key."""
     kind: Global___PaymentOperationKind.ValueType
     """What was asked."""
     outcome: Global___PaymentOperationOutcome.ValueType

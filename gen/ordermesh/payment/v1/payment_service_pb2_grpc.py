@@ -48,6 +48,16 @@ class PaymentServiceStub:
                 request_serializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.CapturePaymentRequest.SerializeToString,
                 response_deserializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.CapturePaymentResponse.FromString,
                 _registered_method=True)
+        self.VoidPayment = channel.unary_unary(
+                '/ordermesh.payment.v1.PaymentService/VoidPayment',
+                request_serializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.VoidPaymentRequest.SerializeToString,
+                response_deserializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.VoidPaymentResponse.FromString,
+                _registered_method=True)
+        self.RefundPayment = channel.unary_unary(
+                '/ordermesh.payment.v1.PaymentService/RefundPayment',
+                request_serializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.RefundPaymentRequest.SerializeToString,
+                response_deserializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.RefundPaymentResponse.FromString,
+                _registered_method=True)
         self.GetPayment = channel.unary_unary(
                 '/ordermesh.payment.v1.PaymentService/GetPayment',
                 request_serializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.GetPaymentRequest.SerializeToString,
@@ -57,6 +67,11 @@ class PaymentServiceStub:
                 '/ordermesh.payment.v1.PaymentService/ListPayments',
                 request_serializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ListPaymentsRequest.SerializeToString,
                 response_deserializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ListPaymentsResponse.FromString,
+                _registered_method=True)
+        self.ListRefunds = channel.unary_unary(
+                '/ordermesh.payment.v1.PaymentService/ListRefunds',
+                request_serializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ListRefundsRequest.SerializeToString,
+                response_deserializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ListRefundsResponse.FromString,
                 _registered_method=True)
         self.IngestProviderWebhook = channel.unary_unary(
                 '/ordermesh.payment.v1.PaymentService/IngestProviderWebhook',
@@ -85,9 +100,34 @@ class PaymentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CapturePayment(self, request, context):
-        """Takes the money of a payment that was created with manual_capture: authorized -> captured. A capture that the processor
-        declines leaves it authorized; a repeat answers with the same decline. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH,
-        ILLEGAL_TRANSITION, PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+        """Takes the money of a payment that was created with manual_capture: authorized -> captured. Where units were cancelled meanwhile
+        it takes what the order costs by now, and nothing for a dead order, whose authorisation goes back by itself. A capture that the
+        processor declines leaves it authorized; a repeat answers with the same decline. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH,
+        ILLEGAL_TRANSITION (also while it is being voided), ORDER_NOT_PAYABLE, PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def VoidPayment(self, request, context):
+        """Gives an authorisation back: authorized -> voided. A void that the processor declines leaves it authorized; one that is under way
+        already is waited for. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being captured),
+        PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RefundPayment(self, request, context):
+        """Gives captured money back, in whole or part: captured -> partially_refunded or refunded. Nothing happens to goods: for a refund
+        of goods, returned or not, see ReturnService.CreateReturn. Refunds at the same time never exceed what was captured. A repeat of the
+        request_id answers with the same refund, a refused one with the same refusal; a lost answer is asked for with the same key. Reasons:
+        PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION, REFUND_EXCEEDS_CAPTURE (metadata: refundable),
+        PAYMENT_AMOUNT_MISMATCH (another currency; or another amount than the return's), REFUND_FAILED, PAYMENT_OUTCOME_UNKNOWN.
+
+        With return_id it tries again what the processor has refused, and the return goes on as if it had not. ILLEGAL_TRANSITION
+        where the return's last refund has not failed, or failed because nothing was left to refund. A return gets what is left at most;
+        where all has gone back meanwhile it is closed without a refund: REFUND_FAILED (failure_code: nothing_refundable).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -107,8 +147,16 @@ class PaymentServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListRefunds(self, request, context):
+        """Lists refunds, newest first. Reasons: PAGE_TOKEN_INVALID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def IngestProviderWebhook(self, request, context):
-        """Takes what a processor reports, as it came: pending -> authorized, captured, declined or failed; authorized -> captured.
+        """Takes what a processor reports, as it came: pending -> authorized, captured, declined or failed; authorized -> captured or
+        voided; captured -> partially_refunded or refunded.
         The processor's event id makes it idempotent; what is known already changes nothing. Reasons: WEBHOOK_SIGNATURE_INVALID,
         WEBHOOK_MALFORMED, REQUEST_ID_REUSED (the event id came before, with another body), PAYMENT_NOT_FOUND,
         ILLEGAL_TRANSITION (it contradicts what the processor said before).
@@ -130,6 +178,16 @@ def add_PaymentServiceServicer_to_server(servicer, server):
                     request_deserializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.CapturePaymentRequest.FromString,
                     response_serializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.CapturePaymentResponse.SerializeToString,
             ),
+            'VoidPayment': grpc.unary_unary_rpc_method_handler(
+                    servicer.VoidPayment,
+                    request_deserializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.VoidPaymentRequest.FromString,
+                    response_serializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.VoidPaymentResponse.SerializeToString,
+            ),
+            'RefundPayment': grpc.unary_unary_rpc_method_handler(
+                    servicer.RefundPayment,
+                    request_deserializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.RefundPaymentRequest.FromString,
+                    response_serializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.RefundPaymentResponse.SerializeToString,
+            ),
             'GetPayment': grpc.unary_unary_rpc_method_handler(
                     servicer.GetPayment,
                     request_deserializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.GetPaymentRequest.FromString,
@@ -139,6 +197,11 @@ def add_PaymentServiceServicer_to_server(servicer, server):
                     servicer.ListPayments,
                     request_deserializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ListPaymentsRequest.FromString,
                     response_serializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ListPaymentsResponse.SerializeToString,
+            ),
+            'ListRefunds': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRefunds,
+                    request_deserializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ListRefundsRequest.FromString,
+                    response_serializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ListRefundsResponse.SerializeToString,
             ),
             'IngestProviderWebhook': grpc.unary_unary_rpc_method_handler(
                     servicer.IngestProviderWebhook,
@@ -215,6 +278,60 @@ class PaymentService:
             _registered_method=True)
 
     @staticmethod
+    def VoidPayment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ordermesh.payment.v1.PaymentService/VoidPayment',
+            ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.VoidPaymentRequest.SerializeToString,
+            ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.VoidPaymentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RefundPayment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ordermesh.payment.v1.PaymentService/RefundPayment',
+            ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.RefundPaymentRequest.SerializeToString,
+            ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.RefundPaymentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
     def GetPayment(request,
             target,
             options=(),
@@ -258,6 +375,33 @@ class PaymentService:
             '/ordermesh.payment.v1.PaymentService/ListPayments',
             ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ListPaymentsRequest.SerializeToString,
             ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ListPaymentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRefunds(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ordermesh.payment.v1.PaymentService/ListRefunds',
+            ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ListRefundsRequest.SerializeToString,
+            ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ListRefundsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -46,16 +46,36 @@ class PaymentServiceStub:
     PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
     """
     CapturePayment: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.CapturePaymentRequest, _payment_service_pb2.CapturePaymentResponse]
-    """Takes the money of a payment that was created with manual_capture: authorized -> captured. A capture that the processor
-    declines leaves it authorized; a repeat answers with the same decline. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH,
-    ILLEGAL_TRANSITION, PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+    """Takes the money of a payment that was created with manual_capture: authorized -> captured. Where units were cancelled meanwhile
+    it takes what the order costs by now, and nothing for a dead order, whose authorisation goes back by itself. A capture that the
+    processor declines leaves it authorized; a repeat answers with the same decline. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH,
+    ILLEGAL_TRANSITION (also while it is being voided), ORDER_NOT_PAYABLE, PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+    """
+    VoidPayment: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.VoidPaymentRequest, _payment_service_pb2.VoidPaymentResponse]
+    """Gives an authorisation back: authorized -> voided. A void that the processor declines leaves it authorized; one that is under way
+    already is waited for. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being captured),
+    PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+    """
+    RefundPayment: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.RefundPaymentRequest, _payment_service_pb2.RefundPaymentResponse]
+    """Gives captured money back, in whole or part: captured -> partially_refunded or refunded. Nothing happens to goods: for a refund
+    of goods, returned or not, see ReturnService.CreateReturn. Refunds at the same time never exceed what was captured. A repeat of the
+    request_id answers with the same refund, a refused one with the same refusal; a lost answer is asked for with the same key. Reasons:
+    PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION, REFUND_EXCEEDS_CAPTURE (metadata: refundable),
+    PAYMENT_AMOUNT_MISMATCH (another currency; or another amount than the return's), REFUND_FAILED, PAYMENT_OUTCOME_UNKNOWN.
+
+    With return_id it tries again what the processor has refused, and the return goes on as if it had not. ILLEGAL_TRANSITION
+    where the return's last refund has not failed, or failed because nothing was left to refund. A return gets what is left at most;
+    where all has gone back meanwhile it is closed without a refund: REFUND_FAILED (failure_code: nothing_refundable).
     """
     GetPayment: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.GetPaymentRequest, _payment_service_pb2.GetPaymentResponse]
     """Reads one payment. Reasons: PAYMENT_NOT_FOUND."""
     ListPayments: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ListPaymentsRequest, _payment_service_pb2.ListPaymentsResponse]
     """Lists payments, newest first. Reasons: PAGE_TOKEN_INVALID."""
+    ListRefunds: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ListRefundsRequest, _payment_service_pb2.ListRefundsResponse]
+    """Lists refunds, newest first. Reasons: PAGE_TOKEN_INVALID."""
     IngestProviderWebhook: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.IngestProviderWebhookRequest, _payment_service_pb2.IngestProviderWebhookResponse]
-    """Takes what a processor reports, as it came: pending -> authorized, captured, declined or failed; authorized -> captured.
+    """Takes what a processor reports, as it came: pending -> authorized, captured, declined or failed; authorized -> captured or
+    voided; captured -> partially_refunded or refunded.
     The processor's event id makes it idempotent; what is known already changes nothing. Reasons: WEBHOOK_SIGNATURE_INVALID,
     WEBHOOK_MALFORMED, REQUEST_ID_REUSED (the event id came before, with another body), PAYMENT_NOT_FOUND,
     ILLEGAL_TRANSITION (it contradicts what the processor said before).
@@ -79,16 +99,36 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
     """
     CapturePayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.CapturePaymentRequest, _payment_service_pb2.CapturePaymentResponse]  # type: ignore[assignment]
-    """Takes the money of a payment that was created with manual_capture: authorized -> captured. A capture that the processor
-    declines leaves it authorized; a repeat answers with the same decline. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH,
-    ILLEGAL_TRANSITION, PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+    """Takes the money of a payment that was created with manual_capture: authorized -> captured. Where units were cancelled meanwhile
+    it takes what the order costs by now, and nothing for a dead order, whose authorisation goes back by itself. A capture that the
+    processor declines leaves it authorized; a repeat answers with the same decline. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH,
+    ILLEGAL_TRANSITION (also while it is being voided), ORDER_NOT_PAYABLE, PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+    """
+    VoidPayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.VoidPaymentRequest, _payment_service_pb2.VoidPaymentResponse]  # type: ignore[assignment]
+    """Gives an authorisation back: authorized -> voided. A void that the processor declines leaves it authorized; one that is under way
+    already is waited for. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being captured),
+    PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+    """
+    RefundPayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.RefundPaymentRequest, _payment_service_pb2.RefundPaymentResponse]  # type: ignore[assignment]
+    """Gives captured money back, in whole or part: captured -> partially_refunded or refunded. Nothing happens to goods: for a refund
+    of goods, returned or not, see ReturnService.CreateReturn. Refunds at the same time never exceed what was captured. A repeat of the
+    request_id answers with the same refund, a refused one with the same refusal; a lost answer is asked for with the same key. Reasons:
+    PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION, REFUND_EXCEEDS_CAPTURE (metadata: refundable),
+    PAYMENT_AMOUNT_MISMATCH (another currency; or another amount than the return's), REFUND_FAILED, PAYMENT_OUTCOME_UNKNOWN.
+
+    With return_id it tries again what the processor has refused, and the return goes on as if it had not. ILLEGAL_TRANSITION
+    where the return's last refund has not failed, or failed because nothing was left to refund. A return gets what is left at most;
+    where all has gone back meanwhile it is closed without a refund: REFUND_FAILED (failure_code: nothing_refundable).
     """
     GetPayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.GetPaymentRequest, _payment_service_pb2.GetPaymentResponse]  # type: ignore[assignment]
     """Reads one payment. Reasons: PAYMENT_NOT_FOUND."""
     ListPayments: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ListPaymentsRequest, _payment_service_pb2.ListPaymentsResponse]  # type: ignore[assignment]
     """Lists payments, newest first. Reasons: PAGE_TOKEN_INVALID."""
+    ListRefunds: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ListRefundsRequest, _payment_service_pb2.ListRefundsResponse]  # type: ignore[assignment]
+    """Lists refunds, newest first. Reasons: PAGE_TOKEN_INVALID."""
     IngestProviderWebhook: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.IngestProviderWebhookRequest, _payment_service_pb2.IngestProviderWebhookResponse]  # type: ignore[assignment]
-    """Takes what a processor reports, as it came: pending -> authorized, captured, declined or failed; authorized -> captured.
+    """Takes what a processor reports, as it came: pending -> authorized, captured, declined or failed; authorized -> captured or
+    voided; captured -> partially_refunded or refunded.
     The processor's event id makes it idempotent; what is known already changes nothing. Reasons: WEBHOOK_SIGNATURE_INVALID,
     WEBHOOK_MALFORMED, REQUEST_ID_REUSED (the event id came before, with another body), PAYMENT_NOT_FOUND,
     ILLEGAL_TRANSITION (it contradicts what the processor said before).
@@ -121,9 +161,38 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _payment_service_pb2.CapturePaymentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_payment_service_pb2.CapturePaymentResponse, _abc.Awaitable[_payment_service_pb2.CapturePaymentResponse]]:
-        """Takes the money of a payment that was created with manual_capture: authorized -> captured. A capture that the processor
-        declines leaves it authorized; a repeat answers with the same decline. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH,
-        ILLEGAL_TRANSITION, PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+        """Takes the money of a payment that was created with manual_capture: authorized -> captured. Where units were cancelled meanwhile
+        it takes what the order costs by now, and nothing for a dead order, whose authorisation goes back by itself. A capture that the
+        processor declines leaves it authorized; a repeat answers with the same decline. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH,
+        ILLEGAL_TRANSITION (also while it is being voided), ORDER_NOT_PAYABLE, PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+        """
+
+    @_abc_1.abstractmethod
+    def VoidPayment(
+        self,
+        request: _payment_service_pb2.VoidPaymentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.VoidPaymentResponse, _abc.Awaitable[_payment_service_pb2.VoidPaymentResponse]]:
+        """Gives an authorisation back: authorized -> voided. A void that the processor declines leaves it authorized; one that is under way
+        already is waited for. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being captured),
+        PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+        """
+
+    @_abc_1.abstractmethod
+    def RefundPayment(
+        self,
+        request: _payment_service_pb2.RefundPaymentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.RefundPaymentResponse, _abc.Awaitable[_payment_service_pb2.RefundPaymentResponse]]:
+        """Gives captured money back, in whole or part: captured -> partially_refunded or refunded. Nothing happens to goods: for a refund
+        of goods, returned or not, see ReturnService.CreateReturn. Refunds at the same time never exceed what was captured. A repeat of the
+        request_id answers with the same refund, a refused one with the same refusal; a lost answer is asked for with the same key. Reasons:
+        PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION, REFUND_EXCEEDS_CAPTURE (metadata: refundable),
+        PAYMENT_AMOUNT_MISMATCH (another currency; or another amount than the return's), REFUND_FAILED, PAYMENT_OUTCOME_UNKNOWN.
+
+        With return_id it tries again what the processor has refused, and the return goes on as if it had not. ILLEGAL_TRANSITION
+        where the return's last refund has not failed, or failed because nothing was left to refund. A return gets what is left at most;
+        where all has gone back meanwhile it is closed without a refund: REFUND_FAILED (failure_code: nothing_refundable).
         """
 
     @_abc_1.abstractmethod
@@ -143,12 +212,21 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists payments, newest first. Reasons: PAGE_TOKEN_INVALID."""
 
     @_abc_1.abstractmethod
+    def ListRefunds(
+        self,
+        request: _payment_service_pb2.ListRefundsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.ListRefundsResponse, _abc.Awaitable[_payment_service_pb2.ListRefundsResponse]]:
+        """Lists refunds, newest first. Reasons: PAGE_TOKEN_INVALID."""
+
+    @_abc_1.abstractmethod
     def IngestProviderWebhook(
         self,
         request: _payment_service_pb2.IngestProviderWebhookRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_payment_service_pb2.IngestProviderWebhookResponse, _abc.Awaitable[_payment_service_pb2.IngestProviderWebhookResponse]]:
-        """Takes what a processor reports, as it came: pending -> authorized, captured, declined or failed; authorized -> captured.
+        """Takes what a processor reports, as it came: pending -> authorized, captured, declined or failed; authorized -> captured or
+        voided; captured -> partially_refunded or refunded.
         The processor's event id makes it idempotent; what is known already changes nothing. Reasons: WEBHOOK_SIGNATURE_INVALID,
         WEBHOOK_MALFORMED, REQUEST_ID_REUSED (the event id came before, with another body), PAYMENT_NOT_FOUND,
         ILLEGAL_TRANSITION (it contradicts what the processor said before).

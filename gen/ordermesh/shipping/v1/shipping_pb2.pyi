@@ -47,7 +47,9 @@ class _ShipmentStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Shipme
     SHIPMENT_STATUS_RETURNED_TO_SENDER: _ShipmentStatus.ValueType  # 8
     """The carrier brought it back. Terminal."""
     SHIPMENT_STATUS_FAILED: _ShipmentStatus.ValueType  # 9
-    """There will be no label: the carrier refused, or the order was cancelled first. Terminal."""
+    """There will be no label: the carrier refused, the order was cancelled first, or the shipment was recalled before. Terminal."""
+    SHIPMENT_STATUS_VOIDED: _ShipmentStatus.ValueType  # 10
+    """Recalled before the carrier had it: the label is void, and the parcel is still in the warehouse. Terminal."""
 
 class ShipmentStatus(_ShipmentStatus, metaclass=_ShipmentStatusEnumTypeWrapper):
     """Where a shipment stands. New values may appear."""
@@ -73,7 +75,9 @@ SHIPMENT_STATUS_LOST: ShipmentStatus.ValueType  # 7
 SHIPMENT_STATUS_RETURNED_TO_SENDER: ShipmentStatus.ValueType  # 8
 """The carrier brought it back. Terminal."""
 SHIPMENT_STATUS_FAILED: ShipmentStatus.ValueType  # 9
-"""There will be no label: the carrier refused, or the order was cancelled first. Terminal."""
+"""There will be no label: the carrier refused, the order was cancelled first, or the shipment was recalled before. Terminal."""
+SHIPMENT_STATUS_VOIDED: ShipmentStatus.ValueType  # 10
+"""Recalled before the carrier had it: the label is void, and the parcel is still in the warehouse. Terminal."""
 Global___ShipmentStatus: _TypeAlias = ShipmentStatus  # noqa: Y015
 
 @_typing.final
@@ -97,6 +101,7 @@ class Shipment(_message.Message):
     DELIVER_TIME_FIELD_NUMBER: _builtins.int
     STATUS_REASON_FIELD_NUMBER: _builtins.int
     CARRIER_CODE_FIELD_NUMBER: _builtins.int
+    RECALL_TIME_FIELD_NUMBER: _builtins.int
     shipment_id: _builtins.str
     """UUIDv7."""
     order_id: _builtins.str
@@ -116,7 +121,9 @@ class Shipment(_message.Message):
     version: _builtins.int
     """Rises by one with each change."""
     status_reason: _builtins.str
-    """Why it stands where it stands: FULFILLMENT_READY, LABEL_BOUGHT, CARRIER_REPORTED, CARRIER_REFUSED or ORDER_CLOSED."""
+    """Why it last changed: FULFILLMENT_READY, REPACKED (before it had a label), LABEL_BOUGHT, CARRIER_REPORTED, CARRIER_REFUSED,
+    ORDER_CLOSED (its order is dead), FULFILLMENT_CANCELLED or RECALLED (somebody cancelled it); the last three of a recall, and of the void label that it led to.
+    """
     carrier_code: _builtins.str
     """The carrier's own code for its refusal; unset where it did not refuse."""
     @_builtins.property
@@ -134,6 +141,13 @@ class Shipment(_message.Message):
     @_builtins.property
     def deliver_time(self) -> _timestamp_pb2.Timestamp:
         """When it was delivered, by the carrier's clock; unset before."""
+
+    @_builtins.property
+    def recall_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was recalled, because its order or its fulfilment is dead, or somebody cancelled it: the carrier is asked to bring it
+        back. A wish, and no status: what it delivers after all is delivered. Unset where it was not recalled, or had no label yet
+        (then it is failed).
+        """
 
     def __init__(
         self,
@@ -153,10 +167,11 @@ class Shipment(_message.Message):
         deliver_time: _timestamp_pb2.Timestamp | None = ...,
         status_reason: _builtins.str = ...,
         carrier_code: _builtins.str | None = ...,
+        recall_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_carrier_code", b"_carrier_code", "_tracking_number", b"_tracking_number", "carrier_code", b"carrier_code", "create_time", b"create_time", "deliver_time", b"deliver_time", "tracking_number", b"tracking_number", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_carrier_code", b"_carrier_code", "_tracking_number", b"_tracking_number", "carrier_code", b"carrier_code", "create_time", b"create_time", "deliver_time", b"deliver_time", "recall_time", b"recall_time", "tracking_number", b"tracking_number", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_carrier_code", b"_carrier_code", "_tracking_number", b"_tracking_number", "attempt", b"attempt", "carrier", b"carrier", "carrier_code", b"carrier_code", "create_time", b"create_time", "deliver_time", b"deliver_time", "fulfillment_id", b"fulfillment_id", "order_id", b"order_id", "parcels", b"parcels", "shipment_id", b"shipment_id", "status", b"status", "status_reason", b"status_reason", "tracking_number", b"tracking_number", "update_time", b"update_time", "version", b"version", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_carrier_code", b"_carrier_code", "_tracking_number", b"_tracking_number", "attempt", b"attempt", "carrier", b"carrier", "carrier_code", b"carrier_code", "create_time", b"create_time", "deliver_time", b"deliver_time", "fulfillment_id", b"fulfillment_id", "order_id", b"order_id", "parcels", b"parcels", "recall_time", b"recall_time", "shipment_id", b"shipment_id", "status", b"status", "status_reason", b"status_reason", "tracking_number", b"tracking_number", "update_time", b"update_time", "version", b"version", "warehouse_id", b"warehouse_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__carrier_code: _TypeAlias = _typing.Literal["carrier_code"]  # noqa: Y015
     _WhichOneofArgType__carrier_code: _TypeAlias = _typing.Literal["_carrier_code", b"_carrier_code"]  # noqa: Y015

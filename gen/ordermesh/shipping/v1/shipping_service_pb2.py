@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from ordermesh.shipping.v1 import shipping_pb2 as ordermesh_dot_shipping_dot_v1_dot_shipping__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,ordermesh/shipping/v1/shipping_service.proto\x12\x15ordermesh.shipping.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$ordermesh/shipping/v1/shipping.proto\"\xaf\x02\n\x15\x43reateShipmentRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12/\n\x0e\x66ulfillment_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\rfulfillmentId\x12#\n\x08order_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x07orderId\x12$\n\x07\x61ttempt\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01R\x07\x61ttempt\x12,\n\x0cwarehouse_id\x18\x05 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x0bwarehouseId\x12\x43\n\x07parcels\x18\x06 \x03(\x0b\x32\x1d.ordermesh.shipping.v1.ParcelB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x64R\x07parcels\"U\n\x16\x43reateShipmentResponse\x12;\n\x08shipment\x18\x01 \x01(\x0b\x32\x1f.ordermesh.shipping.v1.ShipmentR\x08shipment\"?\n\x12GetShipmentRequest\x12)\n\x0bshipment_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\nshipmentId\"R\n\x13GetShipmentResponse\x12;\n\x08shipment\x18\x01 \x01(\x0b\x32\x1f.ordermesh.shipping.v1.ShipmentR\x08shipment\"\xc2\x02\n\x14ListShipmentsRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\tpageToken\x12(\n\x08order_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00R\x07orderId\x88\x01\x01\x12\x37\n\x0ftracking_number\x18\x04 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@H\x01R\x0etrackingNumber\x88\x01\x01\x12T\n\x08statuses\x18\x05 \x03(\x0e\x32%.ordermesh.shipping.v1.ShipmentStatusB\x11\xbaH\x0e\x92\x01\x0b\x10\t\"\x07\x82\x01\x04\x10\x01 \x00R\x08statusesB\x0b\n\t_order_idB\x12\n\x10_tracking_number\"~\n\x15ListShipmentsResponse\x12=\n\tshipments\x18\x01 \x03(\x0b\x32\x1f.ordermesh.shipping.v1.ShipmentR\tshipments\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"<\n\x0fGetLabelRequest\x12)\n\x0bshipment_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\nshipmentId\"O\n\x10GetLabelResponse\x12\x18\n\x07\x63ontent\x18\x01 \x01(\x0cR\x07\x63ontent\x12!\n\x0c\x63ontent_type\x18\x02 \x01(\tR\x0b\x63ontentType\"\x98\x01\n\x19ListTrackingEventsRequest\x12)\n\x0bshipment_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\nshipmentId\x12\'\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12\'\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\tpageToken\"\x93\x01\n\x1aListTrackingEventsResponse\x12M\n\x0ftracking_events\x18\x01 \x03(\x0b\x32$.ordermesh.shipping.v1.TrackingEventR\x0etrackingEvents\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xe9\x02\n\x1aRecordTrackingEventRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\x32\n\x0ftracking_number\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x0etrackingNumber\x12\x33\n\x10\x63\x61rrier_event_id\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x0e\x63\x61rrierEventId\x12Q\n\x06status\x18\x04 \x01(\x0e\x32%.ordermesh.shipping.v1.ShipmentStatusB\x12\xbaH\x0f\x82\x01\x0c\x18\x03\x18\x04\x18\x05\x18\x06\x18\x07\x18\x08R\x06status\x12\x41\n\noccur_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\toccurTime\x12#\n\x08location\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18\x64R\x08location\"Z\n\x1bRecordTrackingEventResponse\x12;\n\x08shipment\x18\x01 \x01(\x0b\x32\x1f.ordermesh.shipping.v1.ShipmentR\x08shipment\"n\n\x14WatchShipmentRequest\x12)\n\x0bshipment_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\nshipmentId\x12+\n\x0cresume_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\x0bresumeToken\"\xca\x01\n\x15WatchShipmentResponse\x12=\n\x08shipment\x18\x01 \x01(\x0b\x32\x1f.ordermesh.shipping.v1.ShipmentH\x00R\x08shipment\x12\x45\n\theartbeat\x18\x02 \x01(\x0b\x32%.ordermesh.shipping.v1.WatchHeartbeatH\x00R\theartbeat\x12!\n\x0cresume_token\x18\x03 \x01(\tR\x0bresumeTokenB\x08\n\x06update\"M\n\x0eWatchHeartbeat\x12;\n\x0bserver_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nserverTime2\xaf\x06\n\x0fShippingService\x12m\n\x0e\x43reateShipment\x12,.ordermesh.shipping.v1.CreateShipmentRequest\x1a-.ordermesh.shipping.v1.CreateShipmentResponse\x12i\n\x0bGetShipment\x12).ordermesh.shipping.v1.GetShipmentRequest\x1a*.ordermesh.shipping.v1.GetShipmentResponse\"\x03\x90\x02\x01\x12o\n\rListShipments\x12+.ordermesh.shipping.v1.ListShipmentsRequest\x1a,.ordermesh.shipping.v1.ListShipmentsResponse\"\x03\x90\x02\x01\x12`\n\x08GetLabel\x12&.ordermesh.shipping.v1.GetLabelRequest\x1a\'.ordermesh.shipping.v1.GetLabelResponse\"\x03\x90\x02\x01\x12~\n\x12ListTrackingEvents\x12\x30.ordermesh.shipping.v1.ListTrackingEventsRequest\x1a\x31.ordermesh.shipping.v1.ListTrackingEventsResponse\"\x03\x90\x02\x01\x12|\n\x13RecordTrackingEvent\x12\x31.ordermesh.shipping.v1.RecordTrackingEventRequest\x1a\x32.ordermesh.shipping.v1.RecordTrackingEventResponse\x12q\n\rWatchShipment\x12+.ordermesh.shipping.v1.WatchShipmentRequest\x1a,.ordermesh.shipping.v1.WatchShipmentResponse\"\x03\x90\x02\x01\x30\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,ordermesh/shipping/v1/shipping_service.proto\x12\x15ordermesh.shipping.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$ordermesh/shipping/v1/shipping.proto\"\xe9\x02\n\x15\x43reateShipmentRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12/\n\x0e\x66ulfillment_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\rfulfillmentId\x12#\n\x08order_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x07orderId\x12$\n\x07\x61ttempt\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01R\x07\x61ttempt\x12,\n\x0cwarehouse_id\x18\x05 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x0bwarehouseId\x12\x43\n\x07parcels\x18\x06 \x03(\x0b\x32\x1d.ordermesh.shipping.v1.ParcelB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x64R\x07parcels\x12\x38\n\x13\x66ulfillment_version\x18\x07 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\x12\x66ulfillmentVersion\"U\n\x16\x43reateShipmentResponse\x12;\n\x08shipment\x18\x01 \x01(\x0b\x32\x1f.ordermesh.shipping.v1.ShipmentR\x08shipment\"?\n\x12GetShipmentRequest\x12)\n\x0bshipment_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\nshipmentId\"R\n\x13GetShipmentResponse\x12;\n\x08shipment\x18\x01 \x01(\x0b\x32\x1f.ordermesh.shipping.v1.ShipmentR\x08shipment\"\xc2\x02\n\x14ListShipmentsRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\tpageToken\x12(\n\x08order_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00R\x07orderId\x88\x01\x01\x12\x37\n\x0ftracking_number\x18\x04 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@H\x01R\x0etrackingNumber\x88\x01\x01\x12T\n\x08statuses\x18\x05 \x03(\x0e\x32%.ordermesh.shipping.v1.ShipmentStatusB\x11\xbaH\x0e\x92\x01\x0b\x10\n\"\x07\x82\x01\x04\x10\x01 \x00R\x08statusesB\x0b\n\t_order_idB\x12\n\x10_tracking_number\"~\n\x15ListShipmentsResponse\x12=\n\tshipments\x18\x01 \x03(\x0b\x32\x1f.ordermesh.shipping.v1.ShipmentR\tshipments\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xb9\x01\n\x15\x43\x61ncelShipmentRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12)\n\x0bshipment_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\nshipmentId\x12\x37\n\x10\x65xpected_version\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01H\x00R\x0f\x65xpectedVersion\x88\x01\x01\x42\x13\n\x11_expected_version\"U\n\x16\x43\x61ncelShipmentResponse\x12;\n\x08shipment\x18\x01 \x01(\x0b\x32\x1f.ordermesh.shipping.v1.ShipmentR\x08shipment\"<\n\x0fGetLabelRequest\x12)\n\x0bshipment_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\nshipmentId\"O\n\x10GetLabelResponse\x12\x18\n\x07\x63ontent\x18\x01 \x01(\x0cR\x07\x63ontent\x12!\n\x0c\x63ontent_type\x18\x02 \x01(\tR\x0b\x63ontentType\"\x98\x01\n\x19ListTrackingEventsRequest\x12)\n\x0bshipment_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\nshipmentId\x12\'\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12\'\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\tpageToken\"\x93\x01\n\x1aListTrackingEventsResponse\x12M\n\x0ftracking_events\x18\x01 \x03(\x0b\x32$.ordermesh.shipping.v1.TrackingEventR\x0etrackingEvents\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xe9\x02\n\x1aRecordTrackingEventRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\x32\n\x0ftracking_number\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x0etrackingNumber\x12\x33\n\x10\x63\x61rrier_event_id\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x0e\x63\x61rrierEventId\x12Q\n\x06status\x18\x04 \x01(\x0e\x32%.ordermesh.shipping.v1.ShipmentStatusB\x12\xbaH\x0f\x82\x01\x0c\x18\x03\x18\x04\x18\x05\x18\x06\x18\x07\x18\x08R\x06status\x12\x41\n\noccur_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\toccurTime\x12#\n\x08location\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18\x64R\x08location\"Z\n\x1bRecordTrackingEventResponse\x12;\n\x08shipment\x18\x01 \x01(\x0b\x32\x1f.ordermesh.shipping.v1.ShipmentR\x08shipment\"n\n\x14WatchShipmentRequest\x12)\n\x0bshipment_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\nshipmentId\x12+\n\x0cresume_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\x0bresumeToken\"\xca\x01\n\x15WatchShipmentResponse\x12=\n\x08shipment\x18\x01 \x01(\x0b\x32\x1f.ordermesh.shipping.v1.ShipmentH\x00R\x08shipment\x12\x45\n\theartbeat\x18\x02 \x01(\x0b\x32%.ordermesh.shipping.v1.WatchHeartbeatH\x00R\theartbeat\x12!\n\x0cresume_token\x18\x03 \x01(\tR\x0bresumeTokenB\x08\n\x06update\"M\n\x0eWatchHeartbeat\x12;\n\x0bserver_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nserverTime2\x9e\x07\n\x0fShippingService\x12m\n\x0e\x43reateShipment\x12,.ordermesh.shipping.v1.CreateShipmentRequest\x1a-.ordermesh.shipping.v1.CreateShipmentResponse\x12i\n\x0bGetShipment\x12).ordermesh.shipping.v1.GetShipmentRequest\x1a*.ordermesh.shipping.v1.GetShipmentResponse\"\x03\x90\x02\x01\x12o\n\rListShipments\x12+.ordermesh.shipping.v1.ListShipmentsRequest\x1a,.ordermesh.shipping.v1.ListShipmentsResponse\"\x03\x90\x02\x01\x12m\n\x0e\x43\x61ncelShipment\x12,.ordermesh.shipping.v1.CancelShipmentRequest\x1a-.ordermesh.shipping.v1.CancelShipmentResponse\x12`\n\x08GetLabel\x12&.ordermesh.shipping.v1.GetLabelRequest\x1a\'.ordermesh.shipping.v1.GetLabelResponse\"\x03\x90\x02\x01\x12~\n\x12ListTrackingEvents\x12\x30.ordermesh.shipping.v1.ListTrackingEventsRequest\x1a\x31.ordermesh.shipping.v1.ListTrackingEventsResponse\"\x03\x90\x02\x01\x12|\n\x13RecordTrackingEvent\x12\x31.ordermesh.shipping.v1.RecordTrackingEventRequest\x1a\x32.ordermesh.shipping.v1.RecordTrackingEventResponse\x12q\n\rWatchShipment\x12+.ordermesh.shipping.v1.WatchShipmentRequest\x1a,.ordermesh.shipping.v1.WatchShipmentResponse\"\x03\x90\x02\x01\x30\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -46,6 +46,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATESHIPMENTREQUEST'].fields_by_name['warehouse_id']._serialized_options = b'\272H\006r\004\020\001\030@'
   _globals['_CREATESHIPMENTREQUEST'].fields_by_name['parcels']._loaded_options = None
   _globals['_CREATESHIPMENTREQUEST'].fields_by_name['parcels']._serialized_options = b'\272H\007\222\001\004\010\001\020d'
+  _globals['_CREATESHIPMENTREQUEST'].fields_by_name['fulfillment_version']._loaded_options = None
+  _globals['_CREATESHIPMENTREQUEST'].fields_by_name['fulfillment_version']._serialized_options = b'\272H\004\"\002(\000'
   _globals['_GETSHIPMENTREQUEST'].fields_by_name['shipment_id']._loaded_options = None
   _globals['_GETSHIPMENTREQUEST'].fields_by_name['shipment_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_LISTSHIPMENTSREQUEST'].fields_by_name['page_size']._loaded_options = None
@@ -57,7 +59,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTSHIPMENTSREQUEST'].fields_by_name['tracking_number']._loaded_options = None
   _globals['_LISTSHIPMENTSREQUEST'].fields_by_name['tracking_number']._serialized_options = b'\272H\006r\004\020\001\030@'
   _globals['_LISTSHIPMENTSREQUEST'].fields_by_name['statuses']._loaded_options = None
-  _globals['_LISTSHIPMENTSREQUEST'].fields_by_name['statuses']._serialized_options = b'\272H\016\222\001\013\020\t\"\007\202\001\004\020\001 \000'
+  _globals['_LISTSHIPMENTSREQUEST'].fields_by_name['statuses']._serialized_options = b'\272H\016\222\001\013\020\n\"\007\202\001\004\020\001 \000'
+  _globals['_CANCELSHIPMENTREQUEST'].fields_by_name['request_id']._loaded_options = None
+  _globals['_CANCELSHIPMENTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_CANCELSHIPMENTREQUEST'].fields_by_name['shipment_id']._loaded_options = None
+  _globals['_CANCELSHIPMENTREQUEST'].fields_by_name['shipment_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_CANCELSHIPMENTREQUEST'].fields_by_name['expected_version']._loaded_options = None
+  _globals['_CANCELSHIPMENTREQUEST'].fields_by_name['expected_version']._serialized_options = b'\272H\004\"\002(\001'
   _globals['_GETLABELREQUEST'].fields_by_name['shipment_id']._loaded_options = None
   _globals['_GETLABELREQUEST'].fields_by_name['shipment_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_LISTTRACKINGEVENTSREQUEST'].fields_by_name['shipment_id']._loaded_options = None
@@ -93,35 +101,39 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SHIPPINGSERVICE'].methods_by_name['WatchShipment']._loaded_options = None
   _globals['_SHIPPINGSERVICE'].methods_by_name['WatchShipment']._serialized_options = b'\220\002\001'
   _globals['_CREATESHIPMENTREQUEST']._serialized_start=172
-  _globals['_CREATESHIPMENTREQUEST']._serialized_end=475
-  _globals['_CREATESHIPMENTRESPONSE']._serialized_start=477
-  _globals['_CREATESHIPMENTRESPONSE']._serialized_end=562
-  _globals['_GETSHIPMENTREQUEST']._serialized_start=564
-  _globals['_GETSHIPMENTREQUEST']._serialized_end=627
-  _globals['_GETSHIPMENTRESPONSE']._serialized_start=629
-  _globals['_GETSHIPMENTRESPONSE']._serialized_end=711
-  _globals['_LISTSHIPMENTSREQUEST']._serialized_start=714
-  _globals['_LISTSHIPMENTSREQUEST']._serialized_end=1036
-  _globals['_LISTSHIPMENTSRESPONSE']._serialized_start=1038
-  _globals['_LISTSHIPMENTSRESPONSE']._serialized_end=1164
-  _globals['_GETLABELREQUEST']._serialized_start=1166
-  _globals['_GETLABELREQUEST']._serialized_end=1226
-  _globals['_GETLABELRESPONSE']._serialized_start=1228
-  _globals['_GETLABELRESPONSE']._serialized_end=1307
-  _globals['_LISTTRACKINGEVENTSREQUEST']._serialized_start=1310
-  _globals['_LISTTRACKINGEVENTSREQUEST']._serialized_end=1462
-  _globals['_LISTTRACKINGEVENTSRESPONSE']._serialized_start=1465
-  _globals['_LISTTRACKINGEVENTSRESPONSE']._serialized_end=1612
-  _globals['_RECORDTRACKINGEVENTREQUEST']._serialized_start=1615
-  _globals['_RECORDTRACKINGEVENTREQUEST']._serialized_end=1976
-  _globals['_RECORDTRACKINGEVENTRESPONSE']._serialized_start=1978
-  _globals['_RECORDTRACKINGEVENTRESPONSE']._serialized_end=2068
-  _globals['_WATCHSHIPMENTREQUEST']._serialized_start=2070
-  _globals['_WATCHSHIPMENTREQUEST']._serialized_end=2180
-  _globals['_WATCHSHIPMENTRESPONSE']._serialized_start=2183
-  _globals['_WATCHSHIPMENTRESPONSE']._serialized_end=2385
-  _globals['_WATCHHEARTBEAT']._serialized_start=2387
-  _globals['_WATCHHEARTBEAT']._serialized_end=2464
-  _globals['_SHIPPINGSERVICE']._serialized_start=2467
-  _globals['_SHIPPINGSERVICE']._serialized_end=3282
+  _globals['_CREATESHIPMENTREQUEST']._serialized_end=533
+  _globals['_CREATESHIPMENTRESPONSE']._serialized_start=535
+  _globals['_CREATESHIPMENTRESPONSE']._serialized_end=620
+  _globals['_GETSHIPMENTREQUEST']._serialized_start=622
+  _globals['_GETSHIPMENTREQUEST']._serialized_end=685
+  _globals['_GETSHIPMENTRESPONSE']._serialized_start=687
+  _globals['_GETSHIPMENTRESPONSE']._serialized_end=769
+  _globals['_LISTSHIPMENTSREQUEST']._serialized_start=772
+  _globals['_LISTSHIPMENTSREQUEST']._serialized_end=1094
+  _globals['_LISTSHIPMENTSRESPONSE']._serialized_start=1096
+  _globals['_LISTSHIPMENTSRESPONSE']._serialized_end=1222
+  _globals['_CANCELSHIPMENTREQUEST']._serialized_start=1225
+  _globals['_CANCELSHIPMENTREQUEST']._serialized_end=1410
+  _globals['_CANCELSHIPMENTRESPONSE']._serialized_start=1412
+  _globals['_CANCELSHIPMENTRESPONSE']._serialized_end=1497
+  _globals['_GETLABELREQUEST']._serialized_start=1499
+  _globals['_GETLABELREQUEST']._serialized_end=1559
+  _globals['_GETLABELRESPONSE']._serialized_start=1561
+  _globals['_GETLABELRESPONSE']._serialized_end=1640
+  _globals['_LISTTRACKINGEVENTSREQUEST']._serialized_start=1643
+  _globals['_LISTTRACKINGEVENTSREQUEST']._serialized_end=1795
+  _globals['_LISTTRACKINGEVENTSRESPONSE']._serialized_start=1798
+  _globals['_LISTTRACKINGEVENTSRESPONSE']._serialized_end=1945
+  _globals['_RECORDTRACKINGEVENTREQUEST']._serialized_start=1948
+  _globals['_RECORDTRACKINGEVENTREQUEST']._serialized_end=2309
+  _globals['_RECORDTRACKINGEVENTRESPONSE']._serialized_start=2311
+  _globals['_RECORDTRACKINGEVENTRESPONSE']._serialized_end=2401
+  _globals['_WATCHSHIPMENTREQUEST']._serialized_start=2403
+  _globals['_WATCHSHIPMENTREQUEST']._serialized_end=2513
+  _globals['_WATCHSHIPMENTRESPONSE']._serialized_start=2516
+  _globals['_WATCHSHIPMENTRESPONSE']._serialized_end=2718
+  _globals['_WATCHHEARTBEAT']._serialized_start=2720
+  _globals['_WATCHHEARTBEAT']._serialized_end=2797
+  _globals['_SHIPPINGSERVICE']._serialized_start=2800
+  _globals['_SHIPPINGSERVICE']._serialized_end=3726
 # @@protoc_insertion_point(module_scope)

@@ -32,6 +32,7 @@ class CreateShipmentRequest(_message.Message):
     ATTEMPT_FIELD_NUMBER: _builtins.int
     WAREHOUSE_ID_FIELD_NUMBER: _builtins.int
     PARCELS_FIELD_NUMBER: _builtins.int
+    FULFILLMENT_VERSION_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     fulfillment_id: _builtins.str
@@ -42,6 +43,8 @@ class CreateShipmentRequest(_message.Message):
     """The order's attempt, from 1."""
     warehouse_id: _builtins.str
     """Where it leaves from."""
+    fulfillment_version: _builtins.int
+    """The fulfilment's version when it became ready with these parcels; 0 where it is not known, and older than any other."""
     @_builtins.property
     def parcels(self) -> _containers.RepeatedCompositeFieldContainer[_shipping_pb2.Parcel]:
         """1 to 100 parcels."""
@@ -55,10 +58,11 @@ class CreateShipmentRequest(_message.Message):
         attempt: _builtins.int = ...,
         warehouse_id: _builtins.str = ...,
         parcels: _abc.Iterable[_shipping_pb2.Parcel] | None = ...,
+        fulfillment_version: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "fulfillment_id", b"fulfillment_id", "order_id", b"order_id", "parcels", b"parcels", "request_id", b"request_id", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "fulfillment_id", b"fulfillment_id", "fulfillment_version", b"fulfillment_version", "order_id", b"order_id", "parcels", b"parcels", "request_id", b"request_id", "warehouse_id", b"warehouse_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -208,6 +212,62 @@ class ListShipmentsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListShipmentsResponse: _TypeAlias = ListShipmentsResponse  # noqa: Y015
+
+@_typing.final
+class CancelShipmentRequest(_message.Message):
+    """Which shipment to recall."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    SHIPMENT_ID_FIELD_NUMBER: _builtins.int
+    EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """UUID of the caller's, the same on each retry."""
+    shipment_id: _builtins.str
+    """The shipment."""
+    expected_version: _builtins.int
+    """The version that was looked at; unset: whatever it is."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        shipment_id: _builtins.str = ...,
+        expected_version: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "request_id", b"request_id", "shipment_id", b"shipment_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
+    _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_version) -> _WhichOneofReturnType__expected_version | None: ...
+
+Global___CancelShipmentRequest: _TypeAlias = CancelShipmentRequest  # noqa: Y015
+
+@_typing.final
+class CancelShipmentResponse(_message.Message):
+    """The shipment."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHIPMENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def shipment(self) -> _shipping_pb2.Shipment:
+        """As it now stands."""
+
+    def __init__(
+        self,
+        *,
+        shipment: _shipping_pb2.Shipment | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["shipment", b"shipment"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["shipment", b"shipment"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___CancelShipmentResponse: _TypeAlias = CancelShipmentResponse  # noqa: Y015
 
 @_typing.final
 class GetLabelRequest(_message.Message):

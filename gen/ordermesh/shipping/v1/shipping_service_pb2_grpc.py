@@ -53,6 +53,11 @@ class ShippingServiceStub:
                 request_serializer=ordermesh_dot_shipping_dot_v1_dot_shipping__service__pb2.ListShipmentsRequest.SerializeToString,
                 response_deserializer=ordermesh_dot_shipping_dot_v1_dot_shipping__service__pb2.ListShipmentsResponse.FromString,
                 _registered_method=True)
+        self.CancelShipment = channel.unary_unary(
+                '/ordermesh.shipping.v1.ShippingService/CancelShipment',
+                request_serializer=ordermesh_dot_shipping_dot_v1_dot_shipping__service__pb2.CancelShipmentRequest.SerializeToString,
+                response_deserializer=ordermesh_dot_shipping_dot_v1_dot_shipping__service__pb2.CancelShipmentResponse.FromString,
+                _registered_method=True)
         self.GetLabel = channel.unary_unary(
                 '/ordermesh.shipping.v1.ShippingService/GetLabel',
                 request_serializer=ordermesh_dot_shipping_dot_v1_dot_shipping__service__pb2.GetLabelRequest.SerializeToString,
@@ -84,9 +89,11 @@ class ShippingServiceServicer:
 
     def CreateShipment(self, request, context):
         """Buys the label for a fulfilment that is ready: pending -> created, or failed where the carrier refuses. One shipment for
-        each fulfilment: a repeat, with whatever request_id, answers with it. After DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the
+        each fulfilment: a repeat, with whatever request_id, answers with it. Where the fulfilment was packed anew meanwhile, a shipment
+        without a label takes the parcels of the greatest fulfillment_version; one that has a label stays as it is. After DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the
         shipment stays pending, and the service goes on trying by itself. Reasons: ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED,
-        SHIPMENT_ALREADY_EXISTS (of another order or warehouse).
+        SHIPMENT_ALREADY_EXISTS (of another order or warehouse), ILLEGAL_TRANSITION (it was recalled before it
+        had a label, or the fulfilment is cancelled).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -106,8 +113,19 @@ class ShippingServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CancelShipment(self, request, context):
+        """Recalls a shipment, as the death of its order or of its fulfilment does by itself: pending -> failed; created -> voided where
+        the carrier does not have it yet; else recall_time is set, and the carrier is asked to bring it back: it reports
+        returned_to_sender, or delivered where it is too late. A carrier that cannot be asked just now is asked again by the service.
+        Units that come back count as cancelled, are refunded, and are an approved return. One that is recalled already is answered as
+        it stands. Reasons: SHIPMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (it has come to its end).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetLabel(self, request, context):
-        """The label to print. Reasons: SHIPMENT_NOT_FOUND, ILLEGAL_TRANSITION (it is not bought yet).
+        """The label to print. Reasons: SHIPMENT_NOT_FOUND, ILLEGAL_TRANSITION (it is not bought yet, or void).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -154,6 +172,11 @@ def add_ShippingServiceServicer_to_server(servicer, server):
                     servicer.ListShipments,
                     request_deserializer=ordermesh_dot_shipping_dot_v1_dot_shipping__service__pb2.ListShipmentsRequest.FromString,
                     response_serializer=ordermesh_dot_shipping_dot_v1_dot_shipping__service__pb2.ListShipmentsResponse.SerializeToString,
+            ),
+            'CancelShipment': grpc.unary_unary_rpc_method_handler(
+                    servicer.CancelShipment,
+                    request_deserializer=ordermesh_dot_shipping_dot_v1_dot_shipping__service__pb2.CancelShipmentRequest.FromString,
+                    response_serializer=ordermesh_dot_shipping_dot_v1_dot_shipping__service__pb2.CancelShipmentResponse.SerializeToString,
             ),
             'GetLabel': grpc.unary_unary_rpc_method_handler(
                     servicer.GetLabel,
@@ -261,6 +284,33 @@ class ShippingService:
             '/ordermesh.shipping.v1.ShippingService/ListShipments',
             ordermesh_dot_shipping_dot_v1_dot_shipping__service__pb2.ListShipmentsRequest.SerializeToString,
             ordermesh_dot_shipping_dot_v1_dot_shipping__service__pb2.ListShipmentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CancelShipment(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ordermesh.shipping.v1.ShippingService/CancelShipment',
+            ordermesh_dot_shipping_dot_v1_dot_shipping__service__pb2.CancelShipmentRequest.SerializeToString,
+            ordermesh_dot_shipping_dot_v1_dot_shipping__service__pb2.CancelShipmentResponse.FromString,
             options,
             channel_credentials,
             insecure,

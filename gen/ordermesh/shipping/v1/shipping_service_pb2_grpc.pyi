@@ -39,16 +39,25 @@ class ShippingServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ShippingServiceAsyncStub: ...
     CreateShipment: _grpc.UnaryUnaryMultiCallable[_shipping_service_pb2.CreateShipmentRequest, _shipping_service_pb2.CreateShipmentResponse]
     """Buys the label for a fulfilment that is ready: pending -> created, or failed where the carrier refuses. One shipment for
-    each fulfilment: a repeat, with whatever request_id, answers with it. After DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the
+    each fulfilment: a repeat, with whatever request_id, answers with it. Where the fulfilment was packed anew meanwhile, a shipment
+    without a label takes the parcels of the greatest fulfillment_version; one that has a label stays as it is. After DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the
     shipment stays pending, and the service goes on trying by itself. Reasons: ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED,
-    SHIPMENT_ALREADY_EXISTS (of another order or warehouse).
+    SHIPMENT_ALREADY_EXISTS (of another order or warehouse), ILLEGAL_TRANSITION (it was recalled before it
+    had a label, or the fulfilment is cancelled).
     """
     GetShipment: _grpc.UnaryUnaryMultiCallable[_shipping_service_pb2.GetShipmentRequest, _shipping_service_pb2.GetShipmentResponse]
     """Reads one shipment. Reasons: SHIPMENT_NOT_FOUND."""
     ListShipments: _grpc.UnaryUnaryMultiCallable[_shipping_service_pb2.ListShipmentsRequest, _shipping_service_pb2.ListShipmentsResponse]
     """Lists shipments, newest first. Reasons: PAGE_TOKEN_INVALID."""
+    CancelShipment: _grpc.UnaryUnaryMultiCallable[_shipping_service_pb2.CancelShipmentRequest, _shipping_service_pb2.CancelShipmentResponse]
+    """Recalls a shipment, as the death of its order or of its fulfilment does by itself: pending -> failed; created -> voided where
+    the carrier does not have it yet; else recall_time is set, and the carrier is asked to bring it back: it reports
+    returned_to_sender, or delivered where it is too late. A carrier that cannot be asked just now is asked again by the service.
+    Units that come back count as cancelled, are refunded, and are an approved return. One that is recalled already is answered as
+    it stands. Reasons: SHIPMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (it has come to its end).
+    """
     GetLabel: _grpc.UnaryUnaryMultiCallable[_shipping_service_pb2.GetLabelRequest, _shipping_service_pb2.GetLabelResponse]
-    """The label to print. Reasons: SHIPMENT_NOT_FOUND, ILLEGAL_TRANSITION (it is not bought yet)."""
+    """The label to print. Reasons: SHIPMENT_NOT_FOUND, ILLEGAL_TRANSITION (it is not bought yet, or void)."""
     ListTrackingEvents: _grpc.UnaryUnaryMultiCallable[_shipping_service_pb2.ListTrackingEventsRequest, _shipping_service_pb2.ListTrackingEventsResponse]
     """Lists what the carrier reported, oldest first. Reasons: SHIPMENT_NOT_FOUND, PAGE_TOKEN_INVALID."""
     RecordTrackingEvent: _grpc.UnaryUnaryMultiCallable[_shipping_service_pb2.RecordTrackingEventRequest, _shipping_service_pb2.RecordTrackingEventResponse]
@@ -72,16 +81,25 @@ class ShippingServiceAsyncStub(ShippingServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateShipment: _aio.UnaryUnaryMultiCallable[_shipping_service_pb2.CreateShipmentRequest, _shipping_service_pb2.CreateShipmentResponse]  # type: ignore[assignment]
     """Buys the label for a fulfilment that is ready: pending -> created, or failed where the carrier refuses. One shipment for
-    each fulfilment: a repeat, with whatever request_id, answers with it. After DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the
+    each fulfilment: a repeat, with whatever request_id, answers with it. Where the fulfilment was packed anew meanwhile, a shipment
+    without a label takes the parcels of the greatest fulfillment_version; one that has a label stays as it is. After DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the
     shipment stays pending, and the service goes on trying by itself. Reasons: ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED,
-    SHIPMENT_ALREADY_EXISTS (of another order or warehouse).
+    SHIPMENT_ALREADY_EXISTS (of another order or warehouse), ILLEGAL_TRANSITION (it was recalled before it
+    had a label, or the fulfilment is cancelled).
     """
     GetShipment: _aio.UnaryUnaryMultiCallable[_shipping_service_pb2.GetShipmentRequest, _shipping_service_pb2.GetShipmentResponse]  # type: ignore[assignment]
     """Reads one shipment. Reasons: SHIPMENT_NOT_FOUND."""
     ListShipments: _aio.UnaryUnaryMultiCallable[_shipping_service_pb2.ListShipmentsRequest, _shipping_service_pb2.ListShipmentsResponse]  # type: ignore[assignment]
     """Lists shipments, newest first. Reasons: PAGE_TOKEN_INVALID."""
+    CancelShipment: _aio.UnaryUnaryMultiCallable[_shipping_service_pb2.CancelShipmentRequest, _shipping_service_pb2.CancelShipmentResponse]  # type: ignore[assignment]
+    """Recalls a shipment, as the death of its order or of its fulfilment does by itself: pending -> failed; created -> voided where
+    the carrier does not have it yet; else recall_time is set, and the carrier is asked to bring it back: it reports
+    returned_to_sender, or delivered where it is too late. A carrier that cannot be asked just now is asked again by the service.
+    Units that come back count as cancelled, are refunded, and are an approved return. One that is recalled already is answered as
+    it stands. Reasons: SHIPMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (it has come to its end).
+    """
     GetLabel: _aio.UnaryUnaryMultiCallable[_shipping_service_pb2.GetLabelRequest, _shipping_service_pb2.GetLabelResponse]  # type: ignore[assignment]
-    """The label to print. Reasons: SHIPMENT_NOT_FOUND, ILLEGAL_TRANSITION (it is not bought yet)."""
+    """The label to print. Reasons: SHIPMENT_NOT_FOUND, ILLEGAL_TRANSITION (it is not bought yet, or void)."""
     ListTrackingEvents: _aio.UnaryUnaryMultiCallable[_shipping_service_pb2.ListTrackingEventsRequest, _shipping_service_pb2.ListTrackingEventsResponse]  # type: ignore[assignment]
     """Lists what the carrier reported, oldest first. Reasons: SHIPMENT_NOT_FOUND, PAGE_TOKEN_INVALID."""
     RecordTrackingEvent: _aio.UnaryUnaryMultiCallable[_shipping_service_pb2.RecordTrackingEventRequest, _shipping_service_pb2.RecordTrackingEventResponse]  # type: ignore[assignment]
@@ -108,9 +126,11 @@ class ShippingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_shipping_service_pb2.CreateShipmentResponse, _abc.Awaitable[_shipping_service_pb2.CreateShipmentResponse]]:
         """Buys the label for a fulfilment that is ready: pending -> created, or failed where the carrier refuses. One shipment for
-        each fulfilment: a repeat, with whatever request_id, answers with it. After DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the
+        each fulfilment: a repeat, with whatever request_id, answers with it. Where the fulfilment was packed anew meanwhile, a shipment
+        without a label takes the parcels of the greatest fulfillment_version; one that has a label stays as it is. After DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the
         shipment stays pending, and the service goes on trying by itself. Reasons: ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED,
-        SHIPMENT_ALREADY_EXISTS (of another order or warehouse).
+        SHIPMENT_ALREADY_EXISTS (of another order or warehouse), ILLEGAL_TRANSITION (it was recalled before it
+        had a label, or the fulfilment is cancelled).
         """
 
     @_abc_1.abstractmethod
@@ -130,12 +150,25 @@ class ShippingServiceServicer(metaclass=_abc_1.ABCMeta):
         """Lists shipments, newest first. Reasons: PAGE_TOKEN_INVALID."""
 
     @_abc_1.abstractmethod
+    def CancelShipment(
+        self,
+        request: _shipping_service_pb2.CancelShipmentRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_shipping_service_pb2.CancelShipmentResponse, _abc.Awaitable[_shipping_service_pb2.CancelShipmentResponse]]:
+        """Recalls a shipment, as the death of its order or of its fulfilment does by itself: pending -> failed; created -> voided where
+        the carrier does not have it yet; else recall_time is set, and the carrier is asked to bring it back: it reports
+        returned_to_sender, or delivered where it is too late. A carrier that cannot be asked just now is asked again by the service.
+        Units that come back count as cancelled, are refunded, and are an approved return. One that is recalled already is answered as
+        it stands. Reasons: SHIPMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (it has come to its end).
+        """
+
+    @_abc_1.abstractmethod
     def GetLabel(
         self,
         request: _shipping_service_pb2.GetLabelRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_shipping_service_pb2.GetLabelResponse, _abc.Awaitable[_shipping_service_pb2.GetLabelResponse]]:
-        """The label to print. Reasons: SHIPMENT_NOT_FOUND, ILLEGAL_TRANSITION (it is not bought yet)."""
+        """The label to print. Reasons: SHIPMENT_NOT_FOUND, ILLEGAL_TRANSITION (it is not bought yet, or void)."""
 
     @_abc_1.abstractmethod
     def ListTrackingEvents(

@@ -167,6 +167,138 @@ class AdjustStockResponse(_message.Message):
 Global___AdjustStockResponse: _TypeAlias = AdjustStockResponse  # noqa: Y015
 
 @_typing.final
+class RestockItemRequest(_message.Message):
+    """Units that came back good."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    WAREHOUSE_ID_FIELD_NUMBER: _builtins.int
+    SOURCE_ID_FIELD_NUMBER: _builtins.int
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    LINE_NUMBER_FIELD_NUMBER: _builtins.int
+    RESTOCKED_QUANTITY_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """UUID of the caller's, the same on each retry."""
+    warehouse_id: _builtins.str
+    """Where they are; not always where they left from."""
+    source_id: _builtins.str
+    """What they came back by: the return."""
+    order_id: _builtins.str
+    """The order that they were shipped for."""
+    line_number: _builtins.int
+    """The order's line; it says which SKU they are."""
+    restocked_quantity: _builtins.int
+    """Restocked so far for this return and line, these included: a target, so that a repeat changes nothing."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        warehouse_id: _builtins.str = ...,
+        source_id: _builtins.str = ...,
+        order_id: _builtins.str = ...,
+        line_number: _builtins.int = ...,
+        restocked_quantity: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["line_number", b"line_number", "order_id", b"order_id", "request_id", b"request_id", "restocked_quantity", b"restocked_quantity", "source_id", b"source_id", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestockItemRequest: _TypeAlias = RestockItemRequest  # noqa: Y015
+
+@_typing.final
+class RestockItemResponse(_message.Message):
+    """What is there now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STOCK_LEVEL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def stock_level(self) -> _warehouse_pb2.StockLevel:
+        """After the movement. Unset where the units were booked in another warehouse before, and this one has never had the SKU."""
+
+    def __init__(
+        self,
+        *,
+        stock_level: _warehouse_pb2.StockLevel | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["stock_level", b"stock_level"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["stock_level", b"stock_level"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RestockItemResponse: _TypeAlias = RestockItemResponse  # noqa: Y015
+
+@_typing.final
+class MarkDamagedRequest(_message.Message):
+    """Units that came back damaged."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    WAREHOUSE_ID_FIELD_NUMBER: _builtins.int
+    SOURCE_ID_FIELD_NUMBER: _builtins.int
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    LINE_NUMBER_FIELD_NUMBER: _builtins.int
+    DAMAGED_QUANTITY_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """UUID of the caller's, the same on each retry."""
+    warehouse_id: _builtins.str
+    """Where they are; not always where they left from."""
+    source_id: _builtins.str
+    """What they came back by: the return."""
+    order_id: _builtins.str
+    """The order that they were shipped for."""
+    line_number: _builtins.int
+    """The order's line; it says which SKU they are."""
+    damaged_quantity: _builtins.int
+    """Marked damaged so far for this return and line, these included: a target, so that a repeat changes nothing."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        warehouse_id: _builtins.str = ...,
+        source_id: _builtins.str = ...,
+        order_id: _builtins.str = ...,
+        line_number: _builtins.int = ...,
+        damaged_quantity: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["damaged_quantity", b"damaged_quantity", "line_number", b"line_number", "order_id", b"order_id", "request_id", b"request_id", "source_id", b"source_id", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MarkDamagedRequest: _TypeAlias = MarkDamagedRequest  # noqa: Y015
+
+@_typing.final
+class MarkDamagedResponse(_message.Message):
+    """What is there now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STOCK_LEVEL_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def stock_level(self) -> _warehouse_pb2.StockLevel:
+        """After the movement. Unset where the units were booked in another warehouse before, and this one has never had the SKU."""
+
+    def __init__(
+        self,
+        *,
+        stock_level: _warehouse_pb2.StockLevel | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["stock_level", b"stock_level"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["stock_level", b"stock_level"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___MarkDamagedResponse: _TypeAlias = MarkDamagedResponse  # noqa: Y015
+
+@_typing.final
 class CheckAvailabilityRequest(_message.Message):
     """A basket."""
 

@@ -48,6 +48,16 @@ class InventoryServiceStub:
                 request_serializer=ordermesh_dot_warehouse_dot_v1_dot_inventory__service__pb2.AdjustStockRequest.SerializeToString,
                 response_deserializer=ordermesh_dot_warehouse_dot_v1_dot_inventory__service__pb2.AdjustStockResponse.FromString,
                 _registered_method=True)
+        self.RestockItem = channel.unary_unary(
+                '/ordermesh.warehouse.v1.InventoryService/RestockItem',
+                request_serializer=ordermesh_dot_warehouse_dot_v1_dot_inventory__service__pb2.RestockItemRequest.SerializeToString,
+                response_deserializer=ordermesh_dot_warehouse_dot_v1_dot_inventory__service__pb2.RestockItemResponse.FromString,
+                _registered_method=True)
+        self.MarkDamaged = channel.unary_unary(
+                '/ordermesh.warehouse.v1.InventoryService/MarkDamaged',
+                request_serializer=ordermesh_dot_warehouse_dot_v1_dot_inventory__service__pb2.MarkDamagedRequest.SerializeToString,
+                response_deserializer=ordermesh_dot_warehouse_dot_v1_dot_inventory__service__pb2.MarkDamagedResponse.FromString,
+                _registered_method=True)
         self.CheckAvailability = channel.unary_unary(
                 '/ordermesh.warehouse.v1.InventoryService/CheckAvailability',
                 request_serializer=ordermesh_dot_warehouse_dot_v1_dot_inventory__service__pb2.CheckAvailabilityRequest.SerializeToString,
@@ -93,6 +103,23 @@ class InventoryServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RestockItem(self, request, context):
+        """Books units of a return that passed inspection: available rises. The quantity is a target, and source_id (the return) with the
+        order's line the effect's name, so that whatever is repeated, or reported by the return's event as well, is booked once.
+        Reasons: RESERVATION_NOT_FOUND (nothing was ever held for the order), RETURN_EXCEEDS_SHIPPED (more than what was shipped of the
+        line), QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE: the shipping of these units has not been heard of yet).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def MarkDamaged(self, request, context):
+        """Books units of a return that failed inspection: damaged rises. As RestockItem.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def CheckAvailability(self, request, context):
         """Tells whether a basket could be reserved just now, and what is sellable. Promises nothing: ReserveStock does.
         """
@@ -133,6 +160,16 @@ def add_InventoryServiceServicer_to_server(servicer, server):
                     servicer.AdjustStock,
                     request_deserializer=ordermesh_dot_warehouse_dot_v1_dot_inventory__service__pb2.AdjustStockRequest.FromString,
                     response_serializer=ordermesh_dot_warehouse_dot_v1_dot_inventory__service__pb2.AdjustStockResponse.SerializeToString,
+            ),
+            'RestockItem': grpc.unary_unary_rpc_method_handler(
+                    servicer.RestockItem,
+                    request_deserializer=ordermesh_dot_warehouse_dot_v1_dot_inventory__service__pb2.RestockItemRequest.FromString,
+                    response_serializer=ordermesh_dot_warehouse_dot_v1_dot_inventory__service__pb2.RestockItemResponse.SerializeToString,
+            ),
+            'MarkDamaged': grpc.unary_unary_rpc_method_handler(
+                    servicer.MarkDamaged,
+                    request_deserializer=ordermesh_dot_warehouse_dot_v1_dot_inventory__service__pb2.MarkDamagedRequest.FromString,
+                    response_serializer=ordermesh_dot_warehouse_dot_v1_dot_inventory__service__pb2.MarkDamagedResponse.SerializeToString,
             ),
             'CheckAvailability': grpc.unary_unary_rpc_method_handler(
                     servicer.CheckAvailability,
@@ -213,6 +250,60 @@ class InventoryService:
             '/ordermesh.warehouse.v1.InventoryService/AdjustStock',
             ordermesh_dot_warehouse_dot_v1_dot_inventory__service__pb2.AdjustStockRequest.SerializeToString,
             ordermesh_dot_warehouse_dot_v1_dot_inventory__service__pb2.AdjustStockResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RestockItem(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ordermesh.warehouse.v1.InventoryService/RestockItem',
+            ordermesh_dot_warehouse_dot_v1_dot_inventory__service__pb2.RestockItemRequest.SerializeToString,
+            ordermesh_dot_warehouse_dot_v1_dot_inventory__service__pb2.RestockItemResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def MarkDamaged(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ordermesh.warehouse.v1.InventoryService/MarkDamaged',
+            ordermesh_dot_warehouse_dot_v1_dot_inventory__service__pb2.MarkDamagedRequest.SerializeToString,
+            ordermesh_dot_warehouse_dot_v1_dot_inventory__service__pb2.MarkDamagedResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -45,6 +45,14 @@ class InventoryServiceStub:
     """Corrects available by a count. Reasons: STOCK_LEVEL_NOT_FOUND, VERSION_MISMATCH, STOCK_BELOW_RESERVED,
     QUANTITY_OUT_OF_RANGE.
     """
+    RestockItem: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.RestockItemRequest, _inventory_service_pb2.RestockItemResponse]
+    """Books units of a return that passed inspection: available rises. The quantity is a target, and source_id (the return) with the
+    order's line the effect's name, so that whatever is repeated, or reported by the return's event as well, is booked once.
+    Reasons: RESERVATION_NOT_FOUND (nothing was ever held for the order), RETURN_EXCEEDS_SHIPPED (more than what was shipped of the
+    line), QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE: the shipping of these units has not been heard of yet).
+    """
+    MarkDamaged: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.MarkDamagedRequest, _inventory_service_pb2.MarkDamagedResponse]
+    """Books units of a return that failed inspection: damaged rises. As RestockItem."""
     CheckAvailability: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.CheckAvailabilityRequest, _inventory_service_pb2.CheckAvailabilityResponse]
     """Tells whether a basket could be reserved just now, and what is sellable. Promises nothing: ReserveStock does."""
     GetStockLevel: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.GetStockLevelRequest, _inventory_service_pb2.GetStockLevelResponse]
@@ -71,6 +79,14 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     """Corrects available by a count. Reasons: STOCK_LEVEL_NOT_FOUND, VERSION_MISMATCH, STOCK_BELOW_RESERVED,
     QUANTITY_OUT_OF_RANGE.
     """
+    RestockItem: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.RestockItemRequest, _inventory_service_pb2.RestockItemResponse]  # type: ignore[assignment]
+    """Books units of a return that passed inspection: available rises. The quantity is a target, and source_id (the return) with the
+    order's line the effect's name, so that whatever is repeated, or reported by the return's event as well, is booked once.
+    Reasons: RESERVATION_NOT_FOUND (nothing was ever held for the order), RETURN_EXCEEDS_SHIPPED (more than what was shipped of the
+    line), QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE: the shipping of these units has not been heard of yet).
+    """
+    MarkDamaged: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.MarkDamagedRequest, _inventory_service_pb2.MarkDamagedResponse]  # type: ignore[assignment]
+    """Books units of a return that failed inspection: damaged rises. As RestockItem."""
     CheckAvailability: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.CheckAvailabilityRequest, _inventory_service_pb2.CheckAvailabilityResponse]  # type: ignore[assignment]
     """Tells whether a basket could be reserved just now, and what is sellable. Promises nothing: ReserveStock does."""
     GetStockLevel: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.GetStockLevelRequest, _inventory_service_pb2.GetStockLevelResponse]  # type: ignore[assignment]
@@ -106,6 +122,26 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         """Corrects available by a count. Reasons: STOCK_LEVEL_NOT_FOUND, VERSION_MISMATCH, STOCK_BELOW_RESERVED,
         QUANTITY_OUT_OF_RANGE.
         """
+
+    @_abc_1.abstractmethod
+    def RestockItem(
+        self,
+        request: _inventory_service_pb2.RestockItemRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inventory_service_pb2.RestockItemResponse, _abc.Awaitable[_inventory_service_pb2.RestockItemResponse]]:
+        """Books units of a return that passed inspection: available rises. The quantity is a target, and source_id (the return) with the
+        order's line the effect's name, so that whatever is repeated, or reported by the return's event as well, is booked once.
+        Reasons: RESERVATION_NOT_FOUND (nothing was ever held for the order), RETURN_EXCEEDS_SHIPPED (more than what was shipped of the
+        line), QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE: the shipping of these units has not been heard of yet).
+        """
+
+    @_abc_1.abstractmethod
+    def MarkDamaged(
+        self,
+        request: _inventory_service_pb2.MarkDamagedRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_inventory_service_pb2.MarkDamagedResponse, _abc.Awaitable[_inventory_service_pb2.MarkDamagedResponse]]:
+        """Books units of a return that failed inspection: damaged rises. As RestockItem."""
 
     @_abc_1.abstractmethod
     def CheckAvailability(

@@ -451,6 +451,98 @@ class BatchReleaseReservationsResponse(_message.Message):
 Global___BatchReleaseReservationsResponse: _TypeAlias = BatchReleaseReservationsResponse  # noqa: Y015
 
 @_typing.final
+class ReplaceSpoiledUnitsRequest(_message.Message):
+    """Which units are spoiled."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ORDER_ATTEMPT_FIELD_NUMBER: _builtins.int
+    WAREHOUSE_ID_FIELD_NUMBER: _builtins.int
+    LINES_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """UUID of the caller's, the same on each retry."""
+    warehouse_id: _builtins.str
+    """Where they are."""
+    @_builtins.property
+    def order_attempt(self) -> Global___OrderAttempt:
+        """The order's attempt."""
+
+    @_builtins.property
+    def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___SpoiledLine]:
+        """How many of which lines, each line_number once."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        order_attempt: Global___OrderAttempt | None = ...,
+        warehouse_id: _builtins.str = ...,
+        lines: _abc.Iterable[Global___SpoiledLine] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["order_attempt", b"order_attempt"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["lines", b"lines", "order_attempt", b"order_attempt", "request_id", b"request_id", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplaceSpoiledUnitsRequest: _TypeAlias = ReplaceSpoiledUnitsRequest  # noqa: Y015
+
+@_typing.final
+class SpoiledLine(_message.Message):
+    """Spoiled units of one order line."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LINE_NUMBER_FIELD_NUMBER: _builtins.int
+    SPOILED_QUANTITY_FIELD_NUMBER: _builtins.int
+    SHORT_QUANTITY_FIELD_NUMBER: _builtins.int
+    line_number: _builtins.int
+    """The order's line."""
+    spoiled_quantity: _builtins.int
+    """Spoiled so far, these included: a target."""
+    short_quantity: _builtins.int
+    """Not found so far: a target. The event that tells of them may still be on its way, and they must not be counted as committed."""
+    def __init__(
+        self,
+        *,
+        line_number: _builtins.int = ...,
+        spoiled_quantity: _builtins.int = ...,
+        short_quantity: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["line_number", b"line_number", "short_quantity", b"short_quantity", "spoiled_quantity", b"spoiled_quantity"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SpoiledLine: _TypeAlias = SpoiledLine  # noqa: Y015
+
+@_typing.final
+class ReplaceSpoiledUnitsResponse(_message.Message):
+    """What stands in their place."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RESERVATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def reservation(self) -> _warehouse_pb2.Reservation:
+        """The reservation as it now stands. Of each line, `committed` says how many units there are to pick."""
+
+    def __init__(
+        self,
+        *,
+        reservation: _warehouse_pb2.Reservation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["reservation", b"reservation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reservation", b"reservation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReplaceSpoiledUnitsResponse: _TypeAlias = ReplaceSpoiledUnitsResponse  # noqa: Y015
+
+@_typing.final
 class GetReservationRequest(_message.Message):
     """Which reservation."""
 

@@ -63,6 +63,11 @@ class ReservationServiceStub:
                 request_serializer=ordermesh_dot_warehouse_dot_v1_dot_reservation__service__pb2.BatchReleaseReservationsRequest.SerializeToString,
                 response_deserializer=ordermesh_dot_warehouse_dot_v1_dot_reservation__service__pb2.BatchReleaseReservationsResponse.FromString,
                 _registered_method=True)
+        self.ReplaceSpoiledUnits = channel.unary_unary(
+                '/ordermesh.warehouse.v1.ReservationService/ReplaceSpoiledUnits',
+                request_serializer=ordermesh_dot_warehouse_dot_v1_dot_reservation__service__pb2.ReplaceSpoiledUnitsRequest.SerializeToString,
+                response_deserializer=ordermesh_dot_warehouse_dot_v1_dot_reservation__service__pb2.ReplaceSpoiledUnitsResponse.FromString,
+                _registered_method=True)
         self.GetReservation = channel.unary_unary(
                 '/ordermesh.warehouse.v1.ReservationService/GetReservation',
                 request_serializer=ordermesh_dot_warehouse_dot_v1_dot_reservation__service__pb2.GetReservationRequest.SerializeToString,
@@ -126,6 +131,16 @@ class ReservationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReplaceSpoiledUnits(self, request, context):
+        """Committed units were found damaged while packing: books them as damaged, and commits others of the same SKU in the same
+        warehouse in their place, as far as there are any. The quantities are targets: a repeat changes nothing and answers the same.
+        For an order that is dead nothing is committed. Reasons: RESERVATION_NOT_FOUND, RESERVATION_CLOSED, STOCK_BELOW_RESERVED (the line
+        has fewer committed units); and EVENT_AHEAD (UNAVAILABLE: the units are not committed yet).
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetReservation(self, request, context):
         """Reads one reservation. Reasons: RESERVATION_NOT_FOUND.
         """
@@ -167,6 +182,11 @@ def add_ReservationServiceServicer_to_server(servicer, server):
                     servicer.BatchReleaseReservations,
                     request_deserializer=ordermesh_dot_warehouse_dot_v1_dot_reservation__service__pb2.BatchReleaseReservationsRequest.FromString,
                     response_serializer=ordermesh_dot_warehouse_dot_v1_dot_reservation__service__pb2.BatchReleaseReservationsResponse.SerializeToString,
+            ),
+            'ReplaceSpoiledUnits': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReplaceSpoiledUnits,
+                    request_deserializer=ordermesh_dot_warehouse_dot_v1_dot_reservation__service__pb2.ReplaceSpoiledUnitsRequest.FromString,
+                    response_serializer=ordermesh_dot_warehouse_dot_v1_dot_reservation__service__pb2.ReplaceSpoiledUnitsResponse.SerializeToString,
             ),
             'GetReservation': grpc.unary_unary_rpc_method_handler(
                     servicer.GetReservation,
@@ -318,6 +338,33 @@ class ReservationService:
             '/ordermesh.warehouse.v1.ReservationService/BatchReleaseReservations',
             ordermesh_dot_warehouse_dot_v1_dot_reservation__service__pb2.BatchReleaseReservationsRequest.SerializeToString,
             ordermesh_dot_warehouse_dot_v1_dot_reservation__service__pb2.BatchReleaseReservationsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReplaceSpoiledUnits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ordermesh.warehouse.v1.ReservationService/ReplaceSpoiledUnits',
+            ordermesh_dot_warehouse_dot_v1_dot_reservation__service__pb2.ReplaceSpoiledUnitsRequest.SerializeToString,
+            ordermesh_dot_warehouse_dot_v1_dot_reservation__service__pb2.ReplaceSpoiledUnitsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -59,6 +59,12 @@ class ReservationServiceStub:
     """
     BatchReleaseReservations: _grpc.UnaryUnaryMultiCallable[_reservation_service_pb2.BatchReleaseReservationsRequest, _reservation_service_pb2.BatchReleaseReservationsResponse]
     """ReleaseReservation for many orders, with a result for each."""
+    ReplaceSpoiledUnits: _grpc.UnaryUnaryMultiCallable[_reservation_service_pb2.ReplaceSpoiledUnitsRequest, _reservation_service_pb2.ReplaceSpoiledUnitsResponse]
+    """Committed units were found damaged while packing: books them as damaged, and commits others of the same SKU in the same
+    warehouse in their place, as far as there are any. The quantities are targets: a repeat changes nothing and answers the same.
+    For an order that is dead nothing is committed. Reasons: RESERVATION_NOT_FOUND, RESERVATION_CLOSED, STOCK_BELOW_RESERVED (the line
+    has fewer committed units); and EVENT_AHEAD (UNAVAILABLE: the units are not committed yet).
+    """
     GetReservation: _grpc.UnaryUnaryMultiCallable[_reservation_service_pb2.GetReservationRequest, _reservation_service_pb2.GetReservationResponse]
     """Reads one reservation. Reasons: RESERVATION_NOT_FOUND."""
     ListReservations: _grpc.UnaryUnaryMultiCallable[_reservation_service_pb2.ListReservationsRequest, _reservation_service_pb2.ListReservationsResponse]
@@ -95,6 +101,12 @@ class ReservationServiceAsyncStub(ReservationServiceStub):
     """
     BatchReleaseReservations: _aio.UnaryUnaryMultiCallable[_reservation_service_pb2.BatchReleaseReservationsRequest, _reservation_service_pb2.BatchReleaseReservationsResponse]  # type: ignore[assignment]
     """ReleaseReservation for many orders, with a result for each."""
+    ReplaceSpoiledUnits: _aio.UnaryUnaryMultiCallable[_reservation_service_pb2.ReplaceSpoiledUnitsRequest, _reservation_service_pb2.ReplaceSpoiledUnitsResponse]  # type: ignore[assignment]
+    """Committed units were found damaged while packing: books them as damaged, and commits others of the same SKU in the same
+    warehouse in their place, as far as there are any. The quantities are targets: a repeat changes nothing and answers the same.
+    For an order that is dead nothing is committed. Reasons: RESERVATION_NOT_FOUND, RESERVATION_CLOSED, STOCK_BELOW_RESERVED (the line
+    has fewer committed units); and EVENT_AHEAD (UNAVAILABLE: the units are not committed yet).
+    """
     GetReservation: _aio.UnaryUnaryMultiCallable[_reservation_service_pb2.GetReservationRequest, _reservation_service_pb2.GetReservationResponse]  # type: ignore[assignment]
     """Reads one reservation. Reasons: RESERVATION_NOT_FOUND."""
     ListReservations: _aio.UnaryUnaryMultiCallable[_reservation_service_pb2.ListReservationsRequest, _reservation_service_pb2.ListReservationsResponse]  # type: ignore[assignment]
@@ -158,6 +170,18 @@ class ReservationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_reservation_service_pb2.BatchReleaseReservationsResponse, _abc.Awaitable[_reservation_service_pb2.BatchReleaseReservationsResponse]]:
         """ReleaseReservation for many orders, with a result for each."""
+
+    @_abc_1.abstractmethod
+    def ReplaceSpoiledUnits(
+        self,
+        request: _reservation_service_pb2.ReplaceSpoiledUnitsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_reservation_service_pb2.ReplaceSpoiledUnitsResponse, _abc.Awaitable[_reservation_service_pb2.ReplaceSpoiledUnitsResponse]]:
+        """Committed units were found damaged while packing: books them as damaged, and commits others of the same SKU in the same
+        warehouse in their place, as far as there are any. The quantities are targets: a repeat changes nothing and answers the same.
+        For an order that is dead nothing is committed. Reasons: RESERVATION_NOT_FOUND, RESERVATION_CLOSED, STOCK_BELOW_RESERVED (the line
+        has fewer committed units); and EVENT_AHEAD (UNAVAILABLE: the units are not committed yet).
+        """
 
     @_abc_1.abstractmethod
     def GetReservation(

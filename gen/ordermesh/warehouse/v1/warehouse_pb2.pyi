@@ -352,12 +352,13 @@ class ReservationLine(_message.Message):
     UNCOMMITTED_FIELD_NUMBER: _builtins.int
     SHIPPED_FIELD_NUMBER: _builtins.int
     WRITTEN_OFF_FIELD_NUMBER: _builtins.int
+    SPOILED_FIELD_NUMBER: _builtins.int
     line_number: _builtins.int
     """The order's line."""
     sku: _builtins.str
     """Stock keeping unit."""
     quantity: _builtins.int
-    """Units reserved at first."""
+    """Units reserved at first, and those committed later in the place of spoiled ones."""
     reserved: _builtins.int
     """Units still reserved."""
     released: _builtins.int
@@ -370,6 +371,8 @@ class ReservationLine(_message.Message):
     """Units that left with a carrier."""
     written_off: _builtins.int
     """Units not found or found damaged."""
+    spoiled: _builtins.int
+    """Those of the written off units that were found damaged."""
     def __init__(
         self,
         *,
@@ -382,10 +385,11 @@ class ReservationLine(_message.Message):
         uncommitted: _builtins.int = ...,
         shipped: _builtins.int = ...,
         written_off: _builtins.int = ...,
+        spoiled: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["committed", b"committed", "line_number", b"line_number", "quantity", b"quantity", "released", b"released", "reserved", b"reserved", "shipped", b"shipped", "sku", b"sku", "uncommitted", b"uncommitted", "written_off", b"written_off"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["committed", b"committed", "line_number", b"line_number", "quantity", b"quantity", "released", b"released", "reserved", b"reserved", "shipped", b"shipped", "sku", b"sku", "spoiled", b"spoiled", "uncommitted", b"uncommitted", "written_off", b"written_off"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -27,7 +27,7 @@ from ordermesh.fulfillment.v1 import fulfillment_pb2 as ordermesh_dot_fulfillmen
 from ordermesh.options.v1 import options_pb2 as ordermesh_dot_options_dot_v1_dot_options__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n8ordermesh/fulfillment/events/v1/fulfillment_events.proto\x12\x1fordermesh.fulfillment.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a*ordermesh/fulfillment/v1/fulfillment.proto\x1a\"ordermesh/options/v1/options.proto\"\xfd\x02\n\x18\x46ulfillmentStatusChanged\x12G\n\x0b\x66ulfillment\x18\x01 \x01(\x0b\x32%.ordermesh.fulfillment.v1.FulfillmentR\x0b\x66ulfillment\x12J\n\nold_status\x18\x02 \x01(\x0e\x32+.ordermesh.fulfillment.v1.FulfillmentStatusR\toldStatus\x12J\n\nnew_status\x18\x03 \x01(\x0e\x32+.ordermesh.fulfillment.v1.FulfillmentStatusR\tnewStatus\x12\x16\n\x06reason\x18\x04 \x01(\tR\x06reason\x12\x39\n\noccur_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime:-\xda\xe2\x18)\n\'fulfillments.fulfillment.status_changedb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n8ordermesh/fulfillment/events/v1/fulfillment_events.proto\x12\x1fordermesh.fulfillment.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a*ordermesh/fulfillment/v1/fulfillment.proto\x1a\"ordermesh/options/v1/options.proto\"\xa8\x03\n\x18\x46ulfillmentStatusChanged\x12G\n\x0b\x66ulfillment\x18\x01 \x01(\x0b\x32%.ordermesh.fulfillment.v1.FulfillmentR\x0b\x66ulfillment\x12J\n\nold_status\x18\x02 \x01(\x0e\x32+.ordermesh.fulfillment.v1.FulfillmentStatusR\toldStatus\x12J\n\nnew_status\x18\x03 \x01(\x0e\x32+.ordermesh.fulfillment.v1.FulfillmentStatusR\tnewStatus\x12\x16\n\x06reason\x18\x04 \x01(\tR\x06reason\x12\x39\n\noccur_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime\x12)\n\x10\x61ttempt_unworked\x18\x06 \x01(\x08R\x0f\x61ttemptUnworked:-\xda\xe2\x18)\n\'fulfillments.fulfillment.status_changed\"\x8e\x02\n\x17\x46ulfillmentLinesChanged\x12G\n\x0b\x66ulfillment\x18\x01 \x01(\x0b\x32%.ordermesh.fulfillment.v1.FulfillmentR\x0b\x66ulfillment\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason\x12\x39\n\noccur_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime\x12)\n\x10\x61ttempt_unworked\x18\x04 \x01(\x08R\x0f\x61ttemptUnworked:,\xda\xe2\x18(\n&fulfillments.fulfillment.lines_changedb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,6 +36,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_FULFILLMENTSTATUSCHANGED']._loaded_options = None
   _globals['_FULFILLMENTSTATUSCHANGED']._serialized_options = b'\332\342\030)\n\'fulfillments.fulfillment.status_changed'
+  _globals['_FULFILLMENTLINESCHANGED']._loaded_options = None
+  _globals['_FULFILLMENTLINESCHANGED']._serialized_options = b'\332\342\030(\n&fulfillments.fulfillment.lines_changed'
   _globals['_FULFILLMENTSTATUSCHANGED']._serialized_start=207
-  _globals['_FULFILLMENTSTATUSCHANGED']._serialized_end=588
+  _globals['_FULFILLMENTSTATUSCHANGED']._serialized_end=631
+  _globals['_FULFILLMENTLINESCHANGED']._serialized_start=634
+  _globals['_FULFILLMENTLINESCHANGED']._serialized_end=904
 # @@protoc_insertion_point(module_scope)

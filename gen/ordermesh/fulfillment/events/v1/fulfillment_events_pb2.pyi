@@ -29,14 +29,19 @@ class FulfillmentStatusChanged(_message.Message):
     NEW_STATUS_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     OCCUR_TIME_FIELD_NUMBER: _builtins.int
+    ATTEMPT_UNWORKED_FIELD_NUMBER: _builtins.int
     old_status: _fulfillment_pb2.FulfillmentStatus.ValueType
     """Unspecified for the creation."""
     new_status: _fulfillment_pb2.FulfillmentStatus.ValueType
     """The status from then on."""
     reason: _builtins.str
     """Why: ORDER_CONFIRMED, PICKLIST_BUILT, PICKING_STARTED, PICKING_COMPLETED, PACKING_STARTED, PACKING_COMPLETED,
-    INSPECTION_NOT_REQUIRED, INSPECTION_PASSED, INSPECTION_FAILED, SHIPMENT_CREATED, DELIVERY_CONFIRMED, ORDER_CANCELLED or
-    STOCK_COMMITTED_ELSEWHERE. More may appear.
+    INSPECTION_NOT_REQUIRED, INSPECTION_PASSED, INSPECTION_FAILED, UNITS_CUT, SHIPMENT_CREATED, DELIVERY_CONFIRMED,
+    ORDER_CANCELLED, WORK_CANCELLED, NO_UNITS_LEFT or STOCK_COMMITTED_ELSEWHERE. More may appear.
+    """
+    attempt_unworked: _builtins.bool
+    """The order's attempt is dead, and fulfilment never knew where its stock was committed: nothing of it was or will be worked on, in
+    whichever warehouse it lies.
     """
     @_builtins.property
     def fulfillment(self) -> _fulfillment_pb2.Fulfillment:
@@ -54,11 +59,54 @@ class FulfillmentStatusChanged(_message.Message):
         new_status: _fulfillment_pb2.FulfillmentStatus.ValueType = ...,
         reason: _builtins.str = ...,
         occur_time: _timestamp_pb2.Timestamp | None = ...,
+        attempt_unworked: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["fulfillment", b"fulfillment", "occur_time", b"occur_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fulfillment", b"fulfillment", "new_status", b"new_status", "occur_time", b"occur_time", "old_status", b"old_status", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_unworked", b"attempt_unworked", "fulfillment", b"fulfillment", "new_status", b"new_status", "occur_time", b"occur_time", "old_status", b"old_status", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FulfillmentStatusChanged: _TypeAlias = FulfillmentStatusChanged  # noqa: Y015
+
+@_typing.final
+class FulfillmentLinesChanged(_message.Message):
+    """Units left a picklist: cut, short or spoiled; the work goes on with those that stay. (The last ones leave with a
+    FulfillmentStatusChanged to cancelled.) Its version stands in one sequence with those of FulfillmentStatusChanged.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FULFILLMENT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    OCCUR_TIME_FIELD_NUMBER: _builtins.int
+    ATTEMPT_UNWORKED_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why: UNITS_CUT, SHORT_PICK or INSPECTION_FAILED. More may appear."""
+    attempt_unworked: _builtins.bool
+    """As of FulfillmentStatusChanged."""
+    @_builtins.property
+    def fulfillment(self) -> _fulfillment_pb2.Fulfillment:
+        """The fulfilment as it stands after the change, with cumulative quantities. It can be a cancelled one, of which more units
+        are known by now.
+        """
+
+    @_builtins.property
+    def occur_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        fulfillment: _fulfillment_pb2.Fulfillment | None = ...,
+        reason: _builtins.str = ...,
+        occur_time: _timestamp_pb2.Timestamp | None = ...,
+        attempt_unworked: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fulfillment", b"fulfillment", "occur_time", b"occur_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_unworked", b"attempt_unworked", "fulfillment", b"fulfillment", "occur_time", b"occur_time", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FulfillmentLinesChanged: _TypeAlias = FulfillmentLinesChanged  # noqa: Y015

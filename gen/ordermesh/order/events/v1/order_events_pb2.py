@@ -26,9 +26,10 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from google.type import money_pb2 as google_dot_type_dot_money__pb2
 from ordermesh.options.v1 import options_pb2 as ordermesh_dot_options_dot_v1_dot_options__pb2
 from ordermesh.order.v1 import order_pb2 as ordermesh_dot_order_dot_v1_dot_order__pb2
+from ordermesh.order.v1 import return_pb2 as ordermesh_dot_order_dot_v1_dot_return__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,ordermesh/order/events/v1/order_events.proto\x12\x19ordermesh.order.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\x1a\"ordermesh/options/v1/options.proto\x1a\x1eordermesh/order/v1/order.proto\"\xc5\x05\n\x12OrderStatusChanged\x12\x19\n\x08order_id\x18\x01 \x01(\tR\x07orderId\x12!\n\x0corder_number\x18\x02 \x01(\tR\x0borderNumber\x12\x18\n\x07\x61ttempt\x18\x03 \x01(\x05R\x07\x61ttempt\x12>\n\nold_status\x18\x04 \x01(\x0e\x32\x1f.ordermesh.order.v1.OrderStatusR\toldStatus\x12>\n\nnew_status\x18\x05 \x01(\x0e\x32\x1f.ordermesh.order.v1.OrderStatusR\tnewStatus\x12\x16\n\x06reason\x18\x06 \x01(\tR\x06reason\x12\x35\n\x0ctotal_amount\x18\x07 \x01(\x0b\x32\x12.google.type.MoneyR\x0btotalAmount\x12#\n\rorder_version\x18\x08 \x01(\x03R\x0corderVersion\x12\x39\n\noccur_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime\x12:\n\x05items\x18\n \x03(\x0b\x32$.ordermesh.order.events.v1.OrderLineR\x05items\x12\x42\n\x0cstock_status\x18\x0b \x01(\x0e\x32\x1f.ordermesh.order.v1.StockStatusR\x0bstockStatus\x12H\n\x0epayment_status\x18\x0c \x01(\x0e\x32!.ordermesh.order.v1.PaymentStatusR\rpaymentStatus\x12;\n\x0b\x65xpire_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime:!\xda\xe2\x18\x1d\n\x1borders.order.status_changed\"\xa1\x02\n\tOrderLine\x12\x1f\n\x0bline_number\x18\x01 \x01(\x05R\nlineNumber\x12\x10\n\x03sku\x18\x02 \x01(\tR\x03sku\x12\x1a\n\x08quantity\x18\x03 \x01(\x05R\x08quantity\x12-\n\x12\x63\x61ncelled_quantity\x18\x04 \x01(\x05R\x11\x63\x61ncelledQuantity\x12I\n\x0bunit_shares\x18\x05 \x03(\x0b\x32(.ordermesh.order.events.v1.LineUnitShareR\nunitShares\x12K\n\x0b\x61llocations\x18\x06 \x03(\x0b\x32).ordermesh.order.events.v1.LineAllocationR\x0b\x61llocations\"W\n\rLineUnitShare\x12\x1a\n\x08quantity\x18\x01 \x01(\x05R\x08quantity\x12*\n\x06\x61mount\x18\x02 \x01(\x0b\x32\x12.google.type.MoneyR\x06\x61mount\"v\n\x0eLineAllocation\x12!\n\x0cwarehouse_id\x18\x01 \x01(\tR\x0bwarehouseId\x12%\n\x0ereservation_id\x18\x02 \x01(\tR\rreservationId\x12\x1a\n\x08quantity\x18\x03 \x01(\x05R\x08quantityb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,ordermesh/order/events/v1/order_events.proto\x12\x19ordermesh.order.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\x1a\"ordermesh/options/v1/options.proto\x1a\x1eordermesh/order/v1/order.proto\x1a\x1fordermesh/order/v1/return.proto\"\xc5\x05\n\x12OrderStatusChanged\x12\x19\n\x08order_id\x18\x01 \x01(\tR\x07orderId\x12!\n\x0corder_number\x18\x02 \x01(\tR\x0borderNumber\x12\x18\n\x07\x61ttempt\x18\x03 \x01(\x05R\x07\x61ttempt\x12>\n\nold_status\x18\x04 \x01(\x0e\x32\x1f.ordermesh.order.v1.OrderStatusR\toldStatus\x12>\n\nnew_status\x18\x05 \x01(\x0e\x32\x1f.ordermesh.order.v1.OrderStatusR\tnewStatus\x12\x16\n\x06reason\x18\x06 \x01(\tR\x06reason\x12\x35\n\x0ctotal_amount\x18\x07 \x01(\x0b\x32\x12.google.type.MoneyR\x0btotalAmount\x12#\n\rorder_version\x18\x08 \x01(\x03R\x0corderVersion\x12\x39\n\noccur_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime\x12:\n\x05items\x18\n \x03(\x0b\x32$.ordermesh.order.events.v1.OrderLineR\x05items\x12\x42\n\x0cstock_status\x18\x0b \x01(\x0e\x32\x1f.ordermesh.order.v1.StockStatusR\x0bstockStatus\x12H\n\x0epayment_status\x18\x0c \x01(\x0e\x32!.ordermesh.order.v1.PaymentStatusR\rpaymentStatus\x12;\n\x0b\x65xpire_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime:!\xda\xe2\x18\x1d\n\x1borders.order.status_changed\"\xb5\x03\n\x13OrderItemsCancelled\x12\x19\n\x08order_id\x18\x01 \x01(\tR\x07orderId\x12!\n\x0corder_number\x18\x02 \x01(\tR\x0borderNumber\x12\x18\n\x07\x61ttempt\x18\x03 \x01(\x05R\x07\x61ttempt\x12\x37\n\x06status\x18\x04 \x01(\x0e\x32\x1f.ordermesh.order.v1.OrderStatusR\x06status\x12\x16\n\x06reason\x18\x05 \x01(\tR\x06reason\x12\x35\n\x0ctotal_amount\x18\x06 \x01(\x0b\x32\x12.google.type.MoneyR\x0btotalAmount\x12#\n\rorder_version\x18\x07 \x01(\x03R\x0corderVersion\x12\x39\n\noccur_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime\x12:\n\x05items\x18\t \x03(\x0b\x32$.ordermesh.order.events.v1.OrderLineR\x05items:\"\xda\xe2\x18\x1e\n\x1corders.order.items_cancelled\"\xb5\x02\n\x13ReturnStatusChanged\x12=\n\x0corder_return\x18\x01 \x01(\x0b\x32\x1a.ordermesh.order.v1.ReturnR\x0borderReturn\x12?\n\nold_status\x18\x02 \x01(\x0e\x32 .ordermesh.order.v1.ReturnStatusR\toldStatus\x12?\n\nnew_status\x18\x03 \x01(\x0e\x32 .ordermesh.order.v1.ReturnStatusR\tnewStatus\x12\x39\n\noccur_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime:\"\xda\xe2\x18\x1e\n\x1corders.return.status_changed\"\xa1\x02\n\tOrderLine\x12\x1f\n\x0bline_number\x18\x01 \x01(\x05R\nlineNumber\x12\x10\n\x03sku\x18\x02 \x01(\tR\x03sku\x12\x1a\n\x08quantity\x18\x03 \x01(\x05R\x08quantity\x12-\n\x12\x63\x61ncelled_quantity\x18\x04 \x01(\x05R\x11\x63\x61ncelledQuantity\x12I\n\x0bunit_shares\x18\x05 \x03(\x0b\x32(.ordermesh.order.events.v1.LineUnitShareR\nunitShares\x12K\n\x0b\x61llocations\x18\x06 \x03(\x0b\x32).ordermesh.order.events.v1.LineAllocationR\x0b\x61llocations\"W\n\rLineUnitShare\x12\x1a\n\x08quantity\x18\x01 \x01(\x05R\x08quantity\x12*\n\x06\x61mount\x18\x02 \x01(\x0b\x32\x12.google.type.MoneyR\x06\x61mount\"v\n\x0eLineAllocation\x12!\n\x0cwarehouse_id\x18\x01 \x01(\tR\x0bwarehouseId\x12%\n\x0ereservation_id\x18\x02 \x01(\tR\rreservationId\x12\x1a\n\x08quantity\x18\x03 \x01(\x05R\x08quantityb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,12 +38,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_ORDERSTATUSCHANGED']._loaded_options = None
   _globals['_ORDERSTATUSCHANGED']._serialized_options = b'\332\342\030\035\n\033orders.order.status_changed'
-  _globals['_ORDERSTATUSCHANGED']._serialized_start=202
-  _globals['_ORDERSTATUSCHANGED']._serialized_end=911
-  _globals['_ORDERLINE']._serialized_start=914
-  _globals['_ORDERLINE']._serialized_end=1203
-  _globals['_LINEUNITSHARE']._serialized_start=1205
-  _globals['_LINEUNITSHARE']._serialized_end=1292
-  _globals['_LINEALLOCATION']._serialized_start=1294
-  _globals['_LINEALLOCATION']._serialized_end=1412
+  _globals['_ORDERITEMSCANCELLED']._loaded_options = None
+  _globals['_ORDERITEMSCANCELLED']._serialized_options = b'\332\342\030\036\n\034orders.order.items_cancelled'
+  _globals['_RETURNSTATUSCHANGED']._loaded_options = None
+  _globals['_RETURNSTATUSCHANGED']._serialized_options = b'\332\342\030\036\n\034orders.return.status_changed'
+  _globals['_ORDERSTATUSCHANGED']._serialized_start=235
+  _globals['_ORDERSTATUSCHANGED']._serialized_end=944
+  _globals['_ORDERITEMSCANCELLED']._serialized_start=947
+  _globals['_ORDERITEMSCANCELLED']._serialized_end=1384
+  _globals['_RETURNSTATUSCHANGED']._serialized_start=1387
+  _globals['_RETURNSTATUSCHANGED']._serialized_end=1696
+  _globals['_ORDERLINE']._serialized_start=1699
+  _globals['_ORDERLINE']._serialized_end=1988
+  _globals['_LINEUNITSHARE']._serialized_start=1990
+  _globals['_LINEUNITSHARE']._serialized_end=2077
+  _globals['_LINEALLOCATION']._serialized_start=2079
+  _globals['_LINEALLOCATION']._serialized_end=2197
 # @@protoc_insertion_point(module_scope)

@@ -10,6 +10,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.type import money_pb2 as _money_pb2
 from ordermesh.order.v1 import order_pb2 as _order_pb2
+from ordermesh.order.v1 import return_pb2 as _return_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -60,7 +61,7 @@ class OrderStatusChanged(_message.Message):
     """Its money as it stands."""
     @_builtins.property
     def total_amount(self) -> _money_pb2.Money:
-        """What is to be paid for the order."""
+        """What the order costs now."""
 
     @_builtins.property
     def occur_time(self) -> _timestamp_pb2.Timestamp:
@@ -100,6 +101,106 @@ class OrderStatusChanged(_message.Message):
 Global___OrderStatusChanged: _TypeAlias = OrderStatusChanged  # noqa: Y015
 
 @_typing.final
+class OrderItemsCancelled(_message.Message):
+    """Units of an order were cancelled, and it lives on. (The last unit's cancellation is an OrderStatusChanged.) Its order_version
+    stands in one sequence with those of OrderStatusChanged.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    ORDER_NUMBER_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    STATUS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    TOTAL_AMOUNT_FIELD_NUMBER: _builtins.int
+    ORDER_VERSION_FIELD_NUMBER: _builtins.int
+    OCCUR_TIME_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    order_id: _builtins.str
+    """The order."""
+    order_number: _builtins.str
+    """Its number for people."""
+    attempt: _builtins.int
+    """How often it was pending."""
+    status: _order_pb2.OrderStatus.ValueType
+    """Where it stands; cancelling units does not change it."""
+    reason: _builtins.str
+    """Why, e.g. "CUSTOMER_REQUEST", "SHORT_PICK" or "PARCEL_LOST"."""
+    order_version: _builtins.int
+    """The order's version that this change made."""
+    @_builtins.property
+    def total_amount(self) -> _money_pb2.Money:
+        """What the order costs now."""
+
+    @_builtins.property
+    def occur_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderLine]:
+        """Its lines as they stand, with cumulative cancelled quantities, and allocations of the units that stay."""
+
+    def __init__(
+        self,
+        *,
+        order_id: _builtins.str = ...,
+        order_number: _builtins.str = ...,
+        attempt: _builtins.int = ...,
+        status: _order_pb2.OrderStatus.ValueType = ...,
+        reason: _builtins.str = ...,
+        total_amount: _money_pb2.Money | None = ...,
+        order_version: _builtins.int = ...,
+        occur_time: _timestamp_pb2.Timestamp | None = ...,
+        items: _abc.Iterable[Global___OrderLine] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["occur_time", b"occur_time", "total_amount", b"total_amount"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "items", b"items", "occur_time", b"occur_time", "order_id", b"order_id", "order_number", b"order_number", "order_version", b"order_version", "reason", b"reason", "status", b"status", "total_amount", b"total_amount"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___OrderItemsCancelled: _TypeAlias = OrderItemsCancelled  # noqa: Y015
+
+@_typing.final
+class ReturnStatusChanged(_message.Message):
+    """A return changed its status, or more of it was received or inspected. One for each of its versions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ORDER_RETURN_FIELD_NUMBER: _builtins.int
+    OLD_STATUS_FIELD_NUMBER: _builtins.int
+    NEW_STATUS_FIELD_NUMBER: _builtins.int
+    OCCUR_TIME_FIELD_NUMBER: _builtins.int
+    old_status: _return_pb2.ReturnStatus.ValueType
+    """Before the change; unspecified for its creation."""
+    new_status: _return_pb2.ReturnStatus.ValueType
+    """The status from then on; the same where only quantities changed."""
+    @_builtins.property
+    def order_return(self) -> _return_pb2.Return:
+        """The return as it stands after the change, with cumulative quantities."""
+
+    @_builtins.property
+    def occur_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        order_return: _return_pb2.Return | None = ...,
+        old_status: _return_pb2.ReturnStatus.ValueType = ...,
+        new_status: _return_pb2.ReturnStatus.ValueType = ...,
+        occur_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["occur_time", b"occur_time", "order_return", b"order_return"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["new_status", b"new_status", "occur_time", b"occur_time", "old_status", b"old_status", "order_return", b"order_return"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReturnStatusChanged: _TypeAlias = ReturnStatusChanged  # noqa: Y015
+
+@_typing.final
 class OrderLine(_message.Message):
     """A line of an order, as it stands."""
 
@@ -125,7 +226,7 @@ class OrderLine(_message.Message):
 
     @_builtins.property
     def allocations(self) -> _containers.RepeatedCompositeFieldContainer[Global___LineAllocation]:
-        """Where its units come from."""
+        """Where its units come from: those that are not cancelled."""
 
     def __init__(
         self,

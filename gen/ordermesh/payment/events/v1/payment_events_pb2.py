@@ -25,9 +25,10 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.type import money_pb2 as google_dot_type_dot_money__pb2
 from ordermesh.options.v1 import options_pb2 as ordermesh_dot_options_dot_v1_dot_options__pb2
+from ordermesh.payment.v1 import payment_pb2 as ordermesh_dot_payment_dot_v1_dot_payment__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0ordermesh/payment/events/v1/payment_events.proto\x12\x1bordermesh.payment.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\x1a\"ordermesh/options/v1/options.proto\"\xcc\x02\n\x10PaymentConfirmed\x12\x1d\n\npayment_id\x18\x01 \x01(\tR\tpaymentId\x12\x19\n\x08order_id\x18\x02 \x01(\tR\x07orderId\x12\x18\n\x07\x61ttempt\x18\x03 \x01(\x05R\x07\x61ttempt\x12;\n\x0f\x63\x61ptured_amount\x18\x04 \x01(\x0b\x32\x12.google.type.MoneyR\x0e\x63\x61pturedAmount\x12!\n\x0cnot_required\x18\x05 \x01(\x08R\x0bnotRequired\x12\'\n\x0fpayment_version\x18\x06 \x01(\x03R\x0epaymentVersion\x12\x39\n\noccur_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime: \xda\xe2\x18\x1c\n\x1apayments.payment.confirmed\"\x89\x02\n\rPaymentFailed\x12\x1d\n\npayment_id\x18\x01 \x01(\tR\tpaymentId\x12\x19\n\x08order_id\x18\x02 \x01(\tR\x07orderId\x12\x18\n\x07\x61ttempt\x18\x03 \x01(\x05R\x07\x61ttempt\x12!\n\x0c\x64\x65\x63line_code\x18\x04 \x01(\tR\x0b\x64\x65\x63lineCode\x12\'\n\x0fpayment_version\x18\x05 \x01(\x03R\x0epaymentVersion\x12\x39\n\noccur_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime:\x1d\xda\xe2\x18\x19\n\x17payments.payment.failedb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0ordermesh/payment/events/v1/payment_events.proto\x12\x1bordermesh.payment.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\x1a\"ordermesh/options/v1/options.proto\x1a\"ordermesh/payment/v1/payment.proto\"\xcc\x02\n\x10PaymentConfirmed\x12\x1d\n\npayment_id\x18\x01 \x01(\tR\tpaymentId\x12\x19\n\x08order_id\x18\x02 \x01(\tR\x07orderId\x12\x18\n\x07\x61ttempt\x18\x03 \x01(\x05R\x07\x61ttempt\x12;\n\x0f\x63\x61ptured_amount\x18\x04 \x01(\x0b\x32\x12.google.type.MoneyR\x0e\x63\x61pturedAmount\x12!\n\x0cnot_required\x18\x05 \x01(\x08R\x0bnotRequired\x12\'\n\x0fpayment_version\x18\x06 \x01(\x03R\x0epaymentVersion\x12\x39\n\noccur_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime: \xda\xe2\x18\x1c\n\x1apayments.payment.confirmed\"\x89\x02\n\rPaymentFailed\x12\x1d\n\npayment_id\x18\x01 \x01(\tR\tpaymentId\x12\x19\n\x08order_id\x18\x02 \x01(\tR\x07orderId\x12\x18\n\x07\x61ttempt\x18\x03 \x01(\x05R\x07\x61ttempt\x12!\n\x0c\x64\x65\x63line_code\x18\x04 \x01(\tR\x0b\x64\x65\x63lineCode\x12\'\n\x0fpayment_version\x18\x05 \x01(\x03R\x0epaymentVersion\x12\x39\n\noccur_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime:\x1d\xda\xe2\x18\x19\n\x17payments.payment.failed\"\xc6\x02\n\x0fRefundCompleted\x12\x34\n\x06refund\x18\x01 \x01(\x0b\x32\x1c.ordermesh.payment.v1.RefundR\x06refund\x12;\n\x0f\x63\x61ptured_amount\x18\x02 \x01(\x0b\x32\x12.google.type.MoneyR\x0e\x63\x61pturedAmount\x12;\n\x0frefunded_amount\x18\x03 \x01(\x0b\x32\x12.google.type.MoneyR\x0erefundedAmount\x12\'\n\x0fpayment_version\x18\x04 \x01(\x03R\x0epaymentVersion\x12\x39\n\noccur_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime:\x1f\xda\xe2\x18\x1b\n\x19payments.refund.completed\"\xc0\x02\n\x0cRefundFailed\x12\x34\n\x06refund\x18\x01 \x01(\x0b\x32\x1c.ordermesh.payment.v1.RefundR\x06refund\x12;\n\x0f\x63\x61ptured_amount\x18\x02 \x01(\x0b\x32\x12.google.type.MoneyR\x0e\x63\x61pturedAmount\x12;\n\x0frefunded_amount\x18\x03 \x01(\x0b\x32\x12.google.type.MoneyR\x0erefundedAmount\x12\'\n\x0fpayment_version\x18\x04 \x01(\x03R\x0epaymentVersion\x12\x39\n\noccur_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime:\x1c\xda\xe2\x18\x18\n\x16payments.refund.failedb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,8 +39,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PAYMENTCONFIRMED']._serialized_options = b'\332\342\030\034\n\032payments.payment.confirmed'
   _globals['_PAYMENTFAILED']._loaded_options = None
   _globals['_PAYMENTFAILED']._serialized_options = b'\332\342\030\031\n\027payments.payment.failed'
-  _globals['_PAYMENTCONFIRMED']._serialized_start=176
-  _globals['_PAYMENTCONFIRMED']._serialized_end=508
-  _globals['_PAYMENTFAILED']._serialized_start=511
-  _globals['_PAYMENTFAILED']._serialized_end=776
+  _globals['_REFUNDCOMPLETED']._loaded_options = None
+  _globals['_REFUNDCOMPLETED']._serialized_options = b'\332\342\030\033\n\031payments.refund.completed'
+  _globals['_REFUNDFAILED']._loaded_options = None
+  _globals['_REFUNDFAILED']._serialized_options = b'\332\342\030\030\n\026payments.refund.failed'
+  _globals['_PAYMENTCONFIRMED']._serialized_start=212
+  _globals['_PAYMENTCONFIRMED']._serialized_end=544
+  _globals['_PAYMENTFAILED']._serialized_start=547
+  _globals['_PAYMENTFAILED']._serialized_end=812
+  _globals['_REFUNDCOMPLETED']._serialized_start=815
+  _globals['_REFUNDCOMPLETED']._serialized_end=1141
+  _globals['_REFUNDFAILED']._serialized_start=1144
+  _globals['_REFUNDFAILED']._serialized_end=1464
 # @@protoc_insertion_point(module_scope)

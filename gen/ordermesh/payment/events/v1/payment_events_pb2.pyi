@@ -7,6 +7,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.type import money_pb2 as _money_pb2
+from ordermesh.payment.v1 import payment_pb2 as _payment_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -111,3 +112,97 @@ class PaymentFailed(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___PaymentFailed: _TypeAlias = PaymentFailed  # noqa: Y015
+
+@_typing.final
+class RefundCompleted(_message.Message):
+    """Money went back."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUND_FIELD_NUMBER: _builtins.int
+    CAPTURED_AMOUNT_FIELD_NUMBER: _builtins.int
+    REFUNDED_AMOUNT_FIELD_NUMBER: _builtins.int
+    PAYMENT_VERSION_FIELD_NUMBER: _builtins.int
+    OCCUR_TIME_FIELD_NUMBER: _builtins.int
+    payment_version: _builtins.int
+    """The payment's version."""
+    @_builtins.property
+    def refund(self) -> _payment_pb2.Refund:
+        """The refund."""
+
+    @_builtins.property
+    def captured_amount(self) -> _money_pb2.Money:
+        """Of the payment: what was captured."""
+
+    @_builtins.property
+    def refunded_amount(self) -> _money_pb2.Money:
+        """Of the payment: what went back so far, this refund included."""
+
+    @_builtins.property
+    def occur_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        refund: _payment_pb2.Refund | None = ...,
+        captured_amount: _money_pb2.Money | None = ...,
+        refunded_amount: _money_pb2.Money | None = ...,
+        payment_version: _builtins.int = ...,
+        occur_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["captured_amount", b"captured_amount", "occur_time", b"occur_time", "refund", b"refund", "refunded_amount", b"refunded_amount"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["captured_amount", b"captured_amount", "occur_time", b"occur_time", "payment_version", b"payment_version", "refund", b"refund", "refunded_amount", b"refunded_amount"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefundCompleted: _TypeAlias = RefundCompleted  # noqa: Y015
+
+@_typing.final
+class RefundFailed(_message.Message):
+    """Money did not go back: the processor refuses, or nothing was left to refund (failure_code "nothing_refundable"; then the refund
+    has an amount of zero, and nobody was asked).
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REFUND_FIELD_NUMBER: _builtins.int
+    CAPTURED_AMOUNT_FIELD_NUMBER: _builtins.int
+    REFUNDED_AMOUNT_FIELD_NUMBER: _builtins.int
+    PAYMENT_VERSION_FIELD_NUMBER: _builtins.int
+    OCCUR_TIME_FIELD_NUMBER: _builtins.int
+    payment_version: _builtins.int
+    """The payment's version."""
+    @_builtins.property
+    def refund(self) -> _payment_pb2.Refund:
+        """The refund."""
+
+    @_builtins.property
+    def captured_amount(self) -> _money_pb2.Money:
+        """Of the payment: what was captured."""
+
+    @_builtins.property
+    def refunded_amount(self) -> _money_pb2.Money:
+        """Of the payment: what went back so far."""
+
+    @_builtins.property
+    def occur_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        refund: _payment_pb2.Refund | None = ...,
+        captured_amount: _money_pb2.Money | None = ...,
+        refunded_amount: _money_pb2.Money | None = ...,
+        payment_version: _builtins.int = ...,
+        occur_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["captured_amount", b"captured_amount", "occur_time", b"occur_time", "refund", b"refund", "refunded_amount", b"refunded_amount"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["captured_amount", b"captured_amount", "occur_time", b"occur_time", "payment_version", b"payment_version", "refund", b"refund", "refunded_amount", b"refunded_amount"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefundFailed: _TypeAlias = RefundFailed  # noqa: Y015

@@ -1,0 +1,77 @@
+"""Failed events as the contract says them, and its filter as ours. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+
+from google.protobuf.json_format import MessageToJson
+from google.protobuf.message import DecodeError, Message
+from ordermesh.ops.v1 import ops_service_pb2 as api
+
+from chassis.convert import given, names, timestamp
+from chassis.failed import OPEN, Entry, Wanted
+from chassis.tables import FailedState
+
+STATES = names(FailedState, "FAILED_EVENT_STATE", api.FailedEventState.Value)
+STATES_BY_VALUE = {value: state for state, value in STATES.items()}
+
+
+def wanted(message: api.FailedEventFilter) -> Wanted:
+    """What a filter asks for; an empty one: all that are open."""
+    return Wanted(
+        states=frozenset(STATES_BY_VALUE[value] for value in message.states) or OPEN,
+        consumer=given(message, "consumer"),
+        subject=given(message, "subject"),
+        reason=given(message, "reason"),
+        aggregate=given(message, "aggregate_id"),
+        since=given(message, "first_fail_time_from"),
+        before=given(message, "first_fail_time_before"),
+    )
+
+
+def failed_event(entry: Entry) -> api.FailedEvent:
+    """A row without its payload."""
+    event = entry.event
+    return api.FailedEvent(
+        consumer=event.consumer,
+        event_id=str(event.event_id),
+        state=STATES[event.state],
+        subject=event.subject,
+        type=event.type,
+        aggregate_id=event.aggregate,
+        reason=event.reason,
+        error=event.error,
+        attempts=event.attempts,
+        event_time=timestamp(event.event_time),
+        first_fail_time=timestamp(entry.first_time),
+        update_time=timestamp(entry.update_time),
+    )
+
+
+def with_payload(entry: Entry, kinds: Mapping[str, type[Message]]) -> api.FailedEvent:
+    """A row with its payload, as JSON too where its type is one of `kinds` and it can be read."""
+    message = failed_event(entry)
+    message.payload, message.payload_json = entry.event.payload, _json(entry, kinds)
+    return message
+
+
+def as_replayed(entry: Entry) -> Entry:
+    """The row of an event that had its effect and whose row is gone: its consumer forgot it, having handled it at the same time."""
+    return replace(entry, event=replace(entry.event, state=FailedState.REPLAYED))
+
+
+def place(text: str) -> datetime:
+    """A time in a page token. Raises ValueError for what is none of ours."""
+    time = datetime.fromisoformat(text)
+    if time.tzinfo is None:
+        raise ValueError("a time without a zone")
+    return time
+
+
+def _json(entry: Entry, kinds: Mapping[str, type[Message]]) -> str:
+    if kind := kinds.get(entry.event.type):
+        try:
+            return MessageToJson(kind.FromString(entry.event.payload))
+        except (DecodeError, ValueError):  # a time beyond what JSON can say is a ValueError
+            return ""
+    return ""

@@ -1,0 +1,45 @@
+"""A PostgreSQL connection that gives a silent server up.
+
+The server bounds its statements itself, and the kernel notices a network that is gone. Neither helps where the other side still takes
+bytes and never answers: a server that is frozen, a middlebox that has forgotten the connection. Then we hang up ourselves.
+"""
+
+import asyncio
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+from psycopg import AsyncConnection
+
+
+class Patience(AsyncConnection[Any]):
+    """Hangs up where the server has not answered for `silence_s`: whoever waits gets the error of a connection that was lost."""
+
+    silence_s = 15.0
+
+    async def wait(self, *args: Any, **kwargs: Any) -> Any:
+        # Not a timeout of asyncio's: it cancels, and psycopg then waits ten seconds more for the server's word.
+        timer = asyncio.get_running_loop().call_later(self.silence_s, _hang_up, self.pgconn.socket)
+        try:
+            return await super().wait(*args, **kwargs)
+        finally:
+            timer.cancel()
+
+
+def opener(silence_s: float) -> Callable[..., Awaitable[Patience]]:
+    """What opens connections with that much patience: SQLAlchemy's `async_creator_fn`."""
+
+    async def opened(*args: Any, **kwargs: Any) -> Patience:
+        connection = await Patience.connect(*args, **kwargs)
+        connection.silence_s = silence_s
+        return connection
+
+    return opened
+
+
+def _hang_up(number: int) -> None:
+    """Ends the connection under the file descriptor, which stays its owner's to close."""
+    with suppress(OSError), socket.socket(fileno=os.dup(number)) as ours:  # it may have ended in this moment
+        ours.shutdown(socket.SHUT_RDWR)

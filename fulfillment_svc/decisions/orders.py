@@ -1,0 +1,205 @@
+"""What the order makes of all its fulfilments. Each decision sees the whole job, so that it is right in whatever order the news comes.
+
+While stock is owed its fulfilments wait for it: units that the order lost meanwhile are cut when the stock is settled, for only then
+it is known which units there are. What was never committed is not told as cut.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from datetime import datetime
+
+from chassis.decision import Decision
+from fulfillment_svc.decisions.steps import Decided, DecidedOne, cancelled, lessened, walk
+from fulfillment_svc.lifecycle import MOVES, TRIGGERS, Status, Trigger
+from fulfillment_svc.model import (
+    Cut,
+    End,
+    Fulfillment,
+    Job,
+    Line,
+    LinesChanged,
+    OfOrder,
+    Picklist,
+    Plan,
+    Settle,
+    StatusChanged,
+    Work,
+    staying,
+)
+
+
+def plan(job: Job, command: Plan, now: datetime) -> Decided:
+    """A fulfilment for each picklist; of a dead attempt, only the trace that its units were to be here."""
+    if command.attempt <= job.closed_attempt:
+        return unworked(bury(job, command, command.picklists, now), command)
+    told = job.keeping(command.kept) if command.kept else job
+    return trim(place(told, command, command.picklists, command.stock_committed, now), command, now)
+
+
+def settle(job: Job, command: Settle, now: datetime) -> Decided:
+    """Picking can begin where the stock lies. Who waited for it elsewhere has nothing to do, and nothing to give back."""
+    if command.attempt <= job.closed_attempt:
+        return unworked(bury(job, command, command.picklists, now), command)
+    if not any(owed(each) for each in job.of(command.attempt)):
+        return Decision(job)
+    done = place(job, command, command.picklists, True, now)
+    here = {picklist.warehouse_id for picklist in command.picklists}
+    idle = [each for each in done.record.of(command.attempt) if owed(each) and each.work.warehouse_id not in here]
+    path = [(Status.CANCELLED, "STOCK_COMMITTED_ELSEWHERE")]
+    gone = each_of(done.record, idle, lambda its: walk(replace(its, lines=()), path, command, now))
+    return trim(after(done, gone), command, now)
+
+
+def place(job: Job, command: OfOrder, picklists: Iterable[Picklist], stock_committed: bool, now: datetime) -> Decided:
+    """A fulfilment where there is none; one that was owed its stock has it. Any other stands, above all a cancelled one."""
+
+    def placed(fulfillment: Fulfillment | None, picklist: Picklist) -> DecidedOne:
+        if fulfillment is None:
+            rule, lines = picklist.inspection_rule, picklist.lines
+            new = replace(_new(picklist, command, now), lines=lines, stock_committed=stock_committed, inspection_rule=rule)
+            return walk(new, [(Status.PENDING, "ORDER_CONFIRMED"), (Status.PLANNING, "PICKLIST_BUILT")], command, now)
+        if not stock_committed or not owed(fulfillment):
+            return Decision(fulfillment)
+        # No status changes, so nothing is told. The lines are what was committed here: an expired reservation is made anew, and may differ.
+        return Decision(replace(fulfillment, stock_committed=True, lines=picklist.lines, version=fulfillment.version + 1, update_time=now))
+
+    return each_picklist(job, command, picklists, placed)
+
+
+def cut(job: Job, command: Cut, now: datetime) -> Decided:
+    """Units that the order lost leave the picklists; for what is not planned yet it is remembered. Older news than known is skipped."""
+    told = job.keeping(command.kept)
+    return Decision(job) if told is job else trim(Decision(told), command, now)
+
+
+def end(job: Job, command: End, now: datetime) -> Decided:
+    """Nothing that has not left goes on, and nothing of the attempt begins any more."""
+    closed = replace(job, closed_attempt=max(job.closed_attempt, command.attempt))
+    stopping = [each for each in job.of(command.attempt) if Status.CANCELLED in MOVES[each.status]]
+    stopped = each_of(closed, stopping, lambda its: cancelled(its, "ORDER_CANCELLED", command, now))
+    unplanned = [picklist for picklist in command.picklists if not job.at(picklist.warehouse_id, command.attempt)]
+    ended = after(stopped, bury(stopped.record, command, unplanned, now))
+    if not ended.facts and job.closed_attempt < command.attempt:
+        ended = after(ended, repeated(ended.record, command, now))
+    return unworked(ended, command)
+
+
+def repeated(job: Job, command: OfOrder, now: datetime) -> Decided:
+    """All of the attempt was given up before its stock was known: that it is dead is told all the same, by the first of its works."""
+    its = job.of(command.attempt)
+    if not its or any(each.stock_committed for each in its):
+        return Decision(job)
+    told = replace(its[0], version=its[0].version + 1, update_time=now)
+    return Decision(job.having(told), (), (LinesChanged(told, "UNITS_CUT"),))
+
+
+def unworked(done: Decided, command: OfOrder) -> Decided:
+    """What is told of a dead attempt, with the remark that nobody ever worked on it, where its stock was never known to be committed.
+
+    It may have been, in a warehouse of which nobody here has heard: then this alone brings it back to the shelf. It stays true, for in a
+    dead attempt no work begins.
+    """
+    if any(each.stock_committed for each in done.record.of(command.attempt)):
+        return done
+    facts = [replace(fact, unworked=True) for fact in done.facts if isinstance(fact, StatusChanged | LinesChanged)]
+    return Decision(done.record, done.history, facts)
+
+
+def bury(job: Job, command: OfOrder, picklists: Iterable[Picklist], now: datetime) -> Decided:
+    """Of what was planned for a dead attempt, a cancelled fulfilment tells the units: the warehouse has them back by it.
+
+    One that was made before it was known how many there are takes the rest over now.
+    """
+
+    def buried(fulfillment: Fulfillment | None, picklist: Picklist) -> DecidedOne:
+        if fulfillment is None:
+            return cancelled(replace(_new(picklist, command, now), lines=picklist.lines), "ORDER_CANCELLED", command, now)
+        if fulfillment.status is not Status.CANCELLED or fulfillment.stock_committed or not fulfillment.lines:
+            return Decision(fulfillment)
+        lines = _together(fulfillment.lines, picklist.lines)
+        if lines == fulfillment.lines:
+            return Decision(fulfillment)
+        grown = replace(fulfillment, lines=lines, version=fulfillment.version + 1, update_time=now)
+        return Decision(grown, (), (LinesChanged(grown, "UNITS_CUT"),))
+
+    return each_picklist(job, command, picklists, buried)
+
+
+def owed(fulfillment: Fulfillment) -> bool:
+    """Whether it waits for its stock to be committed."""
+    return fulfillment.status is Status.PLANNING and not fulfillment.stock_committed
+
+
+def trim(done: Decided, command: OfOrder, now: datetime) -> Decided:
+    """What was done, and then without the units that the order has lost. A cut that meets a shipment comes too late."""
+    job = done.record
+    its = job.of(command.attempt)
+    if not job.kept or job.kept.attempt != command.attempt or any(map(owed, its)):
+        return done
+    stay = staying(job.kept, its)
+
+    def trimmed(fulfillment: Fulfillment) -> DecidedOne:
+        at = fulfillment.work.warehouse_id
+        lines = tuple(line.cut_to(stay[at, line.line_number]) for line in fulfillment.lines)
+        if lines == fulfillment.lines:
+            return Decision(fulfillment)
+        there = TRIGGERS[Trigger.CUT].get(fulfillment.status)
+        unpacked = replace(fulfillment, packages=()) if there else fulfillment
+        return lessened(unpacked, lines, "UNITS_CUT", command, now, path=[(there, "UNITS_CUT")] if there else ())
+
+    return after(done, each_of(job, [each for each in its if Status.CANCELLED in MOVES[each.status]], trimmed))
+
+
+def each_picklist(
+    job: Job, command: OfOrder, picklists: Iterable[Picklist], verb: Callable[[Fulfillment | None, Picklist], DecidedOne]
+) -> Decided:
+    """The verb on what stands for each picklist."""
+    done: Decided = Decision(job)
+    for picklist in picklists:
+        stands = job.at(picklist.warehouse_id, command.attempt)
+        done = _with(done, stands, verb(stands, picklist))
+    return done
+
+
+def each_of(job: Job, fulfillments: Iterable[Fulfillment], verb: Callable[[Fulfillment], DecidedOne]) -> Decided:
+    """The verb on each of the fulfilments."""
+    done: Decided = Decision(job)
+    for each in fulfillments:
+        done = _with(done, each, verb(each))
+    return done
+
+
+def after(first: Decided, then: Decided) -> Decided:
+    """Both, one after the other."""
+    return Decision(then.record, (*first.history, *then.history), (*first.facts, *then.facts))
+
+
+def _with(done: Decided, before: Fulfillment | None, one: DecidedOne) -> Decided:
+    if one.record is before:
+        return done
+    return after(done, Decision(done.record.having(one.record), one.history, one.facts))
+
+
+def _new(picklist: Picklist, command: OfOrder, now: datetime) -> Fulfillment:
+    return Fulfillment(
+        id=picklist.id,
+        work=Work(command.target, picklist.warehouse_id, command.attempt),
+        order_number=command.order_number,
+        status=Status.PENDING,
+        stock_committed=False,
+        inspection_rule=None,
+        shipment_id=None,
+        version=0,
+        create_time=now,
+        update_time=now,
+        lines=(),
+    )
+
+
+def _together(stands: tuple[Line, ...], planned: tuple[Line, ...]) -> tuple[Line, ...]:
+    """The cancelled lines with at least the units that were planned, all of them cut."""
+    lines = {line.line_number: line for line in stands}
+    for line in planned:
+        known = lines.get(line.line_number, replace(line, quantity=0))
+        lines[line.line_number] = replace(known, cut=known.cut + max(0, line.quantity - known.planned))
+    return tuple(lines[number] for number in sorted(lines))

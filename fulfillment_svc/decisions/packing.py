@@ -1,0 +1,93 @@
+"""Packages, and whether they may leave."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+
+from chassis.decision import Decision
+from chassis.errors import Refused, Violation
+from fulfillment_svc.decisions.steps import DecidedOne, illegal, lessened, move, readied, walk
+from fulfillment_svc.lifecycle import MOVES, Status, Trigger
+from fulfillment_svc.model import Fulfillment, Line, LinesChanged, Pack, Package, RecordInspection
+
+
+def pack(fulfillment: Fulfillment, command: Pack, now: datetime) -> DecidedOne:
+    """packing -> packed with packages that hold exactly what was picked, and on to ready where nobody inspects them."""
+    status = move(fulfillment, Trigger.PACK)
+    if wrong := list(_misfits(fulfillment.lines, command.packages)):
+        raise Refused("PACKAGES_INCOMPLETE", "the packages do not hold exactly what was picked", violations=wrong, lines=str(len(wrong)))
+    numbered = tuple(replace(package, number=number) for number, package in enumerate(command.packages, 1))
+    path = [(status, "PACKING_COMPLETED")]
+    if not fulfillment.inspection_rule:
+        path += readied(fulfillment, "INSPECTION_NOT_REQUIRED")
+    return walk(replace(fulfillment, packages=numbered), path, command, now)
+
+
+def record_inspection(fulfillment: Fulfillment, command: RecordInspection, now: datetime) -> DecidedOne:
+    """packed -> ready where the packages pass; else back to picking, everything to be scanned and packed again."""
+    if command.rebooked:
+        return spoil(fulfillment, command, now)
+    inspectable(fulfillment, command)
+    if command.passed:
+        return walk(fulfillment, readied(fulfillment, "INSPECTION_PASSED"), command, now, command.note)
+    status = move(fulfillment, Trigger.FAIL_INSPECTION)
+    emptied = replace(fulfillment, packages=(), lines=_unscanned(fulfillment.lines))
+    return walk(emptied, [(status, "INSPECTION_FAILED")], command, now, command.note)
+
+
+def inspectable(fulfillment: Fulfillment, command: RecordInspection) -> None:
+    """Raises Refused where there is nothing to inspect, or a line has not so many units that could be spoiled."""
+    if not fulfillment.inspection_rule:
+        raise Refused("INSPECTION_NOT_REQUIRED", "no rule asks for an inspection of this fulfilment", status=fulfillment.status)
+    move(fulfillment, Trigger.MAKE_READY)
+    units = {line.line_number: line.quantity for line in fulfillment.lines}
+    wrong = [
+        Violation(f"line {number}", f"{units.get(number, 0)} units, and {spoiled} spoiled", "QUANTITY")
+        for number, spoiled in sorted(command.spoiled.items())
+        if spoiled > units.get(number, 0)
+    ]
+    if wrong:
+        raise Refused("QUANTITY_EXCEEDS_PICKLIST", f"{len(wrong)} lines have not so many units", violations=wrong, lines=str(len(wrong)))
+
+
+def spoil(fulfillment: Fulfillment, command: RecordInspection, now: datetime) -> DecidedOne:
+    """packed -> picking without the spoiled units, as the warehouse has booked them.
+
+    It was asked before this write, and what is booked there is a fact: so it is taken in wherever the fulfilment stands by now (units were
+    cut, the order died, somebody else has inspected it), and what was on the bench goes on with what there is.
+    """
+    answers = {each.line_number: each for each in command.rebooked}
+    lines = tuple(line.rebooked(answers[line.line_number]) if line.line_number in answers else line for line in fulfillment.lines)
+    why = "INSPECTION_FAILED"
+    if lines == fulfillment.lines:
+        return Decision(fulfillment)  # what stands was written with the same answer
+    match fulfillment.status:
+        case Status.PACKED:
+            emptied, path = replace(fulfillment, packages=()), [(move(fulfillment, Trigger.FAIL_INSPECTION), why)]
+            return lessened(emptied, _unscanned(lines), why, command, now, path=path, note=command.note)
+        case Status.READY:
+            unpacked, path = replace(fulfillment, packages=()), [(move(fulfillment, Trigger.CUT), why)]
+            return lessened(unpacked, lines, why, command, now, path=path, note=command.note)
+        case Status.CANCELLED:
+            told = replace(fulfillment, lines=lines, version=fulfillment.version + 1, update_time=now)
+            return Decision(told, (), (LinesChanged(told, why),))
+        case _ if Status.CANCELLED in MOVES[fulfillment.status]:
+            return lessened(fulfillment, lines, why, command, now, note=command.note)
+    raise illegal(fulfillment, "its packages have left")
+
+
+def _unscanned(lines: tuple[Line, ...]) -> tuple[Line, ...]:
+    return tuple(replace(line, picked=0) for line in lines)
+
+
+def _misfits(lines: tuple[Line, ...], packages: tuple[Package, ...]) -> Iterator[Violation]:
+    """A violation for each line whose units are not all packed, or too many, or that is not on the picklist."""
+    packed: Counter[int] = Counter()
+    for package in packages:
+        for item in package.items:
+            packed[item.line_number] += item.quantity
+    picked = {line.line_number: line.picked for line in lines}
+    for number in sorted(packed.keys() | picked.keys()):
+        if packed[number] != picked.get(number, 0):
+            yield Violation(f"line {number}", f"{picked.get(number, 0)} picked, {packed[number]} packed", "LINE_MISFIT")

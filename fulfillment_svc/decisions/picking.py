@@ -1,0 +1,78 @@
+"""Units are scanned off the shelves, and the picklist is closed."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime
+
+from chassis.decision import Decision
+from chassis.errors import Invalid, Refused, Violation
+from fulfillment_svc.decisions.steps import DecidedOne, illegal, lessened, move, walk
+from fulfillment_svc.lifecycle import Status, Trigger
+from fulfillment_svc.model import CompletePicking, Fulfillment, Line, Scan, ScanItems, StartPicking
+
+
+def start_picking(fulfillment: Fulfillment, command: StartPicking, now: datetime) -> DecidedOne:
+    """planning -> picking, once the stock is committed."""
+    status = move(fulfillment, Trigger.START_PICKING)
+    if not fulfillment.stock_committed:
+        raise Refused("STOCK_NOT_COMMITTED", "the warehouse has not committed the stock yet", fulfillment_id=str(fulfillment.id))
+    return walk(fulfillment, [(status, "PICKING_STARTED")], command, now)
+
+
+def scan_items(fulfillment: Fulfillment, command: ScanItems, now: datetime) -> DecidedOne:
+    """Counts all scans in, or none. No status changes, so nothing is told."""
+    if fulfillment.status is not Status.PICKING:
+        raise illegal(fulfillment, "units are scanned while it is picked")
+    lines = fulfillment.lines
+    for scan in command.scans:
+        lines = scanned(lines, scan)
+    return Decision(replace(fulfillment, lines=lines, version=fulfillment.version + 1, update_time=now))
+
+
+def scanned(lines: tuple[Line, ...], scan: Scan) -> tuple[Line, ...]:
+    """The lines with the scanned units on them: the lowest line that is open takes them first."""
+    asking = [line for line in lines if line.sku == scan.sku]
+    if not asking:
+        raise Invalid(
+            "SKU_NOT_ON_PICKLIST",
+            f"{scan.sku} is not on the picklist",
+            violations=[Violation("scans", f"{scan.sku} is not on the picklist")],
+            sku=scan.sku,
+        )
+    if scan.quantity > sum(line.open for line in asking):
+        wanted, picked = sum(line.quantity for line in asking), sum(line.picked for line in asking)
+        raise Refused(
+            "QUANTITY_EXCEEDS_PICKLIST",
+            f"{scan.sku}: {wanted} asked for, {picked} picked, and {scan.quantity} more scanned",
+            violations=[Violation(scan.sku, f"{wanted - picked} more can be scanned, not {scan.quantity}", "QUANTITY")],
+            sku=scan.sku,
+            quantity=str(wanted),
+            picked=str(picked),
+        )
+    return tuple(_filled(lines, scan))
+
+
+def complete_picking(fulfillment: Fulfillment, command: CompletePicking, now: datetime) -> DecidedOne:
+    """picking -> picked, once every line is scanned or closed short; cancelled where no unit was found."""
+    status = move(fulfillment, Trigger.COMPLETE_PICKING)
+    short = command.short_line_numbers
+    lines = tuple(line.closed_short() if line.line_number in short else line for line in fulfillment.lines)
+    still_open = [
+        Violation(f"line {line.line_number}", f"{line.sku}: {line.picked} of {line.quantity} picked", "LINE_OPEN")
+        for line in lines
+        if line.open
+    ]
+    if still_open:
+        raise Refused("PICKING_INCOMPLETE", f"{len(still_open)} lines are still open", violations=still_open, lines=str(len(still_open)))
+    path = [(status, "PICKING_COMPLETED")]
+    if lines == fulfillment.lines:
+        return walk(fulfillment, path, command, now)
+    return lessened(fulfillment, lines, "SHORT_PICK", command, now, path=path)
+
+
+def _filled(lines: tuple[Line, ...], scan: Scan) -> Iterator[Line]:
+    left = scan.quantity
+    for line in lines:
+        taken = min(left, line.open) if line.sku == scan.sku else 0
+        left -= taken
+        yield replace(line, picked=line.picked + taken) if taken else line

@@ -1,0 +1,83 @@
+"""A step and what is told of it; units that leave the picklist; and what may not be done."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from chassis.decision import Decision
+from chassis.errors import Refused, Stale
+from fulfillment_svc.lifecycle import MOVES, TRIGGERS, Status, Trigger
+from fulfillment_svc.model import Command, Fulfillment, Job, Line, LinesChanged, Request, StatusChanged, Transition
+
+Decided = Decision[Job, Transition]
+DecidedOne = Decision[Fulfillment, Transition]
+Step = tuple[Status, str]  # the status, and the reason why
+
+
+def walk(fulfillment: Fulfillment, path: Sequence[Step], command: Command, now: datetime, note: str = "") -> DecidedOne:
+    """Along the path: for each step a version, a row of history, and a fact with the fulfilment as of that step.
+
+    A fulfilment of version 0 is not there yet: its first step is its creation.
+    """
+    history, facts = [], []
+    for status, reason in path:
+        old = fulfillment.status if fulfillment.version else None
+        fulfillment = replace(fulfillment, status=status, version=fulfillment.version + 1, update_time=now)
+        history.append(Transition(fulfillment.id, fulfillment.version, old, status, reason, note, command.actor, command.cause, now))
+        facts.append(StatusChanged(fulfillment, old, reason))
+    return Decision(fulfillment, history, facts)
+
+
+def readied(fulfillment: Fulfillment, reason: str) -> list[Step]:
+    """The way out of the warehouse: ready for this reason, and gone where its shipment is known from before units were cut."""
+    path = [(Status.READY, reason)]
+    return [*path, (TRIGGERS[Trigger.SHIP][Status.READY], "SHIPMENT_CREATED")] if fulfillment.shipment_id else path
+
+
+def lessened(
+    fulfillment: Fulfillment,
+    lines: tuple[Line, ...],
+    reason: str,
+    command: Command,
+    now: datetime,
+    *,
+    path: Sequence[Step] = (),
+    note: str = "",
+) -> DecidedOne:
+    """With fewer units on its picklist: told as a change of its own, and then along the path. With none left it is cancelled."""
+    if not any(line.quantity for line in lines):
+        return walk(replace(fulfillment, lines=lines, packages=()), [(Status.CANCELLED, "NO_UNITS_LEFT")], command, now, note)
+    told = replace(fulfillment, lines=lines, version=fulfillment.version + 1, update_time=now)
+    walked = walk(told, path, command, now, note)
+    return Decision(walked.record, walked.history, (LinesChanged(told, reason), *walked.facts))
+
+
+def cancelled(fulfillment: Fulfillment, reason: str, command: Command, now: datetime, note: str = "") -> DecidedOne:
+    """Ended, its units back on the shelf."""
+    emptied = replace(fulfillment, packages=(), lines=tuple(line.cut_to(0) for line in fulfillment.lines))
+    return walk(emptied, [(Status.CANCELLED, reason)], command, now, note)
+
+
+def expect(fulfillment: Fulfillment, request: Request) -> None:
+    """Raises Stale where the caller has decided on another version."""
+    if request.expected_version not in (None, fulfillment.version):
+        raise Stale(
+            "VERSION_MISMATCH",
+            f"the fulfilment is at version {fulfillment.version}",
+            expected=str(request.expected_version),
+            actual=str(fulfillment.version),
+        )
+
+
+def move(fulfillment: Fulfillment, trigger: Trigger) -> Status:
+    """Where the trigger leads from here. Raises Refused ILLEGAL_TRANSITION where it leads nowhere."""
+    there = TRIGGERS[trigger].get(fulfillment.status)
+    if there is None:
+        raise illegal(fulfillment, f"{trigger.replace('_', ' ')} is for {', '.join(TRIGGERS[trigger])}")
+    return there
+
+
+def illegal(fulfillment: Fulfillment, why: str) -> Refused:
+    """The refusal that names where the fulfilment stands, and where it may go."""
+    allowed = ",".join(status for status in Status if status in MOVES[fulfillment.status])
+    return Refused("ILLEGAL_TRANSITION", f"the fulfilment is {fulfillment.status}; {why}", status=fulfillment.status, allowed=allowed)

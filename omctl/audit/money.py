@@ -1,0 +1,124 @@
+"""Every penny: payments against their refunds, and both against what the orders cost. Pure."""
+
+from collections.abc import Sequence
+
+from ordermesh.order.v1 import order_pb2
+from ordermesh.payment.v1 import payment_pb2
+
+from chassis.money import Money
+from omctl.audit.difference import ARRIVED, AT_WORK, DEAD, Difference, Differences, minor, republish
+from omctl.audit.facts import Facts
+
+COMPLETED, PENDING, FAILED = payment_pb2.REFUND_STATUS_COMPLETED, payment_pb2.REFUND_STATUS_PENDING, payment_pb2.REFUND_STATUS_FAILED
+
+
+def payments(facts: Facts) -> Differences:
+    """refunded + pending <= captured <= authorized <= amount, and the refunds are what the payment says."""
+    for payment in facts.payments:
+        subject = f"payment {payment.payment_id} of order {payment.order_id}"
+        repair = f"omctl order get {payment.order_id}"
+        captured, refunded, pending = map(minor, (payment.captured_amount, payment.refunded_amount, payment.refund_pending_amount))
+        if not refunded + pending <= captured <= minor(payment.authorized_amount) <= minor(payment.amount):
+            yield Difference("payment.ceiling", subject, f"captured {captured}, refunded {refunded}, pending {pending}", repair)
+        for name, told, status in (("refunded", refunded, COMPLETED), ("pending", pending, PENDING)):
+            if (found := _refunds(facts, payment, status)) != told:
+                yield Difference("payment.refunds", subject, f"{name} is {told}, its refunds say {found}", repair)
+
+
+def charged_once(facts: Facts) -> Differences:
+    """An attempt of an order is charged once, and an order's dead attempts keep nothing."""
+    for order_id, all_of_order in facts.payments_of.items():
+        order = facts.orders.get(order_id)
+        charged = [p for p in all_of_order if minor(p.captured_amount)]
+        attempts = [p.attempt for p in charged]
+        if len(attempts) != len(set(attempts)):
+            yield Difference("payment.twice", f"order {order_id}", "an attempt was charged more than once", f"omctl order get {order_id}")
+        if order is None:
+            if charged:
+                yield Difference("payment.order", f"order {order_id}", "money for an order that there is not", "omctl order list")
+            continue
+        for payment in charged:
+            if order.status in DEAD or payment.attempt != order.attempt:
+                kept = minor(payment.captured_amount) - minor(payment.refunded_amount)
+                if kept:
+                    text = f"{kept} minor units are kept for a dead attempt ({payment.attempt})"
+                    yield Difference("money.dead", f"order {order_id}", text, _give_back(facts, payment))
+        yield from _authorised_for_nobody(order, all_of_order)
+
+
+def owed(facts: Facts) -> Differences:
+    """A living order that is paid keeps what it costs, and gave back the rest; and the order says so."""
+    for order in facts.orders.values():
+        if order.status not in AT_WORK | ARRIVED or order.payment_status == order_pb2.PAYMENT_STATUS_NOT_REQUIRED:
+            continue
+        payment = next(
+            (p for p in facts.payments_of.get(order.order_id, ()) if p.attempt == order.attempt and minor(p.captured_amount)), None
+        )
+        subject = f"order {order.order_id}"
+        if payment is None:
+            yield Difference("money.unpaid", subject, "goes on without a captured payment", f"omctl order get {order.order_id}")
+            continue
+        captured, costs = minor(payment.captured_amount), minor(order.total_amount)
+        because_of_order = _because_of_order(facts.refunds_of.get(payment.payment_id, ()))
+        # Goodwill may have taken what a cancellation would have given back: then nothing is left to give.
+        exhausted = minor(payment.refunded_amount) + minor(payment.refund_pending_amount) == captured
+        if captured - because_of_order != costs and not (exhausted and captured - because_of_order > costs):
+            text = f"costs {costs}, and {captured} − {because_of_order} minor units were captured and given back"
+            yield Difference("money.owed", subject, text, _settle(facts, payment, captured - because_of_order - costs))
+        if minor(order.refunded_amount) != minor(payment.refunded_amount):
+            text = f"says {minor(order.refunded_amount)} refunded, its payment {minor(payment.refunded_amount)}"
+            yield Difference("money.told", subject, text, republish("payment", order.order_id))
+
+
+def returns(facts: Facts) -> Differences:
+    """A return that is done gave back what its units are worth, or what was left."""
+    given: dict[str, int] = {}
+    for refund in facts.refunds:
+        if refund.cause == payment_pb2.REFUND_CAUSE_RETURN and refund.status == COMPLETED:
+            return_id = refund.return_id or refund.cause_id  # a payment service of yesterday tells no return_id
+            given[return_id] = given.get(return_id, 0) + minor(refund.amount)
+    for each in facts.returns:
+        subject = f"return {each.return_id} of order {each.order_id}"
+        got = given.get(each.return_id, 0)
+        if got != minor(each.refunded_amount) or got > minor(each.refund_amount):
+            text = f"worth {minor(each.refund_amount)}, says {minor(each.refunded_amount)} refunded, payments say {got}"
+            yield Difference("return.money", subject, text, republish("payment", each.order_id))
+
+
+def _give_back(facts: Facts, payment: payment_pb2.Payment) -> str:
+    """How money that is kept for nobody goes back: payment does it by itself once it knows; what a processor has refused is asked anew."""
+    if any(refund.status == FAILED for refund in facts.refunds_of.get(payment.payment_id, ())):
+        return f"omctl payment refund {payment.payment_id}"
+    return republish("order", payment.order_id)
+
+
+def _settle(facts: Facts, payment: payment_pb2.Payment, kept: int) -> str:
+    """How so much goes back that a living order does not cost: by itself; by hand, and no more, where the processor refused it."""
+    refunds = facts.refunds_of.get(payment.payment_id, ())
+    if kept > 0 and any(refund.cause == payment_pb2.REFUND_CAUSE_ORDER and refund.status == FAILED for refund in refunds):
+        amount, currency = str(Money(kept, payment.captured_amount.currency_code)).split()
+        return f"omctl payment refund {payment.payment_id} --amount {amount} --currency {currency}"
+    return republish("order", payment.order_id)
+
+
+def _because_of_order(refunds: Sequence[payment_pb2.Refund]) -> int:
+    """What was given back because the order costs less: by itself, and by hand once the processor had refused it."""
+    by_itself = [refund for refund in refunds if refund.cause == payment_pb2.REFUND_CAUSE_ORDER]
+    refused = min((refund.settle_time.ToNanoseconds() for refund in by_itself if refund.status == FAILED), default=None)
+    by_hand = [
+        refund
+        for refund in refunds
+        if refund.cause == payment_pb2.REFUND_CAUSE_REQUEST and refused is not None and refund.create_time.ToNanoseconds() >= refused
+    ]
+    return sum(minor(refund.amount) for refund in (*by_itself, *by_hand) if refund.status in (COMPLETED, PENDING))
+
+
+def _refunds(facts: Facts, payment: payment_pb2.Payment, status: int) -> int:
+    return sum(minor(refund.amount) for refund in facts.refunds_of.get(payment.payment_id, ()) if refund.status == status)
+
+
+def _authorised_for_nobody(order: order_pb2.Order, its: Sequence[payment_pb2.Payment]) -> Differences:
+    for payment in its:
+        if payment.status == payment_pb2.PAYMENT_STATUS_AUTHORIZED and (order.status in DEAD or payment.attempt != order.attempt):
+            text = f"payment {payment.payment_id} is still authorised"
+            yield Difference("money.authorised", f"order {order.order_id}", text, f"omctl payment void {payment.payment_id}")

@@ -1,0 +1,132 @@
+"""Every order: do the services agree where it stands, and does it go on? Pure."""
+
+from datetime import timedelta
+
+from ordermesh.fulfillment.v1 import fulfillment_pb2
+from ordermesh.order.v1 import order_pb2, return_pb2
+from ordermesh.payment.v1 import payment_pb2
+from ordermesh.shipping.v1 import shipping_pb2
+
+from omctl.audit.difference import AT_WORK, DEAD, Difference, Differences, minor, older, republish
+from omctl.audit.facts import Facts
+from omctl.names import name_of
+
+OVER = frozenset({"shipped", "completed", "cancelled"})
+# A parcel of a dead order stands there, or was recalled.
+AT_REST = frozenset(
+    {
+        shipping_pb2.SHIPMENT_STATUS_DELIVERED,
+        shipping_pb2.SHIPMENT_STATUS_LOST,
+        shipping_pb2.SHIPMENT_STATUS_RETURNED_TO_SENDER,
+        shipping_pb2.SHIPMENT_STATUS_VOIDED,
+        shipping_pb2.SHIPMENT_STATUS_FAILED,
+    }
+)
+OPEN_OPERATIONS = frozenset({payment_pb2.PAYMENT_OPERATION_OUTCOME_REQUESTED, payment_pb2.PAYMENT_OPERATION_OUTCOME_UNKNOWN})
+
+
+def fulfillments(facts: Facts) -> Differences:
+    """Order and fulfilment tell the same of each warehouse's work; and nobody works for a dead order."""
+    works = {work.fulfillment_id: work for work in facts.fulfillments}
+    for order in facts.orders.values():
+        for part in order.fulfillments:
+            work = works.get(part.fulfillment_id)
+            subject = f"order {order.order_id} in {part.warehouse_id}"
+            if work is None:
+                if part.status != "expected":
+                    yield Difference(
+                        "fulfillment.unknown", subject, f"{part.status}, and there is no such fulfilment", _get(order.order_id)
+                    )
+            elif (theirs := name_of(fulfillment_pb2.FulfillmentStatus, work.status)) != part.status:
+                text = f"the order says {part.status}, the fulfilment {theirs}"
+                yield Difference("fulfillment.status", subject, text, republish("fulfillment", work.fulfillment_id))
+    for work in facts.fulfillments:
+        order_ = facts.orders.get(work.order_id)
+        status = name_of(fulfillment_pb2.FulfillmentStatus, work.status)
+        subject = f"fulfilment {work.fulfillment_id} of order {work.order_id}"
+        if order_ is None:
+            yield Difference("fulfillment.order", subject, "there is no such order", "omctl order list")
+        elif order_.status in DEAD and status not in OVER:
+            yield Difference("fulfillment.dead", subject, f"{status}, and its order is dead", republish("order", work.order_id))
+
+
+def shipments(facts: Facts) -> Differences:
+    """Parcels of dead orders are recalled; a delivered order's parcels are delivered; and each is one that the order knows."""
+    for shipment in facts.shipments:
+        order = facts.orders.get(shipment.order_id)
+        subject = f"shipment {shipment.shipment_id} of order {shipment.order_id}"
+        status = name_of(shipping_pb2.ShipmentStatus, shipment.status)
+        repair = republish("shipping", shipment.shipment_id)
+        if order is None:
+            yield Difference("shipment.order", subject, "there is no such order", "omctl order list")
+            continue
+        if order.status in DEAD and shipment.status not in AT_REST and not shipment.HasField("recall_time"):
+            yield Difference("shipment.dead", subject, f"{status}, not recalled, and its order is dead", republish("order", order.order_id))
+        if order.status == order_pb2.ORDER_STATUS_DELIVERED and shipment.status not in AT_REST:
+            yield Difference("shipment.status", subject, f"{status}, and its order is delivered", repair)
+        known = {part.shipment_id for part in order.fulfillments}
+        if shipment.tracking_number and order.status not in DEAD and shipment.shipment_id not in known:
+            yield Difference("shipment.unknown", subject, f"{status}, and its order knows nothing of it", repair)
+
+
+def stuck(facts: Facts, patience: timedelta) -> Differences:
+    """Whatever should go on by itself does so, within `patience`."""
+    now = facts.time
+    for order in facts.orders.values():
+        subject, get = f"order {order.order_id}", _get(order.order_id)
+        if order.status == order_pb2.ORDER_STATUS_PENDING and older(order.expire_time, now, patience):
+            yield Difference("stuck.expiry", subject, "pending past its time", get)
+        if order.stock_status == order_pb2.STOCK_STATUS_OWED and order.status in AT_WORK and older(order.update_time, now, patience):
+            yield Difference("stuck.stock", subject, "its stock is still owed", republish("warehouse", order.order_id))
+        waiting = [part for part in order.fulfillments if part.status == "expected" and order.status in AT_WORK]
+        if waiting and older(order.update_time, now, patience):
+            yield Difference(
+                "stuck.fulfillment", subject, f"no fulfilment in {waiting[0].warehouse_id}", republish("order", order.order_id)
+            )
+    failed = {s.fulfillment_id for s in facts.shipments if s.status == shipping_pb2.SHIPMENT_STATUS_FAILED}
+    for work in facts.fulfillments:
+        if work.status == fulfillment_pb2.FULFILLMENT_STATUS_READY and work.fulfillment_id in failed:
+            subject = f"fulfilment {work.fulfillment_id} of order {work.order_id}"
+            repair = f"omctl order cancel {work.order_id}"
+            yield Difference("stuck.shipment", subject, "ready, and no carrier takes it: its shipment has failed", repair)
+    for shipment in facts.shipments:
+        if shipment.status == shipping_pb2.SHIPMENT_STATUS_PENDING and older(shipment.update_time, now, patience):
+            yield Difference("stuck.label", f"shipment {shipment.shipment_id}", "its label is not bought", _get(shipment.order_id))
+    for payment in facts.payments:
+        for operation in payment.operations:
+            if operation.outcome in OPEN_OPERATIONS and older(operation.request_time, now, patience):
+                kind = name_of(payment_pb2.PaymentOperationKind, operation.kind)
+                subject = f"payment {payment.payment_id} of order {payment.order_id}"
+                yield Difference("stuck.payment", subject, f"the {kind} {operation.operation_id} is not settled", _get(payment.order_id))
+    for each in facts.returns:
+        if each.status in (return_pb2.RETURN_STATUS_INSPECTED, return_pb2.RETURN_STATUS_REFUNDED) and older(
+            each.update_time, now, patience
+        ):
+            subject = f"return {each.return_id} of order {each.order_id}"
+            yield Difference("stuck.return", subject, f"inspected, and not closed ({each.status_reason})", _refund(facts, each))
+
+
+def events(facts: Facts, patience: timedelta) -> Differences:
+    """No event has failed, and none waits to be published."""
+    for failed in facts.failed.values():
+        for event in failed:
+            subject = f"event {event.event_id} for {event.consumer}"
+            text = f"{event.subject} of {event.aggregate_id}: {event.reason} {event.error}".rstrip()
+            yield Difference("event.failed", subject, text, f"omctl events replay {event.consumer} {event.event_id}")
+    for service, outbox in facts.outboxes.items():
+        if outbox.waiting_count and older(outbox.oldest_waiting_time, facts.time, patience):
+            text = f"{outbox.waiting_count} events wait to be published on {outbox.stream}"
+            yield Difference("event.waiting", f"outbox of {service}", text, f"omctl events stats --service {service}")
+
+
+def _refund(facts: Facts, its: return_pb2.Return) -> str:
+    """How a return goes on: by itself once payment is told again; by another try, where the processor has refused its refund."""
+    of_order = facts.payments_of.get(its.order_id, ())
+    payment = next((p for p in of_order if p.attempt == its.attempt and minor(p.captured_amount)), None)
+    if payment is None or its.status_reason != "REFUND_FAILED":
+        return republish("order", its.return_id)
+    return f"omctl payment refund {payment.payment_id} --return {its.return_id}"
+
+
+def _get(order_id: str) -> str:
+    return f"omctl order get {order_id}"

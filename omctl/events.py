@@ -1,0 +1,296 @@
+"""`omctl events ...`"""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Any, cast
+from uuid import uuid4
+
+import typer
+from ordermesh.ops.v1 import ops_service_pb2 as api
+from ordermesh.ops.v1.ops_service_pb2_grpc import FailedEventServiceStub, OutboxServiceStub
+from rich.console import Console
+
+from chassis.client import Channel, ask
+from omctl import arguments, output, views
+from omctl.calls import ask_each, run, settings
+from omctl.errors import EXIT_CODES, FAILED
+from omctl.orders import Json, RequestId, Timeout
+
+if TYPE_CHECKING:  # they are types alone
+    from ordermesh.ops.v1.ops_service_pb2_grpc import FailedEventServiceAsyncStub, OutboxServiceAsyncStub
+
+PAGE = 200
+BATCH_MAX = 1_000
+
+app = typer.Typer(
+    no_args_is_help=True, help="See the events that services could not handle, and have events handled again.", epilog=EXIT_CODES
+)
+
+Services = Annotated[
+    list[str] | None,
+    typer.Option("--service", parser=arguments.service, metavar="SERVICE", help="Only this service. Again for each; all five by default."),
+]
+State = Annotated[
+    list[int] | None,
+    typer.Option(
+        parser=arguments.failed_state,
+        metavar="STATE",
+        help="deferred, failed, replayed or discarded. Again for each; deferred and failed by default.",
+    ),
+]
+Subject = Annotated[str | None, typer.Option(help="Only with this subject, e.g. payments.payment.confirmed.")]
+Reason = Annotated[str | None, typer.Option(help="Only with this reason, e.g. ORDER_NOT_FOUND.")]
+OfConsumer = Annotated[str | None, typer.Option("--consumer", parser=arguments.consumer, metavar="CONSUMER", help="Only of this consumer.")]
+Aggregate = Annotated[str | None, typer.Option(help="Only about this record, e.g. an order's id.")]
+Since = Annotated[datetime | None, typer.Option(formats=arguments.TIME_FORMATS, help="Failed first at this time, or later.")]
+Before = Annotated[datetime | None, typer.Option(formats=arguments.TIME_FORMATS, help="Failed first before this time.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing; show what would be concerned.")]
+Consumer = Annotated[str, typer.Argument(parser=arguments.consumer, metavar="CONSUMER", help="The consumer, e.g. order-payments.")]
+Event = Annotated[str, typer.Argument(parser=arguments.uuid, metavar="EVENT", help="The event's id.")]
+
+
+@app.command(epilog=EXIT_CODES)
+def failed(
+    service: Services = None,
+    state: State = None,
+    consumer: OfConsumer = None,
+    subject: Subject = None,
+    reason: Reason = None,
+    aggregate: Aggregate = None,
+    since: Since = None,
+    before: Before = None,
+    limit: Annotated[int, typer.Option(min=0, help="At most so many; 0: all.")] = 50,
+    json: Json = False,
+    timeout: Timeout = 10.0,
+) -> None:
+    """Lists events that could not be handled, the oldest failure first. Filters that are given must all hold."""
+    wanted = _filter(state, consumer, subject, reason, aggregate, since, before)
+
+    async def work(channel: Channel) -> tuple[list[api.FailedEvent], bool]:
+        found: list[api.FailedEvent] = []
+        request = api.ListFailedEventsRequest(filter=wanted)
+        while True:
+            request.page_size = min(PAGE, limit - len(found)) if limit else PAGE
+            page = await ask(_failed_events(channel).ListFailedEvents, request, timeout_s=timeout)
+            found += page.failed_events
+            request.page_token = page.next_page_token
+            if not request.page_token or (limit and len(found) >= limit):
+                return found, bool(request.page_token)
+
+    answers = ask_each(_addresses(service, consumer), work)
+    every = sorted((event for found, _ in answers.found.values() for event in found), key=_oldest_first)
+    shown = every[:limit] if limit else every
+    _show(shown, json=json)
+    if not json:
+        output.more(len(every) > len(shown) or any(more for _, more in answers.found.values()))
+    answers.end()
+
+
+@app.command(epilog=EXIT_CODES)
+def show(consumer: Consumer, event: Event, json: Json = False, timeout: Timeout = 10.0) -> None:
+    """Shows one failed event: what went wrong, and what it says."""
+    request = api.GetFailedEventRequest(consumer=consumer, event_id=event)
+
+    async def work(channel: Channel) -> None:
+        found = (await ask(_failed_events(channel).GetFailedEvent, request, timeout_s=timeout)).failed_event
+        if json:
+            output.document(found)
+            return
+        for fact in views.failed_event(found):
+            typer.echo(output.printable(fact))
+        for text in found.payload_json.splitlines():
+            typer.echo(output.printable(text))
+
+    run(_address(consumer), work)
+
+
+@app.command(epilog=EXIT_CODES)
+def replay(
+    consumer: Annotated[
+        str | None, typer.Argument(parser=arguments.consumer, metavar="CONSUMER", help="The consumer, e.g. order-payments.")
+    ] = None,
+    event: Annotated[str | None, typer.Argument(parser=arguments.uuid, metavar="EVENT", help="The event's id.")] = None,
+    all_: Annotated[bool, typer.Option("--all", help="All that the filters leave, the oldest first, instead of one.")] = False,
+    service: Services = None,
+    state: State = None,
+    of_consumer: OfConsumer = None,
+    subject: Subject = None,
+    reason: Reason = None,
+    aggregate: Aggregate = None,
+    since: Since = None,
+    before: Before = None,
+    limit: Annotated[int, typer.Option(min=1, max=BATCH_MAX, help="With --all: at most so many of each service.")] = 100,
+    dry_run: DryRun = False,
+    json: Json = False,
+    timeout: Timeout = 60.0,
+) -> None:
+    """Hands a failed event to its handler again, or all that match the filters. What had its effect has no second one.
+
+    Exit code 1 where one of them has failed again: it stays, with the new error.
+    """
+    wanted = _filter(state, of_consumer, subject, reason, aggregate, since, before)
+    if all_ == (event is not None) or (all_ and consumer):
+        raise typer.BadParameter("Name one event by CONSUMER and EVENT, or give --all, with filters.")
+    if not all_ and (service or wanted.ByteSize()):
+        raise typer.BadParameter("Filters go with --all.")
+    if event is not None:
+        _replay_one(str(consumer), event, dry_run=dry_run, json=json, timeout=timeout)
+        return
+    request = api.BatchReplayFailedEventsRequest(request_id=str(uuid4()), filter=wanted, limit=limit, dry_run=dry_run)
+
+    async def work(channel: Channel) -> api.BatchReplayFailedEventsResponse:
+        return await ask(_failed_events(channel).BatchReplayFailedEvents, request, timeout_s=timeout)
+
+    answers = ask_each(_addresses(service, of_consumer), work)
+    tried = sorted((event for answer in answers.found.values() for event in answer.failed_events), key=_oldest_first)
+    _show(tried, json=json)
+    replayed = sum(answer.replayed_count for answer in answers.found.values())
+    typer.echo(f"{replayed} of {len(tried)} {'would be tried' if dry_run else 'replayed'}.", err=True)
+    if any(answer.more for answer in answers.found.values()):
+        typer.echo("More match: the same command goes on where these have been replayed; or raise --limit.", err=True)
+    answers.end()
+    if not dry_run and replayed < len(tried):
+        raise typer.Exit(FAILED)
+
+
+@app.command(epilog=EXIT_CODES)
+def discard(consumer: Consumer, event: Event, dry_run: DryRun = False, json: Json = False, timeout: Timeout = 10.0) -> None:
+    """Gives a failed event up: it is not delivered again. (`replay` can still bring it back.)"""
+    request = api.DiscardFailedEventRequest(request_id=str(uuid4()), consumer=consumer, event_id=event)
+
+    async def work(channel: Channel) -> None:
+        if dry_run:
+            found = await _get(channel, consumer, event, timeout)
+        else:
+            found = (await ask(_failed_events(channel).DiscardFailedEvent, request, timeout_s=timeout)).failed_event
+        _show([found], json=json)
+
+    run(_address(consumer), work)
+
+
+@app.command(epilog=EXIT_CODES)
+def republish(
+    service: Services = None,
+    aggregate: Annotated[
+        str | None, typer.Option(parser=arguments.uuid, metavar="UUID", help="The events of this record, e.g. an order's id.")
+    ] = None,
+    since: Annotated[datetime | None, typer.Option(formats=arguments.TIME_FORMATS, help="Events of this time, or later.")] = None,
+    before: Annotated[datetime | None, typer.Option(formats=arguments.TIME_FORMATS, help="Events before this time.")] = None,
+    dry_run: DryRun = False,
+    request_id: RequestId = None,
+    json: Json = False,
+    timeout: Timeout = 60.0,
+) -> None:
+    """Publishes events again, by record, by time or by both. They keep their ids: who has had them changes nothing.
+
+    The request_id is printed on stderr before anything is sent: the same command with --request-id publishes nothing once more.
+    """
+    if aggregate is None and since is None:
+        raise typer.BadParameter("Say which events: --aggregate, or --since.")
+    request = api.RepublishEventsRequest(
+        request_id=request_id or str(uuid4()),
+        aggregate_id=aggregate,
+        create_time_from=arguments.moment(since),
+        create_time_before=arguments.moment(before),
+        dry_run=dry_run,
+    )
+    typer.echo(f"request_id {request.request_id}", err=True)
+
+    async def work(channel: Channel) -> api.RepublishEventsResponse:
+        return await ask(_outbox(channel).RepublishEvents, request, timeout_s=timeout)
+
+    answers = ask_each(_addresses(service), work)
+    for name, answer in answers.found.items() if json else ():
+        output.line(answer, service=name)
+    if not json:
+        output.show(views.republished(answers.found), Console())
+    answers.end()
+
+
+@app.command(epilog=EXIT_CODES)
+def stats(service: Services = None, json: Json = False, timeout: Timeout = 10.0) -> None:
+    """Shows how each service's publishing stands: what waits, since when, and how far its stream is."""
+
+    async def work(channel: Channel) -> api.GetOutboxStatsResponse:
+        return await ask(_outbox(channel).GetOutboxStats, api.GetOutboxStatsRequest(), timeout_s=timeout)
+
+    answers = ask_each(_addresses(service), work)
+    for name, answer in answers.found.items() if json else ():
+        output.line(answer, service=name)
+    if not json:
+        output.show(views.outboxes(answers.found), Console())
+    answers.end()
+
+
+def _replay_one(consumer: str, event: str, *, dry_run: bool, json: bool, timeout: float) -> None:
+    request = api.ReplayFailedEventRequest(request_id=str(uuid4()), consumer=consumer, event_id=event)
+
+    async def work(channel: Channel) -> None:
+        if dry_run:
+            _show([await _get(channel, consumer, event, timeout)], json=json)
+            return
+        found = (await ask(_failed_events(channel).ReplayFailedEvent, request, timeout_s=timeout)).failed_event
+        _show([found], json=json)
+        if found.state != api.FAILED_EVENT_STATE_REPLAYED:
+            typer.echo(f"omctl: It has failed again: {output.printable(found.error or found.reason)}", err=True)
+            raise typer.Exit(FAILED)
+
+    run(_address(consumer), work)
+
+
+async def _get(channel: Channel, consumer: str, event: str, timeout_s: float) -> api.FailedEvent:
+    request = api.GetFailedEventRequest(consumer=consumer, event_id=event)
+    return (await ask(_failed_events(channel).GetFailedEvent, request, timeout_s=timeout_s)).failed_event
+
+
+def _filter(
+    states: Sequence[int] | None,
+    consumer: str | None,
+    subject: str | None,
+    reason: str | None,
+    aggregate: str | None,
+    since: datetime | None,
+    before: datetime | None,
+) -> api.FailedEventFilter:
+    return api.FailedEventFilter(
+        states=cast("Any", states or []),
+        consumer=consumer,
+        subject=subject,
+        reason=reason,
+        aggregate_id=aggregate,
+        first_fail_time_from=arguments.moment(since),
+        first_fail_time_before=arguments.moment(before),
+    )
+
+
+def _show(events: Sequence[api.FailedEvent], *, json: bool) -> None:
+    for event in events if json else ():
+        output.line(event)
+    if not json:
+        output.show(views.failed_events(events), Console())
+
+
+def _oldest_first(event: api.FailedEvent) -> tuple[int, str, str]:
+    return event.first_fail_time.ToNanoseconds(), event.consumer, event.event_id
+
+
+def _addresses(services: Sequence[str] | None, consumer: str | None = None) -> Mapping[str, str]:
+    """Where to ask: the services that were named, or the one whose consumer it is, or all."""
+    wanted = set(services or ()) or ({_service(consumer)} if consumer else None)
+    return {name: address for name, address in settings().addresses.items() if wanted is None or name in wanted}
+
+
+def _address(consumer: str) -> str:
+    return settings().addresses[_service(consumer)]
+
+
+def _service(consumer: str) -> str:
+    return consumer.partition("-")[0]
+
+
+def _failed_events(channel: Channel) -> "FailedEventServiceAsyncStub":
+    return FailedEventServiceStub(channel)
+
+
+def _outbox(channel: Channel) -> "OutboxServiceAsyncStub":
+    return OutboxServiceStub(channel)

@@ -1,0 +1,99 @@
+"""An order, or units of it, are not wanted any more; a failed one is tried again."""
+
+from dataclasses import replace
+from datetime import datetime
+
+from chassis.decision import Decision
+from chassis.errors import Deferred, Refused, Stale, Violation
+from order_svc.decisions.placing import PAYMENT_WINDOW
+from order_svc.decisions.steps import Decided, allocated, end, fewer, has_left, reallocated, steps, take
+from order_svc.lifecycle import MOVES, PaymentStatus, Progress, Status, StockStatus
+from order_svc.model import Asked, CancelItems, CancelOrder, ExpireOrder, Order, RetryOrder
+
+# Units are cancelled one by one as long as some may be without a carrier.
+CUTTABLE = frozenset({Status.PENDING, Status.CONFIRMED, Status.PROCESSING})
+
+
+def cancel(order: Order, command: CancelOrder, now: datetime) -> Decided:
+    """The whole order, unless any of it was delivered. What has left is recalled."""
+    expected(order, command)
+    alive(order)
+    if Status.CANCELLED not in MOVES[order.status] or any(part.deliver_time for part in order.parts):
+        raise not_cancellable(
+            order, "Return what was delivered instead." if order.parts else "It holds no stock and no money; it may be tried again."
+        )
+    return end(order, command.reason, command, now)
+
+
+def cancel_items(order: Order, command: CancelItems, now: datetime) -> Decided:
+    """Some units that are not with a carrier, all lines or none; those that were sourced last first."""
+    expected(order, command)
+    alive(order)
+    if order.status not in CUTTABLE:
+        raise not_cancellable(order, "Its goods have left.")
+    gone = frozenset(part.warehouse_id for part in order.parts if has_left(part))
+    here = {line.number: sum(a.quantity for a in line.allocations if a.warehouse_id not in gone) for line in order.lines}
+    violations = [
+        Violation(f"line {number}", f"asked {units}, left {here.get(number, 0)}", "UNITS")
+        for number, units in command.units.items()
+        if units > here.get(number, 0)
+    ]
+    if violations:
+        raise Refused("ITEMS_NOT_CANCELLABLE", "Fewer units of these lines can be cancelled.", violations=violations)
+    lines = tuple(
+        reallocated(line, fewer(line.allocations, command.units[line.number], gone)) if line.number in command.units else line
+        for line in order.lines
+    )
+    return take(order, lines, command.reason, command, now)
+
+
+def expire(order: Order, command: ExpireOrder, now: datetime) -> Decided:
+    """The time to pay is over, by the clock of this very write."""
+    if order.expire_time is None:
+        return Decision(order)  # it was paid, or has ended, in that instant
+    if now < order.expire_time:
+        raise Deferred("CONTENTION", "The order's time is not over: it was tried again.")
+    return end(order, "PAYMENT_EXPIRED", command, now)
+
+
+def retry(order: Order, command: RetryOrder, now: datetime) -> Decided:
+    """A failed order is pending again, with what was reserved for its next attempt. Money and work of the one before are its own."""
+    check_retry(order, command)
+    if command.attempt != order.attempt + 1 or command.allocations is None:
+        raise Deferred("CONTENTION", "The order has changed meanwhile.")
+    again = replace(
+        order,
+        attempt=command.attempt,
+        payment=PaymentStatus.PENDING,
+        progress=Progress.UNFULFILLED,
+        stock=StockStatus.RESERVED,
+        captured=0,
+        refunded=0,
+        expire_time=now + PAYMENT_WINDOW,
+        lines=allocated(order.lines, command.allocations),
+        parts=(),
+    )
+    return steps(again, (Status.PENDING,), "ORDER_RETRIED", command, now)
+
+
+def check_retry(order: Order, command: RetryOrder) -> None:
+    """Refuses to try an order again that has not failed, before any stock is reserved for it."""
+    expected(order, command)
+    if order.status is not Status.FAILED:
+        allowed = ", ".join(sorted(MOVES[order.status]))
+        raise Refused("ILLEGAL_TRANSITION", f"An order that is {order.status} is not tried again.", status=order.status, allowed=allowed)
+
+
+def expected(order: Order, command: Asked) -> None:
+    """Refuses what was asked in view of another version."""
+    if command.expected_version not in (None, order.version):
+        raise Stale(message=f"The order has version {order.version}.", expected=str(command.expected_version), actual=str(order.version))
+
+
+def alive(order: Order) -> None:
+    if order.status is Status.CANCELLED:
+        raise Refused("ORDER_ALREADY_CANCELLED", "The order was cancelled before.", status=order.status, cancel_reason=order.reason)
+
+
+def not_cancellable(order: Order, why: str) -> Refused:
+    return Refused("ORDER_NOT_CANCELLABLE", f"The order is {order.status}. {why}", status=order.status)

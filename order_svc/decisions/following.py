@@ -1,0 +1,206 @@
+"""An order follows what fulfilment, shipping and the warehouse tell, in whichever order it hears of it.
+
+Units join by minimum: an order never has more units in a warehouse than the fulfilment there works on, so that any order and any
+repetition of what is told ends the same.
+"""
+
+from dataclasses import replace
+from datetime import datetime
+
+from chassis.decision import Decision
+from chassis.errors import Deferred, Refused
+from order_svc.decisions import returning
+from order_svc.decisions.paying import refunding
+from order_svc.decisions.steps import Decided, allocated, end, late, reallocated, settled, steps, take, then, warehouses
+from order_svc.lifecycle import MOVES, End, Status, StockStatus, Work, progress_of, status_of, way
+from order_svc.model import (
+    Allocation,
+    Allocations,
+    Command,
+    Line,
+    NoteFulfillment,
+    NoteReservation,
+    NoteShipment,
+    NoteShipmentEnd,
+    Order,
+    Part,
+)
+
+# A fulfilment that ends so has lost no units: others do its work.
+ELSEWHERE = "STOCK_COMMITTED_ELSEWHERE"
+ENDED = {End.LOST: "PARCEL_LOST", End.RETURNED: "PARCEL_RETURNED", End.VOIDED: "PARCEL_VOIDED"}
+
+
+def note_fulfillment(order: Order, command: NoteFulfillment, now: datetime) -> Decided:
+    """How far the work is, and on which units: those that left it are cancelled."""
+    part = part_of(order, command.warehouse_id)
+    if command.work is None or part is None or command.version <= part.version:
+        return Decision(order)
+    heard = replace(part, fulfillment_id=command.fulfillment_id, version=command.version, work=command.work)
+    lines = tuple(worked_on(line, command) for line in order.lines)
+    if command.work is not Work.CANCELLED and lines != order.lines:
+        check_placed(order)
+    stage = f"FULFILLMENT_{command.work.upper()}"
+    return follow(order, heard, lines, (command.reason or stage, stage), command, now)
+
+
+def worked_on(line: Line, command: NoteFulfillment) -> Line:
+    """The line with no more units in that warehouse than the fulfilment works on; and what has left it, where it has."""
+    units = 0 if command.work is Work.CANCELLED else command.units.get(line.number)
+    left = command.work in (Work.SHIPPED, Work.COMPLETED)
+    final = command.committed or left or command.work is Work.CANCELLED
+    if units is None or not final or command.reason == ELSEWHERE:
+        return line
+
+    def joined(its: Allocation) -> Allocation:
+        if its.warehouse_id != command.warehouse_id:
+            return its
+        return replace(its, quantity=min(its.quantity, units), shipped=max(units, its.shipped or 0) if left else its.shipped)
+
+    return reallocated(line, [joined(allocation) for allocation in line.allocations])
+
+
+def note_shipment(order: Order, command: NoteShipment, now: datetime) -> Decided:
+    """Goods are with a carrier, or with the customer."""
+    reason = "DELIVERY_CONFIRMED" if command.deliver_time else "SHIPMENT_CREATED"
+    part = part_of(order, command.warehouse_id)
+    if part is None:
+        return late(order, reason, command, now)
+    heard = replace(
+        part,
+        shipment_id=command.shipment_id,
+        tracking_number=command.tracking_number or part.tracking_number,
+        deliver_time=part.deliver_time or (None if part.ended else command.deliver_time),
+    )
+    if heard == part:
+        return Decision(order)
+    check_placed(order)
+    followed = follow(order, heard, order.lines, (reason, reason), command, now)
+    return followed if MOVES[order.status] else then(followed, late(followed.record, reason, command, now))
+
+
+def note_shipment_end(order: Order, command: NoteShipmentEnd, now: datetime) -> Decided:
+    """A parcel that does not reach its customer: its units are cancelled."""
+    part = part_of(order, command.warehouse_id)
+    if command.ended is None or part is None or part.ended or part.deliver_time:
+        return Decision(order)
+    check_placed(order)
+    tracking_number = command.tracking_number or part.tracking_number
+    heard = replace(part, shipment_id=command.shipment_id, tracking_number=tracking_number, ended=command.ended)
+    none = [
+        (line, [replace(a, quantity=0) if a.warehouse_id == part.warehouse_id else a for a in line.allocations]) for line in order.lines
+    ]
+    lines = tuple(reallocated(line, allocations) for line, allocations in none)
+    return follow(order, heard, lines, (ENDED[command.ended], ENDED[command.ended]), command, now)
+
+
+def note_reservation(order: Order, command: NoteReservation, now: datetime) -> Decided:
+    """Settles an owed commit: the warehouse has committed after all, or says no for good. Of a dead order: its units are back.
+
+    Of a pending order it is only remembered: the answer that should have told it may be lost by the time that the payment is confirmed.
+    """
+    if order.status is Status.CANCELLED and command.freed and order.stock is StockStatus.COMMITTED:
+        return Decision(replace(order, stock=StockStatus.RELEASED, update_time=now))
+    if not MOVES[order.status] or (order.status is not Status.PENDING and order.stock is not StockStatus.OWED):
+        return Decision(order)
+    if command.refused and order.stock is StockStatus.OWED:
+        return end(order, "STOCK_UNAVAILABLE", command, now)
+    if not command.allocations:
+        return Decision(order)  # nothing is committed yet
+    lines = committed(order, command.allocations)
+    heard = {part.warehouse_id: part for part in order.parts}
+    serving = tuple(heard.pop(at) if at in heard else Part(at, order.attempt) for at in warehouses(lines))
+    stock = order.stock if order.status is Status.PENDING else StockStatus.COMMITTED
+    return Decision(replace(order, lines=lines, parts=(*serving, *map(withdrawn, heard.values())), stock=stock, update_time=now))
+
+
+def committed(order: Order, allocations: Allocations) -> tuple[Line, ...]:
+    """The lines, with where the warehouse has committed their units. Deferred where it tells of fewer than the order needs: some have come
+    back to the shelf since, and the word of the commit, or of whoever brought them back, is still on its way.
+    """
+    try:
+        return allocated(order.lines, allocations)
+    except Refused as fewer:
+        raise Deferred("EVENT_AHEAD", fewer.message, order_id=str(order.id)) from fewer
+
+
+def withdrawn(part: Part) -> Part:
+    """The part of a warehouse that serves the order no more. Its work, if there is any, is cancelled, and says so itself."""
+    return replace(part, work=Work.CANCELLED) if part.work is Work.EXPECTED else part
+
+
+def part_of(order: Order, warehouse_id: str) -> Part | None:
+    """The order's part in that warehouse. Deferred where there is none yet: the event is ahead of the payment's.
+
+    None: the order has ended, and there never will be.
+    """
+    if order.status is Status.PENDING:
+        raise Deferred("PAYMENT_OUTSTANDING", "The order is not paid yet: this event waits for the payment's.", order_id=str(order.id))
+    for part in order.parts:
+        if part.warehouse_id == warehouse_id:
+            return part
+    if not MOVES[order.status]:
+        return None
+    raise Deferred("EVENT_AHEAD", f"The order knows of no work in {warehouse_id} yet.", order_id=str(order.id))
+
+
+def check_placed(order: Order) -> None:
+    """Defers what is about units as long as the order does not know where its stock was committed: it may be elsewhere."""
+    if order.stock is StockStatus.OWED and MOVES[order.status]:
+        raise Deferred("EVENT_AHEAD", "Where the stock was committed is not known yet.", order_id=str(order.id))
+
+
+def follow(order: Order, heard: Part, lines: tuple[Line, ...], reasons: tuple[str, str], command: Command, now: datetime) -> Decided:
+    """The order with what was heard of one part of it, and with the lines that this leaves.
+
+    First the units that it cost are cancelled (for the first reason); then it walks every step on the way to what all its parts make
+    of it (for the second). One that has ended moves no more, and knows what left.
+    """
+    parts = tuple(heard if part.warehouse_id == heard.warehouse_id else part for part in order.parts)
+    if (parts, lines) == (order.parts, order.lines):
+        return Decision(order)
+    if not MOVES[order.status]:
+        known = tuple(as_shipped(old, new) for old, new in zip(order.lines, lines, strict=True))
+        followed = replace(order, parts=parts, lines=known, update_time=now)
+        return Decision(settled(followed) if order.status is Status.CANCELLED else followed)
+    standings = [part.standing for part in parts]
+    followed = replace(order, parts=parts, progress=progress_of(standings), update_time=now)
+    taken = take(followed, lines, reasons[0], command, now)
+    if taken.record.status is Status.CANCELLED:
+        return taken
+    here = taken.record
+    there = status_of(standings) or here.status
+    if there in (Status.SHIPPED, Status.DELIVERED) and here.stock is not StockStatus.RETURNED:
+        here = replace(here, stock=StockStatus.DEDUCTED)
+    walked = then(taken, steps(here, way(here.status, there), reasons[1], command, now))
+    return then(walked, steps(walked.record, refunding(walked.record), "REFUND_COMPLETED", command, now))
+
+
+def as_shipped(old: Line, new: Line) -> Line:
+    """The old line, with what the new one knows to have left the warehouses."""
+    shipped = {allocation.warehouse_id: allocation.shipped for allocation in new.allocations}
+    return replace(old, allocations=tuple(replace(a, shipped=shipped[a.warehouse_id]) for a in old.allocations))
+
+
+def recalls(decided: Decided, command: Command, now: datetime) -> Decided:
+    """With the returns of what has left though it is not wanted any more; of a lost parcel nothing is waited for."""
+    for part in decided.record.parts:
+        if part.ended is End.LOST:
+            lost = returning.call_off(decided.record, part.warehouse_id, ENDED[End.LOST], command, now)
+            decided = then(decided, lost)
+        elif units := unwanted(decided.record, part):
+            decided = then(decided, returning.recall(decided.record, part.warehouse_id, units, command, now))
+    return decided
+
+
+def unwanted(order: Order, part: Part) -> dict[int, int]:
+    """Units by line that left that warehouse and are to come back: all of a dead order's, else those that were cut too late, or whose
+    parcel came back.
+    """
+    units = {}
+    for line in order.lines:
+        for its in line.allocations:
+            wanted = 0 if order.status is Status.CANCELLED else its.quantity
+            if its.warehouse_id == part.warehouse_id and (its.shipped or 0) > wanted:
+                units[line.number] = (its.shipped or 0) - wanted
+    return units

@@ -1,0 +1,60 @@
+"""A checkout becomes an order."""
+
+from datetime import datetime, timedelta
+
+from chassis.decision import Decision
+from chassis.errors import Invalid, Violation
+from order_svc.decisions.steps import Decided, allocated, steps
+from order_svc.lifecycle import PaymentStatus, Progress, ReturnProgress, Status, StockStatus
+from order_svc.model import Checkout, Order, PlaceOrder, number_of, priced
+
+PAYMENT_WINDOW = timedelta(minutes=30)
+TOTAL_MAX = 10**15  # minor units; sums of it stay far from the end of a bigint
+
+
+def check(checkout: Checkout) -> None:
+    """Refuses what no price can be made of, before any stock is reserved for it: Invalid VALIDATION_FAILED, each bad field by name."""
+    violations = [
+        Violation(f"items[{index}].discount_amount", "must be at most unit_price × quantity")
+        for index, line in enumerate(checkout.lines)
+        if line.discount > line.unit_price * line.quantity
+    ]
+    cost = sum(line.unit_price * line.quantity - line.discount for line in checkout.lines)
+    if not violations and checkout.discount > cost:
+        violations.append(Violation("discount_amount", "must be at most what the lines cost after their own discounts"))
+    if cost + sum(line.tax for line in checkout.lines) + checkout.tax + checkout.shipping > TOTAL_MAX:
+        violations.append(Violation("items", f"must add up to at most {TOTAL_MAX} minor units"))
+    if violations:
+        raise Invalid("VALIDATION_FAILED", "The amounts do not add up.", violations=violations)
+
+
+def place(order: Order | None, command: PlaceOrder, now: datetime) -> Decided:
+    if order:
+        return Decision(order)  # placed by an earlier try whose claim is gone by now
+    checkout = command.checkout
+    lines = allocated(priced(checkout), command.allocations)
+    order = Order(
+        id=command.target,
+        number=number_of(command.target),
+        checkout=command.key,
+        customer_id=checkout.customer_id,
+        external_reference=checkout.external_reference,
+        status=Status.PENDING,
+        reason="ORDER_PLACED",
+        attempt=1,
+        version=0,
+        payment=PaymentStatus.PENDING,
+        progress=Progress.UNFULFILLED,
+        stock=StockStatus.RESERVED,
+        returns=ReturnProgress.NONE,
+        currency=checkout.currency,
+        shipping=checkout.shipping,
+        captured=0,
+        refunded=0,
+        create_time=now,
+        update_time=now,
+        expire_time=now + PAYMENT_WINDOW,
+        lines=lines,
+        recipient=checkout.recipient,
+    )
+    return steps(order, (Status.PENDING,), "ORDER_PLACED", command, now)

@@ -1,0 +1,151 @@
+"""What all decisions share: a step of an order's life with its history and its fact, units that are cancelled, its end, and its axes."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from chassis.decision import Decision
+from chassis.errors import Refused
+from order_svc.lifecycle import MOVES, PaymentStatus, Status, StockStatus, Work, progress_of
+from order_svc.model import (
+    LATE_SHOWN,
+    Allocation,
+    Allocations,
+    Command,
+    ItemsCancelled,
+    LateEvent,
+    Line,
+    Order,
+    Part,
+    Row,
+    StatusChanged,
+    Transition,
+)
+
+Decided = Decision[Order, Row]
+
+
+def steps(order: Order, path: tuple[Status, ...], reason: str, command: Command, now: datetime) -> Decided:
+    """One row of history, one version and one fact for each step of the path."""
+    history, facts = [], []
+    for new in path:
+        old = order.status if order.version else None
+        if old and new not in MOVES[old]:
+            raise Refused(
+                "ILLEGAL_TRANSITION", f"An order that is {old} cannot become {new}.", status=old, allowed=", ".join(sorted(MOVES[old]))
+            )
+        order, step = _stepped(order, old, new, reason, command, now)
+        history.append(step)
+        facts.append(StatusChanged(order, step))
+    return Decision(order, history, facts)
+
+
+def take(order: Order, lines: tuple[Line, ...], reason: str, command: Command, now: datetime) -> Decided:
+    """The order with these lines, of which units were cancelled: one row, one version and one fact. Its last unit ends it."""
+    taken = any(new.cancelled != old.cancelled for old, new in zip(order.lines, lines, strict=True))
+    order = replace(order, lines=lines)
+    if not taken:
+        return Decision(order)
+    if not any(line.staying for line in lines):
+        return end(order, reason, command, now)
+    order, step = _stepped(order, order.status, order.status, reason, command, now)
+    return Decision(order, [step], [ItemsCancelled(order, step)])
+
+
+def end(order: Order, reason: str, command: Command, now: datetime) -> Decided:
+    """The order is cancelled. Its lines stay as they were; what had left is seen to by whoever recalls it."""
+    payment = PaymentStatus.CANCELLED if order.payment is PaymentStatus.PENDING else order.payment
+    return steps(settled(replace(order, payment=payment, expire_time=None)), (Status.CANCELLED,), reason, command, now)
+
+
+def then(first: Decided, second: Decided) -> Decided:
+    """Both, the second having been decided on the record of the first."""
+    return Decision(second.record, [*first.history, *second.history], [*first.facts, *second.facts])
+
+
+def late(order: Order, reason: str, command: Command, now: datetime) -> Decided:
+    """Something was told of an order that has ended: it is noted, and moves nothing."""
+    event = LateEvent(order.id, command.cause, reason, command.actor, now)
+    return Decision(replace(order, late=(*order.late, event)[:LATE_SHOWN], update_time=now), [event])
+
+
+def _stepped(order: Order, old: Status | None, new: Status, reason: str, command: Command, now: datetime) -> tuple[Order, Transition]:
+    order = replace(order, status=new, reason=reason, version=order.version + 1, update_time=now)
+    return order, Transition(order.id, order.version, order.attempt, old, new, reason, command.actor, command.cause, now)
+
+
+# --- axes
+
+
+def payment_of(order: Order) -> PaymentStatus:
+    """What its money makes of an order; as it was, where none was captured."""
+    if not order.captured:
+        return order.payment
+    if not order.refunded:
+        return PaymentStatus.COMPLETED
+    return PaymentStatus.REFUNDED if order.refunded >= order.captured else PaymentStatus.PARTIALLY_REFUNDED
+
+
+def settled(order: Order) -> Order:
+    """A dead order with what its parts make of its axes: what did not leave a warehouse comes back.
+
+    What is committed is back when fulfilment, or the warehouse, says so; what is not is free at once.
+    """
+    left = [part for part in order.parts if has_left(part)]
+    stock = order.stock
+    if left and stock is not StockStatus.RETURNED:
+        stock = StockStatus.DEDUCTED
+    elif stock in (StockStatus.RESERVED, StockStatus.OWED) or (not left and all(part.work is Work.CANCELLED for part in order.parts)):
+        stock = StockStatus.RELEASED
+    return replace(order, stock=stock, progress=progress_of(part.standing if part in left else None for part in order.parts))
+
+
+def has_left(part: Part) -> bool:
+    """Whether its goods are with a carrier, or were. A label for work that was cancelled carries nothing."""
+    shipped = part.shipment_id is not None and part.work is not Work.CANCELLED
+    return shipped or part.work in (Work.SHIPPED, Work.COMPLETED)
+
+
+# --- where units come from
+
+
+def allocated(lines: tuple[Line, ...], allocations: Allocations) -> tuple[Line, ...]:
+    """The lines, with where their units come from. Refused where the warehouse serves less than was asked for.
+
+    Of units that were cancelled meanwhile it need not have heard: they are left out, where they were cancelled.
+    """
+    placed = []
+    for line in lines:
+        several = sorted(allocations.get(line.number, ()), key=lambda allocation: allocation.warehouse_id)
+        served = sum(allocation.quantity for allocation in several)
+        if served < line.staying:
+            raise Refused("RESERVATION_CLOSED", f"The warehouse serves {served} of {line.staying} units of line {line.number}.")
+        known = {allocation.warehouse_id: allocation.quantity for allocation in line.allocations}
+        excess, kept = served - line.staying, []
+        for its in several:
+            heard = min(excess, max(its.quantity - known.get(its.warehouse_id, its.quantity), 0))
+            excess -= heard
+            kept.append(replace(its, quantity=its.quantity - heard))
+        placed.append(replace(line, allocations=tuple(its for its in fewer(kept, excess) if its.quantity)))
+    return tuple(placed)
+
+
+def fewer(allocations: Sequence[Allocation], units: int, kept: frozenset[str] = frozenset()) -> list[Allocation]:
+    """The allocations without so many units, those of the last first; of the warehouses that are `kept`, none."""
+    less = []
+    for allocation in reversed(allocations):
+        taken = 0 if allocation.warehouse_id in kept else min(units, allocation.quantity)
+        units -= taken
+        less.append(replace(allocation, quantity=allocation.quantity - taken))
+    return less[::-1]
+
+
+def reallocated(line: Line, allocations: Sequence[Allocation]) -> Line:
+    """The line with fewer units allocated: the difference is cancelled."""
+    units = sum(allocation.quantity for allocation in line.allocations) - sum(allocation.quantity for allocation in allocations)
+    return replace(line, allocations=tuple(allocations), cancelled=line.cancelled + units)
+
+
+def warehouses(lines: tuple[Line, ...]) -> list[str]:
+    """The warehouses that serve the lines, sorted."""
+    return sorted({allocation.warehouse_id for line in lines for allocation in line.allocations if allocation.quantity})

@@ -1,0 +1,109 @@
+"""Returns (RMAs): units of an order on their way back, their history, and the fact that is told of each change."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from chassis.money import Money
+from order_svc.lifecycle import RETURNING, ReturnKind, ReturnStatus
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnLine:
+    """Units of one order line in a return, each count cumulative. `refund`: what the accepted ones are refunded with, in minor units."""
+
+    number: int
+    sku: str
+    announced: int
+    received: int = 0
+    passed: int = 0
+    failed: int = 0
+    written_off: int = 0
+    unrefunded: int = 0
+    refund: int = 0
+
+    @property
+    def inspected(self) -> int:
+        """Units that were accepted, whatever was found."""
+        return self.passed + self.failed + self.written_off
+
+    @property
+    def refundable(self) -> int:
+        """Accepted units that are to be refunded."""
+        return self.inspected - self.unrefunded
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """A return as it stands. Amounts are minor units of `currency`, the order's. `warehouse_id`: where the goods have arrived."""
+
+    id: UUID
+    order_id: UUID
+    order_number: str
+    currency: str
+    attempt: int
+    kind: ReturnKind
+    status: ReturnStatus
+    status_reason: str
+    reason: str
+    warehouse_id: str | None
+    refunded: int
+    version: int
+    create_time: datetime
+    update_time: datetime
+    lines: tuple[ReturnLine, ...] = ()
+
+    @property
+    def refund(self) -> int:
+        """What the inspected units are to be refunded with, so far."""
+        return sum(line.refund for line in self.lines)
+
+    @property
+    def live(self) -> bool:
+        """Its units are still to come, or to be looked at."""
+        return self.status in RETURNING
+
+    def held(self, number: int) -> int:
+        """Units of the order's line that no other return may have: what is announced or has arrived, later what was accepted."""
+        if self.status in (ReturnStatus.REJECTED, ReturnStatus.CANCELLED):
+            return 0
+        line = self.line(number)
+        return max(line.announced, line.received) if self.live else line.inspected
+
+    def line(self, number: int) -> ReturnLine:
+        """Its units of the order's line; none where it has none."""
+        return next((line for line in self.lines if line.number == number), ReturnLine(number, "", 0))
+
+    def money(self, minor: int) -> Money:
+        return Money(minor, self.currency)
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnStep:
+    """A row of a return's history. `cause` is the causing event's id, or the key of the call."""
+
+    return_id: UUID
+    version: int
+    old: ReturnStatus | None
+    new: ReturnStatus
+    reason: str
+    actor: str
+    cause: str
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnChanged:
+    """The fact that is told of each version of a return: the step, and the return as it stood after it."""
+
+    rma: Return
+    step: ReturnStep
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnFilter:
+    """Which returns a list shows; what is None or empty filters nothing."""
+
+    order_id: UUID | None = None
+    statuses: tuple[ReturnStatus, ...] = ()
+    create_time_from: datetime | None = None

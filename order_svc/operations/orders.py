@@ -1,0 +1,234 @@
+"""What the order service does: one method for each thing. A peer is asked before the write, for the whole set at once."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Collection, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID, uuid5
+
+from uuid_utils.compat import uuid7
+
+from chassis import crash, telemetry
+from chassis.database import Database
+from chassis.decision import Done, Outcome, unwrap
+from chassis.errors import Failure, NotFound, TooOld
+from chassis.idempotency import Keyed
+from chassis.paging import Page
+from chassis.watch import Watches
+from order_svc import decisions, store
+from order_svc.lifecycle import Status
+from order_svc.model import (
+    Allocations,
+    CancelItems,
+    CancelOrder,
+    Checkout,
+    Committed,
+    ConfirmPayment,
+    ExpireOrder,
+    FailPayment,
+    NoteFulfillment,
+    NoteReservation,
+    Order,
+    OrderCommand,
+    OrderFilter,
+    Owed,
+    PlaceOrder,
+    Recipient,
+    RetryOrder,
+    Transition,
+    Unavailable,
+)
+from order_svc.operations.releasing import Releasing
+from order_svc.peers import Warehouse
+
+# The reservation outlives the order's 30 minutes by a grace, so that the order decides first.
+RESERVATION_TTL = decisions.PAYMENT_WINDOW + timedelta(minutes=5)
+HISTORY_BATCH = 1000
+EXPIRY_BATCH = 100
+ANSWERS = {Committed: "confirmed", Owed: "owed", Unavailable: "refused"}
+
+
+class Operations:
+    """The order service's doors lead here; from here to its peers, its decisions and its store."""
+
+    def __init__(self, database: Database, warehouse: Warehouse, *, heartbeat_s: float = 15.0) -> None:
+        self.database, self.warehouse, self.heartbeat_s = database, warehouse, heartbeat_s
+        self.watches = Watches(self._versions)
+        self.releasing = Releasing(warehouse)
+        self._confirmed = telemetry.counter(
+            "order_stock_confirmations_total", "Orders whose stock was confirmed, is owed, or was refused", "answer"
+        )
+        self._owed = telemetry.gauge("orders_stock_owed", "Orders that are paid, and whose stock is not confirmed yet")
+        self._unknown = telemetry.counter(
+            "order_fulfillment_statuses_unknown_total", "Events of fulfilments whose status we do not know: they change nothing"
+        )
+        self._expired = telemetry.counter("orders_expired_total", "Orders that nobody paid in time")
+
+    async def create_order(self, of: Keyed, request_id: UUID, checkout: Checkout) -> Order:
+        """Reserves the checkout's stock, then stores the order. A repeat goes on where a try that crashed halfway has stopped."""
+        decisions.check(checkout)
+        async with self.database.read() as connection:
+            known = await store.order_of_checkout(connection, of.key)
+        command = PlaceOrder(of.key, of.digest, known or uuid7(), "order", str(request_id), checkout=checkout, allocations={})
+        if not known:
+            wanted = [(number, line.sku, line.quantity) for number, line in enumerate(checkout.lines, 1)]
+            order_id, allocations = await self.warehouse.reserve(request_id, command.target, 1, wanted, RESERVATION_TTL)
+            crash.point("order.reserved")
+            command = replace(command, target=order_id, allocations=allocations)
+        [outcome] = await self._write([command])
+        return unwrap(outcome)
+
+    async def confirm_payments(self, commands: Sequence[ConfirmPayment]) -> Sequence[Outcome[Order]]:
+        """Commits the stock of all orders that wait for these payments, in one call, and confirms them."""
+        orders = await self._found([c.target for c in commands])
+        waiting = {
+            (c.target, c.attempt)
+            for c in commands
+            if (order := orders.get(c.target)) and order.status is Status.PENDING and order.attempt == c.attempt
+        }
+        answers = await self.warehouse.confirm(uuid7(), sorted(waiting)) if waiting else {}
+        crash.point("order.committed")
+        asked = [replace(c, stock=answers.get(c.target, Owed())) for c in commands]
+        outcomes = await self._write(asked)
+        for command, outcome in zip(asked, outcomes, strict=True):
+            if (command.target, command.attempt) in waiting and isinstance(outcome, Done) and not outcome.repeat:
+                self._confirmed.labels(ANSWERS[type(command.stock)]).inc()
+        return outcomes
+
+    async def fail_payments(self, commands: Sequence[FailPayment]) -> Sequence[Outcome[Order]]:
+        """Ends the orders that are not paid, and gives up their stock."""
+        outcomes = await self._write(commands)
+        await self.release(outcomes)
+        return outcomes
+
+    async def note_reservations(self, commands: Sequence[NoteReservation]) -> Sequence[Outcome[Any]]:
+        """What the warehouse tells of stock that was owed. A checkout that nobody has completed expires there, and is nothing to us."""
+        known = await self._found([c.target for c in commands])
+        meant = [c for c in commands if c.target in known or c.allocations or c.refused]
+        outcomes: dict[str, Outcome[Any]] = dict(zip((c.key for c in meant), await self._write(meant), strict=True))
+        for command in meant:
+            outcome = outcomes[command.key]
+            if command.refused and isinstance(outcome, Done) and not outcome.repeat and outcome.record.reason == "STOCK_UNAVAILABLE":
+                self._confirmed.labels(ANSWERS[Unavailable]).inc()
+        return [outcomes.get(command.key, Done(None)) for command in commands]
+
+    async def note(self, commands: Sequence[OrderCommand]) -> Sequence[Outcome[Order]]:
+        """What the order is told and needs nobody's answer for."""
+        self._unknown.inc(sum(isinstance(command, NoteFulfillment) and command.work is None for command in commands))
+        return await self._write(commands)
+
+    async def cancel(self, command: CancelOrder | CancelItems) -> Order:
+        """Decides first; then gives up the stock of an order that has ended by it. What that cannot reach fails nothing."""
+        [outcome] = await self._write([command])
+        crash.point("order.cancelled")
+        await self.release([outcome])
+        return unwrap(outcome)
+
+    async def retry_order(self, command: RetryOrder) -> Order:
+        """Reserves a failed order's stock anew, then makes it pending again. Every try of the same attempt meets the same reservation."""
+        [order] = await self.get_orders([command.target])
+        if order.status is Status.FAILED:
+            decisions.check_retry(order, command)
+            attempt = order.attempt + 1
+            command = replace(command, attempt=attempt, allocations=await self._reserve_again(order, attempt))
+        [outcome] = await self._write([command])
+        return unwrap(outcome)
+
+    async def _reserve_again(self, order: Order, attempt: int) -> Allocations:
+        wanted = [(line.number, line.sku, line.staying) for line in order.lines if line.staying]
+        request_id = uuid5(order.id, f"retry:{attempt}")
+        _, allocations = await self.warehouse.reserve(request_id, order.id, attempt, wanted, RESERVATION_TTL)
+        crash.point("order.reserved")
+        return allocations
+
+    async def expire_orders(self) -> int:
+        """Ends the orders that nobody paid in time, batch by batch; replicas share them. Answers how many there were.
+
+        Raises what came between. Who is chosen may be paid before it is written: that is decided then, under its lock.
+        """
+        expired = 0
+        while True:
+            async with self.database.engine.begin() as connection:
+                chosen = await store.expired(connection, EXPIRY_BATCH)
+            # That it is time is found in the order, not in a claim: so a key that never comes again.
+            keys = [f"order.expiry:{uuid7()}" for _ in chosen]
+            outcomes = await self._write([ExpireOrder(key, b"", id, "order", key) for key, id in zip(keys, chosen, strict=True)])
+            ended = [o for o in outcomes if isinstance(o, Done) and o.record.reason == "PAYMENT_EXPIRED"]
+            await self.release(ended)
+            self._expired.inc(len(ended))
+            expired += len(ended)
+            for outcome in outcomes:
+                if isinstance(outcome, Failure):
+                    raise outcome
+            if len(chosen) < EXPIRY_BATCH:
+                return expired
+
+    async def count_owed(self) -> None:
+        """Shows how many orders' stock is owed."""
+        async with self.database.read() as connection:
+            self._owed.set(await store.owed(connection))
+
+    async def release(self, outcomes: Sequence[Outcome[Order]]) -> None:
+        """Gives up the stock of the orders that have just ended."""
+        ended = [o.record for o in outcomes if isinstance(o, Done) and not o.repeat and o.record.status is Status.CANCELLED]
+        await self.releasing.release([(order.id, order.attempt) for order in ended])
+
+    async def get_orders(self, ids: Sequence[UUID]) -> list[Order]:
+        """All of them or none. Raises NotFound ORDER_NOT_FOUND that names those that there are not."""
+        found = await self._found(ids)
+        if missing := [str(id) for id in ids if id not in found]:
+            raise NotFound("ORDER_NOT_FOUND", f"There is no order {', '.join(missing[:10])}.", order_id=", ".join(missing[:10]))
+        return [found[id] for id in ids]
+
+    async def list_orders(self, wanted: OrderFilter, page: Page) -> tuple[Sequence[Order], str]:
+        async with self.database.read() as connection:
+            return page.cut(await store.list_orders(connection, wanted, page), lambda order: (order.id,))
+
+    async def list_transitions(self, order_id: UUID, page: Page) -> tuple[Sequence[Transition], str]:
+        await self.get_orders([order_id])
+        async with self.database.read() as connection:
+            rows = await store.list_history(connection, order_id, page.after[0] if page.after else 0, page.size + 1)
+        return page.cut(rows, lambda step: (step.version,))
+
+    async def get_recipient(self, order_id: UUID) -> Recipient:
+        async with self.database.read() as connection:
+            recipient = await store.find_recipient(connection, order_id)
+        if recipient is None:
+            raise NotFound("ORDER_NOT_FOUND", f"There is no order {order_id}.", order_id=str(order_id))
+        return recipient
+
+    async def watch_order(self, order_id: UUID, after: int | None) -> AsyncGenerator[tuple[Order | Transition | datetime, int], None]:
+        """The order (where `after` is None), then each step after that version; the time when nothing happens. Each with the version."""
+        async with self.watches.changes(order_id) as changed:
+            [order] = await self.get_orders([order_id])
+            if after is None:
+                yield order, order.version
+            elif after > order.version:
+                raise TooOld("WATCH_TOKEN_EXPIRED", "The resume_token is not of this order's life. Watch again without it.")
+            version = order.version if after is None else after
+            while True:
+                changed.clear()
+                async with self.database.read() as connection:
+                    steps = await store.list_history(connection, order_id, version, HISTORY_BATCH)
+                for step in steps:
+                    version = step.version
+                    yield step, version
+                try:
+                    async with asyncio.timeout(self.heartbeat_s):
+                        await changed.wait()
+                except TimeoutError:
+                    yield datetime.now(UTC), version
+
+    async def _found(self, ids: Collection[UUID]) -> dict[UUID, Order]:
+        async with self.database.read() as connection:
+            return await store.find_orders(connection, ids)
+
+    async def _versions(self, ids: Collection[UUID]) -> dict[UUID, int]:
+        async with self.database.read() as connection:
+            return await store.versions(connection, ids)
+
+    async def _write(self, commands: Sequence[OrderCommand]) -> list[Outcome[Order]]:
+        outcomes = await self.database.write(commands, load=store.lock_orders, decide=decisions.decide, save=store.save_orders)
+        self.watches.wake()
+        return outcomes

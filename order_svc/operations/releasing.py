@@ -1,0 +1,48 @@
+"""Stock of orders that have ended is given up at once, where the warehouse can be reached; where not, it hears of their end by event."""
+
+import asyncio
+from collections.abc import Sequence
+from uuid import UUID
+
+import structlog
+from uuid_utils.compat import uuid7
+
+from chassis import telemetry
+from chassis.errors import Failure
+from order_svc.peers import Warehouse
+
+ORDERS_MAX = 500  # in one call
+BACK_OFF_S = (0.1, 0.2)  # between three attempts; gRPC's own retry is off for these methods
+_log = structlog.get_logger(__name__)
+
+
+class Releasing:
+    """Three attempts for each set of orders. What still fails is counted, and fails nobody's cancellation."""
+
+    def __init__(self, warehouse: Warehouse) -> None:
+        self._warehouse = warehouse
+        self._failures = telemetry.counter("order_release_failures_total", "Orders whose stock was not released in three attempts")
+
+    async def release(self, attempts: Sequence[tuple[UUID, int]]) -> None:
+        """Gives up what these attempts of orders have reserved, in one call for all (of 500 at most)."""
+        for start in range(0, len(attempts), ORDERS_MAX):
+            await self._release(attempts[start : start + ORDERS_MAX])
+
+    async def _release(self, attempts: Sequence[tuple[UUID, int]]) -> None:
+        left, request_id = list(attempts), uuid7()
+        for pause_s in (*BACK_OFF_S, None):
+            if left:
+                left = await self._try(request_id, left)
+            if left and pause_s is not None:
+                await asyncio.sleep(pause_s)
+        if left:
+            self._failures.inc(len(left))
+            _log.warning("stock not released", orders=len(left), first=str(left[0][0]))
+
+    async def _try(self, request_id: UUID, attempts: Sequence[tuple[UUID, int]]) -> list[tuple[UUID, int]]:
+        """Those that are still to be released."""
+        try:
+            again = await self._warehouse.release(request_id, attempts)
+        except Failure:  # whatever it is: the order has ended, and the warehouse hears of that by event
+            return list(attempts)
+        return [attempt for attempt in attempts if attempt[0] in again]

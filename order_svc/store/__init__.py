@@ -1,0 +1,35 @@
+"""All the SQL, for sets, over one connection.
+
+orders.py   orders, their lines, parts, history and recipients
+returns.py  their returns, with lines and history
+"""
+
+from order_svc.store.orders import (
+    expired,
+    find_orders,
+    find_recipient,
+    list_history,
+    list_orders,
+    lock_orders,
+    order_of_checkout,
+    owed,
+    save_orders,
+    versions,
+)
+from order_svc.store.returns import find_return, list_returns, order_of_return
+
+__all__ = [
+    "expired",
+    "find_orders",
+    "find_recipient",
+    "find_return",
+    "list_history",
+    "list_orders",
+    "list_returns",
+    "lock_orders",
+    "order_of_checkout",
+    "order_of_return",
+    "owed",
+    "save_orders",
+    "versions",
+]

@@ -1,0 +1,102 @@
+"""The SQL of returns, for sets, over one connection. They are written with their orders, under these orders' locks."""
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
+from operator import attrgetter
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Select, and_, bindparam, literal, select, tuple_
+from sqlalchemy.dialects.postgresql import Insert
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from chassis.paging import Page
+from chassis.tables import among, arrays, given, insert_rows
+from order_svc.model import Order, Return, ReturnFilter, ReturnLine, ReturnStep
+from order_svc.tables import lines, orders, return_history, return_lines, returns
+
+RETURN, LINE, STEP = (tuple(table.c.keys()) for table in (returns, return_lines, return_history))
+CHANGING = ("status", "status_reason", "warehouse_id", "refunded", "version", "update_time")
+COUNTS = ("announced", "received", "passed", "failed", "written_off", "unrefunded", "refund")
+
+read = select(
+    returns.c.id, returns.c.order_id, orders.c.number, orders.c.currency, *(c for c in returns.c if c.name not in ("id", "order_id"))
+).join(orders, orders.c.id == returns.c.order_id)
+read_by_id = read.where(among(returns.c.id))
+read_by_order = read.where(among(returns.c.order_id)).order_by(returns.c.create_time, returns.c.id)
+read_order_id = select(returns.c.order_id).where(returns.c.id == bindparam("return_id"))
+read_lines = (
+    select(return_lines.c.return_id, return_lines.c.number, lines.c.sku, *(return_lines.c[name] for name in COUNTS))
+    .join(lines, and_(lines.c.order_id == return_lines.c.order_id, lines.c.number == return_lines.c.number))
+    .where(among(return_lines.c.return_id))
+    .order_by(return_lines.c.return_id, return_lines.c.number)
+)
+insert_steps = insert_rows(*return_history.c)
+
+
+def _saving(new: Insert, names: Sequence[str], changing: Sequence[str]) -> Insert:
+    return new.on_conflict_do_update(index_elements=names, set_={name: new.excluded[name] for name in changing})
+
+
+save_returns = _saving(upsert(returns).from_select(list(returns.c), select(*given(*returns.c).c)), ["id"], CHANGING)
+save_lines = _saving(
+    upsert(return_lines).from_select(list(return_lines.c), select(*given(*return_lines.c).c)), ["return_id", "number"], COUNTS
+)
+
+
+async def returns_of(connection: AsyncConnection, order_ids: Collection[UUID]) -> dict[UUID, tuple[Return, ...]]:
+    """The returns of these orders, by order, oldest first."""
+    found: defaultdict[UUID, tuple[Return, ...]] = defaultdict(tuple)
+    for rma in await _whole(connection, read_by_order, arrays(["order_id"], [[id] for id in order_ids])) if order_ids else []:
+        found[rma.order_id] += (rma,)
+    return found
+
+
+async def save_returns_of(
+    connection: AsyncConnection, before: Mapping[UUID, Order], after: Mapping[UUID, Order], steps: Sequence[ReturnStep]
+) -> None:
+    """Stores the returns that changed with their orders, and their history."""
+    if not steps:
+        return
+    known = {rma.id: rma.version for order in before.values() for rma in order.rmas}
+    changed = {rma.id: rma for order in after.values() for rma in order.rmas if known.get(rma.id) != rma.version}
+    several = [changed[id] for id in sorted(changed)]
+    await connection.execute(save_returns, arrays(RETURN, [attrgetter(*RETURN)(rma) for rma in several]))
+    counts = attrgetter("number", *COUNTS)
+    await connection.execute(save_lines, arrays(LINE, [(rma.id, rma.order_id, *counts(line)) for rma in several for line in rma.lines]))
+    await connection.execute(insert_steps, arrays(STEP, [attrgetter(*STEP)(step) for step in steps]))
+
+
+async def order_of_return(connection: AsyncConnection, return_id: UUID) -> UUID | None:
+    """The order that the return is of: it never changes."""
+    return (await connection.execute(read_order_id, {"return_id": return_id})).scalar_one_or_none()
+
+
+async def find_return(connection: AsyncConnection, return_id: UUID) -> Return | None:
+    return next(iter(await _whole(connection, read_by_id, arrays(["id"], [[return_id]]))), None)
+
+
+async def list_returns(connection: AsyncConnection, wanted: ReturnFilter, page: Page) -> list[Return]:
+    """The page's returns and one more where there are more, newest first."""
+    conditions: list[ColumnElement[bool]] = [returns.c.status.in_(wanted.statuses)] if wanted.statuses else []
+    if wanted.order_id:
+        conditions.append(returns.c.order_id == wanted.order_id)
+    if wanted.create_time_from:
+        conditions.append(returns.c.create_time >= wanted.create_time_from)
+    if page.after:
+        time, id = page.after
+        conditions.append(tuple_(returns.c.create_time, returns.c.id) < tuple_(literal(time), literal(id)))
+    statement = read.where(*conditions).order_by(returns.c.create_time.desc(), returns.c.id.desc()).limit(page.size + 1)
+    return await _whole(connection, statement, {})
+
+
+async def _whole(connection: AsyncConnection, statement: Select[Any], parameters: Mapping[str, Any]) -> list[Return]:
+    """The returns that the statement finds, in its order, each with its lines."""
+    rows = list(await connection.execute(statement, parameters))
+    if not rows:
+        return []
+    of_return: defaultdict[UUID, list[ReturnLine]] = defaultdict(list)
+    for return_id, *counts in await connection.execute(read_lines, arrays(["return_id"], [[row.id] for row in rows])):
+        of_return[return_id].append(ReturnLine(*counts))
+    return [Return(*(*row, tuple(of_return[row.id]))) for row in rows]

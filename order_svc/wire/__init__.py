@@ -1,0 +1,76 @@
+"""Protobuf to model and back, and facts to events. Pure.
+
+requests.py   what callers ask
+heard.py      what the other services tell
+answers.py    what callers get
+told.py       what the order service tells the world
+returns.py    all of it for returns
+names.py      what our enums are called in the contracts
+"""
+
+from order_svc.wire.answers import order, recipient, transition, watched
+from order_svc.wire.heard import (
+    allocations,
+    confirm_payment,
+    fail_payment,
+    note_fulfillment,
+    note_lines,
+    note_refund,
+    note_reservation,
+    note_shipment,
+    note_shipment_end,
+)
+from order_svc.wire.requests import (
+    cancel_items,
+    cancel_order,
+    checkout,
+    order_filter,
+    resume_token,
+    resumed,
+    retry_order,
+)
+from order_svc.wire.returns import (
+    approve_return,
+    cancel_return,
+    create_return,
+    inspect_return,
+    mark_return_in_transit,
+    order_return,
+    receive_return,
+    reject_return,
+    return_filter,
+)
+from order_svc.wire.told import event
+
+__all__ = [
+    "allocations",
+    "approve_return",
+    "cancel_items",
+    "cancel_order",
+    "cancel_return",
+    "checkout",
+    "confirm_payment",
+    "create_return",
+    "event",
+    "fail_payment",
+    "inspect_return",
+    "mark_return_in_transit",
+    "note_fulfillment",
+    "note_lines",
+    "note_refund",
+    "note_reservation",
+    "note_shipment",
+    "note_shipment_end",
+    "order",
+    "order_filter",
+    "order_return",
+    "receive_return",
+    "recipient",
+    "reject_return",
+    "resume_token",
+    "resumed",
+    "retry_order",
+    "return_filter",
+    "transition",
+    "watched",
+]

@@ -1,0 +1,155 @@
+"""What the other services tell, as commands."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from uuid import UUID
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from ordermesh.fulfillment.events.v1 import fulfillment_events_pb2
+from ordermesh.fulfillment.v1 import fulfillment_pb2
+from ordermesh.payment.events.v1 import payment_events_pb2
+from ordermesh.payment.v1 import payment_pb2
+from ordermesh.shipping.events.v1 import shipping_events_pb2
+from ordermesh.shipping.v1 import shipping_pb2
+from ordermesh.warehouse.events.v1 import warehouse_events_pb2
+from ordermesh.warehouse.v1 import warehouse_pb2
+
+from chassis.convert import given, moment, money
+from chassis.idempotency import Keyed
+from order_svc.model import (
+    Allocation,
+    Allocations,
+    ConfirmPayment,
+    FailPayment,
+    NoteFulfillment,
+    NoteRefund,
+    NoteReservation,
+    NoteShipment,
+    NoteShipmentEnd,
+)
+from order_svc.wire.names import END_OF, WORK_OF
+
+
+def confirm_payment(event: payment_events_pb2.PaymentConfirmed, of: Keyed, cause: str) -> ConfirmPayment:
+    captured = money(event.captured_amount, "captured_amount")
+    target = UUID(event.order_id)
+    return ConfirmPayment(
+        of.key, of.digest, target, "payment", cause, attempt=event.attempt, captured=captured, not_required=event.not_required
+    )
+
+
+def fail_payment(event: payment_events_pb2.PaymentFailed, of: Keyed, cause: str) -> FailPayment:
+    return FailPayment(of.key, of.digest, UUID(event.order_id), "payment", cause, attempt=event.attempt)
+
+
+def note_refund(event: payment_events_pb2.RefundCompleted | payment_events_pb2.RefundFailed, of: Keyed, cause: str) -> NoteRefund:
+    its = event.refund
+    return NoteRefund(
+        of.key,
+        of.digest,
+        UUID(its.order_id),
+        "payment",
+        cause,
+        attempt=its.attempt,
+        captured=money(event.captured_amount, "captured_amount"),
+        refunded=money(event.refunded_amount, "refunded_amount"),
+        return_id=UUID(_returned(its)) if its.cause == payment_pb2.REFUND_CAUSE_RETURN else None,
+        amount=money(its.amount, "refund.amount").minor,
+        failure_code=its.failure_code or "unknown" if isinstance(event, payment_events_pb2.RefundFailed) else None,
+    )
+
+
+def _returned(its: payment_pb2.Refund) -> str:
+    """The return that the refund is for; events of yesterday, when a return had one refund, name it as their cause alone."""
+    return its.return_id or its.cause_id
+
+
+def note_fulfillment(event: fulfillment_events_pb2.FulfillmentStatusChanged, of: Keyed, cause: str) -> NoteFulfillment:
+    return _note_work(event.fulfillment, event.new_status, event.reason, of, cause)
+
+
+def note_lines(event: fulfillment_events_pb2.FulfillmentLinesChanged, of: Keyed, cause: str) -> NoteFulfillment:
+    return _note_work(event.fulfillment, event.fulfillment.status, event.reason, of, cause)
+
+
+def _note_work(
+    its: fulfillment_pb2.Fulfillment,
+    status: fulfillment_pb2.FulfillmentStatus.ValueType,
+    reason: str,
+    of: Keyed,
+    cause: str,
+) -> NoteFulfillment:
+    return NoteFulfillment(
+        of.key,
+        of.digest,
+        UUID(its.order_id),
+        "fulfillment",
+        cause,
+        attempt=its.attempt,
+        warehouse_id=its.warehouse_id,
+        fulfillment_id=UUID(its.fulfillment_id),
+        version=its.version,
+        work=WORK_OF.get(status),
+        reason=reason,
+        units={line.line_number: line.quantity for line in its.picklist},
+        committed=its.stock_committed,
+    )
+
+
+def note_shipment(shipment: shipping_pb2.Shipment, of: Keyed, cause: str, deliver_time: Timestamp | None = None) -> NoteShipment:
+    return NoteShipment(
+        of.key,
+        of.digest,
+        UUID(shipment.order_id),
+        "shipping",
+        cause,
+        attempt=shipment.attempt,
+        warehouse_id=shipment.warehouse_id,
+        shipment_id=UUID(shipment.shipment_id),
+        tracking_number=given(shipment, "tracking_number"),
+        deliver_time=moment(deliver_time) if deliver_time else None,
+    )
+
+
+def note_shipment_end(event: shipping_events_pb2.ShipmentStatusChanged, of: Keyed, cause: str) -> NoteShipmentEnd:
+    its = event.shipment
+    return NoteShipmentEnd(
+        of.key,
+        of.digest,
+        UUID(its.order_id),
+        "shipping",
+        cause,
+        attempt=its.attempt,
+        warehouse_id=its.warehouse_id,
+        shipment_id=UUID(its.shipment_id),
+        tracking_number=given(its, "tracking_number"),
+        ended=END_OF.get(event.new_status),
+    )
+
+
+def note_reservation(event: warehouse_events_pb2.ReservationStatusChanged, of: Keyed, cause: str) -> NoteReservation:
+    its = event.reservation
+    committed = [r for r in event.attempt_reservations if r.status == warehouse_pb2.RESERVATION_STATUS_CONFIRMED]
+    refused = given(event, "confirm_refused_reason")
+    freed = all(not (line.reserved or line.committed or line.shipped) for r in event.attempt_reservations for line in r.lines)
+    return NoteReservation(
+        of.key,
+        of.digest,
+        UUID(its.order_id),
+        "warehouse",
+        cause,
+        attempt=its.attempt,
+        allocations=allocations(committed),
+        refused=refused,
+        freed=freed and bool(event.attempt_reservations),
+    )
+
+
+def allocations(reservations: Iterable[warehouse_pb2.Reservation]) -> Allocations:
+    """Where the units of each line come from, as the warehouse's reservations tell."""
+    at: defaultdict[int, list[Allocation]] = defaultdict(list)
+    for its in reservations:
+        for line in its.lines:
+            if units := line.quantity - line.released:
+                at[line.line_number].append(Allocation(its.warehouse_id, UUID(its.reservation_id), units))
+    return at

@@ -1,0 +1,95 @@
+"""What callers ask, as commands and filters."""
+
+import base64
+from uuid import UUID
+
+from google.protobuf.message import Message
+from ordermesh.order.v1 import order_pb2, order_service_pb2
+
+from chassis.convert import given, invalid, money
+from chassis.idempotency import Keyed
+from order_svc.model import CancelItems, CancelOrder, Checkout, OrderFilter, Recipient, RetryOrder, WantedLine
+from order_svc.wire.names import STATUS_OF, STOCK_OF
+
+AMOUNTS = ("unit_price", "discount_amount", "tax_amount")
+
+
+def checkout(request: order_service_pb2.CreateOrderRequest) -> Checkout:
+    """Raises Invalid VALIDATION_FAILED for an amount that is not in the checkout's one currency, or has a fraction of its minor unit."""
+    currency = request.items[0].unit_price.currency_code
+
+    def minor(of: Message, name: str, path: str = "") -> int:
+        return money(getattr(of, name), path + name, currency).minor if of.HasField(name) else 0
+
+    lines = tuple(
+        WantedLine(item.sku, item.quantity, *(minor(item, name, f"items[{index}].") for name in AMOUNTS))
+        for index, item in enumerate(request.items)
+    )
+    return Checkout(
+        currency=currency,
+        lines=lines,
+        discount=minor(request, "discount_amount"),
+        tax=minor(request, "tax_amount"),
+        shipping=minor(request, "shipping_amount"),
+        customer_id=given(request, "customer_id"),
+        external_reference=given(request, "external_reference"),
+        recipient=_recipient(request.recipient),
+    )
+
+
+CUSTOMER_REQUEST = "CUSTOMER_REQUEST"  # the reason of a cancellation that gives none
+
+
+def cancel_order(request: order_service_pb2.CancelOrderRequest, of: Keyed) -> CancelOrder:
+    reason, version = given(request, "reason") or CUSTOMER_REQUEST, given(request, "expected_version")
+    return CancelOrder(of.key, of.digest, UUID(request.order_id), "order", request.request_id, reason=reason, expected_version=version)
+
+
+def cancel_items(request: order_service_pb2.CancelOrderItemsRequest, of: Keyed) -> CancelItems:
+    reason, version = given(request, "reason") or CUSTOMER_REQUEST, given(request, "expected_version")
+    units = {line.line_number: line.quantity for line in request.lines}
+    return CancelItems(
+        of.key, of.digest, UUID(request.order_id), "order", request.request_id, units=units, reason=reason, expected_version=version
+    )
+
+
+def retry_order(request: order_service_pb2.RetryOrderRequest, of: Keyed) -> RetryOrder:
+    """The wish; which attempt that makes, and with which stock, is not known yet."""
+    version = given(request, "expected_version")
+    return RetryOrder(
+        of.key, of.digest, UUID(request.order_id), "order", request.request_id, attempt=0, allocations=None, expected_version=version
+    )
+
+
+def order_filter(request: order_service_pb2.ListOrdersRequest) -> OrderFilter:
+    return OrderFilter(
+        statuses=tuple(STATUS_OF[status] for status in request.statuses),
+        customer_id=given(request, "customer_id"),
+        external_reference=given(request, "external_reference"),
+        number=given(request, "order_number"),
+        create_time_from=given(request, "create_time_from"),
+        create_time_before=given(request, "create_time_before"),
+        stock=STOCK_OF.get(request.stock_status),
+    )
+
+
+def resume_token(order_id: UUID, version: int) -> str:
+    return base64.urlsafe_b64encode(f"{order_id}:{version}".encode()).decode()
+
+
+def resumed(request: order_service_pb2.WatchOrderRequest) -> int | None:
+    """The version after which the watch goes on; None: from the start. Raises Invalid for a token that is not of this order."""
+    if not request.resume_token:
+        return None
+    try:
+        order_id, version = base64.urlsafe_b64decode(request.resume_token.encode()).decode().split(":")
+        if UUID(order_id) == UUID(request.order_id):
+            return int(version)
+    except ValueError:
+        pass  # not one of ours: refused below, as one of another order is
+    raise invalid("resume_token", "must be one that a watch of this order has sent")
+
+
+def _recipient(its: order_pb2.Recipient) -> Recipient:
+    lines = tuple(its.address_lines)
+    return Recipient(its.name, lines, its.locality, its.administrative_area, its.postal_code, its.country_code, its.email, its.phone)

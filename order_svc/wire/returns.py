@@ -1,0 +1,148 @@
+"""Returns: what callers ask of them, what callers get, and the event that tells of each change."""
+
+from collections.abc import Mapping
+from typing import Any
+from uuid import UUID, uuid5
+
+from google.protobuf.message import Message
+from ordermesh.order.events.v1 import order_events_pb2
+from ordermesh.order.v1 import return_pb2, return_service_pb2
+
+from chassis.convert import given, names, timestamp
+from chassis.idempotency import Keyed
+from chassis.money import to_message
+from order_svc.lifecycle import Disposition, ReturnKind, ReturnStatus
+from order_svc.model import (
+    CreateReturn,
+    Findings,
+    InspectReturn,
+    MoveReturn,
+    ReceiveReturn,
+    RefundWithoutGoods,
+    Return,
+    ReturnChanged,
+    ReturnFilter,
+    ReturnLine,
+)
+
+STATUS = names(ReturnStatus, "RETURN_STATUS", return_pb2.ReturnStatus.Value)
+STATUS_OF = {value: status for status, value in STATUS.items()}
+KIND = names(ReturnKind, "RETURN_KIND", return_pb2.ReturnKind.Value)
+DISPOSITION = names(Disposition, "STOCK_DISPOSITION", return_pb2.StockDisposition.Value)
+DISPOSITION_OF = {value: disposition for disposition, value in DISPOSITION.items()}
+
+
+# --- requests
+
+
+def create_return(request: return_service_pb2.CreateReturnRequest, of: Keyed) -> CreateReturn | RefundWithoutGoods:
+    """The return's id is made of the order's and the request's key: a repeat, however late, names the same return."""
+    order_id = UUID(request.order_id)
+    base: Mapping[str, Any] = {
+        "key": of.key,
+        "digest": of.digest,
+        "target": order_id,
+        "actor": "order",
+        "cause": of.key,
+        "return_id": uuid5(order_id, of.key),
+        "reason": given(request, "reason") or "",
+    }
+    if not request.without_goods:
+        return CreateReturn(**base, lines={line.line_number: line.quantity for line in request.lines})
+    disposed = {line.line_number: (line.quantity, DISPOSITION_OF[line.disposition]) for line in request.lines}
+    return RefundWithoutGoods(**base, lines=disposed, warehouse_id=given(request, "warehouse_id"))
+
+
+def approve_return(request: return_service_pb2.ApproveReturnRequest, of: Keyed, order_id: UUID) -> MoveReturn:
+    return MoveReturn(**_asked(request, of, order_id), to=ReturnStatus.APPROVED, reason="RETURN_APPROVED")
+
+
+def reject_return(request: return_service_pb2.RejectReturnRequest, of: Keyed, order_id: UUID) -> MoveReturn:
+    reason = given(request, "reason") or "RETURN_REJECTED"
+    return MoveReturn(**_asked(request, of, order_id), to=ReturnStatus.REJECTED, reason=reason)
+
+
+def mark_return_in_transit(request: return_service_pb2.MarkReturnInTransitRequest, of: Keyed, order_id: UUID) -> MoveReturn:
+    return MoveReturn(**_asked(request, of, order_id), to=ReturnStatus.IN_TRANSIT, reason="RETURN_IN_TRANSIT")
+
+
+def cancel_return(request: return_service_pb2.CancelReturnRequest, of: Keyed, order_id: UUID) -> MoveReturn:
+    return MoveReturn(**_asked(request, of, order_id), to=ReturnStatus.CANCELLED, reason="RETURN_CANCELLED")
+
+
+def receive_return(request: return_service_pb2.ReceiveReturnRequest, of: Keyed, order_id: UUID) -> ReceiveReturn:
+    arrived = {line.line_number: line.quantity for line in request.lines}
+    return ReceiveReturn(**_asked(request, of, order_id), warehouse_id=request.warehouse_id, lines=arrived)
+
+
+def inspect_return(request: return_service_pb2.InspectReturnRequest, of: Keyed, order_id: UUID) -> InspectReturn:
+    found = {its.line_number: Findings(its.passed_quantity, its.failed_quantity, its.unrefunded_quantity) for its in request.lines}
+    return InspectReturn(**_asked(request, of, order_id), lines=found)
+
+
+def return_filter(request: return_service_pb2.ListReturnsRequest) -> ReturnFilter:
+    return ReturnFilter(
+        order_id=UUID(request.order_id) if request.HasField("order_id") else None,
+        statuses=tuple(STATUS_OF[status] for status in request.statuses),
+        create_time_from=given(request, "create_time_from"),
+    )
+
+
+# --- answers and events of ours
+
+
+def order_return(its: Return) -> return_pb2.Return:
+    return return_pb2.Return(
+        return_id=str(its.id),
+        order_id=str(its.order_id),
+        order_number=its.order_number,
+        status=STATUS[its.status],
+        status_reason=its.status_reason,
+        kind=KIND[its.kind],
+        reason=its.reason,
+        warehouse_id=its.warehouse_id,
+        lines=map(_line, its.lines),
+        refund_amount=to_message(its.money(its.refund)),
+        refunded_amount=to_message(its.money(its.refunded)),
+        version=its.version,
+        create_time=timestamp(its.create_time),
+        update_time=timestamp(its.update_time),
+        attempt=its.attempt,
+    )
+
+
+def return_changed(fact: ReturnChanged) -> tuple[UUID, Message]:
+    """The event that tells of a version of a return; its aggregate is the return."""
+    step = fact.step
+    return fact.rma.id, order_events_pb2.ReturnStatusChanged(
+        order_return=order_return(fact.rma),
+        old_status=STATUS[step.old] if step.old else return_pb2.RETURN_STATUS_UNSPECIFIED,
+        new_status=STATUS[step.new],
+        occur_time=timestamp(step.time),
+    )
+
+
+def _line(its: ReturnLine) -> return_pb2.ReturnLine:
+    return return_pb2.ReturnLine(
+        line_number=its.number,
+        sku=its.sku,
+        announced_quantity=its.announced,
+        received_quantity=its.received,
+        passed_quantity=its.passed,
+        failed_quantity=its.failed,
+        written_off_quantity=its.written_off,
+        unrefunded_quantity=its.unrefunded,
+    )
+
+
+def _asked(request: Any, of: Keyed, order_id: UUID) -> dict[str, Any]:
+    """What each request about a return says; `cause` is the key, for two methods may be called with the same request_id."""
+    return {
+        "key": of.key,
+        "digest": of.digest,
+        "target": order_id,
+        "actor": "order",
+        "cause": of.key,
+        "return_id": UUID(request.return_id),
+        "expected_version": given(request, "expected_version"),
+    }

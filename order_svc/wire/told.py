@@ -1,0 +1,64 @@
+"""What the order service tells the world: a fact becomes an event."""
+
+from uuid import UUID
+
+from google.protobuf.message import Message
+from ordermesh.order.events.v1 import order_events_pb2
+from ordermesh.order.v1 import order_pb2
+
+from chassis.convert import timestamp, timestamp_or_none
+from chassis.money import to_message
+from order_svc.model import ItemsCancelled, Line, Order, ReturnChanged, StatusChanged
+from order_svc.wire.names import PAYMENT, STATUS, STOCK
+from order_svc.wire.returns import return_changed
+
+
+def event(fact: StatusChanged | ItemsCancelled | ReturnChanged) -> tuple[UUID, Message]:
+    """The aggregate's id and the event that tells of a step, with the order, or the return, as it stood after it."""
+    if isinstance(fact, ReturnChanged):
+        return return_changed(fact)
+    its, step = fact.order, fact.step
+    if isinstance(fact, ItemsCancelled):
+        return its.id, order_events_pb2.OrderItemsCancelled(
+            order_id=str(its.id),
+            order_number=its.number,
+            attempt=step.attempt,
+            status=STATUS[step.new],
+            reason=step.reason,
+            total_amount=to_message(its.money(its.total)),
+            order_version=step.version,
+            occur_time=timestamp(step.time),
+            items=[_event_line(its, line) for line in its.lines],
+        )
+    return its.id, order_events_pb2.OrderStatusChanged(
+        order_id=str(its.id),
+        order_number=its.number,
+        attempt=step.attempt,
+        old_status=STATUS[step.old] if step.old else order_pb2.ORDER_STATUS_UNSPECIFIED,
+        new_status=STATUS[step.new],
+        reason=step.reason,
+        total_amount=to_message(its.money(its.total)),
+        order_version=step.version,
+        occur_time=timestamp(step.time),
+        items=[_event_line(its, line) for line in its.lines],
+        stock_status=STOCK[its.stock],
+        payment_status=PAYMENT[its.payment],
+        expire_time=timestamp_or_none(its.expire_time),
+    )
+
+
+def _event_line(its: Order, line: Line) -> order_events_pb2.OrderLine:
+    return order_events_pb2.OrderLine(
+        line_number=line.number,
+        sku=line.sku,
+        quantity=line.quantity,
+        cancelled_quantity=line.cancelled,
+        unit_shares=[
+            order_events_pb2.LineUnitShare(quantity=share.quantity, amount=to_message(its.money(share.amount))) for share in line.shares
+        ],
+        allocations=[
+            order_events_pb2.LineAllocation(warehouse_id=a.warehouse_id, reservation_id=str(a.reservation_id), quantity=a.quantity)
+            for a in line.allocations
+            if a.quantity
+        ],
+    )

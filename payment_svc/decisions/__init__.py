@@ -1,0 +1,59 @@
+"""The verbs: what an order's account becomes when something is asked of it or told to it. Pure: no I/O, no clock, no chance.
+
+orders.py          what the order service tells; the payment of an order of total zero
+payments.py        create, capture, void
+refunds.py         refund by request, refund of a return
+settlement.py      what processors tell, and how they are asked again
+compensation.py    money that the order does not cost (any more) goes back, after every command
+records.py         how records change
+"""
+
+from datetime import datetime
+
+from payment_svc.decisions import orders, payments, refunds, settlement
+from payment_svc.decisions.compensation import compensated
+from payment_svc.decisions.records import Decided
+from payment_svc.decisions.settlement import DECLINES_MAX
+from payment_svc.lifecycle import Kind
+from payment_svc.model import (
+    Account,
+    AskAgain,
+    CapturePayment,
+    CreatePayment,
+    LoseAnswer,
+    NoteOrder,
+    PaymentCommand,
+    RefundPayment,
+    RefundReturn,
+    Settle,
+    VoidPayment,
+)
+
+__all__ = ["DECLINES_MAX", "Decided", "decide"]
+
+
+def decide(account: Account | None, command: PaymentCommand, now: datetime) -> Decided:
+    """What becomes of the account; raises a Failure where nothing may. The same record back: the command is skipped."""
+    return compensated(_decide(account, command, now), command, now)
+
+
+def _decide(account: Account | None, command: PaymentCommand, now: datetime) -> Decided:
+    match command:
+        case NoteOrder():
+            return orders.note(account, command, now)
+        case CreatePayment():
+            return payments.create(account, command, now)
+        case CapturePayment():
+            return payments.on_authorized(account, command, Kind.CAPTURE, now)
+        case VoidPayment():
+            return payments.on_authorized(account, command, Kind.VOID, now)
+        case RefundPayment():
+            return refunds.by_request(account, command, now)
+        case RefundReturn():
+            return refunds.of_return(account, command, now)
+        case Settle():
+            return orders.free(settlement.settle(*settlement.asked(account, command), command, now), command, now)
+        case LoseAnswer():
+            return settlement.lose_answer(*settlement.asked(account, command), command, now)
+        case AskAgain():
+            return settlement.ask_again(*settlement.asked(account, command), command, now)

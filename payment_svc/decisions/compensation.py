@@ -1,0 +1,74 @@
+"""Money that the order does not cost goes back by itself: evaluated after every command, in its decision. Pure.
+
+Whichever of the two facts comes second, the order's death (or a lower total) or the money, meets the other here. What is open is settled
+first: a charge, an authorisation or a capture whose outcome nobody knows comes by again when it is known. Of what was captured the order
+keeps what it costs (`Account.due`); refunds of another cause (a return, a request) give away money of the rest, never of the ceiling twice.
+But where the processor has refused to give back what is not due, requests from then on are taken for that: who repairs it by hand must not
+see it given twice.
+"""
+
+from datetime import datetime
+
+from chassis.decision import Decision
+from payment_svc.decisions.records import Decided, changed, going_back, put, refunding
+from payment_svc.lifecycle import Cause, Kind, Outcome, Status
+from payment_svc.model import Account, Command, Operation, Payment
+
+
+def compensated(decided: Decided, command: Command, now: datetime) -> Decided:
+    """The decision, with what has to go back requested in it: each payment's authorisation voided, or its excess refunded.
+
+    A command that is skipped is looked at as well: whatever an account hears next, it gives back what it owes.
+    """
+    account, history = decided.record, list(decided.history)
+    for payment in account.payments:
+        operation = owed(account, payment, now)
+        if operation is None:
+            continue
+        if operation.kind is Kind.VOID:
+            after, change = changed(payment, command, now, "VOID_REQUESTED", operation)
+        else:
+            after, change = refunding(payment, operation, command, now)
+        account = put(account, after)
+        history.append(change)
+    return decided if account is decided.record else Decision(account, history, decided.facts)
+
+
+def owed(account: Account, payment: Payment, now: datetime) -> Operation | None:
+    """What has to be asked of the processor, so that no more stays with us than the order costs."""
+    due = account.due(payment)
+    if payment.status is Status.AUTHORIZED and not due and payment.open_operation is None:
+        kind, amount = Kind.VOID, payment.authorized
+    else:
+        back = given_back(payment)
+        kind, amount = Kind.REFUND, min(payment.captured - back - due, payment.refundable)
+    cause_id = _cause_id(payment, kind, account.order.version)
+    return going_back(payment, kind, amount, Cause.ORDER, cause_id, now) if amount > 0 and cause_id else None
+
+
+def given_back(payment: Payment) -> int:
+    """What went back, or is on its way, because the order costs less: by itself; and by hand, once the processor had refused it."""
+    asked = _by_order(payment, Kind.REFUND)
+    refused = min((o.settle_time for o in asked if o.outcome is Outcome.FAILED and o.settle_time), default=None)
+    by_hand = (
+        [o for o in payment.operations if o.kind is Kind.REFUND and o.cause is Cause.REQUEST and o.request_time >= refused]
+        if refused
+        else []
+    )
+    return sum(o.amount for o in [*asked, *by_hand] if o.outcome is not Outcome.FAILED)
+
+
+def _cause_id(payment: Payment, kind: Kind, version: int) -> str | None:
+    """The name of what is asked for by this version of the order; None where the processor has refused it: it is not asked in a circle.
+
+    A version has a second one where money comes free that another refund had held, and that refund then failed.
+    """
+    first = f"version:{version}"
+    before = [o for o in _by_order(payment, kind) if o.cause_id == first or f"{o.cause_id}".startswith(f"{first}:")]
+    if any(o.outcome is Outcome.FAILED for o in before):
+        return None
+    return f"{first}:{len(before) + 1}" if before else first
+
+
+def _by_order(payment: Payment, kind: Kind) -> list[Operation]:
+    return [o for o in payment.operations if o.kind is kind and o.cause is Cause.ORDER]

@@ -1,0 +1,219 @@
+"""Defects that a run must find: each breaks one promise of a service in its process, as a careless change of the code might.
+
+They are planted by tests/chaos/service.py alone. `python -m tests.chaos.prove` shows that each is caught.
+"""
+
+import importlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final
+from uuid import uuid4
+
+from tests.chaos.intents import Afterwards, Intent, Picking, Travel, Turn, intents
+from tests.chaos.plan import Fault, Kind
+
+EVERY_SERVICE: Final = ("order", "warehouse", "payment", "fulfillment", "shipping")
+SEED: Final = 1
+RATE: Final = 2.0
+# What all shoppers do where the run is not about them.
+PLAIN: Final[Mapping[str, Any]] = {
+    "cards": ("tok_ok",),
+    "basket": (("shade", 2), ("lamp", 1)),
+    "turn": Turn.NONE,
+    "picking": Picking.FINE,
+    "travel": Travel.ARRIVES,
+    "afterwards": Afterwards.NOTHING,
+    "again": False,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Bug:
+    """A defect: the promise that it breaks, how it is planted in which services, and the run that finds it."""
+
+    promise: str
+    services: Sequence[str]
+    plant: Callable[[], None]
+    shoppers: Mapping[str, Any]
+    faults: Sequence[tuple[float, float, Kind, str]] = ()
+    duration_s: float = 12.0
+
+    def intents(self) -> list[Intent]:
+        """Shoppers who all do what it takes."""
+        wishes = dict(PLAIN) | dict(self.shoppers)
+        return [replace(intent, **wishes) for intent in intents(SEED, self.duration_s, RATE)]
+
+    def plan(self) -> list[Fault]:
+        """The faults that it takes."""
+        return [Fault(number, *fault) for number, fault in enumerate(self.faults, 1)]
+
+
+def plant(name: str, service: str) -> None:
+    """Plants the defect, where it belongs into this service."""
+    if service in BUGS[name].services:
+        BUGS[name].plant()
+
+
+def _module(name: str) -> Any:
+    """A room of a service, as something that can be broken."""
+    return importlib.import_module(name)
+
+
+def _replace(owner: Any, name: str, by: Any) -> Any:
+    """Puts something else in a place that is there; answers what stood there."""
+    before = getattr(owner, name)
+    setattr(owner, name, by)
+    return before
+
+
+def _acks_before_commit() -> None:
+    async def acks_first(self: Any, batch: Sequence[Any]) -> None:
+        for received in batch:
+            await received.raw.ack()
+        await handle(self, batch)
+
+    handle = _replace(_module("chassis.inbox").Consumer, "_handle", acks_first)
+
+
+def _marks_what_was_not_published() -> None:
+    stream = _module("chassis.stream")
+
+    async def believes(self: Any, row: Any) -> Any:
+        try:
+            return await send(self, row)
+        except stream.BROKER_ERRORS:
+            place = max(1, (row.highest or 0) // 2)  # one that somebody has: what was never there is noticed, and published again
+            return stream.PubAck(stream=self._stream, seq=place, duplicate=True)
+
+    send = _replace(_module("chassis.relay").Relay, "_send", believes)
+
+
+def _takes_repeats_for_new() -> None:
+    async def forgetful(self: Any, connection: Any, commands: Sequence[Any]) -> dict[str, Any]:
+        await take(self, connection, commands)
+        return {}
+
+    take = _replace(_module("chassis.claims").Claims, "take", forgetful)
+
+
+def _releases_twice() -> None:
+    reservations = _module("warehouse_svc.decisions.reservations")
+    kinds = _module("warehouse_svc.lifecycle").MovementKind
+
+    def again(view: Any, command: Any, now: Any) -> Any:
+        books = reservations.Books(view, command.key, now)
+        gone = [(r, line) for r in (view.holding.reservations if view.holding else ()) for line in r.lines if line.released]
+        for reservation, line in gone:
+            place, cumulative = (reservation.warehouse_id, line.sku), line.released + line.quantity
+            books._touched[reservation.id].add(kinds.RELEASE)
+            books._book(place, kinds.RELEASE, line.released, reservation.id, reservation.order_id, line.number, cumulative)
+        return books.decision(command.target, closed_attempt=command.attempt) if gone else end(view, command, now)
+
+    end = _replace(reservations, "end", again)
+
+
+def _restocks_twice() -> None:
+    returns = _module("warehouse_svc.decisions.returns")
+    book: Any = _replace(returns, "book", lambda view, command, now: book(view, replace(command, source=uuid4()), now))
+
+
+def _refunds_without_ceiling() -> None:
+    _replace(_module("payment_svc.model").Payment, "refundable", property(lambda self: self.captured))
+
+
+def _refunds_twice() -> None:
+    compensation = _module("payment_svc.decisions.compensation")
+    _replace(compensation, "_by_order", lambda _payment, _kind: [])
+    _replace(compensation, "_cause_id", lambda _payment, _kind, _version: f"version:{uuid4()}")
+
+
+def _charges_with_a_new_key() -> None:
+    operations = _module("payment_svc.operations")
+    authorization: Any = _replace(operations, "Authorization", lambda _key, *others: authorization(uuid4(), *others))
+
+
+def _never_puts_back() -> None:
+    kinds = _module("warehouse_svc.lifecycle").MovementKind
+
+    def keeps(self: Any, reservation: Any, number: int, kind: Any, quantity: int) -> None:
+        if kind is not kinds.UNCOMMIT:
+            move_units(self, reservation, number, kind, quantity)
+
+    move_units = _replace(_module("warehouse_svc.decisions.books").Books, "move_units", keeps)
+
+
+def _revives_the_dead() -> None:
+    statuses = _module("order_svc.lifecycle").Status
+
+    def revives(order: Any, command: Any, now: Any) -> Any:
+        return confirm(replace(order, status=statuses.PENDING) if order.status is statuses.CANCELLED else order, command, now)
+
+    confirm = _replace(_module("order_svc.decisions.paying"), "confirm", revives)
+
+
+def _believes_old_news() -> None:
+    def gullible(order: Any, command: Any, now: Any) -> Any:
+        return note(replace(order, parts=tuple(replace(part, version=0) for part in order.parts)), command, now)
+
+    note = _replace(_module("order_svc.decisions.following"), "note_fulfillment", gullible)
+
+
+def _never_releases() -> None:
+    kinds = _module("warehouse_svc.lifecycle").MovementKind
+
+    def forgets(self: Any, reservation: Any, kind: Any) -> None:
+        if kind is not kinds.RELEASE:
+            move_all(self, reservation, kind)
+
+    move_all = _replace(_module("warehouse_svc.decisions.books").Books, "move_all", forgets)
+
+
+BUGS: Final[Mapping[str, Bug]] = {
+    "acks_before_commit": Bug(
+        "nothing is acknowledged that was not done",
+        EVERY_SERVICE,
+        _acks_before_commit,
+        {},
+        (
+            (6.0, 9.0, Kind.HOLD, "fulfillment>postgres"),
+            (14.0, 0.5, Kind.KILL, "fulfillment"),
+            (20.0, 9.0, Kind.HOLD, "fulfillment>postgres"),
+            (28.0, 0.5, Kind.KILL, "fulfillment"),
+        ),
+        30.0,
+    ),
+    "lost_event": Bug(
+        "an event is published before it is marked as such",
+        EVERY_SERVICE,
+        _marks_what_was_not_published,
+        {},
+        ((5.0, 4.0, Kind.KILL, "nats"), (14.0, 4.0, Kind.KILL, "nats")),
+        20.0,
+    ),
+    "no_dedup": Bug("a repeat has no effect", EVERY_SERVICE, _takes_repeats_for_new, {"again": True, "turn": Turn.CANCEL, "turn_s": 1.0}),
+    "release_twice": Bug("reserved units are given up once", ["warehouse"], _releases_twice, {"turn": Turn.CANCEL, "turn_s": 0.1}),
+    "release_never": Bug("what a dead order has reserved is free", ["warehouse"], _never_releases, {"cards": ("tok_declined_stolen",)}),
+    "restock_twice": Bug("a unit that comes back is booked once", ["warehouse"], _restocks_twice, {"afterwards": Afterwards.RETURN_SOME}),
+    "refund_without_ceiling": Bug(
+        "no more is refunded than was captured",
+        ["payment"],
+        _refunds_without_ceiling,
+        {"afterwards": Afterwards.REFUND_MEETS_RETURN},
+    ),
+    "refund_twice": Bug("a cause is refunded once", ["payment"], _refunds_twice, {"turn": Turn.CANCEL_ITEMS, "turn_s": 2.0}),
+    "charge_with_new_key": Bug("a charge is never repeated", ["payment"], _charges_with_a_new_key, {"cards": ("tok_timeout_charged",)}),
+    "never_uncommitted": Bug(
+        "units of a dead order are back on the shelf", ["warehouse"], _never_puts_back, {"turn": Turn.CANCEL, "turn_s": 3.0}
+    ),
+    "revived": Bug(
+        "an order that has ended stays so", ["order"], _revives_the_dead, {"turn": Turn.CANCEL, "turn_s": 0.5, "cards": ("tok_ok_late",)}
+    ),
+    "old_news": Bug(
+        "news that is behind changes nothing",
+        ["order"],
+        _believes_old_news,
+        {},
+        [(4.0 + number, 8.0, Kind.STEAL, "FULFILLMENTS") for number in range(8)],
+        20.0,
+    ),
+}

@@ -1,0 +1,131 @@
+"""Calls as clients make them under faults: the same request, with the same request_id, until it is answered.
+
+What a client may rely on is noted here: an answer that breaks it is a fault of the services, whatever went wrong around them.
+"""
+
+import asyncio
+import random
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import count
+from typing import Any, Final
+
+from google.protobuf.message import Message
+from ordermesh.fulfillment.v1.fulfillment_service_pb2_grpc import FulfillmentServiceStub
+from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceStub
+from ordermesh.order.v1.return_service_pb2_grpc import ReturnServiceStub
+from ordermesh.payment.v1.payment_service_pb2_grpc import PaymentServiceStub
+from ordermesh.shipping.v1.shipping_service_pb2_grpc import ShippingServiceStub
+from ordermesh.warehouse.v1.inventory_service_pb2_grpc import InventoryServiceStub
+
+from chassis.client import Channel, ask, connect
+from chassis.errors import Defect, Deferred, Failure
+
+TIMEOUT_S: Final = 6.0
+AGAIN_MIN_S: Final = 0.3
+AGAIN_MAX_S: Final = 4.0
+PATIENCE_S: Final = 60.0
+DEFECTS_MAX: Final = 5  # so often an INTERNAL is asked again
+MOMENTARY: Final = frozenset({"CONTENTION"})
+
+
+class GaveUp(Exception):
+    """The run is over, and there is still no answer."""
+
+
+class Calls:
+    """The services' methods, and all that was answered beside successes: `troubles["CreateOrder OVERLOADED"]`."""
+
+    def __init__(self, channels: Mapping[str, Channel]) -> None:
+        self.orders, self.returns = OrderServiceStub(channels["order"]), ReturnServiceStub(channels["order"])
+        self.inventory = InventoryServiceStub(channels["warehouse"])
+        self.fulfillments = FulfillmentServiceStub(channels["fulfillment"])
+        self.shipping = ShippingServiceStub(channels["shipping"])
+        self.payments = PaymentServiceStub(channels["payment"])
+        self.troubles: Counter[str] = Counter()
+        self.faults: set[str] = set()  # what no client should ever see
+        self.answered = 0
+        self.calm_since = float("inf")  # monotonic: when the last fault was over
+
+    async def ask(self, method: Any, request: Message, *, again: bool = False, patience_s: float = float("inf")) -> Any:
+        """The method's answer; with `again` it is asked for once more, and must be about the same thing.
+
+        Raises the Failure that it was refused with; GaveUp where there is no answer within `patience_s`, or (and that is a fault)
+        long after the last fault. What was done then nobody knows.
+        """
+        answer = await self._until_answered(method, request, patience_s)
+        if again:
+            await self._repeat(method, request, answer)
+        return answer
+
+    async def _until_answered(self, method: Any, request: Message, patience_s: float = float("inf")) -> Any:
+        name, defects, began = verb(request), 0, time.monotonic()
+        for attempt in count():
+            try:
+                answer = await ask(method, request, timeout_s=TIMEOUT_S)
+            except Failure as failure:
+                self.troubles[f"{name} {why(failure)}"] += 1
+                defects += isinstance(failure, Defect)
+                self._note(name, failure)
+                momentary = isinstance(failure, Deferred) or failure.reason in MOMENTARY
+                if not momentary and not (isinstance(failure, Defect) and defects < DEFECTS_MAX):
+                    raise
+            else:
+                self.answered += 1
+                return answer
+            if time.monotonic() > began + patience_s:
+                raise GaveUp(name)
+            if time.monotonic() > max(began, self.calm_since) + PATIENCE_S:
+                self.faults.add(f"{name} is not answered within {PATIENCE_S:.0f} s without a fault")
+                raise GaveUp(name)
+            # Ever more slowly, and never all at once: else those who wait keep down what has just come back.
+            await asyncio.sleep(min(AGAIN_MIN_S * 2.0 ** min(attempt, 10), AGAIN_MAX_S) * random.uniform(0.5, 1.0))
+        raise AssertionError("there is always another attempt")
+
+    async def _repeat(self, method: Any, request: Message, answer: Any) -> None:
+        """A repeat is answered as the first was: about the same thing, and never refused."""
+        name = verb(request)
+        try:
+            second = await self._until_answered(method, request)
+        except GaveUp:
+            return
+        except Failure as failure:
+            self.faults.add(f"{name} was answered, and its repeat refused: {why(failure)}")
+            return
+        if (first_id := identity(answer)) != (second_id := identity(second)):
+            self.faults.add(f"{name} was answered with {first_id}, and its repeat with {second_id}")
+
+    def _note(self, name: str, failure: Failure) -> None:
+        if isinstance(failure, Defect):
+            details = getattr(failure.__cause__, "details", lambda: None)()
+            self.faults.add(f"{name} answers {why(failure)}: {details}")
+        elif failure.metadata.get("peer_code") == "UNIMPLEMENTED":
+            self.faults.add(f"{name} is not implemented")
+            raise failure
+
+
+def verb(request: Message) -> str:
+    """The name of the method that takes the request."""
+    return request.DESCRIPTOR.name.removesuffix("Request")
+
+
+def why(failure: Failure) -> str:
+    """The reason that the service itself gave, and the code where it gave none."""
+    return failure.metadata.get("peer_reason") or failure.metadata.get("peer_code") or failure.reason
+
+
+def identity(answer: Any) -> str:
+    """What an answer is about: the id of the resource that it wraps."""
+    for field, value in answer.ListFields():
+        if field.message_type is not None and not field.is_repeated:
+            return str(value.ListFields()[0][1])
+    return ""
+
+
+@asynccontextmanager
+async def calling(addresses: Mapping[str, str]) -> AsyncIterator[Calls]:
+    """The services at their addresses."""
+    async with AsyncExitStack() as stack:
+        yield Calls({name: await stack.enter_async_context(connect(address)) for name, address in addresses.items()})

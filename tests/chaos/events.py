@@ -1,0 +1,187 @@
+"""The broker's side: when each service last told something, and how to lose, repeat and shuffle what the broker keeps."""
+
+import asyncio
+import random
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+import nats
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamInfo
+from nats.js.errors import NotFoundError
+
+from chassis.stream import BROKER_ERRORS, STREAMS
+
+SHUFFLED_MAX: Final = 60
+READ_MAX: Final = 200
+STOLEN_MAX: Final = 10
+FETCH_S: Final = 0.5
+LATE_S: Final = (0.5, 6.0)
+ASK_S: Final = 3.0
+AGAIN_S: Final = 0.3
+GIVE_UP_S: Final = 20.0
+
+
+class Events:
+    """A connection of the harness's own, on no road that is tormented; it comes back by itself where the broker was away."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.heard: dict[str, float] = dict.fromkeys(STREAMS, float("-inf"))  # monotonic, of the last event on each stream
+
+    @property
+    def streams(self) -> JetStreamContext:
+        """JetStream, as nats-py has it."""
+        return self._client.jetstream(timeout=ASK_S)
+
+    async def progress(self, streams: Iterable[str], since: float) -> float:
+        """Waits until something new was told on each of these streams; answers how long after `since` (monotonic) the last was."""
+        names = list(streams)
+        while any(self.heard[name] <= since for name in names):  # noqa: ASYNC110  many wait for many things, and none is an Event
+            await asyncio.sleep(0.05)
+        return max(self.heard[name] for name in names) - since
+
+    async def sequences(self) -> dict[str, int]:
+        """The last sequence number of each stream that there is."""
+        found: dict[str, int] = {}
+        for name in STREAMS:
+            if info := await self._info(name):
+                found[name] = info.state.last_seq
+        return found
+
+    async def waiting(self) -> int:
+        """Messages that consumers have still to be given, or to acknowledge."""
+        total = 0
+        for name in STREAMS:
+            if await self._info(name):
+                total += sum((c.num_pending or 0) + (c.num_ack_pending or 0) for c in await self.streams.consumers_info(name))
+        return total
+
+    async def told(self, stream: str) -> AsyncIterator[Msg]:
+        """All that the stream holds, from the first to the last."""
+        info = await self._info(stream)
+        if info is None or not info.state.messages:
+            return
+        config = ConsumerConfig(ack_policy=AckPolicy.NONE, deliver_policy=DeliverPolicy.ALL, inactive_threshold=GIVE_UP_S)
+        subscription = await self.streams.pull_subscribe("", stream=stream, config=config)
+        try:
+            left = info.state.messages
+            while left > 0:
+                for message in await subscription.fetch(min(left, READ_MAX), timeout=GIVE_UP_S):
+                    left -= 1
+                    yield message
+        finally:
+            await subscription.unsubscribe()
+
+    async def delete_stream(self, stream: str) -> int:
+        """How many messages are gone with it."""
+        info = await self._info(stream)
+        if info is None:
+            return 0
+        await self.streams.delete_stream(stream)
+        return info.state.messages
+
+    async def forget(self, stream: str, chance: random.Random) -> int:
+        """Deletes one of its consumers; answers how many messages will come to it again."""
+        if await self._info(stream) is None:
+            return 0
+        consumers = sorted(await self.streams.consumers_info(stream), key=lambda each: each.name)
+        if not consumers:
+            return 0
+        victim = chance.choice(consumers)
+        await self.streams.delete_consumer(stream, victim.name)
+        return victim.delivered.consumer_seq if victim.delivered else 0
+
+    async def shuffle(self, stream: str, chance: random.Random) -> int:
+        """Publishes some of what the stream holds once more, in any order; answers how many.
+
+        With an identifier of its own for the broker, which would refuse the repeat, and the event's own for those who hear it.
+        """
+        info = await self._info(stream)
+        if info is None or not info.state.messages:
+            return 0
+        places = range(info.state.first_seq, info.state.last_seq + 1)
+        sent = 0
+        for place in chance.sample(places, min(SHUFFLED_MAX, len(places))):
+            try:
+                found = await self.streams.get_msg(stream, place)
+            except NotFoundError:
+                continue
+            headers = dict(found.headers or {}) | {"Nats-Msg-Id": str(uuid.UUID(int=chance.getrandbits(128), version=4))}
+            await self.streams.publish(found.subject or "", found.data or b"", stream=stream, headers=headers, timeout=ASK_S)
+            sent += 1
+        return sent
+
+    async def steal(self, stream: str, chance: random.Random, lasts_s: float) -> int:
+        """Takes what comes to one of its consumers, as a replica would, and gives each back some seconds later; answers how many.
+
+        So events arrive for the first time in another order than they were told in.
+        """
+        if await self._info(stream) is None:
+            return 0
+        names = sorted(consumer.name for consumer in await self.streams.consumers_info(stream))
+        if not names:
+            return 0
+        taken, end = 0, time.monotonic() + lasts_s
+        subscription = await self.streams.pull_subscribe_bind(chance.choice(names), stream)
+        try:
+            while time.monotonic() < end:
+                try:
+                    messages = await subscription.fetch(STOLEN_MAX, timeout=FETCH_S)
+                except TimeoutError:
+                    continue
+                for message in messages:
+                    await message.nak(delay=chance.uniform(*LATE_S))
+                taken += len(messages)
+        finally:
+            await subscription.unsubscribe()
+        return taken
+
+    async def _info(self, stream: str) -> StreamInfo | None:
+        """What the broker says of a stream; None where there is none. Patient: it may be on its way back."""
+        deadline = time.monotonic() + GIVE_UP_S
+        while True:
+            try:
+                return await self.streams.stream_info(stream)
+            except NotFoundError:
+                return None
+            except BROKER_ERRORS:
+                if time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(AGAIN_S)
+
+    def hear(self, stream: str, _message: Msg) -> None:
+        """Something new was told."""
+        self.heard[stream] = time.monotonic()
+
+
+@asynccontextmanager
+async def listening(url: str) -> AsyncIterator[Events]:
+    """Events of the broker at `url`."""
+
+    async def quietly(_error: Exception) -> None:
+        """It comes and goes: that is the point."""
+
+    client = await nats.connect(
+        url, max_reconnect_attempts=-1, reconnect_time_wait=0.1, ping_interval=2, connect_timeout=1, error_cb=quietly, pending_size=0
+    )
+    try:
+        events = Events(client)
+        for stream, subjects in STREAMS.items():
+            await client.subscribe(subjects, cb=_ear(events, stream))
+        await client.flush()
+        yield events
+    finally:
+        await client.close()
+
+
+def _ear(events: Events, stream: str) -> Any:
+    async def ear(message: Msg) -> None:
+        events.hear(stream, message)
+
+    return ear

@@ -1,0 +1,106 @@
+"""Which fault strikes what, when and for how long. Pure: the same seed gives the same plan."""
+
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, TypeVar
+
+Card = TypeVar("Card")
+
+SERVICES: Final = ("order", "warehouse", "payment", "fulfillment", "shipping")
+SERVERS: Final = ("nats", "postgres")
+STREAMS: Final = {
+    "order": "ORDERS",
+    "warehouse": "WAREHOUSE",
+    "payment": "PAYMENTS",
+    "fulfillment": "FULFILLMENTS",
+    "shipping": "SHIPMENTS",
+}
+FIRST_S: Final = 3.0  # so long nothing happens, for there to be something that can go wrong
+EVERY_S: Final = (1.5, 4.0)  # from one fault to the next
+
+
+class Kind(StrEnum):
+    """What goes wrong. Those of a process, of a road between two, and of what the broker keeps."""
+
+    KILL = "kill"  # SIGKILL; started again
+    FREEZE = "freeze"  # SIGSTOP; SIGCONT
+    RESTART = "restart"  # SIGTERM, and started again
+    CUT = "cut"  # every connection is reset, in the middle of what is on its way
+    ROB = "rob"  # requests arrive, answers are lost, and the connection with them
+    DELAY = "delay"
+    HOLD = "hold"  # nothing arrives; later all of it does
+    STRAND = "strand"  # the connections of now are silent for ever, and nobody closes them
+    WIPE = "wipe"  # the broker has lost all that it stored
+    ROLL_BACK = "roll_back"  # the broker has an older copy of all that it stored
+    DELETE_STREAM = "delete_stream"
+    FORGET = "forget"  # a consumer is deleted: all its events come again
+    SHUFFLE = "shuffle"  # events are published again, in any order
+    STEAL = "steal"  # somebody takes a consumer's events, and gives them back late, in any order
+
+
+# What each kind strikes, and how many seconds it lasts.
+OF_PROCESSES: Final = (Kind.KILL, Kind.FREEZE, Kind.RESTART)
+OF_ROADS: Final = (Kind.CUT, Kind.ROB, Kind.DELAY, Kind.HOLD, Kind.STRAND)
+OF_STREAMS: Final = (Kind.DELETE_STREAM, Kind.FORGET, Kind.SHUFFLE, Kind.STEAL)
+LASTS_S: Final[Mapping[Kind, tuple[float, float]]] = {
+    Kind.KILL: (0.1, 3.0),
+    Kind.FREEZE: (0.5, 8.0),
+    Kind.RESTART: (0.0, 1.0),
+    Kind.CUT: (0.0, 0.0),
+    Kind.ROB: (0.5, 4.0),
+    Kind.DELAY: (2.0, 8.0),
+    Kind.HOLD: (0.5, 6.0),
+    Kind.STRAND: (0.0, 0.0),
+    Kind.WIPE: (0.1, 2.0),
+    Kind.ROLL_BACK: (2.0, 6.0),
+    Kind.DELETE_STREAM: (0.0, 0.0),
+    Kind.FORGET: (0.0, 0.0),
+    Kind.SHUFFLE: (0.0, 0.0),
+    Kind.STEAL: (2.0, 8.0),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault: `target` is a service, a server, a road ("payment>order", "order>nats") or a stream; `at_s` counts from the load's start."""
+
+    number: int
+    at_s: float
+    lasts_s: float
+    kind: Kind
+    target: str
+
+    def __str__(self) -> str:
+        lasts = f" for {self.lasts_s:.1f} s" if self.lasts_s else ""
+        return f"{self.at_s:6.1f} s  {self.kind} {self.target}{lasts}"
+
+
+def faults(seed: int, duration_s: float, roads: Sequence[str], kinds: Sequence[Kind] = tuple(Kind)) -> list[Fault]:
+    """The faults of a run. Every kind, and every target of a kind, comes as often as any other, within one."""
+    chance = random.Random(f"faults of {seed}")
+    what = _endless(chance, kinds)
+    planned: list[Fault] = []
+    whom = {kind: _endless(chance, _targets(kind, roads)) for kind in kinds}
+    at_s = FIRST_S
+    while at_s < duration_s:
+        kind = next(what)
+        lasts_s = min(chance.uniform(*LASTS_S[kind]), max(0.1, duration_s - at_s)) if LASTS_S[kind][1] else 0.0
+        planned.append(Fault(len(planned) + 1, round(at_s, 2), round(lasts_s, 2), kind, next(whom[kind])))
+        at_s += chance.uniform(*EVERY_S)
+    return planned
+
+
+def _targets(kind: Kind, roads: Sequence[str]) -> Sequence[str]:
+    if kind in OF_PROCESSES:
+        return (*SERVICES, *SERVERS)
+    if kind in OF_ROADS:
+        return roads
+    return tuple(STREAMS.values()) if kind in OF_STREAMS else ("nats",)
+
+
+def _endless(chance: random.Random, cards: Sequence[Card]) -> Iterator[Card]:
+    """All cards in a random order, again and again."""
+    while True:
+        yield from chance.sample(cards, len(cards))

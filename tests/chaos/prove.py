@@ -1,0 +1,54 @@
+"""`python -m tests.chaos.prove [bug ...]`: proves the checker: plants each defect of bugs.py, and shows what a short run finds of it."""
+
+import asyncio
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+from devstack.errors import DevstackError
+from tests.chaos.bugs import BUGS, SEED
+from tests.chaos.report import Report
+from tests.chaos.run import Wanted, run
+from tests.support import reachable_folder
+
+CAUGHT, MISSED, USAGE = 0, 1, 2
+SHOWN: Final = 2
+
+
+async def caught(name: str) -> Report:
+    """The run that is to find the defect."""
+    bug = BUGS[name]
+    with reachable_folder("ordermesh-bug-") as folder:
+        wanted = Wanted(SEED, bug.duration_s, bug.plan(), bug.intents(), environment={"CHAOS_BUG": name})
+        return await run(wanted, folder)
+
+
+def main(names: Sequence[str]) -> int:
+    """What a person at a terminal sees; exit code 1 where a defect was not found."""
+    if unknown := set(names) - set(BUGS):
+        sys.stderr.write(f"no such defect: {', '.join(sorted(unknown))}; there are {', '.join(BUGS)}\n")
+        return USAGE
+    missed = 0
+    for name in names or BUGS:
+        try:
+            report = asyncio.run(caught(name))
+        except DevstackError as error:
+            sys.stdout.write(f"{name}: the services did not live through it: {error}\n")
+            continue
+        missed += report.healthy
+        sys.stdout.write("\n".join(told(name, report)) + "\n")
+        sys.stdout.flush()
+    return MISSED if missed else CAUGHT
+
+
+def told(name: str, report: Report) -> list[str]:
+    """What was found, by check, and the first of it."""
+    checks = Counter(each.check for each in report.differences)
+    verdict = ", ".join(f"{count} × {check}" for check, count in checks.most_common()) or "MISSED"
+    first = [f"    {each.check}: {each.subject}: {each.text}"[:200] for each in report.differences[:SHOWN]]
+    return [f"{name} ({BUGS[name].promise}): {verdict}", *first]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,85 @@
+"""Whether everything has come to rest: nothing is under way, or nothing changes any more."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from ordermesh.ops.v1 import ops_service_pb2
+from ordermesh.order.v1 import order_pb2
+
+from chassis.errors import Failure
+from chassis.stream import BROKER_ERRORS
+from omctl.audit import Facts, Witnesses
+from omctl.audit.orders import OPEN_OPERATIONS
+from tests.chaos.events import Events
+
+# Where an order may stay for good.
+RESTING: Final = frozenset(
+    {
+        order_pb2.ORDER_STATUS_DELIVERED,
+        order_pb2.ORDER_STATUS_CANCELLED,
+        order_pb2.ORDER_STATUS_REFUNDED,
+        order_pb2.ORDER_STATUS_FAILED,
+    }
+)
+OPERATIONS: Final = "payment operations"
+LOOK_S: Final = 1.0
+CALM_S: Final = 3.0  # nothing is under way, for so long
+# Something is under way, and nothing has changed, for so long. Deferred events come again within ten seconds; a processor that did not
+# answer is asked again ever more slowly, and waited for as long as there is time.
+STILL_S: Final = 25.0
+
+
+@dataclass(frozen=True, slots=True)
+class Quiet:
+    """`under_way` is empty where all is at rest; `seconds` how long it took."""
+
+    seconds: float
+    under_way: tuple[str, ...]
+
+
+async def quiet(witnesses: Witnesses, events: Events, *, timeout_s: float) -> Quiet:
+    """Waits for it, for `timeout_s` at most."""
+    began = changed = time.monotonic()
+    before: tuple[object, ...] = ()
+    under_way: tuple[str, ...] = ("nobody answers",)
+    while True:
+        try:
+            facts, waiting = await witnesses.tell(), await events.waiting()
+        except (Failure, ExceptionGroup, *BROKER_ERRORS) as error:  # a group: several were asked at once
+            before, under_way = (), (f"nobody answers: {error!r}",)
+        else:
+            under_way = (*_under_way(facts), *([f"{waiting} deliveries"] if waiting else []))
+            if (now := (*_versions(facts), under_way)) != before:
+                before, changed = now, time.monotonic()
+        patience_s = timeout_s if any(OPERATIONS in each for each in under_way) else STILL_S
+        still_s, total_s = time.monotonic() - changed, time.monotonic() - began
+        if (not under_way and still_s > CALM_S) or still_s > patience_s or total_s > timeout_s:
+            return Quiet(total_s, under_way)
+        await asyncio.sleep(LOOK_S)
+
+
+def _under_way(facts: Facts) -> Iterator[str]:
+    """What should not stay as it is."""
+    if moving := sum(order.status not in RESTING for order in facts.orders.values()):
+        yield f"{moving} orders"
+    if open_ := sum(operation.outcome in OPEN_OPERATIONS for payment in facts.payments for operation in payment.operations):
+        yield f"{open_} {OPERATIONS}"
+    for service, failed in facts.failed.items():
+        if deferred := sum(event.state == ops_service_pb2.FAILED_EVENT_STATE_DEFERRED for event in failed):
+            yield f"{deferred} events deferred by {service}"
+    for service, outbox in facts.outboxes.items():
+        if outbox.waiting_count:
+            yield f"{outbox.waiting_count} events in the outbox of {service}"
+
+
+def _versions(facts: Facts) -> Iterator[object]:
+    """All that changes with whatever changes."""
+    for order in facts.orders.values():
+        yield order.version
+    for kind in (facts.returns, facts.payments, facts.fulfillments, facts.shipments):
+        yield [(each.version, each.status) for each in kind]
+    yield len(facts.movements)
+    yield [[(event.event_id, event.attempts) for event in failed] for failed in facts.failed.values()]

@@ -1,0 +1,148 @@
+"""A run: a stack of its own over tormented roads, shoppers and staff, faults; then quiet, and the verdict."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from ordermesh.warehouse.v1 import inventory_service_pb2
+
+from chassis.errors import Failure
+from devstack.errors import DevstackError
+from devstack.postgres import UNSAFE_ON_POWER_LOSS
+from devstack.processes import Program
+from devstack.stack import Stack
+from omctl.audit import Difference, Facts, Witnesses, persisting
+from omctl.audit.facts import witnesses
+from tests.chaos import plan, service, verdict
+from tests.chaos.calls import Calls, calling
+from tests.chaos.events import Events, listening
+from tests.chaos.faults import Faults
+from tests.chaos.intents import STOCK, Intent, intents
+from tests.chaos.plan import Fault
+from tests.chaos.quiet import quiet
+from tests.chaos.report import Report
+from tests.chaos.roads import known_roads, open_roads
+from tests.chaos.shoppers import Lookout, Shop, Story
+from tests.chaos.staff import Staff
+
+STORY_S: Final = 90.0  # how long after the last fault a shopper may still be waiting
+QUIET_S: Final = 120.0
+SETTLE_S: Final = 2.0
+# What goes on by itself does so within seconds, so that a run need not wait for it; packages are inspected often.
+ENVIRONMENT: Final = {
+    "DRAIN_DELAY_S": "0.1",
+    "EXPIRY_SWEEP_S": "1",
+    "INSPECT_SAMPLE_RATE": "0.3",
+    "LABEL_PATIENCE_S": "3",
+    "OWED_STOCK_INTERVAL_S": "1",
+    "PROCESSOR_TIMEOUT_S": "1.5",
+    "SETTLE_AFTER_S": "1",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A run as it is asked for. `program` is what runs as a service, `environment` is for the services."""
+
+    seed: int
+    duration_s: float
+    faults: Sequence[Fault]
+    shoppers: Sequence[Intent]
+    program: Program = service.program
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+def random(seed: int, duration_s: float, rate: float) -> Wanted:
+    """A run with faults and shoppers of every kind, `rate` shoppers a second."""
+    return Wanted(seed, duration_s, plan.faults(seed, duration_s, known_roads()), list(intents(seed, duration_s, rate)))
+
+
+async def run(wanted: Wanted, folder: Path) -> Report:
+    """All of it; the stack's logs stay in `folder`. Raises DevstackError where the stack does not start."""
+    async with open_roads() as roads:
+        stack = Stack(
+            folder,
+            settings=UNSAFE_ON_POWER_LOSS,
+            environment=ENVIRONMENT | dict(wanted.environment),
+            program=wanted.program,
+            route=roads.route,
+        )
+        async with stack, calling(stack.addresses) as calls, listening(stack.nats_url) as events, witnesses(stack.addresses) as told:
+            await _stock(calls)
+            faults, lookout, known = Faults(stack, roads, events, wanted.seed), Lookout(calls), dict[str, Intent]()
+            async with _meanwhile(lookout.run(), Staff(calls, known).run()):
+                stories = await _torment(wanted, calls, faults, Shop(calls, lookout, known))
+                calm = await quiet(told, events, timeout_s=QUIET_S)
+            faults.give_up()
+            differences, facts = await _judged(stack, calls, faults, stories, told, events)
+    return Report(
+        seed=wanted.seed,
+        duration_s=wanted.duration_s,
+        strikes=faults.strikes,
+        stories=stories,
+        troubles=calls.troubles,
+        answered=calls.answered,
+        quiet=calm,
+        facts=facts,
+        differences=differences,
+    )
+
+
+async def _torment(wanted: Wanted, calls: Calls, faults: Faults, shop: Shop) -> list[Story]:
+    """Shoppers and faults, until both are through; a shopper whose order goes no further is not waited for."""
+    began = time.monotonic()
+    for intent in wanted.shoppers:
+        shop.expect(intent, began)
+    await faults.run(wanted.faults, began)
+    await asyncio.sleep(max(0.0, began + wanted.duration_s - time.monotonic()))
+    await faults.heal()
+    calls.calm_since = time.monotonic()
+    return await shop.close(STORY_S)
+
+
+async def _judged(
+    stack: Stack, calls: Calls, faults: Faults, stories: Sequence[Story], told: Witnesses, events: Events
+) -> tuple[Sequence[Difference], Facts]:
+    """What the audit finds, and what must be true beside it."""
+    try:
+        found, facts = await persisting(told, settle_s=SETTLE_S, patience=timedelta(seconds=SETTLE_S))
+    except* Failure as failure:
+        raise DevstackError(f"The services do not answer, long after the last fault: {failure!r}") from failure
+    beside = [
+        *verdict.promises(facts, stories),
+        *verdict.resting(facts),
+        *await verdict.histories(facts, calls),
+        *await verdict.published(facts, events),
+        *await verdict.processor(facts, stack.database_urls["payment"]),
+        *verdict.faults(calls, faults.unclean),
+    ]
+    return [*found, *beside], facts
+
+
+async def _stock(calls: Calls) -> None:
+    for warehouse in sorted({place for places in STOCK.values() for place in places}):
+        lines = [
+            inventory_service_pb2.ReceivedLine(sku=sku, quantity=places[warehouse]) for sku, places in STOCK.items() if warehouse in places
+        ]
+        request = inventory_service_pb2.ReceiveStockRequest(request_id=str(uuid.uuid4()), warehouse_id=warehouse, lines=lines)
+        await calls.ask(calls.inventory.ReceiveStock, request)
+
+
+@asynccontextmanager
+async def _meanwhile(*work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """All of this goes on inside. A bug in it ends the run."""
+    tasks = [asyncio.create_task(each) for each in work]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        for ended in await asyncio.gather(*tasks, return_exceptions=True):
+            if not isinstance(ended, asyncio.CancelledError) and isinstance(ended, BaseException):
+                raise ended

@@ -1,0 +1,38 @@
+"""`python -m tests.chaos.service order [migrate]`: runs a service as `python -m order_svc` does, made fit for a run of minutes.
+
+An order that nobody pays expires within seconds, so that a run sees it happen. And where CHAOS_BUG names one, a defect is planted
+(tests/chaos/bugs.py). The services themselves know nothing of either.
+"""
+
+import os
+import runpy
+import sys
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Final
+
+PAYMENT_WINDOW: Final = timedelta(seconds=20)
+
+
+def program(service: str) -> Sequence[str]:
+    """The command line, for a devstack.stack.Stack."""
+    return [sys.executable, "-m", "tests.chaos.service", service]
+
+
+def main(service: str, arguments: Sequence[str]) -> None:
+    """Becomes the service."""
+    if service == "order":
+        from order_svc.decisions import cancelling, placing
+
+        for room in (placing, cancelling):
+            room.PAYMENT_WINDOW = PAYMENT_WINDOW  # type: ignore[attr-defined]
+    if bug := os.environ.get("CHAOS_BUG"):
+        from tests.chaos.bugs import plant
+
+        plant(bug, service)
+    sys.argv = [f"{service}_svc", *arguments]
+    runpy.run_module(f"{service}_svc", run_name="__main__")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], sys.argv[2:])

@@ -1,0 +1,215 @@
+"""Pickers, carriers, and those who look at returns: they do what they see, until they are called off.
+
+What happens to each order's goods stands in its shopper's intent; what is not of this run happens as a rule. Every step's request_id is
+made of what stands there and its version (as in simulator.staff): a repeat is a repeat.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+from uuid import UUID, uuid5
+
+from google.protobuf.message import Message
+from ordermesh.fulfillment.v1 import fulfillment_pb2, fulfillment_service_pb2
+from ordermesh.order.v1 import return_pb2, return_service_pb2
+from ordermesh.shipping.v1 import shipping_pb2, shipping_service_pb2
+
+from chassis.errors import Failure
+from simulator.staff import AT_WORK, REPORTS, next_report, next_step
+from tests.chaos.calls import Calls, GaveUp, verb
+from tests.chaos.intents import Afterwards, Intent, Picking, Travel
+
+LOOK_S: Final = 0.5
+HANDS: Final = 24
+PAGE: Final = 1000
+CAME_BACK: Final = frozenset({shipping_pb2.SHIPMENT_STATUS_RETURNED_TO_SENDER, shipping_pb2.SHIPMENT_STATUS_VOIDED})
+OPEN_RETURNS: Final = (
+    return_pb2.RETURN_STATUS_REQUESTED,
+    return_pb2.RETURN_STATUS_APPROVED,
+    return_pb2.RETURN_STATUS_IN_TRANSIT,
+    return_pb2.RETURN_STATUS_RECEIVED,
+)
+
+
+class Staff:
+    """All of them. `intents` by order id, as far as orders are known by now."""
+
+    def __init__(self, calls: Calls, intents: Mapping[str, Intent]) -> None:
+        self._calls, self._intents = calls, intents
+        self._hands, self._busy = asyncio.Semaphore(HANDS), set[str]()
+
+    async def run(self) -> None:
+        """Works until it is cancelled."""
+        calls = self._calls
+        waiting = fulfillment_service_pb2.ListFulfillmentsRequest(page_size=PAGE, statuses=AT_WORK)
+        travelling = shipping_service_pb2.ListShipmentsRequest(page_size=PAGE, statuses=list(REPORTS))
+        coming = return_service_pb2.ListReturnsRequest(page_size=PAGE, statuses=OPEN_RETURNS)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._look(group, calls.fulfillments.ListFulfillments, waiting, "fulfillment", self._pick))
+            group.create_task(self._look(group, calls.shipping.ListShipments, travelling, "shipment", self._carry))
+            group.create_task(self._look(group, calls.returns.ListReturns, coming, "return", self._take_back))
+
+    async def _look(
+        self, group: asyncio.TaskGroup, method: Any, request: Message, what: str, work: Callable[[Any], Awaitable[None]]
+    ) -> None:
+        """Finds what waits for hands, again and again, and has it done."""
+        while True:
+            await asyncio.sleep(LOOK_S)
+            try:
+                found = getattr(await self._calls.ask(method, request), f"{what}s")
+            except (GaveUp, Failure):
+                continue  # noted by Calls
+            for each in found:
+                if (id := getattr(each, f"{what}_id")) not in self._busy:
+                    self._busy.add(id)
+                    group.create_task(self._do(id, work(each)))
+
+    async def _do(self, id: str, work: Awaitable[None]) -> None:
+        """Somebody else may be quicker, or the order die: what is refused is looked at again."""
+        try:
+            async with self._hands:
+                await work
+        except (Failure, GaveUp):
+            return  # noted by Calls
+        finally:
+            self._busy.discard(id)
+
+    # --- in the warehouse
+
+    async def _pick(self, work: fulfillment_pb2.Fulfillment) -> None:
+        intent = self._intents.get(work.order_id)
+        while (step := _unlucky(work, intent) or next_step(work)) is not None:
+            method = getattr(self._calls.fulfillments, verb(step))
+            work = (await self._calls.ask(method, step)).fulfillment
+
+    # --- on the road
+
+    async def _carry(self, shipment: shipping_pb2.Shipment) -> None:
+        intent = self._intents.get(shipment.order_id)
+        while (report := next_report(shipment)) is not None:
+            if (ending := _ending(shipment, intent)) is not None:
+                report.status = ending
+                report.carrier_event_id = f"{shipment.shipment_id}:{ending}"
+                report.request_id = _id(shipment.shipment_id, f"{ending}@{shipment.version}")
+            shipment = (await self._calls.ask(self._calls.shipping.RecordTrackingEvent, report)).shipment
+
+    # --- at the desk for returns
+
+    async def _take_back(self, its: return_pb2.Return) -> None:
+        intent = self._intents.get(its.order_id)
+        if its.kind == return_pb2.RETURN_KIND_RECALL and not await self._came_back(its.order_id):
+            return
+        if intent and intent.afterwards is Afterwards.CALL_OFF and its.status == return_pb2.RETURN_STATUS_REQUESTED:
+            return  # the customer is about to call it off
+        while (step := _next_of_return(its, intent)) is not None:
+            method = getattr(self._calls.returns, verb(step))
+            its = (await self._calls.ask(method, step)).order_return
+
+    async def _came_back(self, order_id: str) -> bool:
+        listed = shipping_service_pb2.ListShipmentsRequest(order_id=order_id)
+        shipments: Sequence[shipping_pb2.Shipment] = (await self._calls.ask(self._calls.shipping.ListShipments, listed)).shipments
+        return all(each.status in CAME_BACK for each in shipments)
+
+
+def _unlucky(work: fulfillment_pb2.Fulfillment, intent: Intent | None) -> Message | None:
+    """The step that goes wrong in this work; None where it goes right."""
+    if intent is None:
+        return None
+    short = any(line.short_quantity for line in work.picklist)
+    if work.status == fulfillment_pb2.FULFILLMENT_STATUS_PICKING and intent.picking is Picking.SHORT and not short:
+        return _short(work)
+    spoiled = any(line.spoiled_quantity for line in work.picklist)
+    if (
+        work.status == fulfillment_pb2.FULFILLMENT_STATUS_PACKED
+        and work.inspection_required
+        and intent.picking is Picking.SPOILED
+        and not spoiled
+    ):
+        line = next(line for line in work.picklist if line.picked_quantity)
+        return fulfillment_service_pb2.RecordInspectionRequest(
+            request_id=_id(work.fulfillment_id, f"RecordInspection@{work.version}"),
+            fulfillment_id=work.fulfillment_id,
+            passed=False,
+            note="a dent",
+            spoiled=[fulfillment_service_pb2.SpoiledUnits(line_number=line.line_number, quantity=1)],
+        )
+    return None
+
+
+def _short(work: fulfillment_pb2.Fulfillment) -> Message | None:
+    """All units but the last of the picklist are found."""
+    open_lines = [line for line in work.picklist if line.quantity > line.picked_quantity]
+    if not open_lines:
+        return None
+    last = open_lines[-1]
+    missing = {line.line_number: line.quantity - line.picked_quantity - (line is last) for line in open_lines}
+    scans = [fulfillment_service_pb2.Scan(sku=line.sku, quantity=units) for line in open_lines if (units := missing[line.line_number])]
+    if scans:
+        return fulfillment_service_pb2.ScanItemRequest(
+            request_id=_id(work.fulfillment_id, f"ScanItem@{work.version}"), fulfillment_id=work.fulfillment_id, scans=scans
+        )
+    return fulfillment_service_pb2.CompletePickingRequest(
+        request_id=_id(work.fulfillment_id, f"CompletePicking@{work.version}"),
+        fulfillment_id=work.fulfillment_id,
+        short_line_numbers=[last.line_number],
+    )
+
+
+def _ending(shipment: shipping_pb2.Shipment, intent: Intent | None) -> shipping_pb2.ShipmentStatus.ValueType | None:
+    """How the parcel ends otherwise than at its recipient's door; None: not now."""
+    if shipment.status != shipping_pb2.SHIPMENT_STATUS_IN_TRANSIT:
+        return None
+    if shipment.HasField("recall_time"):
+        return shipping_pb2.SHIPMENT_STATUS_RETURNED_TO_SENDER
+    if intent and intent.travel is Travel.LOST:
+        return shipping_pb2.SHIPMENT_STATUS_LOST
+    if intent and intent.travel is Travel.RETURNED:
+        return shipping_pb2.SHIPMENT_STATUS_RETURNED_TO_SENDER
+    return None
+
+
+def _next_of_return(its: return_pb2.Return, intent: Intent | None) -> Message | None:
+    number = intent.number if intent else 0
+    match its.status:
+        case return_pb2.RETURN_STATUS_REQUESTED:
+            if number % 10 == 9:
+                return return_service_pb2.RejectReturnRequest(request_id=_of(its, "reject"), return_id=its.return_id)
+            return return_service_pb2.ApproveReturnRequest(request_id=_of(its, "approve"), return_id=its.return_id)
+        case return_pb2.RETURN_STATUS_APPROVED if number % 2:
+            return return_service_pb2.MarkReturnInTransitRequest(request_id=_of(its, "transit"), return_id=its.return_id)
+        case return_pb2.RETURN_STATUS_APPROVED | return_pb2.RETURN_STATUS_IN_TRANSIT:
+            arrived = [
+                return_service_pb2.ReceivedReturnLine(line_number=line.line_number, quantity=line.announced_quantity)
+                for line in its.lines
+                if line.announced_quantity
+            ]
+            return return_service_pb2.ReceiveReturnRequest(
+                request_id=_of(its, "receive"), return_id=its.return_id, warehouse_id=("london", "paris")[number % 2], lines=arrived
+            )
+        case return_pb2.RETURN_STATUS_RECEIVED:
+            looked_at = [_inspected(line, number) for line in its.lines if _unseen(line)]
+            return return_service_pb2.InspectReturnRequest(request_id=_of(its, "inspect"), return_id=its.return_id, lines=looked_at)
+    return None
+
+
+def _unseen(line: return_pb2.ReturnLine) -> int:
+    return line.received_quantity - line.passed_quantity - line.failed_quantity - line.written_off_quantity
+
+
+def _inspected(line: return_pb2.ReturnLine, number: int) -> return_service_pb2.InspectedReturnLine:
+    """One unit of every third return is damaged, and now and then the customer's fault."""
+    failed = 1 if number % 3 == 0 else 0
+    return return_service_pb2.InspectedReturnLine(
+        line_number=line.line_number,
+        passed_quantity=_unseen(line) - failed,
+        failed_quantity=failed,
+        unrefunded_quantity=1 if number % 6 == 0 else 0,
+    )
+
+
+def _of(its: return_pb2.Return, step: str) -> str:
+    return _id(its.return_id, f"{step}@{its.version}")
+
+
+def _id(id: str, step: str) -> str:
+    return str(uuid5(UUID(id), step))

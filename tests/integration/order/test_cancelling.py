@@ -1,0 +1,331 @@
+"""Cancelling, expiring and trying again, over a real channel and a real PostgreSQL."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Any
+from uuid import uuid4
+
+import grpc
+import pytest
+from ordermesh.order.events.v1.order_events_pb2 import OrderItemsCancelled, OrderStatusChanged
+from ordermesh.order.v1 import order_pb2
+from ordermesh.order.v1 import order_service_pb2 as api
+from ordermesh.warehouse.v1 import reservation_service_pb2 as reserving
+from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServiceServicer, add_ReservationServiceServicer_to_server
+from prometheus_client import REGISTRY
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from chassis.breaker import Breaker
+from chassis.client import ask
+from chassis.client import connect as channel_to
+from chassis.database import Database
+from chassis.errors import NotFound, Refused
+from chassis.server import Limits, Server
+from order_svc import tables
+from order_svc.lifecycle import Status
+from order_svc.model import CancelOrder, Order, Unavailable
+from order_svc.operations import Operations
+from order_svc.peers import Warehouse
+from tests.integration.order.conftest import FakeWarehouse
+from tests.integration.order.events import committed, delivery, not_paid, paid
+from tests.integration.order.requests import Orders, pounds
+from tests.integration.order.test_events import place, tell
+
+
+def cancel(order: Order, **fields: Any) -> api.CancelOrderRequest:
+    return api.CancelOrderRequest(**({"request_id": str(uuid4()), "order_id": str(order.id)} | fields))
+
+
+def cancel_items(order: Order, units: dict[int, int], **fields: Any) -> api.CancelOrderItemsRequest:
+    lines = [api.CancelledLine(line_number=number, quantity=quantity) for number, quantity in units.items()]
+    return api.CancelOrderItemsRequest(**({"request_id": str(uuid4()), "order_id": str(order.id), "lines": lines} | fields))
+
+
+def retry(order: Order, **fields: Any) -> api.RetryOrderRequest:
+    return api.RetryOrderRequest(**({"request_id": str(uuid4()), "order_id": str(order.id)} | fields))
+
+
+async def now(operations: Operations, order: Order) -> Order:
+    [current] = await operations.get_orders([order.id])
+    return current
+
+
+async def told(engine: AsyncEngine, order: Order) -> list[OrderStatusChanged | OrderItemsCancelled]:
+    """The order's events, in their order."""
+    kinds = {kind.DESCRIPTOR.full_name: kind for kind in (OrderStatusChanged, OrderItemsCancelled)}
+    of = select(tables.outbox.c.type, tables.outbox.c.payload).where(tables.outbox.c.aggregate == order.id).order_by(tables.outbox.c.id)
+    async with engine.connect() as connection:
+        return [kinds[name].FromString(payload) for name, payload in await connection.execute(of)]
+
+
+async def failed(orders: Orders, operations: Operations, warehouse: FakeWarehouse) -> Order:
+    """A paid order whose stock is gone."""
+    order = await place(orders, operations, "london")
+    warehouse.answers[order.id] = Unavailable("RESERVATION_EXPIRED")
+    await tell(operations, [delivery(paid(order))])
+    del warehouse.answers[order.id]
+    return await now(operations, order)
+
+
+async def overdue(engine: AsyncEngine, *several: Order) -> None:
+    """Their time to pay is over."""
+    ids = ", ".join(f"'{order.id}'" for order in several)
+    async with engine.begin() as connection:
+        await connection.execute(text(f"update orders set expire_time = clock_timestamp() - interval '1 second' where id in ({ids})"))
+
+
+async def test_a_cancelled_order_gives_up_its_stock_and_says_why(orders: Orders, operations: Operations, warehouse: FakeWarehouse) -> None:
+    """Cancelled with the caller's reason, then released; the same request again is the same order, and nothing more is asked."""
+    order = await place(orders, operations, "london")
+    request = cancel(order, reason="FRAUD")
+    answer = (await ask(orders.CancelOrder, request)).order
+    assert (answer.status, answer.status_reason, answer.version) == (order_pb2.ORDER_STATUS_CANCELLED, "FRAUD", 2)
+    assert warehouse.asked_to_release == [[(order.id, 1)]]
+    assert (await ask(orders.CancelOrder, request)).order == answer
+    assert len(warehouse.asked_to_release) == 1
+    with pytest.raises(Refused) as refused:
+        await ask(orders.CancelOrder, cancel(order))
+    assert refused.value.reason == "ORDER_ALREADY_CANCELLED"
+
+
+async def test_unknown_orders_cannot_be_cancelled_or_tried_again(orders: Orders, operations: Operations) -> None:
+    """ORDER_NOT_FOUND from each of the three."""
+    order = await place(orders, operations, "london")
+    unknown = {"order_id": str(uuid4())}
+    for call in (
+        ask(orders.CancelOrder, cancel(order, **unknown)),
+        ask(orders.CancelOrderItems, cancel_items(order, {1: 1}, **unknown)),
+        ask(orders.RetryOrder, retry(order, **unknown)),
+    ):
+        with pytest.raises(NotFound):
+            await call
+
+
+async def test_cancelled_units_are_told_in_one_sequence_with_the_statuses(
+    orders: Orders, operations: Operations, engine: AsyncEngine, warehouse: FakeWarehouse
+) -> None:
+    """Each version once: placed, units cancelled, confirmed, and the last units as a change of status. Amounts are what it costs now."""
+    order = await place(orders, operations, "london", "paris")  # 1 × 10 and 2 × 10
+    answer = (await ask(orders.CancelOrderItems, cancel_items(order, {2: 1}, reason="TOO_MANY"))).order
+    assert (answer.total_amount, answer.cancelled_amount) == (pounds(20), pounds(10))
+    assert [(line.cancelled_quantity, [a.quantity for a in line.allocations]) for line in answer.items] == [(0, [1]), (1, [1])]
+    await tell(operations, [delivery(paid(await now(operations, order)))])
+    await ask(orders.CancelOrderItems, cancel_items(order, {1: 1}))
+    last = (await ask(orders.CancelOrderItems, cancel_items(order, {2: 1}))).order
+    assert (last.status, last.status_reason) == (order_pb2.ORDER_STATUS_CANCELLED, "CUSTOMER_REQUEST")
+    events = await told(engine, order)
+    assert [event.order_version for event in events] == [1, 2, 3, 4, 5]
+    assert [type(event) for event in events] == [
+        OrderStatusChanged,
+        OrderItemsCancelled,
+        OrderStatusChanged,
+        OrderItemsCancelled,
+        OrderStatusChanged,
+    ]
+    assert [event.total_amount.units for event in events] == [30, 20, 20, 10, 0]
+    assert [[a.quantity for line in event.items for a in line.allocations] for event in events] == [[1, 2], [1, 1], [1, 1], [1], []]
+    rows = (await ask(orders.ListOrderTransitions, api.ListOrderTransitionsRequest(order_id=str(order.id)))).transitions
+    assert [(row.order_version, row.reason) for row in rows if row.old_status == row.new_status] == [
+        (2, "TOO_MANY"),
+        (4, "CUSTOMER_REQUEST"),
+    ]
+    assert warehouse.asked_to_release == [[(order.id, 1)]]
+
+
+async def test_a_repeat_cancels_no_more_units(orders: Orders, operations: Operations) -> None:
+    """The same request twice takes one unit; another request with the same body takes one more."""
+    order = await place(orders, operations, "london", "paris", "oslo")
+    request = cancel_items(order, {3: 1})
+    taken = [
+        (await ask(orders.CancelOrderItems, again)).order.items[2].cancelled_quantity
+        for again in (request, request, cancel_items(order, {3: 1}))
+    ]
+    assert taken == [1, 1, 2]
+    with pytest.raises(Refused) as refused:
+        await ask(orders.CancelOrderItems, cancel_items(order, {3: 2}))
+    assert refused.value.reason == "ITEMS_NOT_CANCELLABLE"
+    assert [violation.subject for violation in refused.value.violations] == ["line 3"]
+
+
+async def test_a_failed_order_is_tried_again_and_paid_again(orders: Orders, operations: Operations, warehouse: FakeWarehouse) -> None:
+    """Attempt 2 reserves anew, waits for its own money, and takes none of the first attempt's."""
+    order = await failed(orders, operations, warehouse)
+    assert order.status is Status.FAILED
+    request = retry(order, expected_version=order.version)
+    again = (await ask(orders.RetryOrder, request)).order
+    assert (again.status, again.attempt, again.payment_status) == (order_pb2.ORDER_STATUS_PENDING, 2, order_pb2.PAYMENT_STATUS_PENDING)
+    assert (await ask(orders.RetryOrder, request)).order == again
+    await tell(operations, [delivery(paid(order))])
+    assert (await now(operations, order)).status is Status.PENDING
+    await tell(operations, [delivery(paid(await now(operations, order)))])
+    assert (await now(operations, order)).status is Status.CONFIRMED
+
+
+async def test_an_order_that_gets_no_stock_stays_failed(orders: Orders, operations: Operations, warehouse: FakeWarehouse) -> None:
+    """The warehouse's refusal reaches the caller; what has not failed is refused before any stock is asked for."""
+    order = await failed(orders, operations, warehouse)
+    warehouse.refuses = Refused("INSUFFICIENT_STOCK")
+    with pytest.raises(Refused) as refused:
+        await ask(orders.RetryOrder, retry(order))
+    assert refused.value.reason == "INSUFFICIENT_STOCK"
+    assert (await now(operations, order)).status is Status.FAILED
+    warehouse.refuses, reserved = None, len(warehouse.reserved)
+    living = await place(orders, operations, "london")
+    with pytest.raises(Refused) as refused:
+        await ask(orders.RetryOrder, retry(living))
+    assert refused.value.reason == "ILLEGAL_TRANSITION"
+    assert len(warehouse.reserved) == reserved + 1
+
+
+async def test_orders_that_nobody_paid_expire_and_give_up_their_stock_in_one_call(
+    orders: Orders, operations: Operations, warehouse: FakeWarehouse, engine: AsyncEngine
+) -> None:
+    """Those whose time is over, and no others; a second look finds nothing."""
+    several = [await place(orders, operations, "london") for _ in range(3)]
+    await overdue(engine, *several[:2])
+    assert await operations.expire_orders() == 2
+    assert [(await now(operations, order)).reason for order in several] == ["PAYMENT_EXPIRED", "PAYMENT_EXPIRED", "ORDER_PLACED"]
+    assert [sorted(released) for released in warehouse.asked_to_release] == [sorted((order.id, 1) for order in several[:2])]
+    assert await operations.expire_orders() == 0
+
+
+async def test_replicas_share_what_has_expired(
+    orders: Orders, operations: Operations, warehouse: FakeWarehouse, engine: AsyncEngine, database: Database
+) -> None:
+    """Four at once end twelve orders once each: a row of history and an event for each, and no replica fails on another's order."""
+    several = [await place(orders, operations, "london") for _ in range(12)]
+    await overdue(engine, *several)
+    replicas = [Operations(database, warehouse) for _ in range(4)]
+    await asyncio.gather(*(replica.expire_orders() for replica in replicas))
+    for order in several:
+        assert [event.order_version for event in await told(engine, order)] == [1, 2]
+        assert (await now(operations, order)).status is Status.CANCELLED
+
+
+async def test_payments_that_failed_give_up_the_stock_of_their_orders_in_one_call(
+    orders: Orders, operations: Operations, warehouse: FakeWarehouse
+) -> None:
+    """One call for all that a batch ends; repeats of the events ask for nothing."""
+    several = [await place(orders, operations, "london") for _ in range(3)]
+    deliveries = [delivery(not_paid(order)) for order in several]
+    await tell(operations, deliveries)
+    await tell(operations, deliveries)
+    assert [sorted(released) for released in warehouse.asked_to_release] == [sorted((order.id, 1) for order in several)]
+
+
+async def test_stock_that_is_owed_is_counted(orders: Orders, operations: Operations, warehouse: FakeWarehouse) -> None:
+    """The gauge says how many orders wait for their commit, the counter what came of confirmations."""
+    before = {answer: sample("order_stock_confirmations_total", answer=answer) for answer in ("confirmed", "owed", "refused")}
+    order = await place(orders, operations, "london")
+    warehouse.away = True
+    await tell(operations, [delivery(paid(order))])
+    warehouse.away = False
+    await operations.count_owed()
+    assert sample("orders_stock_owed") == 1
+    await tell(operations, [delivery(committed(order, "london"))])
+    await operations.count_owed()
+    assert sample("orders_stock_owed") == 0
+    await failed(orders, operations, warehouse)
+    after = {answer: sample("order_stock_confirmations_total", answer=answer) for answer in before}
+    assert {answer: after[answer] - before[answer] for answer in before} == {"confirmed": 0, "owed": 1, "refused": 1}
+
+
+def sample(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+# --- releasing, over a real warehouse's contract
+
+
+class FailingReservations(ReservationServiceServicer):
+    """A warehouse at the process's edge: out of reach for the first so many calls, or with an order that it must be asked for again."""
+
+    def __init__(self) -> None:
+        self.failing = 0
+        self.retryable: set[str] = set()
+        self.asked: list[reserving.BatchReleaseReservationsRequest] = []
+        self.times: list[float] = []
+
+    async def BatchReleaseReservations(self, request: Any, context: Any) -> Any:
+        self.asked.append(request)
+        self.times.append(asyncio.get_running_loop().time())
+        if len(self.asked) <= self.failing:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "away")
+        results = [reserving.ReservationResult(order_id=entry.order_id) for entry in request.order_attempts]
+        for result in results:
+            if result.order_id in self.retryable:
+                result.failure.reason, result.failure.retryable = "CONTENTION", True
+        return reserving.BatchReleaseReservationsResponse(results=results)
+
+
+@pytest.fixture
+async def reservations() -> FailingReservations:
+    return FailingReservations()  # type: ignore[abstract]  # nothing else of it is asked
+
+
+@pytest.fixture
+async def releasing(database: Database, reservations: FailingReservations) -> AsyncIterator[Operations]:
+    """The order service's operations with a real channel, its breaker and its retries, to that warehouse."""
+    async with AsyncExitStack() as stack:
+        register = partial(add_ReservationServiceServicer_to_server, reservations)
+        server = await stack.enter_async_context(Server("127.0.0.1:0", [register], limits=Limits(drain_delay_s=0, drain_grace_s=1)))
+        channel = await stack.enter_async_context(channel_to(f"127.0.0.1:{server.port}", breaker=Breaker("warehouse")))
+        yield Operations(database, Warehouse(channel))
+
+
+def cancelling(order: Order) -> CancelOrder:
+    key = str(uuid4())
+    return CancelOrder(key, b"", order.id, "order", key, reason="CUSTOMER_REQUEST")
+
+
+async def test_cancellation_retries_the_release(
+    orders: Orders, operations: Operations, releasing: Operations, reservations: FailingReservations
+) -> None:
+    """The warehouse fails twice and succeeds the third time: three attempts, 100 ms and 200 ms apart, one key, nothing counted."""
+    order = await place(orders, operations, "london")
+    before, reservations.failing = sample("order_release_failures_total"), 2
+    cancelled = await releasing.cancel(cancelling(order))
+    assert cancelled.status is Status.CANCELLED
+    assert [[entry.order_id for entry in request.order_attempts] for request in reservations.asked] == [[str(order.id)]] * 3
+    assert len({request.request_id for request in reservations.asked}) == 1
+    first, second, third = reservations.times
+    assert second - first >= 0.1
+    assert third - second >= 0.2
+    assert sample("order_release_failures_total") == before
+
+
+async def test_a_release_that_fails_for_good_is_counted_and_fails_no_cancellation(
+    orders: Orders, operations: Operations, releasing: Operations, reservations: FailingReservations
+) -> None:
+    """Three attempts and no fourth; the order is cancelled, and the failure is counted once."""
+    order = await place(orders, operations, "london")
+    before, reservations.failing = sample("order_release_failures_total"), 99
+    assert (await releasing.cancel(cancelling(order))).status is Status.CANCELLED
+    assert len(reservations.asked) == 3
+    assert sample("order_release_failures_total") == before + 1
+
+
+async def test_only_what_was_not_released_is_tried_again(
+    orders: Orders, operations: Operations, releasing: Operations, reservations: FailingReservations, engine: AsyncEngine
+) -> None:
+    """One order of a set is refused for the moment: the others are asked for once."""
+    one, other = await place(orders, operations, "london"), await place(orders, operations, "london")
+    reservations.retryable = {str(one.id)}
+    await overdue(engine, one, other)
+    await releasing.expire_orders()
+    asked = [{entry.order_id for entry in request.order_attempts} for request in reservations.asked]
+    assert asked == [{str(one.id), str(other.id)}, {str(one.id)}, {str(one.id)}]
+
+
+async def test_an_open_breaker_fails_no_cancellation(
+    orders: Orders, operations: Operations, releasing: Operations, reservations: FailingReservations
+) -> None:
+    """After a row of failures the warehouse is not asked at all, and orders are cancelled all the same."""
+    reservations.failing = 99
+    for _ in range(3):
+        order = await place(orders, operations, "london")
+        assert (await releasing.cancel(cancelling(order))).status is Status.CANCELLED
+    assert len(reservations.asked) == 5

@@ -1,0 +1,87 @@
+"""Yesterday's orders survive the migration that brings returns, and can be returned; those of the version between as well."""
+
+from importlib import import_module
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine, make_url, text
+
+from chassis.database import Database, connect
+from chassis.decision import unwrap
+from chassis.migration import migrate
+from chassis.outbox import Outbox
+from order_svc import decisions, store, tables, wire
+from order_svc.lifecycle import ReturnProgress, ReturnStatus, StockStatus
+from order_svc.model import AnyCommand
+from tests.support import FreshDatabase
+from tests.unit.order.returns import ask, inspect, move, receive
+
+ORDER = UUID(int=1)
+# What stands in the tables of both versions before, by names: the version between has more columns.
+COLUMNS = (
+    "id, number, checkout, status, reason, attempt, version, payment, progress, stock, returns, currency, shipping, refunded, create_time, "
+    "update_time"
+)
+
+
+# A delivered order of three units for 10.00 in all, from London.
+BEFORE = (
+    f"insert into orders ({COLUMNS}) values ('{ORDER}', 'OM-1', 'c1', 'delivered', 'X', 1, 1, 'completed', 'delivered', 'deducted', "
+    "'none', 'GBP', 495, 0, now(), now())",
+    f"insert into order_lines values ('{ORDER}', 1, 'LAMP', 3, 0, 400, 300, 100)",
+    "insert into allocations (order_id, line_number, warehouse_id, reservation_id, quantity) "
+    f"values ('{ORDER}', 1, 'london', '{UUID(int=3)}', 3)",
+    f"insert into history values ('{ORDER}', 1, 1, null, 'delivered', 'X', 'order', 'r1', now())",
+)
+
+
+def prepared(url: str, before: str) -> None:
+    """A database of the version `before`, brought up to date; then a replica of that version writes once more."""
+    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
+    config = Config()
+    config.set_main_option("script_location", str(Path(import_module("order_svc.migrations").__path__[0])))
+    try:
+        with engine.connect() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, before)
+            for statement in BEFORE:
+                connection.execute(text(statement))
+            connection.commit()
+        migrate(url, "order_svc")
+        with engine.begin() as connection:
+            assert connection.execute(text("update orders set update_time = now()")).rowcount == 1
+    finally:
+        engine.dispose()
+
+
+@pytest.mark.parametrize("before", ["0001", "0002"])
+async def test_yesterdays_orders_can_be_returned(fresh_database: FreshDatabase, before: str) -> None:
+    """There is no return of it, as it was; one is asked for, comes and is inspected, and is stored with its history."""
+    url = fresh_database()
+    prepared(url, before)
+    engine = connect(url)
+    database = Database(engine, tables.claims, Outbox(tables.outbox, encode=wire.event))
+
+    async def write(*commands: AnyCommand) -> None:
+        for outcome in await database.write(commands, load=store.lock_orders, decide=decisions.decide, save=store.save_orders):
+            unwrap(outcome)
+
+    try:
+        async with database.read() as connection:
+            order = (await store.find_orders(connection, [ORDER]))[ORDER]
+        assert (order.rmas, order.has_returns, order.returns) == ((), False, ReturnProgress.NONE)
+        await write(ask(order, {1: 3}))
+        async with database.read() as connection:
+            [rma] = (await store.find_orders(connection, [ORDER]))[ORDER].rmas
+        await write(move(rma, ReturnStatus.APPROVED))
+        await write(receive(rma, {1: 3}))
+        await write(inspect(rma, {1: (3, 0, 0)}))
+        async with database.read() as connection:
+            order = (await store.find_orders(connection, [ORDER]))[ORDER]
+        assert [(each.status, each.version, each.refund) for each in order.rmas] == [(ReturnStatus.INSPECTED, 4, 1000)]
+        assert (order.has_returns, order.returns, order.stock) == (True, ReturnProgress.FULL, StockStatus.RETURNED)
+    finally:
+        await engine.dispose()

@@ -1,0 +1,176 @@
+"""What meets at the database: whichever comes first, one of them holds, and never half of each."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Sequence
+from typing import Any
+
+import pytest
+from google.protobuf.message import Message
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from chassis.client import ask
+from chassis.decision import Done
+from chassis.errors import Deferred, Failure
+from order_svc import tables
+from order_svc.lifecycle import Status
+from order_svc.model import Order, Transition
+from order_svc.operations import Operations
+from tests.integration.order.conftest import FakeWarehouse
+from tests.integration.order.events import WORK, delivery, fewer_lines, paid, worked_on, working
+from tests.integration.order.requests import Orders
+from tests.integration.order.test_cancelling import cancel, cancel_items, failed, now, overdue, retry
+from tests.integration.order.test_events import place, tell
+
+RACES = range(8)
+
+
+async def together(*works: Awaitable[Any]) -> list[str]:
+    """What came of works that begin in the same instant: "" where one was done, else the reason of its failure."""
+    outcomes = await asyncio.gather(*works, return_exceptions=True)
+    for outcome in outcomes:
+        if isinstance(outcome, BaseException) and not isinstance(outcome, Failure):
+            raise outcome
+    return [outcome.reason if isinstance(outcome, Failure) else "" for outcome in outcomes]
+
+
+async def history(engine: AsyncEngine, order: Order) -> list[Transition]:
+    statement = select(tables.history).where(tables.history.c.order_id == order.id).order_by(tables.history.c.version)
+    async with engine.connect() as connection:
+        return [Transition(*row) for row in await connection.execute(statement)]
+
+
+async def told(engine: AsyncEngine, order: Order) -> int:
+    """How many events there are of an order."""
+    async with engine.connect() as connection:
+        rows = await connection.execute(select(tables.outbox.c.id).where(tables.outbox.c.aggregate == order.id))
+        return len(rows.all())
+
+
+async def consistent(engine: AsyncEngine, operations: Operations, order: Order) -> Order:
+    """The order now: a row of history and an event for each of its versions, and each step from where the one before ended."""
+    current, steps = await now(operations, order), await history(engine, order)
+    assert [step.version for step in steps] == list(range(1, current.version + 1))
+    assert await told(engine, order) == current.version
+    assert [step.old for step in steps] == [None, *(step.new for step in steps[:-1])]
+    assert steps[-1].new is current.status
+    return current
+
+
+@pytest.mark.parametrize("seed", RACES)
+async def test_cancel_meets_the_payment(
+    orders: Orders, operations: Operations, warehouse: FakeWarehouse, engine: AsyncEngine, seed: int
+) -> None:
+    """Cancelled in the end, whichever was first: paid before it, or with the money noted as late. Never confirmed, never neither."""
+    order = await place(orders, operations, "london")
+    works = [ask(orders.CancelOrder, cancel(order)), tell(operations, [delivery(paid(order))])]
+    random.Random(seed).shuffle(works)
+    assert await together(*works) == ["", ""]
+    current = await consistent(engine, operations, order)
+    assert (current.status, current.captured) == (Status.CANCELLED, order.total)
+    passed = [step.new for step in await history(engine, order)]
+    late = [event.reason for event in current.late]
+    assert (passed, late) in (
+        ([Status.PENDING, Status.CONFIRMED, Status.CANCELLED], []),
+        ([Status.PENDING, Status.CANCELLED], ["PAYMENT_CONFIRMED"]),
+    )
+
+
+@pytest.mark.parametrize("seed", RACES)
+async def test_expiry_meets_the_payment(
+    orders: Orders, operations: Operations, warehouse: FakeWarehouse, engine: AsyncEngine, seed: int
+) -> None:
+    """Either confirmed, or cancelled with the money noted as late (payment gives it back): never both, never neither."""
+    order = await place(orders, operations, "london")
+    await overdue(engine, order)
+    works: list[Awaitable[Any]] = [operations.expire_orders(), tell(operations, [delivery(paid(order))])]
+    random.Random(seed).shuffle(works)
+    assert await together(*works) == ["", ""]
+    await operations.expire_orders()  # whoever was skipped while he was being written
+    current = await consistent(engine, operations, order)
+    assert current.captured == order.total
+    assert (current.status, [event.reason for event in current.late]) in (
+        (Status.CONFIRMED, []),
+        (Status.CANCELLED, ["PAYMENT_CONFIRMED"]),
+    )
+
+
+async def test_two_cancellations_are_one(orders: Orders, operations: Operations, engine: AsyncEngine) -> None:
+    """Ten callers at once: one cancels, the others are told that it is done. The same request ten times is one success."""
+    order = await place(orders, operations, "london")
+    reasons = await together(*(ask(orders.CancelOrder, cancel(order)) for _ in range(10)))
+    assert sorted(reasons) == ["", *["ORDER_ALREADY_CANCELLED"] * 9]
+    await consistent(engine, operations, order)
+    other = await place(orders, operations, "london")
+    request = cancel(other)
+    assert await together(*(ask(orders.CancelOrder, request) for _ in range(10))) == [""] * 10
+    assert (await consistent(engine, operations, other)).version == 2
+
+
+async def test_two_retries_make_one_attempt(orders: Orders, operations: Operations, warehouse: FakeWarehouse, engine: AsyncEngine) -> None:
+    """Six callers at once: one attempt, one reservation for it; the others find the order pending."""
+    order = await failed(orders, operations, warehouse)
+    reserved = len(warehouse.reserved)
+    reasons = await together(*(ask(orders.RetryOrder, retry(order)) for _ in range(6)))
+    assert sorted(set(reasons)) in ([""], ["", "ILLEGAL_TRANSITION"])
+    assert reasons.count("") == 1
+    current = await consistent(engine, operations, order)
+    assert (current.status, current.attempt, len(warehouse.reserved)) == (Status.PENDING, 2, reserved + 1)
+
+
+async def test_units_are_never_cancelled_twice(orders: Orders, operations: Operations, engine: AsyncEngine) -> None:
+    """Five callers want two of three units each: one gets them, and no line has more cancelled than ordered."""
+    order = await place(orders, operations, "a", "b", "c")
+    reasons = await together(*(ask(orders.CancelOrderItems, cancel_items(order, {3: 2})) for _ in range(5)))
+    assert sorted(reasons) == ["", *["ITEMS_NOT_CANCELLABLE"] * 4]
+    assert (await consistent(engine, operations, order)).lines[2].cancelled == 2
+
+
+@pytest.mark.parametrize("seed", RACES)
+async def test_cancelled_units_meet_the_picker(
+    orders: Orders, operations: Operations, warehouse: FakeWarehouse, engine: AsyncEngine, seed: int
+) -> None:
+    """A customer cancels units while the picker finds too few, told twice and in any order: what stays is what fulfilment works on,
+    units and allocations agree, and units that stay cost what they did.
+    """
+    dice = random.Random(seed)
+    order = await place(orders, operations, "a", "b", "c")  # 1, 2 and 3 units
+    await tell(operations, [delivery(paid(order))])
+    units = {1: 1, 2: 2, 3: 3}
+    stages = [WORK.FULFILLMENT_STATUS_PLANNING, WORK.FULFILLMENT_STATUS_PICKING]
+    planning, picking = (worked_on(event, units) for event in working(order, "london", stages))
+    short = fewer_lines(planning, 3, {1: 1, 2: 2, 3: 2}, "SHORT_PICK")
+    cut = fewer_lines(planning, 4, {1: 1, 2: 1, 3: 2}, "UNITS_CUT")
+    events: list[Message] = [planning, picking, short, cut]
+    deliveries = [delivery(event) for event in events] * 2
+    dice.shuffle(deliveries)
+    works: list[Awaitable[Any]] = [tell(operations, [d]) for d in deliveries]
+    works.insert(dice.randrange(len(works)), ask(orders.CancelOrderItems, cancel_items(order, {2: 1})))
+    await together(*works)
+    current = await consistent(engine, operations, order)
+    assert current.lines[2].cancelled == 1
+    assert current.lines[1].cancelled in (1, 2)  # the cut was fulfilment's answer to the caller, or came before he asked
+    for line in current.lines:
+        assert sum(allocation.quantity for allocation in line.allocations) == line.staying
+    assert current.total == sum(line.total - line.worth(line.cancelled) for line in current.lines)
+
+
+async def test_orders_of_one_batch_and_their_cancellations_never_deadlock(
+    orders: Orders, operations: Operations, warehouse: FakeWarehouse, engine: AsyncEngine
+) -> None:
+    """Batches over the same twenty orders in different directions, cancellations between: each is answered, each order is whole."""
+    several = [await place(orders, operations, "london") for _ in range(20)]
+    payments = [delivery(paid(order)) for order in several]
+
+    async def batch(deliveries: Sequence[Any]) -> None:
+        outcomes = await tell(operations, deliveries)
+        assert all(isinstance(outcome, Done | Deferred) for outcome in outcomes)
+
+    works: list[Awaitable[Any]] = [batch(payments), batch(payments[::-1]), batch(payments[10:] + payments[:10])]
+    works += [ask(orders.CancelOrder, cancel(order)) for order in several[::3]]
+    await together(*works)
+    await batch(payments)
+    for n, order in enumerate(several):
+        current = await consistent(engine, operations, order)
+        assert current.status is (Status.CONFIRMED if n % 3 else Status.CANCELLED)

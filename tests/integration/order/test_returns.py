@@ -1,0 +1,333 @@
+"""The methods of returns, over a real channel and a real PostgreSQL: each once, twice, and at once."""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+from ordermesh.order.events.v1.order_events_pb2 import ReturnStatusChanged
+from ordermesh.order.v1 import order_pb2, order_service_pb2, return_pb2
+from ordermesh.order.v1 import return_service_pb2 as api
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from chassis.client import ask
+from chassis.errors import Failure, Invalid, NotFound, Refused, Stale
+from order_svc import tables
+from order_svc.model import Order
+from order_svc.operations import Operations
+from tests.integration.order.events import delivery, paid, shipped_and_delivered
+from tests.integration.order.requests import Orders, Returns, create_order, item
+from tests.integration.order.test_events import tell
+
+STATUS = return_pb2.ReturnStatus
+
+
+@pytest.fixture
+async def order(orders: Orders, operations: Operations) -> Order:
+    """A delivered order of three lamps (10.00 each) and two bulbs (1.00 each)."""
+    return await delivered(orders, operations)
+
+
+async def delivered(orders: Orders, operations: Operations) -> Order:
+    placed = (await orders.CreateOrder(create_order(item("LAMP", 3, 10), item("BULB", 2, 1)), timeout=5)).order
+    [order] = await operations.get_orders([UUID(placed.order_id)])
+    await tell(operations, [delivery(event) for event in (paid(order), *shipped_and_delivered(order, "london"))])
+    [order] = await operations.get_orders([order.id])
+    assert order.status == "delivered"
+    return order
+
+
+def wanted(order: Order, lines: dict[int, int] | list[api.NewReturnLine], **fields: Any) -> api.CreateReturnRequest:
+    values: dict[str, Any] = {"request_id": str(uuid4()), "order_id": str(order.id)}
+    if isinstance(lines, dict):
+        lines = [api.NewReturnLine(line_number=number, quantity=quantity) for number, quantity in lines.items()]
+    return api.CreateReturnRequest(**(values | {"lines": lines} | fields))
+
+
+def money(order: Order, lines: dict[int, tuple[int, str]], **fields: Any) -> api.CreateReturnRequest:
+    """A refund without goods: by line, how many, and what happens to stock."""
+    named = [
+        api.NewReturnLine(line_number=n, quantity=units, disposition=return_pb2.StockDisposition.Value(f"STOCK_DISPOSITION_{what}"))
+        for n, (units, what) in lines.items()
+    ]
+    return wanted(order, named, without_goods=True, **fields)
+
+
+def about(rma: return_pb2.Return, **fields: Any) -> dict[str, Any]:
+    return {"request_id": str(uuid4()), "return_id": rma.return_id, **fields}
+
+
+def receipt(rma: return_pb2.Return, lines: dict[int, int], **fields: Any) -> api.ReceiveReturnRequest:
+    arrived = [api.ReceivedReturnLine(line_number=number, quantity=quantity) for number, quantity in lines.items()]
+    return api.ReceiveReturnRequest(**about(rma, **({"warehouse_id": "london"} | fields)), lines=arrived)
+
+
+def inspection(rma: return_pb2.Return, lines: dict[int, tuple[int, int, int]], **fields: Any) -> api.InspectReturnRequest:
+    found = [
+        api.InspectedReturnLine(line_number=number, passed_quantity=passed, failed_quantity=failed, unrefunded_quantity=unrefunded)
+        for number, (passed, failed, unrefunded) in lines.items()
+    ]
+    return api.InspectReturnRequest(**about(rma, **fields), lines=found)
+
+
+async def made(returns: Returns, order: Order, lines: dict[int, int]) -> return_pb2.Return:
+    return (await ask(returns.CreateReturn, wanted(order, lines))).order_return
+
+
+async def approved(returns: Returns, order: Order, lines: dict[int, int]) -> return_pb2.Return:
+    rma = await made(returns, order, lines)
+    return (await ask(returns.ApproveReturn, api.ApproveReturnRequest(**about(rma)))).order_return
+
+
+async def told(engine: AsyncEngine, return_id: str) -> list[ReturnStatusChanged]:
+    """The events of a return, in order."""
+    statement = select(tables.outbox.c.payload).where(tables.outbox.c.aggregate == UUID(return_id)).order_by(tables.outbox.c.id)
+    async with engine.connect() as connection:
+        return [ReturnStatusChanged.FromString(payload) for payload in (await connection.execute(statement)).scalars()]
+
+
+async def count(engine: AsyncEngine, *names: str) -> list[int]:
+    async with engine.connect() as connection:
+        return [(await connection.execute(select(func.count()).select_from(tables.metadata.tables[name]))).scalar_one() for name in names]
+
+
+async def reasons(calls: Sequence[Awaitable[Any]]) -> list[str]:
+    """What came of calls made at once: "" for each that was done, the reason for each that was refused."""
+    outcomes = await asyncio.gather(*calls, return_exceptions=True)
+    return sorted(outcome.reason if isinstance(outcome, Failure) else "" for outcome in outcomes)
+
+
+async def test_a_return_from_the_wish_to_the_inspection_each_call_twice(
+    returns: Returns, orders: Orders, order: Order, engine: AsyncEngine
+) -> None:
+    """Each call makes one version and one event, however often it is made; the order shows what came back, and keeps its own version."""
+    create = wanted(order, {1: 2}, reason="WRONG_SIZE")
+    rma = (await ask(returns.CreateReturn, create)).order_return
+    assert (await ask(returns.CreateReturn, create)).order_return == rma
+    assert (rma.status, rma.version, rma.reason, rma.order_number) == (STATUS.RETURN_STATUS_REQUESTED, 1, "WRONG_SIZE", order.number)
+    assert (rma.kind, rma.HasField("warehouse_id")) == (return_pb2.RETURN_KIND_CUSTOMER, False)
+    steps: list[tuple[Any, Any]] = [
+        (returns.ApproveReturn, api.ApproveReturnRequest(**about(rma), expected_version=1)),
+        (returns.MarkReturnInTransit, api.MarkReturnInTransitRequest(**about(rma))),
+        (returns.ReceiveReturn, receipt(rma, {1: 1})),
+        (returns.ReceiveReturn, receipt(rma, {1: 1, 2: 1})),
+        (returns.InspectReturn, inspection(rma, {1: (1, 0, 0)})),
+        (returns.InspectReturn, inspection(rma, {1: (0, 1, 0), 2: (1, 0, 0)})),
+    ]
+    answer = rma
+    for version, (method, request) in enumerate(steps, 2):
+        answer = (await ask(method, request)).order_return
+        assert answer.version == version
+        assert (await ask(method, request)).order_return == answer
+    assert answer.status == STATUS.RETURN_STATUS_INSPECTED
+    assert (await ask(returns.GetReturn, api.GetReturnRequest(return_id=rma.return_id))).order_return == answer
+    assert answer.refund_amount.units == 21
+    assert [(line.line_number, line.sku, line.announced_quantity, line.received_quantity) for line in answer.lines] == [
+        (1, "LAMP", 2, 2),
+        (2, "BULB", 0, 1),
+    ]
+    assert [(line.passed_quantity, line.failed_quantity) for line in answer.lines] == [(1, 1), (1, 0)]
+    events = await told(engine, rma.return_id)
+    assert [event.order_return.version for event in events] == [1, 2, 3, 4, 5, 6, 7]
+    assert [STATUS.Name(event.new_status)[14:].lower() for event in events] == [
+        "requested",
+        "approved",
+        "in_transit",
+        "received",
+        "received",
+        "received",
+        "inspected",
+    ]
+    assert [event.old_status for event in events[1:]] == [event.new_status for event in events[:-1]]
+    assert events[-1].order_return == answer
+    assert await count(engine, "returns", "return_history") == [1, 7]
+    shown = (await ask(orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=str(order.id)))).order
+    assert [line.returned_quantity for line in shown.items] == [2, 1]
+    assert (shown.return_progress, shown.version) == (order_pb2.RETURN_PROGRESS_PARTIAL, order.version)
+
+
+async def test_rejected_and_called_off(returns: Returns, order: Order) -> None:
+    """A rejection says why; a return can be called off until something has arrived; both are the end."""
+    rma = await made(returns, order, {1: 3})
+    rejected = (await ask(returns.RejectReturn, api.RejectReturnRequest(**about(rma), reason="TOO_LATE"))).order_return
+    assert (rejected.status, rejected.status_reason) == (STATUS.RETURN_STATUS_REJECTED, "TOO_LATE")
+    rma = await approved(returns, order, {1: 3})
+    cancel = api.CancelReturnRequest(**about(rma))
+    cancelled = (await ask(returns.CancelReturn, cancel)).order_return
+    assert cancelled.status == STATUS.RETURN_STATUS_CANCELLED
+    assert (await ask(returns.CancelReturn, cancel)).order_return == cancelled
+    with pytest.raises(Refused) as refused:
+        await ask(returns.CancelReturn, api.CancelReturnRequest(**about(rma)))
+    assert (refused.value.reason, refused.value.metadata) == ("ILLEGAL_TRANSITION", {"status": "cancelled", "allowed": ""})
+    arrived = await approved(returns, order, {1: 3})
+    await ask(returns.ReceiveReturn, receipt(arrived, {1: 1}))
+    with pytest.raises(Refused) as refused:
+        await ask(returns.CancelReturn, api.CancelReturnRequest(**about(arrived)))
+    assert refused.value.reason == "ILLEGAL_TRANSITION"
+
+
+async def test_several_returns_at_once_of_the_same_units_one_wins(returns: Returns, order: Order, engine: AsyncEngine) -> None:
+    """Ten returns of all three lamps at once: one is made, nine are told that the customer has none left. Twice the same one is one."""
+    same = wanted(order, {1: 3})
+    refused = ["RETURN_EXCEEDS_DELIVERED"] * 9
+    assert await reasons([ask(returns.CreateReturn, wanted(order, {1: 3})) for _ in range(10)]) == ["", *refused]
+    assert await count(engine, "returns") == [1]
+    assert await reasons([ask(returns.CreateReturn, same) for _ in range(5)]) == ["RETURN_EXCEEDS_DELIVERED"] * 5
+    bulbs = wanted(order, {2: 2})
+    assert await reasons([ask(returns.CreateReturn, bulbs) for _ in range(10)]) == [""] * 10
+    assert await count(engine, "returns", "return_history") == [2, 2]
+
+
+async def test_rival_receipts_and_inspections_take_no_unit_twice(returns: Returns, order: Order, engine: AsyncEngine) -> None:
+    """Two of three lamps received by ten at once: one succeeds; the same of inspecting them. No unit arrives, or is accepted, twice."""
+    rma = await approved(returns, order, {1: 3})
+    several = [ask(returns.ReceiveReturn, receipt(rma, {1: 2})) for _ in range(10)]
+    assert await reasons(several) == ["", *["RETURN_EXCEEDS_DELIVERED"] * 9]
+    other = await made(returns, order, {2: 2})
+    await ask(returns.ReceiveReturn, receipt(rma, {1: 1}))
+    looks = [ask(returns.InspectReturn, inspection(rma, {1: (2, 0, 0)})) for _ in range(10)]
+    assert await reasons(looks) == ["", *["INSPECTION_EXCEEDS_RECEIPT"] * 9]
+    [line] = (await ask(returns.GetReturn, api.GetReturnRequest(return_id=rma.return_id))).order_return.lines
+    assert (line.received_quantity, line.passed_quantity) == (3, 2)
+    assert [event.order_return.version for event in await told(engine, rma.return_id)] == [1, 2, 3, 4, 5]
+    assert [event.order_return.version for event in await told(engine, other.return_id)] == [1]
+
+
+async def test_a_refund_without_goods(returns: Returns, orders: Orders, order: Order, engine: AsyncEngine) -> None:
+    """Inspected at once, its units as the caller says; one event tells it all; what is free is closed with it."""
+    request = money(order, {1: (2, "DAMAGED"), 2: (1, "NONE")}, warehouse_id="paris", reason="ARRIVED_BROKEN")
+    rma = (await ask(returns.CreateReturn, request)).order_return
+    assert (await ask(returns.CreateReturn, request)).order_return == rma
+    assert (rma.status, rma.kind, rma.warehouse_id) == (STATUS.RETURN_STATUS_INSPECTED, return_pb2.RETURN_KIND_WITHOUT_GOODS, "paris")
+    assert rma.refund_amount.units == 21
+    assert [(line.failed_quantity, line.written_off_quantity) for line in rma.lines] == [(2, 0), (0, 1)]
+    [event] = await told(engine, rma.return_id)
+    assert event.order_return == rma
+    shown = (await ask(orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=str(order.id)))).order
+    assert [line.returned_quantity for line in shown.items] == [2, 0]
+
+
+async def test_what_is_wrong_is_refused_by_name(returns: Returns, orders: Orders, order: Order) -> None:
+    """Unknown orders, lines and returns; units that nobody has; versions and bodies that are not the ones that were meant."""
+    rma = await made(returns, order, {1: 1})
+    create = wanted(order, {1: 1})
+    await ask(returns.CreateReturn, create)
+    create.lines[0].quantity = 2
+    pending = (await orders.CreateOrder(create_order(), timeout=5)).order
+    unknown = return_pb2.Return(return_id=str(uuid4()))
+    cases: list[tuple[type[Failure], str, Awaitable[Any]]] = [
+        (Invalid, "REQUEST_ID_REUSED", ask(returns.CreateReturn, create)),
+        (NotFound, "ORDER_NOT_FOUND", ask(returns.CreateReturn, wanted(order, {1: 1}, order_id=str(uuid4())))),
+        (Refused, "ORDER_NOT_RETURNABLE", ask(returns.CreateReturn, wanted(order, {1: 1}, order_id=pending.order_id))),
+        (Refused, "RETURN_EXCEEDS_DELIVERED", ask(returns.CreateReturn, wanted(order, {1: 2, 7: 1}))),
+        (Stale, "VERSION_MISMATCH", ask(returns.ApproveReturn, api.ApproveReturnRequest(**about(rma), expected_version=2))),
+        (NotFound, "RETURN_NOT_FOUND", ask(returns.GetReturn, api.GetReturnRequest(return_id=unknown.return_id))),
+        (NotFound, "RETURN_NOT_FOUND", ask(returns.ApproveReturn, api.ApproveReturnRequest(**about(unknown)))),
+        (NotFound, "RETURN_NOT_FOUND", ask(returns.RejectReturn, api.RejectReturnRequest(**about(unknown)))),
+        (NotFound, "RETURN_NOT_FOUND", ask(returns.MarkReturnInTransit, api.MarkReturnInTransitRequest(**about(unknown)))),
+        (NotFound, "RETURN_NOT_FOUND", ask(returns.ReceiveReturn, receipt(unknown, {1: 1}))),
+        (NotFound, "RETURN_NOT_FOUND", ask(returns.InspectReturn, inspection(unknown, {1: (1, 0, 0)}))),
+        (NotFound, "RETURN_NOT_FOUND", ask(returns.CancelReturn, api.CancelReturnRequest(**about(unknown)))),
+        (Refused, "ILLEGAL_TRANSITION", ask(returns.ReceiveReturn, receipt(rma, {1: 1}))),
+    ]
+    for kind, reason, call in cases:
+        with pytest.raises(kind) as refused:
+            await call
+        assert refused.value.reason == reason
+
+
+async def test_what_the_contract_forbids_never_reaches_a_decision(returns: Returns, order: Order) -> None:
+    """A line twice, a disposition where goods come back, none where they do not, no warehouse where stock changes, nothing inspected."""
+    rma = await made(returns, order, {1: 1})
+    twice = [api.NewReturnLine(line_number=1, quantity=1)] * 2
+    disposed = [api.NewReturnLine(line_number=1, quantity=1, disposition=return_pb2.STOCK_DISPOSITION_NONE)]
+    calls: list[Awaitable[Any]] = [
+        ask(returns.CreateReturn, wanted(order, twice)),
+        ask(returns.CreateReturn, wanted(order, {})),
+        ask(returns.CreateReturn, wanted(order, disposed)),
+        ask(returns.CreateReturn, wanted(order, {1: 1}, without_goods=True)),
+        ask(returns.CreateReturn, money(order, {1: (1, "RESTOCK")})),
+        ask(returns.CreateReturn, wanted(order, {1: 1}, reason="no capitals")),
+        ask(returns.InspectReturn, inspection(rma, {1: (0, 0, 0)})),
+        ask(returns.InspectReturn, inspection(rma, {1: (1, 0, 2)})),
+        ask(returns.ReceiveReturn, receipt(rma, {1: 1}, warehouse_id="")),
+        ask(returns.ListReturns, api.ListReturnsRequest(statuses=[STATUS.RETURN_STATUS_UNSPECIFIED])),
+    ]
+    for call in calls:
+        with pytest.raises(Invalid) as refused:
+            await call
+        assert refused.value.reason == "VALIDATION_FAILED"
+
+
+async def test_lists_page_newest_first_and_filter(returns: Returns, orders: Orders, operations: Operations, order: Order) -> None:
+    """Pages neither miss nor repeat a return; filters must all hold; a token of another filter is refused."""
+    other = await delivered(orders, operations)
+    rmas = [await made(returns, which, {1: 1}) for which in (order, other, order, other, order)]
+    await ask(returns.ApproveReturn, api.ApproveReturnRequest(**about(rmas[2])))
+    seen: list[str] = []
+    request = api.ListReturnsRequest(page_size=2)
+    while True:
+        page = await ask(returns.ListReturns, request)
+        seen += [rma.return_id for rma in page.returns]
+        if not page.next_page_token:
+            break
+        request.page_token = page.next_page_token
+    assert seen == [rma.return_id for rma in reversed(rmas)]
+
+    async def found(**fields: Any) -> list[int]:
+        its = (await ask(returns.ListReturns, api.ListReturnsRequest(**fields))).returns
+        return [[rma.return_id for rma in rmas].index(one.return_id) for one in its]
+
+    requested = [STATUS.RETURN_STATUS_REQUESTED]
+    assert await found(order_id=str(order.id)) == [4, 2, 0]
+    assert await found(order_id=str(order.id), statuses=requested) == [4, 0]
+    assert await found(statuses=[STATUS.RETURN_STATUS_APPROVED]) == [2]
+    assert await found(create_time_from=rmas[3].create_time) == [4, 3]
+    assert await found(create_time_from=Timestamp(seconds=rmas[4].create_time.seconds + 9)) == []
+    with pytest.raises(Invalid) as refused:
+        await ask(returns.ListReturns, api.ListReturnsRequest(page_token=request.page_token, statuses=requested))
+    assert refused.value.reason == "PAGE_TOKEN_INVALID"
+
+
+async def test_a_repeat_whose_claim_is_gone_makes_nothing_twice(returns: Returns, order: Order, engine: AsyncEngine) -> None:
+    """Years later: a return that is asked for again is the one that was made; a receipt that is told again is not counted again."""
+    create = wanted(order, {1: 1})
+    rma = (await ask(returns.CreateReturn, create)).order_return
+    await ask(returns.ApproveReturn, api.ApproveReturnRequest(**about(rma)))
+    arrives = receipt(rma, {1: 1})
+    answer = (await ask(returns.ReceiveReturn, arrives)).order_return
+    async with engine.begin() as connection:
+        await connection.execute(text("delete from claims"))
+    assert (await ask(returns.CreateReturn, create)).order_return == answer
+    with pytest.raises(Failure):
+        await ask(returns.ReceiveReturn, arrives)
+    assert (await ask(returns.GetReturn, api.GetReturnRequest(return_id=rma.return_id))).order_return == answer
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "update return_lines set passed = received + 1",
+        "update return_lines set passed = 1, failed = 1, written_off = 1",
+        "update return_lines set passed = 1, unrefunded = 2",
+        "update return_lines set received = -1",
+        "update return_lines set refund = -1",
+        "update return_lines set number = 9",
+        "update returns set version = 0",
+        "update returns set refunded = -1",
+        "update returns set kind = 'recall', refunded = 1",
+        "insert into return_history select return_id, 9, old, new, reason, actor, cause, time from return_history where version = 2",
+        "update return_history set old = null where version = 2",
+    ],
+)
+async def test_the_database_refuses_what_may_never_be(returns: Returns, order: Order, engine: AsyncEngine, change: str) -> None:
+    """Whatever the code does: no unit accepted that has not arrived, no money for a recall, no line of another order, no step twice."""
+    rma = await approved(returns, order, {1: 2})
+    await ask(returns.ReceiveReturn, receipt(rma, {1: 2}))
+    with pytest.raises(IntegrityError):
+        async with engine.begin() as connection:
+            await connection.execute(text(change))

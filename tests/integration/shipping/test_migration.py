@@ -1,0 +1,48 @@
+"""Yesterday's shipments survive the migrations."""
+
+from importlib import import_module
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import create_engine, make_url, text
+
+from chassis.migration import migrate
+from tests.support import FreshDatabase
+
+BEFORE = (
+    """
+    insert into shipments select gen_random_uuid(), gen_random_uuid(), 1, gen_random_uuid(), 'W1', status, 'WHY', 'sandbox', null,
+        case when status not in ('pending', 'failed') then 'T' || status end, 2, now(), now(),
+        case when status not in ('pending', 'failed', 'created') then now() end, case when status = 'delivered' then now() end
+    from unnest(enum_range(null::shipment_status)) status
+    """,
+    "insert into tracking_events select id, 'r1', status, report_time, 'Dover', now() from shipments where report_time is not null",
+)
+
+
+def test_yesterdays_shipments_can_be_recalled(fresh_database: FreshDatabase) -> None:
+    """One of each status, stored before there were recalls, is as it was afterwards, not recalled; and a waiting one can become void."""
+    url = fresh_database()
+    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
+    config = Config()
+    config.set_main_option("script_location", str(Path(import_module("shipping_svc.migrations").__path__[0])))
+    try:
+        with engine.connect() as connection:
+            config.attributes["connection"] = connection
+            command.upgrade(config, "0001")
+            for statement in BEFORE:
+                connection.execute(text(statement))
+            connection.commit()
+            before = connection.execute(text("select * from shipments order by id")).all()
+            connection.rollback()
+        migrate(url, "shipping_svc")
+        with engine.begin() as connection:
+            after = connection.execute(text("select * from shipments order by id")).all()
+            assert [tuple(row) for row in after] == [(*row, None, 0) for row in before]
+            assert len(after) == 9
+            assert connection.execute(text("select count(*) from tracking_events")).scalar_one() == 6
+            void = "update shipments set status = 'voided', recall_time = now() where status = 'created'"
+            assert connection.execute(text(void)).rowcount == 1
+    finally:
+        engine.dispose()

@@ -1,0 +1,237 @@
+"""Goods that come back, and goods found spoiled: the methods over a real channel and a real PostgreSQL, and the events beside them."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from ordermesh.warehouse.v1 import inventory_service_pb2 as api
+from ordermesh.warehouse.v1 import reservation_service_pb2 as reserving
+from ordermesh.warehouse.v1 import warehouse_pb2
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from chassis.client import ask
+from chassis.errors import Deferred, Failure, Invalid, NotFound, Refused
+from chassis.inbox import Delivery
+from tests.integration.warehouse.conftest import Clients, serving
+from tests.integration.warehouse.events import delivery, inspected
+from tests.integration.warehouse.requests import as_stored, attempt, count, receive
+from tests.unit.warehouse import world
+from warehouse_svc.consumers import Consumers
+from warehouse_svc.operations import Operations
+from warehouse_svc.tables import claims, movements, order_lines, outbox
+
+Book = Callable[..., Awaitable[warehouse_pb2.StockLevel]]
+
+
+async def sold(operations: Operations, units: int = 3, stock: int = 5) -> UUID:
+    """An order of so many units of tea in London, committed."""
+    command = world.reserve(("tea", units), order=uuid4())
+    await operations.receive_stock(world.receive("london", request=uuid4().int, tea=stock))
+    await operations.reserve_stock(command)
+    await operations.write([world.confirm(command.target)])
+    return command.target
+
+
+async def sent(operations: Operations, units: int = 3) -> UUID:
+    """An order of so many units of tea that have left London, where none is left."""
+    order_id = await sold(operations, units, units)
+    await operations.write([world.ship("london", {1: units}, order_id)])
+    return order_id
+
+
+async def restock(clients: Clients, order_id: UUID, source: UUID, units: int, at: str = "london", **more: str) -> warehouse_pb2.StockLevel:
+    request = api.RestockItemRequest(
+        request_id=more.get("request_id", str(uuid4())),
+        warehouse_id=at,
+        source_id=str(source),
+        order_id=str(order_id),
+        line_number=1,
+        restocked_quantity=units,
+    )
+    return (await ask(clients.inventory.RestockItem, request)).stock_level
+
+
+async def mark_damaged(
+    clients: Clients, order_id: UUID, source: UUID, units: int, at: str = "london", **more: str
+) -> warehouse_pb2.StockLevel:
+    request = api.MarkDamagedRequest(
+        request_id=more.get("request_id", str(uuid4())),
+        warehouse_id=at,
+        source_id=str(source),
+        order_id=str(order_id),
+        line_number=1,
+        damaged_quantity=units,
+    )
+    return (await ask(clients.inventory.MarkDamaged, request)).stock_level
+
+
+async def balances(engine: AsyncEngine, at: str = "london") -> tuple[int, int, int, int]:
+    stored = await as_stored(engine)
+    stored.check()
+    return stored.balances(at, "tea")
+
+
+async def refusal(call: Awaitable[object]) -> Failure:
+    with pytest.raises(Failure) as refused:
+        await call
+    return refused.value
+
+
+@pytest.mark.parametrize(("book", "expected"), [(restock, (2, 0, 0, 0)), (mark_damaged, (0, 0, 0, 2))])
+async def test_a_return_is_booked_once(
+    clients: Clients, engine: AsyncEngine, operations: Operations, book: Book, expected: tuple[int, int, int, int]
+) -> None:
+    """Twice under one request_id, twice under two, and in two steps: each unit once, and each answer is the level as it stands."""
+    order_id, source, request_id = await sent(operations), uuid4(), str(uuid4())
+    for units, key, now in ((1, request_id, 1), (1, request_id, 1), (1, str(uuid4()), 1), (2, str(uuid4()), 2), (1, request_id, 2)):
+        level = await book(clients, order_id, source, units, request_id=key)
+        assert level.available + level.damaged == now
+    assert await balances(engine) == expected
+    assert isinstance(await refusal(book(clients, order_id, source, 2, request_id=request_id)), Invalid)
+
+
+@pytest.mark.parametrize(("book", "expected"), [(restock, (2, 0, 0, 0)), (mark_damaged, (0, 0, 0, 2))])
+async def test_calls_at_once_book_once(
+    clients: Clients, engine: AsyncEngine, operations: Operations, book: Book, expected: tuple[int, int, int, int]
+) -> None:
+    """Many at once for one line of one return, over two replicas and each under a request_id of its own."""
+    order_id, source = await sent(operations), uuid4()
+    async with serving(operations) as others:
+        await asyncio.gather(*(book(each, order_id, source, 2) for each in (clients, others) * 8))
+    assert await balances(engine) == expected
+    assert await count(engine, movements) == [5]
+
+
+async def test_the_call_and_the_event_book_once(clients: Clients, engine: AsyncEngine, operations: Operations) -> None:
+    """Whichever comes first, at once as well; the event brings what the call has not, and both sorts together."""
+    heard = Consumers(operations).return_status_changed
+    for order in ("call, event", "event, call", "at once"):
+        order_id, source = await sent(operations), uuid4()
+        before = await balances(engine)
+        event: Delivery[Any] = delivery(inspected(order_id, source, "london", {1: (2, 1)}))
+        match order:
+            case "call, event":
+                await restock(clients, order_id, source, 1)
+                await heard([event, event])
+            case "event, call":
+                await heard([event])
+                await restock(clients, order_id, source, 2)
+                await mark_damaged(clients, order_id, source, 1)
+            case _:
+                calls = [restock(clients, order_id, source, 2), mark_damaged(clients, order_id, source, 1)]
+                another: Delivery[Any] = delivery(event.message)
+                await asyncio.gather(*calls, heard([event]), heard([another]))
+        assert await balances(engine) == (before[0] + 2, 0, 0, before[3] + 1)
+
+
+async def test_goods_come_back_to_another_warehouse(clients: Clients, engine: AsyncEngine, operations: Operations) -> None:
+    """That never had any; what is told again of another warehouse moves nothing, and has no level to show where there is none."""
+    order_id, other, source = await sent(operations), await sent(operations), uuid4()
+    levels = await asyncio.gather(restock(clients, order_id, source, 2, "leeds"), restock(clients, other, uuid4(), 1, "leeds"))
+    assert sorted((level.warehouse_id, level.version) for level in levels) == [("leeds", 1), ("leeds", 2)]
+    assert await balances(engine, "leeds") == (3, 0, 0, 0)
+    assert (await restock(clients, order_id, source, 2, "london")).available == 0
+    assert not (await restock(clients, order_id, source, 2, "york")).warehouse_id
+    assert await balances(engine, "leeds") == (3, 0, 0, 0)
+
+
+async def test_no_more_comes_back_than_has_left(clients: Clients, engine: AsyncEngine, operations: Operations) -> None:
+    """However many returns there are, at once as well; refused calls leave nothing behind."""
+    order_id = await sent(operations)
+    claimed, booked = await count(engine, claims, movements)
+    outcomes = await asyncio.gather(*(restock(clients, order_id, uuid4(), 2) for _ in range(6)), return_exceptions=True)
+    refused = [o for o in outcomes if isinstance(o, Refused)]
+    assert {(o.reason, o.metadata["shipped"]) for o in refused} == {("RETURN_EXCEEDS_SHIPPED", "3")}
+    assert len(refused) == 5
+    assert await balances(engine) == (2, 0, 0, 0)
+    assert await count(engine, claims, movements) == [claimed + 1, booked + 1]
+
+
+async def test_a_return_ahead_of_its_shipping_waits(clients: Clients, engine: AsyncEngine, operations: Operations) -> None:
+    """The call is to come again, and so is the event; neither leaves a claim. Once the shipping is heard of, both are done."""
+    order_id, source = await sold(operations), uuid4()
+    event: Delivery[Any] = delivery(inspected(order_id, source, "london", {1: (3, 0)}))
+    before = await count(engine, claims, movements, outbox)
+    early = await refusal(restock(clients, order_id, source, 3))
+    [outcome] = await Consumers(operations).return_status_changed([event])
+    assert isinstance(early, Deferred)
+    assert isinstance(outcome, Deferred)
+    assert outcome.reason == "EVENT_AHEAD"
+    assert await count(engine, claims, movements, outbox) == before
+    await operations.write([world.ship("london", {1: 3}, order_id)])
+    await Consumers(operations).return_status_changed([event])
+    assert (await restock(clients, order_id, source, 3)).available == 5
+
+
+async def test_a_return_of_nothing_that_is_known(clients: Clients, operations: Operations) -> None:
+    """An order of which nothing was held; another order's return; a field out of its bounds."""
+    order_id, other, source = await sent(operations), await sent(operations), uuid4()
+    await restock(clients, order_id, source, 1)
+    assert isinstance(await refusal(restock(clients, uuid4(), uuid4(), 1)), NotFound)
+    for strange, field in ((restock(clients, other, source, 1), "source_id"), (restock(clients, other, uuid4(), 0), "restocked_quantity")):
+        refused = await refusal(strange)
+        assert isinstance(refused, Invalid)
+        assert [v.subject for v in refused.violations] == [field]
+
+
+async def test_what_has_left_before_this_version_comes_back(clients: Clients, engine: AsyncEngine, operations: Operations) -> None:
+    """The reservations say what has left: also where the version before shipped it, which wrote no line of the order."""
+    order_id = await sent(operations)
+    async with engine.begin() as connection:
+        await connection.execute(order_lines.delete())
+    await restock(clients, order_id, uuid4(), 2)
+    async with engine.connect() as connection:
+        [row] = await connection.execute(select(order_lines))
+    assert tuple(row) == (order_id, 1, "tea", 3, 2, 0)
+    assert await balances(engine) == (2, 0, 0, 0)
+
+
+# --- spoiled units
+
+
+def spoiled(order_id: UUID, units: int, short: int = 0, **more: str) -> reserving.ReplaceSpoiledUnitsRequest:
+    line = reserving.SpoiledLine(line_number=1, spoiled_quantity=units, short_quantity=short)
+    return reserving.ReplaceSpoiledUnitsRequest(
+        request_id=more.get("request_id", str(uuid4())), order_attempt=attempt(str(order_id)), warehouse_id="london", lines=[line]
+    )
+
+
+async def test_spoiled_units_are_replaced_once(clients: Clients, engine: AsyncEngine, operations: Operations) -> None:
+    """Twice, at once, and under several request_ids: as many others as there are; each answer says how many there are to pick."""
+    order_id = await sold(operations, units=3, stock=4)
+    request = spoiled(order_id, 2)
+    requests = [request, request, *(spoiled(order_id, 2) for _ in range(6))]
+    answers = await asyncio.gather(*(ask(clients.reservations.ReplaceSpoiledUnits, each) for each in requests))
+    for answer in answers:
+        [line] = answer.reservation.lines
+        assert (line.quantity, line.committed, line.written_off, line.spoiled) == (4, 2, 2, 2)
+    assert await balances(engine) == (0, 0, 2, 2)
+
+
+async def test_spoiled_units_and_checkouts_at_once(clients: Clients, engine: AsyncEngine, operations: Operations) -> None:
+    """The last units go to one of them; nothing is promised twice."""
+    order_id = await sold(operations, units=3, stock=6)
+    checkouts = [operations.write([world.reserve(("tea", 1), order=uuid4())]) for _ in range(6)]
+    await asyncio.gather(ask(clients.reservations.ReplaceSpoiledUnits, spoiled(order_id, 3)), *checkouts)
+    available, reserved, committed, damaged = await balances(engine)
+    assert (available + committed, damaged, available) == (3, 3, reserved)
+
+
+async def test_units_that_cannot_be_spoiled(clients: Clients, operations: Operations, engine: AsyncEngine) -> None:
+    """More than there are, or of what nobody has reserved."""
+    order_id = await sold(operations)
+    booked = await count(engine, movements)
+    calls = [ask(clients.reservations.ReplaceSpoiledUnits, request) for request in (spoiled(order_id, 4), spoiled(uuid4(), 1))]
+    refused = [await refusal(call) for call in calls]
+    assert [(type(o), o.reason) for o in refused] == [(Refused, "STOCK_BELOW_RESERVED"), (NotFound, "RESERVATION_NOT_FOUND")]
+    assert await count(engine, movements) == booked
+
+
+async def test_receipts_and_returns_are_told_apart(clients: Clients, operations: Operations) -> None:
+    """The id of a receipt's request is no return."""
+    order_id, request = await sent(operations), receive(tea=1)
+    await ask(clients.inventory.ReceiveStock, request)
+    assert isinstance(await refusal(restock(clients, order_id, UUID(request.request_id), 1)), Invalid)

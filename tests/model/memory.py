@@ -1,0 +1,100 @@
+"""A service's database in memory: what chassis.database does, without SQL, over records that a Store keeps; with a place to crash at.
+
+The services' own decisions, operations, doors and consumers run over it as they are; what is left out here (locks, constraints,
+claims' rows) has its tests on a real PostgreSQL.
+"""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from google.protobuf.message import Message
+
+from chassis.decision import Done, Outcome
+from chassis.errors import Deferred, Invalid
+from chassis.fold import fold
+
+
+class Crash(BaseException):
+    """The process ends here. What was committed stays; what was in hand is gone. (No handler catches it: it is no Exception.)"""
+
+
+class Memory:
+    """Stands in for a Database: claims, one write at a time, and facts that become messages when it commits."""
+
+    def __init__(
+        self,
+        encode: Callable[[Any], tuple[UUID, Message]],
+        clock: Callable[[], datetime],
+        publish: Callable[[UUID, Message], None],
+        point: Callable[[str], None],
+    ) -> None:
+        """`publish` is given each message with its aggregate's id, in the order of the facts; `point` raises Crash where one is planned."""
+        self._encode, self._clock, self._publish, self._point = encode, clock, publish, point
+        self.claims: dict[str, tuple[bytes, UUID]] = {}
+        self.engine = self  # whoever asks for a transaction of its own gets the same silent connection
+
+    @asynccontextmanager
+    async def read(self) -> AsyncIterator[None]:
+        """Nothing to connect to: stores read their dictionaries."""
+        yield None
+
+    begin = connect = read
+
+    async def write(self, commands: Sequence[Any], *, load: Any, decide: Any, save: Any) -> list[Outcome[Any]]:
+        """As chassis.database.Database.write."""
+        once = {c.key: c for c in reversed(commands)}
+        ordered = [once[key] for key in dict.fromkeys(c.key for c in commands)]
+        fresh = [c for c in ordered if c.key not in self.claims]
+        repeats = {c.key: (c.target, self.claims[c.key][1]) for c in ordered if c.key in self.claims and self.claims[c.key][0] == c.digest}
+        picture = await load(None, [c for c in ordered if c.key not in self.claims or c.key in repeats], {t for _, t in repeats.values()})
+        folded = fold(picture, fresh, decide, self._clock())
+        outcomes: dict[str, Outcome[Any]] = {c.key: Invalid("REQUEST_ID_REUSED", key=c.key) for c in ordered}
+        outcomes |= {key: Done(picture[known if known in picture else proposed], repeat=True) for key, (proposed, known) in repeats.items()}
+        if fresh:
+            self._point("write")
+            await self._commit(fresh, folded, save)
+        outcomes |= folded.outcomes
+        return [outcomes[c.key] if c.digest == once[c.key].digest else Invalid("REQUEST_ID_REUSED", key=c.key) for c in commands]
+
+    async def _commit(self, fresh: Sequence[Any], folded: Any, save: Any) -> None:
+        undone = set(folded.undone)
+        if folded.after or folded.history:
+            await save(None, folded.before, folded.after, folded.history)
+        self.claims |= {c.key: (c.digest, c.target) for c in fresh if c.key not in undone}
+        for fact in folded.facts:
+            self._publish(*self._encode(fact))
+        self._point("committed")
+
+
+class Wire:
+    """Stands in for a channel: a call runs the peer's own door at once; a planned fault loses the question, or the answer."""
+
+    def __init__(self, point: Callable[[str], None], fault: Callable[[str], str]) -> None:
+        """`fault` says what becomes of a call to a method: "" (nothing), "question" or "answer" (it is lost)."""
+        self._point, self._fault = point, fault
+        self._doors: dict[str, Any] = {}
+
+    def serve(self, service: str, servicer: Any) -> None:
+        """Calls to this service go to that servicer."""
+        self._doors[service] = servicer
+
+    def unary_unary(self, path: str, *_: Any, **__: Any) -> Any:
+        """What a generated stub asks a channel for: a callable for one method."""
+        service, method = path.strip("/").split("/")
+
+        async def call(request: Message, timeout: float | None = None) -> Any:
+            fault = self._fault(method)
+            if fault == "question":
+                raise Deferred("DEPENDENCY_UNAVAILABLE", "the question was lost", peer=service)
+            answer = await getattr(self._doors[service], method)(request, None)
+            self._point("answered")
+            if fault == "answer":
+                raise Deferred("DEPENDENCY_UNAVAILABLE", "the answer was lost", peer=service)
+            return answer
+
+        return call
+
+    unary_stream = unary_unary

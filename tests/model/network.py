@@ -1,0 +1,74 @@
+"""The streams in memory: every message waits for each service that listens to it, in no order, until it is acknowledged."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from google.protobuf.message import Message
+
+from chassis.decision import Done
+from chassis.delivery import Delivery
+from chassis.errors import Deferred, Failure, NotFound
+from chassis.stream import stream_of, subject_of
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A message that a service has not acknowledged yet."""
+
+    service: str
+    event_id: UUID
+    kind: type[Message]
+    payload: bytes
+    time: datetime
+
+    def __str__(self) -> str:
+        return f"{self.kind.DESCRIPTOR.name} -> {self.service}"
+
+
+class Network:
+    """Who listens to what, and what waits for whom; `failed` is what an operator would have to look at, with the reason."""
+
+    def __init__(self, clock: Callable[[], datetime]) -> None:
+        self._clock = clock
+        self._handlers: dict[str, dict[type[Message], Any]] = {}
+        self._published = 0
+        self.waiting: list[Waiting] = []
+        self.failed: list[tuple[Waiting, Failure]] = []
+        self.history: list[Waiting] = []
+
+    def listen(self, service: str, handlers: dict[type[Message], Any]) -> None:
+        """The service hears these messages from now on."""
+        self._handlers[service] = handlers
+
+    def publish(self, aggregate: UUID, message: Message) -> None:
+        """The message waits for everybody who listens; each gets bytes, as over a wire."""
+        self._published += 1
+        event_id = UUID(int=self._published)
+        for service, handlers in self._handlers.items():
+            if type(message) in handlers:
+                waiting = Waiting(service, event_id, type(message), message.SerializeToString(deterministic=True), self._clock())
+                self.waiting.append(waiting)
+                self.history.append(waiting)
+
+    async def deliver(self, waiting: Waiting, *, keep: bool = False) -> str:
+        """Hands a message to its service; what came of it. It waits on where it was deferred, or (`keep`) where its ack is lost."""
+        consumer = f"{waiting.service}-{stream_of(subject_of(waiting.kind)).lower()}"
+        delivery: Delivery[Any] = Delivery(
+            waiting.event_id,
+            f"{consumer}:{waiting.event_id}",
+            hashlib.sha256(waiting.payload).digest(),
+            waiting.kind.FromString(waiting.payload),
+            waiting.time,
+        )
+        [outcome] = await self._handlers[waiting.service][waiting.kind]([delivery])
+        if isinstance(outcome, (Deferred, NotFound)):
+            return f"deferred: {outcome!r}"
+        if isinstance(outcome, Failure):
+            self.failed.append((waiting, outcome))
+        if not keep and waiting in self.waiting:
+            self.waiting.remove(waiting)
+        return "done" if isinstance(outcome, Done) else f"failed: {outcome!r}"

@@ -1,0 +1,75 @@
+"""The world outside: a bank and a carrier, in memory, as the ports of payment_svc and shipping_svc ask of them."""
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from uuid import UUID
+
+from payment_svc.model import NOT_PROCESSED, Answer, Declined, Report, Succeeded
+from payment_svc.providers.port import Authorization
+from shipping_svc.model import Label, Parcel, Recalled, Recipient
+
+DECLINED = "tok_declined"
+
+
+class Bank:
+    """A card processor: idempotent on its keys; `lost` says whether this answer is lost after its effect."""
+
+    def __init__(self, lost: Callable[[], bool]) -> None:
+        self._lost = lost
+        self._answers: dict[UUID, Answer] = {}
+        self.taken: Counter[str] = Counter()  # by charge: minor units that were taken
+        self.given: Counter[str] = Counter()  # by charge: minor units that went back
+
+    async def authorize(self, request: Authorization) -> Answer:
+        if request.key not in self._answers:
+            if request.token == DECLINED:
+                self._answers[request.key] = Declined("stolen_card", final=True)
+            else:
+                self._answers[request.key] = Succeeded(f"charge {request.key}")
+                self.taken[f"charge {request.key}"] += request.amount if request.capture else 0
+        return self._answer(request.key)
+
+    async def refund(self, key: UUID, charge: str, amount: int) -> Answer:
+        if key not in self._answers:
+            self._answers[key] = Succeeded(f"refund {key}")
+            self.given[charge] += amount
+        return self._answer(key)
+
+    async def capture(self, key: UUID, authorization: str, amount: int) -> Answer:
+        raise AssertionError("nobody captures by hand here")
+
+    async def void(self, key: UUID, authorization: str) -> Answer:
+        raise AssertionError("nobody authorises alone here")
+
+    async def lookup(self, key: UUID) -> Answer | None:
+        return self._answers.get(key)
+
+    async def abandon(self, key: UUID) -> Answer:
+        return self._answers.setdefault(key, Declined(NOT_PROCESSED))
+
+    def report(self, body: bytes, headers: Mapping[str, str], now: datetime) -> Report:
+        raise AssertionError("this bank sends no webhooks")
+
+    def _answer(self, key: UUID) -> Answer:
+        if self._lost():
+            raise TimeoutError
+        return self._answers[key]
+
+
+class Carrier:
+    """A carrier that takes labels back until it has reported anything of a parcel."""
+
+    name = "carrier"
+
+    def __init__(self, reported: Callable[[str], bool]) -> None:
+        self._reported = reported
+        self.bought: dict[str, Label] = {}
+        self.recalled: dict[str, Recalled] = {}
+
+    async def buy_label(self, key: str, parcels: Sequence[Parcel], recipient: Recipient, warehouse_id: str) -> Label:
+        return self.bought.setdefault(key, Label(f"T{len(self.bought) + 1}", b"label", "text/plain"))
+
+    async def recall(self, key: str, tracking_number: str) -> Recalled:
+        answer = Recalled.RETURNING if self._reported(tracking_number) else Recalled.VOIDED
+        return self.recalled.setdefault(tracking_number, answer)

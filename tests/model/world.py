@@ -1,0 +1,338 @@
+"""The five services in one process: their own doors, consumers, operations, decisions and wire, over memory in the place of PostgreSQL,
+NATS and gRPC; and everybody who works with them.
+
+A World is entered (`with World() as world`): meanwhile the services' operations find these stores. Faults are planned by `plan`.
+"""
+
+import asyncio
+from collections.abc import Awaitable
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from types import ModuleType
+from typing import Any, Self
+from unittest.mock import patch
+from uuid import UUID
+
+from google.type.money_pb2 import Money
+from ordermesh.ops.v1 import ops_service_pb2
+from ordermesh.order.v1 import order_pb2, order_service_pb2, return_pb2, return_service_pb2
+from ordermesh.payment.v1 import payment_service_pb2
+from ordermesh.shipping.v1 import shipping_pb2, shipping_service_pb2
+from ordermesh.warehouse.v1 import inventory_service_pb2
+
+import fulfillment_svc.consumers
+import fulfillment_svc.operations
+import fulfillment_svc.peers
+import fulfillment_svc.rpc
+import fulfillment_svc.wire
+import order_svc.consumers
+import order_svc.operations.orders
+import order_svc.operations.releasing
+import order_svc.operations.returns
+import order_svc.peers
+import order_svc.rpc
+import order_svc.wire
+import payment_svc.consumers
+import payment_svc.operations
+import payment_svc.peers
+import payment_svc.rpc
+import payment_svc.wire
+import shipping_svc.consumers
+import shipping_svc.operations
+import shipping_svc.peers
+import shipping_svc.rpc
+import shipping_svc.wire
+import warehouse_svc.consumers
+import warehouse_svc.operations
+import warehouse_svc.rpc
+import warehouse_svc.wire
+from chassis.errors import Failure
+from fulfillment_svc.model import InspectionPolicy
+from omctl.audit import Facts
+from payment_svc.lifecycle import Kind
+from simulator.services import verb
+from simulator.staff import next_step
+from tests.model.memory import Crash, Memory, Wire
+from tests.model.network import Network
+from tests.model.outside import Bank, Carrier
+from tests.model.stores import Accounts, Jobs, Orders, Parcels, Stock
+
+RECIPIENT = order_pb2.Recipient(name="Ada Example", address_lines=["1 Test Street"], locality="London", country_code="GB")
+PRICE = Money(currency_code="GBP", units=2, nanos=500_000_000)
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+INSPECTED = "lamp"  # packages with this SKU are inspected before they leave
+
+
+class World:
+    """All of it. Attributes are the stores, the network, the bank and the carrier; methods are what people do."""
+
+    def __init__(self) -> None:
+        self.now = NOON
+        self.plan: list[str] = []  # faults to come, each of which strikes once: "crash", "question", "answer", "bank"
+        self.struck: list[str] = []
+        self.network = Network(self.clock)
+        self.orders, self.stock, self.accounts = Orders(self.clock), Stock(self.clock), Accounts(self.clock)
+        self.parcels = Parcels(self.clock)
+        self._wire, self._loop, self._patches = Wire(self._point, self._fault), asyncio.new_event_loop(), ExitStack()
+        self.bank = Bank(lambda: self._strikes("bank"))
+        self.carrier = Carrier(lambda number: any(self._tracks(row, number) for row in self.parcels.reports))
+        self._ids = count(1)
+        self._build()
+
+    # --- how it is put together
+
+    def _build(self) -> None:
+        channel: Any = self._wire
+        memory = {name: Memory(wire.event, self.clock, self.network.publish, self._point) for name, wire in WIRES.items()}
+        self.jobs = Jobs(lambda key: key in memory["fulfillment"].claims)
+        of: dict[str, Any] = dict(memory)
+        order = order_svc.operations.Operations(of["order"], order_svc.peers.Warehouse(channel))
+        returns = order_svc.operations.ReturnOperations(of["order"])
+        warehouse = warehouse_svc.operations.Operations(of["warehouse"])
+        bank: Any = self.bank
+        payment = payment_svc.operations.Operations(of["payment"], payment_svc.peers.Orders(channel), {"bank": bank}, processor="bank")
+        warehouse_peer, shipping_peer = fulfillment_svc.peers.Warehouse(channel), fulfillment_svc.peers.Shipping(channel)
+        policy = InspectionPolicy(skus=frozenset({INSPECTED}))
+        fulfillment = fulfillment_svc.operations.Operations(of["fulfillment"], warehouse_peer, shipping_peer, policy)
+        carrier: Any = self.carrier
+        shipping = shipping_svc.operations.Operations(of["shipping"], shipping_svc.peers.Orders(channel), carrier)
+        self.workers = {
+            "expire orders": order.expire_orders,
+            "expire reservations": warehouse.expire_reservations,
+            "settle": payment.settle_due,
+            "commit owed stock": fulfillment.commit_owed_stock,
+            "buy labels": shipping.buy_waiting_labels,
+            "recall": shipping.ask_for_open_recalls,
+        }
+        self.doors: dict[str, Any] = {
+            "ordermesh.order.v1.OrderService": order_svc.rpc.OrderService(order),
+            "ordermesh.order.v1.ReturnService": order_svc.rpc.ReturnService(returns),
+            "ordermesh.warehouse.v1.InventoryService": warehouse_svc.rpc.InventoryService(warehouse),
+            "ordermesh.warehouse.v1.ReservationService": warehouse_svc.rpc.ReservationService(warehouse),
+            "ordermesh.payment.v1.PaymentService": payment_svc.rpc.PaymentService(payment),
+            "ordermesh.fulfillment.v1.FulfillmentService": fulfillment_svc.rpc.FulfillmentService(fulfillment),
+            "ordermesh.shipping.v1.ShippingService": shipping_svc.rpc.ShippingService(shipping),
+        }
+        for name, door in self.doors.items():
+            self._wire.serve(name, door)
+        self.network.listen("order", dict(order_svc.consumers.Consumers(order).handlers))
+        self.network.listen("warehouse", dict(warehouse_svc.consumers.Consumers(warehouse).handlers))
+        self.network.listen("payment", dict(payment_svc.consumers.Consumers(payment).handlers))
+        self.network.listen("fulfillment", dict(fulfillment_svc.consumers.Consumers(fulfillment).handlers))
+        self.network.listen("shipping", dict(shipping_svc.consumers.Consumers(shipping).handlers))
+
+    def __enter__(self) -> Self:
+        stores: dict[ModuleType, Any] = {
+            order_svc.operations.orders: self.orders,
+            order_svc.operations.returns: self.orders,
+            warehouse_svc.operations: self.stock,
+            payment_svc.operations: self.accounts,
+            fulfillment_svc.operations: self.jobs,
+            shipping_svc.operations: self.parcels,
+        }
+        for module, store in stores.items():
+            self._patches.enter_context(patch.object(module, "store", store))
+        for module in (*stores, order_svc.operations.releasing, payment_svc.consumers):
+            if hasattr(module, "uuid7"):
+                self._patches.enter_context(patch.object(module, "uuid7", self.new_id))
+        self._patches.enter_context(patch("chassis.crash.point", self._point))
+        self._patches.enter_context(patch.object(order_svc.operations.releasing, "BACK_OFF_S", (0.0, 0.0)))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._patches.close()
+        self._loop.close()
+
+    # --- what strikes
+
+    def clock(self) -> datetime:
+        return self.now
+
+    def new_id(self) -> UUID:
+        """A UUIDv7 that is the same in each run of the same steps."""
+        number, milliseconds = next(self._ids), int(self.now.timestamp() * 1000)
+        return UUID(int=milliseconds << 80 | 7 << 76 | 0b10 << 62 | number)
+
+    def _strikes(self, fault: str) -> bool:
+        if self.plan and self.plan[0] == fault:
+            self.struck.append(self.plan.pop(0))
+            return True
+        return False
+
+    def _point(self, _: str) -> None:
+        if self.plan and self.plan[0] == "wait":
+            self.plan.pop(0)
+        elif self._strikes("crash"):
+            raise Crash
+
+    def _fault(self, _: str) -> str:
+        return next((fault for fault in ("question", "answer") if self._strikes(fault)), "")
+
+    def run(self, work: Awaitable[Any]) -> Any:
+        """What comes of it: an answer, the Failure that it raised, or None where the process crashed on the way."""
+
+        async def outcome() -> Any:
+            try:
+                return await work
+            except Failure as failure:
+                return failure
+            except Crash:
+                return None
+
+        return self._loop.run_until_complete(outcome())
+
+    # --- what people do; each answer is an answer, a Failure, or None (a crash)
+
+    def call(self, request: Any) -> Any:
+        """Calls the method that takes this request."""
+        method = verb(request)
+        door = next(door for name, door in self.doors.items() if method in vars(type(door)))
+        return self.run(getattr(door, method)(request, None))
+
+    def request_id(self) -> str:
+        return str(UUID(int=next(self._ids) | 4 << 76 | 0b10 << 62))
+
+    def receive(self, warehouse_id: str, **quantities: int) -> Any:
+        lines = [inventory_service_pb2.ReceivedLine(sku=sku, quantity=quantity) for sku, quantity in quantities.items()]
+        return self.call(inventory_service_pb2.ReceiveStockRequest(request_id=self.request_id(), warehouse_id=warehouse_id, lines=lines))
+
+    def checkout(self, *lines: tuple[str, int]) -> order_service_pb2.CreateOrderRequest:
+        items = [order_service_pb2.NewOrderItem(sku=sku, quantity=quantity, unit_price=PRICE) for sku, quantity in lines]
+        return order_service_pb2.CreateOrderRequest(request_id=self.request_id(), items=items, recipient=RECIPIENT)
+
+    def payment(self, order_id: UUID, token: str) -> payment_service_pb2.CreatePaymentRequest:
+        return payment_service_pb2.CreatePaymentRequest(request_id=self.request_id(), order_id=str(order_id), payment_method_token=token)
+
+    def step(self, fulfillment_id: UUID) -> Any:
+        """The next step of whoever works on these goods."""
+        step = next_step(fulfillment_svc.wire.fulfillment(self.jobs.works[fulfillment_id]))
+        return self.call(step) if step else None
+
+    def report(self, shipment_id: UUID, status: str) -> Any:
+        """The carrier reports."""
+        its = self.parcels.shipments[shipment_id]
+        request = shipping_service_pb2.RecordTrackingEventRequest(
+            request_id=self.request_id(),
+            tracking_number=its.tracking_number or "",
+            carrier_event_id=self.request_id(),
+            status=shipping_pb2.ShipmentStatus.Value(f"SHIPMENT_STATUS_{status}"),
+        )
+        request.occur_time.FromDatetime(self.now)
+        return self.call(request)
+
+    def deliver(self, number: int, *, keep: bool = False) -> str:
+        """Hands a waiting message to its service; `keep`: its acknowledgement is lost."""
+        return str(self.run(self.network.deliver(self.network.waiting[number], keep=keep)))
+
+    def work(self, worker: str) -> Any:
+        """A turn of a worker."""
+        return self.run(self.workers[worker]())
+
+    def pass_time(self, time: timedelta) -> None:
+        self.now += time
+
+    # --- until nothing happens any more
+
+    def come_to_rest(self) -> None:
+        """No more faults; every message arrives, every worker works, people finish what they have begun, and parcels come home."""
+        self.plan.clear()
+        for _ in range(60):
+            before = self.state()
+            for waiting in list(self.network.waiting):
+                self.run(self.network.deliver(waiting))
+            self.pass_time(timedelta(minutes=40))
+            for worker in self.workers:
+                outcome = self.work(worker)
+                assert not isinstance(outcome, Failure), (worker, outcome)
+            for id in list(self.jobs.works):
+                self.step(id)
+            self._carry()
+            self._take_back()
+            if not self.network.waiting and self.state() == before:
+                return
+        raise AssertionError(f"it does not come to rest; waiting: {[str(each) for each in self.network.waiting]}")
+
+    def state(self) -> object:
+        """All that there is, as far as it can change."""
+        stores = (self.orders.orders, self.stock.holdings, self.accounts.accounts, self.jobs.jobs, self.parcels.shipments)
+        return [dict(store) for store in stores], len(self.stock.ledger)
+
+    def _carry(self) -> None:
+        for its in list(self.parcels.shipments.values()):
+            if its.tracking_number and its.status in ("created", "in_transit"):
+                self.report(its.id, "RETURNED_TO_SENDER" if its.recall_time else "DELIVERED")
+
+    def _take_back(self) -> None:
+        """What is to come back arrives, and is inspected: the first line's units are good, the others damaged."""
+        for order in list(self.orders.orders.values()):
+            for each in order.rmas:
+                its = order_svc.wire.order_return(each)
+                if its.status in COMING:
+                    self.advance_return(its)
+
+    def advance_return(self, its: return_pb2.Return) -> None:
+        """One step of a return that is under way."""
+        if its.status == return_pb2.RETURN_STATUS_REQUESTED:
+            self.call(return_service_pb2.ApproveReturnRequest(request_id=self.request_id(), return_id=its.return_id))
+        elif its.status == return_pb2.RETURN_STATUS_RECEIVED:
+            left = [(line.line_number, line.received_quantity - line.passed_quantity - line.failed_quantity) for line in its.lines]
+            lines = [
+                return_service_pb2.InspectedReturnLine(line_number=n, **{"passed_quantity" if n == 1 else "failed_quantity": units})
+                for n, units in left
+                if units
+            ]
+            self.call(return_service_pb2.InspectReturnRequest(request_id=self.request_id(), return_id=its.return_id, lines=lines))
+        else:
+            announced = [(line.line_number, line.announced_quantity) for line in its.lines if line.announced_quantity]
+            received = [return_service_pb2.ReceivedReturnLine(line_number=n, quantity=units) for n, units in announced]
+            self.call(
+                return_service_pb2.ReceiveReturnRequest(
+                    request_id=self.request_id(), return_id=its.return_id, warehouse_id="london", lines=received
+                )
+            )
+
+    # --- what an auditor sees
+
+    def facts(self) -> Facts:
+        """The same facts that `omctl audit` reads over the services' methods."""
+        orders = {str(order.id): order_svc.wire.order(order) for order in self.orders.orders.values()}
+        payments = [p for account in self.accounts.accounts.values() for p in account.payments]
+        return Facts(
+            time=self.now,
+            orders=orders,
+            returns=[order_svc.wire.order_return(each) for order in self.orders.orders.values() for each in order.rmas],
+            levels=[warehouse_svc.wire.stock_level(level) for level in self.stock.levels.values()],
+            movements=[warehouse_svc.wire.movement(row) for row in self.stock.ledger],
+            reservations=[warehouse_svc.wire.reservation(r) for h in self.stock.holdings.values() for r in h.reservations],
+            payments=[payment_svc.wire.payment(p) for p in payments],
+            refunds=[payment_svc.wire.refund(p.refund(o)) for p in payments for o in p.operations if o.kind is Kind.REFUND],
+            fulfillments=[fulfillment_svc.wire.fulfillment(each) for each in self.jobs.works.values()],
+            shipments=[shipping_svc.wire.shipment(each) for each in self.parcels.shipments.values()],
+            failed={"all": [failed_event(waiting.service, failure) for waiting, failure in self.network.failed]},
+            outboxes={},
+        )
+
+    def _tracks(self, row: Any, number: str) -> bool:
+        return self.parcels.shipments[row.shipment_id].tracking_number == number
+
+
+def failed_event(service: str, failure: Failure) -> ops_service_pb2.FailedEvent:
+    return ops_service_pb2.FailedEvent(consumer=service, reason=failure.reason, error=failure.message)
+
+
+WIRES: dict[str, Any] = {
+    "order": order_svc.wire,
+    "warehouse": warehouse_svc.wire,
+    "payment": payment_svc.wire,
+    "fulfillment": fulfillment_svc.wire,
+    "shipping": shipping_svc.wire,
+}
+COMING = frozenset(
+    {
+        return_pb2.RETURN_STATUS_REQUESTED,
+        return_pb2.RETURN_STATUS_APPROVED,
+        return_pb2.RETURN_STATUS_IN_TRANSIT,
+        return_pb2.RETURN_STATUS_RECEIVED,
+    }
+)

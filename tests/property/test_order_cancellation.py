@@ -1,0 +1,144 @@
+"""Any sequence of what is asked of an order and told to it: units and money always add up, and nothing is priced anew."""
+
+from dataclasses import replace
+from itertools import pairwise
+from uuid import UUID, uuid5
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from chassis.errors import Failure
+from order_svc import decisions
+from order_svc.lifecycle import MOVES, End, ReturnKind, Status, Work
+from order_svc.model import ItemsCancelled, Line, Order, OrderCommand, PlaceOrder, StatusChanged
+from tests.property.test_order_prices import checkouts
+from tests.unit.order.samples import NOW, allocations, base, cancel, cancel_items, end, pay, refund, ship, work
+
+WAREHOUSES = ("london", "paris", "oslo")
+
+
+@st.composite
+def placed(draw: st.DrawFn) -> Order:
+    """An order of any lines, amounts and warehouses."""
+    of = draw(checkouts())
+    order_id = UUID(int=draw(st.integers(1, 2**100)))
+    serving = WAREHOUSES[: draw(st.integers(1, 3))]
+    command = PlaceOrder(**(base(order_id)), checkout=of, allocations=allocations(of, *serving))
+    return decisions.decide(None, command, NOW).record
+
+
+def whole(order: Order) -> None:
+    """What holds of every order at every moment."""
+    for line in order.lines:
+        assert 0 <= line.cancelled <= line.quantity
+        assert sum(allocation.quantity for allocation in line.allocations) == line.staying
+        assert all(allocation.quantity >= 0 for allocation in line.allocations)
+        assert line.worth(0) == 0
+        assert line.worth(line.quantity) == line.total
+    assert order.total == order.placed_total - order.cancelled_amount
+    assert order.total >= 0
+    assert order.refunded <= order.captured
+    assert not any(part.ended and part.deliver_time for part in order.parts)
+    assert (order.expire_time is not None) == (order.status is Status.PENDING)
+
+
+@given(placed(), st.data())
+def test_shares_add_up_whatever_units_are_cancelled_and_in_whichever_steps(order: Order, data: st.DataObject) -> None:
+    """Each cancellation lowers the total by exactly its units' frozen share; the shares never change; the last unit ends the order."""
+    shares = [line.shares for line in order.lines]
+    paid_back = 0
+    while order.status is not Status.CANCELLED:
+        line = data.draw(st.sampled_from([line for line in order.lines if line.staying]))
+        units = data.draw(st.integers(1, line.staying) | st.just(line.staying))
+        fewer = decisions.decide(order, cancel_items(order, {line.number: units}), NOW).record
+        share = line.worth(line.cancelled + units) - line.worth(line.cancelled)
+        assert order.total - fewer.total == share >= 0
+        paid_back += share
+        order = fewer
+        whole(order)
+        if data.draw(st.booleans()) and paid_back > order.placed_total // 2:
+            break
+    assert [line.shares for line in order.lines] == shares
+    assert paid_back + order.total == order.placed_total
+    if order.status is Status.CANCELLED:
+        assert order.total == order.shipping
+
+
+@given(placed(), st.data())
+def test_worth_is_the_sum_of_the_shares_one_by_one(order: Order, data: st.DataObject) -> None:
+    """However the units are cut into pieces, the pieces cost together what the whole does."""
+    line: Line = data.draw(st.sampled_from(order.lines))
+    cuts = sorted(data.draw(st.lists(st.integers(0, line.quantity), max_size=5)))
+    bounds = [0, *cuts, line.quantity]
+    pieces = [line.worth(upper) - line.worth(lower) for lower, upper in pairwise(bounds)]
+    assert sum(pieces) == line.total
+    assert min(pieces) >= 0
+
+
+@st.composite
+def commands(draw: st.DrawFn, order: Order, version: int) -> OrderCommand:
+    """Something that may be asked of the order or told to it, possible or not."""
+    where = draw(st.sampled_from(WAREHOUSES))
+    fulfillment, shipment = (uuid5(order.id, f"{what} {where}") for what in ("fulfillment", "shipment"))
+    line = draw(st.sampled_from(order.lines))
+    kinds = ["cancel", *["cancel items"] * 2, "pay", *["ship"] * 4, "end", *["refund"] * 2, *["work"] * 8]
+    match draw(st.sampled_from(kinds)):
+        case "cancel":
+            return cancel(order)
+        case "cancel items":
+            return cancel_items(order, {line.number: draw(st.integers(1, max(1, line.staying)))})
+        case "pay":
+            return pay(order, captured=order.money(draw(st.sampled_from([order.total, order.placed_total]))))
+        case "ship":
+            return replace(ship(order, where, draw(st.sampled_from([None, NOW]))), shipment_id=shipment)
+        case "end":
+            return replace(end(order, where, draw(st.sampled_from(End))), shipment_id=shipment)
+        case "refund":
+            captured = order.placed_total
+            return refund(order, draw(st.sampled_from([0, captured // 2, captured])), captured=captured)
+        case _:
+            units = {line.number: draw(st.integers(0, line.quantity)) for line in order.lines}
+            stage = draw(st.sampled_from([w for w in Work if w is not Work.EXPECTED]))
+            return work(order, where, stage, version, fulfillment_id=fulfillment, units=units, committed=True, reason="SHORT_PICK")
+
+
+@settings(deadline=None)
+@given(placed(), st.data())
+def test_any_sequence_leaves_a_whole_order_and_a_gapless_story(order: Order, data: st.DataObject) -> None:
+    """Units, allocations and money agree after each step; versions rise by one with each event; statuses move along the table; what is
+    over stays over; what is recalled has left, and was not wanted.
+    """
+    if data.draw(st.sampled_from([True, True, False])):
+        order = decisions.decide(order, pay(order), NOW).record
+    for n in range(data.draw(st.integers(1, 14))):
+        command = data.draw(commands(order, n + 1))
+        try:
+            decided = decisions.decide(order, command, NOW)
+        except Failure:
+            continue
+        own = [fact for fact in decided.facts if isinstance(fact, StatusChanged | ItemsCancelled)]
+        assert [fact.step.version for fact in own] == list(range(order.version + 1, decided.record.version + 1))
+        for fact in own:
+            assert fact.step.old is not None
+            assert fact.step.new is fact.step.old if isinstance(fact, ItemsCancelled) else fact.step.new in MOVES[fact.step.old]
+            assert fact.order.version == fact.step.version
+        if not MOVES[order.status]:
+            assert own == []
+        order = decided.record
+        whole(order)
+        recalled_units_have_left(order)
+        assert decisions.decide(order, command, NOW).record == order if is_told(command) else True
+
+
+def recalled_units_have_left(order: Order) -> None:
+    for line in order.lines:
+        left = sum(allocation.shipped or 0 for allocation in line.allocations)
+        announced = sum(rma.line(line.number).announced for rma in order.rmas if rma.kind is ReturnKind.RECALL)
+        assert announced <= left
+
+
+def is_told(command: OrderCommand) -> bool:
+    """Whether a second event with the same content changes nothing: what is asked is guarded by its request_id instead, and what comes
+    too late is noted each time.
+    """
+    return command.actor == "test" and type(command).__name__ in ("NoteFulfillment", "NoteShipmentEnd", "NoteRefund")

@@ -1,0 +1,174 @@
+"""A shop's counter over the five services: everybody's hands, moved one by one as a test says; and whether all is at peace afterwards."""
+
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from typing import Any
+
+from google.type.money_pb2 import Money
+from ordermesh.fulfillment.v1 import fulfillment_pb2, fulfillment_service_pb2
+from ordermesh.fulfillment.v1.fulfillment_service_pb2_grpc import FulfillmentServiceStub
+from ordermesh.order.v1 import order_pb2, order_service_pb2, return_pb2, return_service_pb2
+from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceStub
+from ordermesh.order.v1.return_service_pb2_grpc import ReturnServiceStub
+from ordermesh.payment.v1 import payment_service_pb2
+from ordermesh.payment.v1.payment_service_pb2_grpc import PaymentServiceStub
+from ordermesh.shipping.v1 import shipping_pb2, shipping_service_pb2
+from ordermesh.shipping.v1.shipping_service_pb2_grpc import ShippingServiceStub
+from ordermesh.warehouse.v1 import inventory_service_pb2
+from ordermesh.warehouse.v1.inventory_service_pb2_grpc import InventoryServiceStub
+
+from chassis.client import ask, connect
+from chassis.errors import Refused
+from devstack.stack import Stack
+from omctl.audit import differences
+from omctl.audit.facts import Witnesses
+from simulator.services import verb
+from simulator.staff import next_step
+from tests.support import eventually
+
+PATIENCE_S = 60.0
+RECIPIENT = order_pb2.Recipient(name="Ada Example", address_lines=["1 Test Street"], locality="London", country_code="GB")
+PENNIES = 250  # a unit's price
+RECEIVED = 10
+WAREHOUSES = ("london", "paris")
+
+COMING = frozenset({return_pb2.RETURN_STATUS_REQUESTED, return_pb2.RETURN_STATUS_APPROVED, return_pb2.RETURN_STATUS_IN_TRANSIT})
+
+
+@dataclass
+class Counter:
+    """A shop's counter: SKUs of its own, one in each of two warehouses, and the hands of everybody who works on its orders."""
+
+    channels: dict[str, Any]
+    skus: list[str] = field(default_factory=lambda: [f"{name}-{uuid.uuid4().hex[:8]}" for name in ("lamp", "bulb")])
+
+    def __post_init__(self) -> None:
+        self.orders, self.returns = OrderServiceStub(self.channels["order"]), ReturnServiceStub(self.channels["order"])
+        self.inventory, self.payments = InventoryServiceStub(self.channels["warehouse"]), PaymentServiceStub(self.channels["payment"])
+        self.fulfillments = FulfillmentServiceStub(self.channels["fulfillment"])
+        self.shipping = ShippingServiceStub(self.channels["shipping"])
+
+    async def stock(self) -> None:
+        for warehouse, sku in zip(WAREHOUSES, self.skus, strict=True):
+            line = inventory_service_pb2.ReceivedLine(sku=sku, quantity=RECEIVED)
+            request = inventory_service_pb2.ReceiveStockRequest(request_id=new(), warehouse_id=warehouse, lines=[line])
+            await ask(self.inventory.ReceiveStock, request)
+
+    async def place(self, *quantities: int) -> str:
+        items = [
+            order_service_pb2.NewOrderItem(sku=sku, quantity=quantity, unit_price=Money(currency_code="GBP", units=2, nanos=500_000_000))
+            for sku, quantity in zip(self.skus, quantities, strict=False)
+        ]
+        request = order_service_pb2.CreateOrderRequest(request_id=new(), items=items, recipient=RECIPIENT)
+        order: order_pb2.Order = (await ask(self.orders.CreateOrder, request)).order
+        return order.order_id
+
+    async def pay(self, order_id: str, token: str = "tok_ok") -> None:
+        await ask(
+            self.payments.CreatePayment,
+            payment_service_pb2.CreatePaymentRequest(request_id=new(), order_id=order_id, payment_method_token=token),
+        )
+
+    async def order(self, order_id: str) -> order_pb2.Order:
+        order: order_pb2.Order = (await ask(self.orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=order_id))).order
+        return order
+
+    async def cancel(self, order_id: str) -> order_pb2.Order:
+        request = order_service_pb2.CancelOrderRequest(request_id=new(), order_id=order_id)
+        order: order_pb2.Order = (await ask(self.orders.CancelOrder, request)).order
+        return order
+
+    async def work_until(self, order_id: str, statuses: Sequence[str]) -> None:
+        """Everybody in the warehouses works on the order until each of its fulfilments stands at one of these statuses."""
+        wanted = {fulfillment_pb2.FulfillmentStatus.Value(f"FULFILLMENT_STATUS_{status}") for status in statuses}
+
+        async def there() -> bool:
+            listed = fulfillment_service_pb2.ListFulfillmentsRequest(order_id=order_id)
+            works = (await ask(self.fulfillments.ListFulfillments, listed)).fulfillments
+            for work in works:
+                if work.status not in wanted and (step := next_step(work)):
+                    with suppress(Refused):  # its picklist has changed meanwhile: it is looked at again
+                        await ask(getattr(self.fulfillments, verb(step)), step)
+            return bool(works) and all(work.status in wanted for work in works)
+
+        await eventually(there, timeout_s=PATIENCE_S, what=f"the goods of {order_id} are {statuses}")
+
+    async def carry(self, order_id: str, status: str) -> None:
+        """The carrier reports this of every parcel of the order."""
+        reported = shipping_pb2.ShipmentStatus.Value(f"SHIPMENT_STATUS_{status}")
+        shipments = (await ask(self.shipping.ListShipments, shipping_service_pb2.ListShipmentsRequest(order_id=order_id))).shipments
+        for shipment in shipments:
+            request = shipping_service_pb2.RecordTrackingEventRequest(
+                request_id=new(),
+                tracking_number=shipment.tracking_number,
+                carrier_event_id=new(),
+                status=reported,
+                occur_time=shipment.update_time,
+            )
+            await ask(self.shipping.RecordTrackingEvent, request)
+
+    async def becomes(self, order_id: str, status: str) -> order_pb2.Order:
+        async def there() -> order_pb2.Order | None:
+            order = await self.order(order_id)
+            return order if order.status == order_pb2.OrderStatus.Value(f"ORDER_STATUS_{status}") else None
+
+        order: order_pb2.Order = await eventually(there, timeout_s=PATIENCE_S, what=f"{order_id} is {status}")
+        return order
+
+    async def bring_back(self, order_id: str, warehouse_id: str = "london") -> None:
+        """Everything that is on its way back for the order arrives, passes inspection, and the return is closed."""
+        listed = return_service_pb2.ListReturnsRequest(order_id=order_id)
+        for each in (await ask(self.returns.ListReturns, listed)).returns:
+            if each.status not in COMING:
+                continue
+            if each.status == return_pb2.RETURN_STATUS_REQUESTED:
+                await ask(self.returns.ApproveReturn, return_service_pb2.ApproveReturnRequest(request_id=new(), return_id=each.return_id))
+            lines = [(line.line_number, line.announced_quantity) for line in each.lines if line.announced_quantity]
+            received = [return_service_pb2.ReceivedReturnLine(line_number=n, quantity=units) for n, units in lines]
+            receive = return_service_pb2.ReceiveReturnRequest(
+                request_id=new(), return_id=each.return_id, warehouse_id=warehouse_id, lines=received
+            )
+            await ask(self.returns.ReceiveReturn, receive)
+            inspected = [return_service_pb2.InspectedReturnLine(line_number=n, passed_quantity=units) for n, units in lines]
+            await ask(
+                self.returns.InspectReturn,
+                return_service_pb2.InspectReturnRequest(request_id=new(), return_id=each.return_id, lines=inspected),
+            )
+
+    async def at_peace(self, order_id: str, *, available: Sequence[int], refunded: int, patience_s: float = PATIENCE_S) -> None:
+        """The audit says nothing of the order and its SKUs; so many units of each are there, and so many pennies went back."""
+        witnesses = Witnesses(self.channels)
+
+        async def peace() -> bool:
+            facts = await witnesses.tell()
+            mine = [d for d in differences(facts) if any(name in f"{d.subject} {d.text}" for name in (order_id, *self.skus))]
+            assert not mine, mine
+            shelves: dict[str, list[int]] = {sku: [0, 0, 0] for sku in self.skus}
+            for level in facts.levels:
+                if level.sku in shelves:
+                    for place, units in enumerate((level.available, level.reserved, level.committed)):
+                        shelves[level.sku][place] += units
+            assert list(shelves.values()) == [[units, 0, 0] for units in available], shelves
+            given = sum(p.refunded_amount.units * 100 + p.refunded_amount.nanos // 10**7 for p in facts.payments_of.get(order_id, ()))
+            assert given == refunded, given
+            returns = [return_pb2.ReturnStatus.Name(each.status) for each in facts.returns_of.get(order_id, ())]
+            assert all(status == "RETURN_STATUS_CLOSED" for status in returns), returns
+            return True
+
+        await eventually(peace, timeout_s=patience_s, what="the audit finds nothing")
+
+
+@asynccontextmanager
+async def open_counter(stack: Stack) -> AsyncIterator[Counter]:
+    """A counter over the stack, its shelves filled."""
+    async with AsyncExitStack() as channels:
+        counter = Counter({name: await channels.enter_async_context(connect(address)) for name, address in stack.addresses.items()})
+        await counter.stock()
+        yield counter
+
+
+def new() -> str:
+    """A request_id."""
+    return str(uuid.uuid4())

@@ -1,0 +1,178 @@
+"""Each pair of things that can meet at one order, met: whoever comes first, stock and money end where they belong."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from typing import Any
+
+import pytest
+from google.type.money_pb2 import Money
+from ordermesh.order.v1 import order_pb2, order_service_pb2, return_pb2, return_service_pb2
+from ordermesh.payment.v1 import payment_service_pb2
+from ordermesh.warehouse.v1 import reservation_service_pb2
+from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServiceStub
+
+from chassis.client import ask
+from chassis.errors import Failure
+from devstack.stack import Stack
+from tests.support import eventually
+from tests.system.counter import PENNIES, Counter, new, open_counter
+
+# How much sooner one of the two begins, in seconds: their order is the scheduler's, and each of these is tried.
+LEADS_S = (-0.05, -0.01, 0.0, 0.01, 0.05)
+
+
+@pytest.fixture
+async def counter(stack: Stack) -> AsyncIterator[Counter]:
+    async with open_counter(stack) as counter:
+        yield counter
+
+
+async def meet(first: Awaitable[Any], second: Awaitable[Any], lead_s: float = 0.0) -> Sequence[Any]:
+    """Both at once, the first `lead_s` sooner (below zero: later); what each answered, or the Failure that it raised."""
+
+    async def after(pause_s: float, what: Awaitable[Any]) -> Any:
+        if pause_s > 0:
+            await asyncio.sleep(pause_s)
+        return await what
+
+    answers = await asyncio.gather(after(-lead_s, first), after(lead_s, second), return_exceptions=True)
+    for answer in answers:
+        if isinstance(answer, BaseException) and not isinstance(answer, Failure):
+            raise answer
+    return answers
+
+
+@pytest.mark.parametrize("lead_s", LEADS_S)
+async def test_cancel_meets_payment(counter: Counter, lead_s: float) -> None:
+    """An order is cancelled and paid at once: it is cancelled, nothing is kept of the money, and nothing of the stock."""
+    order_id = await counter.place(2, 1)
+    await meet(counter.cancel(order_id), counter.pay(order_id), lead_s)
+    await counter.becomes(order_id, "CANCELLED")
+    payments = (await ask(counter.payments.ListPayments, payment_service_pb2.ListPaymentsRequest(order_id=order_id))).payments
+    captured = sum(p.captured_amount.units * 100 + p.captured_amount.nanos // 10**7 for p in payments)
+    assert captured in (0, 3 * PENNIES)
+    await counter.at_peace(order_id, available=(10, 10), refunded=captured)
+
+
+@pytest.mark.parametrize("lead_s", LEADS_S)
+async def test_cancel_meets_shipping(counter: Counter, lead_s: float) -> None:
+    """The last parcel is packed while the order is cancelled: it stays in the warehouse, or is recalled; the money goes back once."""
+    order_id = await counter.place(2, 1)
+    await counter.pay(order_id)
+    await counter.work_until(order_id, ["PACKING"])
+    await meet(counter.cancel(order_id), counter.work_until(order_id, ["SHIPPED", "CANCELLED"]), lead_s)
+    await counter.becomes(order_id, "CANCELLED")
+    await counter.work_until(order_id, ["SHIPPED", "CANCELLED"])
+
+    async def home() -> bool:
+        await counter.bring_back(order_id)
+        await counter.at_peace(order_id, available=(10, 10), refunded=3 * PENNIES, patience_s=5)
+        return True
+
+    await eventually(home, timeout_s=60, what="everything is back")
+
+
+@pytest.mark.parametrize("lead_s", LEADS_S)
+async def test_cancelled_items_meet_the_pick(counter: Counter, lead_s: float) -> None:
+    """A unit is cancelled while the picklist is picked, packed and shipped: the customer pays for what is kept, and no unit is lost."""
+    order_id = await counter.place(2)
+    await counter.pay(order_id)
+    await counter.work_until(order_id, ["PICKING"])
+    lines = [order_service_pb2.CancelledLine(line_number=1, quantity=1)]
+    cut = ask(counter.orders.CancelOrderItems, order_service_pb2.CancelOrderItemsRequest(request_id=new(), order_id=order_id, lines=lines))
+    cancelled, _ = await meet(cut, counter.work_until(order_id, ["SHIPPED"]), lead_s)
+    await counter.becomes(order_id, "SHIPPED")
+    await counter.carry(order_id, "DELIVERED")
+    await counter.becomes(order_id, "DELIVERED")
+    refused = isinstance(cancelled, Failure)
+
+    async def settled() -> bool:
+        await counter.bring_back(order_id)  # where it left in spite of the cut
+        await counter.at_peace(order_id, available=(8 if refused else 9, 10), refunded=0 if refused else PENNIES, patience_s=5)
+        return True
+
+    await eventually(settled, timeout_s=60, what="the cut has come to rest")
+
+
+async def test_two_cancels(counter: Counter) -> None:
+    """One of them does it, the other is told so; the money goes back once."""
+    order_id = await counter.place(2, 1)
+    await counter.pay(order_id)
+    answers = await meet(counter.cancel(order_id), counter.cancel(order_id))
+    reasons = [answer.reason for answer in answers if isinstance(answer, Failure)]
+    assert reasons == ["ORDER_ALREADY_CANCELLED"]
+    await counter.at_peace(order_id, available=(10, 10), refunded=3 * PENNIES)
+
+
+async def test_refund_meets_refund(counter: Counter) -> None:
+    """Two refunds of 5.00 of an order of 7.50 at once: one is done, the other exceeds what is left."""
+    order_id = await counter.place(2, 1)
+    await delivered(counter, order_id)
+    [payment] = (await ask(counter.payments.ListPayments, payment_service_pb2.ListPaymentsRequest(order_id=order_id))).payments
+
+    def refund() -> Awaitable[Any]:
+        request = payment_service_pb2.RefundPaymentRequest(
+            request_id=new(), payment_id=payment.payment_id, amount=Money(currency_code="GBP", units=5)
+        )
+        return ask(counter.payments.RefundPayment, request)
+
+    answers = await meet(refund(), refund())
+    assert [answer.reason for answer in answers if isinstance(answer, Failure)] == ["REFUND_EXCEEDS_CAPTURE"]
+    await counter.at_peace(order_id, available=(8, 9), refunded=500)
+
+
+async def test_return_meets_refund(counter: Counter) -> None:
+    """All goods are inspected while all money is refunded by hand: it goes back once, and the return is closed all the same."""
+    order_id = await counter.place(2, 1)
+    await delivered(counter, order_id)
+    [payment] = (await ask(counter.payments.ListPayments, payment_service_pb2.ListPaymentsRequest(order_id=order_id))).payments
+    lines = [return_service_pb2.NewReturnLine(line_number=n, quantity=units) for n, units in ((1, 2), (2, 1))]
+    await ask(counter.returns.CreateReturn, return_service_pb2.CreateReturnRequest(request_id=new(), order_id=order_id, lines=lines))
+    refund = payment_service_pb2.RefundPaymentRequest(request_id=new(), payment_id=payment.payment_id)
+    await meet(counter.bring_back(order_id), ask(counter.payments.RefundPayment, refund))
+    await counter.becomes(order_id, "REFUNDED")
+    await counter.at_peace(order_id, available=(10, 10), refunded=3 * PENNIES)
+
+
+async def test_two_returns_of_the_same_units(counter: Counter) -> None:
+    """Both ask for all units at once: one is made, the other exceeds what the customer has."""
+    order_id = await counter.place(2)
+    await delivered(counter, order_id)
+
+    def create() -> Awaitable[Any]:
+        lines = [return_service_pb2.NewReturnLine(line_number=1, quantity=2)]
+        return ask(counter.returns.CreateReturn, return_service_pb2.CreateReturnRequest(request_id=new(), order_id=order_id, lines=lines))
+
+    answers = await meet(create(), create())
+    assert [answer.reason for answer in answers if isinstance(answer, Failure)] == ["RETURN_EXCEEDS_DELIVERED"]
+    [made] = (await ask(counter.returns.ListReturns, return_service_pb2.ListReturnsRequest(order_id=order_id))).returns
+    assert made.status == return_pb2.RETURN_STATUS_REQUESTED
+
+
+async def test_two_retries(counter: Counter) -> None:
+    """A failed order is tried again twice at once: it is pending once, with one reservation; paid then, it is delivered."""
+    order_id = await counter.place(2, 1)
+    attempt = reservation_service_pb2.OrderAttempt(order_id=order_id, attempt=1)
+    release = reservation_service_pb2.ReleaseReservationRequest(request_id=new(), order_attempt=attempt)
+    await ask(ReservationServiceStub(counter.channels["warehouse"]).ReleaseReservation, release)
+    await counter.pay(order_id)
+    await counter.becomes(order_id, "FAILED")
+
+    def retry() -> Awaitable[Any]:
+        return ask(counter.orders.RetryOrder, order_service_pb2.RetryOrderRequest(request_id=new(), order_id=order_id))
+
+    answers = await meet(retry(), retry())
+    assert [answer.reason for answer in answers if isinstance(answer, Failure)] == ["ILLEGAL_TRANSITION"]
+    order = await counter.becomes(order_id, "PENDING")
+    assert (order.attempt, order.payment_status) == (2, order_pb2.PAYMENT_STATUS_PENDING)
+    await delivered(counter, order_id)
+    await counter.at_peace(order_id, available=(8, 9), refunded=3 * PENNIES)  # of the first attempt
+
+
+async def delivered(counter: Counter, order_id: str) -> None:
+    """The order is paid, and everybody does their work."""
+    await counter.pay(order_id)
+    await counter.work_until(order_id, ["SHIPPED"])
+    await counter.becomes(order_id, "SHIPPED")
+    await counter.carry(order_id, "DELIVERED")
+    await counter.becomes(order_id, "DELIVERED")

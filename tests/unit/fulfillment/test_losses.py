@@ -1,0 +1,176 @@
+"""Units that leave a picklist by the staff's hands, by tables: not found, found damaged, given up."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import pytest
+
+from chassis.errors import Failure, Refused, Stale
+from fulfillment_svc.decisions import decide_one
+from fulfillment_svc.lifecycle import InspectionRule, Status
+from fulfillment_svc.model import CompletePicking, GiveUp, Line, LinesChanged, Rebooked, RecordInspection, StatusChanged
+from tests.unit.fulfillment.samples import LINES, NOW, command, standing
+
+RULE = InspectionRule.SKU
+LEFT = (Status.SHIPPED, Status.COMPLETED)
+
+
+def told(facts: object) -> list[tuple[str, int, Status, str]]:
+    """Of each fact its kind, the fulfilment's version and status then, and why."""
+    return [
+        ("status" if isinstance(fact, StatusChanged) else "lines", fact.fulfillment.version, fact.fulfillment.status, fact.reason)
+        for fact in facts  # type: ignore[attr-defined]  # a sequence of facts
+        if isinstance(fact, StatusChanged | LinesChanged)
+    ]
+
+
+def failed(spoiled: Mapping[int, int], *rebooked: Rebooked) -> RecordInspection:
+    """The inspector found these units damaged; the warehouse has booked so."""
+    return command(RecordInspection, passed=False, note="cracked", spoiled=spoiled, rebooked=rebooked)
+
+
+# --- not found
+
+
+def test_a_line_is_closed_short() -> None:
+    """What was not scanned of it leaves the picklist; told as lines first, then as the status, each with its version."""
+    here = replace(standing(Status.PICKING), lines=(Line(1, "mug", 3, picked=1), Line(2, "cup", 2, picked=2)))
+    decision = decide_one(here, command(CompletePicking, short_line_numbers=frozenset({1})), NOW)
+    assert decision.record.lines == (Line(1, "mug", 1, picked=1, short=2), Line(2, "cup", 2, picked=2))
+    assert told(decision.facts) == [
+        ("lines", here.version + 1, Status.PICKING, "SHORT_PICK"),
+        ("status", here.version + 2, Status.PICKED, "PICKING_COMPLETED"),
+    ]
+    assert [(t.version, t.new) for t in decision.history] == [(here.version + 2, Status.PICKED)]
+
+
+def test_a_picklist_of_which_nothing_is_found_is_cancelled() -> None:
+    """The last units leave with the status."""
+    here = standing(Status.PICKING)
+    decision = decide_one(here, command(CompletePicking, short_line_numbers=frozenset({1, 2, 4})), NOW)
+    assert [(line.quantity, line.short, line.cut) for line in decision.record.lines] == [(0, 2, 0), (0, 1, 0), (0, 3, 0)]
+    assert told(decision.facts) == [("status", here.version + 1, Status.CANCELLED, "NO_UNITS_LEFT")]
+
+
+@pytest.mark.parametrize(("short", "open_"), [({1}, ["line 4"]), ({2, 9}, ["line 1", "line 4"]), (set(), ["line 1", "line 4"])])
+def test_an_open_line_that_is_not_named_is_open(short: set[int], open_: list[str]) -> None:
+    """PICKING_INCOMPLETE names what is neither scanned nor closed short."""
+    here = replace(standing(Status.PICKING), lines=(Line(1, "mug", 2), Line(2, "cup", 1, picked=1), Line(4, "mug", 3)))
+    with pytest.raises(Refused) as caught:
+        decide_one(here, command(CompletePicking, short_line_numbers=frozenset(short)), NOW)
+    assert (caught.value.reason, [v.subject for v in caught.value.violations]) == ("PICKING_INCOMPLETE", open_)
+
+
+def test_a_line_that_is_scanned_is_not_short() -> None:
+    """Named or unknown numbers of which nothing is missing lose nothing, and no change of lines is told."""
+    here = replace(standing(Status.PICKING), lines=(Line(1, "mug", 2, picked=2),))
+    decision = decide_one(here, command(CompletePicking, short_line_numbers=frozenset({1, 7})), NOW)
+    assert decision.record.lines == here.lines
+    assert told(decision.facts) == [("status", here.version + 1, Status.PICKED, "PICKING_COMPLETED")]
+
+
+# --- found damaged
+
+
+@pytest.mark.parametrize(
+    ("units", "quantity"),
+    [(4, 3), (3, 2)],
+    ids=["replaced", "no other is left"],
+)
+def test_spoiled_units_start_the_picking_over(units: int, quantity: int) -> None:
+    """Others in their place are to be picked like all the rest; where there are none the picklist is shorter."""
+    here = standing(Status.PACKED, rule=RULE)
+    decision = decide_one(here, failed({4: 1}, Rebooked(4, units, units - 1, 1)), NOW)
+    record = decision.record
+    assert record.lines == (LINES[0], LINES[1], Line(4, "mug", quantity, spoiled=1))
+    assert (record.status, record.packages) == (Status.PICKING, ())
+    assert told(decision.facts) == [
+        ("lines", here.version + 1, Status.PACKED, "INSPECTION_FAILED"),
+        ("status", here.version + 2, Status.PICKING, "INSPECTION_FAILED"),
+    ]
+    assert [(t.new, t.note) for t in decision.history] == [(Status.PICKING, "cracked")]
+
+
+def test_when_all_units_are_spoiled_the_work_ends() -> None:
+    """Nothing came in their place, so nothing is left to do."""
+    here = standing(Status.PACKED, (Line(1, "mug", 2),), rule=RULE)
+    decision = decide_one(here, failed({1: 2}, Rebooked(1, 2, 0, 2)), NOW)
+    assert decision.record.lines == (Line(1, "mug", 0, spoiled=2),)
+    assert told(decision.facts) == [("status", here.version + 1, Status.CANCELLED, "NO_UNITS_LEFT")]
+
+
+@pytest.mark.parametrize("spoiled", [{1: 3}, {3: 1}, {1: 1, 4: 4}])
+def test_no_more_units_are_spoiled_than_there_are(spoiled: dict[int, int]) -> None:
+    """Refused before the warehouse is asked, with each line that has not so many."""
+    with pytest.raises(Refused) as caught:
+        decide_one(standing(Status.PACKED, rule=RULE), failed(spoiled), NOW)
+    units = {1: 2, 2: 1, 4: 3}
+    beyond = [f"line {number}" for number, n in spoiled.items() if n > units.get(number, 0)]
+    assert (caught.value.reason, [v.subject for v in caught.value.violations]) == ("QUANTITY_EXCEEDS_PICKLIST", beyond)
+
+
+# What the warehouse has booked is taken in wherever the work stands by then: and where that leads.
+MEANWHILE = {status: status for status in Status} | {Status.PACKED: Status.PICKING, Status.READY: Status.PACKING}
+
+
+@pytest.mark.parametrize("units", [3, 4])
+@pytest.mark.parametrize("status", Status)
+def test_what_is_booked_is_written_wherever_the_work_stands(status: Status, units: int) -> None:
+    """Between the warehouse's answer and the write anything may have happened: the books agree all the same, unit by unit."""
+    here = standing(status, rule=RULE)
+    answer = failed({4: 1}, Rebooked(4, units, units - 1, 1))
+    if status in LEFT:
+        with pytest.raises(Refused) as caught:
+            decide_one(here, answer, NOW)
+        assert caught.value.reason == "ILLEGAL_TRANSITION"
+        return
+    decision = decide_one(here, answer, NOW)
+    line = decision.record.lines[-1]
+    assert decision.record.status is MEANWHILE[status]
+    assert line.planned == units
+    assert (line.spoiled, line.quantity) == (1, 0 if status is Status.CANCELLED else units - 1)
+    assert line.picked <= line.quantity
+    assert decision.record.packages == ()
+    assert decide_one(decision.record, answer, NOW).record.lines == decision.record.lines
+
+
+@pytest.mark.parametrize(
+    ("committed", "line"),
+    [(2, Line(4, "mug", 1, cut=1, spoiled=1)), (0, Line(4, "mug", 0, cut=2, spoiled=1))],
+    ids=["not heard there yet", "heard there first"],
+)
+def test_a_cut_between_the_answer_and_the_write(committed: int, line: Line) -> None:
+    """Two of three were cut while the warehouse was asked about one that is spoiled, and had no other: where it had not yet heard of the
+    cut, the spoiled unit is one of those; where it had, nothing is left.
+    """
+    here = replace(standing(Status.PACKING, rule=RULE), lines=(Line(1, "mug", 2, picked=2), Line(4, "mug", 1, picked=1, cut=2)))
+    decision = decide_one(here, failed({4: 1}, Rebooked(4, 3, committed, 1)), NOW)
+    assert decision.record.lines[-1] == replace(line, picked=line.quantity)
+    assert told(decision.facts) == [("lines", here.version + 1, Status.PACKING, "INSPECTION_FAILED")]
+
+
+# --- given up
+
+
+@pytest.mark.parametrize("status", Status)
+def test_work_is_given_up_from_every_status(status: Status) -> None:
+    """Before it has left, its units go back to the shelf, with why in its history; after that it is refused."""
+    here = standing(status)
+    asked = command(GiveUp, note="the hall is flooded")
+    if status in (*LEFT, Status.CANCELLED):
+        with pytest.raises(Refused) as caught:
+            decide_one(here, asked, NOW)
+        assert (caught.value.reason, caught.value.metadata["status"]) == ("ILLEGAL_TRANSITION", status)
+        return
+    decision = decide_one(here, asked, NOW)
+    assert [(line.quantity, line.picked, line.cut) for line in decision.record.lines] == [(0, 0, 2), (0, 0, 1), (0, 0, 3)]
+    assert told(decision.facts) == [("status", here.version + 1, Status.CANCELLED, "WORK_CANCELLED")]
+    assert [(t.actor, t.note) for t in decision.history] == [("tester", "the hall is flooded")]
+
+
+@pytest.mark.parametrize("asked", [command(GiveUp, note="", expected_version=1), replace(failed({1: 1}), expected_version=1)])
+def test_a_stale_version_gives_nothing_up(asked: GiveUp | RecordInspection) -> None:
+    """expected_version holds here as well."""
+    with pytest.raises(Failure) as caught:
+        decide_one(standing(Status.PACKED, rule=RULE), asked, NOW)
+    assert isinstance(caught.value, Stale)

@@ -1,0 +1,345 @@
+"""What the news of an order makes of its fulfilments, by tables: planned, settled, cut and ended, from every status and in every order."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from itertools import permutations
+
+import pytest
+
+from fulfillment_svc.decisions import decide
+from fulfillment_svc.lifecycle import InspectionRule, Status
+from fulfillment_svc.model import (
+    Allocation,
+    AnyCommand,
+    Fulfillment,
+    GiveUp,
+    Job,
+    Kept,
+    Line,
+    LinesChanged,
+    StartPicking,
+    StatusChanged,
+    Work,
+    staying,
+)
+from tests.unit.fulfillment.samples import ID, LINES, NOW, WORK, command, cut, done, end, id_at, job, plan, settle, standing
+
+OWED = replace(standing(Status.PLANNING), stock_committed=False)
+LEFT = (Status.SHIPPED, Status.COMPLETED)
+D3, L2 = (Line(1, "mug", 3),), (Line(1, "mug", 2),)
+
+
+def units(job: Job) -> dict[str, list[tuple[int, int]]]:
+    """Of each warehouse, what is to be picked of each line and what was cut."""
+    return {each.work.warehouse_id: [(line.quantity, line.cut) for line in each.lines] for each in job.fulfillments}
+
+
+def told(*decisions: object) -> list[tuple[str, int, str]]:
+    """Every fact: the kind, the fulfilment's version, and why."""
+    facts = [fact for decision in decisions for fact in decision.facts]  # type: ignore[attr-defined]  # Decisions, of whatever record
+    return [
+        ("status" if isinstance(fact, StatusChanged) else "lines", fact.fulfillment.version, fact.reason)
+        for fact in facts
+        if isinstance(fact, StatusChanged | LinesChanged)
+    ]
+
+
+# --- planned
+
+
+def test_a_confirmed_order_is_planned_at_once() -> None:
+    """One decision: pending and planning, each with a version, a row of history and a fact as of its step."""
+    asked = plan(rule=InspectionRule.SKU)
+    record, [decision] = done(None, [asked])
+    assert (record.id, record.status, record.version, record.lines, record.stock_committed) == (ID, Status.PLANNING, 2, LINES, True)
+    assert (record.work, record.inspection_rule) == (WORK, InspectionRule.SKU)
+    assert [(t.version, t.old, t.new, t.cause) for t in decision.history] == [
+        (1, None, Status.PENDING, asked.cause),
+        (2, Status.PENDING, Status.PLANNING, asked.cause),
+    ]
+    facts = [fact for fact in decision.facts if isinstance(fact, StatusChanged)]
+    assert [(f.fulfillment.status, f.fulfillment.version, f.old) for f in facts] == [
+        (Status.PENDING, 1, None),
+        (Status.PLANNING, 2, Status.PENDING),
+    ]
+
+
+@pytest.mark.parametrize("status", Status)
+def test_a_fulfilment_that_stands_is_not_planned_again(status: Status) -> None:
+    """A second plan for the same work is skipped, whatever has become of it: above all, the dead are not revived."""
+    here = job(standing(status))
+    assert decide(here, plan(), NOW).record is here
+
+
+# --- the stock that is owed
+
+
+def test_picking_waits_for_committed_stock() -> None:
+    """What is settled can be picked; no status changes, so nothing is told."""
+    settled, [decision] = done(OWED, [settle()])
+    assert (settled.stock_committed, settled.version, decision.history, decision.facts) == (True, 3, (), ())
+    assert decide(decision.record, command(StartPicking), NOW).record.fulfillments[0].status is Status.PICKING
+
+
+@pytest.mark.parametrize("news", [plan, settle])
+def test_the_picklist_is_what_was_committed(news: type) -> None:
+    """Stock that is committed late may lie otherwise than it was reserved: the lines follow the commit."""
+    assert done(OWED, [news(LINES[:1])])[0].lines == LINES[:1]
+
+
+def test_owed_stock_stays_owed_by_a_second_plan_without_it() -> None:
+    """Only committed stock settles anything."""
+    here = job(OWED)
+    assert decide(here, plan(committed=False), NOW).record is here
+
+
+def test_stock_that_was_committed_elsewhere_leaves_nothing_to_do() -> None:
+    """A withdrawn fulfilment is cancelled and told without units, so that nobody brings any back or refunds them."""
+    record, [decision] = done(OWED, [settle({"YORK": LINES})])
+    assert (record.status, record.lines) == (Status.CANCELLED, ())
+    york = decision.record.at("YORK", 1)
+    assert york
+    assert (york.id, york.status, york.lines, york.stock_committed) == (id_at("YORK"), Status.PLANNING, LINES, True)
+    assert [t.reason for t in decision.history if t.fulfillment_id == ID] == ["STOCK_COMMITTED_ELSEWHERE"]
+
+
+@pytest.mark.parametrize("status", Status)
+def test_only_owed_stock_is_settled(status: Status) -> None:
+    """Where nothing waits for stock any more, a late answer changes nothing."""
+    here = job(standing(status))
+    assert decide(here, settle({"YORK": LINES}), NOW).record is here
+
+
+def test_a_cut_of_owed_work_waits_for_the_stock() -> None:
+    """What is not committed is not told as cut: when the stock is settled it is known which units there are, and those beyond go back."""
+    waiting, decisions = done(OWED, [cut(1, 1, 0)])
+    assert (waiting, told(*decisions)) == (OWED, [])
+    settled, [decision] = done(decisions[-1].record, [settle()])
+    assert [(line.quantity, line.cut) for line in settled.lines] == [(1, 1), (1, 0), (0, 3)]
+    assert told(decision) == [("lines", 4, "UNITS_CUT")]
+    lately, [decision] = done(decisions[-1].record, [settle((Line(1, "mug", 1), Line(2, "Lamp, blue", 1)))])  # the rest was released
+    assert [(line.quantity, line.cut) for line in lately.lines] == [(1, 0), (1, 0)]
+    assert told(decision) == []
+
+
+@pytest.mark.parametrize("asked_later", [True, False])
+def test_more_than_the_order_needs_goes_back(asked_later: bool) -> None:
+    """A unit was cancelled before the order was confirmed, and the warehouse committed it all the same, now or later: it is cut at once."""
+    needs = replace(plan(L2, committed=False), kept=Kept(1, 3, (Allocation("DOVER", 1, 2),)))
+    news: list[AnyCommand] = [needs, settle(D3)] if asked_later else [replace(needs, picklists=plan(D3).picklists, stock_committed=True)]
+    record, decisions = done(None, news)
+    assert [(line.quantity, line.cut) for line in record.lines] == [(2, 1)]
+    assert told(decisions[-1])[-1][2] == "UNITS_CUT"
+
+
+def test_stock_that_moved_under_a_cut_stays_where_it_is() -> None:
+    """The order lost a unit and does not know yet that its stock lies elsewhere: so many are cut there as it lost, and no more."""
+    _, decisions = done(job(replace(OWED, lines=D3)), [cut(2, lines=D3), settle({"DOVER": (Line(1, "mug", 1),), "YORK": L2})])
+    assert units(decisions[-1].record) == {"DOVER": [(1, 0)], "YORK": [(1, 1)]}
+
+
+# --- cut
+
+# Where a cut leaves the work that goes on.
+CUT = {status: status for status in Status} | {Status.PACKED: Status.PACKING, Status.READY: Status.PACKING}
+
+
+@pytest.mark.parametrize("status", [s for s in Status if s is not Status.PENDING])
+def test_a_cut_from_every_status(status: Status) -> None:
+    """Before it has left, the units leave the picklist and the scans; packages are undone. What has left, or is dead, stays as it is."""
+    here = standing(status)
+    record, [decision] = done(here, [cut(1, 0, 3)])
+    if status in (*LEFT, Status.CANCELLED):
+        assert (record, told(decision)) == (here, [])
+        return
+    assert [(line.quantity, line.cut) for line in record.lines] == [(1, 1), (0, 1), (3, 0)]
+    picked = [line.quantity if line.picked else 0 for line in here.lines]
+    assert [line.picked for line in record.lines] == [min(line.quantity, p) for line, p in zip(record.lines, picked, strict=True)]
+    assert (record.status, record.packages) == (CUT[status], ())
+    steps = [("status", here.version + 2, "UNITS_CUT")] if CUT[status] is not status else []
+    assert told(decision) == [("lines", here.version + 1, "UNITS_CUT"), *steps]
+    assert [(t.old, t.new) for t in decision.history] == ([(status, Status.PACKING)] if steps else [])
+
+
+@pytest.mark.parametrize("status", [s for s in Status if s is not Status.PENDING])
+def test_a_cut_of_all_units_ends_the_work(status: Status) -> None:
+    """The last units leave with the status: one event."""
+    here = standing(status)
+    record, [decision] = done(here, [cut(0, 0, 0)])
+    if status in (*LEFT, Status.CANCELLED):
+        assert record == here
+        return
+    assert (record.status, [(line.quantity, line.picked, line.cut) for line in record.lines]) == (
+        Status.CANCELLED,
+        [(0, 0, 2), (0, 0, 1), (0, 0, 3)],
+    )
+    assert told(decision) == [("status", here.version + 1, "NO_UNITS_LEFT")]
+
+
+def test_a_cut_takes_scanned_units_back() -> None:
+    """Half of the line is scanned: a cut above that leaves the scans, one below takes of them."""
+    here = replace(standing(Status.PICKING), lines=(Line(1, "mug", 4, picked=2),))
+    for stays, picked in [(3, 2), (2, 2), (1, 1)]:
+        record, _ = done(here, [cut(stays, lines=D3)])
+        assert record.lines == (Line(1, "mug", stays, picked=picked, cut=4 - stays),)
+
+
+def test_older_news_and_the_same_are_skipped() -> None:
+    """What the order told last counts: its version, not the order of arrival."""
+    first, _ = done(standing(Status.PLANNING), [cut(1, 1, 1, version=5)])
+    assert [line.quantity for line in first.lines] == [1, 1, 1]
+    for late in (cut(0, 0, 1, version=4), cut(0, 0, 0, version=5)):
+        record, decisions = done(standing(Status.PLANNING), [cut(1, 1, 1, version=5), late])
+        assert record.lines == first.lines
+        assert decisions[-1].record is decisions[0].record
+
+
+def test_a_cut_never_brings_units_back() -> None:
+    """The order counts on units that were not found, say: they are not there for that."""
+    here = replace(standing(Status.PLANNING), lines=(Line(1, "mug", 1, short=2),))
+    assert done(here, [cut(3, lines=D3)])[0] == here
+
+
+def test_another_attempts_news_is_its_own() -> None:
+    """What stays of a later attempt says nothing of this one."""
+    here = standing(Status.PLANNING)
+    kept = Kept(2, 9, ())
+    assert done(here, [replace(cut(0, 0, 0), attempt=2, kept=kept)])[0] == here
+
+
+Places = Mapping[str, Mapping[int, int]]
+
+
+@pytest.mark.parametrize(
+    ("says", "planned", "stays"),
+    [
+        ({"DOVER": {1: 2}}, {"DOVER": {1: 3}}, {"DOVER": {1: 2}}),
+        ({"DOVER": {1: 3}, "LEEDS": {1: 1}}, {"DOVER": {1: 3}, "LEEDS": {1: 2}}, {"DOVER": {1: 3}, "LEEDS": {1: 1}}),
+        ({"DOVER": {1: 3}}, {"DOVER": {1: 3}, "LEEDS": {1: 2, 2: 1}}, {"DOVER": {1: 3}, "LEEDS": {1: 0, 2: 0}}),
+        ({"DOVER": {1: 3}}, {"YORK": {1: 3}}, {"YORK": {1: 3}}),
+        ({"DOVER": {1: 2}}, {"DOVER": {1: 1}, "YORK": {1: 2}}, {"DOVER": {1: 1}, "YORK": {1: 1}}),
+        ({"DOVER": {1: 2, 2: 1}}, {"LEEDS": {1: 1}, "YORK": {1: 2, 2: 2}}, {"LEEDS": {1: 1}, "YORK": {1: 1, 2: 1}}),
+        ({}, {"DOVER": {1: 3}}, {"DOVER": {1: 0}}),
+        ({"DOVER": {1: 3}}, {}, {}),
+    ],
+)
+def test_what_stays_where(says: Places, planned: Places, stays: Places) -> None:
+    """Each warehouse keeps what the order says; units that it counts on where they are not stay where the line's units are."""
+    kept = Kept(1, 3, tuple(Allocation(at, number, n) for at, lines in says.items() for number, n in lines.items()))
+    works = [
+        replace(
+            standing(Status.PLANNING),
+            work=Work(WORK.order_id, at, 1),
+            lines=tuple(Line(number, "mug", n) for number, n in lines.items()),
+        )
+        for at, lines in planned.items()
+    ]
+    found = staying(kept, works)
+    here = {(at, number): units for at, lines in stays.items() for number, units in lines.items()}
+    for at, lines in planned.items():
+        for number, most in lines.items():
+            assert min(found[at, number], most) == here[at, number]
+
+
+# --- ended
+
+
+def test_a_cancellation_that_comes_first_shuts_the_gate() -> None:
+    """Without a fulfilment, a cancelled one is made, and told with its units as cut; the confirmation that follows changes nothing."""
+    tombstone, (cancelled, planned) = done(None, [end(), plan()])
+    assert (tombstone.status, tombstone.version, [(line.quantity, line.cut) for line in tombstone.lines]) == (
+        Status.CANCELLED,
+        1,
+        [(0, 2), (0, 1), (0, 3)],
+    )
+    assert [(t.old, t.new) for t in cancelled.history] == [(None, Status.CANCELLED)]
+    assert told(cancelled, planned) == [("status", 1, "ORDER_CANCELLED")]
+
+
+@pytest.mark.parametrize("status", Status)
+def test_a_dead_order_ends_work_that_has_not_left(status: Status) -> None:
+    """Before shipping the fulfilment is cancelled, its units cut and its packages undone; shipped, completed and cancelled ones stay."""
+    here = standing(status)
+    record, [decision] = done(here, [end()])
+    if status in (*LEFT, Status.CANCELLED):
+        assert (record, told(decision)) == (here, [])
+    else:
+        assert (record.status, record.packages) == (Status.CANCELLED, ())
+        assert [(line.quantity, line.picked, line.cut) for line in record.lines] == [(0, 0, 2), (0, 0, 1), (0, 0, 3)]
+        assert told(decision) == [("status", here.version + 1, "ORDER_CANCELLED")]
+    assert decision.record.closed_attempt == 1
+
+
+@pytest.mark.parametrize("late", [plan({"YORK": LINES}), settle({"YORK": LINES}), plan({"YORK": LINES}, committed=False)])
+def test_stock_that_turns_up_for_a_dead_order_goes_back(late: AnyCommand) -> None:
+    """Committed elsewhere while the order died: no work begins there, and a cancelled fulfilment tells of its units."""
+    _, decisions = done(OWED, [end(), late])
+    assert units(decisions[-1].record)["YORK"] == [(0, 2), (0, 1), (0, 3)]
+    assert {each.status for each in decisions[-1].record.fulfillments} == {Status.CANCELLED}
+    assert told(decisions[-1]) == [("status", 1, "ORDER_CANCELLED")]
+
+
+GIVEN_UP = command(GiveUp, note="")
+
+
+@pytest.mark.parametrize(
+    ("here", "commands", "says"),
+    [
+        (None, [end()], [True]),
+        (None, [end(), plan({"YORK": LINES})], [True, True]),
+        (OWED, [end()], [True]),
+        (OWED, [GIVEN_UP, end(), end()], [False, True]),
+        (OWED, [end(), settle({"YORK": LINES})], [True, True]),
+        (OWED, [settle({"YORK": LINES}), end()], [False, False, False, False]),
+        (OWED, [settle(), end()], [False]),
+        (standing(Status.PICKING), [end()], [False]),
+        (standing(Status.PICKING), [GIVEN_UP, end()], [False]),
+        (standing(Status.SHIPPED), [end(), end({"YORK": LINES})], [False]),
+    ],
+)
+def test_that_nobody_ever_worked_on_a_dead_attempt_is_told(here: Fulfillment | None, commands: list[AnyCommand], says: list[bool]) -> None:
+    """Where its stock was never known to be committed, and nowhere else: once it was, somebody may work, or have shipped. Told once at the
+    least, also where all had been given up before.
+    """
+    _, decisions = done(here, commands)
+    assert [fact.unworked for d in decisions for fact in d.facts if isinstance(fact, StatusChanged | LinesChanged)] == says
+
+
+def test_a_later_attempt_lives_on() -> None:
+    """Death is per attempt."""
+    decision = decide(None, end(), NOW)
+    second = decide(decision.record, replace(plan(), attempt=2, picklists=plan({"YORK": LINES}).picklists), NOW).record
+    assert [(each.work.attempt, each.status) for each in second.fulfillments if each.work.warehouse_id == "YORK"] == [(2, Status.PLANNING)]
+
+
+CONFIRMED, LESS, DEAD = plan({"DOVER": D3, "LEEDS": L2}), cut(2, lines=D3), end({"DOVER": L2})
+
+
+def named(order: tuple[AnyCommand, ...]) -> str:
+    """The order of events, as a test's name."""
+    return "-".join(type(each).__name__ for each in order)
+
+
+@pytest.mark.parametrize("order", list(permutations([CONFIRMED, LESS])), ids=named)
+def test_a_cut_meets_the_confirmation_in_any_order(order: tuple[AnyCommand, ...]) -> None:
+    """A unit of DOVER and all of LEEDS cancelled: the same is left, whichever is heard first."""
+    _, decisions = done(None, order)
+    record = decisions[-1].record
+    assert units(record) == {"DOVER": [(2, 1)], "LEEDS": [(0, 2)]}
+    assert {each.work.warehouse_id: each.status for each in record.fulfillments} == {"DOVER": Status.PLANNING, "LEEDS": Status.CANCELLED}
+
+
+@pytest.mark.parametrize("order", list(permutations([CONFIRMED, LESS, DEAD])), ids=named)
+def test_a_death_meets_all_else_in_any_order(order: tuple[AnyCommand, ...]) -> None:
+    """Nothing lives, and every unit that was committed is told as cut: the last event of each fulfilment tells them all."""
+    here, last = None, dict[str, Fulfillment]()
+    for each in (*order, *order):
+        decision = decide(here, each, NOW)
+        here = decision.record
+        for fact in decision.facts:
+            assert isinstance(fact, StatusChanged | LinesChanged)
+            last[fact.fulfillment.work.warehouse_id] = fact.fulfillment
+    assert here
+    assert units(here) == {"DOVER": [(0, 3)], "LEEDS": [(0, 2)]}
+    assert {each.status for each in here.fulfillments} == {Status.CANCELLED}
+    assert last == {each.work.warehouse_id: each for each in here.fulfillments}

@@ -1,0 +1,382 @@
+"""The audit's checks: silent where all is well, and each of them speaks where its own fact is broken."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.type.money_pb2 import Money
+from ordermesh.fulfillment.v1 import fulfillment_pb2
+from ordermesh.ops.v1 import ops_service_pb2
+from ordermesh.order.v1 import order_pb2, return_pb2
+from ordermesh.payment.v1 import payment_pb2
+from ordermesh.shipping.v1 import shipping_pb2
+from ordermesh.warehouse.v1 import warehouse_pb2
+
+from omctl.audit import Facts, differences, persisting
+
+NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
+KINDS = warehouse_pb2.StockMovementKind
+
+
+def at(seconds_ago: float) -> Timestamp:
+    time = Timestamp()
+    time.FromDatetime(NOW - timedelta(seconds=seconds_ago))
+    return time
+
+
+def pence(minor: int) -> Money:
+    return Money(currency_code="GBP", units=minor // 100, nanos=minor % 100 * 10_000_000)
+
+
+def movement(kind: int, quantity: int, source: str, line: int | None = 1, **deltas: Any) -> warehouse_pb2.StockMovement:
+    return warehouse_pb2.StockMovement(
+        warehouse_id="london",
+        sku="lamp",
+        kind=kind,  # type: ignore[arg-type]  # a number of the enum
+        quantity=quantity,
+        source_id=source,
+        order_id="order" if line else None,
+        line_number=line,
+        **{f"{name}_delta": change for name, change in deltas.items()},
+    )
+
+
+class World:
+    """A delivered order of three lamps, one cancelled and one returned; ten had arrived."""
+
+    def __init__(self) -> None:
+        self.order = order_pb2.Order(
+            order_id="order",
+            status=order_pb2.ORDER_STATUS_DELIVERED,
+            attempt=1,
+            payment_status=order_pb2.PAYMENT_STATUS_PARTIALLY_REFUNDED,
+            stock_status=order_pb2.STOCK_STATUS_DEDUCTED,
+            items=[
+                order_pb2.OrderItem(
+                    line_number=1,
+                    sku="lamp",
+                    quantity=3,
+                    cancelled_quantity=1,
+                    allocations=[order_pb2.Allocation(warehouse_id="london", reservation_id="reservation", quantity=2)],
+                )
+            ],
+            total_amount=pence(500),
+            refunded_amount=pence(500),
+            fulfillments=[
+                order_pb2.OrderFulfillment(
+                    warehouse_id="london", fulfillment_id="work", status="completed", shipment_id="parcel", deliver_time=at(50)
+                )
+            ],
+            update_time=at(600),
+        )
+        self.rma = return_pb2.Return(
+            return_id="rma",
+            order_id="order",
+            status=return_pb2.RETURN_STATUS_CLOSED,
+            lines=[return_pb2.ReturnLine(line_number=1, announced_quantity=1, received_quantity=1, passed_quantity=1)],
+            refund_amount=pence(250),
+            refunded_amount=pence(250),
+            update_time=at(600),
+        )
+        self.level = warehouse_pb2.StockLevel(warehouse_id="london", sku="lamp", available=9, reserved=0, committed=0, damaged=0)
+        self.movements = [
+            movement(KINDS.STOCK_MOVEMENT_KIND_RECEIVE, 10, "receipt", None, available=10, outside=-10),
+            movement(KINDS.STOCK_MOVEMENT_KIND_RESERVE, 3, "reservation", reserved=3),
+            movement(KINDS.STOCK_MOVEMENT_KIND_CONFIRM, 3, "reservation", available=-3, reserved=-3, committed=3),
+            movement(KINDS.STOCK_MOVEMENT_KIND_UNCOMMIT, 1, "reservation", available=1, committed=-1),
+            movement(KINDS.STOCK_MOVEMENT_KIND_SHIP, 2, "reservation", committed=-2, outside=2),
+            movement(KINDS.STOCK_MOVEMENT_KIND_RESTOCK, 1, "rma", available=1, outside=-1),
+        ]
+        self.line = warehouse_pb2.ReservationLine(line_number=1, sku="lamp", quantity=3, uncommitted=1, shipped=2)
+        self.reservation = warehouse_pb2.Reservation(
+            reservation_id="reservation", order_id="order", attempt=1, warehouse_id="london", lines=[self.line]
+        )
+        self.line = self.reservation.lines[0]
+        self.payment = payment_pb2.Payment(
+            payment_id="payment",
+            order_id="order",
+            attempt=1,
+            status=payment_pb2.PAYMENT_STATUS_PARTIALLY_REFUNDED,
+            amount=pence(750),
+            authorized_amount=pence(750),
+            captured_amount=pence(750),
+            refunded_amount=pence(500),
+        )
+        self.payments = [self.payment]
+        done = payment_pb2.REFUND_STATUS_COMPLETED
+        of = {"payment_id": "payment", "order_id": "order", "attempt": 1, "amount": pence(250), "status": done}
+        self.refunds = [
+            payment_pb2.Refund(refund_id="1", cause=payment_pb2.REFUND_CAUSE_ORDER, cause_id="version:4", **of),
+            payment_pb2.Refund(refund_id="2", cause=payment_pb2.REFUND_CAUSE_RETURN, cause_id="rma", **of),
+        ]
+        self.work = fulfillment_pb2.Fulfillment(
+            fulfillment_id="work", order_id="order", attempt=1, warehouse_id="london", status=fulfillment_pb2.FULFILLMENT_STATUS_COMPLETED
+        )
+        self.parcel = shipping_pb2.Shipment(
+            shipment_id="parcel", order_id="order", status=shipping_pb2.SHIPMENT_STATUS_DELIVERED, tracking_number="T1", update_time=at(600)
+        )
+        self.failed: Sequence[ops_service_pb2.FailedEvent] = ()
+        self.outbox = ops_service_pb2.GetOutboxStatsResponse(stream="ORDERS", kept_count=9)
+        self.has_order = True
+
+    def facts(self) -> Facts:
+        orders: Mapping[str, order_pb2.Order] = {"order": self.order} if self.has_order else {}
+        return Facts(
+            NOW,
+            orders,
+            [self.rma],
+            [self.level],
+            self.movements,
+            [self.reservation],
+            self.payments,
+            self.refunds,
+            [self.work],
+            [self.parcel],
+            {"order": self.failed},
+            {"order": self.outbox},
+        )
+
+
+def test_the_audit_says_nothing_where_all_is_well() -> None:
+    """A delivered order with a cancelled and a returned unit: every unit and every penny is where it belongs."""
+    assert differences(World().facts()) == []
+
+
+def _dead(world: World) -> None:
+    world.order.status = order_pb2.ORDER_STATUS_CANCELLED
+
+
+def _dead_before_work(world: World) -> None:
+    _dead(world)
+    world.work.status = fulfillment_pb2.FULFILLMENT_STATUS_PICKING
+
+
+def _dead_on_its_way(world: World) -> None:
+    _dead(world)
+    world.parcel.status = shipping_pb2.SHIPMENT_STATUS_IN_TRANSIT
+
+
+def _authorised(world: World) -> None:
+    _dead(world)
+    world.payment.status = payment_pb2.PAYMENT_STATUS_AUTHORIZED
+
+
+def _pending_past_its_time(world: World) -> None:
+    world.order.status = order_pb2.ORDER_STATUS_PENDING
+    world.order.expire_time.CopyFrom(at(600))
+
+
+def _owed(world: World) -> None:
+    world.order.status = order_pb2.ORDER_STATUS_CONFIRMED
+    world.order.stock_status = order_pb2.STOCK_STATUS_OWED
+
+
+def _unknown_charge(world: World) -> None:
+    world.payment.operations.add(
+        kind=payment_pb2.PAYMENT_OPERATION_KIND_REFUND, outcome=payment_pb2.PAYMENT_OPERATION_OUTCOME_UNKNOWN, request_time=at(600)
+    )
+
+
+def _expected_for_long(world: World) -> None:
+    world.order.status = order_pb2.ORDER_STATUS_CONFIRMED
+    world.order.fulfillments[0].status = "expected"
+
+
+def _no_carrier(world: World) -> None:
+    world.work.status = fulfillment_pb2.FULFILLMENT_STATUS_READY
+    world.parcel.status, world.parcel.fulfillment_id = shipping_pb2.SHIPMENT_STATUS_FAILED, "work"
+
+
+def _label_for_long(world: World) -> None:
+    world.parcel.status = shipping_pb2.SHIPMENT_STATUS_PENDING
+
+
+def _held_for_nobody(world: World) -> None:
+    world.has_order = False
+    world.line.reserved = 1
+    world.reservation.expire_time.CopyFrom(at(600))
+
+
+def _set(name: str, field: str, value: Any) -> Callable[[World], None]:
+    def change(world: World) -> None:
+        setattr(getattr(world, name), field, value)
+
+    return change
+
+
+def _money(name: str, field: str, minor: int) -> Callable[[World], None]:
+    def change(world: World) -> None:
+        getattr(getattr(world, name), field).CopyFrom(pence(minor))
+
+    return change
+
+
+def _failed_event(world: World) -> None:
+    world.failed = [ops_service_pb2.FailedEvent(consumer="order-payments", event_id="e", subject="payments.payment.confirmed")]
+
+
+def _waiting_event(world: World) -> None:
+    world.outbox.waiting_count = 1
+    world.outbox.oldest_waiting_time.CopyFrom(at(600))
+
+
+def _cut_too_late(world: World) -> None:
+    world.order.items[0].cancelled_quantity, world.order.items[0].allocations[0].quantity = 2, 1
+
+
+BROKEN: dict[str, Callable[[World], None]] = {
+    "stock.ledger": _set("level", "available", 8),
+    "stock.conservation": lambda world: world.movements.append(movement(KINDS.STOCK_MOVEMENT_KIND_RECEIVE, 1, "x", None, outside=-1)),
+    "stock.negative": _set("level", "available", -1),
+    "stock.reservations": _set("line", "committed", 1),
+    "reservation.order": _held_for_nobody,
+    "reservation.dead": _set("line", "committed", 1),
+    "order.units": lambda world: setattr(world.order.items[0], "cancelled_quantity", 0),
+    "order.stock": _set("line", "shipped", 1),
+    "return.stock": lambda world: setattr(world.rma.lines[0], "passed_quantity", 0),
+    "return.shipped": lambda world: world.movements.append(
+        movement(KINDS.STOCK_MOVEMENT_KIND_MARK_DAMAGED, 2, "other", damaged=2, outside=-2)
+    ),
+    "return.recall": _cut_too_late,
+    "payment.ceiling": _money("payment", "refund_pending_amount", 251),
+    "payment.refunds": _money("payment", "refunded_amount", 499),
+    "payment.twice": lambda world: world.payments.append(world.payment),
+    "payment.order": _held_for_nobody,
+    "money.dead": _dead,
+    "money.authorised": _authorised,
+    "money.owed": _money("order", "total_amount", 501),
+    "money.told": _money("order", "refunded_amount", 499),
+    "money.unpaid": _set("payment", "attempt", 2),
+    "return.money": _money("rma", "refunded_amount", 249),
+    "fulfillment.unknown": lambda world: setattr(world.order.fulfillments[0], "fulfillment_id", "another"),
+    "fulfillment.status": _set("work", "status", fulfillment_pb2.FULFILLMENT_STATUS_READY),
+    "fulfillment.order": _held_for_nobody,
+    "fulfillment.dead": _dead_before_work,
+    "shipment.order": _held_for_nobody,
+    "shipment.dead": _dead_on_its_way,
+    "shipment.status": _set("parcel", "status", shipping_pb2.SHIPMENT_STATUS_IN_TRANSIT),
+    "shipment.unknown": lambda world: setattr(world.order.fulfillments[0], "shipment_id", "another"),
+    "stuck.expiry": _pending_past_its_time,
+    "stuck.stock": _owed,
+    "stuck.fulfillment": _expected_for_long,
+    "stuck.shipment": _no_carrier,
+    "stuck.label": _label_for_long,
+    "stuck.payment": _unknown_charge,
+    "stuck.return": _set("rma", "status", return_pb2.RETURN_STATUS_INSPECTED),
+    "event.failed": _failed_event,
+    "event.waiting": _waiting_event,
+}
+
+
+def test_a_unit_that_left_too_late_to_be_cut_is_asked_back_and_no_fault_of_the_stock() -> None:
+    """More was shipped than the order wants: the one thing that is missing is its recall."""
+    world = World()
+    _cut_too_late(world)
+    checks = {each.check for each in differences(world.facts())}
+    assert "return.recall" in checks
+    assert "order.stock" not in checks
+
+
+def test_a_refusal_of_the_processor_is_repaired_by_hand() -> None:
+    """Money of a dead order whose refund was refused is given back by a command; where nobody has tried, payment is told again."""
+    world = World()
+    _dead(world)
+    assert {d.repair for d in differences(world.facts()) if d.check == "money.dead"} == {
+        "omctl events republish --service order --aggregate order"
+    }
+    world.refunds.append(payment_pb2.Refund(payment_id="payment", status=payment_pb2.REFUND_STATUS_FAILED))
+    assert {d.repair for d in differences(world.facts()) if d.check == "money.dead"} == {"omctl payment refund payment"}
+
+
+def test_money_that_is_set_aside_for_a_dead_order_is_voided_by_hand() -> None:
+    """The repair names the payment."""
+    world = World()
+    _authorised(world)
+    assert {d.repair for d in differences(world.facts()) if d.check == "money.authorised"} == {"omctl payment void payment"}
+
+
+def test_a_return_whose_refund_was_refused_is_tried_again_by_hand() -> None:
+    """The repair names the captured payment of its attempt; a return that waits for anything else is told to payment again."""
+    world = World()
+    world.rma.status, world.rma.attempt = return_pb2.RETURN_STATUS_INSPECTED, 1
+
+    def repairs() -> set[str]:
+        return {d.repair for d in differences(world.facts()) if d.check == "stuck.return"}
+
+    told_again = {"omctl events republish --service order --aggregate rma"}
+    assert repairs() == told_again
+    world.rma.status_reason = "REFUND_FAILED"
+    assert repairs() == {"omctl payment refund payment --return rma"}
+    world.rma.attempt = 2
+    assert repairs() == told_again
+
+
+def test_another_try_of_a_returns_refund_counts_as_the_returns() -> None:
+    """The refused one is not money; the second is named otherwise, and says whose it is."""
+    world = World()
+    again = payment_pb2.Refund()
+    again.CopyFrom(world.refunds[1])
+    again.cause_id, again.return_id = "rma:2", "rma"
+    world.refunds[1].status = payment_pb2.REFUND_STATUS_FAILED
+    world.refunds.append(again)
+    assert differences(world.facts()) == []
+
+
+def test_what_a_living_order_is_owed_is_repaired_by_hand_and_then_all_is_well() -> None:
+    """The processor refused 2.50: the command gives back exactly that, and counts as the order's. A gift before the refusal does not."""
+    world = World()
+    refused = payment_pb2.REFUND_STATUS_FAILED
+    world.refunds[0].MergeFrom(payment_pb2.Refund(status=refused, create_time=at(90), settle_time=at(80)))
+    world.payment.refunded_amount.CopyFrom(pence(250))
+    world.order.refunded_amount.CopyFrom(pence(250))
+    [owed] = differences(world.facts())
+    assert (owed.check, owed.repair) == ("money.owed", "omctl payment refund payment --amount 2.50 --currency GBP")
+    by_hand = payment_pb2.Refund(payment_id="payment", order_id="order", attempt=1, amount=pence(250), create_time=at(70))
+    by_hand.status, by_hand.cause = payment_pb2.REFUND_STATUS_COMPLETED, payment_pb2.REFUND_CAUSE_REQUEST
+    world.refunds.append(by_hand)
+    world.payment.refunded_amount.CopyFrom(pence(500))
+    world.order.refunded_amount.CopyFrom(pence(500))
+    assert list(differences(world.facts())) == []
+    by_hand.create_time.CopyFrom(at(100))
+    assert [each.check for each in differences(world.facts())] == ["money.owed"]
+
+
+@pytest.mark.parametrize("check", BROKEN)
+def test_each_check_finds_what_it_is_for(check: str) -> None:
+    """One fact is broken: the check that is named for it says so, by the ids, with a command that helps."""
+    world = World()
+    BROKEN[check](world)
+    found = [each for each in differences(world.facts()) if each.check == check]
+    assert found, differences(world.facts())
+    assert all(each.subject and each.text and each.repair.startswith("omctl ") for each in found)
+
+
+async def test_what_is_on_its_way_is_no_difference() -> None:
+    """Only what differs in every reading, and in the same words, is told: what has changed meanwhile was on its way."""
+    readings = [World(), World(), World()]
+    readings[0].level.available = 8
+    readings[0].order.items[0].cancelled_quantity = readings[1].order.items[0].cancelled_quantity = 0
+    left, facts = await persisting(Told(readings), settle_s=0.0)  # type: ignore[arg-type]  # witnesses as far as they are asked
+    assert list(left) == []
+    assert facts.levels[0].available == 9
+
+
+async def test_what_stays_wrong_is_told() -> None:
+    """The same difference in every reading is one."""
+    readings = [World(), World(), World()]
+    for world in readings:
+        world.level.available = 8
+    left, _ = await persisting(Told(readings), settle_s=0.0)  # type: ignore[arg-type]  # witnesses as far as they are asked
+    assert [each.check for each in left] == ["stock.ledger"]
+
+
+class Told:
+    """Witnesses that have been asked already."""
+
+    def __init__(self, worlds: Sequence[World]) -> None:
+        self._worlds = iter(worlds)
+
+    async def tell(self) -> Facts:
+        return next(self._worlds).facts()

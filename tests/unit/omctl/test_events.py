@@ -1,0 +1,363 @@
+"""`omctl events ...`: what is asked of which service, what is shown, and the exit codes."""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import grpc
+import pytest
+from ordermesh.ops.v1 import ops_service_pb2 as api
+from ordermesh.ops.v1.ops_service_pb2_grpc import (
+    FailedEventServiceServicer,
+    OutboxServiceServicer,
+    add_FailedEventServiceServicer_to_server,
+    add_OutboxServiceServicer_to_server,
+)
+from typer.testing import CliRunner, Result
+
+from chassis.convert import timestamp
+from chassis.errors import Defect, Deferred, Failure, NotFound
+from chassis.status import encode
+from devstack.ports import free_ports
+from omctl.__main__ import app
+
+NINE = datetime(2026, 1, 31, 9, tzinfo=UTC)
+AT = NINE.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+REQUEST_ID = "6a0c9f5e-0000-4000-8000-000000000001"
+STATES = api.FailedEventState
+
+
+def event(number: int, consumer: str = "order-payments", minutes: int = 0, state: str = "FAILED") -> api.FailedEvent:
+    """A failed event, so many minutes after nine."""
+    return api.FailedEvent(
+        consumer=consumer,
+        event_id=f"01890000-0000-7000-8000-00000000000{number}",
+        state=STATES.Value(f"FAILED_EVENT_STATE_{state}"),
+        subject="payments.payment.confirmed",
+        type="ordermesh.payment.events.v1.PaymentConfirmed",
+        aggregate_id="7",
+        reason="ORDER_NOT_FOUND",
+        error="No order \n7.",
+        attempts=4,
+        event_time=timestamp(NINE),
+        first_fail_time=timestamp(NINE + timedelta(minutes=minutes)),
+        update_time=timestamp(NINE + timedelta(minutes=minutes)),
+    )
+
+
+class Fake(FailedEventServiceServicer, OutboxServiceServicer):
+    """A service that remembers what it was asked, and has `events`, a page of two at a time; or raises its `failure`."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+        self.failure: Failure | None = None
+        self.events: list[api.FailedEvent] = []
+        self.stubborn: set[str] = set()
+        self.more = False
+
+    def _take(self, request: Any, context: Any) -> None:
+        self.asked.append(request)
+        if self.failure:
+            code, message, trailing = encode(self.failure)
+            context.set_trailing_metadata(trailing)
+            context.abort(code, message)
+
+    def _find(self, request: Any, context: Any) -> api.FailedEvent:
+        self._take(request, context)
+        found = [each for each in self.events if (each.consumer, each.event_id) == (request.consumer, request.event_id)]
+        if not found:
+            self.failure = NotFound("FAILED_EVENT_NOT_FOUND", "There is no such event.")
+            self._take(request, context)
+        return found[0]
+
+    def ListFailedEvents(self, request: Any, context: Any) -> Any:
+        self._take(request, context)
+        start = int(request.page_token or 0)
+        end = start + min(request.page_size, 2)
+        token = str(end) if end < len(self.events) else ""
+        return api.ListFailedEventsResponse(failed_events=self.events[start:end], next_page_token=token)
+
+    def GetFailedEvent(self, request: Any, context: Any) -> Any:
+        found = api.FailedEvent()
+        found.CopyFrom(self._find(request, context))
+        found.payload, found.payload_json = b"123", '{\n  "orderId": "7"\n}'
+        return api.GetFailedEventResponse(failed_event=found)
+
+    def _replayed(self, found: api.FailedEvent) -> api.FailedEvent:
+        if found.event_id not in self.stubborn:
+            found.state = STATES.Value("FAILED_EVENT_STATE_REPLAYED")
+        return found
+
+    def ReplayFailedEvent(self, request: Any, context: Any) -> Any:
+        return api.ReplayFailedEventResponse(failed_event=self._replayed(self._find(request, context)))
+
+    def BatchReplayFailedEvents(self, request: Any, context: Any) -> Any:
+        self._take(request, context)
+        if request.dry_run:
+            return api.BatchReplayFailedEventsResponse(failed_events=self.events, replayed_count=len(self.events), more=self.more)
+        tried = [self._replayed(each) for each in self.events]
+        return api.BatchReplayFailedEventsResponse(failed_events=tried, replayed_count=len(tried) - len(self.stubborn), more=self.more)
+
+    def DiscardFailedEvent(self, request: Any, context: Any) -> Any:
+        found = self._find(request, context)
+        found.state = STATES.Value("FAILED_EVENT_STATE_DISCARDED")
+        return api.DiscardFailedEventResponse(failed_event=found)
+
+    def GetOutboxStats(self, request: Any, context: Any) -> Any:
+        self._take(request, context)
+        return api.GetOutboxStatsResponse(
+            stream="S", waiting_count=2, oldest_waiting_time=timestamp(NINE), kept_count=9, highest_stream_seq=7
+        )
+
+    def RepublishEvents(self, request: Any, context: Any) -> Any:
+        self._take(request, context)
+        return api.RepublishEventsResponse(event_count=5)
+
+
+class Omctl:
+    """omctl in a pipe, in an environment where the order service and the others are two fakes."""
+
+    def __init__(self, order: Fake, others: Fake, addresses: tuple[str, str]) -> None:
+        self.order, self.others = order, others
+        names = ("WAREHOUSE", "FULFILLMENT", "SHIPPING", "PAYMENT")
+        self.environment = {"ORDER_ADDRESS": addresses[0]} | {f"{name}_ADDRESS": addresses[1] for name in names}
+
+    def __call__(self, *arguments: str, **environment: str) -> Result:
+        return CliRunner().invoke(app, ("events", *arguments), env=self.environment | environment)
+
+    @property
+    def asked(self) -> list[Any]:
+        return [*self.order.asked, *self.others.asked]
+
+
+@pytest.fixture
+def omctl() -> Iterator[Omctl]:
+    """The command line, the order service on one port and the other four on another."""
+    made: Any = Fake
+    order, others = made(), made()
+    servers, addresses = [], []
+    for fake in (order, others):
+        server = grpc.server(ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)])
+        add_FailedEventServiceServicer_to_server(fake, server)
+        add_OutboxServiceServicer_to_server(fake, server)
+        addresses.append(f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}")
+        server.start()
+        servers.append(server)
+    yield Omctl(order, others, (addresses[0], addresses[1]))
+    for server in servers:
+        server.stop(None).wait()
+
+
+def numbers(result: Result) -> list[int]:
+    """Which events were shown, in a table."""
+    return [int(line.split()[1][-1]) for line in result.stdout.splitlines()[1:]]
+
+
+def test_failed_events_of_all_services_are_one_list(omctl: Omctl) -> None:
+    """The oldest failure first, whosever it is, over all pages."""
+    omctl.order.events = [event(1, minutes=1), event(3, minutes=3), event(4, minutes=4)]
+    omctl.others.events = [event(2, "payment-orders", minutes=2)]
+    result = omctl("failed", "--service", "order", "--service", "Payment", "--limit", "0")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout.splitlines()[:2] == [
+        "CONSUMER        EVENT                                 STATE   SUBJECT                     ABOUT  REASON           TRIES  "
+        "FAILED FIRST",
+        f"order-payments  01890000-0000-7000-8000-000000000001  failed  payments.payment.confirmed  7      ORDER_NOT_FOUND      4  "
+        f"{(NINE + timedelta(minutes=1)).astimezone():%Y-%m-%d %H:%M:%S}",
+    ]
+    assert numbers(result) == [1, 2, 3, 4]
+    cut = omctl("failed", "--service", "order", "--service", "payment", "--limit", "2")
+    assert numbers(cut) == [1, 2]
+    assert "--limit 0" in cut.stderr
+    lines = omctl("failed", "--service", "order", "--service", "payment", "--json").stdout.splitlines()
+    assert [json.loads(line)["eventId"][-1] for line in lines] == ["1", "2", "3", "4"]
+
+
+def test_every_service_is_asked(omctl: Omctl) -> None:
+    """All five, unless some are named, or a consumer is, whose service it must be."""
+    for command in (("failed",), ("stats",), ("replay", "--all"), ("republish", "--since", "2026-01-31")):
+        omctl.order.asked.clear()
+        omctl.others.asked.clear()
+        assert omctl(*command).exit_code == 0
+        assert (len(omctl.order.asked), len(omctl.others.asked)) == (1, 4)
+    omctl.order.asked.clear()
+    omctl.others.asked.clear()
+    omctl("failed", "--consumer", "order-payments")
+    assert (len(omctl.order.asked), len(omctl.others.asked)) == (1, 0)
+
+
+@pytest.mark.parametrize("command", [("failed",), ("replay", "--all")])
+def test_filters_are_sent(omctl: Omctl, command: tuple[str, ...]) -> None:
+    """Each filter ends in its field, in a list as in a replay; what was not given is unset."""
+    filters = ("--state", "deferred", "--state", "Discarded", "--consumer", "order-payments", "--subject", "a.b", "--reason", "R")
+    times = ("--since", "2026-01-31T09:00:00+01:00", "--before", "2026-02-01T00:00:00+00:00")
+    assert omctl(*command, *filters, "--aggregate", "7", *times).exit_code == 0
+    [request] = omctl.asked
+    assert list(request.filter.states) == [1, 4]
+    assert (request.filter.consumer, request.filter.subject, request.filter.reason) == ("order-payments", "a.b", "R")
+    assert request.filter.aggregate_id == "7"
+    assert request.filter.first_fail_time_from.ToJsonString() == "2026-01-31T08:00:00Z"
+    assert request.filter.first_fail_time_before.ToJsonString() == "2026-02-01T00:00:00Z"
+    omctl.order.asked.clear()
+    omctl(*command, "--service", "order")
+    assert omctl.asked[0].filter == api.FailedEventFilter()
+
+
+def test_an_event_is_shown(omctl: Omctl) -> None:
+    """What went wrong, and what it says; the service is the one whose consumer it is."""
+    omctl.order.events = [event(1)]
+    result = omctl("show", "order-payments", event(1).event_id)
+    assert result.stdout.splitlines() == [
+        "event      01890000-0000-7000-8000-000000000001 at order-payments",
+        "state      failed: ORDER_NOT_FOUND; tried 4 times",
+        "error      No order \ufffd7.",
+        "says       ordermesh.payment.events.v1.PaymentConfirmed on payments.payment.confirmed, about 7",
+        f"published  {AT}.000, failed first {AT}.000, changed {AT}.000",
+        "payload    3 bytes",
+        "{",
+        '  "orderId": "7"',
+        "}",
+    ]
+    shown = json.loads(omctl("show", "order-payments", event(1).event_id, "--json").stdout)
+    assert (shown["payload"], shown["state"]) == ("MTIz", "FAILED_EVENT_STATE_FAILED")
+
+
+def test_one_is_replayed(omctl: Omctl) -> None:
+    """It is shown as it then stands; one that failed again is exit code 1, and says why; a dry run only reads it."""
+    omctl.order.events = [event(1), event(2)]
+    omctl.order.stubborn = {event(2).event_id}
+    dry = omctl("replay", "order-payments", event(1).event_id, "--dry-run")
+    assert (dry.exit_code, "failed" in dry.stdout) == (0, True)
+    assert [type(request) for request in omctl.asked] == [api.GetFailedEventRequest]
+    done = omctl("replay", "order-payments", event(1).event_id)
+    assert (done.exit_code, "replayed" in done.stdout, done.stderr) == (0, True, "")
+    again = omctl("replay", "order-payments", event(2).event_id)
+    assert (again.exit_code, again.stderr) == (1, "omctl: It has failed again: No order \ufffd7.\n")
+
+
+def test_all_that_match_are_replayed(omctl: Omctl) -> None:
+    """Those of all services together, the oldest first; exit code 1 where some failed again; a dry run says so to the services."""
+    omctl.order.events = [event(1, minutes=1), event(3, minutes=3)]
+    omctl.others.events = [event(2, "payment-orders", minutes=2)]
+    which = ("replay", "--all", "--service", "order", "--service", "payment")
+    dry = omctl(*which, "--dry-run", "--limit", "7")
+    assert (dry.exit_code, dry.stderr) == (0, "3 of 3 would be tried.\n")
+    assert numbers(dry) == [1, 2, 3]
+    assert {(request.dry_run, request.limit) for request in omctl.asked} == {(True, 7)}
+    omctl.order.stubborn, omctl.order.more = {event(3).event_id}, True
+    result = omctl(*which)
+    assert result.exit_code == 1
+    assert result.stderr.splitlines()[0] == "2 of 3 replayed."
+    assert "More match" in result.stderr
+    assert [line.split()[2] for line in result.stdout.splitlines()[1:]] == ["replayed", "replayed", "failed"]
+    lines = omctl(*which, "--json").stdout.splitlines()
+    assert [json.loads(line)["consumer"] for line in lines] == ["order-payments", "payment-orders", "order-payments"]
+
+
+def test_one_is_discarded(omctl: Omctl) -> None:
+    """It is shown as it then stands; a dry run only reads it."""
+    omctl.order.events = [event(1)]
+    assert " failed " in omctl("discard", "order-payments", event(1).event_id, "--dry-run").stdout
+    assert " discarded " in omctl("discard", "order-payments", event(1).event_id).stdout
+    assert [type(request) for request in omctl.asked] == [api.GetFailedEventRequest, api.DiscardFailedEventRequest]
+    assert json.loads(omctl("discard", "order-payments", event(1).event_id, "--json").stdout)["state"] == "FAILED_EVENT_STATE_DISCARDED"
+
+
+@pytest.mark.parametrize("command", ["show", "replay", "discard"])
+def test_what_is_not_there_is_not_found(omctl: Omctl, command: str) -> None:
+    """Exit code 3, and where to look."""
+    result = omctl(command, "order-payments", event(1).event_id)
+    assert (result.exit_code, result.stdout) == (3, "")
+    assert result.stderr.startswith("omctl: FAILED_EVENT_NOT_FOUND: ")
+    assert "omctl events failed" in result.stderr
+
+
+def test_events_are_published_again(omctl: Omctl) -> None:
+    """What was typed is sent to each service under one request_id, which was printed; the answer is a line a service."""
+    which = ("--aggregate", event(1).event_id, "--since", "2026-01-31T09:00:00+00:00", "--before", "2026-02-01T09:00:00+00:00")
+    result = omctl("republish", *which, "--dry-run", "--request-id", REQUEST_ID)
+    assert result.stdout.splitlines() == [
+        "SERVICE      EVENTS",
+        "order             5",
+        "warehouse         5",
+        "fulfillment       5",
+        "shipping          5",
+        "payment           5",
+    ]
+    assert result.stderr == f"request_id {REQUEST_ID}\n"
+    assert len(omctl.asked) == 5
+    request = omctl.asked[0]
+    assert all(each == request for each in omctl.asked)
+    assert (request.request_id, request.aggregate_id, request.dry_run) == (REQUEST_ID, event(1).event_id, True)
+    assert request.create_time_from.ToJsonString() == "2026-01-31T09:00:00Z"
+    assert request.create_time_before.ToJsonString() == "2026-02-01T09:00:00Z"
+    told = omctl("republish", "--aggregate", event(1).event_id, "--service", "order", "--json")
+    assert json.loads(told.stdout) == {"service": "order", "eventCount": "5"}
+    assert omctl.order.asked[-1].dry_run is False
+
+
+def test_outboxes_are_told(omctl: Omctl) -> None:
+    """A line a service: what waits, since when, what is kept, how far its stream is."""
+    assert omctl("stats").stdout.splitlines()[:2] == [
+        "SERVICE      STREAM  WAITING  OLDEST               KEPT  PUBLISHED UP TO",
+        f"order        S             2  {AT}     9                7",
+    ]
+    lines = [json.loads(line) for line in omctl("stats", "--json").stdout.splitlines()]
+    assert [line["service"] for line in lines] == ["order", "warehouse", "fulfillment", "shipping", "payment"]
+    assert lines[0]["waitingCount"] == "2"
+
+
+@pytest.mark.parametrize("command", [("failed",), ("stats",), ("replay", "--all"), ("republish", "--since", "2026-01-31")])
+def test_a_service_that_is_away_hides_no_other(omctl: Omctl, command: tuple[str, ...]) -> None:
+    """What the others say is shown; a line on stderr names who is away, and where it was looked for; the exit code is 4."""
+    omctl.order.events = [event(1)]
+    address = f"127.0.0.1:{free_ports(1)[0]}"
+    two = ("--service", "order", "--service", "payment", "--timeout", "0.5")
+    result = omctl(*command, *two, PAYMENT_ADDRESS=address)
+    assert result.exit_code == 4
+    assert len(result.stdout.splitlines()) == 2
+    [line] = [line for line in result.stderr.splitlines() if line.startswith("omctl: ")]
+    assert line.startswith("omctl: payment: ")
+    assert address in line
+
+
+def test_a_refusal_weighs_more_than_an_absence(omctl: Omctl) -> None:
+    """Trying again helps only where nobody has refused: then the code is 1."""
+    omctl.order.failure, omctl.others.failure = Defect(ValueError()), Deferred("OVERLOADED")
+    result = omctl("stats", "--timeout", "2")
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("failed", "--state", "nix"), "deferred, failed, replayed, discarded"),
+        (("failed", "--service", "nix"), "order, warehouse"),
+        (("failed", "--consumer", "nix-payments"), "order-payments"),
+        (("show", "payments", "7"), "order-payments"),
+        (("show", "order-payments", "7"), "'7' is no UUID"),
+        (("replay",), "--all"),
+        (("replay", "order-payments"), "--all"),
+        (("replay", "order-payments", REQUEST_ID, "--all"), "--all"),
+        (("replay", "order-payments", REQUEST_ID, "--reason", "R"), "Filters go with --all"),
+        (("replay", "--reason", "R"), "--all"),
+        (("republish",), "--aggregate, or --since"),
+        (("republish", "--before", "2026-01-31"), "--aggregate, or --since"),
+    ],
+)
+def test_what_is_not_understood_is_a_usage_error(omctl: Omctl, arguments: tuple[str, ...], said: str) -> None:
+    """Exit code 2, what would be right, and nobody was asked."""
+    result = omctl(*arguments)
+    assert (result.exit_code, omctl.asked) == (2, [])
+    assert said in " ".join(result.stderr.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("command", [(), ("failed",), ("show",), ("replay",), ("discard",), ("republish",), ("stats",)])
+def test_help_tells_the_exit_codes(omctl: Omctl, command: tuple[str, ...]) -> None:
+    """As everywhere."""
+    result = omctl(*command, "--help")
+    assert result.exit_code == 0
+    assert "0 done; 1 refused, or failed; 2 not understood" in " ".join(result.stdout.split())

@@ -1,0 +1,120 @@
+"""`omctl payment ...`: what is asked, what is shown."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import pytest
+from google.type.money_pb2 import Money
+from ordermesh.payment.v1 import payment_pb2, payment_service_pb2
+from ordermesh.payment.v1.payment_service_pb2_grpc import PaymentServiceServicer, add_PaymentServiceServicer_to_server
+from typer.testing import CliRunner, Result
+
+from omctl.__main__ import app
+
+PAYMENT_ID = "01890000-0000-7000-8000-000000000001"
+RETURN_ID = "01890000-0000-7000-8000-000000000002"
+REQUEST_ID = "6a0c9f5e-0000-4000-8000-000000000001"
+
+
+class Till(PaymentServiceServicer):
+    """Remembers what it was asked, and has one payment of 7.50, of which 2.50 went back."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+        paid = Money(currency_code="GBP", units=7, nanos=500_000_000)
+        self.payment = payment_pb2.Payment(
+            payment_id=PAYMENT_ID,
+            attempt=1,
+            status=payment_pb2.PAYMENT_STATUS_PARTIALLY_REFUNDED,
+            refunded_amount=Money(currency_code="GBP", units=2, nanos=500_000_000),
+            refund_pending_amount=Money(currency_code="GBP"),
+            amount=paid,
+            authorized_amount=paid,
+            captured_amount=paid,
+        )
+
+    def ListPayments(self, request: Any, context: Any) -> Any:
+        self.asked.append(request)
+        return payment_service_pb2.ListPaymentsResponse(payments=[self.payment])
+
+    def VoidPayment(self, request: Any, context: Any) -> Any:
+        self.asked.append(request)
+        return payment_service_pb2.VoidPaymentResponse(payment=self.payment)
+
+    def RefundPayment(self, request: Any, context: Any) -> Any:
+        self.asked.append(request)
+        return payment_service_pb2.RefundPaymentResponse(payment=self.payment)
+
+
+@pytest.fixture
+def till() -> Till:
+    return Till()  # type: ignore[abstract]  # of a service's methods a test needs a few; gRPC answers UNIMPLEMENTED for the others
+
+
+@pytest.fixture
+def address(till: Till) -> Iterator[str]:
+    server = grpc.server(ThreadPoolExecutor(2), options=[("grpc.so_reuseport", 0)])
+    add_PaymentServiceServicer_to_server(till, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(None).wait()
+
+
+def omctl(address: str, *arguments: str) -> Result:
+    return CliRunner().invoke(app, arguments, env={"PAYMENT_ADDRESS": address})
+
+
+def test_payments_are_listed(till: Till, address: str) -> None:
+    """Those of the order that was named, with what was taken and what went back."""
+    shown = omctl(address, "payment", "list", PAYMENT_ID).stdout
+    assert till.asked[0].order_id == PAYMENT_ID
+    assert shown.splitlines()[1].split() == [
+        PAYMENT_ID,
+        "1",
+        "partially_refunded",
+        "7.50",
+        "GBP",
+        "7.50",
+        "GBP",
+        "2.50",
+        "GBP",
+        "0.00",
+        "GBP",
+    ]
+
+
+@pytest.mark.parametrize(("typed", "minor"), [((), None), (("--amount", "1.25", "--currency", "gbp"), 125)])
+def test_money_is_given_back_once(till: Till, address: str, typed: tuple[str, ...], minor: int | None) -> None:
+    """What was typed is sent, all that is left where nothing was; the request_id was told before."""
+    result = omctl(address, "payment", "refund", PAYMENT_ID, *typed, "--request-id", REQUEST_ID)
+    assert result.exit_code == 0, result.output
+    [request] = till.asked
+    assert (request.request_id, request.payment_id) == (REQUEST_ID, PAYMENT_ID)
+    assert f"request_id {REQUEST_ID}\n" in result.stderr
+    assert (request.amount.units * 100 + request.amount.nanos // 10**7 if request.HasField("amount") else None) == minor
+
+
+def test_an_authorisation_is_given_back_once(till: Till, address: str) -> None:
+    """The payment that was named is voided, and shown; the request_id was told before."""
+    result = omctl(address, "payment", "void", PAYMENT_ID, "--request-id", REQUEST_ID)
+    assert result.exit_code == 0, result.output
+    assert till.asked == [payment_service_pb2.VoidPaymentRequest(request_id=REQUEST_ID, payment_id=PAYMENT_ID)]
+    assert f"request_id {REQUEST_ID}\n" in result.stderr
+    assert PAYMENT_ID in result.stdout
+
+
+def test_the_refund_of_a_return_is_tried_again(till: Till, address: str) -> None:
+    """The return is named, and no amount: it is the return's. What is no id is a usage error."""
+    assert omctl(address, "payment", "refund", PAYMENT_ID, "--return", RETURN_ID, "--request-id", REQUEST_ID).exit_code == 0
+    assert till.asked == [
+        payment_service_pb2.RefundPaymentRequest(request_id=REQUEST_ID, payment_id=PAYMENT_ID, return_id=RETURN_ID),
+    ]
+    assert omctl(address, "payment", "refund", PAYMENT_ID, "--return", "rma").exit_code == 2
+
+
+def test_an_amount_needs_its_currency(address: str) -> None:
+    """Half of an amount is a usage error."""
+    assert omctl(address, "payment", "refund", PAYMENT_ID, "--amount", "1").exit_code == 2

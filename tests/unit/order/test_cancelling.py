@@ -1,0 +1,268 @@
+"""What becomes of an order that is not wanted any more, in whole or in part; that nobody pays; that is tried again."""
+
+from dataclasses import replace
+from datetime import timedelta
+from itertools import product
+from typing import Any
+
+import pytest
+
+from chassis.decision import Decision
+from chassis.errors import Deferred, Refused, Stale
+from order_svc import decisions
+from order_svc.lifecycle import PaymentStatus, Progress, Status, StockStatus, Work
+from order_svc.model import ExpireOrder, ItemsCancelled, Order, OrderCommand, RetryOrder, StatusChanged, WantedLine
+from tests.unit.order.samples import (
+    NOW,
+    after,
+    allocations,
+    at,
+    base,
+    cancel,
+    cancel_items,
+    checkout,
+    commit,
+    pay,
+    placed,
+    refund,
+    ship,
+    work,
+)
+
+TOMORROW = NOW + timedelta(days=1)
+
+
+def standing_at(status: Status) -> Order:
+    """An order at that status, refunded included."""
+    if status is Status.REFUNDED:
+        delivered = at(Status.DELIVERED)
+        return after(delivered, refund(delivered, delivered.total))
+    return at(status)
+
+
+def retried(order: Order, **fields: Any) -> RetryOrder:
+    """A wish to try it again, with stock for its next attempt."""
+    values: dict[str, Any] = {
+        "attempt": order.attempt + 1,
+        "allocations": {line.number: line.allocations for line in order.lines},
+        "expected_version": None,
+    }
+    return RetryOrder(**base(order.id), **(values | fields))
+
+
+CANCELLED = {
+    Status.PENDING: None,
+    Status.CONFIRMED: None,
+    Status.PROCESSING: None,
+    Status.SHIPPED: None,
+    Status.DELIVERED: "ORDER_NOT_CANCELLABLE",
+    Status.CANCELLED: "ORDER_ALREADY_CANCELLED",
+    Status.REFUNDED: "ORDER_NOT_CANCELLABLE",
+    Status.FAILED: "ORDER_NOT_CANCELLABLE",
+}
+CUT = CANCELLED | {Status.SHIPPED: "ORDER_NOT_CANCELLABLE"}
+TRIED_AGAIN = dict.fromkeys(Status, "ILLEGAL_TRANSITION") | {Status.FAILED: None}
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"), [(asked, status) for asked, status in product(("cancel", "cancel items", "retry"), Status)], ids=str
+)
+def test_what_may_be_asked_of_an_order_at_each_status(asked: str, status: Status) -> None:
+    """Cancelling, cancelling units and trying again, at each status: done, or refused with the reason that the contract names."""
+    order = standing_at(status)
+    assert order.status is status
+    commands: dict[str, OrderCommand] = {"cancel": cancel(order), "cancel items": cancel_items(order, {1: 1}), "retry": retried(order)}
+    reason = {"cancel": CANCELLED, "cancel items": CUT, "retry": TRIED_AGAIN}[asked][status]
+    if reason:
+        with pytest.raises(Refused) as refused:
+            after(order, commands[asked])
+        assert (refused.value.reason, refused.value.metadata["status"]) == (reason, status)
+    else:
+        decided = decisions.decide(order, commands[asked], NOW)
+        assert decided.record.status is {"cancel": Status.CANCELLED, "cancel items": status, "retry": Status.PENDING}[asked]
+        assert len(decided.history) == len(decided.facts) == 1
+        assert decided.record.version == order.version + 1
+
+
+@pytest.mark.parametrize("status", [Status.PENDING, Status.PROCESSING])
+def test_another_version_than_expected_changes_nothing(status: Status) -> None:
+    """Whoever states the version that he looked at is refused when the order has moved since."""
+    order = at(status)
+    for command in (
+        cancel(order, expected_version=order.version + 1),
+        cancel_items(order, {1: 1}, expected_version=order.version + 1),
+        retried(order, expected_version=order.version + 1),
+    ):
+        with pytest.raises(Stale):
+            after(order, command)
+    assert after(order, cancel(order, expected_version=order.version)).status is Status.CANCELLED
+
+
+def test_an_order_of_which_anything_was_delivered_is_not_cancelled() -> None:
+    """One parcel of two is with the customer: a return takes over."""
+    order = placed(None, "london", "paris")
+    order = after(order, pay(order), ship(order, "london", NOW))
+    assert order.status is Status.PROCESSING
+    with pytest.raises(Refused) as refused:
+        after(order, cancel(order))
+    assert refused.value.reason == "ORDER_NOT_CANCELLABLE"
+
+
+@pytest.mark.parametrize(
+    ("status", "payment", "stock", "progress"),
+    [
+        (Status.PENDING, PaymentStatus.CANCELLED, StockStatus.RELEASED, Progress.CANCELLED),
+        (Status.CONFIRMED, PaymentStatus.COMPLETED, StockStatus.COMMITTED, Progress.CANCELLED),
+        (Status.PROCESSING, PaymentStatus.COMPLETED, StockStatus.COMMITTED, Progress.CANCELLED),
+        (Status.SHIPPED, PaymentStatus.COMPLETED, StockStatus.DEDUCTED, Progress.SHIPPED),
+    ],
+)
+def test_a_cancelled_order_says_where_its_money_and_goods_are(
+    status: Status, payment: PaymentStatus, stock: StockStatus, progress: Progress
+) -> None:
+    """Its lines stay as they were, it has no deadline any more, and its axes say what is still to come back."""
+    order = at(status)
+    dead = after(order, cancel(order, reason="FRAUD"))
+    assert (dead.reason, dead.payment, dead.stock, dead.progress) == ("FRAUD", payment, stock, progress)
+    assert (dead.lines, dead.expire_time, dead.total) == (order.lines, None, order.total)
+
+
+def test_committed_units_of_a_dead_order_are_back_when_fulfilment_or_the_warehouse_says_so() -> None:
+    """Either of them tells that nothing is held for it any more; until then its stock is committed."""
+    order = at(Status.PROCESSING)
+    dead = after(order, cancel(order))
+    assert after(dead, work(dead, "london", Work.PICKING, 3)).stock is StockStatus.COMMITTED
+    assert after(dead, work(dead, "london", Work.CANCELLED, 3)).stock is StockStatus.RELEASED
+    freed = after(dead, commit(dead, allocations={}, freed=True))
+    assert (freed.stock, freed.version) == (StockStatus.RELEASED, dead.version)
+    living = after(order, commit(order, allocations={}, freed=True))
+    assert living is order
+
+
+def test_cancelled_units_cost_their_frozen_share_and_the_others_what_they_did() -> None:
+    """Three lamps with a discount of 100 and a tax of 200 between them: the first unit takes its own part with it."""
+    order = placed()
+    line = order.lines[0]
+    one = after(order, cancel_items(order, {1: 1}, reason="WRONG_SIZE"))
+    assert (line.worth(0), line.worth(1), line.worth(3)) == (0, 1033, line.total)
+    assert (one.total, one.cancelled_amount, one.placed_total) == (order.total - 1033, 1033, order.total)
+    assert one.lines[0].shares == line.shares
+    assert (one.lines[0].cancelled, [a.quantity for a in one.lines[0].allocations]) == (1, [2])
+    both = after(one, cancel_items(one, {1: 1, 2: 2}))
+    assert both.total == order.total - line.worth(2) - order.lines[1].total
+
+
+def test_cancelled_units_are_a_row_of_history_with_a_version_and_an_event_of_their_own() -> None:
+    """The status stays; the row says so, and why; the fact is no change of status."""
+    order = at(Status.CONFIRMED)
+    command = cancel_items(order, {2: 1}, reason="WRONG_SIZE")
+    decided = decisions.decide(order, command, NOW)
+    [step], [fact] = decided.history, decided.facts
+    assert isinstance(fact, ItemsCancelled)
+    assert fact.order == decided.record
+    assert (fact.step.old, fact.step.new, fact.step.reason) == (Status.CONFIRMED, Status.CONFIRMED, "WRONG_SIZE")
+    assert (fact.step.version, fact.step.cause, step) == (order.version + 1, command.cause, fact.step)
+
+
+def test_the_last_unit_cancels_the_order() -> None:
+    """One row, the change of status; the units stand as cancelled."""
+    order = at(Status.CONFIRMED)
+    fewer = after(order, cancel_items(order, {1: 3}))
+    decided = decisions.decide(fewer, cancel_items(fewer, {2: 2}), NOW)
+    [fact] = decided.facts
+    assert isinstance(fact, StatusChanged)
+    assert (decided.record.status, [line.staying for line in decided.record.lines]) == (Status.CANCELLED, [0, 0])
+
+
+def test_more_units_than_are_left_cancel_nothing() -> None:
+    """All lines or none: a violation for each line that has fewer, an unknown line included."""
+    order = placed()
+    with pytest.raises(Refused) as refused:
+        after(order, cancel_items(order, {1: 4, 2: 2, 9: 1}))
+    assert refused.value.reason == "ITEMS_NOT_CANCELLABLE"
+    assert [(v.subject, v.description) for v in refused.value.violations] == [("line 1", "asked 4, left 3"), ("line 9", "asked 1, left 0")]
+
+
+def test_units_that_are_with_a_carrier_are_not_cut() -> None:
+    """Line 1 has shipped from London, line 2 waits in Paris: only the latter can be cancelled."""
+    order = placed(None, "london", "paris")
+    order = after(order, pay(order), ship(order, "london"))
+    with pytest.raises(Refused):
+        after(order, cancel_items(order, {1: 1}))
+    assert after(order, cancel_items(order, {2: 1})).lines[1].cancelled == 1
+
+
+def test_units_that_were_sourced_last_go_first() -> None:
+    """Of a line from two warehouses, the last one gives up its units before the first."""
+    order = placed(checkout(WantedLine("LAMP", 5, 100, 0, 0)))
+    [first] = order.lines[0].allocations
+    split = (replace(first, quantity=2), replace(first, warehouse_id="paris", quantity=3))
+    order = replace(order, lines=(replace(order.lines[0], allocations=split),))
+    cut = after(order, cancel_items(order, {1: 4}))
+    assert [(a.warehouse_id, a.quantity) for a in cut.lines[0].allocations] == [("london", 1), ("paris", 0)]
+    confirmed = after(cut, pay(cut))
+    assert [part.warehouse_id for part in confirmed.parts] == ["london"]
+
+
+def test_money_that_was_on_its_way_when_units_were_cancelled_is_no_mismatch() -> None:
+    """Captured for what it cost before, or now, or between; never for less than now, or more than ever."""
+    order = placed()
+    cut = after(order, cancel_items(order, {1: 1}))
+    for captured in (cut.total, order.total, cut.total + 1):
+        confirmed = after(cut, pay(cut, captured=cut.money(captured)))
+        assert (confirmed.status, confirmed.captured) == (Status.CONFIRMED, captured)
+    for captured in (cut.total - 1, order.total + 1):
+        with pytest.raises(Refused):
+            after(cut, pay(cut, captured=cut.money(captured)))
+
+
+def test_a_commit_that_has_not_heard_of_a_cut_serves_what_stays() -> None:
+    """The warehouse committed three where two are wanted by now: the order takes two."""
+    order = placed()
+    cut = after(order, cancel_items(order, {1: 1}))
+    confirmed = after(cut, pay(order, captured=cut.money(cut.total)))
+    assert [a.quantity for line in confirmed.lines for a in line.allocations] == [2, 2]
+
+
+def test_an_order_expires_when_its_time_is_over_and_nobody_has_paid() -> None:
+    """By the clock of the write: at the deadline it is cancelled, before it is not, and a paid one is left alone."""
+    order = placed()
+    assert order.expire_time
+    command = ExpireOrder(**base(order.id))
+    expired = decisions.decide(order, command, order.expire_time).record
+    assert (expired.status, expired.reason, expired.stock) == (Status.CANCELLED, "PAYMENT_EXPIRED", StockStatus.RELEASED)
+    with pytest.raises(Deferred):
+        decisions.decide(order, command, order.expire_time - timedelta(microseconds=1))
+    confirmed = after(order, pay(order))
+    assert decisions.decide(confirmed, command, TOMORROW) == Decision(confirmed)
+
+
+def test_a_failed_order_is_pending_again_with_a_new_attempt_and_deadline() -> None:
+    """Money and work of the attempt before are its own; units that were cancelled stay cancelled."""
+    order = at(Status.FAILED)
+    decided = decisions.decide(order, retried(order), TOMORROW)
+    again, [step] = decided.record, decided.history
+    assert (again.status, again.attempt, again.version) == (Status.PENDING, 2, order.version + 1)
+    assert (again.payment, again.stock, again.captured) == (PaymentStatus.PENDING, StockStatus.RESERVED, 0)
+    assert again.expire_time == TOMORROW + decisions.PAYMENT_WINDOW
+    assert getattr(step, "attempt", None) == 2
+    assert after(again, pay(order)) is again
+    assert after(again, refund(order, order.total)) is again
+    assert after(again, pay(again)).status is Status.CONFIRMED
+
+
+def test_a_retry_without_stock_for_the_attempt_that_it_makes_is_put_off() -> None:
+    """The order failed once more between the reservation and the write: nothing is taken for granted."""
+    order = at(Status.FAILED)
+    for command in (retried(order, attempt=3), retried(order, allocations=None)):
+        with pytest.raises(Deferred):
+            after(order, command)
+
+
+def test_a_retry_reserves_no_unit_that_was_cancelled() -> None:
+    """What the warehouse serves must be what stays."""
+    order = placed()
+    cut = after(order, cancel_items(order, {2: 2}))
+    failed = replace(cut, status=Status.FAILED, expire_time=None)
+    served = allocations(checkout(), "paris")
+    assert after(failed, retried(failed, allocations={1: served[1]})).lines[1].allocations == ()

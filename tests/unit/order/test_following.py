@@ -1,0 +1,382 @@
+"""An order follows what goes wrong elsewhere: units that are not found, parcels that do not arrive, money that goes back."""
+
+from contextlib import suppress
+from dataclasses import replace
+from itertools import permutations
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from chassis.errors import Deferred, Refused
+from order_svc import decisions
+from order_svc.lifecycle import End, PaymentStatus, Progress, ReturnKind, ReturnProgress, ReturnStatus, Status, StockStatus, Work
+from order_svc.model import (
+    ItemsCancelled,
+    MoveReturn,
+    NoteFulfillment,
+    Order,
+    OrderCommand,
+    Owed,
+    ReturnChanged,
+    StatusChanged,
+    WantedLine,
+)
+from tests.unit.order.samples import (
+    NOW,
+    after,
+    at,
+    base,
+    cancel,
+    cancel_items,
+    checkout,
+    commit,
+    elsewhere,
+    end,
+    pay,
+    placed,
+    pounds,
+    refund,
+    ship,
+    work,
+)
+
+
+def works_on(order: Order, stage: Work, version: int, units: dict[int, int], at: str = "london", **fields: Any) -> NoteFulfillment:
+    """The fulfilment's stock is committed, and these are the units that it works on."""
+    return work(order, at, stage, version, units=units, **({"committed": True} | fields))
+
+
+def two_parts() -> Order:
+    """Three lamps from London, two bulbs from Paris; paid."""
+    order = placed(None, "london", "paris")
+    return after(order, pay(order))
+
+
+def units(order: Order) -> list[tuple[int, int, list[tuple[str, int, int | None]]]]:
+    """Of each line: cancelled, staying, and where."""
+    return [(line.cancelled, line.staying, [(a.warehouse_id, a.quantity, a.shipped) for a in line.allocations]) for line in order.lines]
+
+
+def recalled(order: Order) -> list[dict[int, int]]:
+    """The recalls of an order: announced units by line."""
+    assert all(rma.kind is ReturnKind.RECALL for rma in order.rmas)
+    return [{line.number: line.announced for line in rma.lines} for rma in order.rmas]
+
+
+# --- units that leave a picklist
+
+
+def test_units_that_fulfilment_did_not_find_are_cancelled_with_its_reason() -> None:
+    """A short pick is an item cancellation, told as one; the order then goes on by the fulfilment's status."""
+    order = at(Status.CONFIRMED)
+    decided = decisions.decide(order, works_on(order, Work.PICKING, 3, {1: 2, 2: 2}, reason="SHORT_PICK"), NOW)
+    cut, moved = decided.facts
+    assert isinstance(cut, ItemsCancelled)
+    assert isinstance(moved, StatusChanged)
+    assert (cut.step.reason, cut.step.new, moved.step.new) == ("SHORT_PICK", Status.CONFIRMED, Status.PROCESSING)
+    assert (cut.step.version, moved.step.version) == (order.version + 1, order.version + 2)
+    assert units(decided.record) == [(1, 2, [("london", 2, None)]), (0, 2, [("london", 2, None)])]
+    assert decided.record.total == order.total - order.lines[0].worth(1)
+
+
+def test_a_picklist_that_is_not_final_cuts_nothing() -> None:
+    """Before its stock is committed, a fulfilment may have fewer units than the order for a while."""
+    order = at(Status.CONFIRMED)
+    followed = after(order, works_on(order, Work.PLANNING, 2, {1: 1, 2: 0}, committed=False))
+    assert (followed.status, units(followed)) == (Status.PROCESSING, units(order))
+
+
+def test_a_final_picklist_waits_until_the_order_knows_where_its_stock_was_committed() -> None:
+    """Stock that is owed may be committed elsewhere: fewer units in London are then no cancelled ones."""
+    order = placed()
+    owed = after(order, pay(order, stock=Owed()))
+    with pytest.raises(Deferred) as deferred:
+        after(owed, works_on(owed, Work.PICKING, 3, {1: 1, 2: 2}))
+    assert deferred.value.reason == "EVENT_AHEAD"
+    assert after(owed, works_on(owed, Work.PICKING, 3, {1: 3, 2: 2})).status is Status.PROCESSING
+    told: list[OrderCommand] = [ship(owed, "london", NOW), end(owed, "london", End.LOST)]
+    for parcel in told:
+        with pytest.raises(Deferred):
+            after(owed, parcel)
+        assert after(owed, commit(owed), parcel).version > owed.version
+
+
+def test_what_the_warehouse_tells_of_fewer_units_waits_for_the_word_of_its_commit() -> None:
+    """Paris was committed, and given up again: told first, that is ahead of the commit and of the work's end; it fails in no order."""
+    order = placed(None, "london", "paris")
+    owed = after(order, pay(order, stock=Owed()))
+    still = commit(owed, allocations={1: owed.lines[0].allocations})
+    gone = work(owed, "paris", Work.CANCELLED, 3, reason="WORK_CANCELLED")
+    with pytest.raises(Deferred) as deferred:
+        after(owed, still)
+    assert deferred.value.reason == "EVENT_AHEAD"
+    whole = commit(owed)
+    told: list[list[OrderCommand]] = [[whole, still, gone], [whole, gone, still], [gone, still, whole], [gone, whole, still]]
+    for several in told:
+        followed = after(owed, *several)
+        assert (followed.stock, [line.staying for line in followed.lines]) == (StockStatus.COMMITTED, [3, 0])
+
+
+def test_work_that_went_elsewhere_has_lost_no_units() -> None:
+    """A fulfilment that ends because its stock was committed elsewhere cancels nothing, whether that is known already or not."""
+    order = placed()
+    owed = after(order, pay(order, stock=Owed()))
+    moved = commit(owed, allocations=elsewhere(owed, "paris"))
+    gone = work(owed, "london", Work.CANCELLED, 3, reason="STOCK_COMMITTED_ELSEWHERE")
+    told: list[OrderCommand] = [moved, gone]
+    for several in permutations(told):
+        settled = after(owed, *several)
+        assert (settled.status, settled.stock) == (Status.CONFIRMED, StockStatus.COMMITTED)
+        assert units(settled) == [(0, 3, [("paris", 3, None)]), (0, 2, [("paris", 2, None)])]
+
+
+def test_a_commit_brings_no_cancelled_unit_back() -> None:
+    """London's work was called off while its stock was owed. That the warehouse has committed it all the same takes nothing from Paris."""
+    order = placed(checkout(WantedLine("LAMP", 4, 100, 0, 0)))
+    [first] = order.lines[0].allocations
+    split = (replace(first, quantity=3), replace(first, warehouse_id="paris", quantity=1))
+    order = replace(order, lines=(replace(order.lines[0], allocations=split),))
+    owed = after(order, pay(order, stock=Owed()))
+    settled = after(owed, work(owed, "london", Work.CANCELLED, 3, reason="WORK_CANCELLED"), commit(order))
+    assert units(settled) == [(3, 1, [("paris", 1, None)])]
+    assert (settled.stock, [part.standing for part in settled.parts if part.standing]) == (StockStatus.COMMITTED, [Status.CONFIRMED])
+
+
+def test_work_that_ends_cancels_its_units_and_the_last_one_the_order() -> None:
+    """London's work is called off: its units are cancelled and Paris goes on; when Paris ends as well, the order is cancelled."""
+    order = two_parts()
+    one = after(order, work(order, "london", Work.CANCELLED, 3, reason="WORK_CANCELLED"))
+    assert (one.status, units(one)[0]) == (Status.CONFIRMED, (3, 0, [("london", 0, None)]))
+    decided = decisions.decide(one, work(one, "paris", Work.CANCELLED, 2, reason="NO_UNITS_LEFT"), NOW)
+    assert (decided.record.status, decided.record.reason) == (Status.CANCELLED, "NO_UNITS_LEFT")
+    assert (decided.record.stock, decided.record.progress) == (StockStatus.RELEASED, Progress.CANCELLED)
+    assert [type(fact) for fact in decided.facts] == [StatusChanged]
+
+
+def test_an_order_goes_on_with_those_that_live_when_the_slowest_work_ends() -> None:
+    """London is delivered, Paris still picks; that Paris ends delivers the order."""
+    order = two_parts()
+    order = after(order, work(order, "paris", Work.PICKING, 2), ship(order, "london", NOW))
+    assert order.status is Status.PROCESSING
+    decided = decisions.decide(order, work(order, "paris", Work.CANCELLED, 3, reason="WORK_CANCELLED"), NOW)
+    assert [(fact.step.old, fact.step.new) for fact in decided.facts if isinstance(fact, ItemsCancelled | StatusChanged)] == [
+        (Status.PROCESSING, Status.PROCESSING),
+        (Status.PROCESSING, Status.SHIPPED),
+        (Status.SHIPPED, Status.DELIVERED),
+    ]
+
+
+def test_a_cut_and_a_short_pick_end_the_same_in_every_order_and_any_number_of_times() -> None:
+    """The customer cancels one lamp, the picker misses one: fulfilment's own number is what stays, however often it is told."""
+    start = at(Status.CONFIRMED)
+    cut = after(start, cancel_items(start, {1: 1}))
+    told = [
+        works_on(start, Work.PICKING, 3, {1: 3, 2: 2}),
+        works_on(start, Work.PICKING, 4, {1: 2, 2: 2}, reason="UNITS_CUT"),
+        works_on(start, Work.PICKING, 5, {1: 1, 2: 2}, reason="SHORT_PICK"),
+    ]
+    for several in permutations([*told, *told]):
+        assert units(after(cut, *several)) == [(2, 1, [("london", 1, None)]), (0, 2, [("london", 2, None)])]
+
+
+# --- goods that left though nobody wants them
+
+
+def test_units_that_left_in_spite_of_a_cut_are_recalled() -> None:
+    """Three lamps left where two were wanted: one comes back as a recall without a refund, once."""
+    order = at(Status.PROCESSING)
+    cut = after(order, cancel_items(order, {1: 1}))
+    left = works_on(cut, Work.SHIPPED, 5, {1: 3, 2: 2})
+    shipped = after(cut, left, replace(left, version=6, work=Work.COMPLETED))
+    assert units(shipped) == [(1, 2, [("london", 2, 3)]), (0, 2, [("london", 2, 2)])]
+    assert recalled(shipped) == [{1: 1}]
+    assert [rma.refund for rma in shipped.rmas] == [0]
+
+
+def test_goods_of_a_cancelled_order_that_left_are_recalled_whichever_is_heard_first() -> None:
+    """The cancellation and the shipping in either order: the same recall of all that left. A label alone is no goods."""
+    order = at(Status.PROCESSING)
+    left = works_on(order, Work.SHIPPED, 5, {1: 3, 2: 2})
+    told: list[OrderCommand] = [cancel(order), left, ship(order, "london")]
+    for several in permutations(told):
+        dead = after(order, *several)
+        assert (dead.status, recalled(dead), dead.stock) == (Status.CANCELLED, [{1: 3, 2: 2}], StockStatus.DEDUCTED)
+    label = after(order, ship(order, "london"), cancel(order))
+    assert recalled(label) == []
+    stopped = after(label, work(order, "london", Work.CANCELLED, 5))
+    assert (recalled(stopped), stopped.stock) == ([], StockStatus.RELEASED)
+
+
+def test_what_is_told_of_a_dead_orders_goods_is_noted_and_moves_nothing() -> None:
+    """Shipment and delivery after the cancellation are late events, each once; the order keeps its version."""
+    order = at(Status.PROCESSING)
+    dead = after(order, cancel(order))
+    shipment = ship(order, "london")
+    noted = after(dead, shipment, shipment, replace(shipment, deliver_time=NOW))
+    assert [event.reason for event in noted.late] == ["SHIPMENT_CREATED", "DELIVERY_CONFIRMED"]
+    assert (noted.status, noted.version, noted.progress) == (Status.CANCELLED, dead.version, Progress.DELIVERED)
+
+
+# --- parcels that do not arrive
+
+
+@pytest.mark.parametrize(
+    ("how", "reason", "back"),
+    [(End.LOST, "PARCEL_LOST", False), (End.RETURNED, "PARCEL_RETURNED", True), (End.VOIDED, "PARCEL_VOIDED", True)],
+)
+def test_the_units_of_a_parcel_that_does_not_arrive_are_cancelled(how: End, reason: str, back: bool) -> None:
+    """The other parcel goes on. What was not lost comes back as a recall of the units that left."""
+    order = two_parts()
+    gone = works_on(order, Work.SHIPPED, 5, {1: 3})
+    told: list[OrderCommand] = [gone, end(order, "london", how)]
+    for several in permutations(told):
+        decided = after(order, *several)
+        assert (units(decided)[0], decided.status) == ((3, 0, [("london", 0, 3)]), decided.status)
+        assert recalled(decided) == ([{1: 3}] if back else [])
+        assert decided.total == order.total - order.lines[0].total
+        assert after(decided, ship(order, "paris", NOW)).status is Status.DELIVERED
+    first = decisions.decide(order, end(order, "london", how), NOW)
+    assert [fact.step.reason for fact in first.facts if isinstance(fact, ItemsCancelled)] == [reason]
+    again = after(first.record, end(order, "london", how), end(order, "london", End.LOST))
+    assert again == first.record
+
+
+def test_the_last_parcel_that_does_not_arrive_cancels_the_order() -> None:
+    """Shipped becomes cancelled."""
+    order = at(Status.SHIPPED)
+    dead = after(order, end(order, "london", End.LOST))
+    assert (dead.status, dead.reason, recalled(dead)) == (Status.CANCELLED, "PARCEL_LOST", [])
+
+
+def test_tracking_progress_and_ends_after_delivery_change_nothing() -> None:
+    """Only an end other than with the customer is news, and none after delivery."""
+    order = at(Status.SHIPPED)
+    assert after(order, end(order, "london", None)) is order
+    delivered = at(Status.DELIVERED)
+    assert after(delivered, end(delivered, "london", End.LOST)) is delivered
+    other = two_parts()
+    lost = after(other, end(other, "london", End.LOST))
+    parcel = ship(other, "london", NOW, shipment_id=lost.parts[0].shipment_id)
+    assert after(lost, parcel) is lost
+
+
+def test_a_dead_orders_parcel_that_comes_back_makes_no_second_recall() -> None:
+    """The recall exists already: nothing but the part changes."""
+    order = at(Status.PROCESSING)
+    dead = after(order, works_on(order, Work.SHIPPED, 5, {1: 3, 2: 2}), cancel(order))
+    came = after(dead, end(dead, "london", End.RETURNED))
+    assert (recalled(came), came.rmas, came.version) == ([{1: 3, 2: 2}], dead.rmas, dead.version)
+    assert came.parts[0].ended is End.RETURNED
+
+
+def test_of_a_dead_orders_lost_parcel_nothing_is_waited_for_in_whichever_order_it_is_heard() -> None:
+    """Cancelled, shipped and lost, in every order and each told twice: no recall is left that nobody could ever receive."""
+    order = at(Status.PROCESSING)
+    told: list[OrderCommand] = [cancel(order), works_on(order, Work.SHIPPED, 5, {1: 3, 2: 2}), end(order, "london", End.LOST)]
+    for several in permutations(told):
+        dead = order
+        for each in several:
+            with suppress(Refused):  # the loss of the last parcel cancels the order by itself: nobody can cancel it then
+                dead = after(dead, each)
+        dead = after(dead, *told[1:])
+        assert (dead.status, dead.stock, dead.returns) == (Status.CANCELLED, StockStatus.DEDUCTED, ReturnProgress.NONE)
+        assert {(rma.status, rma.status_reason) for rma in dead.rmas} <= {(ReturnStatus.CANCELLED, "PARCEL_LOST")}
+
+
+@pytest.mark.parametrize("seen", [ReturnStatus.APPROVED, ReturnStatus.IN_TRANSIT])
+def test_a_recall_that_somebody_has_seen_on_its_way_outlives_the_loss(seen: ReturnStatus) -> None:
+    """The carrier calls a parcel lost that the staff have announced: only what still waits to be seen is cancelled, in one version."""
+    order = at(Status.PROCESSING)
+    dead = after(order, works_on(order, Work.SHIPPED, 5, {1: 3, 2: 2}), cancel(order))
+    if seen is ReturnStatus.IN_TRANSIT:
+        dead = decisions.decide(dead, MoveReturn(**base(dead.id), return_id=dead.rmas[0].id, to=seen, reason="SENT"), NOW).record
+    decided = decisions.decide(dead, end(dead, "london", End.LOST), NOW)
+    [rma] = decided.record.rmas
+    assert rma.status is (ReturnStatus.CANCELLED if seen is ReturnStatus.APPROVED else seen)
+    assert [type(fact) for fact in decided.facts] == ([ReturnChanged] if seen is ReturnStatus.APPROVED else [])
+    assert decided.record.version == dead.version
+
+
+def test_units_that_were_cut_too_late_and_lost_are_not_waited_for_either() -> None:
+    """One lamp too many was in the parcel that is lost: its recall is cancelled, or never made."""
+    order = two_parts()
+    cut = after(order, cancel_items(order, {1: 1}))
+    told: list[OrderCommand] = [works_on(cut, Work.SHIPPED, 5, {1: 3}), end(cut, "london", End.LOST)]
+    for several in permutations(told):
+        gone = after(cut, *several)
+        assert units(gone)[0] == (3, 0, [("london", 0, 3)])
+        assert {rma.status for rma in gone.rmas} <= {ReturnStatus.CANCELLED}
+
+
+# --- money
+
+
+def test_refunds_move_the_payment_axis_by_what_went_back_in_all() -> None:
+    """Partly, then wholly; an older sum changes nothing; the status stays before delivery."""
+    order = at(Status.CONFIRMED)
+    part, whole = refund(order, 100), refund(order, order.total)
+    partly = after(order, part)
+    assert (partly.payment, partly.refunded, partly.version) == (PaymentStatus.PARTIALLY_REFUNDED, 100, order.version)
+    wholly = after(partly, whole)
+    assert (wholly.payment, wholly.status) == (PaymentStatus.REFUNDED, Status.CONFIRMED)
+    assert after(wholly, part) is wholly
+
+
+@pytest.mark.parametrize("events", list(permutations(["paid", "delivered", "refunded"])))
+def test_a_delivered_order_whose_money_all_went_back_is_refunded_in_every_order_of_events(events: tuple[str, ...]) -> None:
+    """Delivered and then refunded are both written; what waits for the payment is told again after it."""
+    order = placed()
+    told: dict[str, OrderCommand] = {"paid": pay(order), "delivered": ship(order, "london", NOW), "refunded": refund(order, order.total)}
+    waiting, steps = [told[name] for name in events], []
+    while waiting:
+        try:
+            decided = decisions.decide(order, waiting[0], NOW)
+        except Deferred:
+            waiting.append(waiting.pop(0))
+            continue
+        order, waiting = decided.record, waiting[1:]
+        steps += [fact.step.new for fact in decided.facts if isinstance(fact, StatusChanged)]
+    assert steps == [Status.CONFIRMED, Status.PROCESSING, Status.SHIPPED, Status.DELIVERED, Status.REFUNDED]
+    assert (order.payment, order.refunded) == (PaymentStatus.REFUNDED, order.captured)
+
+
+def test_a_free_order_is_never_refunded() -> None:
+    """Nothing was captured: delivered is where it ends."""
+    delivered = at(Status.DELIVERED)
+    free = replace(delivered, captured=0)
+    assert after(free, refund(free, 0, captured=0)) is free
+
+
+def test_late_money_of_a_dead_order_is_noted_and_its_refund_too() -> None:
+    """A capture after the cancellation: paid, then given back, on an order that stays cancelled."""
+    order = at(Status.PENDING)
+    dead = after(order, cancel(order))
+    assert dead.payment is PaymentStatus.CANCELLED
+    late = after(dead, pay(order))
+    assert (late.payment, late.captured, [event.reason for event in late.late]) == (
+        PaymentStatus.COMPLETED,
+        order.total,
+        ["PAYMENT_CONFIRMED"],
+    )
+    back = after(late, refund(late, late.captured))
+    assert (back.payment, back.status, back.version) == (PaymentStatus.REFUNDED, Status.CANCELLED, dead.version)
+
+
+def test_a_failed_order_whose_money_went_back_says_so() -> None:
+    """Failed, and refunded: a retry starts with a new payment."""
+    order = at(Status.FAILED)
+    assert after(order, refund(order, order.total)).payment is PaymentStatus.REFUNDED
+
+
+def test_a_refund_in_another_currency_is_refused() -> None:
+    """It cannot be of this order's money."""
+    order = at(Status.CONFIRMED)
+    with pytest.raises(Refused):
+        after(order, replace(refund(order, 0), refunded=replace(pounds(1), currency="EUR")))
+
+
+def test_a_refund_that_failed_moves_no_money() -> None:
+    """Its payment's sums are as they were, and so is the order."""
+    order = at(Status.CONFIRMED)
+    assert after(order, refund(order, 0, failure_code="nothing_refundable", return_id=uuid4())) is order

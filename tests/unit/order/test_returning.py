@@ -1,0 +1,263 @@
+"""What becomes of an order's units on their way back: who may send what, what is accepted, what it is refunded with."""
+
+from dataclasses import replace
+from uuid import uuid4
+
+import pytest
+
+from chassis.errors import Invalid, NotFound, Refused
+from order_svc import decisions
+from order_svc.decisions import returning
+from order_svc.lifecycle import Disposition, End, ReturnKind, ReturnProgress, ReturnStatus, Status, StockStatus, Work
+from order_svc.model import CancelOrder, Return
+from tests.unit.order.returns import NOW, after, arrived, ask, ask_money, cause, delivered, inspect, move, receive, returned, walked
+from tests.unit.order.samples import at, base, pay, placed, ship, work
+
+RESTOCK, DAMAGED, NONE = Disposition.RESTOCK, Disposition.DAMAGED, Disposition.NONE
+
+
+def shown(rma: Return) -> tuple[str, int, int]:
+    return rma.status.value, rma.refund, rma.version
+
+
+def test_a_whole_return_is_refunded_with_the_frozen_price_of_its_lines() -> None:
+    """All units of both lines passed: refunded with what the lines cost, shipping left out; the order shows them as come back."""
+    order, rma = arrived(delivered(), {1: 3, 2: 2})
+    order = after(order, inspect(rma, {1: (3, 0, 0), 2: (2, 0, 0)}))
+    [rma] = order.rmas
+    assert shown(rma) == ("inspected", sum(line.total for line in order.lines), 4)
+    assert rma.refund == order.total - order.shipping
+    assert (order.returns, order.stock, order.status) == (ReturnProgress.FULL, StockStatus.RETURNED, Status.DELIVERED)
+    assert [order.returned(line.number) for line in order.lines] == [3, 2]
+    order = returning.refunded(order, rma.id, rma.refund, cause(order), NOW).record
+    assert (order.rmas[0].status, order.rmas[0].refunded) == (ReturnStatus.CLOSED, rma.refund)
+    assert order.returns is ReturnProgress.FULL
+
+
+def test_returns_one_unit_at_a_time_are_refunded_with_exactly_what_the_line_costs() -> None:
+    """Three lamps for 31.00 do not cost the same to the penny; one by one they are refunded with 31.00 all the same."""
+    order, refunds = delivered(), []
+    for _ in range(3):
+        order, rma = arrived(order, {1: 1})
+        order = after(order, inspect(rma, {1: (1, 0, 0)}))
+        refunds.append(order.rmas[-1].refund)
+    [lamps] = [line for line in order.lines if line.number == 1]
+    assert sum(refunds) == lamps.total == 3100
+    assert refunds == [lamps.worth(n + 1) - lamps.worth(n) for n in range(3)]
+
+
+def test_units_are_inspected_in_parts_and_the_last_one_makes_it_inspected() -> None:
+    """While one that arrived was not looked at it stays received, with what was found so far; then it is inspected."""
+    order, rma = arrived(delivered(), {1: 3})
+    order = after(order, inspect(rma, {1: (1, 0, 0)}))
+    assert (order.rmas[0].status, order.rmas[0].line(1).passed, order.returns) == (ReturnStatus.RECEIVED, 1, ReturnProgress.OPEN)
+    assert order.rmas[0].refund == order.lines[0].worth(1)
+    order = after(order, inspect(rma, {1: (0, 1, 0)}))
+    assert (order.rmas[0].status, order.rmas[0].refund) == (ReturnStatus.RECEIVED, order.lines[0].worth(2))
+    order = after(order, inspect(rma, {1: (0, 1, 1)}))
+    line = order.rmas[0].line(1)
+    assert (order.rmas[0].status, line.passed, line.failed, line.unrefunded) == (ReturnStatus.INSPECTED, 1, 2, 1)
+    assert order.rmas[0].refund == order.lines[0].worth(2)
+
+
+@pytest.mark.parametrize(
+    ("found", "units"),
+    [((2, 0, 0), 2), ((0, 2, 0), 2), ((1, 1, 1), 1), ((0, 2, 1), 1), ((2, 0, 1), 1)],
+)
+def test_failed_units_are_refunded_too_unless_the_inspector_says_no(found: tuple[int, int, int], units: int) -> None:
+    """Passed or failed, a unit is refunded with its share; those that the inspector refuses are not."""
+    order, rma = arrived(delivered(), {1: 2})
+    order = after(order, inspect(rma, {1: found}))
+    assert order.rmas[0].refund == order.lines[0].worth(units)
+
+
+def test_units_inspected_in_parts_are_refunded_like_units_inspected_at_once() -> None:
+    """Three lamps for 31.01, one after the other, of one return: what was accepted before is not counted again."""
+    order = delivered()
+    order = replace(order, lines=(replace(order.lines[0], tax=201), order.lines[1]))
+    order, rma = arrived(order, {1: 3})
+    for units in (1, 2, 3):
+        order = after(order, inspect(rma, {1: (1, 0, 0)}))
+        assert order.rmas[0].refund == order.lines[0].worth(units)
+
+
+def test_nothing_to_refund_closes_it_at_once() -> None:
+    """All refused by the inspector: nobody will tell of a refund, so inspected and closed are two steps of one decision."""
+    order, rma = arrived(delivered(), {1: 2})
+    decision = decisions.decide(order, inspect(rma, {1: (0, 2, 2)}), NOW)
+    assert [(step.new.value, step.reason) for step in walked(decision)] == [
+        ("inspected", "RETURN_INSPECTED"),
+        ("closed", "NOTHING_REFUNDABLE"),
+    ]
+    assert [fact.rma.version for fact in decision.facts] == [4, 5]  # type: ignore[attr-defined]  # facts are any objects
+    assert decision.record.rmas[0].refund == 0
+
+
+def test_less_than_announced_may_arrive_and_the_rest_can_be_returned_again() -> None:
+    """Announced three, one arrived: once inspected, it holds one, and the other two can be in another return."""
+    order = returned(delivered(), {1: 3})
+    [rma] = order.rmas
+    order = after(order, move(rma, ReturnStatus.APPROVED), receive(rma, {1: 1}))
+    assert returning.left(order, 1) == 0
+    order = after(order, inspect(rma, {1: (1, 0, 0)}))
+    assert order.rmas[0].status is ReturnStatus.INSPECTED
+    assert returning.left(order, 1) == 2
+    assert after(order, ask(order, {1: 2})).returns is ReturnProgress.OPEN
+
+
+def test_more_than_announced_may_arrive_and_lines_that_were_not_but_never_more_than_the_customer_has() -> None:
+    """Of three lamps one announced: three may arrive, and bulbs too; a fourth lamp, or one that is in another return, may not."""
+    order = returned(delivered(), {1: 1})
+    rma = order.rmas[0]
+    order = after(order, move(rma, ReturnStatus.APPROVED))
+    assert after(order, receive(rma, {1: 3, 2: 2})).rmas[0].line(2).received == 2
+    for lines, subjects in (({1: 4}, ["line 1"]), ({1: 4, 2: 3, 3: 1}, ["line 1", "line 2", "line 3"])):
+        with pytest.raises(Refused) as refused:
+            after(order, receive(rma, lines))
+        assert refused.value.reason == "RETURN_EXCEEDS_DELIVERED"
+        assert [violation.subject for violation in refused.value.violations] == subjects
+    held = returned(order, {1: 1})
+    with pytest.raises(Refused):
+        after(held, receive(rma, {1: 3}))
+    assert after(held, receive(rma, {1: 2})).rmas[-1].line(1).received == 2
+
+
+def test_a_return_arrives_at_one_warehouse() -> None:
+    """Where its first units have arrived, the others arrive too."""
+    order = returned(delivered(), {1: 2})
+    rma = order.rmas[0]
+    order = after(order, move(rma, ReturnStatus.APPROVED), receive(rma, {1: 1}, "paris"))
+    assert order.rmas[0].warehouse_id == "paris"
+    with pytest.raises(Invalid) as refused:
+        after(order, receive(rma, {1: 1}, "london"))
+    assert [violation.subject for violation in refused.value.violations] == ["warehouse_id"]
+
+
+def test_more_cannot_be_inspected_than_has_arrived() -> None:
+    """INSPECTION_EXCEEDS_RECEIPT names each line, those that never arrived included; nothing is taken in."""
+    order, rma = arrived(delivered(), {1: 2})
+    order = after(order, inspect(rma, {1: (1, 0, 0)}))
+    with pytest.raises(Refused) as refused:
+        after(order, inspect(rma, {1: (1, 1, 0), 2: (1, 0, 0)}))
+    assert refused.value.reason == "INSPECTION_EXCEEDS_RECEIPT"
+    assert [violation.subject for violation in refused.value.violations] == ["line 1", "line 2"]
+
+
+@pytest.mark.parametrize(("lines", "subjects"), [({1: 4}, ["line 1"]), ({3: 1}, ["line 3"]), ({1: 3, 2: 3}, ["line 2"])])
+def test_nobody_returns_what_he_does_not_have(lines: dict[int, int], subjects: list[str]) -> None:
+    """More units than were ordered, or a line that there is not: each is named."""
+    for command in (ask(order := delivered(), lines), ask_money(order, {number: (n, NONE) for number, n in lines.items()})):
+        with pytest.raises(Refused) as refused:
+            after(order, command)
+        assert refused.value.reason == "RETURN_EXCEEDS_DELIVERED"
+        assert [violation.subject for violation in refused.value.violations] == subjects
+
+
+def test_cancelled_units_cannot_be_returned_and_returned_ones_are_priced_after_them() -> None:
+    """Of three lamps one was cancelled: two can come back, refunded with what the second and the third unit cost."""
+    order = delivered()
+    lamps = replace(order.lines[0], cancelled=1)
+    order = replace(order, lines=(lamps, order.lines[1]))
+    with pytest.raises(Refused):
+        after(order, ask(order, {1: 3}))
+    order, rma = arrived(order, {1: 2})
+    order = after(order, inspect(rma, {1: (2, 0, 0)}))
+    assert order.rmas[0].refund == lamps.total - lamps.worth(1)
+
+
+@pytest.mark.parametrize("status", [s for s in Status if s is not Status.REFUNDED])
+def test_only_what_was_delivered_can_be_returned(status: Status) -> None:
+    """Delivered and refunded orders have something to return; any other says where it stands."""
+    order = at(status)
+    if status is Status.DELIVERED:
+        for good in (order, replace(order, status=Status.REFUNDED)):
+            assert after(good, ask(good, {1: 1})).rmas
+        return
+    for command in (ask(order, {1: 1}), ask_money(order, {1: (1, NONE)})):
+        with pytest.raises(Refused) as refused:
+            after(order, command)
+        assert (refused.value.reason, refused.value.metadata) == ("ORDER_NOT_RETURNABLE", {"status": status})
+
+
+@pytest.mark.parametrize("end", [ReturnStatus.REJECTED, ReturnStatus.CANCELLED])
+def test_what_is_not_to_come_holds_nothing(end: ReturnStatus) -> None:
+    """Rejected or called off, its units can be in another return, and the order shows none."""
+    order = returned(delivered(), {1: 3})
+    assert (returning.left(order, 1), order.returns) == (0, ReturnProgress.OPEN)
+    order = after(order, move(order.rmas[0], end))
+    assert (returning.left(order, 1), order.returns) == (3, ReturnProgress.NONE)
+
+
+@pytest.mark.parametrize(
+    ("disposition", "counts", "progress"),
+    [(RESTOCK, (2, 0, 0), ReturnProgress.PARTIAL), (DAMAGED, (0, 2, 0), ReturnProgress.PARTIAL), (NONE, (0, 0, 2), ReturnProgress.NONE)],
+)
+def test_a_refund_without_goods_is_inspected_from_the_start(
+    disposition: Disposition, counts: tuple[int, int, int], progress: ReturnProgress
+) -> None:
+    """One step: the units are accepted as the caller says, refunded by their shares, and can be returned no more."""
+    order = delivered()
+    decision = decisions.decide(order, ask_money(order, {1: (2, disposition)}), NOW)
+    [rma], [step] = decision.record.rmas, walked(decision)
+    line = rma.line(1)
+    assert (step.old, step.new, rma.version, rma.kind) == (None, ReturnStatus.INSPECTED, 1, ReturnKind.WITHOUT_GOODS)
+    assert (line.passed, line.failed, line.written_off) == counts
+    assert rma.refund == order.lines[0].worth(2)
+    assert returning.left(decision.record, 1) == 1
+    assert decision.record.returns is progress
+
+
+def test_the_same_return_is_made_once_however_late_the_repeat() -> None:
+    """The id names it: a repeat whose claim is gone by now changes nothing, not even where its units are all taken."""
+    order = delivered()
+    for command in (ask(order, {1: 3}), ask_money(order, {2: (2, NONE)})):
+        order = after(order, command)
+        again = decisions.decide(order, command, NOW)
+        assert again.record is order
+        assert not again.facts
+
+
+def test_an_unknown_return_is_not_found() -> None:
+    """Whatever is asked of it; and of an order that there is not, ORDER_NOT_FOUND."""
+    order, rma = arrived(delivered(), {1: 1})
+    unknown = replace(rma, id=uuid4())
+    for command in (move(unknown, ReturnStatus.APPROVED), receive(unknown, {1: 1}), inspect(unknown, {1: (1, 0, 0)})):
+        with pytest.raises(NotFound) as missing:
+            after(order, command)
+        assert missing.value.reason == "RETURN_NOT_FOUND"
+    with pytest.raises(NotFound) as missing:
+        decisions.decide(None, ask(order, {1: 1}), NOW)
+    assert missing.value.reason == "ORDER_NOT_FOUND"
+
+
+def test_a_recall_is_approved_refunds_nothing_and_is_made_once() -> None:
+    """Told again it makes none; told of more units it makes one of the rest; inspected it is closed, and gives no money."""
+    order = replace(delivered(), status=Status.CANCELLED)
+    order = returning.recall(order, "london", {1: 2}, cause(order), NOW).record
+    [rma] = order.rmas
+    assert (rma.kind, rma.status, rma.line(1).announced) == (ReturnKind.RECALL, ReturnStatus.APPROVED, 2)
+    assert returning.recall(order, "london", {1: 2}, cause(order), NOW).record is order
+    order = returning.recall(order, "london", {1: 3, 2: 1}, cause(order), NOW).record
+    assert [(line.number, line.announced) for line in order.rmas[1].lines] == [(1, 1), (2, 1)]
+    with pytest.raises(Refused):
+        after(order, receive(rma, {1: 3}))  # more than left
+    order = after(order, receive(rma, {1: 2}), inspect(rma, {1: (1, 1, 0)}))
+    assert order.returns is ReturnProgress.OPEN
+    order = after(order, receive(order.rmas[0], {1: 1, 2: 1}), inspect(order.rmas[0], {1: (1, 0, 0), 2: (0, 1, 0)}))
+    assert {(rma.status, rma.refund) for rma in order.rmas} == {(ReturnStatus.CLOSED, 0)}
+    assert (order.returns, order.stock) == (ReturnProgress.FULL, StockStatus.RETURNED)
+
+
+def test_the_end_of_an_order_counts_what_came_back_before_it() -> None:
+    """One parcel of two came back and was taken in; then the order is cancelled: all that had left is back."""
+    order = placed(None, "london", "paris")
+    order = after(order, pay(order), ship(order, "london"))
+    gone = replace(order.lines[0], allocations=tuple(replace(a, quantity=0, shipped=3) for a in order.lines[0].allocations), cancelled=3)
+    parts = tuple(replace(part, ended=End.RETURNED) if part.warehouse_id == "london" else part for part in order.parts)
+    order = replace(order, lines=(gone, order.lines[1]), parts=parts)
+    order = after(order, work(order, "paris", Work.PICKING, 2))
+    [rma] = order.rmas
+    order = after(order, receive(rma, {1: 3}), inspect(rma, {1: (3, 0, 0)}))
+    assert order.returns is ReturnProgress.PARTIAL
+    order = after(order, CancelOrder(**base(order.id), reason="CUSTOMER_REQUEST"))
+    assert (order.status, order.returns, order.stock) == (Status.CANCELLED, ReturnProgress.FULL, StockStatus.RETURNED)

@@ -1,0 +1,168 @@
+"""What returns bring back: each unit once, and never more than has left."""
+
+from itertools import permutations
+from uuid import UUID
+
+import pytest
+
+from chassis.errors import Deferred, Failure, Invalid, NotFound, Refused
+from tests.unit.warehouse.world import ORDER, RETURN, World, bring, confirm, end, expire, receive, reserve, ship, stocked, work
+from warehouse_svc.lifecycle import MovementKind
+from warehouse_svc.model import BALANCE_MAX, OrderLine, StockChanged, StockCommand
+
+OTHER = UUID(int=78)
+
+
+def sent(units: int = 3) -> World:
+    """An order of so many units of tea and one cup, gone from London; nothing of either is left there."""
+    world = stocked(london={"tea": units, "cup": 1})
+    world.do(reserve(("tea", units), ("cup", 1)), confirm(), ship("london", {1: units, 2: 1}))
+    world.facts.clear()
+    return world
+
+
+def reason(world: World, command: StockCommand) -> tuple[type[Failure], str]:
+    """How the command is refused; nothing has moved."""
+    booked = len(world.ledger)
+    [outcome] = world.try_all(command)
+    assert isinstance(outcome, Failure)
+    assert len(world.ledger) == booked
+    world.check()
+    return type(outcome), outcome.reason
+
+
+def test_units_that_passed_are_available_again_and_those_that_failed_are_damaged() -> None:
+    """In one decision, each told with the level that it left, under the return's name."""
+    world = sent()
+    world.do(bring("london", {1: 2, 2: 1}, {1: 1}))
+    assert world.balances("london", "tea") == (2, 0, 0, 1)
+    assert world.balances("london", "cup") == (1, 0, 0, 0)
+    assert world.holdings[ORDER].lines[1] == OrderLine(1, "tea", 3, 2, 1)
+    rows = world.ledger[-3:]
+    assert [(m.kind, m.line_number, m.quantity, m.outside) for m in rows] == [
+        (MovementKind.RESTOCK, 1, 2, -2),
+        (MovementKind.RESTOCK, 2, 1, -1),
+        (MovementKind.MARK_DAMAGED, 1, 1, -1),
+    ]
+    assert {(m.source_id, m.order_id) for m in rows} == {(RETURN, ORDER)}
+    assert [f.movement for f in world.facts if isinstance(f, StockChanged)] == rows
+    world.check()
+
+
+@pytest.mark.parametrize("told", list(permutations([bring("london", {1: 1}), bring("london", {1: 2}, {1: 1}), bring("york", {1: 2})])))
+def test_each_unit_once_whatever_is_told_of_a_return(told: tuple[StockCommand, ...]) -> None:
+    """In any order, in one set or in many, in whichever warehouse: the largest of the targets is what is booked."""
+    for sets in ([told], [(command,) for command in told], [told, told]):
+        world = sent()
+        for some in sets:
+            world.do(*some)
+        line = world.holdings[ORDER].lines[1]
+        assert (line.restocked, line.damaged) == (2, 1)
+        world.check()
+
+
+def test_two_returns_of_one_line() -> None:
+    """Each has its own targets; together they bring no more than has left."""
+    world = sent()
+    world.do(bring("london", {1: 2}), bring("london", {1: 1}, source=OTHER))
+    assert world.balances("london", "tea") == (3, 0, 0, 0)
+    assert reason(world, bring("london", {1: 2}, source=OTHER)) == (Refused, "RETURN_EXCEEDS_SHIPPED")
+    assert reason(world, bring("london", damaged={1: 1})) == (Refused, "RETURN_EXCEEDS_SHIPPED")
+
+
+def test_all_lines_or_none() -> None:
+    """One line that cannot be leaves the others out as well."""
+    world = sent()
+    assert reason(world, bring("london", {1: 1, 2: 2})) == (Refused, "RETURN_EXCEEDS_SHIPPED")
+
+
+def test_goods_may_come_to_a_warehouse_that_never_had_them() -> None:
+    """Its stock level is made, with the first version."""
+    world = sent()
+    world.do(bring("leeds", {1: 1}, {1: 2}))
+    assert world.balances("leeds", "tea") == (1, 0, 0, 2)
+    assert world.levels["leeds", "tea"].version == 2
+    assert world.balances("london", "tea") == (0, 0, 0, 0)
+    world.check()
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [
+        ([], (Deferred, "EVENT_AHEAD")),  # reserved: it may be committed yet, and leave
+        ([confirm()], (Deferred, "EVENT_AHEAD")),
+        ([confirm(), end(while_pending=False)], (Deferred, "EVENT_AHEAD")),  # a dead order's goods may be on their way
+        ([confirm(), work("london", {1: 2})], (Deferred, "EVENT_AHEAD")),
+        ([end()], (Refused, "RETURN_EXCEEDS_SHIPPED")),
+        ([confirm(), work("london", {1: 0})], (Refused, "RETURN_EXCEEDS_SHIPPED")),
+        ([confirm(), ship("london", {1: 1})], (Refused, "RETURN_EXCEEDS_SHIPPED")),
+    ],
+)
+def test_more_than_has_left(before: list[StockCommand], expected: tuple[type[Failure], str]) -> None:
+    """Deferred while more may be heard to have left, refused for good when there is no more."""
+    world = stocked(london={"tea": 3})
+    world.do(reserve(("tea", 3)), *before)
+    assert reason(world, bring("london", {1: 2})) == expected
+
+
+def test_an_expired_reservation_can_still_leave_until_the_attempt_is_dead() -> None:
+    """A confirmation makes it anew."""
+    world = stocked(london={"tea": 3})
+    world.do(reserve(("tea", 3)))
+    world.pass_time(world.standing()[0].expire_time - world.now)
+    world.do(expire())
+    assert reason(world, bring("london", {1: 1})) == (Deferred, "EVENT_AHEAD")
+    world.do(confirm(), ship("london", {1: 3}))
+    assert reason(world, bring("london", {1: 4})) == (Refused, "RETURN_EXCEEDS_SHIPPED")  # the first generation is no hope
+
+
+def test_a_return_waits_for_its_shipping() -> None:
+    """Then it is booked."""
+    world = stocked(london={"tea": 3})
+    world.do(reserve(("tea", 3)), confirm())
+    command = bring("london", {1: 3})
+    assert reason(world, command) == (Deferred, "EVENT_AHEAD")
+    world.do(ship("london", {1: 3}), command)
+    assert world.balances("london", "tea") == (3, 0, 0, 0)
+    world.check()
+
+
+def test_what_the_warehouse_knows_nothing_of() -> None:
+    """An order of which nothing was ever held, not even when its death is known; a line that it has not."""
+    world = sent()
+    for order in (UUID(int=5), UUID(int=6)):
+        assert reason(world, bring("london", {1: 1}, order=order)) == (NotFound, "RESERVATION_NOT_FOUND")
+        world.do(end(UUID(int=6)))
+    assert reason(world, bring("london", {3: 1})) == (Refused, "RETURN_EXCEEDS_SHIPPED")
+
+
+def test_a_return_is_of_one_order() -> None:
+    """What names another order's return, or a receipt, is no return."""
+    world = sent()
+    world.do(receive("london", request=9, tea=1), reserve(("tea", 1), order=OTHER), confirm(OTHER), ship("london", {1: 1}, OTHER))
+    world.do(bring("london", {1: 1}))
+    assert reason(world, bring("london", {1: 1}, order=OTHER)) == (Invalid, "VALIDATION_FAILED")
+    assert reason(world, bring("london", {1: 1}, order=OTHER, source=UUID(int=9))) == (Invalid, "VALIDATION_FAILED")
+
+
+def test_goods_are_somewhere() -> None:
+    """An event that does not say in which warehouse is refused, for somebody has to look at it."""
+    assert reason(sent(), bring("", {1: 1})) == (Invalid, "VALIDATION_FAILED")
+
+
+def test_a_balance_has_its_bounds() -> None:
+    """Also where goods come back."""
+    world = sent()
+    world.do(receive("london", tea=BALANCE_MAX))
+    assert reason(world, bring("london", {1: 1})) == (Refused, "QUANTITY_OUT_OF_RANGE")
+    world.do(bring("london", damaged={1: 1}))
+
+
+def test_units_of_several_attempts_and_warehouses_are_of_one_line() -> None:
+    """What may come back is what has left over all of them."""
+    world = stocked(london={"tea": 1}, york={"tea": 1})
+    world.do(reserve(("tea", 2)), confirm(), ship("london", {1: 1}))
+    assert reason(world, bring("london", {1: 2})) == (Deferred, "EVENT_AHEAD")
+    world.do(ship("york", {1: 1}), bring("london", {1: 2}))
+    assert world.balances("london", "tea") == (2, 0, 0, 0)
+    world.check()

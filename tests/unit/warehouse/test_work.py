@@ -1,0 +1,281 @@
+"""What fulfilment's reports and cancelled items make of committed units: back on the shelf, not found, spoiled and replaced."""
+
+from itertools import permutations
+from uuid import UUID
+
+import pytest
+
+from chassis.decision import Done
+from chassis.errors import Deferred, NotFound, Refused
+from tests.unit.warehouse.world import (
+    ORDER,
+    World,
+    call_off,
+    confirm,
+    end,
+    expire,
+    keep,
+    release,
+    replace_spoiled,
+    reserve,
+    ship,
+    stocked,
+    work,
+)
+from warehouse_svc.decisions.fulfilment import LINE_MAX
+from warehouse_svc.lifecycle import Status
+from warehouse_svc.model import ReservationLine, StockCommand
+
+
+def sold(units: int = 3, **by_warehouse: int) -> World:
+    """An order of so many units of tea, committed; by default all in London, where five are."""
+    world = stocked(**{warehouse: {"tea": n} for warehouse, n in (by_warehouse or {"london": 5}).items()})
+    world.do(reserve(("tea", units)), confirm())
+    return world
+
+
+def line(world: World) -> ReservationLine:
+    [its] = world.standing()[0].lines
+    return its
+
+
+@pytest.mark.parametrize(
+    ("report", "balances"),
+    [
+        (work("london", {1: 3}), (2, 0, 3, 0)),
+        (work("london", {1: 2}), (3, 0, 2, 0)),  # one cut
+        (work("london", {1: (2, 1, 0)}), (2, 0, 2, 0)),  # one short
+        (work("london", {1: (2, 0, 1)}), (2, 0, 2, 1)),  # one spoiled
+        (work("london", {1: (0, 1, 1)}), (3, 0, 0, 1)),  # each of them, and none is left
+        (work("london", {2: 0}), (5, 0, 0, 0)),  # the line is not on the picklist at all
+        (ship("london", {1: 3}), (2, 0, 0, 0)),
+        (ship("london", {1: (1, 1, 0)}), (3, 0, 0, 0)),  # nobody has told of the cut
+    ],
+)
+def test_what_a_report_does(report: StockCommand, balances: tuple[int, int, int, int]) -> None:
+    """Each unit that has left the picklist is where the report says; a repeat moves nothing."""
+    world = sold()
+    for _ in range(2):
+        world.do(report)
+        assert world.balances("london", "tea") == balances
+    world.check()
+
+
+def test_short_and_spoiled_units_are_told_apart() -> None:
+    """Both are written off; each counts towards its own target."""
+    world = sold()
+    world.do(work("london", {1: (1, 1, 1)}), work("london", {1: (1, 1, 1)}))
+    assert (line(world).written_off, line(world).spoiled, line(world).committed) == (2, 1, 1)
+    assert [(m.kind, m.cumulative) for m in world.ledger[3:]] == [("short", 1), ("spoil_committed", 1)]
+    world.do(work("london", {1: (0, 2, 1)}))
+    assert (line(world).written_off, line(world).spoiled) == (3, 1)
+    assert world.standing()[0].status is Status.CLOSED
+    world.check()
+
+
+REPORTS = [work("london", {1: (2, 1, 0)}), work("london", {1: (1, 1, 0)}), ship("london", {1: (1, 1, 0)})]
+
+
+@pytest.mark.parametrize("reports", list(permutations(REPORTS)))
+def test_reports_in_any_order(reports: tuple[StockCommand, ...]) -> None:
+    """One short, then one cut, then shipped: whichever is heard first."""
+    world = sold()
+    world.do(*reports, *reports)
+    assert world.balances("london", "tea") == (3, 0, 0, 0)
+    world.check()
+
+
+DEATH, REPORT, COMMIT = end(while_pending=False), call_off("london"), confirm(by_event=True)
+
+
+@pytest.mark.parametrize("heard", list(permutations((DEATH, DEATH, REPORT, REPORT, COMMIT))))
+@pytest.mark.parametrize("committed", [True, False])
+def test_an_order_that_died_after_it_was_confirmed(heard: tuple[StockCommand, ...], *, committed: bool) -> None:
+    """Its units are back once fulfilment says so, or at once where they never were committed: in every order, and twice."""
+    world = stocked(london={"tea": 5})
+    world.do(reserve(("tea", 3)), *([confirm()] if committed else []))
+    waiting = list(heard)
+    while waiting:
+        outcomes = [world.try_all(command)[0] for command in waiting]
+        assert all(isinstance(o, Done | Deferred) for o in outcomes)
+        waiting = [command for command, o in zip(waiting, outcomes, strict=True) if isinstance(o, Deferred)]
+    assert world.balances("london", "tea") == (5, 0, 0, 0)
+    world.check()
+
+
+def test_committed_units_of_a_dead_order_wait_for_fulfilment() -> None:
+    """The goods may be in somebody's hands."""
+    world = sold()
+    world.do(end(while_pending=False))
+    assert world.balances("london", "tea") == (2, 0, 3, 0)
+
+
+def test_a_dead_order_ships_all_the_same() -> None:
+    """What has left has left: the recall brings it back by a return."""
+    world = sold()
+    world.do(end(while_pending=False), ship("london", {1: 3}))
+    assert world.balances("london", "tea") == (2, 0, 0, 0)
+    assert world.holdings[ORDER].lines[1].shipped == 3
+
+
+def test_the_line_that_is_short_has_no_such_units() -> None:
+    """More than were committed: refused, for somebody has to look at it."""
+    for report in (work("london", {1: (0, 4, 0)}), work("london", {1: (0, 2, 2)}), work("london", {2: (0, 1, 0)}), ship("london", {1: 4})):
+        world = sold()
+        [outcome] = world.try_all(report)
+        assert isinstance(outcome, Refused)
+        assert outcome.reason == "STOCK_BELOW_RESERVED"
+        assert world.balances("london", "tea") == (2, 0, 3, 0)
+
+
+# --- spoiled units
+
+
+@pytest.mark.parametrize(
+    ("there", "spoiled", "committed", "balances"),
+    [
+        (5, 1, 3, (1, 0, 3, 1)),
+        (5, 2, 3, (0, 0, 3, 2)),
+        (5, 3, 2, (0, 0, 2, 3)),  # of three, only two can be replaced
+        (3, 1, 2, (0, 0, 2, 1)),
+        (3, 3, 0, (0, 0, 0, 3)),
+    ],
+)
+def test_spoiled_units_are_replaced_as_far_as_there_are_any(
+    there: int, spoiled: int, committed: int, balances: tuple[int, int, int, int]
+) -> None:
+    """Damaged ones are written off, others of the same warehouse committed; a repeat, and the report, find it done."""
+    world = sold(london=there)
+    for again in (
+        replace_spoiled("london", {1: spoiled}),
+        replace_spoiled("london", {1: spoiled}),
+        work("london", {1: (committed, 0, spoiled)}),
+    ):
+        world.do(again)
+        assert world.balances("london", "tea") == balances
+        assert (line(world).committed, line(world).spoiled) == (committed, spoiled)
+        world.check()
+    world.do(replace_spoiled("london", {1: spoiled}), ship("london", {1: (committed, 0, spoiled)}))
+    assert world.standing()[0].status is Status.CLOSED
+    assert world.balances("london", "tea")[2] == 0
+    world.check()
+
+
+def test_what_is_spoiled_next_is_replaced_next() -> None:
+    """The target grows, and so does the line."""
+    world = sold(london=6)
+    world.do(replace_spoiled("london", {1: 1}), replace_spoiled("london", {1: 3}))
+    assert (line(world).quantity, line(world).committed, line(world).spoiled) == (6, 3, 3)
+    world.check()
+
+
+def test_units_reserved_by_others_replace_nothing() -> None:
+    """Nor do those of another warehouse."""
+    world = sold(london=5, york=9)
+    world.do(reserve(("tea", 2), order=UUID(int=2)))
+    world.do(replace_spoiled("london", {1: 2}))
+    assert world.balances("london", "tea") == (2, 2, 1, 2)
+    assert world.balances("york", "tea") == (9, 0, 0, 0)
+
+
+def test_short_units_that_are_not_heard_of_yet_do_not_count_as_committed() -> None:
+    """The inspector's call overtakes the picker's event: what is not there is not to be picked."""
+    world = sold(london=3)
+    world.do(replace_spoiled("london", {1: 1}, short={1: 1}))
+    assert line(world).committed == 1
+    world.do(work("london", {1: (2, 1, 0)}), work("london", {1: (1, 1, 1)}), ship("london", {1: (1, 1, 1)}))
+    assert world.balances("london", "tea") == (0, 0, 0, 1)
+    world.check()
+
+
+def test_nothing_is_committed_for_the_dead() -> None:
+    """What is damaged is booked, and not replaced."""
+    world = sold()
+    world.do(end(while_pending=False), replace_spoiled("london", {1: 1}))
+    assert world.balances("london", "tea") == (2, 0, 2, 1)
+
+
+def test_a_line_has_its_bounds() -> None:
+    """However many spoil, a reservation's line counts no more than a million units."""
+    world = sold(LINE_MAX - 1, london=LINE_MAX + 9)
+    world.do(replace_spoiled("london", {1: 5}))
+    assert (line(world).quantity, line(world).committed) == (LINE_MAX, LINE_MAX - 5)
+    world.check()
+
+
+def test_units_that_cannot_be_replaced() -> None:
+    """Those not committed, yet or ever; more than there are; those of a warehouse that does not serve the order."""
+    world = stocked(london={"tea": 5})
+    world.do(reserve(("tea", 3)))
+    [early] = world.try_all(replace_spoiled("london", {1: 1}))
+    world.do(confirm())
+    [many, strange, elsewhere] = world.try_all(
+        replace_spoiled("london", {1: 4}), replace_spoiled("london", {2: 1}), replace_spoiled("york", {1: 1})
+    )
+    given_up = stocked(london={"tea": 5})
+    given_up.do(reserve(("tea", 3)), release())
+    [late] = given_up.try_all(replace_spoiled("london", {1: 1}))
+    told = [(type(o), getattr(o, "reason", "")) for o in (early, many, strange, elsewhere, late)]
+    assert told == [
+        (Deferred, "EVENT_AHEAD"),
+        (Refused, "STOCK_BELOW_RESERVED"),
+        (Refused, "STOCK_BELOW_RESERVED"),
+        (NotFound, "RESERVATION_NOT_FOUND"),
+        (Refused, "RESERVATION_CLOSED"),
+    ]
+
+
+# --- cancelled items
+
+
+@pytest.mark.parametrize("pending", [True, False])
+def test_units_that_are_still_reserved_are_free_at_once(pending: bool) -> None:
+    """Those beyond what the order keeps, whoever hears twice of it; what stays is confirmed."""
+    world = stocked(london={"tea": 5})
+    world.do(reserve(("tea", 3)))
+    for _ in range(2):
+        world.do(keep({1: 2}, world.standing(), while_pending=pending))
+        assert world.balances("london", "tea") == (5, 2, 0, 0)
+    world.do(confirm(), keep({1: 2}, world.standing(), while_pending=pending))
+    assert world.balances("london", "tea") == (3, 0, 2, 0)
+    world.check()
+
+
+@pytest.mark.parametrize("call_first", [True, False])
+def test_cancelled_items_and_releases_by_call_come_to_the_same(call_first: bool) -> None:
+    """Whichever is heard first: what was released counts towards what the order no longer keeps."""
+    world = stocked(london={"tea": 5})
+    world.do(reserve(("tea", 3)))
+    both: list[StockCommand] = [release({1: 1}), keep({1: 2}, world.standing())]
+    world.do(*(both if call_first else reversed(both)))
+    assert world.balances("london", "tea") == (5, 2, 0, 0)
+
+
+def test_committed_units_wait_for_fulfilment_unless_the_order_was_pending() -> None:
+    """The commit raced the cancellation, and fulfilment will never hear of these units; later it has them on its picklist."""
+    for pending, balances in ((True, (3, 0, 2, 0)), (False, (2, 0, 3, 0))):
+        world = sold()
+        world.do(keep({1: 2}, world.standing(), while_pending=pending))
+        assert world.balances("london", "tea") == balances
+        world.check()
+
+
+def test_a_warehouse_that_serves_the_order_no_more() -> None:
+    """All its units are cancelled; those of the other stay."""
+    world = stocked(london={"tea": 3}, york={"tea": 2})
+    world.do(reserve(("tea", 5)))
+    world.do(keep({1: 3}, world.standing()))
+    assert {r.warehouse_id: r.status for r in world.standing()} == {"london": Status.ACTIVE, "york": Status.RELEASED}
+    world.do(confirm(), confirm(by_event=True), work("london", {1: 3}))
+    assert {r.warehouse_id: r.status for r in world.standing()} == {"london": Status.CONFIRMED, "york": Status.RELEASED}
+    world.check()
+
+
+def test_an_order_that_does_not_know_where_its_units_are() -> None:
+    """Its expired reservation was made anew elsewhere: from what it says of the old one nothing is concluded."""
+    world = stocked(london={"tea": 3})
+    world.do(reserve(("tea", 3)))
+    old = world.standing()
+    world.pass_time(old[0].expire_time - world.now)
+    world.do(expire(), confirm(), keep({1: 1}, old, while_pending=True))
+    assert world.balances("london", "tea") == (0, 0, 3, 0)

@@ -1,0 +1,156 @@
+"""What may be asked of the warehouse, or told to it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from uuid import UUID
+
+from warehouse_svc.model.held import WantedLine
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What may be asked of the warehouse. The target is the order's id; of a receipt or an adjustment the request's."""
+
+    key: str
+    digest: bytes
+    target: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiveStock(Command):
+    """Goods have arrived: units by SKU."""
+
+    warehouse_id: str
+    quantities: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdjustStock(Command):
+    """A count has found `delta` more units than the books say."""
+
+    warehouse_id: str
+    sku: str
+    delta: int
+    expected_version: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReserveStock(Command):
+    """Set aside all lines, or none, for `ttl`."""
+
+    attempt: int
+    lines: tuple[WantedLine, ...]
+    ttl: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RenewReservations(Command):
+    """The request that once reserved has come again: what has expired is made anew."""
+
+    attempt: int
+    ttl: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConfirmReservations(Command):
+    """Commit what the attempt has reserved. `by_event`: nobody waits for the answer, so that a refusal for good is told to the world."""
+
+    attempt: int
+    by_event: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseReservations(Command):
+    """Give up what the attempt still has reserved: by line number the units released so far, these included; empty: all of it."""
+
+    attempt: int
+    released: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExpireReservations(Command):
+    """Take back what is reserved past its time."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndAttempt(Command):
+    """The order's attempt is dead. `while_pending`: no fulfilment will ever speak of its units."""
+
+    attempt: int
+    while_pending: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepUnits(Command):
+    """Units of a living order were cancelled: by reservation and line number those that stay. `while_pending`: as of EndAttempt."""
+
+    attempt: int
+    kept: Mapping[tuple[UUID, int], int]
+    while_pending: bool
+
+
+@dataclass(frozen=True, slots=True)
+class WorkLine:
+    """Units of an order line in one warehouse, as fulfilment tells: those that stay on its picklist, those not found so far, and those
+    found damaged so far.
+    """
+
+    number: int
+    quantity: int
+    short: int = 0
+    spoiled: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FollowWork(Command):
+    """One warehouse's picklist as it stands: whatever else is committed there is back on the shelf. `shipped`: its units have left."""
+
+    attempt: int
+    warehouse_id: str
+    lines: tuple[WorkLine, ...]
+    shipped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SpoiledLine:
+    """Units of an order line that were found damaged so far; and that were not found so far, of which the event may be on its way."""
+
+    number: int
+    spoiled: int
+    short: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReplaceSpoiled(Command):
+    """Committed units are damaged: others are to be committed in their place."""
+
+    attempt: int
+    warehouse_id: str
+    lines: tuple[SpoiledLine, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BookReturn(Command):
+    """Units of a return, its `source`, were inspected: by line number those that have passed so far, and those that have failed."""
+
+    source: UUID
+    warehouse_id: str
+    restocked: Mapping[int, int] = field(default_factory=dict)
+    damaged: Mapping[int, int] = field(default_factory=dict)
+
+
+StockCommand = (
+    ReceiveStock
+    | AdjustStock
+    | ReserveStock
+    | RenewReservations
+    | ConfirmReservations
+    | ReleaseReservations
+    | ExpireReservations
+    | EndAttempt
+    | KeepUnits
+    | FollowWork
+    | ReplaceSpoiled
+    | BookReturn
+)

@@ -1,0 +1,44 @@
+"""What lists show: filters that are None or empty filter nothing."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from warehouse_svc.lifecycle import MovementKind, Status
+
+
+@dataclass(frozen=True, slots=True)
+class LevelFilter:
+    """Which stock levels a list shows."""
+
+    warehouse_id: str | None = None
+    skus: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class MovementFilter:
+    """Which rows of the ledger a list shows."""
+
+    warehouse_id: str | None = None
+    sku: str | None = None
+    order_id: UUID | None = None
+    kinds: tuple[MovementKind, ...] = ()
+    time_from: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReservationFilter:
+    """Which reservations a list shows."""
+
+    order_id: UUID | None = None
+    warehouse_id: str | None = None
+    statuses: tuple[Status, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Availability:
+    """One SKU over all warehouses: units asked for, and units that a checkout can still get."""
+
+    sku: str
+    asked: int
+    sellable: int
