@@ -1,7 +1,7 @@
 """Free ports of 127.0.0.1, and who may have one. No servers here."""
 
 import itertools
-import random
+import os
 import socket
 from collections.abc import Callable
 
@@ -10,6 +10,11 @@ from devstack.errors import PortTaken
 # Below the range from which outgoing connections get theirs (32768 and up): a server that restarts finds its port still free.
 CHOSEN = range(20000, 32000)
 ATTEMPTS_MAX = 20
+# Processes that start together have neighbouring numbers; the fractions of their multiples of this one lie far apart.
+GOLDEN_RATIO = 0.618033988749895
+
+# Each process walks through all of them, from a place of its own: a port that it lets go for a while nobody else is given meanwhile.
+_walk = itertools.islice(itertools.cycle(CHOSEN), int(os.getpid() * GOLDEN_RATIO % 1 * len(CHOSEN)), None)
 
 
 def taken(port: int) -> bool:
@@ -26,9 +31,7 @@ def taken(port: int) -> bool:
 
 def free_ports(count: int) -> list[int]:
     """Different ports of 127.0.0.1 that were free a moment ago; another process may take one meanwhile, see `on_free_port`."""
-    # Neighbours, from a place by chance: others who choose at the same time in this way hardly meet us.
-    first = random.choice(CHOSEN)
-    candidates = (*range(first, CHOSEN.stop), *range(CHOSEN.start, first))
+    candidates = itertools.islice(_walk, len(CHOSEN))
     found = list(itertools.islice((port for port in candidates if not taken(port)), count))
     if len(found) < count:
         raise PortTaken(f"No {count} ports between {CHOSEN.start} and {CHOSEN.stop} are free: stop something that listens.")

@@ -1,6 +1,8 @@
 """Free ports, and what happens when somebody else is faster."""
 
 import socket
+import subprocess
+import sys
 
 import pytest
 
@@ -13,6 +15,15 @@ def test_free_ports_are_free_different_and_safe_from_outgoing_connections() -> N
     ports = free_ports(50)
     assert len(set(ports)) == 50
     assert all(port < 32768 and not taken(port) for port in ports)
+
+
+def test_a_port_that_was_let_go_is_not_chosen_again_soon() -> None:
+    """Whoever stops a server finds its port free when he starts it again: here, and in the processes that started together with us."""
+    program = "from devstack.ports import free_ports; print(*free_ports(100))"
+    others = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(4)]
+    chosen = [int(port) for other in others for port in other.communicate()[0].split()]
+    chosen += [port for _ in range(100) for port in free_ports(1)]
+    assert len(set(chosen)) == len(chosen) == 500
 
 
 def test_a_listener_is_seen() -> None:
