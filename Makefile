@@ -17,7 +17,7 @@ run: .venv/ready ## Bring everything up: PostgreSQL, NATS, the five services; wa
 	@$(BIN)/python -m devstack
 
 test: .venv/ready ## Run the tests, on a PostgreSQL and a NATS of their own
-	@$(BIN)/python -m pytest -n 3 --dist loadgroup
+	@$(BIN)/python -m pytest -n 3
 
 chaos: .venv/ready ## Orders under faults, then an audit: DURATION=60 seconds, SEED=... to repeat a run, RATE=3 orders a second
 	@$(BIN)/python -m tests.chaos

@@ -32,11 +32,22 @@ def opener(silence_s: float) -> Callable[..., Awaitable[Patience]]:
     """What opens connections with that much patience: SQLAlchemy's `async_creator_fn`."""
 
     async def opened(*args: Any, **kwargs: Any) -> Patience:
-        connection = await Patience.connect(*args, **kwargs)
+        opening = asyncio.ensure_future(Patience.connect(*args, **kwargs))
+        try:
+            connection = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            # psycopg, cancelled itself, leaves the server in the middle of the greeting until our garbage is collected.
+            opening.add_done_callback(_close)
+            raise
         connection.silence_s = silence_s
         return connection
 
     return opened
+
+
+def _close(opening: asyncio.Future[Patience]) -> None:
+    if not opening.cancelled() and not opening.exception():
+        opening.result().pgconn.finish()
 
 
 def _hang_up(number: int) -> None:

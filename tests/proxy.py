@@ -35,6 +35,11 @@ class Proxy:
         self._writers: set[asyncio.StreamWriter] = set()
         self._connections: set[asyncio.Task[None]] = set()
 
+    @property
+    def open(self) -> int:
+        """How many connections there are through it now."""
+        return len(self._writers) // 2
+
     def freeze(self) -> None:
         """The connections of now fall silent, for good: nothing is forwarded and nothing is closed. New ones work."""
         self._frozen |= self._writers

@@ -2,25 +2,11 @@
 
 import uuid
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
 from devstack.stack import Stack
 from tests.support import Accounts, reachable_folder
-
-
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist looks for the mark
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """All system tests go to one process of a run that is spread over several: a second stack would only slow down the first.
-
-    They come first, since they take longest; the other processes do the rest meanwhile.
-    """
-    system = [item for item in items if item.path.is_relative_to(Path(__file__).parent)]
-    chosen = set(system)
-    for item in system:
-        item.add_marker(pytest.mark.xdist_group("system"))
-    items[:] = [*system, *(item for item in items if item not in chosen)]
 
 
 @pytest.fixture(scope="session")

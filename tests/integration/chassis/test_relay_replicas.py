@@ -90,10 +90,10 @@ async def test_a_frozen_owner_loses_its_shards(
         ids = await placed(database, 10)
         began = time.monotonic()
         async with running(relay(database, broker, poll_s=0.1)):
-            await eventually(lambda: none_waits(engine), timeout_s=5)
+            await eventually(lambda: none_waits(engine))
             assert time.monotonic() - began > 0.3  # until then the shards were his
             frozen.send_signal(signal.SIGCONT)
-            await eventually(lambda: are(engine, 8, 8), timeout_s=5)
+            await eventually(lambda: are(engine, 8, 8))
             await shipped(database, ids)
             await eventually(lambda: none_waits(engine))
     assert await versions(broker) == {str(order): [1, 2, 3, 4] for order in ids}

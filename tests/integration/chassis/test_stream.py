@@ -138,7 +138,7 @@ async def test_a_connection_that_falls_silent_is_replaced(own_nats: Nats, eventu
                 return_exceptions=True,
             )
             assert all(isinstance(answer, BROKER_ERRORS) for answer in await flood)
-        await eventually(lambda: broker.generation > generation, timeout_s=5)
+        await eventually(lambda: broker.generation > generation)
         await eventually(lambda: old.is_closed)
         socket = old._transport._io_writer.transport  # type: ignore[union-attr]  # it is a TcpTransport
         assert socket.is_closing()

@@ -214,6 +214,22 @@ async def test_a_connection_that_falls_silent_is_given_up(sample_url: str, datab
         await through.dispose()
 
 
+async def test_a_connection_that_nobody_waits_for_any_more_is_closed(sample_url: str, eventually: Eventually) -> None:
+    """Cancelled while it is opened, it is opened and closed: the server does not wait a minute for the rest of a greeting."""
+    async with Proxy(make_url(sample_url).port or 5432).serving() as proxy:
+        through = connect(make_url(sample_url).set(port=proxy.port))
+        proxy.stop()
+        opening = asyncio.create_task(through.connect().start())
+        await eventually(lambda: proxy.struck.held)
+        opening.cancel()
+        with pytest.raises(asyncio.CancelledError) as _:  # whoever keeps the error keeps the frames, and what psycopg has in them
+            await opening
+        assert proxy.open == 1
+        proxy.go()
+        await eventually(lambda: proxy.open == 0)
+        await through.dispose()
+
+
 async def test_a_missing_migration_condemns_none(database: Database) -> None:
     """What does not fit the schema is deferred, alone: a replica may be ahead of its migration."""
     ids = await placed(database, 2)
