@@ -38,10 +38,11 @@ class Decision(Generic[R, H]):
 
 @dataclass(frozen=True, slots=True)
 class Done(Generic[R]):
-    """The record as it stands; a repeat did nothing this time."""
+    """The record as it stands. A repeat did nothing this time; what was skipped found that it changes nothing."""
 
     record: R
     repeat: bool = False
+    skipped: bool = False
 
 
 Outcome = Done[R] | Failure

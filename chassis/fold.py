@@ -47,8 +47,9 @@ def fold(picture: Picture[UUID, R], commands: Sequence[C], decide: Decide[R, C, 
     outcomes: dict[str, Outcome[R]] = {}
     decisions: list[Decision[R, H]] = []
     for command in commands:
+        known = picture.get(command.target)
         try:
-            decision = decide(picture.get(command.target), command, now)
+            decision = decide(known, command, now)
         except Failure as failure:
             outcomes[command.key] = failure
         except Exception as bug:  # noqa: BLE001  # a decision is pure: whatever else it raises is its command's affair
@@ -56,7 +57,8 @@ def fold(picture: Picture[UUID, R], commands: Sequence[C], decide: Decide[R, C, 
         else:
             for name in names.get(id(before.get(command.target)), [command.target]):
                 picture[name] = decision.record
-            outcomes[command.key] = Done(decision.record)
+            skipped = decision.record is known and not decision.history and not decision.facts
+            outcomes[command.key] = Done(decision.record, skipped=skipped)
             decisions.append(decision)
     changed = {id(record): name for name, record in picture.items() if record is not before.get(name)}
     after = {name: picture[name] for name in changed.values()}

@@ -228,7 +228,7 @@ class Consumer:
     def _tell(self, received: Received, outcome: Outcome[Any]) -> None:
         event, name = received.event, received.event.type.rpartition(".")[2] if received.kind else "unknown"
         if isinstance(outcome, Done):
-            self._handled.labels(self.name, name, "repeat" if outcome.repeat else "done").inc()
+            self._handled.labels(self.name, name, "repeat" if outcome.repeat else "skipped" if outcome.skipped else "done").inc()
             self._age.labels(name).observe(max(0.0, (datetime.now(UTC) - event.event_time).total_seconds()))
             return
         state = received.state or FailedState.FAILED

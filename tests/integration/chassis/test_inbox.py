@@ -7,6 +7,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from prometheus_client import REGISTRY
 from sqlalchemy import text, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -49,6 +50,22 @@ async def test_a_delivery_says_all_that_a_command_needs(broker: Broker, engine: 
     assert (first.message.order_id, first.message.version) == ("7", 3)
     assert len(first.digest) == 32
     assert first.digest != second.digest
+
+
+async def test_what_changed_nothing_is_counted_as_such(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+    """A skip, a repeat and a change are three outcomes of the same counter, and all of them are acknowledged."""
+    made = {1: Done("changed"), 2: Done("as it was", skipped=True), 3: Done("changed", repeat=True)}
+    before = {outcome: _handled(outcome) for outcome in ("done", "skipped", "repeat")}
+    for version in (1, 2, 2, 3):
+        await publish(broker, SampleStatusChanged(version=version))
+    async with consuming(broker, engine, {SampleStatusChanged: Handling(lambda d: made[d.message.version])}):
+        await eventually(lambda: {o: _handled(o) - was for o, was in before.items()} == {"done": 1, "skipped": 2, "repeat": 1})
+        await eventually(lambda: all_acknowledged(broker))
+
+
+def _handled(outcome: str) -> float:
+    labels = {"consumer": CONSUMER, "event": "SampleStatusChanged", "outcome": outcome}
+    return REGISTRY.get_sample_value("inbox_handled_total", labels) or 0.0
 
 
 async def test_each_stream_has_its_consumer(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:

@@ -64,12 +64,16 @@ def test_what_is_refused_concerns_itself_alone() -> None:
 
 
 def test_a_skip_is_done_and_saves_nothing() -> None:
-    """The same record comes back: the command has had its effect, and there is nothing to save."""
+    """The same record comes back: the command has had its effect, and there is nothing to save. Its outcome says so, whatever is done
+    beside it.
+    """
     one = uuid4()
     folded = fold({one: Account(one, 5)}, [Pay("a", one, 0)], decide, NOW)
-    assert isinstance(folded.outcomes["a"], Done)
+    assert folded.outcomes["a"] == Done(Account(one, 5), skipped=True)
     assert folded.after == {}
     assert folded.undone == []
+    folded = fold({one: Account(one, 5)}, [Pay("a", one, 1), Pay("b", one, 0), Pay("c", one, 1)], decide, NOW)
+    assert [isinstance(o, Done) and o.skipped for o in folded.outcomes.values()] == [False, True, False]
 
 
 def test_a_record_under_two_names_stays_one() -> None:
