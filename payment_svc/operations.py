@@ -155,7 +155,8 @@ class Operations:
         if order_id is None:
             text = f"No payment has asked for operation {report.operation_id}."
             raise NotFound("PAYMENT_NOT_FOUND", text, operation_id=str(report.operation_id))
-        of = Keyed(f"webhook:{processor}:{report.event_id}", hashlib.sha256(body).digest())
+        # What it says is compared, not its bytes: a processor may write the same report anew when it sends it again.
+        of = Keyed(f"webhook:{processor}:{report.event_id}", hashlib.sha256(repr(report).encode()).digest())
         about = (of.key, of.digest, order_id, processor, report.event_id)
         command = Settle(*about, operation_id=report.operation_id, answer=report.answer, payment_id=uuid7())
         return asked_for(unwrap((await self._write([command]))[0]), report.operation_id)

@@ -1,6 +1,7 @@
 """Never charged twice, never lost: calls, repeats, webhooks and the settling worker against each other, and answers that get lost."""
 
 import asyncio
+import json
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
@@ -254,10 +255,13 @@ async def test_a_capture_whose_answer_was_lost_is_asked_for_again(world: World) 
     assert len(await world.books.events()) == 1
 
 
-async def test_a_caller_who_hangs_up_leaves_nothing_behind(world: World, eventually: Eventually) -> None:
+async def test_a_caller_who_hangs_up_leaves_nothing_behind(
+    world: World, replica: Replica, memory: AsyncEngine, eventually: Eventually
+) -> None:
     """Cancelled while the processor works: the intent stands, and the worker finds out what came of it."""
     order = await world.order()
-    call = asyncio.create_task(world.pay(create_payment(order, "tok_slow")))
+    slower = replica(Sandbox(Ledger(memory), WEBHOOK_KEY, slow_s=30.0))  # it works for as long as this test takes
+    call = asyncio.create_task(world.pay(create_payment(order, "tok_slow"), slower))
     await eventually(world.books.calls)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -397,8 +401,21 @@ async def test_webhooks_may_come_twice_late_and_all_at_once(world: World, sandbo
     assert await world.books.dump() == before
 
 
+async def test_a_report_that_is_written_anew_is_the_same_report(world: World, sandbox: Sandbox) -> None:
+    """The processor sends the same event again, in other bytes that say the same: it is taken, and changes nothing."""
+    payment = await world.pay(create_payment(await world.order()))
+    body, headers = body_of(sandbox, payment.operations[0].id)
+    first = await world.operations.ingest_webhook("sandbox", body, headers)
+    before = await world.books.dump()
+    anew = json.dumps(dict(reversed(json.loads(body).items())), indent=1).encode()
+    assert anew != body
+    again = webhooks.sign(WEBHOOK_KEY, headers["webhook-id"], datetime.now(UTC), anew)
+    assert await world.operations.ingest_webhook("sandbox", anew, again) == first
+    assert await world.books.dump() == before
+
+
 async def test_a_webhook_that_cannot_be_is_refused(world: World, sandbox: Sandbox) -> None:
-    """Unsigned, of an unknown processor, about an unknown operation, an id with another body, against what was said before: each by
+    """Unsigned, of an unknown processor, about an unknown operation, an id with another report, against what was said before: each by
     its name, and nothing changes."""
     payment = await world.pay(create_payment(await world.order()))
     before = await world.books.dump()
