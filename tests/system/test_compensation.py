@@ -59,8 +59,7 @@ async def test_a_shipped_order_is_recalled(counter: Counter, on_its_way: bool) -
     await counter.cancel(order_id)
     if on_its_way:
         await counter.carry(order_id, "RETURNED_TO_SENDER")
-    await counter.bring_back(order_id)
-    await counter.at_peace(order_id, available=(10, 10), refunded=3 * PENNIES)
+    await counter.comes_home(order_id, available=(10, 10), refunded=3 * PENNIES)
 
 
 async def test_some_units_are_cancelled_and_the_others_delivered(counter: Counter) -> None:
@@ -126,6 +125,5 @@ async def test_parcels_that_do_not_arrive_are_refunded(counter: Counter, end: st
     await counter.becomes(order_id, "SHIPPED")
     await counter.carry(order_id, end)
     await counter.becomes(order_id, "CANCELLED")
-    await counter.bring_back(order_id)
     left = (8, 9) if end == "LOST" else (10, 10)
-    await counter.at_peace(order_id, available=left, refunded=3 * PENNIES)
+    await counter.comes_home(order_id, available=left, refunded=3 * PENNIES)

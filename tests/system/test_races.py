@@ -14,7 +14,6 @@ from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServi
 from chassis.client import ask
 from chassis.errors import Failure
 from devstack.stack import Stack
-from tests.support import eventually
 from tests.system.counter import PENNIES, Counter, new, open_counter
 
 # How much sooner one of the two begins, in seconds: their order is the scheduler's, and each of these is tried.
@@ -63,13 +62,7 @@ async def test_cancel_meets_shipping(counter: Counter, lead_s: float) -> None:
     await meet(counter.cancel(order_id), counter.work_until(order_id, ["SHIPPED", "CANCELLED"]), lead_s)
     await counter.becomes(order_id, "CANCELLED")
     await counter.work_until(order_id, ["SHIPPED", "CANCELLED"])
-
-    async def home() -> bool:
-        await counter.bring_back(order_id)
-        await counter.at_peace(order_id, available=(10, 10), refunded=3 * PENNIES, patience_s=5)
-        return True
-
-    await eventually(home, timeout_s=60, what="everything is back")
+    await counter.comes_home(order_id, available=(10, 10), refunded=3 * PENNIES)
 
 
 @pytest.mark.parametrize("lead_s", LEADS_S)
@@ -85,13 +78,8 @@ async def test_cancelled_items_meet_the_pick(counter: Counter, lead_s: float) ->
     await counter.carry(order_id, "DELIVERED")
     await counter.becomes(order_id, "DELIVERED")
     refused = isinstance(cancelled, Failure)
-
-    async def settled() -> bool:
-        await counter.bring_back(order_id)  # where it left in spite of the cut
-        await counter.at_peace(order_id, available=(8 if refused else 9, 10), refunded=0 if refused else PENNIES, patience_s=5)
-        return True
-
-    await eventually(settled, timeout_s=60, what="the cut has come to rest")
+    # The unit comes back where it left in spite of the cut.
+    await counter.comes_home(order_id, available=(8 if refused else 9, 10), refunded=0 if refused else PENNIES)
 
 
 async def test_two_cancels(counter: Counter) -> None:
