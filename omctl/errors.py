@@ -13,7 +13,7 @@ INTERRUPTED: Final = 130
 
 EXIT_CODES: Final = (
     "Exit codes: 0 done; 1 refused, or failed; 2 not understood (the command line or the environment); "
-    "3 not found; 4 unavailable, or out of time: may be tried again."
+    "3 not found; 4 unavailable, or out of time: may be tried again; 130 interrupted."
 )
 
 NEXT: Final = {

@@ -1,7 +1,7 @@
 """`omctl audit`"""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import timedelta
 from json import dumps
@@ -10,10 +10,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from chassis.errors import Failure
 from omctl import errors, output
 from omctl.audit import PATIENCE, Difference, Facts, persisting
-from omctl.audit.facts import witnesses
+from omctl.audit.facts import Silent, witnesses
 from omctl.calls import fail, settings
 
 
@@ -29,21 +28,21 @@ def audit(
 
     Each difference names what it is about, and the command that repairs it, or shows more. Exit code 1 where there is one.
     """
+    addresses = settings().addresses
     try:
-        found, facts = asyncio.run(_audit(settle, readings, timedelta(seconds=patience)))
-    except* Failure as failures:
-        first = failures.exceptions[0]
-        while isinstance(first, ExceptionGroup):
-            first = first.exceptions[0]
-        assert isinstance(first, Failure)
-        fail(errors.line(first, "its address"), errors.exit_code(first))
+        found, facts = asyncio.run(_audit(addresses, settle, readings, timedelta(seconds=patience)))
+    except Silent as silent:
+        told = errors.line(silent.failure, addresses[silent.service])
+        fail(f"{silent.service}: {told}", errors.exit_code(silent.failure))
+    except KeyboardInterrupt:
+        raise typer.Exit(errors.INTERRUPTED) from None
     _tell(found, facts, json=json)
     if found:
         raise typer.Exit(errors.FAILED)
 
 
-async def _audit(settle_s: float, readings: int, patience: timedelta) -> tuple[Sequence[Difference], Facts]:
-    async with witnesses(settings().addresses) as all_of_them:
+async def _audit(addresses: Mapping[str, str], settle_s: float, readings: int, patience: timedelta) -> tuple[Sequence[Difference], Facts]:
+    async with witnesses(addresses) as all_of_them:
         return await persisting(all_of_them, settle_s=settle_s, readings=readings, patience=patience)
 
 

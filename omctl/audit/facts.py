@@ -4,12 +4,12 @@ Nothing stops the world meanwhile, so that two facts of one reading may be of di
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 from ordermesh.fulfillment.v1 import fulfillment_pb2, fulfillment_service_pb2
 from ordermesh.fulfillment.v1.fulfillment_service_pb2_grpc import FulfillmentServiceStub
@@ -27,6 +27,9 @@ from ordermesh.warehouse.v1.inventory_service_pb2_grpc import InventoryServiceSt
 from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServiceStub
 
 from chassis.client import Channel, ask, connect
+from chassis.errors import Failure
+
+T = TypeVar("T")
 
 # Orders of 500 lines are large: a page of so many fits into a message all the same.
 PAGE = 100
@@ -79,6 +82,16 @@ class Facts:
         return _by_order(self.shipments)
 
 
+class Silent(Failure):
+    """A service has not told its facts: `service` is its name, `failure` why not. Without all facts there is nothing to compare."""
+
+    code = "UNAVAILABLE"
+
+    def __init__(self, service: str, failure: Failure) -> None:
+        super().__init__(failure.reason, f"{service}: {failure}", violations=failure.violations, **failure.metadata)
+        self.service, self.failure = service, failure
+
+
 class Witnesses:
     """The services, each over a channel of its own, as they are asked for facts."""
 
@@ -92,35 +105,57 @@ class Witnesses:
         self._shipping, self._payments = ShippingServiceStub(channels["shipping"]), PaymentServiceStub(channels["payment"])
 
     async def tell(self) -> Facts:
-        """What they say now. Raises the Failure of the first that cannot be asked."""
+        """What they say now. Raises Silent for the first that cannot be asked."""
+        try:
+            return await self._tell()
+        except ExceptionGroup as group:
+            if silent := group.subgroup(Silent):
+                raise _first(silent) from None
+            raise
+
+    async def _tell(self) -> Facts:
         names = list(self._channels)
         async with asyncio.TaskGroup() as group:
             lists = {
-                name: group.create_task(_all(method, request, field))
-                for name, method, request, field in (
-                    ("orders", self._orders.ListOrders, order_service_pb2.ListOrdersRequest(), "orders"),
-                    ("returns", self._returns.ListReturns, return_service_pb2.ListReturnsRequest(), "returns"),
-                    ("levels", self._inventory.ListStockLevels, inventory_service_pb2.ListStockLevelsRequest(), "stock_levels"),
-                    ("movements", self._inventory.ListStockMovements, inventory_service_pb2.ListStockMovementsRequest(), "stock_movements"),
+                name: group.create_task(_told(service, _all(method, request, field)))
+                for name, service, method, request, field in (
+                    ("orders", "order", self._orders.ListOrders, order_service_pb2.ListOrdersRequest(), "orders"),
+                    ("returns", "order", self._returns.ListReturns, return_service_pb2.ListReturnsRequest(), "returns"),
+                    (
+                        "levels",
+                        "warehouse",
+                        self._inventory.ListStockLevels,
+                        inventory_service_pb2.ListStockLevelsRequest(),
+                        "stock_levels",
+                    ),
+                    (
+                        "movements",
+                        "warehouse",
+                        self._inventory.ListStockMovements,
+                        inventory_service_pb2.ListStockMovementsRequest(),
+                        "stock_movements",
+                    ),
                     (
                         "reservations",
+                        "warehouse",
                         self._reservations.ListReservations,
                         reservation_service_pb2.ListReservationsRequest(),
                         "reservations",
                     ),
-                    ("payments", self._payments.ListPayments, payment_service_pb2.ListPaymentsRequest(), "payments"),
-                    ("refunds", self._payments.ListRefunds, payment_service_pb2.ListRefundsRequest(), "refunds"),
+                    ("payments", "payment", self._payments.ListPayments, payment_service_pb2.ListPaymentsRequest(), "payments"),
+                    ("refunds", "payment", self._payments.ListRefunds, payment_service_pb2.ListRefundsRequest(), "refunds"),
                     (
                         "fulfillments",
+                        "fulfillment",
                         self._fulfillments.ListFulfillments,
                         fulfillment_service_pb2.ListFulfillmentsRequest(),
                         "fulfillments",
                     ),
-                    ("shipments", self._shipping.ListShipments, shipping_service_pb2.ListShipmentsRequest(), "shipments"),
+                    ("shipments", "shipping", self._shipping.ListShipments, shipping_service_pb2.ListShipmentsRequest(), "shipments"),
                 )
             }
-            failed = [group.create_task(self._failed(name)) for name in names]
-            outboxes = [group.create_task(self._outbox(name)) for name in names]
+            failed = [group.create_task(_told(name, self._failed(name))) for name in names]
+            outboxes = [group.create_task(_told(name, self._outbox(name))) for name in names]
         found: dict[str, Any] = {name: task.result() for name, task in lists.items()}
         found["orders"] = {order.order_id: order for order in found["orders"]}
         return Facts(
@@ -144,6 +179,20 @@ async def witnesses(addresses: Mapping[str, str]) -> AsyncIterator[Witnesses]:
     """The services at these addresses, by name."""
     async with AsyncExitStack() as stack:
         yield Witnesses({name: await stack.enter_async_context(connect(address)) for name, address in addresses.items()})
+
+
+async def _told(service: str, facts: Awaitable[T]) -> T:
+    """What the service answers. Raises Silent."""
+    try:
+        return await facts
+    except Failure as failure:
+        raise Silent(service, failure) from failure
+
+
+def _first(group: BaseExceptionGroup[Silent]) -> Silent:
+    """The first of a group, which may hold groups."""
+    first = group.exceptions[0]
+    return first if isinstance(first, Silent) else _first(first)
 
 
 async def _all(method: Any, request: Any, field: str) -> list[Any]:

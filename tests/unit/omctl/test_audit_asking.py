@@ -1,0 +1,69 @@
+"""`omctl audit` as it asks: it names the service that does not answer, for nobody knows five addresses by heart."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import grpc
+import pytest
+from typer.testing import CliRunner
+
+from chassis.client import connect
+from chassis.errors import Deferred
+from devstack.ports import free_ports
+from omctl.__main__ import app
+from omctl.audit.facts import Silent, Witnesses
+from omctl.config import SERVICES
+from omctl.errors import UNAVAILABLE
+
+
+class Nothing(grpc.GenericRpcHandler):
+    """Every service at once, and each list is empty: no bytes are a message without fields."""
+
+    def service(self, handler_call_details: Any) -> Any:
+        return grpc.unary_unary_rpc_method_handler(lambda _request, _context: b"")
+
+
+@pytest.fixture
+def empty() -> Iterator[str]:
+    """The address of services that have nothing to tell."""
+    server = grpc.server(ThreadPoolExecutor(4), handlers=[Nothing()], options=[("grpc.so_reuseport", 0)])
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield f"127.0.0.1:{port}"
+    server.stop(None).wait()
+
+
+def addresses(empty: str, away: str, place: str) -> dict[str, str]:
+    """Where the services are: all but one of them answer."""
+    return {name: place if name == away else empty for name in SERVICES}
+
+
+@pytest.mark.parametrize("away", SERVICES)
+def test_the_service_that_is_away_is_named(empty: str, away: str) -> None:
+    """One line says which service has not answered, and where it was looked for; the exit code says that it may be tried again."""
+    place = f"127.0.0.1:{next(iter(free_ports(1)))}"
+    environment = {f"{name.upper()}_ADDRESS": address for name, address in addresses(empty, away, place).items()}
+    result = CliRunner().invoke(app, ["audit", "--settle", "0"], env=environment)
+    assert result.exit_code == UNAVAILABLE, result.output
+    assert result.output.startswith(f"omctl: {away}: ")
+    assert f"see whether the service at {place} is up" in result.output
+    assert result.output.count("\n") == 1
+
+
+def test_all_that_answer_are_heard(empty: str) -> None:
+    """With nobody away there is nothing to say: the test above proves what it says it does."""
+    environment = {f"{name.upper()}_ADDRESS": empty for name in SERVICES}
+    result = CliRunner().invoke(app, ["audit", "--settle", "0"], env=environment)
+    assert result.exit_code == 0, result.output
+    assert result.output.startswith("0 differences over 0 orders")
+
+
+async def test_witnesses_raise_one_failure(empty: str) -> None:
+    """Whoever asks for facts gets the failure itself, and no group of them, with the service that it is of."""
+    async with connect(empty) as answering, connect(f"127.0.0.1:{next(iter(free_ports(1)))}") as silent:
+        channels = {name: silent if name == "shipping" else answering for name in SERVICES}
+        with pytest.raises(Silent) as caught:
+            await Witnesses(channels).tell()
+    assert caught.value.service == "shipping"
+    assert isinstance(caught.value.failure, Deferred)
