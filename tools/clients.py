@@ -1,7 +1,7 @@
 """`make clients`: a Python wheel with the contracts' messages and stubs, for projects that call the services.
 
-It needs grpcio, protobuf and googleapis-common-protos, in versions that its code was generated for, and nothing of ours. The same
-contracts make the same bytes; no network is needed.
+It needs grpcio and protobuf, in versions that its code was generated for, and nothing of ours; and googleapis-common-protos, for amounts
+are google.type.Money, whose code is there and is not generated again. The same contracts make the same bytes; no network is needed.
 """
 
 import argparse

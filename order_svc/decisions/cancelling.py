@@ -4,11 +4,11 @@ from dataclasses import replace
 from datetime import datetime
 
 from chassis.decision import Decision
-from chassis.errors import Deferred, Refused, Stale, Violation
+from chassis.errors import Deferred, Refused, Violation
 from order_svc.decisions.placing import PAYMENT_WINDOW
-from order_svc.decisions.steps import Decided, allocated, end, fewer, has_left, reallocated, steps, take
+from order_svc.decisions.steps import Decided, allocated, end, expected, fewer, has_left, reallocated, steps, take
 from order_svc.lifecycle import MOVES, PaymentStatus, Progress, Status, StockStatus
-from order_svc.model import Asked, CancelItems, CancelOrder, ExpireOrder, Order, RetryOrder
+from order_svc.model import CancelItems, CancelOrder, ExpireOrder, Order, RetryOrder
 
 # Units are cancelled one by one as long as some may be without a carrier.
 CUTTABLE = frozenset({Status.PENDING, Status.CONFIRMED, Status.PROCESSING})
@@ -82,12 +82,6 @@ def check_retry(order: Order, command: RetryOrder) -> None:
     if order.status is not Status.FAILED:
         allowed = ", ".join(sorted(MOVES[order.status]))
         raise Refused("ILLEGAL_TRANSITION", f"An order that is {order.status} is not tried again.", status=order.status, allowed=allowed)
-
-
-def expected(order: Order, command: Asked) -> None:
-    """Refuses what was asked in view of another version."""
-    if command.expected_version not in (None, order.version):
-        raise Stale(message=f"The order has version {order.version}.", expected=str(command.expected_version), actual=str(order.version))
 
 
 def alive(order: Order) -> None:

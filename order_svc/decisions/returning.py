@@ -11,7 +11,7 @@ from uuid import UUID, uuid5
 
 from chassis.decision import Decision
 from chassis.errors import Invalid, NotFound, Refused, Stale, Violation
-from order_svc.decisions.steps import Decided, then
+from order_svc.decisions.steps import Decided, expected, then
 from order_svc.lifecycle import RETURN_MOVES, Disposition, ReturnKind, ReturnProgress, ReturnStatus, Status, StockStatus
 from order_svc.model import (
     Command,
@@ -52,6 +52,7 @@ def create(order: Order, command: CreateReturn, now: datetime) -> Decided:
     """A customer's return: it holds what was announced from now on."""
     if return_of(order, command.return_id):
         return Decision(order)  # made by an earlier try whose claim is gone by now
+    expected(order, command)
     returnable(order, command.lines)
     lines = [ReturnLine(number, sku_of(order, number), quantity) for number, quantity in sorted(command.lines.items())]
     rma = new(order, command.return_id, ReturnKind.CUSTOMER, command.reason, lines, now)
@@ -62,6 +63,7 @@ def refund_without_goods(order: Order, command: RefundWithoutGoods, now: datetim
     """A return that is inspected from the start: the caller says what happens to stock."""
     if return_of(order, command.return_id):
         return Decision(order)
+    expected(order, command)
     returnable(order, {number: quantity for number, (quantity, _) in command.lines.items()})
     lines = [_disposed(number, sku_of(order, number), *wanted) for number, wanted in sorted(command.lines.items())]
     rma = new(order, command.return_id, ReturnKind.WITHOUT_GOODS, command.reason, lines, now)

@@ -5,24 +5,33 @@ from dataclasses import replace
 from datetime import datetime
 
 from chassis.decision import Decision
-from chassis.errors import Refused
+from chassis.errors import Refused, Stale
 from order_svc.lifecycle import MOVES, PaymentStatus, Status, StockStatus, Work, progress_of
 from order_svc.model import (
     LATE_SHOWN,
     Allocation,
     Allocations,
+    Asked,
     Command,
+    CreateReturn,
     ItemsCancelled,
     LateEvent,
     Line,
     Order,
     Part,
+    RefundWithoutGoods,
     Row,
     StatusChanged,
     Transition,
 )
 
 Decided = Decision[Order, Row]
+
+
+def expected(order: Order, command: Asked | CreateReturn | RefundWithoutGoods) -> None:
+    """Refuses what was asked in view of another version."""
+    if command.expected_version not in (None, order.version):
+        raise Stale(message=f"The order has version {order.version}.", expected=str(command.expected_version), actual=str(order.version))
 
 
 def steps(order: Order, path: tuple[Status, ...], reason: str, command: Command, now: datetime) -> Decided:

@@ -10,7 +10,7 @@ from order_svc.model.commands import Command, OrderCommand
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OfReturn(Command):
-    """What is asked of one return; `expected_version` is the return's."""
+    """What is asked of one return; `expected_version` is the return's, or the order's where the return is still to be made."""
 
     return_id: UUID
     expected_version: int | None = None

@@ -46,6 +46,7 @@ def create_return(request: return_service_pb2.CreateReturnRequest, of: Keyed) ->
         "cause": of.key,
         "return_id": uuid5(order_id, of.key),
         "reason": given(request, "reason") or "",
+        "expected_version": given(request, "expected_version"),
     }
     if not request.without_goods:
         return CreateReturn(**base, lines={line.line_number: line.quantity for line in request.lines})

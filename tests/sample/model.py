@@ -99,7 +99,7 @@ def decide(order: Order | None, command: OrderCommand, now: datetime) -> Decided
 def create(order: Order | None, command: CreateOrder, now: datetime) -> Decided:
     """A new order, pending."""
     if order and command.new:
-        raise Exists("ORDER_ALREADY_EXISTS", order_id=str(order.id))
+        raise Exists("PAYMENT_ALREADY_EXISTS", order_id=str(order.id))  # of the published reasons, the nearest
     if order:
         return Decision(order)
     order = Order(command.target, command.reference, command.total, Status.PENDING, 1, now + PAYMENT_WINDOW)

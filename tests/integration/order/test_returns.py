@@ -224,6 +224,8 @@ async def test_what_is_wrong_is_refused_by_name(returns: Returns, orders: Orders
         (NotFound, "ORDER_NOT_FOUND", ask(returns.CreateReturn, wanted(order, {1: 1}, order_id=str(uuid4())))),
         (Refused, "ORDER_NOT_RETURNABLE", ask(returns.CreateReturn, wanted(order, {1: 1}, order_id=pending.order_id))),
         (Refused, "RETURN_EXCEEDS_DELIVERED", ask(returns.CreateReturn, wanted(order, {1: 2, 7: 1}))),
+        (Stale, "VERSION_MISMATCH", ask(returns.CreateReturn, wanted(order, {1: 1}, expected_version=1))),
+        (Stale, "VERSION_MISMATCH", ask(returns.CreateReturn, money(order, {1: (1, "NONE")}, expected_version=1))),
         (Stale, "VERSION_MISMATCH", ask(returns.ApproveReturn, api.ApproveReturnRequest(**about(rma), expected_version=2))),
         (NotFound, "RETURN_NOT_FOUND", ask(returns.GetReturn, api.GetReturnRequest(return_id=unknown.return_id))),
         (NotFound, "RETURN_NOT_FOUND", ask(returns.ApproveReturn, api.ApproveReturnRequest(**about(unknown)))),

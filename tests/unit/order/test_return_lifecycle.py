@@ -15,10 +15,10 @@ from chassis.idempotency import Keyed
 from chassis.money import Money, to_message
 from order_svc import decisions, wire
 from order_svc.decisions import returning
-from order_svc.lifecycle import RETURN_MOVES, RETURNING, ReturnStatus
+from order_svc.lifecycle import RETURN_MOVES, RETURNING, Disposition, ReturnStatus
 from order_svc.model import Order, Return, ReturnCommand
 from order_svc.wire.returns import DISPOSITION, KIND, STATUS
-from tests.unit.order.returns import NOW, cause, delivered, inspect, move, receive, returned, walked
+from tests.unit.order.returns import NOW, ask, ask_money, cause, delivered, inspect, move, receive, returned, walked
 
 # The contract's table (return.proto), written out a second time on purpose.
 MAY_GO = {
@@ -123,6 +123,24 @@ def test_a_call_that_looked_at_an_older_version_is_refused(to: ReturnStatus) -> 
     with pytest.raises(Stale) as stale:
         decisions.decide(order, replace(CALLS[to](rma), expected_version=9), NOW)
     assert stale.value.metadata == {"expected": "9", "actual": str(rma.version)}
+
+
+@pytest.mark.parametrize("free", [False, True], ids=["goods", "without_goods"])
+def test_a_return_that_was_asked_for_in_view_of_another_order_is_refused(free: bool) -> None:
+    """expected_version of a return that is still to be made is the order's: another one is VERSION_MISMATCH, the order's own makes it.
+
+    The repeat of a request that has made its return answers with it, whatever version the order has by then.
+    """
+    order = delivered()
+    command = ask_money(order, {1: (1, Disposition.NONE)}) if free else ask(order, {1: 1})
+    with pytest.raises(Stale) as stale:
+        decisions.decide(order, replace(command, expected_version=order.version + 1), NOW)
+    assert stale.value.metadata == {"expected": str(order.version + 1), "actual": str(order.version)}
+    asked = replace(command, expected_version=order.version)
+    made = decisions.decide(order, asked, NOW).record
+    assert [rma.id for rma in made.rmas] == [command.return_id]
+    later = replace(made, version=made.version + 1)
+    assert decisions.decide(later, asked, NOW).record == later
 
 
 def test_what_is_under_way_is_what_has_not_ended_and_was_not_inspected() -> None:

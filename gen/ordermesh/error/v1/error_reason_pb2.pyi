@@ -62,8 +62,6 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """NOT_FOUND: there is no fulfilment with this id."""
     ERROR_REASON_SHIPMENT_NOT_FOUND: _ErrorReason.ValueType  # 25
     """NOT_FOUND: there is no shipment with this id."""
-    ERROR_REASON_RECIPIENT_NOT_FOUND: _ErrorReason.ValueType  # 26
-    """NOT_FOUND: this order has nobody to be sent to (metadata: order_id)."""
     ERROR_REASON_RETURN_NOT_FOUND: _ErrorReason.ValueType  # 27
     """NOT_FOUND: there is no return with this id."""
     ERROR_REASON_FAILED_EVENT_NOT_FOUND: _ErrorReason.ValueType  # 28
@@ -74,8 +72,6 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: the order is cancelled already."""
     ERROR_REASON_ORDER_NOT_CANCELLABLE: _ErrorReason.ValueType  # 42
     """FAILED_PRECONDITION: the order can no longer be cancelled (metadata: status); goods come back as a return."""
-    ERROR_REASON_ORDER_ALREADY_EXISTS: _ErrorReason.ValueType  # 43
-    """ALREADY_EXISTS: there is an order for this checkout (metadata: order_id)."""
     ERROR_REASON_ORDER_NOT_PAYABLE: _ErrorReason.ValueType  # 44
     """FAILED_PRECONDITION: the order waits for no payment (metadata: status)."""
     ERROR_REASON_PAYMENT_OUTSTANDING: _ErrorReason.ValueType  # 45
@@ -120,8 +116,6 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """UNAUTHENTICATED: the webhook's signature is wrong, or older than it may be."""
     ERROR_REASON_WEBHOOK_MALFORMED: _ErrorReason.ValueType  # 86
     """INVALID_ARGUMENT: the webhook's signature is right, but its body cannot be read."""
-    ERROR_REASON_CAPTURE_EXCEEDS_AUTHORIZATION: _ErrorReason.ValueType  # 87
-    """FAILED_PRECONDITION: more than what was authorised and not yet captured (metadata: capturable)."""
     ERROR_REASON_PAYMENT_METHOD_INVALID: _ErrorReason.ValueType  # 88
     """INVALID_ARGUMENT: the payment-method token is not one that this processor knows."""
     ERROR_REASON_REFUND_FAILED: _ErrorReason.ValueType  # 89
@@ -188,8 +182,6 @@ ERROR_REASON_FULFILLMENT_NOT_FOUND: ErrorReason.ValueType  # 24
 """NOT_FOUND: there is no fulfilment with this id."""
 ERROR_REASON_SHIPMENT_NOT_FOUND: ErrorReason.ValueType  # 25
 """NOT_FOUND: there is no shipment with this id."""
-ERROR_REASON_RECIPIENT_NOT_FOUND: ErrorReason.ValueType  # 26
-"""NOT_FOUND: this order has nobody to be sent to (metadata: order_id)."""
 ERROR_REASON_RETURN_NOT_FOUND: ErrorReason.ValueType  # 27
 """NOT_FOUND: there is no return with this id."""
 ERROR_REASON_FAILED_EVENT_NOT_FOUND: ErrorReason.ValueType  # 28
@@ -200,8 +192,6 @@ ERROR_REASON_ORDER_ALREADY_CANCELLED: ErrorReason.ValueType  # 41
 """FAILED_PRECONDITION: the order is cancelled already."""
 ERROR_REASON_ORDER_NOT_CANCELLABLE: ErrorReason.ValueType  # 42
 """FAILED_PRECONDITION: the order can no longer be cancelled (metadata: status); goods come back as a return."""
-ERROR_REASON_ORDER_ALREADY_EXISTS: ErrorReason.ValueType  # 43
-"""ALREADY_EXISTS: there is an order for this checkout (metadata: order_id)."""
 ERROR_REASON_ORDER_NOT_PAYABLE: ErrorReason.ValueType  # 44
 """FAILED_PRECONDITION: the order waits for no payment (metadata: status)."""
 ERROR_REASON_PAYMENT_OUTSTANDING: ErrorReason.ValueType  # 45
@@ -246,8 +236,6 @@ ERROR_REASON_WEBHOOK_SIGNATURE_INVALID: ErrorReason.ValueType  # 85
 """UNAUTHENTICATED: the webhook's signature is wrong, or older than it may be."""
 ERROR_REASON_WEBHOOK_MALFORMED: ErrorReason.ValueType  # 86
 """INVALID_ARGUMENT: the webhook's signature is right, but its body cannot be read."""
-ERROR_REASON_CAPTURE_EXCEEDS_AUTHORIZATION: ErrorReason.ValueType  # 87
-"""FAILED_PRECONDITION: more than what was authorised and not yet captured (metadata: capturable)."""
 ERROR_REASON_PAYMENT_METHOD_INVALID: ErrorReason.ValueType  # 88
 """INVALID_ARGUMENT: the payment-method token is not one that this processor knows."""
 ERROR_REASON_REFUND_FAILED: ErrorReason.ValueType  # 89

@@ -28,8 +28,9 @@ if _version_not_supported:
 class FulfillmentServiceStub:
     """The work of pickers and packers. Fulfilments are created by the order's confirmation, one for each warehouse.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED, CONTENTION, FULFILLMENT_NOT_FOUND, VERSION_MISMATCH and ILLEGAL_TRANSITION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION, FULFILLMENT_NOT_FOUND, VERSION_MISMATCH and
+    ILLEGAL_TRANSITION as well.
     """
 
     def __init__(self, channel):
@@ -88,8 +89,9 @@ class FulfillmentServiceStub:
 class FulfillmentServiceServicer:
     """The work of pickers and packers. Fulfilments are created by the order's confirmation, one for each warehouse.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED, CONTENTION, FULFILLMENT_NOT_FOUND, VERSION_MISMATCH and ILLEGAL_TRANSITION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION, FULFILLMENT_NOT_FOUND, VERSION_MISMATCH and
+    ILLEGAL_TRANSITION as well.
     """
 
     def GetFulfillment(self, request, context):
@@ -132,7 +134,7 @@ class FulfillmentServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def StartPacking(self, request, context):
-        """A packer takes the goods: picked -> packing.
+        """A packer takes the goods: picked -> packing. Reasons: none but the common ones.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -150,8 +152,8 @@ class FulfillmentServiceServicer:
         """Inspects the packages: packed -> ready where they pass, packed -> picking where they do not (everything is scanned and
         packed again). Units named as spoiled are booked as damaged; others are committed in their place at once, and where there are
         none they leave the picklist like short ones. Reasons: INSPECTION_NOT_REQUIRED, QUANTITY_EXCEEDS_PICKLIST (more units spoiled
-        than a line has), and where the warehouse refuses to book them its RESERVATION_NOT_FOUND, RESERVATION_CLOSED and
-        STOCK_BELOW_RESERVED.
+        than a line has), and where the warehouse refuses to book them its RESERVATION_NOT_FOUND, RESERVATION_CLOSED,
+        STOCK_BELOW_RESERVED, QUANTITY_OUT_OF_RANGE and EVENT_AHEAD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -224,8 +226,9 @@ def add_FulfillmentServiceServicer_to_server(servicer, server):
 class FulfillmentService:
     """The work of pickers and packers. Fulfilments are created by the order's confirmation, one for each warehouse.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED, CONTENTION, FULFILLMENT_NOT_FOUND, VERSION_MISMATCH and ILLEGAL_TRANSITION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION, FULFILLMENT_NOT_FOUND, VERSION_MISMATCH and
+    ILLEGAL_TRANSITION as well.
     """
 
     @staticmethod

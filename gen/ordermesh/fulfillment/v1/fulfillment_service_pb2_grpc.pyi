@@ -29,8 +29,9 @@ GRPC_VERSION: str
 class FulfillmentServiceStub:
     """The work of pickers and packers. Fulfilments are created by the order's confirmation, one for each warehouse.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED, CONTENTION, FULFILLMENT_NOT_FOUND, VERSION_MISMATCH and ILLEGAL_TRANSITION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION, FULFILLMENT_NOT_FOUND, VERSION_MISMATCH and
+    ILLEGAL_TRANSITION as well.
     """
 
     @_typing.overload
@@ -54,7 +55,7 @@ class FulfillmentServiceStub:
     and not named as short).
     """
     StartPacking: _grpc.UnaryUnaryMultiCallable[_fulfillment_service_pb2.StartPackingRequest, _fulfillment_service_pb2.StartPackingResponse]
-    """A packer takes the goods: picked -> packing."""
+    """A packer takes the goods: picked -> packing. Reasons: none but the common ones."""
     PackFulfillment: _grpc.UnaryUnaryMultiCallable[_fulfillment_service_pb2.PackFulfillmentRequest, _fulfillment_service_pb2.PackFulfillmentResponse]
     """Closes the packages: packing -> packed, and on to ready where no inspection is required; then its shipment is asked for at
     once. Reasons: PACKAGES_INCOMPLETE (a violation for each line of which too few or too many units are packed).
@@ -63,8 +64,8 @@ class FulfillmentServiceStub:
     """Inspects the packages: packed -> ready where they pass, packed -> picking where they do not (everything is scanned and
     packed again). Units named as spoiled are booked as damaged; others are committed in their place at once, and where there are
     none they leave the picklist like short ones. Reasons: INSPECTION_NOT_REQUIRED, QUANTITY_EXCEEDS_PICKLIST (more units spoiled
-    than a line has), and where the warehouse refuses to book them its RESERVATION_NOT_FOUND, RESERVATION_CLOSED and
-    STOCK_BELOW_RESERVED.
+    than a line has), and where the warehouse refuses to book them its RESERVATION_NOT_FOUND, RESERVATION_CLOSED,
+    STOCK_BELOW_RESERVED, QUANTITY_OUT_OF_RANGE and EVENT_AHEAD.
     """
     CancelFulfillment: _grpc.UnaryUnaryMultiCallable[_fulfillment_service_pb2.CancelFulfillmentRequest, _fulfillment_service_pb2.CancelFulfillmentResponse]
     """Gives the work up, from any status before shipped: -> cancelled. Its units go back to the shelf, and count as cancelled items
@@ -75,8 +76,9 @@ class FulfillmentServiceStub:
 class FulfillmentServiceAsyncStub(FulfillmentServiceStub):
     """The work of pickers and packers. Fulfilments are created by the order's confirmation, one for each warehouse.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED, CONTENTION, FULFILLMENT_NOT_FOUND, VERSION_MISMATCH and ILLEGAL_TRANSITION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION, FULFILLMENT_NOT_FOUND, VERSION_MISMATCH and
+    ILLEGAL_TRANSITION as well.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -97,7 +99,7 @@ class FulfillmentServiceAsyncStub(FulfillmentServiceStub):
     and not named as short).
     """
     StartPacking: _aio.UnaryUnaryMultiCallable[_fulfillment_service_pb2.StartPackingRequest, _fulfillment_service_pb2.StartPackingResponse]  # type: ignore[assignment]
-    """A packer takes the goods: picked -> packing."""
+    """A packer takes the goods: picked -> packing. Reasons: none but the common ones."""
     PackFulfillment: _aio.UnaryUnaryMultiCallable[_fulfillment_service_pb2.PackFulfillmentRequest, _fulfillment_service_pb2.PackFulfillmentResponse]  # type: ignore[assignment]
     """Closes the packages: packing -> packed, and on to ready where no inspection is required; then its shipment is asked for at
     once. Reasons: PACKAGES_INCOMPLETE (a violation for each line of which too few or too many units are packed).
@@ -106,8 +108,8 @@ class FulfillmentServiceAsyncStub(FulfillmentServiceStub):
     """Inspects the packages: packed -> ready where they pass, packed -> picking where they do not (everything is scanned and
     packed again). Units named as spoiled are booked as damaged; others are committed in their place at once, and where there are
     none they leave the picklist like short ones. Reasons: INSPECTION_NOT_REQUIRED, QUANTITY_EXCEEDS_PICKLIST (more units spoiled
-    than a line has), and where the warehouse refuses to book them its RESERVATION_NOT_FOUND, RESERVATION_CLOSED and
-    STOCK_BELOW_RESERVED.
+    than a line has), and where the warehouse refuses to book them its RESERVATION_NOT_FOUND, RESERVATION_CLOSED,
+    STOCK_BELOW_RESERVED, QUANTITY_OUT_OF_RANGE and EVENT_AHEAD.
     """
     CancelFulfillment: _aio.UnaryUnaryMultiCallable[_fulfillment_service_pb2.CancelFulfillmentRequest, _fulfillment_service_pb2.CancelFulfillmentResponse]  # type: ignore[assignment]
     """Gives the work up, from any status before shipped: -> cancelled. Its units go back to the shelf, and count as cancelled items
@@ -117,8 +119,9 @@ class FulfillmentServiceAsyncStub(FulfillmentServiceStub):
 class FulfillmentServiceServicer(metaclass=_abc_1.ABCMeta):
     """The work of pickers and packers. Fulfilments are created by the order's confirmation, one for each warehouse.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED, CONTENTION, FULFILLMENT_NOT_FOUND, VERSION_MISMATCH and ILLEGAL_TRANSITION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION, FULFILLMENT_NOT_FOUND, VERSION_MISMATCH and
+    ILLEGAL_TRANSITION as well.
     """
 
     @_abc_1.abstractmethod
@@ -173,7 +176,7 @@ class FulfillmentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _fulfillment_service_pb2.StartPackingRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_fulfillment_service_pb2.StartPackingResponse, _abc.Awaitable[_fulfillment_service_pb2.StartPackingResponse]]:
-        """A packer takes the goods: picked -> packing."""
+        """A packer takes the goods: picked -> packing. Reasons: none but the common ones."""
 
     @_abc_1.abstractmethod
     def PackFulfillment(
@@ -194,8 +197,8 @@ class FulfillmentServiceServicer(metaclass=_abc_1.ABCMeta):
         """Inspects the packages: packed -> ready where they pass, packed -> picking where they do not (everything is scanned and
         packed again). Units named as spoiled are booked as damaged; others are committed in their place at once, and where there are
         none they leave the picklist like short ones. Reasons: INSPECTION_NOT_REQUIRED, QUANTITY_EXCEEDS_PICKLIST (more units spoiled
-        than a line has), and where the warehouse refuses to book them its RESERVATION_NOT_FOUND, RESERVATION_CLOSED and
-        STOCK_BELOW_RESERVED.
+        than a line has), and where the warehouse refuses to book them its RESERVATION_NOT_FOUND, RESERVATION_CLOSED,
+        STOCK_BELOW_RESERVED, QUANTITY_OUT_OF_RANGE and EVENT_AHEAD.
         """
 
     @_abc_1.abstractmethod

@@ -28,7 +28,8 @@ if _version_not_supported:
 class FailedEventServiceStub:
     """Events that this service could not handle.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     def __init__(self, channel):
@@ -67,7 +68,8 @@ class FailedEventServiceStub:
 class FailedEventServiceServicer:
     """Events that this service could not handle.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     def ListFailedEvents(self, request, context):
@@ -94,6 +96,7 @@ class FailedEventServiceServicer:
 
     def BatchReplayFailedEvents(self, request, context):
         """Replays all that match a filter, the oldest first; with dry_run it only tells which ones. What fails again stays.
+        Reasons: none but the common ones.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -146,7 +149,8 @@ def add_FailedEventServiceServicer_to_server(servicer, server):
 class FailedEventService:
     """Events that this service could not handle.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     @staticmethod
@@ -288,7 +292,8 @@ class FailedEventService:
 class OutboxServiceStub:
     """Events that this service publishes: its outbox.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     def __init__(self, channel):
@@ -312,11 +317,12 @@ class OutboxServiceStub:
 class OutboxServiceServicer:
     """Events that this service publishes: its outbox.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     def GetOutboxStats(self, request, context):
-        """Tells how many events wait, how old the oldest is, and how far the stream is.
+        """Tells how many events wait, how old the oldest is, and how far the stream is. Reasons: none but the common ones.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -324,7 +330,8 @@ class OutboxServiceServicer:
 
     def RepublishEvents(self, request, context):
         """Publishes events again that were published: all of an aggregate, or of a time, or both. Each keeps its id, so that consumers that
-        had it change nothing. With dry_run it only counts.
+        had it change nothing. A repeat of the request_id lets nothing wait anew, and answers how many still do. With dry_run it only
+        counts, and the request_id is not used up. Reasons: none but the common ones.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -354,7 +361,8 @@ def add_OutboxServiceServicer_to_server(servicer, server):
 class OutboxService:
     """Events that this service publishes: its outbox.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     @staticmethod

@@ -29,7 +29,8 @@ GRPC_VERSION: str
 class FailedEventServiceStub:
     """Events that this service could not handle.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     @_typing.overload
@@ -45,7 +46,9 @@ class FailedEventServiceStub:
     An event that had its effect has no second one, however often it is replayed. Reasons: FAILED_EVENT_NOT_FOUND.
     """
     BatchReplayFailedEvents: _grpc.UnaryUnaryMultiCallable[_ops_service_pb2.BatchReplayFailedEventsRequest, _ops_service_pb2.BatchReplayFailedEventsResponse]
-    """Replays all that match a filter, the oldest first; with dry_run it only tells which ones. What fails again stays."""
+    """Replays all that match a filter, the oldest first; with dry_run it only tells which ones. What fails again stays.
+    Reasons: none but the common ones.
+    """
     DiscardFailedEvent: _grpc.UnaryUnaryMultiCallable[_ops_service_pb2.DiscardFailedEventRequest, _ops_service_pb2.DiscardFailedEventResponse]
     """Gives one up: deferred or failed -> discarded; it is not delivered again. A repeat changes nothing. Reasons:
     FAILED_EVENT_NOT_FOUND.
@@ -55,7 +58,8 @@ class FailedEventServiceStub:
 class FailedEventServiceAsyncStub(FailedEventServiceStub):
     """Events that this service could not handle.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -68,7 +72,9 @@ class FailedEventServiceAsyncStub(FailedEventServiceStub):
     An event that had its effect has no second one, however often it is replayed. Reasons: FAILED_EVENT_NOT_FOUND.
     """
     BatchReplayFailedEvents: _aio.UnaryUnaryMultiCallable[_ops_service_pb2.BatchReplayFailedEventsRequest, _ops_service_pb2.BatchReplayFailedEventsResponse]  # type: ignore[assignment]
-    """Replays all that match a filter, the oldest first; with dry_run it only tells which ones. What fails again stays."""
+    """Replays all that match a filter, the oldest first; with dry_run it only tells which ones. What fails again stays.
+    Reasons: none but the common ones.
+    """
     DiscardFailedEvent: _aio.UnaryUnaryMultiCallable[_ops_service_pb2.DiscardFailedEventRequest, _ops_service_pb2.DiscardFailedEventResponse]  # type: ignore[assignment]
     """Gives one up: deferred or failed -> discarded; it is not delivered again. A repeat changes nothing. Reasons:
     FAILED_EVENT_NOT_FOUND.
@@ -77,7 +83,8 @@ class FailedEventServiceAsyncStub(FailedEventServiceStub):
 class FailedEventServiceServicer(metaclass=_abc_1.ABCMeta):
     """Events that this service could not handle.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     @_abc_1.abstractmethod
@@ -112,7 +119,9 @@ class FailedEventServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ops_service_pb2.BatchReplayFailedEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ops_service_pb2.BatchReplayFailedEventsResponse, _abc.Awaitable[_ops_service_pb2.BatchReplayFailedEventsResponse]]:
-        """Replays all that match a filter, the oldest first; with dry_run it only tells which ones. What fails again stays."""
+        """Replays all that match a filter, the oldest first; with dry_run it only tells which ones. What fails again stays.
+        Reasons: none but the common ones.
+        """
 
     @_abc_1.abstractmethod
     def DiscardFailedEvent(
@@ -129,7 +138,8 @@ def add_FailedEventServiceServicer_to_server(servicer: FailedEventServiceService
 class OutboxServiceStub:
     """Events that this service publishes: its outbox.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     @_typing.overload
@@ -137,31 +147,35 @@ class OutboxServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> OutboxServiceAsyncStub: ...
     GetOutboxStats: _grpc.UnaryUnaryMultiCallable[_ops_service_pb2.GetOutboxStatsRequest, _ops_service_pb2.GetOutboxStatsResponse]
-    """Tells how many events wait, how old the oldest is, and how far the stream is."""
+    """Tells how many events wait, how old the oldest is, and how far the stream is. Reasons: none but the common ones."""
     RepublishEvents: _grpc.UnaryUnaryMultiCallable[_ops_service_pb2.RepublishEventsRequest, _ops_service_pb2.RepublishEventsResponse]
     """Publishes events again that were published: all of an aggregate, or of a time, or both. Each keeps its id, so that consumers that
-    had it change nothing. With dry_run it only counts.
+    had it change nothing. A repeat of the request_id lets nothing wait anew, and answers how many still do. With dry_run it only
+    counts, and the request_id is not used up. Reasons: none but the common ones.
     """
 
 @_typing.type_check_only
 class OutboxServiceAsyncStub(OutboxServiceStub):
     """Events that this service publishes: its outbox.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetOutboxStats: _aio.UnaryUnaryMultiCallable[_ops_service_pb2.GetOutboxStatsRequest, _ops_service_pb2.GetOutboxStatsResponse]  # type: ignore[assignment]
-    """Tells how many events wait, how old the oldest is, and how far the stream is."""
+    """Tells how many events wait, how old the oldest is, and how far the stream is. Reasons: none but the common ones."""
     RepublishEvents: _aio.UnaryUnaryMultiCallable[_ops_service_pb2.RepublishEventsRequest, _ops_service_pb2.RepublishEventsResponse]  # type: ignore[assignment]
     """Publishes events again that were published: all of an aggregate, or of a time, or both. Each keeps its id, so that consumers that
-    had it change nothing. With dry_run it only counts.
+    had it change nothing. A repeat of the request_id lets nothing wait anew, and answers how many still do. With dry_run it only
+    counts, and the request_id is not used up. Reasons: none but the common ones.
     """
 
 class OutboxServiceServicer(metaclass=_abc_1.ABCMeta):
     """Events that this service publishes: its outbox.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     @_abc_1.abstractmethod
@@ -170,7 +184,7 @@ class OutboxServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ops_service_pb2.GetOutboxStatsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ops_service_pb2.GetOutboxStatsResponse, _abc.Awaitable[_ops_service_pb2.GetOutboxStatsResponse]]:
-        """Tells how many events wait, how old the oldest is, and how far the stream is."""
+        """Tells how many events wait, how old the oldest is, and how far the stream is. Reasons: none but the common ones."""
 
     @_abc_1.abstractmethod
     def RepublishEvents(
@@ -179,7 +193,8 @@ class OutboxServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_ops_service_pb2.RepublishEventsResponse, _abc.Awaitable[_ops_service_pb2.RepublishEventsResponse]]:
         """Publishes events again that were published: all of an aggregate, or of a time, or both. Each keeps its id, so that consumers that
-        had it change nothing. With dry_run it only counts.
+        had it change nothing. A repeat of the request_id lets nothing wait anew, and answers how many still do. With dry_run it only
+        counts, and the request_id is not used up. Reasons: none but the common ones.
         """
 
 def add_OutboxServiceServicer_to_server(servicer: OutboxServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -28,8 +28,8 @@ if _version_not_supported:
 class OrderServiceStub:
     """Orders, from checkout to delivery.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     def __init__(self, channel):
@@ -93,13 +93,14 @@ class OrderServiceStub:
 class OrderServiceServicer:
     """Orders, from checkout to delivery.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     def CreateOrder(self, request, context):
         """Places an order: reserves its stock, all lines or none, and stores it as pending. A repeat of the request_id answers
-        with the order as it now stands. Reasons: INSUFFICIENT_STOCK (nothing is stored; a violation for each short SKU).
+        with the order as it now stands. Nothing is stored where it is refused. Reasons: INSUFFICIENT_STOCK (a violation for each
+        short SKU), RESERVATION_CLOSED (what an earlier try of this request_id had reserved was given up meanwhile).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -148,7 +149,8 @@ class OrderServiceServicer:
 
     def RetryOrder(self, request, context):
         """Tries an order again whose stock could not be confirmed: reserves its stock anew, failed -> pending, with the next attempt
-        and a new time to pay. Reasons: ORDER_NOT_FOUND, ILLEGAL_TRANSITION, INSUFFICIENT_STOCK (it stays failed), VERSION_MISMATCH.
+        and a new time to pay. It stays failed where it is refused. Reasons: ORDER_NOT_FOUND, ILLEGAL_TRANSITION, VERSION_MISMATCH,
+        INSUFFICIENT_STOCK, RESERVATION_CLOSED (what an earlier try had reserved for the attempt was given up meanwhile).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -240,8 +242,8 @@ def add_OrderServiceServicer_to_server(servicer, server):
 class OrderService:
     """Orders, from checkout to delivery.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     @staticmethod

@@ -29,8 +29,8 @@ GRPC_VERSION: str
 class OrderServiceStub:
     """Orders, from checkout to delivery.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     @_typing.overload
@@ -39,7 +39,8 @@ class OrderServiceStub:
     def __new__(cls, channel: _aio.Channel) -> OrderServiceAsyncStub: ...
     CreateOrder: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.CreateOrderRequest, _order_service_pb2.CreateOrderResponse]
     """Places an order: reserves its stock, all lines or none, and stores it as pending. A repeat of the request_id answers
-    with the order as it now stands. Reasons: INSUFFICIENT_STOCK (nothing is stored; a violation for each short SKU).
+    with the order as it now stands. Nothing is stored where it is refused. Reasons: INSUFFICIENT_STOCK (a violation for each
+    short SKU), RESERVATION_CLOSED (what an earlier try of this request_id had reserved was given up meanwhile).
     """
     GetOrder: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.GetOrderRequest, _order_service_pb2.GetOrderResponse]
     """Reads one order. Reasons: ORDER_NOT_FOUND."""
@@ -61,7 +62,8 @@ class OrderServiceStub:
     """
     RetryOrder: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.RetryOrderRequest, _order_service_pb2.RetryOrderResponse]
     """Tries an order again whose stock could not be confirmed: reserves its stock anew, failed -> pending, with the next attempt
-    and a new time to pay. Reasons: ORDER_NOT_FOUND, ILLEGAL_TRANSITION, INSUFFICIENT_STOCK (it stays failed), VERSION_MISMATCH.
+    and a new time to pay. It stays failed where it is refused. Reasons: ORDER_NOT_FOUND, ILLEGAL_TRANSITION, VERSION_MISMATCH,
+    INSUFFICIENT_STOCK, RESERVATION_CLOSED (what an earlier try had reserved for the attempt was given up meanwhile).
     """
     WatchOrder: _grpc.UnaryStreamMultiCallable[_order_service_pb2.WatchOrderRequest, _order_service_pb2.WatchOrderResponse]
     """Sends the order as it stands, then each transition as it happens, with heartbeats between. Ends when the client does.
@@ -76,14 +78,15 @@ class OrderServiceStub:
 class OrderServiceAsyncStub(OrderServiceStub):
     """Orders, from checkout to delivery.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateOrder: _aio.UnaryUnaryMultiCallable[_order_service_pb2.CreateOrderRequest, _order_service_pb2.CreateOrderResponse]  # type: ignore[assignment]
     """Places an order: reserves its stock, all lines or none, and stores it as pending. A repeat of the request_id answers
-    with the order as it now stands. Reasons: INSUFFICIENT_STOCK (nothing is stored; a violation for each short SKU).
+    with the order as it now stands. Nothing is stored where it is refused. Reasons: INSUFFICIENT_STOCK (a violation for each
+    short SKU), RESERVATION_CLOSED (what an earlier try of this request_id had reserved was given up meanwhile).
     """
     GetOrder: _aio.UnaryUnaryMultiCallable[_order_service_pb2.GetOrderRequest, _order_service_pb2.GetOrderResponse]  # type: ignore[assignment]
     """Reads one order. Reasons: ORDER_NOT_FOUND."""
@@ -105,7 +108,8 @@ class OrderServiceAsyncStub(OrderServiceStub):
     """
     RetryOrder: _aio.UnaryUnaryMultiCallable[_order_service_pb2.RetryOrderRequest, _order_service_pb2.RetryOrderResponse]  # type: ignore[assignment]
     """Tries an order again whose stock could not be confirmed: reserves its stock anew, failed -> pending, with the next attempt
-    and a new time to pay. Reasons: ORDER_NOT_FOUND, ILLEGAL_TRANSITION, INSUFFICIENT_STOCK (it stays failed), VERSION_MISMATCH.
+    and a new time to pay. It stays failed where it is refused. Reasons: ORDER_NOT_FOUND, ILLEGAL_TRANSITION, VERSION_MISMATCH,
+    INSUFFICIENT_STOCK, RESERVATION_CLOSED (what an earlier try had reserved for the attempt was given up meanwhile).
     """
     WatchOrder: _aio.UnaryStreamMultiCallable[_order_service_pb2.WatchOrderRequest, _order_service_pb2.WatchOrderResponse]  # type: ignore[assignment]
     """Sends the order as it stands, then each transition as it happens, with heartbeats between. Ends when the client does.
@@ -119,8 +123,8 @@ class OrderServiceAsyncStub(OrderServiceStub):
 class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
     """Orders, from checkout to delivery.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     @_abc_1.abstractmethod
@@ -130,7 +134,8 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_order_service_pb2.CreateOrderResponse, _abc.Awaitable[_order_service_pb2.CreateOrderResponse]]:
         """Places an order: reserves its stock, all lines or none, and stores it as pending. A repeat of the request_id answers
-        with the order as it now stands. Reasons: INSUFFICIENT_STOCK (nothing is stored; a violation for each short SKU).
+        with the order as it now stands. Nothing is stored where it is refused. Reasons: INSUFFICIENT_STOCK (a violation for each
+        short SKU), RESERVATION_CLOSED (what an earlier try of this request_id had reserved was given up meanwhile).
         """
 
     @_abc_1.abstractmethod
@@ -188,7 +193,8 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_order_service_pb2.RetryOrderResponse, _abc.Awaitable[_order_service_pb2.RetryOrderResponse]]:
         """Tries an order again whose stock could not be confirmed: reserves its stock anew, failed -> pending, with the next attempt
-        and a new time to pay. Reasons: ORDER_NOT_FOUND, ILLEGAL_TRANSITION, INSUFFICIENT_STOCK (it stays failed), VERSION_MISMATCH.
+        and a new time to pay. It stays failed where it is refused. Reasons: ORDER_NOT_FOUND, ILLEGAL_TRANSITION, VERSION_MISMATCH,
+        INSUFFICIENT_STOCK, RESERVATION_CLOSED (what an earlier try had reserved for the attempt was given up meanwhile).
         """
 
     @_abc_1.abstractmethod

@@ -32,6 +32,7 @@ class CreateReturnRequest(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     WITHOUT_GOODS_FIELD_NUMBER: _builtins.int
     WAREHOUSE_ID_FIELD_NUMBER: _builtins.int
+    EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     order_id: _builtins.str
@@ -42,6 +43,10 @@ class CreateReturnRequest(_message.Message):
     """Refund these units though they do not come back; then each line says what happens to stock."""
     warehouse_id: _builtins.str
     """The warehouse whose stock changes; required where a line of a refund without goods restocks or marks damaged."""
+    expected_version: _builtins.int
+    """The order's version that was looked at; unset: whatever it is. A return does not change it: whether the customer still has
+    the units is decided anew, whatever was looked at.
+    """
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___NewReturnLine]:
         """How many units of which lines, each line_number once."""
@@ -55,15 +60,20 @@ class CreateReturnRequest(_message.Message):
         reason: _builtins.str | None = ...,
         without_goods: _builtins.bool = ...,
         warehouse_id: _builtins.str | None = ...,
+        expected_version: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_reason", b"_reason", "_warehouse_id", b"_warehouse_id", "reason", b"reason", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_reason", b"_reason", "_warehouse_id", b"_warehouse_id", "expected_version", b"expected_version", "reason", b"reason", "warehouse_id", b"warehouse_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_reason", b"_reason", "_warehouse_id", b"_warehouse_id", "lines", b"lines", "order_id", b"order_id", "reason", b"reason", "request_id", b"request_id", "warehouse_id", b"warehouse_id", "without_goods", b"without_goods"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_reason", b"_reason", "_warehouse_id", b"_warehouse_id", "expected_version", b"expected_version", "lines", b"lines", "order_id", b"order_id", "reason", b"reason", "request_id", b"request_id", "warehouse_id", b"warehouse_id", "without_goods", b"without_goods"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
+    _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
     _WhichOneofReturnType__reason: _TypeAlias = _typing.Literal["reason"]  # noqa: Y015
     _WhichOneofArgType__reason: _TypeAlias = _typing.Literal["_reason", b"_reason"]  # noqa: Y015
     _WhichOneofReturnType__warehouse_id: _TypeAlias = _typing.Literal["warehouse_id"]  # noqa: Y015
     _WhichOneofArgType__warehouse_id: _TypeAlias = _typing.Literal["_warehouse_id", b"_warehouse_id"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_version) -> _WhichOneofReturnType__expected_version | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__reason) -> _WhichOneofReturnType__reason | None: ...
     @_typing.overload

@@ -28,8 +28,8 @@ if _version_not_supported:
 class ReturnServiceStub:
     """Returns (RMAs): goods on their way back, and refunds for goods.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED, CONTENTION and VERSION_MISMATCH as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION and VERSION_MISMATCH as well.
     """
 
     def __init__(self, channel):
@@ -88,14 +88,15 @@ class ReturnServiceStub:
 class ReturnServiceServicer:
     """Returns (RMAs): goods on their way back, and refunds for goods.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED, CONTENTION and VERSION_MISMATCH as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION and VERSION_MISMATCH as well.
     """
 
     def CreateReturn(self, request, context):
         """Announces a return of units of an order that is delivered or refunded: requested. With without_goods it is a refund of
         goods that do not come back: inspected at once, and refunded. Reasons: ORDER_NOT_FOUND, ORDER_NOT_RETURNABLE (metadata:
-        status), RETURN_EXCEEDS_DELIVERED (a violation for each line of which the customer has fewer units).
+        status), RETURN_EXCEEDS_DELIVERED (a violation for each line of which the customer has fewer units), VERSION_MISMATCH (of
+        the order).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -220,8 +221,8 @@ def add_ReturnServiceServicer_to_server(servicer, server):
 class ReturnService:
     """Returns (RMAs): goods on their way back, and refunds for goods.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED, CONTENTION and VERSION_MISMATCH as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION and VERSION_MISMATCH as well.
     """
 
     @staticmethod

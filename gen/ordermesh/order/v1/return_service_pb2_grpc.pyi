@@ -29,8 +29,8 @@ GRPC_VERSION: str
 class ReturnServiceStub:
     """Returns (RMAs): goods on their way back, and refunds for goods.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED, CONTENTION and VERSION_MISMATCH as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION and VERSION_MISMATCH as well.
     """
 
     @_typing.overload
@@ -40,7 +40,8 @@ class ReturnServiceStub:
     CreateReturn: _grpc.UnaryUnaryMultiCallable[_return_service_pb2.CreateReturnRequest, _return_service_pb2.CreateReturnResponse]
     """Announces a return of units of an order that is delivered or refunded: requested. With without_goods it is a refund of
     goods that do not come back: inspected at once, and refunded. Reasons: ORDER_NOT_FOUND, ORDER_NOT_RETURNABLE (metadata:
-    status), RETURN_EXCEEDS_DELIVERED (a violation for each line of which the customer has fewer units).
+    status), RETURN_EXCEEDS_DELIVERED (a violation for each line of which the customer has fewer units), VERSION_MISMATCH (of
+    the order).
     """
     GetReturn: _grpc.UnaryUnaryMultiCallable[_return_service_pb2.GetReturnRequest, _return_service_pb2.GetReturnResponse]
     """Reads one return. Reasons: RETURN_NOT_FOUND."""
@@ -70,15 +71,16 @@ class ReturnServiceStub:
 class ReturnServiceAsyncStub(ReturnServiceStub):
     """Returns (RMAs): goods on their way back, and refunds for goods.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED, CONTENTION and VERSION_MISMATCH as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION and VERSION_MISMATCH as well.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateReturn: _aio.UnaryUnaryMultiCallable[_return_service_pb2.CreateReturnRequest, _return_service_pb2.CreateReturnResponse]  # type: ignore[assignment]
     """Announces a return of units of an order that is delivered or refunded: requested. With without_goods it is a refund of
     goods that do not come back: inspected at once, and refunded. Reasons: ORDER_NOT_FOUND, ORDER_NOT_RETURNABLE (metadata:
-    status), RETURN_EXCEEDS_DELIVERED (a violation for each line of which the customer has fewer units).
+    status), RETURN_EXCEEDS_DELIVERED (a violation for each line of which the customer has fewer units), VERSION_MISMATCH (of
+    the order).
     """
     GetReturn: _aio.UnaryUnaryMultiCallable[_return_service_pb2.GetReturnRequest, _return_service_pb2.GetReturnResponse]  # type: ignore[assignment]
     """Reads one return. Reasons: RETURN_NOT_FOUND."""
@@ -107,8 +109,8 @@ class ReturnServiceAsyncStub(ReturnServiceStub):
 class ReturnServiceServicer(metaclass=_abc_1.ABCMeta):
     """Returns (RMAs): goods on their way back, and refunds for goods.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED, CONTENTION and VERSION_MISMATCH as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION and VERSION_MISMATCH as well.
     """
 
     @_abc_1.abstractmethod
@@ -119,7 +121,8 @@ class ReturnServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_return_service_pb2.CreateReturnResponse, _abc.Awaitable[_return_service_pb2.CreateReturnResponse]]:
         """Announces a return of units of an order that is delivered or refunded: requested. With without_goods it is a refund of
         goods that do not come back: inspected at once, and refunded. Reasons: ORDER_NOT_FOUND, ORDER_NOT_RETURNABLE (metadata:
-        status), RETURN_EXCEEDS_DELIVERED (a violation for each line of which the customer has fewer units).
+        status), RETURN_EXCEEDS_DELIVERED (a violation for each line of which the customer has fewer units), VERSION_MISMATCH (of
+        the order).
         """
 
     @_abc_1.abstractmethod

@@ -28,8 +28,8 @@ if _version_not_supported:
 class PaymentServiceStub:
     """Payments for orders.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     def __init__(self, channel):
@@ -83,8 +83,8 @@ class PaymentServiceStub:
 class PaymentServiceServicer:
     """Payments for orders.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     def CreatePayment(self, request, context):
@@ -158,7 +158,7 @@ class PaymentServiceServicer:
         """Takes what a processor reports, as it came: pending -> authorized, captured, declined or failed; authorized -> captured or
         voided; captured -> partially_refunded or refunded.
         The processor's event id makes it idempotent; what is known already changes nothing. Reasons: WEBHOOK_SIGNATURE_INVALID,
-        WEBHOOK_MALFORMED, REQUEST_ID_REUSED (the event id came before, with another body), PAYMENT_NOT_FOUND,
+        WEBHOOK_MALFORMED, REQUEST_ID_REUSED (the event id came before, with another body), CONTENTION, PAYMENT_NOT_FOUND,
         ILLEGAL_TRANSITION (it contradicts what the processor said before).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -219,8 +219,8 @@ def add_PaymentServiceServicer_to_server(servicer, server):
 class PaymentService:
     """Payments for orders.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     @staticmethod

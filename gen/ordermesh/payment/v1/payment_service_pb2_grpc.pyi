@@ -29,8 +29,8 @@ GRPC_VERSION: str
 class PaymentServiceStub:
     """Payments for orders.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     @_typing.overload
@@ -77,7 +77,7 @@ class PaymentServiceStub:
     """Takes what a processor reports, as it came: pending -> authorized, captured, declined or failed; authorized -> captured or
     voided; captured -> partially_refunded or refunded.
     The processor's event id makes it idempotent; what is known already changes nothing. Reasons: WEBHOOK_SIGNATURE_INVALID,
-    WEBHOOK_MALFORMED, REQUEST_ID_REUSED (the event id came before, with another body), PAYMENT_NOT_FOUND,
+    WEBHOOK_MALFORMED, REQUEST_ID_REUSED (the event id came before, with another body), CONTENTION, PAYMENT_NOT_FOUND,
     ILLEGAL_TRANSITION (it contradicts what the processor said before).
     """
 
@@ -85,8 +85,8 @@ class PaymentServiceStub:
 class PaymentServiceAsyncStub(PaymentServiceStub):
     """Payments for orders.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -130,15 +130,15 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     """Takes what a processor reports, as it came: pending -> authorized, captured, declined or failed; authorized -> captured or
     voided; captured -> partially_refunded or refunded.
     The processor's event id makes it idempotent; what is known already changes nothing. Reasons: WEBHOOK_SIGNATURE_INVALID,
-    WEBHOOK_MALFORMED, REQUEST_ID_REUSED (the event id came before, with another body), PAYMENT_NOT_FOUND,
+    WEBHOOK_MALFORMED, REQUEST_ID_REUSED (the event id came before, with another body), CONTENTION, PAYMENT_NOT_FOUND,
     ILLEGAL_TRANSITION (it contradicts what the processor said before).
     """
 
 class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
     """Payments for orders.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     @_abc_1.abstractmethod
@@ -228,7 +228,7 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         """Takes what a processor reports, as it came: pending -> authorized, captured, declined or failed; authorized -> captured or
         voided; captured -> partially_refunded or refunded.
         The processor's event id makes it idempotent; what is known already changes nothing. Reasons: WEBHOOK_SIGNATURE_INVALID,
-        WEBHOOK_MALFORMED, REQUEST_ID_REUSED (the event id came before, with another body), PAYMENT_NOT_FOUND,
+        WEBHOOK_MALFORMED, REQUEST_ID_REUSED (the event id came before, with another body), CONTENTION, PAYMENT_NOT_FOUND,
         ILLEGAL_TRANSITION (it contradicts what the processor said before).
         """
 

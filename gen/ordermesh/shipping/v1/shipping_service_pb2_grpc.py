@@ -28,8 +28,8 @@ if _version_not_supported:
 class ShippingServiceStub:
     """Shipments, labels and tracking.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     def __init__(self, channel):
@@ -83,17 +83,17 @@ class ShippingServiceStub:
 class ShippingServiceServicer:
     """Shipments, labels and tracking.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     def CreateShipment(self, request, context):
         """Buys the label for a fulfilment that is ready: pending -> created, or failed where the carrier refuses. One shipment for
         each fulfilment: a repeat, with whatever request_id, answers with it. Where the fulfilment was packed anew meanwhile, a shipment
-        without a label takes the parcels of the greatest fulfillment_version; one that has a label stays as it is. After DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the
-        shipment stays pending, and the service goes on trying by itself. Reasons: ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED,
-        SHIPMENT_ALREADY_EXISTS (of another order or warehouse), ILLEGAL_TRANSITION (it was recalled before it
-        had a label, or the fulfilment is cancelled).
+        without a label takes the parcels of the greatest fulfillment_version; one that has a label stays as it is. After
+        DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the shipment stays pending, and the service goes on trying by itself. Reasons:
+        ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED, SHIPMENT_ALREADY_EXISTS (of another order or warehouse), ILLEGAL_TRANSITION
+        (it was recalled before it had a label, or the fulfilment is cancelled).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -209,8 +209,8 @@ def add_ShippingServiceServicer_to_server(servicer, server):
 class ShippingService:
     """Shipments, labels and tracking.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     @staticmethod

@@ -29,8 +29,8 @@ GRPC_VERSION: str
 class ShippingServiceStub:
     """Shipments, labels and tracking.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     @_typing.overload
@@ -40,10 +40,10 @@ class ShippingServiceStub:
     CreateShipment: _grpc.UnaryUnaryMultiCallable[_shipping_service_pb2.CreateShipmentRequest, _shipping_service_pb2.CreateShipmentResponse]
     """Buys the label for a fulfilment that is ready: pending -> created, or failed where the carrier refuses. One shipment for
     each fulfilment: a repeat, with whatever request_id, answers with it. Where the fulfilment was packed anew meanwhile, a shipment
-    without a label takes the parcels of the greatest fulfillment_version; one that has a label stays as it is. After DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the
-    shipment stays pending, and the service goes on trying by itself. Reasons: ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED,
-    SHIPMENT_ALREADY_EXISTS (of another order or warehouse), ILLEGAL_TRANSITION (it was recalled before it
-    had a label, or the fulfilment is cancelled).
+    without a label takes the parcels of the greatest fulfillment_version; one that has a label stays as it is. After
+    DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the shipment stays pending, and the service goes on trying by itself. Reasons:
+    ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED, SHIPMENT_ALREADY_EXISTS (of another order or warehouse), ILLEGAL_TRANSITION
+    (it was recalled before it had a label, or the fulfilment is cancelled).
     """
     GetShipment: _grpc.UnaryUnaryMultiCallable[_shipping_service_pb2.GetShipmentRequest, _shipping_service_pb2.GetShipmentResponse]
     """Reads one shipment. Reasons: SHIPMENT_NOT_FOUND."""
@@ -74,18 +74,18 @@ class ShippingServiceStub:
 class ShippingServiceAsyncStub(ShippingServiceStub):
     """Shipments, labels and tracking.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateShipment: _aio.UnaryUnaryMultiCallable[_shipping_service_pb2.CreateShipmentRequest, _shipping_service_pb2.CreateShipmentResponse]  # type: ignore[assignment]
     """Buys the label for a fulfilment that is ready: pending -> created, or failed where the carrier refuses. One shipment for
     each fulfilment: a repeat, with whatever request_id, answers with it. Where the fulfilment was packed anew meanwhile, a shipment
-    without a label takes the parcels of the greatest fulfillment_version; one that has a label stays as it is. After DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the
-    shipment stays pending, and the service goes on trying by itself. Reasons: ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED,
-    SHIPMENT_ALREADY_EXISTS (of another order or warehouse), ILLEGAL_TRANSITION (it was recalled before it
-    had a label, or the fulfilment is cancelled).
+    without a label takes the parcels of the greatest fulfillment_version; one that has a label stays as it is. After
+    DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the shipment stays pending, and the service goes on trying by itself. Reasons:
+    ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED, SHIPMENT_ALREADY_EXISTS (of another order or warehouse), ILLEGAL_TRANSITION
+    (it was recalled before it had a label, or the fulfilment is cancelled).
     """
     GetShipment: _aio.UnaryUnaryMultiCallable[_shipping_service_pb2.GetShipmentRequest, _shipping_service_pb2.GetShipmentResponse]  # type: ignore[assignment]
     """Reads one shipment. Reasons: SHIPMENT_NOT_FOUND."""
@@ -115,8 +115,8 @@ class ShippingServiceAsyncStub(ShippingServiceStub):
 class ShippingServiceServicer(metaclass=_abc_1.ABCMeta):
     """Shipments, labels and tracking.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     @_abc_1.abstractmethod
@@ -127,10 +127,10 @@ class ShippingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_shipping_service_pb2.CreateShipmentResponse, _abc.Awaitable[_shipping_service_pb2.CreateShipmentResponse]]:
         """Buys the label for a fulfilment that is ready: pending -> created, or failed where the carrier refuses. One shipment for
         each fulfilment: a repeat, with whatever request_id, answers with it. Where the fulfilment was packed anew meanwhile, a shipment
-        without a label takes the parcels of the greatest fulfillment_version; one that has a label stays as it is. After DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the
-        shipment stays pending, and the service goes on trying by itself. Reasons: ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED,
-        SHIPMENT_ALREADY_EXISTS (of another order or warehouse), ILLEGAL_TRANSITION (it was recalled before it
-        had a label, or the fulfilment is cancelled).
+        without a label takes the parcels of the greatest fulfillment_version; one that has a label stays as it is. After
+        DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the shipment stays pending, and the service goes on trying by itself. Reasons:
+        ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED, SHIPMENT_ALREADY_EXISTS (of another order or warehouse), ILLEGAL_TRANSITION
+        (it was recalled before it had a label, or the fulfilment is cancelled).
         """
 
     @_abc_1.abstractmethod

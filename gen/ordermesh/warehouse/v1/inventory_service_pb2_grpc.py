@@ -28,8 +28,8 @@ if _version_not_supported:
 class InventoryServiceStub:
     """Quantities on the shelves.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     def __init__(self, channel):
@@ -83,8 +83,8 @@ class InventoryServiceStub:
 class InventoryServiceServicer:
     """Quantities on the shelves.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     def ReceiveStock(self, request, context):
@@ -114,7 +114,7 @@ class InventoryServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def MarkDamaged(self, request, context):
-        """Books units of a return that failed inspection: damaged rises. As RestockItem.
+        """Books units of a return that failed inspection: damaged rises. Reasons: those of RestockItem.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -122,6 +122,7 @@ class InventoryServiceServicer:
 
     def CheckAvailability(self, request, context):
         """Tells whether a basket could be reserved just now, and what is sellable. Promises nothing: ReserveStock does.
+        Reasons: none but the common ones.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -202,8 +203,8 @@ def add_InventoryServiceServicer_to_server(servicer, server):
 class InventoryService:
     """Quantities on the shelves.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     @staticmethod

@@ -29,8 +29,8 @@ GRPC_VERSION: str
 class InventoryServiceStub:
     """Quantities on the shelves.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     @_typing.overload
@@ -52,9 +52,11 @@ class InventoryServiceStub:
     line), QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE: the shipping of these units has not been heard of yet).
     """
     MarkDamaged: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.MarkDamagedRequest, _inventory_service_pb2.MarkDamagedResponse]
-    """Books units of a return that failed inspection: damaged rises. As RestockItem."""
+    """Books units of a return that failed inspection: damaged rises. Reasons: those of RestockItem."""
     CheckAvailability: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.CheckAvailabilityRequest, _inventory_service_pb2.CheckAvailabilityResponse]
-    """Tells whether a basket could be reserved just now, and what is sellable. Promises nothing: ReserveStock does."""
+    """Tells whether a basket could be reserved just now, and what is sellable. Promises nothing: ReserveStock does.
+    Reasons: none but the common ones.
+    """
     GetStockLevel: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.GetStockLevelRequest, _inventory_service_pb2.GetStockLevelResponse]
     """Reads one SKU in one warehouse. Reasons: STOCK_LEVEL_NOT_FOUND."""
     ListStockLevels: _grpc.UnaryUnaryMultiCallable[_inventory_service_pb2.ListStockLevelsRequest, _inventory_service_pb2.ListStockLevelsResponse]
@@ -66,8 +68,8 @@ class InventoryServiceStub:
 class InventoryServiceAsyncStub(InventoryServiceStub):
     """Quantities on the shelves.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -86,9 +88,11 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
     line), QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE: the shipping of these units has not been heard of yet).
     """
     MarkDamaged: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.MarkDamagedRequest, _inventory_service_pb2.MarkDamagedResponse]  # type: ignore[assignment]
-    """Books units of a return that failed inspection: damaged rises. As RestockItem."""
+    """Books units of a return that failed inspection: damaged rises. Reasons: those of RestockItem."""
     CheckAvailability: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.CheckAvailabilityRequest, _inventory_service_pb2.CheckAvailabilityResponse]  # type: ignore[assignment]
-    """Tells whether a basket could be reserved just now, and what is sellable. Promises nothing: ReserveStock does."""
+    """Tells whether a basket could be reserved just now, and what is sellable. Promises nothing: ReserveStock does.
+    Reasons: none but the common ones.
+    """
     GetStockLevel: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.GetStockLevelRequest, _inventory_service_pb2.GetStockLevelResponse]  # type: ignore[assignment]
     """Reads one SKU in one warehouse. Reasons: STOCK_LEVEL_NOT_FOUND."""
     ListStockLevels: _aio.UnaryUnaryMultiCallable[_inventory_service_pb2.ListStockLevelsRequest, _inventory_service_pb2.ListStockLevelsResponse]  # type: ignore[assignment]
@@ -99,8 +103,8 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
 class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
     """Quantities on the shelves.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     @_abc_1.abstractmethod
@@ -141,7 +145,7 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inventory_service_pb2.MarkDamagedRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_service_pb2.MarkDamagedResponse, _abc.Awaitable[_inventory_service_pb2.MarkDamagedResponse]]:
-        """Books units of a return that failed inspection: damaged rises. As RestockItem."""
+        """Books units of a return that failed inspection: damaged rises. Reasons: those of RestockItem."""
 
     @_abc_1.abstractmethod
     def CheckAvailability(
@@ -149,7 +153,9 @@ class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _inventory_service_pb2.CheckAvailabilityRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_inventory_service_pb2.CheckAvailabilityResponse, _abc.Awaitable[_inventory_service_pb2.CheckAvailabilityResponse]]:
-        """Tells whether a basket could be reserved just now, and what is sellable. Promises nothing: ReserveStock does."""
+        """Tells whether a basket could be reserved just now, and what is sellable. Promises nothing: ReserveStock does.
+        Reasons: none but the common ones.
+        """
 
     @_abc_1.abstractmethod
     def GetStockLevel(

@@ -28,8 +28,8 @@ if _version_not_supported:
 class ReservationServiceStub:
     """Units set aside for orders. All the reservations of an order's attempt move together.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     def __init__(self, channel):
@@ -83,8 +83,8 @@ class ReservationServiceStub:
 class ReservationServiceServicer:
     """Units set aside for orders. All the reservations of an order's attempt move together.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     def ReserveStock(self, request, context):
@@ -92,7 +92,7 @@ class ReservationServiceServicer:
         request_id answers with the first reservation and its order_id, whatever order_id it proposes; where that one has
         expired, it is made anew. New reservations are active. Reasons: INSUFFICIENT_STOCK (a violation for each short SKU: asked,
         left; metadata: shortages, and sku_1, asked_1, left_1 and so on for the first ten), RESERVATION_CLOSED (the order's attempt
-        is dead, or has a reservation of another request), QUANTITY_OUT_OF_RANGE.
+        is dead, or has a reservation of another request).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -102,7 +102,7 @@ class ReservationServiceServicer:
         """Commits what an order's attempt has reserved: active -> confirmed. Of an expired reservation, a new one is made and
         confirmed if its units are still sellable. A repeat is a success that changes nothing. Reasons:
         RESERVATION_NOT_FOUND, RESERVATION_EXPIRED (a violation for each SKU that is short), RESERVATION_CLOSED (the attempt is
-        dead, or its units were released; metadata: status).
+        dead, or its units were released; metadata: status), QUANTITY_OUT_OF_RANGE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -110,6 +110,7 @@ class ReservationServiceServicer:
 
     def BatchConfirmReservations(self, request, context):
         """ConfirmReservation for many orders, with a result for each: each order all or none, one order's failure is not another's.
+        Reasons: none but the common ones; the results give ConfirmReservation's.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -125,7 +126,8 @@ class ReservationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def BatchReleaseReservations(self, request, context):
-        """ReleaseReservation for many orders, with a result for each.
+        """ReleaseReservation for many orders, with a result for each. Reasons: none but the common ones; the results give
+        ReleaseReservation's.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -135,7 +137,7 @@ class ReservationServiceServicer:
         """Committed units were found damaged while packing: books them as damaged, and commits others of the same SKU in the same
         warehouse in their place, as far as there are any. The quantities are targets: a repeat changes nothing and answers the same.
         For an order that is dead nothing is committed. Reasons: RESERVATION_NOT_FOUND, RESERVATION_CLOSED, STOCK_BELOW_RESERVED (the line
-        has fewer committed units); and EVENT_AHEAD (UNAVAILABLE: the units are not committed yet).
+        has fewer committed units), QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE: the units are not committed yet).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -209,8 +211,8 @@ def add_ReservationServiceServicer_to_server(servicer, server):
 class ReservationService:
     """Units set aside for orders. All the reservations of an order's attempt move together.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     @staticmethod

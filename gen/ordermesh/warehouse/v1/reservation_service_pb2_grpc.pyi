@@ -29,8 +29,8 @@ GRPC_VERSION: str
 class ReservationServiceStub:
     """Units set aside for orders. All the reservations of an order's attempt move together.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     @_typing.overload
@@ -42,28 +42,32 @@ class ReservationServiceStub:
     request_id answers with the first reservation and its order_id, whatever order_id it proposes; where that one has
     expired, it is made anew. New reservations are active. Reasons: INSUFFICIENT_STOCK (a violation for each short SKU: asked,
     left; metadata: shortages, and sku_1, asked_1, left_1 and so on for the first ten), RESERVATION_CLOSED (the order's attempt
-    is dead, or has a reservation of another request), QUANTITY_OUT_OF_RANGE.
+    is dead, or has a reservation of another request).
     """
     ConfirmReservation: _grpc.UnaryUnaryMultiCallable[_reservation_service_pb2.ConfirmReservationRequest, _reservation_service_pb2.ConfirmReservationResponse]
     """Commits what an order's attempt has reserved: active -> confirmed. Of an expired reservation, a new one is made and
     confirmed if its units are still sellable. A repeat is a success that changes nothing. Reasons:
     RESERVATION_NOT_FOUND, RESERVATION_EXPIRED (a violation for each SKU that is short), RESERVATION_CLOSED (the attempt is
-    dead, or its units were released; metadata: status).
+    dead, or its units were released; metadata: status), QUANTITY_OUT_OF_RANGE.
     """
     BatchConfirmReservations: _grpc.UnaryUnaryMultiCallable[_reservation_service_pb2.BatchConfirmReservationsRequest, _reservation_service_pb2.BatchConfirmReservationsResponse]
-    """ConfirmReservation for many orders, with a result for each: each order all or none, one order's failure is not another's."""
+    """ConfirmReservation for many orders, with a result for each: each order all or none, one order's failure is not another's.
+    Reasons: none but the common ones; the results give ConfirmReservation's.
+    """
     ReleaseReservation: _grpc.UnaryUnaryMultiCallable[_reservation_service_pb2.ReleaseReservationRequest, _reservation_service_pb2.ReleaseReservationResponse]
     """Gives up what an order's attempt still has reserved: active -> released. What is committed stays until fulfilment
     reports it. A repeat is a success that changes nothing. Reasons: RESERVATION_NOT_FOUND, QUANTITY_OUT_OF_RANGE (more than
     the line has).
     """
     BatchReleaseReservations: _grpc.UnaryUnaryMultiCallable[_reservation_service_pb2.BatchReleaseReservationsRequest, _reservation_service_pb2.BatchReleaseReservationsResponse]
-    """ReleaseReservation for many orders, with a result for each."""
+    """ReleaseReservation for many orders, with a result for each. Reasons: none but the common ones; the results give
+    ReleaseReservation's.
+    """
     ReplaceSpoiledUnits: _grpc.UnaryUnaryMultiCallable[_reservation_service_pb2.ReplaceSpoiledUnitsRequest, _reservation_service_pb2.ReplaceSpoiledUnitsResponse]
     """Committed units were found damaged while packing: books them as damaged, and commits others of the same SKU in the same
     warehouse in their place, as far as there are any. The quantities are targets: a repeat changes nothing and answers the same.
     For an order that is dead nothing is committed. Reasons: RESERVATION_NOT_FOUND, RESERVATION_CLOSED, STOCK_BELOW_RESERVED (the line
-    has fewer committed units); and EVENT_AHEAD (UNAVAILABLE: the units are not committed yet).
+    has fewer committed units), QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE: the units are not committed yet).
     """
     GetReservation: _grpc.UnaryUnaryMultiCallable[_reservation_service_pb2.GetReservationRequest, _reservation_service_pb2.GetReservationResponse]
     """Reads one reservation. Reasons: RESERVATION_NOT_FOUND."""
@@ -74,8 +78,8 @@ class ReservationServiceStub:
 class ReservationServiceAsyncStub(ReservationServiceStub):
     """Units set aside for orders. All the reservations of an order's attempt move together.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -84,28 +88,32 @@ class ReservationServiceAsyncStub(ReservationServiceStub):
     request_id answers with the first reservation and its order_id, whatever order_id it proposes; where that one has
     expired, it is made anew. New reservations are active. Reasons: INSUFFICIENT_STOCK (a violation for each short SKU: asked,
     left; metadata: shortages, and sku_1, asked_1, left_1 and so on for the first ten), RESERVATION_CLOSED (the order's attempt
-    is dead, or has a reservation of another request), QUANTITY_OUT_OF_RANGE.
+    is dead, or has a reservation of another request).
     """
     ConfirmReservation: _aio.UnaryUnaryMultiCallable[_reservation_service_pb2.ConfirmReservationRequest, _reservation_service_pb2.ConfirmReservationResponse]  # type: ignore[assignment]
     """Commits what an order's attempt has reserved: active -> confirmed. Of an expired reservation, a new one is made and
     confirmed if its units are still sellable. A repeat is a success that changes nothing. Reasons:
     RESERVATION_NOT_FOUND, RESERVATION_EXPIRED (a violation for each SKU that is short), RESERVATION_CLOSED (the attempt is
-    dead, or its units were released; metadata: status).
+    dead, or its units were released; metadata: status), QUANTITY_OUT_OF_RANGE.
     """
     BatchConfirmReservations: _aio.UnaryUnaryMultiCallable[_reservation_service_pb2.BatchConfirmReservationsRequest, _reservation_service_pb2.BatchConfirmReservationsResponse]  # type: ignore[assignment]
-    """ConfirmReservation for many orders, with a result for each: each order all or none, one order's failure is not another's."""
+    """ConfirmReservation for many orders, with a result for each: each order all or none, one order's failure is not another's.
+    Reasons: none but the common ones; the results give ConfirmReservation's.
+    """
     ReleaseReservation: _aio.UnaryUnaryMultiCallable[_reservation_service_pb2.ReleaseReservationRequest, _reservation_service_pb2.ReleaseReservationResponse]  # type: ignore[assignment]
     """Gives up what an order's attempt still has reserved: active -> released. What is committed stays until fulfilment
     reports it. A repeat is a success that changes nothing. Reasons: RESERVATION_NOT_FOUND, QUANTITY_OUT_OF_RANGE (more than
     the line has).
     """
     BatchReleaseReservations: _aio.UnaryUnaryMultiCallable[_reservation_service_pb2.BatchReleaseReservationsRequest, _reservation_service_pb2.BatchReleaseReservationsResponse]  # type: ignore[assignment]
-    """ReleaseReservation for many orders, with a result for each."""
+    """ReleaseReservation for many orders, with a result for each. Reasons: none but the common ones; the results give
+    ReleaseReservation's.
+    """
     ReplaceSpoiledUnits: _aio.UnaryUnaryMultiCallable[_reservation_service_pb2.ReplaceSpoiledUnitsRequest, _reservation_service_pb2.ReplaceSpoiledUnitsResponse]  # type: ignore[assignment]
     """Committed units were found damaged while packing: books them as damaged, and commits others of the same SKU in the same
     warehouse in their place, as far as there are any. The quantities are targets: a repeat changes nothing and answers the same.
     For an order that is dead nothing is committed. Reasons: RESERVATION_NOT_FOUND, RESERVATION_CLOSED, STOCK_BELOW_RESERVED (the line
-    has fewer committed units); and EVENT_AHEAD (UNAVAILABLE: the units are not committed yet).
+    has fewer committed units), QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE: the units are not committed yet).
     """
     GetReservation: _aio.UnaryUnaryMultiCallable[_reservation_service_pb2.GetReservationRequest, _reservation_service_pb2.GetReservationResponse]  # type: ignore[assignment]
     """Reads one reservation. Reasons: RESERVATION_NOT_FOUND."""
@@ -115,8 +123,8 @@ class ReservationServiceAsyncStub(ReservationServiceStub):
 class ReservationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Units set aside for orders. All the reservations of an order's attempt move together.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, OVERLOADED and INTERNAL; those
-    with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
+    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     @_abc_1.abstractmethod
@@ -129,7 +137,7 @@ class ReservationServiceServicer(metaclass=_abc_1.ABCMeta):
         request_id answers with the first reservation and its order_id, whatever order_id it proposes; where that one has
         expired, it is made anew. New reservations are active. Reasons: INSUFFICIENT_STOCK (a violation for each short SKU: asked,
         left; metadata: shortages, and sku_1, asked_1, left_1 and so on for the first ten), RESERVATION_CLOSED (the order's attempt
-        is dead, or has a reservation of another request), QUANTITY_OUT_OF_RANGE.
+        is dead, or has a reservation of another request).
         """
 
     @_abc_1.abstractmethod
@@ -141,7 +149,7 @@ class ReservationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Commits what an order's attempt has reserved: active -> confirmed. Of an expired reservation, a new one is made and
         confirmed if its units are still sellable. A repeat is a success that changes nothing. Reasons:
         RESERVATION_NOT_FOUND, RESERVATION_EXPIRED (a violation for each SKU that is short), RESERVATION_CLOSED (the attempt is
-        dead, or its units were released; metadata: status).
+        dead, or its units were released; metadata: status), QUANTITY_OUT_OF_RANGE.
         """
 
     @_abc_1.abstractmethod
@@ -150,7 +158,9 @@ class ReservationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reservation_service_pb2.BatchConfirmReservationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reservation_service_pb2.BatchConfirmReservationsResponse, _abc.Awaitable[_reservation_service_pb2.BatchConfirmReservationsResponse]]:
-        """ConfirmReservation for many orders, with a result for each: each order all or none, one order's failure is not another's."""
+        """ConfirmReservation for many orders, with a result for each: each order all or none, one order's failure is not another's.
+        Reasons: none but the common ones; the results give ConfirmReservation's.
+        """
 
     @_abc_1.abstractmethod
     def ReleaseReservation(
@@ -169,7 +179,9 @@ class ReservationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reservation_service_pb2.BatchReleaseReservationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reservation_service_pb2.BatchReleaseReservationsResponse, _abc.Awaitable[_reservation_service_pb2.BatchReleaseReservationsResponse]]:
-        """ReleaseReservation for many orders, with a result for each."""
+        """ReleaseReservation for many orders, with a result for each. Reasons: none but the common ones; the results give
+        ReleaseReservation's.
+        """
 
     @_abc_1.abstractmethod
     def ReplaceSpoiledUnits(
@@ -180,7 +192,7 @@ class ReservationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Committed units were found damaged while packing: books them as damaged, and commits others of the same SKU in the same
         warehouse in their place, as far as there are any. The quantities are targets: a repeat changes nothing and answers the same.
         For an order that is dead nothing is committed. Reasons: RESERVATION_NOT_FOUND, RESERVATION_CLOSED, STOCK_BELOW_RESERVED (the line
-        has fewer committed units); and EVENT_AHEAD (UNAVAILABLE: the units are not committed yet).
+        has fewer committed units), QUANTITY_OUT_OF_RANGE; and EVENT_AHEAD (UNAVAILABLE: the units are not committed yet).
         """
 
     @_abc_1.abstractmethod
