@@ -98,7 +98,7 @@ def load(
     duration: Annotated[float, typer.Option(min=0.1, max=86_400, help="Seconds for which orders are sent.")],
     patience: Patience = 60.0,
 ) -> None:
-    """Sends orders at a steady rate, whoever waits, and prints how long they took. Exit code 1 when one was lost or is stuck."""
+    """Sends orders at a steady rate, whoever waits, and prints how long they took. Exit code 0 only if all were delivered."""
 
     async def work(services: Services, world: World) -> int:
         shoppers = Shoppers(services, world, patience)

@@ -5,7 +5,6 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 from chassis.errors import Failure
 from simulator import requests
@@ -15,9 +14,7 @@ from simulator.invoices import Invoice
 from simulator.ledger import Ledger
 from simulator.returns import Returned, give_back
 from simulator.services import Services, reason
-from simulator.shoppers import REFUSED, Purchase, Shoppers
-
-ARRIVED: Final = frozenset({"delivered", "refunded"})
+from simulator.shoppers import ARRIVED, REFUSED, Purchase, Shoppers
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,10 +52,12 @@ def left_out(left: Left) -> str:
 
 
 def not_delivered(walked: Walked) -> str:
-    """An order that did not arrive, and why."""
+    """An order that did not arrive, and why. One that ended in an earlier replay stays so, however often the file is replayed."""
     purchase = walked.purchase
     number = f" {purchase.order.order_number} ({purchase.order.order_id})" if purchase.order else ""
-    return f"  invoice {walked.invoice.number}: {purchase.outcome}{number}" + (f": {purchase.why}" if purchase.why else "")
+    why = f": {purchase.why}" if purchase.why else ""
+    anew = " (since an earlier replay; --again LABEL orders anew)" if purchase.found else ""
+    return f"  invoice {walked.invoice.number}: {purchase.outcome}{number}{why}{anew}"
 
 
 def not_returned(returned: Returned) -> str:

@@ -25,6 +25,8 @@ CONFIRMED: Final = (
     order_pb2.ORDER_STATUS_DELIVERED,
     order_pb2.ORDER_STATUS_REFUNDED,
 )
+# What became of orders that their customers have received.
+ARRIVED: Final = frozenset({"delivered", "refunded"})
 LOST: Final = "lost"
 STUCK: Final = "stuck"
 REFUSED: Final = "refused"
@@ -75,7 +77,16 @@ class Shoppers:
             return replace(placed, outcome=STUCK, why=f"not paid: {reason(failure)}: {failure}")
         except TimeoutError:
             return replace(placed, outcome=STUCK, why=await why_stuck(self.services, order.order_id, followed.trouble))
-        return _ended(placed, followed, start)
+        ended = _ended(placed, followed, start)
+        return ended if ended.outcome in (LOST, *ARRIVED) else replace(ended, why=await self._why(order.order_id))
+
+    async def _why(self, order_id: str) -> str:
+        """Why an order ended before it arrived, as the order itself says."""
+        try:
+            answer = await self._ask(self.services.orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=order_id))
+        except Failure as failure:
+            return f"it cannot be asked why: {reason(failure)}: {failure}"
+        return str(answer.order.status_reason)
 
     async def _pay(self, order: order_pb2.Order, key: UUID) -> None:
         try:

@@ -78,10 +78,13 @@ def run_of(*purchases: Purchase) -> Load:
     return Load(purchases, Counter({"CreateOrder OVERLOADED": 3}), 2.0)
 
 
-@pytest.mark.parametrize(("outcome", "healthy"), [("delivered", True), (REFUSED, True), ("cancelled", True), (LOST, False), (STUCK, False)])
-def test_lost_or_stuck_is_not_healthy(outcome: str, healthy: bool) -> None:
-    """A refused order is an answer; one that was lost or is stuck is a fault."""
-    assert run_of(Purchase("delivered"), Purchase(outcome)).healthy is healthy
+@pytest.mark.parametrize("outcome", [REFUSED, "cancelled", "failed", LOST, STUCK])
+def test_only_what_was_delivered_is_healthy(outcome: str) -> None:
+    """Whatever else became of an order is a fault, and is told: a run in which all are refused has proven nothing."""
+    assert run_of(Purchase("delivered")).healthy
+    run = run_of(Purchase("delivered"), Purchase(outcome, "WHY"))
+    assert not run.healthy
+    assert list(report(run))[-1] == f"  {outcome}: no order: WHY"
 
 
 def test_the_report() -> None:

@@ -143,6 +143,35 @@ async def test_a_lost_order_is_noticed(eventually: Eventually) -> None:
         assert (await purchase).outcome == LOST
 
 
+@pytest.mark.parametrize("status", ["CANCELLED", "FAILED"])
+async def test_an_order_that_ended_otherwise_says_why(status: str, eventually: Eventually) -> None:
+    """What was not delivered is listed with the order's own reason; where it ended in an earlier replay, with the way to order anew."""
+    shop = Shop()
+    shop.deaf = True
+    async with buying(shop) as purchase:
+        await eventually(lambda: shop.captured)
+        [placed] = shop.placed.values()
+        placed.status_reason = "PAYMENT_EXPIRED"
+        shop._move(placed.order_id, status)
+        told = report.not_delivered(Walked(INVOICE, await purchase))
+    assert told.endswith(f": {status.lower()} {placed.order_number} ({placed.order_id}): PAYMENT_EXPIRED")
+
+    [walked] = (await run(shop, Ledger((INVOICE,), (), 5)))[0].walked
+    assert report.not_delivered(walked) == f"{told} (since an earlier replay; --again LABEL orders anew)"
+
+
+async def test_an_order_that_cannot_be_asked_says_so(eventually: Eventually) -> None:
+    """A service that is away when it is asked for the reason keeps no replay from its report."""
+    shop = Shop()
+    shop.deaf = True
+    shop.failures["GetOrder"] = [Refused("PEER_DISAGREES")]
+    async with buying(shop) as purchase:
+        await eventually(lambda: shop.captured)
+        shop._move(next(iter(shop.placed)), "CANCELLED")
+        ended = await purchase
+    assert (ended.outcome, ended.why) == ("cancelled", "it cannot be asked why: PEER_DISAGREES: PEER_DISAGREES")
+
+
 @asynccontextmanager
 async def buying(shop: Shop) -> AsyncIterator[asyncio.Task[Purchase]]:
     """Somebody buys what the invoice says."""
