@@ -31,7 +31,7 @@ from warehouse_svc.model import (
     View,
 )
 
-EXPIRY_BATCH = 100  # orders in one write
+EXPIRY_BATCH = 100  # reservations that are looked at in one write
 
 
 class Operations:
@@ -84,7 +84,9 @@ class Operations:
     # --- reservations
 
     async def reserve_stock(self, command: ReserveStock) -> Holding:
-        """Sets the lines aside. A repeat is answered with what the first try holds; where that has expired, it is made anew."""
+        """Sets the lines aside. A repeat is answered with what the first try holds: whoever asks so late has its time before him too, and
+        what has expired is made anew.
+        """
         [outcome] = await self.write([command])
         holding = _holding(unwrap(outcome))
         if not (isinstance(outcome, Done) and outcome.repeat):
@@ -92,9 +94,10 @@ class Operations:
         standing = holding.of(command.attempt)
         async with self.database.read() as connection:
             now = await store.clock(connection)
-        if not all(r.lapsed(now) for r in standing):
+        if not decisions.due_for_renewal(standing, command.ttl, now):
             return holding
-        key = f"{command.key}:{standing[0].generation + 1}"
+        # Rivals that have seen the same end of its time renew it once.
+        key = f"{command.key}:{standing[0].generation}:{max(r.expire_time for r in standing).isoformat()}"
         renewal = RenewReservations(key, command.digest, holding.order_id, attempt=command.attempt, ttl=command.ttl)
         return _holding(unwrap((await self.write([renewal]))[0]))
 
@@ -128,16 +131,26 @@ class Operations:
             return page.cut(await store.list_reservations(connection, wanted, page), lambda reservation: (reservation.id,))
 
     async def expire_reservations(self) -> int:
-        """Takes back all that is reserved past its time, batch by batch; answers how many orders had such. Raises what came between."""
-        expired = 0
+        """Takes back all that is reserved past its time, batch by batch; answers how many orders had such.
+
+        An order whose turn fails keeps none behind it waiting: what came between is raised at the end, and its next turn is the next call.
+        """
+        expired, failures, last = 0, list[Failure](), None
         while True:
             async with self.database.engine.begin() as connection:
-                chosen = await store.lapsed(connection, EXPIRY_BATCH)
+                chosen = await store.lapsed(connection, last, EXPIRY_BATCH)
             # What is past its time is found in the reservations, not in a claim: so a key that never comes again.
-            commands = [ExpireReservations(f"warehouse.expiry:{uuid7()}", b"", order_id) for order_id in chosen]
-            expired += len([unwrap(outcome) for outcome in await self.write(commands)])
+            orders = dict.fromkeys(reservation.order_id for reservation in chosen)
+            commands = [ExpireReservations(f"warehouse.expiry:{uuid7()}", b"", order_id) for order_id in orders]
+            outcomes = await self.write(commands)
+            expired += sum(isinstance(outcome, Done) and not outcome.skipped for outcome in outcomes)
+            failures += [outcome for outcome in outcomes if isinstance(outcome, Failure)]
             if len(chosen) < EXPIRY_BATCH:
-                return expired
+                break
+            last = chosen[-1]
+        if failures:
+            raise failures[0]
+        return expired
 
     async def write(self, commands: Sequence[StockCommand]) -> list[Outcome[View]]:
         """What the warehouse is asked or told, over one picture of stock; each command is answered by itself."""

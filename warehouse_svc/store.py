@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any
 from uuid import UUID
@@ -25,6 +25,7 @@ from warehouse_svc.model import (
     FollowWork,
     Holding,
     KeepUnits,
+    Lapsed,
     LevelFilter,
     Movement,
     MovementFilter,
@@ -48,6 +49,7 @@ from warehouse_svc.tables import holdings, movements, order_lines, reservation_l
 
 LEVEL, BOOKED, HOLDING = tuple(stock_levels.c.keys()), tuple(movements.c.keys()), tuple(holdings.c.keys())
 RESERVATION, LINE = tuple(reservations.c.keys()), tuple(f.name for f in fields(ReservationLine))
+CHANGING = ("id", "status", "version", "expire_time")
 BALANCES = ("available", "reserved", "committed", "damaged", "version")
 UNITS = ("quantity", *Bucket, "expired", "spoiled")
 BACK = tuple(f.name for f in fields(OrderLine) if f.name not in ("number", "sku"))
@@ -76,14 +78,21 @@ read_movements = select(
     *(levels[f.name] if f.name in ("warehouse_id", "sku") else movements.c[f.name] for f in fields(Movement))
 ).join_from(movements, stock_levels, levels.id == movements.c.level_id)
 read_clock = select(func.clock_timestamp())
+by_time = (reservations.c.expire_time, reservations.c.id)
 choose_lapsed = (
-    select(reservations.c.order_id)
+    select(*by_time, reservations.c.order_id)
     .join(holdings, holdings.c.order_id == reservations.c.order_id)
-    .where(reservations.c.status == Status.ACTIVE, reservations.c.expire_time <= func.clock_timestamp())
-    .order_by(reservations.c.expire_time)
+    .where(
+        reservations.c.status == Status.ACTIVE,
+        reservations.c.expire_time <= func.clock_timestamp(),
+        tuple_(*by_time) > tuple_(*(bindparam(f"after_{column.name}", type_=column.type) for column in by_time)),
+    )
+    .order_by(*by_time)
     .limit(bindparam("most"))
     .with_for_update(key_share=True, of=holdings, skip_locked=True)
 )
+
+EVER = datetime.min.replace(tzinfo=UTC)
 
 # In which status a reservation must stand for a command to move its units.
 REACH: Mapping[type, frozenset[Status]] = {
@@ -111,10 +120,10 @@ update_holdings = (
     .values({name: changed_holdings.c[name] for name in ("closed_attempt", "version")})
     .where(holdings.c.order_id == changed_holdings.c.order_id)
 )
-changed_reservations = given(*(reservations.c[name] for name in ("id", "status", "version")))
+changed_reservations = given(*(reservations.c[name] for name in CHANGING))
 update_reservations = (
     update(reservations)
-    .values({name: changed_reservations.c[name] for name in ("status", "version")})
+    .values({name: changed_reservations.c[name] for name in CHANGING[1:]})
     .where(reservations.c.id == changed_reservations.c.id)
 )
 changed_lines = given(*(reservation_lines.c[name] for name in ("reservation_id", "number", *UNITS)))
@@ -231,7 +240,7 @@ async def _insert_reservations(connection: AsyncConnection, made: Sequence[Reser
 async def _update_reservations(connection: AsyncConnection, old: Mapping[UUID, Reservation], changed: Sequence[Reservation]) -> None:
     if not changed:
         return
-    await connection.execute(update_reservations, arrays(["id", "status", "version"], [(r.id, r.status, r.version) for r in changed]))
+    await connection.execute(update_reservations, arrays(CHANGING, list(map(attrgetter(*CHANGING), changed))))
     lines = [(r.id, line) for r in changed for line, was in zip(r.lines, old[r.id].lines, strict=True) if line != was]
     rows = [(id, line.number, *attrgetter(*UNITS)(line)) for id, line in lines]
     await connection.execute(update_lines, arrays(("reservation_id", "number", *UNITS), rows))
@@ -332,10 +341,14 @@ async def clock(connection: AsyncConnection) -> datetime:
     return now
 
 
-async def lapsed(connection: AsyncConnection, most: int) -> list[UUID]:
-    """Orders of which something is active past its time, the longest past first; those that are just being written are left out."""
-    rows = await connection.execute(choose_lapsed, {"most": most})
-    return list(dict.fromkeys(rows.scalars()))
+async def lapsed(connection: AsyncConnection, after: Lapsed | None, most: int) -> list[Lapsed]:
+    """What is active past its time and comes after that, the longest past first. What is just being written is left out.
+
+    There may be more as long as as many come as were asked for; several may be of one order.
+    """
+    time, id = (after.expire_time, after.id) if after else (EVER, UUID(int=0))
+    rows = await connection.execute(choose_lapsed, {"after_expire_time": time, "after_id": id, "most": most})
+    return [Lapsed(*row) for row in rows]
 
 
 def _filtered(query: Select[Any], wanted: MovementFilter) -> Select[Any]:

@@ -12,6 +12,7 @@ from datetime import datetime
 
 from warehouse_svc.decisions import fulfilment, reservations, returns, stock
 from warehouse_svc.decisions.books import Decided
+from warehouse_svc.decisions.reservations import due_for_renewal
 from warehouse_svc.model import (
     AdjustStock,
     BookReturn,
@@ -28,6 +29,8 @@ from warehouse_svc.model import (
     StockCommand,
     View,
 )
+
+__all__ = ["Decided", "decide", "due_for_renewal"]
 
 
 def decide(view: View | None, command: StockCommand, now: datetime) -> Decided:

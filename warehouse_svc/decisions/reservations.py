@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from chassis.decision import Decision
 from chassis.errors import NotFound, Refused, Violation
@@ -24,6 +24,8 @@ from warehouse_svc.model import (
     WantedLine,
 )
 
+# A repeat that finds more than this share of its time left changes nothing. What is left has to do for an order that is placed only now.
+FRESH = 0.9
 SHORTAGES_IN_METADATA = 10  # a status must stay small, whatever a SKU is called
 
 
@@ -43,17 +45,33 @@ def reserve(view: View, command: ReserveStock, now: datetime) -> Decided:
 
 
 def renew(view: View, command: RenewReservations, now: datetime) -> Decided:
-    """Makes anew what has expired; whatever else has become of the attempt stands."""
+    """Makes anew what has expired, and prolongs what is still reserved; whatever else has become of the attempt stands."""
     holding = view.holding
     standing = holding.of(command.attempt) if holding else ()
-    if not holding or command.attempt <= holding.closed_attempt or not standing or not all(r.lapsed(now) for r in standing):
+    if not holding or command.attempt <= holding.closed_attempt or not due_for_renewal(standing, command.ttl, now):
         return Decision(view)
+    if not all(r.lapsed(now) for r in standing):
+        return prolonged(view, holding, standing, now + command.ttl)
     books = Books(view, command.key, now)
     for reservation in standing:
         books.move_all(reservation, MovementKind.EXPIRE)
     standing = tuple(map(books.current, standing))
     set_aside(books, command, expired_units(standing), standing, now + command.ttl)
     return books.decision()
+
+
+def due_for_renewal(standing: Sequence[Reservation], ttl: timedelta, now: datetime) -> bool:
+    """Whether a request for so much time, come again, finds too little of it left: its order decides first, and may be placed only now."""
+    if not standing or all(r.lapsed(now) for r in standing):
+        return bool(standing)
+    return any(r.status is Status.ACTIVE and r.expire_time - now < ttl * FRESH for r in standing)
+
+
+def prolonged(view: View, holding: Holding, standing: Sequence[Reservation], expire_time: datetime) -> Decided:
+    """What is still reserved stays so until then. No unit moves, and no status changes: nobody is told."""
+    active = {r.id for r in standing if r.status is Status.ACTIVE}
+    reservations = tuple(replace(r, expire_time=expire_time, version=r.version + 1) if r.id in active else r for r in holding.reservations)
+    return Decision(replace(view, holding=replace(holding, version=holding.version + 1, reservations=reservations)))
 
 
 def confirm(view: View, command: ConfirmReservations, now: datetime) -> Decided:

@@ -28,6 +28,7 @@ from warehouse_svc.model.commands import (
 from warehouse_svc.model.held import (
     Back,
     Holding,
+    Lapsed,
     OrderLine,
     Reservation,
     ReservationChanged,
@@ -71,6 +72,7 @@ __all__ = [
     "FollowWork",
     "Holding",
     "KeepUnits",
+    "Lapsed",
     "LevelFilter",
     "Movement",
     "MovementFilter",

@@ -46,7 +46,7 @@ class ReserveStock(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RenewReservations(Command):
-    """The request that once reserved has come again: what has expired is made anew."""
+    """The request that once reserved has come again: what is still reserved is so for `ttl` from now, what has expired is made anew."""
 
     attempt: int
     ttl: timedelta

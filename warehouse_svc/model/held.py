@@ -107,6 +107,14 @@ class Reservation:
         )
 
 
+class Lapsed(NamedTuple):
+    """A reservation that is active past its time, and whose order it is."""
+
+    expire_time: datetime
+    id: UUID
+    order_id: UUID
+
+
 class Back(NamedTuple):
     """Units of an order line that came back by returns."""
 

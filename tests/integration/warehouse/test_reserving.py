@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from datetime import datetime, timedelta
 from uuid import uuid4
 
 import pytest
@@ -12,9 +13,11 @@ from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.client import ask
-from chassis.errors import Failure, Invalid, NotFound, Refused
+from chassis.errors import Defect, Failure, Invalid, NotFound, Refused
 from tests.integration.warehouse.conftest import Clients
 from tests.integration.warehouse.requests import as_stored, attempt, confirm, count, receive, receive_all, release, reserve
+from warehouse_svc import decisions, store
+from warehouse_svc.model import StockCommand, View
 from warehouse_svc.operations import EXPIRY_BATCH, Operations
 from warehouse_svc.tables import claims, holdings, movements, outbox, reservation_lines, reservations
 
@@ -124,6 +127,71 @@ async def test_an_expired_reservation_is_made_anew_for_its_request(clients: Clie
         line.reserved for line in (await ask(clients.reservations.ConfirmReservation, confirm(first.order_id))).reservations[0].lines
     ] == [0]
     (await as_stored(engine)).check()
+
+
+async def test_a_late_repeat_has_its_whole_time_before_it(clients: Clients, engine: AsyncEngine, operations: Operations) -> None:
+    """The first try died before its order was placed, the repeat comes 25 of 35 minutes later: whoever places it now may be paid for 30
+    minutes, and has the stock for longer. Rivals prolong it once; it is the same reservation, of which the world hears nothing.
+    """
+    await ask(clients.inventory.ReceiveStock, receive(tea=9))
+    request = reserve(("tea", 2), ttl=Duration(seconds=35 * 60))
+    [first] = (await ask(clients.reservations.ReserveStock, request)).reservations
+    async with engine.begin() as connection:
+        await connection.execute(text("update reservations set expire_time = expire_time - interval '25 minutes'"))
+    told = await count(engine, movements, outbox)
+    answers = await asyncio.gather(*(ask(clients.reservations.ReserveStock, request) for _ in range(5)))
+    assert all(answer == answers[0] for answer in answers)
+    [again] = answers[0].reservations
+    async with engine.connect() as connection:
+        now = await store.clock(connection)
+    assert again.expire_time.ToDatetime(now.tzinfo) - now > timedelta(minutes=30)
+    assert (again.reservation_id, again.generation, again.version) == (first.reservation_id, 1, first.version + 1)
+    assert (
+        await ask(clients.reservations.GetReservation, api.GetReservationRequest(reservation_id=first.reservation_id))
+    ).reservation == again
+    assert await count(engine, movements, outbox) == told
+    (await as_stored(engine)).check()
+
+
+async def test_expiry_goes_on_behind_what_fails(
+    clients: Clients, engine: AsyncEngine, operations: Operations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two orders that can never be written stand before three others, in batches of two: the others expire in the same turn, which then
+    says what went wrong.
+    """
+    await ask(clients.inventory.ReceiveStock, receive(tea=9))
+    order_ids = [(await ask(clients.reservations.ReserveStock, reserve(("tea", 1)))).order_id for _ in range(5)]
+    async with engine.begin() as connection:
+        await connection.execute(text("update reservations set expire_time = create_time - interval '1 hour'"))
+    decide = decisions.decide
+
+    def failing(view: View | None, command: StockCommand, now: datetime) -> decisions.Decided:
+        if str(command.target) in order_ids[:2]:
+            raise RuntimeError("never")
+        return decide(view, command, now)
+
+    monkeypatch.setattr(decisions, "decide", failing)
+    monkeypatch.setattr("warehouse_svc.operations.EXPIRY_BATCH", 2)
+    with pytest.raises(Defect):
+        await operations.expire_reservations()
+    async with engine.connect() as connection:
+        rows = await connection.execute(select(reservations.c.order_id, reservations.c.status))
+    assert {str(id): status for id, status in rows} == dict.fromkeys(order_ids[:2], "active") | dict.fromkeys(order_ids[2:], "expired")
+
+
+async def test_expiry_takes_all_there_is_of_orders_over_several_warehouses(
+    clients: Clients, engine: AsyncEngine, operations: Operations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch of as many reservations as it may hold, of half as many orders, is not the end."""
+    await ask(clients.inventory.ReceiveStock, receive("london", tea=3))
+    await ask(clients.inventory.ReceiveStock, receive("york", cup=3))
+    for _ in range(3):
+        await ask(clients.reservations.ReserveStock, reserve(("tea", 1), ("cup", 1)))
+    await let_time_pass(engine)
+    monkeypatch.setattr("warehouse_svc.operations.EXPIRY_BATCH", 2)
+    assert await operations.expire_reservations() == 3
+    async with engine.connect() as connection:
+        assert Counter((await connection.execute(select(reservations.c.status))).scalars()) == {"expired": 6}
 
 
 async def test_an_expired_reservation_cannot_be_made_anew_of_sold_units(

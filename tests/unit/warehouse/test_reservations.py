@@ -1,6 +1,7 @@
 """What checkouts, the order's life and the clock make of reservations."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
@@ -236,6 +237,31 @@ def test_what_has_not_expired_is_not_made_anew(then: tuple[StockCommand, ...]) -
     before = world.holdings[ORDER]
     world.do(renew())
     assert world.holdings[ORDER] == before
+
+
+def test_a_request_that_comes_again_late_has_its_whole_time_before_it() -> None:
+    """The order that it is for may be placed only now, and decides first: what is still reserved stays so, where it is, and is told to
+    nobody. Units that were given up meanwhile stay where they are, and so does what is confirmed.
+    """
+    world = stocked(london={"tea": 2}, york={"tea": 2})
+    world.do(reserve(("tea", 4)))
+    world.do(release({1: 2}))
+    before, told_before, ledger = world.standing(), told(world), list(world.ledger)
+    assert sorted(r.status for r in before) == [Status.ACTIVE, Status.RELEASED]
+    world.pass_time(TTL - timedelta(minutes=10))
+    world.do(renew())
+    for was, now in zip(before, world.standing(), strict=True):
+        active = was.status is Status.ACTIVE
+        assert now == (replace(was, expire_time=world.now + TTL, version=was.version + 1) if active else was)
+    assert (told(world), world.ledger) == (told_before, ledger)
+    world.pass_time(timedelta(minutes=10))
+    world.do(expire())
+    assert sum(line.reserved for r in world.standing() for line in r.lines) == 2
+    world.do(confirm())
+    confirmed = world.holdings[ORDER]
+    world.do(renew())
+    assert world.holdings[ORDER] == confirmed
+    world.check()
 
 
 def test_what_expired_before_the_attempt_died_is_not_made_anew() -> None:
