@@ -31,17 +31,23 @@ def timestamp_or_none(time: datetime | None) -> Timestamp | None:
     return timestamp(time) if time else None
 
 
-def moment(message: Timestamp) -> datetime:
-    """The time that a message says, in UTC."""
-    return message.ToDatetime(tzinfo=UTC)
+def moment(message: Timestamp, field: str) -> datetime:
+    """The time that a request or an event says, in UTC. Raises Invalid, naming the field, for what is no time."""
+    try:
+        return message.ToDatetime(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise invalid(field, "must be a time between the years 1 and 9999") from None
 
 
-def given(message: Message, field: str) -> Any:
-    """A field's value, None where it is unset (times as datetime): the field has presence, or this raises ValueError."""
+def given(message: Message, field: str, under: str = "") -> Any:
+    """A field's value, None where it is unset (times as datetime): the field has presence, or this raises ValueError.
+
+    `under` is where the message stands in its request, to name the field by its path. Raises Invalid for a time that is none.
+    """
     if not message.HasField(field):
         return None
     value = getattr(message, field)
-    return moment(value) if isinstance(value, Timestamp) else value
+    return moment(value, f"{under}.{field}" if under else field) if isinstance(value, Timestamp) else value
 
 
 def money(message: money_pb2.Money, field: str, currency: str | None = None) -> Money:

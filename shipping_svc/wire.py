@@ -65,11 +65,7 @@ def cancel(request: api.CancelShipmentRequest, of: Keyed) -> Cancel:
 
 
 def report(request: api.RecordTrackingEventRequest) -> Report:
-    """Raises Invalid VALIDATION_FAILED for a time that is none."""
-    try:
-        occur_time = moment(request.occur_time)
-    except (ValueError, OverflowError):
-        raise invalid("occur_time", "must be a time between the years 1 and 9999") from None
+    occur_time = moment(request.occur_time, "occur_time")
     return Report(request.carrier_event_id, STATUS_OF[request.status], occur_time, request.location)
 
 

@@ -107,7 +107,7 @@ def note_shipment(shipment: shipping_pb2.Shipment, of: Keyed, cause: str, delive
         warehouse_id=shipment.warehouse_id,
         shipment_id=UUID(shipment.shipment_id),
         tracking_number=given(shipment, "tracking_number"),
-        deliver_time=moment(deliver_time) if deliver_time else None,
+        deliver_time=moment(deliver_time, "deliver_time") if deliver_time else None,
     )
 
 

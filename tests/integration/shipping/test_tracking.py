@@ -13,7 +13,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.client import ask
-from chassis.convert import moment
+from chassis.convert import given
 from chassis.errors import Invalid, NotFound
 from tests.integration.shipping.requests import NOON, Shipping, create, report, rows, told, told_kinds
 
@@ -43,7 +43,7 @@ async def test_a_parcel_on_its_way(shipping: Shipping, engine: AsyncEngine) -> N
     stood = [await record(shipping, shipment, status, minute) for status, minute in LIFE]
     assert [S(its.status).removeprefix("SHIPMENT_STATUS_").lower() for its in stood] == [status for status, _ in LIFE]
     assert [its.version for its in stood] == [3, 4, 5, 6, 7]
-    assert moment(stood[-1].deliver_time) == NOON.replace(minute=5)
+    assert given(stood[-1], "deliver_time") == NOON.replace(minute=5)
     assert not stood[-2].HasField("deliver_time")
     first, *moves, last = await told(engine)
     assert first == events.ShipmentCreated(shipment=shipment, occur_time=shipment.update_time)
@@ -69,7 +69,7 @@ async def test_reports_in_any_order_end_in_the_same_shipment(shipping: Shipping,
             await record(shipping, shipment, status, minute)
     end = (await ask(shipping.GetShipment, api.GetShipmentRequest(shipment_id=shipment.shipment_id))).shipment
     assert end.status == shipping_pb2.SHIPMENT_STATUS_DELIVERED
-    assert moment(end.deliver_time) == NOON.replace(minute=5)
+    assert given(end, "deliver_time") == NOON.replace(minute=5)
     assert sorted(await listed(shipping, shipment)) == sorted(f"{status}@{minute}" for status, minute in LIFE)
     assert (await told_kinds(engine)).count("DeliveryConfirmed") == 1
 

@@ -1,0 +1,115 @@
+"""Times on the wire: a Timestamp holds more than there are times, and any client that speaks binary can send one of those."""
+
+from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime
+from inspect import isawaitable
+from typing import Any
+from unittest.mock import AsyncMock
+from uuid import UUID
+
+import pytest
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+from ordermesh.ops.v1 import ops_service_pb2 as ops
+from ordermesh.order.v1 import order_service_pb2, return_service_pb2
+from ordermesh.payment.v1 import payment_service_pb2
+from ordermesh.shipping.v1 import shipping_pb2, shipping_service_pb2
+from ordermesh.warehouse.v1 import inventory_service_pb2
+
+import order_svc.wire as order_wire
+import order_svc.wire.returns as return_wire
+import payment_svc.wire as payment_wire
+import shipping_svc.wire as shipping_wire
+import warehouse_svc.wire as warehouse_wire
+from chassis import client
+from chassis.convert import given, moment, timestamp
+from chassis.errors import Invalid
+from chassis.idempotency import Keyed
+from chassis.ops import OutboxService
+from chassis.ops import wire as ops_wire
+
+Reader = Callable[[Any], object | Awaitable[object]]
+
+FIRST, LAST = datetime(1, 1, 1, tzinfo=UTC), datetime(9999, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC)
+NO_TIMES = {
+    "beyond the year 9999": Timestamp(seconds=10**15),
+    "beyond what datetime can add": Timestamp(seconds=2**63 - 1),
+    "before the year 1": Timestamp(seconds=-62_135_596_801),
+    "less than no nanoseconds": Timestamp(nanos=-1),
+    "a second of nanoseconds": Timestamp(nanos=10**9),
+}
+
+
+def _republish(request: ops.RepublishEventsRequest) -> Awaitable[object]:
+    return OutboxService(AsyncMock(), "ORDERS").RepublishEvents(request, AsyncMock())
+
+
+# How each request that names a time is read.
+READERS: dict[type[Message], Reader] = {
+    order_service_pb2.ListOrdersRequest: order_wire.order_filter,
+    return_service_pb2.ListReturnsRequest: return_wire.return_filter,
+    payment_service_pb2.ListPaymentsRequest: payment_wire.payment_filter,
+    inventory_service_pb2.ListStockMovementsRequest: warehouse_wire.movement_filter,
+    shipping_service_pb2.RecordTrackingEventRequest: shipping_wire.report,
+    ops.ListFailedEventsRequest: lambda request: ops_wire.wanted(request.filter),
+    ops.BatchReplayFailedEventsRequest: lambda request: ops_wire.wanted(request.filter),
+    ops.RepublishEventsRequest: _republish,
+}
+
+
+def _times(kind: Any, path: str = "") -> Iterator[str]:
+    """The paths of the fields that are times, of the message with this descriptor."""
+    for field in kind.fields:
+        if field.message_type is Timestamp.DESCRIPTOR:
+            yield path + field.name
+        elif field.message_type and field.message_type.full_name.startswith("ordermesh."):
+            yield from _times(field.message_type, f"{path}{field.name}.")
+
+
+async def _read(request: Message) -> None:
+    """Reads the request as its method does."""
+    if isawaitable(read := READERS[type(request)](request)):
+        await read
+
+
+FIELDS = [(kind, path) for kind in READERS for path in _times(kind.DESCRIPTOR)]
+
+
+def test_every_request_with_a_time_is_tried_below() -> None:
+    """No method takes a time that the test below does not know of."""
+    kinds = {method.input_type for service in client._published() for method in service.methods}
+    assert {kind.full_name for kind in kinds if any(_times(kind))} == {kind.DESCRIPTOR.full_name for kind in READERS}
+
+
+@pytest.mark.parametrize("no_time", NO_TIMES.values(), ids=list(NO_TIMES))
+@pytest.mark.parametrize(("kind", "path"), FIELDS, ids=[f"{kind.__name__}.{path}" for kind, path in FIELDS])
+async def test_what_is_no_time_is_a_bad_field(kind: type[Message], path: str, no_time: Timestamp) -> None:
+    """A time out of range is VALIDATION_FAILED like any other bad field, with the field's path and the bound; no defect of ours."""
+    request: Any = kind()
+    if kind is shipping_service_pb2.RecordTrackingEventRequest:
+        request.status = shipping_pb2.SHIPMENT_STATUS_IN_TRANSIT
+    *above, field = path.split(".")
+    message = request
+    for step in above:
+        message = getattr(message, step)
+    getattr(message, field).CopyFrom(no_time)
+    with pytest.raises(Invalid) as refused:
+        await _read(request)
+    assert refused.value.reason == "VALIDATION_FAILED"
+    assert [(v.subject, v.description) for v in refused.value.violations] == [(path, "must be a time between the years 1 and 9999")]
+
+
+def test_an_events_time_that_is_none_is_refused_too() -> None:
+    """What a peer says of a delivery is read in the same way: the event is refused with its field, and is no defect."""
+    shipment = shipping_pb2.Shipment(order_id=str(UUID(int=1)), shipment_id=str(UUID(int=2)))
+    with pytest.raises(Invalid) as refused:
+        order_wire.note_shipment(shipment, Keyed("key", b"digest"), "cause", Timestamp(seconds=10**15))
+    assert [v.subject for v in refused.value.violations] == ["deliver_time"]
+
+
+@pytest.mark.parametrize("time", [FIRST, LAST])
+def test_the_first_and_the_last_time_are_times(time: datetime) -> None:
+    """The bounds themselves are within, and come through as they are, in UTC; what is unset stays unset."""
+    request = order_service_pb2.ListOrdersRequest(create_time_from=timestamp(time))
+    assert moment(timestamp(time), "any") == given(request, "create_time_from") == time
+    assert given(request, "create_time_before") is None
