@@ -3,7 +3,7 @@
     trace        chassis/tracing.py, outermost
     Metrics      counts and times, by the code that the caller gets
     Errors       a Failure becomes a status with details; anything else an INTERNAL with an error id; decodes and encodes messages
-    InFlight     knows what is running, so that a drain can wait for it, and ends the streams
+    InFlight     chassis/in_flight.py: knows what is running, so that a drain can wait for it, and ends the streams
     Deadline     each call has one; what remains of it is known to the calls that it causes
     Admission    a bound on calls at once
     Validation   each message that comes in keeps the bounds that its contract states
@@ -29,7 +29,7 @@ from protovalidate import Validator
 from protovalidate import Violation as RuleViolation
 
 from chassis import deadline, telemetry
-from chassis.errors import Defect, Deferred, Failure, Invalid, Overloaded, Violation
+from chassis.errors import Defect, Failure, Invalid, Overloaded, Violation
 from chassis.status import encode
 from chassis.texts import with_nul
 from chassis.tracing import code_of_cancelled
@@ -238,65 +238,6 @@ class Errors(Interceptor):
     def codec(self, method: Method, handler: Handler) -> tuple[Any, Any]:
         self._codecs[method] = handler.request_deserializer, handler.response_serializer
         return None, None
-
-
-class InFlight(Interceptor):
-    """Knows which calls are running, until their last `finally`: gRPC's own stop() does not wait for those of calls that it aborts."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._running = telemetry.gauge("grpc_server_in_flight", "Calls running now")
-        self._count = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
-        self._draining = False
-        self._waiting: set[asyncio.Task[Any]] = set()
-        self._ended: set[asyncio.Task[Any]] = set()
-
-    @asynccontextmanager
-    async def around(self, method: Method, context: Context) -> AsyncIterator[None]:
-        self._count += 1
-        self._running.inc()
-        self._idle.clear()
-        try:
-            yield
-        finally:
-            self._count -= 1
-            self._running.dec()
-            if not self._count:
-                self._idle.set()
-
-    def end_streams(self) -> None:
-        """Ends open streams and refuses new ones, as UNAVAILABLE: their readers go elsewhere and resume there."""
-        self._draining = True
-        self._ended = set(self._waiting)
-        for task in self._ended:
-            task.cancel()
-
-    async def idle(self) -> None:
-        """Waits until nothing runs any more."""
-        await self._idle.wait()
-
-    async def responses(self, stream: AsyncGenerator[Any, None]) -> AsyncGenerator[Any, None]:
-        """The stream, until `end_streams`. Only a stream that waits for its next response is interrupted, not one that is sending."""
-        task = asyncio.current_task()
-        assert task is not None  # gRPC runs each call in a task
-        try:
-            while not self._draining:
-                self._waiting.add(task)
-                try:
-                    response = await anext(stream)
-                except StopAsyncIteration:
-                    return
-                finally:
-                    self._waiting.discard(task)
-                yield response
-        except asyncio.CancelledError:
-            if task not in self._ended or task.uncancel():
-                raise  # gRPC's own: the caller went away
-        finally:
-            self._ended.discard(task)
-        raise Deferred("DRAINING", "the server is shutting down: call again, another one answers", retry_after_s=0.1)
 
 
 class Deadline(Interceptor):

@@ -1,6 +1,7 @@
 """A gRPC server as every service runs it: interceptors in their order, health, reflection, channelz, and a drain that loses no call.
 
-What lives here: the assembly, its start and its end. What happens around a single call is in chassis/interceptors.py.
+What lives here: the assembly, its start and its end. What happens around a single call is in chassis/interceptors.py, and what runs is
+known to chassis/in_flight.py.
 """
 
 from __future__ import annotations
@@ -19,11 +20,15 @@ from grpc_reflection.v1alpha._async import ReflectionServicer
 
 from chassis import interceptors, tracing
 from chassis.config import ServiceConfig
+from chassis.in_flight import InFlight
 
 Register = Callable[[grpc.aio.Server], None]
 
 MESSAGE_BYTES_MAX: Final = 4 << 20
 RESPONSE_BYTES_MAX: Final = 16 << 20
+# How long a drain waits, once no call of ours runs, for the last answers to leave. What is open then is a standard service's stream: a
+# balancer that watches health, somebody at the reflection. It has heard NOT_SERVING, and would stay for the whole grace.
+LAST_ANSWERS_S: Final = 1.0
 # How long aborted handlers may take for their `finally` after gRPC has given them up.
 ABORTED_S: Final = 2.0
 
@@ -61,7 +66,7 @@ class Server:
         limits: Limits = Limits(),
     ) -> None:
         self.address, self.port, self.limits = address, 0, limits
-        self._in_flight = interceptors.InFlight()
+        self._in_flight = InFlight()
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
             interceptors=[
@@ -100,7 +105,7 @@ class Server:
         """End without losing a call; at most the limits' drain delay and grace.
 
         NOT_SERVING; a moment, in which balancers take note and calls are still answered; no new calls, and streams end; what is
-        running gets the grace to finish.
+        running gets the grace to finish. Nobody waits for streams of the standard services: they end with the last of our calls.
         """
         _log.info("draining", grace_s=self.limits.drain_grace_s)
         await self._health.enter_graceful_shutdown()
@@ -108,6 +113,10 @@ class Server:
         stopping = asyncio.create_task(self._server.stop(self.limits.drain_grace_s))
         await asyncio.sleep(0)  # stop() has begun: a stream's reader that comes back at once does not find this server again
         self._in_flight.end_streams()
+        through = asyncio.create_task(self._in_flight.idle(LAST_ANSWERS_S))
+        await asyncio.wait([stopping, through], return_when=asyncio.FIRST_COMPLETED)
+        if not through.cancel():
+            await self._server.stop(None)
         await stopping
         try:
             async with asyncio.timeout(ABORTED_S):

@@ -1,13 +1,18 @@
 """Ending streams at a drain, where it meets gRPC's own cancellation."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
+from unittest.mock import AsyncMock
 
 import pytest
 
 from chassis.errors import Deferred
-from chassis.interceptors import InFlight
+from chassis.in_flight import InFlight
+from chassis.interceptors import Method
 from tests.support import eventually
+
+METHOD = Method("sample.v1.SampleService", "GetThing", "unary")
 
 
 async def _silent() -> AsyncGenerator[str, None]:
@@ -56,3 +61,16 @@ async def test_a_new_stream_is_refused_while_draining() -> None:
     in_flight.end_streams()
     await _read(in_flight, seen)
     assert seen == ["DRAINING"]
+
+
+async def test_idle_is_a_while_without_a_beginning() -> None:
+    """Whoever waits for a while without calls waits anew when a call begins meanwhile, even one that is over at once."""
+    in_flight = InFlight()
+    waiting = asyncio.create_task(in_flight.idle(0.2))
+    began = time.monotonic()
+    while time.monotonic() - began < 0.5:
+        async with in_flight.around(METHOD, AsyncMock()):
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.01)
+    assert not waiting.done()
+    await asyncio.wait_for(waiting, 5)

@@ -1,0 +1,82 @@
+"""A drain under somebody's eyes: streams of the standard services stay open for as long as their reader likes, and hold nobody up."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
+
+from chassis.server import LAST_ANSWERS_S, Limits, Server
+from tests.rpc.sample import Sample, contract, plain_stub, serving
+from tests.support import eventually
+
+# Whoever waited for the grace would be noticed.
+PATIENT = Limits(drain_delay_s=0.0, drain_grace_s=60.0)
+SOON_S = 20.0
+
+SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+@pytest.fixture
+def sample() -> Sample:
+    """The servicer; tests say what it does."""
+    return Sample()
+
+
+@asynccontextmanager
+async def _watched(server: Server) -> AsyncIterator[Any]:
+    """A balancer's open watch of the server's health, which has heard that it serves."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        stub: Any = health_pb2_grpc.HealthStub(channel)
+        watch = stub.Watch(health_pb2.HealthCheckRequest())
+        assert (await watch.read()).status == SERVING
+        yield watch
+
+
+async def test_a_watcher_does_not_hold_the_drain_up(sample: Sample) -> None:
+    """With a health watch open and no call of ours the drain ends long before its grace; the watcher has heard NOT_SERVING."""
+    async with serving(sample, limits=PATIENT) as server, _watched(server) as watch:
+        async with asyncio.timeout(SOON_S):
+            await server.drain()
+            assert (await watch.read()).status == NOT_SERVING
+
+
+async def test_an_open_reflection_does_not_hold_the_drain_up(sample: Sample) -> None:
+    """The same for somebody who has asked for the contracts and keeps the stream open."""
+    async with serving(sample, limits=PATIENT) as server, grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
+        ask = channel.stream_stream(
+            "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+            request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+            response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+        )()
+        await ask.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+        assert await ask.read()
+        async with asyncio.timeout(SOON_S):
+            await server.drain()
+
+
+async def test_under_a_watch_a_running_call_is_still_finished(sample: Sample) -> None:
+    """A call of ours that runs has its grace although somebody watches: the drain waits for it, and it is answered."""
+    free = asyncio.Event()
+
+    async def behave() -> str:
+        await free.wait()
+        return "done"
+
+    sample.behave = behave
+    async with serving(sample, limits=PATIENT) as server, plain_stub(server) as stub, _watched(server) as watch:
+        running = asyncio.ensure_future(stub.GetThing(contract()[0].GetThingRequest(thing_id="1")))
+        await eventually(lambda: sample.calls == 1)
+        drain = asyncio.create_task(server.drain())
+        assert (await watch.read()).status == NOT_SERVING
+        await asyncio.wait([drain], timeout=2 * LAST_ANSWERS_S)
+        assert not running.done()
+        assert not drain.done()
+        free.set()
+        async with asyncio.timeout(SOON_S):
+            assert (await running).text == "done"
+            await drain
