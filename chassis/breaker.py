@@ -20,7 +20,7 @@ import grpc
 import pybreaker
 import structlog
 
-from chassis import telemetry
+from chassis import status, telemetry
 
 # What says that a peer is in trouble. Every other code is an answer: whoever refuses is alive.
 OUTAGE: Final = frozenset(
@@ -33,6 +33,10 @@ OUTAGE: Final = frozenset(
         grpc.StatusCode.DATA_LOSS,
     }
 )
+# Answers all the same, though their code is UNAVAILABLE: the peer has looked at the record that is asked for, and with this one it is
+# not the moment: others hold it, or it waits for an event. All the other records are to be had. What defers everybody stays an outage: a
+# database that is away or not ready, a peer of the peer's, too much at once, a replica that drains.
+ALIVE: Final = frozenset({"CONTENTION", "EVENT_AHEAD", "PAYMENT_OUTSTANDING"})
 # A call that was given less than this and ran out of it says nothing about the peer: its caller had spent the time elsewhere.
 FAIR_TIMEOUT_S: Final = 0.25
 
@@ -64,7 +68,7 @@ class Breaker:
         self._machine = pybreaker.CircuitBreaker(
             fail_max=failures_max,
             listeners=[_Listener(self._changed)],
-            exclude=[lambda error: error.code() not in OUTAGE],
+            exclude=[lambda error: not _is_outage(error)],
             throw_new_error_on_trip=False,
             name=name,
         )
@@ -157,6 +161,11 @@ class Attempt:
         if self._probe:
             self._probe = False
             self._breaker.probed()
+
+
+def _is_outage(error: grpc.aio.AioRpcError) -> bool:
+    """Whether a call's end says that the peer is in trouble."""
+    return error.code() in OUTAGE and status.reason(error) not in ALIVE
 
 
 class _Listener(pybreaker.CircuitBreakerListener):

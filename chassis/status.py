@@ -87,6 +87,11 @@ def decode(error: grpc.aio.AioRpcError, peer: str) -> Failure:
     return Defect(error)
 
 
+def reason(error: grpc.aio.AioRpcError) -> str:
+    """The ErrorReason that the peer itself gave; empty where the status is not one of ours."""
+    return _details(error).reason
+
+
 @dataclass(slots=True)
 class _Told:
     """What a status's details say; empty where they say nothing."""

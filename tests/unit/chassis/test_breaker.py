@@ -8,6 +8,8 @@ import pytest
 from prometheus_client import REGISTRY
 
 from chassis.breaker import FAIR_TIMEOUT_S, OUTAGE, Breaker, Open
+from chassis.errors import Defect, Deferred, Failure, Overloaded
+from chassis.status import DOMAIN, encode
 from tests.support import eventually
 
 OPEN_S = 10.0
@@ -193,6 +195,56 @@ async def test_every_code_is_an_outage_or_an_answer(breaker: Breaker, code: grpc
             with pytest.raises(grpc.aio.AioRpcError):
                 await _call(breaker, _raising(DOWN))
         assert breaker.state == "closed"
+
+
+def _told(failure: Failure, domain: str = DOMAIN) -> grpc.aio.AioRpcError:
+    """The status that a server of ours makes of it, as its caller gets it."""
+    code, message, trailing = encode(failure)
+    told = [(key, value.replace(DOMAIN.encode(), domain.encode())) for key, value in trailing]
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata(*told), message)
+
+
+ALIVE = [Deferred(reason) for reason in ("CONTENTION", "EVENT_AHEAD", "PAYMENT_OUTSTANDING")]
+# Nobody is served just now, whatever record he asks for.
+AWAY = [Deferred(reason) for reason in ("DEPENDENCY_UNAVAILABLE", "DATABASE_NOT_READY", "DRAINING", "PAYMENT_OUTCOME_UNKNOWN")]
+
+
+@pytest.mark.parametrize("failure", ALIVE, ids=lambda failure: failure.reason)
+async def test_who_defers_one_record_is_alive(breaker: Breaker, failure: Failure) -> None:
+    """UNAVAILABLE for one record's sake (others hold it, it waits for an event) is an answer: it opens nothing, ends a row of failures,
+    and the peer's other records are still to be had.
+    """
+    for error in (DOWN, DOWN, _told(failure), DOWN, DOWN, *[_told(failure)] * 5):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await _call(breaker, _raising(error))
+        assert caught.value is error
+        assert breaker.state == "closed"
+
+
+async def test_a_probe_that_is_deferred_closes_it(breaker: Breaker, clock: Clock) -> None:
+    """A peer that comes back and answers its first call with CONTENTION is back."""
+    await _trip(breaker)
+    clock.now += OPEN_S
+    with pytest.raises(grpc.aio.AioRpcError):
+        await _call(breaker, _raising(_told(Deferred("CONTENTION"))))
+    assert breaker.state == "closed"
+
+
+@pytest.mark.parametrize("failure", [*AWAY, Overloaded("OVERLOADED"), Defect(ValueError())], ids=lambda failure: failure.reason)
+async def test_who_defers_everybody_is_in_trouble(breaker: Breaker, failure: Failure) -> None:
+    """A peer whose database or own peer is away, that is overloaded, drains or has a defect counts, although it says so itself."""
+    for _ in range(3):
+        with pytest.raises(grpc.aio.AioRpcError):
+            await _call(breaker, _raising(_told(failure)))
+    assert breaker.state == "open"
+
+
+async def test_only_our_own_word_is_a_sign_of_life(breaker: Breaker) -> None:
+    """The same reason in somebody else's domain (a proxy's, say) is an outage like any UNAVAILABLE."""
+    for _ in range(3):
+        with pytest.raises(grpc.aio.AioRpcError):
+            await _call(breaker, _raising(_told(Deferred("CONTENTION"), domain="proxymesh")))
+    assert breaker.state == "open"
 
 
 async def test_our_own_defects_say_nothing(breaker: Breaker, clock: Clock) -> None:
