@@ -42,7 +42,7 @@ from order_svc.model import (
 from order_svc.operations.releasing import Releasing
 from order_svc.peers import Warehouse
 
-# The reservation outlives the order's 30 minutes by a grace, so that the order decides first.
+# The reservation outlives the order's 30 minutes by a grace, so that the order decides first. Reserved again by a repeat it does so too.
 RESERVATION_TTL = decisions.PAYMENT_WINDOW + timedelta(minutes=5)
 HISTORY_BATCH = 1000
 EXPIRY_BATCH = 100
@@ -126,9 +126,14 @@ class Operations:
         return unwrap(outcome)
 
     async def retry_order(self, command: RetryOrder) -> Order:
-        """Reserves a failed order's stock anew, then makes it pending again. Every try of the same attempt meets the same reservation."""
+        """Reserves a failed order's stock anew, then makes it pending again. Every try of the same attempt meets the same reservation.
+
+        What was done before reserves nothing: the order may have failed once more since, and this is not who tries it again.
+        """
+        async with self.database.read() as connection:
+            repeat = await store.was_done(connection, command.key)
         [order] = await self.get_orders([command.target])
-        if order.status is Status.FAILED:
+        if order.status is Status.FAILED and not repeat:
             decisions.check_retry(order, command)
             attempt = order.attempt + 1
             command = replace(command, attempt=attempt, allocations=await self._reserve_again(order, attempt))
@@ -143,26 +148,29 @@ class Operations:
         return allocations
 
     async def expire_orders(self) -> int:
-        """Ends the orders that nobody paid in time, batch by batch; replicas share them. Answers how many there were.
+        """Ends the orders that nobody paid in time, batch by batch; replicas share them. Answers how many were ended here.
 
-        Raises what came between. Who is chosen may be paid before it is written: that is decided then, under its lock.
+        Who is chosen may be paid, or ended by another replica, before it is written: that is decided then, under its lock. An order whose
+        turn fails keeps none behind it waiting: what came between is raised at the end, and its next turn is the next call.
         """
-        expired = 0
+        expired, failures, last = 0, list[Failure](), None
         while True:
             async with self.database.engine.begin() as connection:
-                chosen = await store.expired(connection, EXPIRY_BATCH)
+                chosen = await store.expired(connection, last, EXPIRY_BATCH)
             # That it is time is found in the order, not in a claim: so a key that never comes again.
             keys = [f"order.expiry:{uuid7()}" for _ in chosen]
-            outcomes = await self._write([ExpireOrder(key, b"", id, "order", key) for key, id in zip(keys, chosen, strict=True)])
-            ended = [o for o in outcomes if isinstance(o, Done) and o.record.reason == "PAYMENT_EXPIRED"]
+            outcomes = await self._write([ExpireOrder(key, b"", id, "order", key) for key, (_, id) in zip(keys, chosen, strict=True)])
+            ended = [o for o in outcomes if isinstance(o, Done) and not o.skipped]
             await self.release(ended)
             self._expired.inc(len(ended))
             expired += len(ended)
-            for outcome in outcomes:
-                if isinstance(outcome, Failure):
-                    raise outcome
+            failures += [outcome for outcome in outcomes if isinstance(outcome, Failure)]
             if len(chosen) < EXPIRY_BATCH:
-                return expired
+                break
+            last = chosen[-1]
+        if failures:
+            raise failures[0]
+        return expired
 
     async def count_owed(self) -> None:
         """Shows how many orders' stock is owed."""
@@ -171,7 +179,8 @@ class Operations:
 
     async def release(self, outcomes: Sequence[Outcome[Order]]) -> None:
         """Gives up the stock of the orders that have just ended."""
-        ended = [o.record for o in outcomes if isinstance(o, Done) and not o.repeat and o.record.status is Status.CANCELLED]
+        made = [o.record for o in outcomes if isinstance(o, Done) and not (o.repeat or o.skipped)]
+        ended = [order for order in made if order.status is Status.CANCELLED]
         await self.releasing.release([(order.id, order.attempt) for order in ended])
 
     async def get_orders(self, ids: Sequence[UUID]) -> list[Order]:
@@ -214,6 +223,8 @@ class Operations:
                 for step in steps:
                     version = step.version
                     yield step, version
+                if len(steps) == HISTORY_BATCH:
+                    continue  # there may be more
                 try:
                     async with asyncio.timeout(self.heartbeat_s):
                         await changed.wait()

@@ -15,6 +15,7 @@ from order_svc.store.orders import (
     owed,
     save_orders,
     versions,
+    was_done,
 )
 from order_svc.store.returns import find_return, list_returns, order_of_return
 
@@ -32,4 +33,5 @@ __all__ = [
     "owed",
     "save_orders",
     "versions",
+    "was_done",
 ]

@@ -3,11 +3,12 @@
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, bindparam, delete, func, insert, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -30,7 +31,7 @@ from order_svc.model import (
     Transition,
 )
 from order_svc.store.returns import returns_of, save_returns_of
-from order_svc.tables import allocations, history, late_events, lines, orders, parts, recipients
+from order_svc.tables import allocations, claims, history, late_events, lines, orders, parts, recipients
 
 ORDER = tuple(orders.c.keys())
 OF_ORDER = tuple(name for name in ORDER if name != "has_returns")  # what the record keeps as it is stored
@@ -57,6 +58,7 @@ lock_by_id = lock.where(among(orders.c.id))
 lock_by_checkout = lock.where(or_(among(orders.c.id), among(orders.c.checkout)))
 read_by_id = select(orders).where(among(orders.c.id)).order_by(orders.c.id)
 read_by_checkout = select(orders.c.id).where(orders.c.checkout == bindparam("checkout"))
+read_claim = select(claims.c.key).where(among(claims.c.key))
 read_versions = select(orders.c.id, orders.c.version).where(among(orders.c.id))
 read_lines = select(lines).where(among(lines.c.order_id)).order_by(lines.c.order_id, lines.c.number)
 read_allocations = select(allocations).where(among(allocations.c.order_id)).order_by(allocations.c.order_id, allocations.c.warehouse_id)
@@ -74,13 +76,19 @@ read_history = (
     .order_by(history.c.version)
     .limit(bindparam("most"))
 )
+by_time = (orders.c.expire_time, orders.c.id)
 choose_expired = (
-    select(orders.c.id)
-    .where(orders.c.status == Status.PENDING, orders.c.expire_time <= func.clock_timestamp())
-    .order_by(orders.c.expire_time)
+    select(*by_time)
+    .where(
+        orders.c.status == Status.PENDING,
+        orders.c.expire_time <= func.clock_timestamp(),
+        tuple_(*by_time) > tuple_(*(bindparam(f"after_{column.name}", type_=column.type) for column in by_time)),
+    )
+    .order_by(*by_time)
     .limit(bindparam("most"))
     .with_for_update(key_share=True, skip_locked=True)
 )
+EVER = datetime.min.replace(tzinfo=UTC)
 count_owed = select(func.count()).where(orders.c.stock == StockStatus.OWED)
 
 insert_orders, insert_lines, insert_allocations, insert_history = (insert_rows(*t.c) for t in (orders, lines, allocations, history))
@@ -139,6 +147,11 @@ async def save_orders(
     await save_returns_of(connection, before, after, [step for step in steps if isinstance(step, ReturnStep)])
 
 
+async def was_done(connection: AsyncConnection, key: str) -> bool:
+    """Whether the effect of this key is committed."""
+    return bool((await connection.execute(read_claim, arrays(["key"], [[key]]))).first())
+
+
 async def order_of_checkout(connection: AsyncConnection, checkout: str) -> UUID | None:
     """The order that this checkout has already become."""
     return (await connection.execute(read_by_checkout, {"checkout": checkout})).scalar_one_or_none()
@@ -180,9 +193,12 @@ async def list_history(connection: AsyncConnection, order_id: UUID, after: int, 
     return [Transition(*row) for row in rows]
 
 
-async def expired(connection: AsyncConnection, most: int) -> list[UUID]:
-    """Orders whose time to pay is over, the longest over first; those that are just being written, or chosen, are left out."""
-    return list((await connection.execute(choose_expired, {"most": most})).scalars())
+async def expired(connection: AsyncConnection, after: tuple[datetime, UUID] | None, most: int) -> list[tuple[datetime, UUID]]:
+    """Orders whose time to pay is over, and since when, those after the given one, the longest over first. Those that are just being
+    written, or chosen, are left out.
+    """
+    time, id = after or (EVER, UUID(int=0))
+    return [(time, id) for time, id in await connection.execute(choose_expired, {"after_expire_time": time, "after_id": id, "most": most})]
 
 
 async def owed(connection: AsyncConnection) -> int:

@@ -31,7 +31,7 @@ from shipping_svc.model import (
     TrackingEvent,
 )
 from warehouse_svc.lifecycle import MovementKind
-from warehouse_svc.model import AdjustStock, Holding, Movement, Picture, Place, ReceiveStock, StockLevel
+from warehouse_svc.model import AdjustStock, Holding, Lapsed, Movement, Picture, Place, ReceiveStock, StockLevel
 
 Clock = Callable[[], datetime]
 
@@ -39,11 +39,11 @@ Clock = Callable[[], datetime]
 class Orders:
     """order_svc.store."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, was_done: Callable[[str], bool]) -> None:
         self.orders: dict[UUID, Order] = {}
         self.recipients: dict[UUID, Recipient | None] = {}
         self.history: list[Any] = []
-        self._clock = clock
+        self._clock, self._was_done = clock, was_done
 
     async def lock_orders(self, _: None, commands: Sequence[Any], repeats: Collection[UUID]) -> dict[UUID, Order]:
         ids = {*repeats, *(c.target for c in commands)}
@@ -62,9 +62,12 @@ class Orders:
     async def find_orders(self, _: None, ids: Collection[UUID]) -> dict[UUID, Order]:
         return {id: self.orders[id] for id in ids if id in self.orders}
 
-    async def expired(self, _: None, most: int) -> list[UUID]:
+    async def was_done(self, _: None, key: str) -> bool:
+        return self._was_done(key)
+
+    async def expired(self, _: None, after: Any, most: int) -> list[tuple[datetime, UUID]]:
         now = self._clock()
-        return [order.id for order in self.orders.values() if order.expire_time and order.expire_time <= now]
+        return [] if after else [(at, order.id) for order in self.orders.values() for at in [order.expire_time] if at and at <= now]
 
     async def find_recipient(self, _: None, order_id: UUID) -> Recipient | None:
         return self.recipients.get(order_id)
@@ -107,9 +110,9 @@ class Stock:
     async def clock(self, _: None) -> datetime:
         return self._clock()
 
-    async def lapsed(self, _: None, most: int) -> list[UUID]:
-        now = self._clock()
-        return [h.order_id for h in self.holdings.values() if any(r.status == "active" and r.expire_time <= now for r in h.reservations)]
+    async def lapsed(self, _: None, after: Any, most: int) -> list[Lapsed]:
+        now, held = self._clock(), [r for h in self.holdings.values() for r in h.reservations]
+        return [] if after else [Lapsed(r.expire_time, r.id, r.order_id) for r in held if r.status == "active" and r.expire_time <= now]
 
 
 class Accounts:

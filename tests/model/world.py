@@ -72,8 +72,7 @@ class World:
         self.plan: list[str] = []  # faults to come, each of which strikes once: "crash", "question", "answer", "bank"
         self.struck: list[str] = []
         self.network = Network(self.clock)
-        self.orders, self.stock, self.accounts = Orders(self.clock), Stock(self.clock), Accounts(self.clock)
-        self.parcels = Parcels(self.clock)
+        self.stock, self.accounts, self.parcels = Stock(self.clock), Accounts(self.clock), Parcels(self.clock)
         self._wire, self._loop, self._patches = Wire(self._point, self._fault), asyncio.new_event_loop(), ExitStack()
         self.bank = Bank(lambda: self._strikes("bank"))
         self.carrier = Carrier(lambda number: any(self._tracks(row, number) for row in self.parcels.reports))
@@ -85,6 +84,7 @@ class World:
     def _build(self) -> None:
         channel: Any = self._wire
         memory = {name: Memory(wire.event, self.clock, self.network.publish, self._point) for name, wire in WIRES.items()}
+        self.orders = Orders(self.clock, lambda key: key in memory["order"].claims)
         self.jobs = Jobs(lambda key: key in memory["fulfillment"].claims)
         of: dict[str, Any] = dict(memory)
         order = order_svc.operations.Operations(of["order"], order_svc.peers.Warehouse(channel))

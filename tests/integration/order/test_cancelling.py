@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
+from datetime import datetime
 from functools import partial
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import grpc
 import pytest
@@ -22,11 +23,11 @@ from chassis.breaker import Breaker
 from chassis.client import ask
 from chassis.client import connect as channel_to
 from chassis.database import Database
-from chassis.errors import NotFound, Refused
+from chassis.errors import Defect, NotFound, Refused
 from chassis.server import Limits, Server
-from order_svc import tables
+from order_svc import decisions, store, tables
 from order_svc.lifecycle import Status
-from order_svc.model import CancelOrder, Order, Unavailable
+from order_svc.model import AnyCommand, CancelOrder, Order, Unavailable
 from order_svc.operations import Operations
 from order_svc.peers import Warehouse
 from tests.integration.order.conftest import FakeWarehouse
@@ -164,6 +165,23 @@ async def test_a_failed_order_is_tried_again_and_paid_again(orders: Orders, oper
     assert (await now(operations, order)).status is Status.CONFIRMED
 
 
+async def test_a_late_repeat_of_a_retry_reserves_nothing(orders: Orders, operations: Operations, warehouse: FakeWarehouse) -> None:
+    """Attempt 2 has failed as well when the request that began it comes again: it is a success that asks for no stock, of which there may
+    be none by then.
+    """
+    order = await failed(orders, operations, warehouse)
+    request = retry(order)
+    await ask(orders.RetryOrder, request)
+    warehouse.answers[order.id] = Unavailable("RESERVATION_EXPIRED")
+    await tell(operations, [delivery(paid(await now(operations, order)))])
+    reserved, warehouse.refuses = len(warehouse.reserved), Refused("INSUFFICIENT_STOCK")
+    again = (await ask(orders.RetryOrder, request)).order
+    assert (again.status, again.attempt) == (order_pb2.ORDER_STATUS_FAILED, 2)
+    warehouse.refuses = None
+    assert (await ask(orders.RetryOrder, request)).order == again
+    assert len(warehouse.reserved) == reserved
+
+
 async def test_an_order_that_gets_no_stock_stays_failed(orders: Orders, operations: Operations, warehouse: FakeWarehouse) -> None:
     """The warehouse's refusal reaches the caller; what has not failed is refused before any stock is asked for."""
     order = await failed(orders, operations, warehouse)
@@ -203,6 +221,50 @@ async def test_replicas_share_what_has_expired(
     for order in several:
         assert [event.order_version for event in await told(engine, order)] == [1, 2]
         assert (await now(operations, order)).status is Status.CANCELLED
+
+
+async def test_an_order_that_another_replica_has_ended_is_counted_and_released_there(
+    orders: Orders, operations: Operations, warehouse: FakeWarehouse, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two replicas choose the same order before either has written: one of them ends it, counts it and gives up its stock."""
+    order = await place(orders, operations, "london")
+    await overdue(engine, order)
+    async with engine.connect() as connection:
+        chosen = await store.expired(connection, None, 10)
+    assert [id for _, id in chosen] == [order.id]
+
+    async def as_chosen(*_: object) -> list[tuple[datetime, UUID]]:
+        return chosen
+
+    monkeypatch.setattr(store, "expired", as_chosen)
+    before = sample("orders_expired_total")
+    assert [await operations.expire_orders() for _ in range(2)] == [1, 0]
+    assert sample("orders_expired_total") == before + 1
+    assert warehouse.asked_to_release[:1] == [[(order.id, 1)]]
+    assert not any(warehouse.asked_to_release[1:])
+
+
+async def test_expiry_goes_on_behind_what_fails(
+    orders: Orders, operations: Operations, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two orders that can never be written stand before three others, in batches of two: the others end in the same turn, which then says
+    what went wrong.
+    """
+    several = [await place(orders, operations, "london") for _ in range(5)]
+    for order in several:
+        await overdue(engine, order)
+    decide, broken = decisions.decide, {order.id for order in several[:2]}
+
+    def failing(order: Order | None, command: AnyCommand, now: datetime) -> decisions.Decided:
+        if command.target in broken:
+            raise RuntimeError("never")
+        return decide(order, command, now)
+
+    monkeypatch.setattr(decisions, "decide", failing)
+    monkeypatch.setattr("order_svc.operations.orders.EXPIRY_BATCH", 2)
+    with pytest.raises(Defect):
+        await operations.expire_orders()
+    assert [(await now(operations, order)).status for order in several] == [Status.PENDING] * 2 + [Status.CANCELLED] * 3
 
 
 async def test_payments_that_failed_give_up_the_stock_of_their_orders_in_one_call(

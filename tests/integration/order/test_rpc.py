@@ -1,6 +1,7 @@
 """The order service's methods, over a real channel and a real PostgreSQL."""
 
 import asyncio
+from contextlib import aclosing
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -12,9 +13,11 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.client import ask
+from chassis.database import Database
 from chassis.errors import Deferred, Invalid, NotFound, Refused, TooOld, Violation
 from chassis.status import decode
 from order_svc import tables
+from order_svc.model import CancelItems
 from order_svc.operations import Operations
 from order_svc.wire import resume_token
 from tests.integration.order.conftest import FakeWarehouse
@@ -203,6 +206,19 @@ async def test_a_watch_sends_the_order_then_each_step_and_resumes(orders: Orders
         resumed.cancel()
     finally:
         looking.cancel()
+
+
+async def test_a_watch_does_not_wait_while_there_are_more_steps(
+    orders: Orders, database: Database, warehouse: FakeWarehouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four steps, read two by two: all come at once, though nothing changes and no heartbeat is due."""
+    monkeypatch.setattr("order_svc.operations.orders.HISTORY_BATCH", 2)
+    operations = Operations(database, warehouse, heartbeat_s=600)
+    order_id = UUID((await create(orders, create_order(item("LAMP", 4)))).order_id)
+    for key in (str(uuid4()) for _ in range(3)):
+        await operations.cancel(CancelItems(key, b"", order_id, "order", key, units={1: 1}, reason="CUSTOMER_REQUEST"))
+    async with asyncio.timeout(30), aclosing(operations.watch_order(order_id, 0)) as watch:
+        assert [(await anext(watch))[1] for _ in range(4)] == [1, 2, 3, 4]
 
 
 async def test_a_watch_with_a_token_from_the_future_or_of_another_order_is_refused(orders: Orders) -> None:
