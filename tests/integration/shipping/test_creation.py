@@ -252,7 +252,7 @@ async def test_a_carrier_that_does_not_answer_keeps_nobody(
     database: Database, orders: KnownOrders, carrier: CountingCarrier, engine: AsyncEngine
 ) -> None:
     """A set with slow sales is over in its time; what was sold in time is stored, the rest is left to the sweeper."""
-    operations = Operations(database, orders, carrier, Patience(label_s=0.5, labels_max=4))
+    operations = Operations(database, orders, carrier, Patience(label_s=2.0, labels_max=4))
     requests = [create() for _ in range(6)]
     orders.addresses = {UUID(request.order_id): {"postal_code": "SANDBOX-SLOW"} for request in requests[:2]}
     async with asyncio.timeout(20):
