@@ -433,7 +433,7 @@ async def test_channelz_tells_of_servers(sample: Sample) -> None:
 
 async def test_a_drain_loses_no_call(sample: Sample) -> None:
     """While a server drains, health says NOT_SERVING, calls are still answered for the delay, and one that is running is finished."""
-    limits = Limits(drain_delay_s=0.3, drain_grace_s=5)
+    limits = Limits(drain_delay_s=1.5, drain_grace_s=5)
     free = asyncio.Event()
 
     async def behave() -> str:
@@ -446,6 +446,7 @@ async def test_a_drain_loses_no_call(sample: Sample) -> None:
             health: Any = health_pb2_grpc.HealthStub(channel)
             running = asyncio.ensure_future(stub.GetThing(contract()[0].GetThingRequest(thing_id="1")))
             await eventually(lambda: sample.calls == 1)
+            await health.Check(health_pb2.HealthCheckRequest())  # connected: the delay is for the calls alone
             drain = asyncio.create_task(server.drain())
             await asyncio.sleep(0)
             for name in ("", "sample.v1.SampleService"):
