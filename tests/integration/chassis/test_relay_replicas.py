@@ -86,9 +86,9 @@ async def test_a_frozen_owner_loses_its_shards(
     """The database has not heard of it for as long as a session may be silent (here 1 s): others take over; awake, it does no harm."""
     with sample_process(sample_url, nats_url) as frozen:
         await eventually(lambda: are(engine, 16))
+        began = time.monotonic()
         frozen.send_signal(signal.SIGSTOP)
         ids = await placed(database, 10)
-        began = time.monotonic()
         async with running(relay(database, broker, poll_s=0.1)):
             await eventually(lambda: none_waits(engine))
             assert time.monotonic() - began > 0.3  # until then the shards were his
@@ -118,7 +118,11 @@ async def test_a_crash_loses_nothing(
 async def test_what_one_appends_another_finds_soon(database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
     """A commit wakes the relay of its own process, and the shard may be another's: among others a relay looks often."""
     elsewhere = Database(engine, claims, Outbox(outbox, encode=event))
-    async with running(relay(database, broker, poll_s=4.0), relay(elsewhere, broker, poll_s=4.0)):
+    relays = [relay(each, broker, poll_s=0.1, session_timeout_s=120) for each in (database, elsewhere)]
+    async with running(*relays):
         await eventually(lambda: are(engine, 8, 8))
+        for each in relays:
+            each._poll_s = 60.0
+        await asyncio.sleep(0.3)  # the last look that was due before is over
         await placed(database, 20)
-        await eventually(lambda: none_waits(engine), timeout_s=2.0)
+        await eventually(lambda: none_waits(engine))
