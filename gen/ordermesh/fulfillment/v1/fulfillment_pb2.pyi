@@ -232,7 +232,7 @@ class Package(_message.Message):
     HEIGHT_MM_FIELD_NUMBER: _builtins.int
     ITEMS_FIELD_NUMBER: _builtins.int
     package_number: _builtins.int
-    """Its number within the fulfilment, from 1; given by the service."""
+    """Its number within the fulfilment, 1 to 100; given by the service, whatever a request says."""
     weight_grams: _builtins.int
     """Weight in grams, 1 to 1,000,000."""
     length_mm: _builtins.int

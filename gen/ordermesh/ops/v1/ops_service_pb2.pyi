@@ -319,7 +319,7 @@ class ReplayFailedEventRequest(_message.Message):
     CONSUMER_FIELD_NUMBER: _builtins.int
     EVENT_ID_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """UUID of the caller's, the same on each retry. A replay is idempotent on the event itself."""
+    """UUID of the caller's, the same on each retry."""
     consumer: _builtins.str
     """The consumer."""
     event_id: _builtins.str
@@ -374,7 +374,7 @@ class BatchReplayFailedEventsRequest(_message.Message):
     LIMIT_FIELD_NUMBER: _builtins.int
     DRY_RUN_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
-    """UUID of the caller's, the same on each retry. A replay is idempotent on the events themselves."""
+    """UUID of the caller's, the same on each retry."""
     limit: _builtins.int
     """At most so many: 100 where unset, 1,000 at most."""
     dry_run: _builtins.bool

@@ -88,15 +88,17 @@ class FailedEventServiceServicer:
 
     def ReplayFailedEvent(self, request, context):
         """Hands one to its handler again: deferred, failed or discarded -> replayed where it succeeds; else it stays, with the new error.
-        An event that had its effect has no second one, however often it is replayed. Reasons: FAILED_EVENT_NOT_FOUND.
+        An event that had its effect has no second one, however often it is replayed. A repeat of the request_id answers with it as it
+        now stands, and hands it over no more once that was done. Reasons: FAILED_EVENT_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchReplayFailedEvents(self, request, context):
-        """Replays all that match a filter, the oldest first; with dry_run it only tells which ones. What fails again stays.
-        Reasons: none but the common ones.
+        """Replays all that match a filter, the oldest first; with dry_run it only tells which ones, and the request_id is
+        not used up. What fails again stays. A repeat of the request_id goes on with the events that its first try chose, takes no others,
+        and answers with them as they now stand. Reasons: none but the common ones.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -43,11 +43,13 @@ class FailedEventServiceStub:
     """Reads one, with its payload. Reasons: FAILED_EVENT_NOT_FOUND."""
     ReplayFailedEvent: _grpc.UnaryUnaryMultiCallable[_ops_service_pb2.ReplayFailedEventRequest, _ops_service_pb2.ReplayFailedEventResponse]
     """Hands one to its handler again: deferred, failed or discarded -> replayed where it succeeds; else it stays, with the new error.
-    An event that had its effect has no second one, however often it is replayed. Reasons: FAILED_EVENT_NOT_FOUND.
+    An event that had its effect has no second one, however often it is replayed. A repeat of the request_id answers with it as it
+    now stands, and hands it over no more once that was done. Reasons: FAILED_EVENT_NOT_FOUND.
     """
     BatchReplayFailedEvents: _grpc.UnaryUnaryMultiCallable[_ops_service_pb2.BatchReplayFailedEventsRequest, _ops_service_pb2.BatchReplayFailedEventsResponse]
-    """Replays all that match a filter, the oldest first; with dry_run it only tells which ones. What fails again stays.
-    Reasons: none but the common ones.
+    """Replays all that match a filter, the oldest first; with dry_run it only tells which ones, and the request_id is
+    not used up. What fails again stays. A repeat of the request_id goes on with the events that its first try chose, takes no others,
+    and answers with them as they now stand. Reasons: none but the common ones.
     """
     DiscardFailedEvent: _grpc.UnaryUnaryMultiCallable[_ops_service_pb2.DiscardFailedEventRequest, _ops_service_pb2.DiscardFailedEventResponse]
     """Gives one up: deferred or failed -> discarded; it is not delivered again. A repeat changes nothing. Reasons:
@@ -69,11 +71,13 @@ class FailedEventServiceAsyncStub(FailedEventServiceStub):
     """Reads one, with its payload. Reasons: FAILED_EVENT_NOT_FOUND."""
     ReplayFailedEvent: _aio.UnaryUnaryMultiCallable[_ops_service_pb2.ReplayFailedEventRequest, _ops_service_pb2.ReplayFailedEventResponse]  # type: ignore[assignment]
     """Hands one to its handler again: deferred, failed or discarded -> replayed where it succeeds; else it stays, with the new error.
-    An event that had its effect has no second one, however often it is replayed. Reasons: FAILED_EVENT_NOT_FOUND.
+    An event that had its effect has no second one, however often it is replayed. A repeat of the request_id answers with it as it
+    now stands, and hands it over no more once that was done. Reasons: FAILED_EVENT_NOT_FOUND.
     """
     BatchReplayFailedEvents: _aio.UnaryUnaryMultiCallable[_ops_service_pb2.BatchReplayFailedEventsRequest, _ops_service_pb2.BatchReplayFailedEventsResponse]  # type: ignore[assignment]
-    """Replays all that match a filter, the oldest first; with dry_run it only tells which ones. What fails again stays.
-    Reasons: none but the common ones.
+    """Replays all that match a filter, the oldest first; with dry_run it only tells which ones, and the request_id is
+    not used up. What fails again stays. A repeat of the request_id goes on with the events that its first try chose, takes no others,
+    and answers with them as they now stand. Reasons: none but the common ones.
     """
     DiscardFailedEvent: _aio.UnaryUnaryMultiCallable[_ops_service_pb2.DiscardFailedEventRequest, _ops_service_pb2.DiscardFailedEventResponse]  # type: ignore[assignment]
     """Gives one up: deferred or failed -> discarded; it is not delivered again. A repeat changes nothing. Reasons:
@@ -110,7 +114,8 @@ class FailedEventServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_ops_service_pb2.ReplayFailedEventResponse, _abc.Awaitable[_ops_service_pb2.ReplayFailedEventResponse]]:
         """Hands one to its handler again: deferred, failed or discarded -> replayed where it succeeds; else it stays, with the new error.
-        An event that had its effect has no second one, however often it is replayed. Reasons: FAILED_EVENT_NOT_FOUND.
+        An event that had its effect has no second one, however often it is replayed. A repeat of the request_id answers with it as it
+        now stands, and hands it over no more once that was done. Reasons: FAILED_EVENT_NOT_FOUND.
         """
 
     @_abc_1.abstractmethod
@@ -119,8 +124,9 @@ class FailedEventServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ops_service_pb2.BatchReplayFailedEventsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ops_service_pb2.BatchReplayFailedEventsResponse, _abc.Awaitable[_ops_service_pb2.BatchReplayFailedEventsResponse]]:
-        """Replays all that match a filter, the oldest first; with dry_run it only tells which ones. What fails again stays.
-        Reasons: none but the common ones.
+        """Replays all that match a filter, the oldest first; with dry_run it only tells which ones, and the request_id is
+        not used up. What fails again stays. A repeat of the request_id goes on with the events that its first try chose, takes no others,
+        and answers with them as they now stand. Reasons: none but the common ones.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,178 @@
+"""The rules of the contracts that no linter knows, over descriptors: each gives what breaks it, a sentence each.
+
+What is excepted stands in the tables, with its reason.
+"""
+
+import importlib
+import re
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+from buf.validate import validate_pb2
+from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor, MethodDescriptor
+from google.protobuf.descriptor_pb2 import MethodOptions
+
+from chassis import client
+
+ROOT = Path(__file__).parents[3]
+READS = (*client.READS, "Watch")
+PAGE_SIZE_MAX = 1000
+# Messages of Google's that consist of bounded numbers alone.
+NUMBERS = frozenset({"google.protobuf.Timestamp", "google.protobuf.Duration"})
+# A filter over a `_time` says from where, and before what.
+TIME_NAMES = ("_time", "_time_from", "_time_before")
+
+# Methods that change something, and have no request_id.
+WITHOUT_REQUEST_ID = {"IngestProviderWebhook": "the processor's own event id stands in its headers"}
+
+CREATES = "what it makes has no version yet"
+MANY = "it names many records"
+TARGET = "it states a cumulative target"
+FACT = "somebody else's fact, under his own event id"
+FINAL = "the record has no version: it only ever comes to its end"
+# Methods that change something, and state no version: docs/decisions/0024.
+WITHOUT_VERSION = {
+    "CreateOrder": CREATES,
+    "CreatePayment": CREATES,
+    "CreateShipment": CREATES,
+    "ReserveStock": CREATES,
+    "ReceiveStock": MANY,
+    "BatchConfirmReservations": MANY,
+    "BatchReleaseReservations": MANY,
+    "BatchReplayFailedEvents": MANY,
+    "RepublishEvents": MANY,
+    "RestockItem": TARGET,
+    "MarkDamaged": TARGET,
+    "ReplaceSpoiledUnits": TARGET,
+    "ConfirmReservation": TARGET,
+    "ReleaseReservation": TARGET,
+    "RecordTrackingEvent": FACT,
+    "IngestProviderWebhook": FACT,
+    "ReplayFailedEvent": FINAL,
+    "DiscardFailedEvent": FINAL,
+}
+
+
+# --- what is published
+
+
+@cache
+def files() -> tuple[FileDescriptor, ...]:
+    """Every file of the generated contracts."""
+    root = importlib.import_module("ordermesh").__path__
+    names = sorted({path.relative_to(folder).with_suffix("").parts for folder in root for path in Path(folder).rglob("*_pb2.py")})
+    return tuple(importlib.import_module(".".join(("ordermesh", *parts))).DESCRIPTOR for parts in names)
+
+
+def methods(file: FileDescriptor) -> Iterator[MethodDescriptor]:
+    for service in file.services_by_name.values():
+        yield from service.methods
+
+
+def messages(file: FileDescriptor) -> Iterator[Descriptor]:
+    """Its messages, and those within them."""
+    waiting = list(file.message_types_by_name.values())
+    while waiting:
+        message = waiting.pop()
+        waiting += message.nested_types
+        yield message
+
+
+def of_file(file: FileDescriptor) -> list[str]:
+    """All that the file's descriptors break."""
+    found = [fault for message in messages(file) for fault in of_times(message)]
+    for method in methods(file):
+        found += [*of_method(method), *of_bounds(method.input_type)]
+    return found
+
+
+# --- methods
+
+
+def of_method(method: MethodDescriptor) -> Iterator[str]:
+    """A read says that it is one. What changes something has a request_id and a version. A list comes in pages."""
+    quiet = method.GetOptions().idempotency_level == MethodOptions.NO_SIDE_EFFECTS
+    fields = method.input_type.fields_by_name
+    if method.name.startswith(READS):
+        if not quiet or "request_id" in fields:
+            yield f"{method.name} is a read: NO_SIDE_EFFECTS, and no request_id"
+    else:
+        if quiet:
+            yield f"{method.name} changes something, and has NO_SIDE_EFFECTS"
+        if method.name not in WITHOUT_REQUEST_ID and not ("request_id" in fields and _rules(fields["request_id"]).string.uuid):
+            yield f"{method.name} changes something, and has no request_id that is a UUID"
+        if method.name not in WITHOUT_VERSION and not ("expected_version" in fields and fields["expected_version"].has_presence):
+            yield f"{method.name} changes something, and has no optional expected_version"
+    if method.name.startswith("List"):
+        yield from _of_pages(method)
+
+
+def _of_pages(method: MethodDescriptor) -> Iterator[str]:
+    fields = method.input_type.fields_by_name
+    size = _rules(fields["page_size"]).int32 if "page_size" in fields else None
+    if size is None or not (size.HasField("gte") and size.gte == 0 and size.HasField("lte") and size.lte == PAGE_SIZE_MAX):
+        yield f"{method.name} has no page_size of 0 to {PAGE_SIZE_MAX}"
+    if "page_token" not in fields or "next_page_token" not in method.output_type.fields_by_name:
+        yield f"{method.name} has no page_token and next_page_token"
+
+
+# --- fields
+
+
+def of_times(message: Descriptor) -> Iterator[str]:
+    """A Timestamp is named as a time, and nothing else is."""
+    for field in message.fields:
+        time = field.message_type is not None and field.message_type.full_name == "google.protobuf.Timestamp"
+        if time is not field.name.endswith(TIME_NAMES):
+            yield f"{field.full_name}: Timestamps, and they alone, are named _time"
+
+
+def of_bounds(request: Descriptor) -> list[str]:
+    """Fields of a request, however deep, that nothing bounds."""
+    found, seen, waiting = [], {request}, [request]
+    while waiting:
+        for field in waiting.pop().fields:
+            if not _is_bounded(field):
+                found.append(f"{field.full_name} is not bounded")
+            inner = field.message_type
+            if inner is not None and inner.full_name.split(".")[0] not in ("google", "buf") and inner not in seen and not _is_map(field):
+                seen.add(inner)
+                waiting.append(inner)
+    return found
+
+
+def _is_bounded(field: FieldDescriptor) -> bool:
+    rules = _rules(field)
+    if field.message_type is not None and _is_map(field):
+        key, value = (field.message_type.fields_by_name[name] for name in ("key", "value"))
+        return rules.map.HasField("max_pairs") and _one(key, rules.map.keys) and _one(value, rules.map.values)
+    if field.is_repeated:
+        return rules.repeated.HasField("max_items") and _one(field, rules.repeated.items)
+    return _one(field, rules)
+
+
+def _one(field: FieldDescriptor, rules: validate_pb2.FieldRules) -> bool:
+    """Whether one value of the field is bounded by the rules; a message of ours is, if its own fields are."""
+    if field.message_type is not None:
+        name = field.message_type.full_name
+        money = name == "google.type.Money" and any("currency_code.matches('^[A-Z]{3}$')" in rule.expression for rule in rules.cel)
+        return money or name in NUMBERS or not name.startswith("google.")
+    if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
+        its = rules.bytes if field.type == FieldDescriptor.TYPE_BYTES else rules.string
+        return its.HasField("max_len") or bool(getattr(its, "uuid", False)) or _is_short(its.pattern)
+    return field.cpp_type == FieldDescriptor.CPPTYPE_BOOL or rules.WhichOneof("type") is not None
+
+
+def _is_short(pattern: str) -> bool:
+    """Whether only so many characters match: the whole text is meant, and nothing in it repeats without an end."""
+    return pattern.startswith("^") and pattern.endswith("$") and not re.search(r"[*+]|,\}", pattern)
+
+
+def _is_map(field: FieldDescriptor) -> bool:
+    return field.message_type is not None and bool(field.message_type.GetOptions().map_entry)
+
+
+def _rules(field: FieldDescriptor) -> validate_pb2.FieldRules:
+    rules: validate_pb2.FieldRules = field.GetOptions().Extensions[validate_pb2.field]
+    return rules

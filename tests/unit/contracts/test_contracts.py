@@ -1,0 +1,133 @@
+"""What the published contracts promise of themselves: request ids, versions, pages, times, bounds, and the reasons that they name."""
+
+import ast
+import importlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc_tools
+import pytest
+from google.protobuf.descriptor import FileDescriptor
+from google.type import money_pb2
+from grpc import StatusCode
+from grpc_tools import protoc
+from ordermesh.error.v1.error_reason_pb2 import ErrorReason
+
+from tests.unit.contracts import rules
+
+BROKEN = Path(__file__).with_name("broken.proto")
+HOUSES = ("chassis", "order_svc", "warehouse_svc", "fulfillment_svc", "shipping_svc", "payment_svc")
+REASONS = frozenset(name.removeprefix("ERROR_REASON_") for name in ErrorReason.keys()) - {"UNSPECIFIED"}  # noqa: SIM118
+CODES = frozenset(code.name for code in StatusCode)
+COMMENTED = re.compile(r"(?P<comment>(?:^ *//.*\n)+)^ *(?:service|rpc) (?P<name>\w+)", re.MULTILINE)
+IN_CAPITALS = re.compile(r"\b[A-Z][A-Z_]{3,}[A-Z]\b")
+SERVICES = sorted((rules.ROOT / "proto").rglob("*_service.proto"))
+
+
+# --- the reasons that comments name
+
+
+def of_comments(text: str) -> Iterator[str]:
+    """What the comments of a file's services and methods break: each method says why it fails, by reasons that there are."""
+    for found in COMMENTED.finditer(text):
+        comment, name = " ".join(found["comment"].replace("//", " ").split()), found["name"]
+        if "rpc" in found[0].splitlines()[-1] and "Reasons: " not in comment:
+            yield f"{name} does not say why it may fail"
+        yield from (f"{name} names {word}, which is no reason" for word in IN_CAPITALS.findall(comment) if word not in REASONS | CODES)
+
+
+@pytest.mark.parametrize("path", SERVICES, ids=lambda path: path.stem)
+def test_every_method_says_why_it_may_fail(path: Path) -> None:
+    """Each method's comment has its `Reasons:`, and whatever it or its service names is an ErrorReason, or a status code."""
+    assert list(of_comments(path.read_text())) == []
+
+
+def test_every_method_is_read() -> None:
+    """The test above reads a comment for each method and each service that is published: it would also pass on nothing."""
+    read = [found["name"] for path in SERVICES for found in COMMENTED.finditer(path.read_text())]
+    services = [service for file in rules.files() for service in file.services_by_name.values()]
+    assert sorted(read) == sorted([s.name for s in services] + [m.name for s in services for m in s.methods])
+
+
+def raised(source: str) -> set[str]:
+    """The reasons that the code writes out; what comments and docstrings tell of them does not count."""
+    texts = {node.value for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    return texts & REASONS
+
+
+def test_every_reason_is_given_by_somebody() -> None:
+    """A client need not be ready for what nobody answers: each value of ErrorReason stands in the code of a service or the chassis."""
+    given = {reason for house in HOUSES for path in (rules.ROOT / house).rglob("*.py") for reason in raised(path.read_text())}
+    assert given == REASONS
+    assert raised('"""ORDER_NOT_FOUND, and no more."""\nraise Refused("ORDER_CLOSED")') == {"ORDER_CLOSED"}
+
+
+# --- descriptors
+
+# What broken.proto breaks, a line each.
+BREACHES = """\
+broken.v1.MoveSomethingRequest.moment: Timestamps, and they alone, are named _time
+broken.v1.MoveSomethingRequest.when_time: Timestamps, and they alone, are named _time
+GetLoud is a read: NO_SIDE_EFFECTS, and no request_id
+ListAll is a read: NO_SIDE_EFFECTS, and no request_id
+ListAll has no page_size of 0 to 1000
+ListAll has no page_token and next_page_token
+ChangeSomething changes something, and has no request_id that is a UUID
+ChangeSomething changes something, and has no optional expected_version
+MoveSomething changes something, and has NO_SIDE_EFFECTS
+broken.v1.MoveSomethingRequest.text is not bounded
+broken.v1.MoveSomethingRequest.endless is not bounded
+broken.v1.MoveSomethingRequest.body is not bounded
+broken.v1.MoveSomethingRequest.names is not bounded
+broken.v1.MoveSomethingRequest.many is not bounded
+broken.v1.MoveSomethingRequest.labels is not bounded
+broken.v1.MoveSomethingRequest.amount is not bounded
+broken.v1.MoveSomethingRequest.number is not bounded
+broken.v1.Inner.deep is not bounded
+""".splitlines()
+
+
+@pytest.mark.parametrize("file", rules.files(), ids=lambda file: Path(file.name).stem)
+def test_the_contracts_keep_their_rules(file: FileDescriptor) -> None:
+    """Changes have a request_id and state a version, lists come in pages, times are named so, and every field of a request is bounded."""
+    assert rules.of_file(file) == []
+
+
+def test_the_contracts_are_found() -> None:
+    """The test above looks at all services and all events: it would also pass on nothing."""
+    assert len(rules.files()) == len(list((rules.ROOT / "proto").rglob("*.proto")))
+
+
+def test_every_exception_is_needed() -> None:
+    """Each method that a table excepts is published, and has not got what it is excepted from."""
+    changing = {m.name: m.input_type.fields_by_name for file in rules.files() for m in rules.methods(file)}
+    assert [name for name in rules.WITHOUT_REQUEST_ID if "request_id" in changing[name]] == []
+    assert [name for name in rules.WITHOUT_VERSION if "expected_version" in changing[name]] == []
+    decision = (rules.ROOT / "docs/decisions/0024-who-states-a-version.md").read_text()
+    assert [name for name in rules.WITHOUT_VERSION if name not in decision] == []
+
+
+def _broken(folder: Path) -> FileDescriptor:
+    """The contract that breaks every rule, compiled into `folder`."""
+    google_type = Path(money_pb2.__file__).parents[2]
+    protos = [BROKEN.parent, rules.ROOT / "third_party/protovalidate", Path(grpc_tools.__file__).parent / "_proto", google_type]
+    told = protoc.main(["protoc", *(f"-I{path}" for path in protos), f"--python_out={folder}", str(BROKEN)])
+    assert told == 0, "broken.proto does not compile"
+    found: FileDescriptor = importlib.import_module("broken_pb2").DESCRIPTOR
+    return found
+
+
+def test_a_breach_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each rule, broken once, is named with the method or the field that breaks it."""
+    monkeypatch.syspath_prepend(tmp_path)
+    assert rules.of_file(_broken(tmp_path)) == BREACHES
+
+
+def test_a_breach_in_a_comment_is_noticed() -> None:
+    """A method that says nothing, and reasons that there are not, of a method and of a service."""
+    assert list(of_comments(BROKEN.read_text())) == [
+        "BrokenService names NO_SUCH_REASON, which is no reason",
+        "GetLoud does not say why it may fail",
+        "ChangeSomething names ORDER_NEVER_FOUND, which is no reason",
+    ]
