@@ -1,6 +1,10 @@
-"""Claims: a key stands in the table exactly when its effect is committed. Only `write` takes them; a worker sweeps the old ones."""
+"""Claims: a key stands in the table exactly when its effect is committed. A worker sweeps the old ones.
 
-from collections.abc import Collection, Sequence
+`write` takes them; so do the few operators' requests that change no record (chassis.republish, chassis.replays).
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
@@ -10,10 +14,21 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from chassis.blame import Race, deferring
 from chassis.decision import Command
+from chassis.errors import Invalid
 from chassis.tables import among, arrays, insert_rows
 
 # Longer than a stream keeps its messages (14 days) and the outbox its rows: what may come again must find its claim.
 KEPT = timedelta(days=30)
+NOBODY = UUID(int=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A key and its digest, where there is no more to a command: a chassis.decision.Command. `target` may be nobody's."""
+
+    key: str
+    digest: bytes = b""
+    target: UUID = NOBODY
 
 
 class Claims:
@@ -28,16 +43,28 @@ class Claims:
         batch = old.order_by(t.claim_time).limit(bindparam("most")).with_for_update(skip_locked=True)
         self._sweep = delete(table).where(t.key.in_(batch))
 
-    async def take(self, connection: AsyncConnection, commands: Sequence[Command]) -> dict[str, tuple[bytes, UUID]]:
+    async def take(self, connection: AsyncConnection, commands: Sequence[Command]) -> Mapping[str, tuple[bytes, UUID]]:
         """Claims every key, and answers with the claims that were there before: their digest and target."""
         rows = sorted((c.key, c.digest, c.target) for c in commands)  # all writes in one order: they wait, and never deadlock
         won = set((await connection.execute(self._insert, arrays(["key", "digest", "target"], rows))).scalars())
-        if not (known := [[c.key] for c in commands if c.key not in won]):
+        if not (known := [c.key for c in commands if c.key not in won]):
             return {}
-        found = {key: (digest, target) for key, digest, target in await connection.execute(self._find, arrays(["key"], known))}
+        found = await self.find(connection, known)
         if len(found) < len(known):
             raise Race("a claim was swept between the two statements")
         return found
+
+    async def first(self, connection: AsyncConnection, command: Command) -> bool:
+        """Claims one key, and answers whether nobody had. Raises Invalid REQUEST_ID_REUSED where it stands for something else."""
+        known = (await self.take(connection, [command])).get(command.key)
+        if known and known[0] != command.digest:
+            raise Invalid("REQUEST_ID_REUSED", key=command.key)
+        return known is None
+
+    async def find(self, connection: AsyncConnection, keys: Collection[str]) -> Mapping[str, tuple[bytes, UUID]]:
+        """The claims that stand, of those keys: their digest and target."""
+        rows = await connection.execute(self._find, arrays(["key"], [[key] for key in keys]))
+        return {key: (digest, target) for key, digest, target in rows}
 
     async def give_up(self, connection: AsyncConnection, keys: Collection[str]) -> None:
         """Leaves no claim where nothing was done."""

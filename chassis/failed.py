@@ -7,9 +7,9 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, Table, bindparam, case, delete, exists, func, select, tuple_, update
+from sqlalchemy import ColumnElement, Row, Select, Table, bindparam, case, delete, exists, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import INTERVAL
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from chassis.tables import FailedState, among, arrays, insert_rows
 
@@ -25,6 +25,7 @@ FIELDS = (
     *("event_time", "reason", "error", "attempts"),
 )
 TIMES = ("first_time", "update_time")
+Name = tuple[str, UUID]  # the consumer, and the event
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +73,11 @@ class Wanted:
     aggregate: str | None = None
     since: datetime | None = None
     before: datetime | None = None
+    event_id: UUID | None = None
 
 
 class FailedEvents:
-    """One service's failed events. Each method is a transaction of its own, over sets."""
+    """One service's failed events, over sets. A method without a connection is a transaction of its own; with one it is part of that's."""
 
     def __init__(self, engine: AsyncEngine, table: Table, limit: timedelta = DEFERRAL_LIMIT) -> None:
         """`limit` is how long a consumer defers an event, from the first time that it did so."""
@@ -168,10 +170,9 @@ class FailedEvents:
         async with self._engine.begin() as connection:
             await connection.execute(self._still, sorted(rows, key=lambda row: (row["of"], row["of_event"])))
 
-    async def discard(self, consumer: str, event_ids: Collection[UUID]) -> set[UUID]:
-        """An operator decides against the events. Answers which were open: deferred or failed."""
-        async with self._engine.begin() as connection:
-            return set((await connection.execute(self._discarded, _which(consumer, event_ids))).scalars())
+    async def discard(self, connection: AsyncConnection, consumer: str, event_id: UUID) -> bool:
+        """An operator decides against the event. Answers whether it was open: deferred or failed."""
+        return bool((await connection.execute(self._discarded, _which(consumer, [event_id]))).scalars().all())
 
     async def get(self, consumer: str, event_ids: Collection[UUID]) -> list[FailedEvent]:
         """Those of the events that have a row, in the order given."""
@@ -193,11 +194,20 @@ class FailedEvents:
     async def page(self, wanted: Wanted, after: tuple[datetime, str, UUID] | None, most: int) -> Sequence[Entry]:
         """Rows that are wanted, the oldest trouble first, without their payloads: at most so many, behind the place `after`."""
         t = self._table.c
-        query = self._page.where(*self._conditions(wanted)).order_by(t.first_time, t.consumer, t.event_id).limit(most)
+        query = self._first(self._page, wanted, most)
         if after:
             query = query.where(tuple_(t.first_time, t.consumer, t.event_id) > tuple_(*after))
         async with self._engine.connect() as connection:
             return [_entry(row, b"") for row in await connection.execute(query)]
+
+    async def choose(self, connection: AsyncConnection, wanted: Wanted, most: int) -> Sequence[Name]:
+        """Which rows are wanted, the oldest trouble first: at most so many."""
+        t = self._table.c
+        return [(row[0], row[1]) for row in await connection.execute(self._first(select(t.consumer, t.event_id), wanted, most))]
+
+    def _first(self, query: Select[Any], wanted: Wanted, most: int) -> Select[Any]:
+        t = self._table.c
+        return query.where(*self._conditions(wanted)).order_by(t.first_time, t.consumer, t.event_id).limit(most)
 
     def _conditions(self, wanted: Wanted) -> Iterator[ColumnElement[bool]]:
         t = self._table.c
@@ -207,6 +217,7 @@ class FailedEvents:
             (t.subject, wanted.subject),
             (t.reason, wanted.reason),
             (t.aggregate, wanted.aggregate),
+            (t.event_id, wanted.event_id),
         ):
             if value is not None:
                 yield column == value

@@ -5,21 +5,23 @@ mark in the stream is then the new place, and the old copy stays where it is. So
 (chassis.rebuild) reads them as before. Consumers know the id, and change nothing.
 """
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Update, func, select, text, update
+from sqlalchemy import ColumnElement, Update, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.blame import deferring
-from chassis.database import Database
-from chassis.errors import Invalid
+from chassis.claims import Claim
+from chassis.database import Database, connect
 from chassis.outbox import shard_of
 
-# One statement, however many rows: who asks waits for it, and his deadline ends it before this does.
-STATEMENT_TIMEOUT = text("set local statement_timeout = '600s'")
+# One statement, however many rows. Who asks waits for it, and his deadline ends it before these do.
+STATEMENT_TIMEOUT_S = 600.0
+SILENCE_S = STATEMENT_TIMEOUT_S + 15.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,52 +43,52 @@ class Events:
     before: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Republication:
-    """What is asked for, and what that is idempotent on: a chassis.decision.Command."""
-
-    key: str
-    digest: bytes
-    target: UUID
-
-
 class Republish:
-    """The outbox of one service, as its operators see it."""
+    """The outbox of one service, as its operators see it.
+
+    All of it looks through what is kept, on connections of its own: the service's end a statement after 10 s, and hang up after 15 s
+    of silence, which is what a long statement is to them. It is one transaction and not batch after batch: so the claim stands exactly
+    when all of it is done, and what is killed half-way has done nothing, and may be asked for again.
+    """
 
     def __init__(self, database: Database) -> None:
-        self._database, self._table = database, database.outbox.table
+        self._claims, self._outbox, self._table = database.claims, database.outbox, database.outbox.table
+        url, limits = database.engine.url, {"statement_timeout_s": STATEMENT_TIMEOUT_S, "silence_s": SILENCE_S}
+        self._engine = connect(url, name="outbox operators", pool_size=0, **limits)
         t = self._table.c
-        waits = t.stream_seq.is_(None)
-        oldest = select(func.min(t.create_time)).where(waits).scalar_subquery()
-        waiting = select(func.count()).select_from(self._table).where(waits).scalar_subquery()
-        self._stats = select(waiting, oldest, func.count(), func.coalesce(func.max(t.stream_seq), 0)).select_from(self._table)
+        waits, published = t.stream_seq.is_(None), t.stream_seq.is_not(None)
+        oldest, highest = select(func.min(t.create_time)).where(waits), select(func.coalesce(func.max(t.stream_seq), 0))
+        # Counted in two parts, each of them has an index; all at once they would be read from the table, with their payloads.
+        waiting, done = (select(func.count()).select_from(self._table).where(part).scalar_subquery() for part in (waits, published))
+        self._stats = select(waiting, oldest.scalar_subquery(), waiting + done, highest.scalar_subquery())
 
     async def stats(self) -> Stats:
         """How it stands. Raises Deferred where the database is away."""
-        async with self._database.read() as connection:
+        async with self._transaction() as connection:
             return Stats(*(await connection.execute(self._stats)).one())
 
     async def count(self, events: Events) -> int:
-        """How many of the events were published, and would be again."""
-        async with self._database.read() as connection:
+        """How many of the events were published, and would be again. Raises Deferred where the database is away."""
+        async with self._transaction() as connection:
             return await self._counted(connection, events, waiting=False)
 
-    async def again(self, events: Events, command: Republication) -> int:
+    async def again(self, events: Events, command: Claim) -> int:
         """Lets the events wait again that were published: all or none, and once for each command. Answers how many wait.
 
         Raises Invalid REQUEST_ID_REUSED, Deferred where the database is away.
         """
-        with deferring():
-            async with self._database.engine.begin() as connection:
-                claimed = await self._database.claims.take(connection, [command])
-                if known := claimed.get(command.key):
-                    if known[0] != command.digest:
-                        raise Invalid("REQUEST_ID_REUSED", key=command.key)
-                    return await self._counted(connection, events, waiting=True)
-                await connection.execute(STATEMENT_TIMEOUT)
-                number = (await connection.execute(self._unmark(events))).rowcount
-        self._database.outbox.appended.set()
+        async with self._transaction() as connection:
+            if not await self._claims.first(connection, command):
+                return await self._counted(connection, events, waiting=True)
+            number = (await connection.execute(self._unmark(events))).rowcount
+        self._outbox.appended.set()
         return number
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
+        with deferring():
+            async with self._engine.begin() as connection:
+                yield connection
 
     def _unmark(self, events: Events) -> Update:
         return update(self._table).values(stream_seq=None).where(*self._conditions(events), self._table.c.stream_seq.is_not(None))

@@ -75,7 +75,7 @@ class Ground:
         self.tasks.start("inbox", inbox.run())
         self.tasks.start("advisories", advisories.run())
         operators = (
-            partial(add_FailedEventServiceServicer_to_server, FailedEventService(inbox)),
+            partial(add_FailedEventServiceServicer_to_server, FailedEventService(inbox, self.database)),
             partial(add_OutboxServiceServicer_to_server, OutboxService(Republish(self.database), self.stream_name)),
         )
         await self.stack.enter_async_context(configured(self.config, (*services, *operators)))

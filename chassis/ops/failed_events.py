@@ -1,8 +1,8 @@
 """FailedEventService: an operator lists, reads, replays and discards what a service's consumers could not handle."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import groupby
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 from uuid import UUID
 
@@ -11,11 +11,13 @@ from ordermesh.ops.v1 import ops_service_pb2 as api
 from ordermesh.ops.v1.ops_service_pb2_grpc import FailedEventServiceServicer
 
 from chassis.blame import deferring
-from chassis.errors import NotFound
-from chassis.failed import Entry
+from chassis.database import Database
+from chassis.failed import Entry, Name
+from chassis.idempotency import keyed
 from chassis.inbox import Inbox
 from chassis.ops import wire
 from chassis.paging import asked
+from chassis.replays import Chosen, Replays, not_found
 from chassis.tables import FailedState
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -28,8 +30,8 @@ BATCH = 100
 class FailedEventService(FailedEventServiceServicer):
     """ordermesh.ops.v1.FailedEventService over one service's inbox: what each method does and answers stands in the contract."""
 
-    def __init__(self, inbox: Inbox) -> None:
-        self._inbox, self._failed = inbox, inbox.failed
+    def __init__(self, inbox: Inbox, database: Database) -> None:
+        self._inbox, self._failed, self._replays = inbox, inbox.failed, Replays(database, inbox.failed)
 
     async def ListFailedEvents(self, request: api.ListFailedEventsRequest, context: Context) -> api.ListFailedEventsResponse:
         page = asked(request, wire.place, str, UUID)
@@ -39,56 +41,74 @@ class FailedEventService(FailedEventServiceServicer):
         return api.ListFailedEventsResponse(failed_events=map(wire.failed_event, entries), next_page_token=token)
 
     async def GetFailedEvent(self, request: api.GetFailedEventRequest, context: Context) -> api.GetFailedEventResponse:
-        entry = await self._entry(request.consumer, UUID(request.event_id))
+        entry = await self._entry(_name(request))
         return api.GetFailedEventResponse(failed_event=wire.with_payload(entry, self._inbox.kinds))
 
     async def ReplayFailedEvent(self, request: api.ReplayFailedEventRequest, context: Context) -> api.ReplayFailedEventResponse:
-        entry = await self._entry(request.consumer, UUID(request.event_id))
-        [now] = await self._replay([entry])
-        return api.ReplayFailedEventResponse(failed_event=wire.failed_event(now))
+        key = keyed(request)
+        chosen = await self._replays.one(key, _name(request))
+        [now] = await self._handle(chosen, frozenset(FailedState))
+        await self._replays.over(key)
+        return api.ReplayFailedEventResponse(failed_event=now)
 
     async def BatchReplayFailedEvents(
         self, request: api.BatchReplayFailedEventsRequest, context: Context
     ) -> api.BatchReplayFailedEventsResponse:
-        limit = request.limit or LIMIT
-        with deferring():
-            rows = await self._failed.page(wire.wanted(request.filter), None, limit + 1)
-        entries, replayed = rows[:limit], len(rows[:limit])
-        if not request.dry_run:
-            entries = [now for batch in batches(entries) for now in await self._replay(batch)]
-            replayed = sum(entry.event.state is FailedState.REPLAYED for entry in entries)
-        return api.BatchReplayFailedEventsResponse(
-            failed_events=map(wire.failed_event, entries), replayed_count=replayed, more=len(rows) > limit
-        )
+        limit, wanted = request.limit or LIMIT, wire.wanted(request.filter)
+        if request.dry_run:
+            with deferring():
+                rows = await self._failed.page(wanted, None, limit + 1)
+            would, number = map(wire.failed_event, rows[:limit]), len(rows[:limit])
+            return api.BatchReplayFailedEventsResponse(failed_events=would, replayed_count=number, more=len(rows) > limit)
+        key = keyed(request)
+        chosen = await self._replays.some(key, wanted, limit + 1)  # the one too many stays: it tells a repeat too that there were more
+        now = await self._handle(Chosen(chosen.names[:limit], chosen.handled), wanted.states)
+        await self._replays.over(key)
+        replayed = sum(event.state == api.FAILED_EVENT_STATE_REPLAYED for event in now)
+        return api.BatchReplayFailedEventsResponse(failed_events=now, replayed_count=replayed, more=len(chosen.names) > limit)
 
     async def DiscardFailedEvent(self, request: api.DiscardFailedEventRequest, context: Context) -> api.DiscardFailedEventResponse:
-        event_id = UUID(request.event_id)
-        with deferring():
-            await self._failed.discard(request.consumer, [event_id])
-        return api.DiscardFailedEventResponse(failed_event=wire.failed_event(await self._entry(request.consumer, event_id)))
+        await self._replays.discard(keyed(request), _name(request))
+        return api.DiscardFailedEventResponse(failed_event=wire.failed_event(await self._entry(_name(request))))
 
-    async def _entry(self, consumer: str, event_id: UUID) -> Entry:
-        with deferring():
-            found = await self._failed.entries(consumer, [event_id])
-        if event_id not in found:
-            raise NotFound(
-                "FAILED_EVENT_NOT_FOUND", f"{consumer} has no failed event {event_id}.", consumer=consumer, event_id=str(event_id)
-            )
-        return found[event_id]
+    async def _entry(self, name: Name) -> Entry:
+        if name not in (found := await self._entries([name])):
+            raise not_found(name)
+        return found[name]
 
-    async def _replay(self, entries: Sequence[Entry]) -> list[Entry]:
-        """Replays them, each consumer's together, in their order; answers how they stand then."""
-        now: dict[tuple[str, UUID], Entry] = {}
-        for consumer, group in groupby(sorted(entries, key=attrgetter("event.consumer")), key=attrgetter("event.consumer")):
-            ids = [entry.event.event_id for entry in group]  # the sort is stable: still the oldest first
+    async def _entries(self, names: Sequence[Name]) -> Mapping[Name, Entry]:
+        found: dict[Name, Entry] = {}
+        for consumer, ids in by_consumer(names):
+            with deferring():
+                entries = await self._failed.entries(consumer, ids)
+            found |= {(consumer, event_id): entry for event_id, entry in entries.items()}
+        return found
+
+    async def _handle(self, chosen: Chosen, states: Collection[FailedState]) -> list[api.FailedEvent]:
+        """Replays them where that was not done, in their order; answers how they stand then."""
+        return [event for names in batches(chosen.names) for event in await self._batch(names, () if chosen.handled else states)]
+
+    async def _batch(self, names: Sequence[Name], states: Collection[FailedState]) -> list[api.FailedEvent]:
+        """Replays each consumer's together, of those that stand in one of `states`: a repeat may come when others have settled some."""
+        before = await self._entries(names)
+        for consumer, ids in by_consumer([n for n in names if n in before and before[n].event.state in states]):
             with deferring():
                 await self._inbox.replay(consumer, ids)
-                found = await self._failed.entries(consumer, ids)
-            now |= {(consumer, event_id): entry for event_id, entry in found.items()}
-        return [now.get((e.event.consumer, e.event.event_id)) or wire.as_replayed(e) for e in entries]
+        now = await self._entries(names)
+        return [wire.as_replayed(name, now.get(name), before.get(name)) for name in names]
 
 
-def batches(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
-    """The entries in their order, not too many at once."""
-    for start in range(0, len(entries), BATCH):
-        yield entries[start : start + BATCH]
+def by_consumer(names: Sequence[Name]) -> Iterator[tuple[str, list[UUID]]]:
+    """The events of each consumer, in their order."""
+    for consumer, group in groupby(sorted(names, key=itemgetter(0)), key=itemgetter(0)):  # the sort is stable: still the oldest first
+        yield consumer, [event_id for _, event_id in group]
+
+
+def batches(names: Sequence[Name]) -> Iterator[Sequence[Name]]:
+    """The events in their order, not too many at once."""
+    for start in range(0, len(names), BATCH):
+        yield names[start : start + BATCH]
+
+
+def _name(request: api.GetFailedEventRequest | api.ReplayFailedEventRequest | api.DiscardFailedEventRequest) -> Name:
+    return request.consumer, UUID(request.event_id)

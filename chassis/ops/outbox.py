@@ -7,13 +7,12 @@ import grpc
 from ordermesh.ops.v1 import ops_service_pb2 as api
 from ordermesh.ops.v1.ops_service_pb2_grpc import OutboxServiceServicer
 
+from chassis.claims import NOBODY, Claim
 from chassis.convert import given, timestamp_or_none
 from chassis.idempotency import keyed
-from chassis.republish import Events, Republication, Republish
+from chassis.republish import Events, Republish
 
 Context = grpc.aio.ServicerContext[Any, Any]
-
-NOBODY = UUID(int=0)
 
 
 class OutboxService(OutboxServiceServicer):
@@ -43,5 +42,5 @@ class OutboxService(OutboxServiceServicer):
         if request.dry_run:
             return api.RepublishEventsResponse(event_count=await self._republish.count(events))
         key = keyed(request)
-        number = await self._republish.again(events, Republication(key.key, key.digest, events.aggregate or NOBODY))
+        number = await self._republish.again(events, Claim(key.key, key.digest, events.aggregate or NOBODY))
         return api.RepublishEventsResponse(event_count=number)

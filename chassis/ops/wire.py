@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError, Message
 from ordermesh.ops.v1 import ops_service_pb2 as api
 
 from chassis.convert import given, names, timestamp
-from chassis.failed import OPEN, Entry, Wanted
+from chassis.failed import OPEN, Entry, Name, Wanted
 from chassis.tables import FailedState
 
 STATES = names(FailedState, "FAILED_EVENT_STATE", api.FailedEventState.Value)
@@ -17,15 +17,15 @@ STATES_BY_VALUE = {value: state for state, value in STATES.items()}
 
 
 def wanted(message: api.FailedEventFilter) -> Wanted:
-    """What a filter asks for; an empty one: all that are open."""
+    """What a request's `filter` asks for; an empty one: all that are open. Raises Invalid for a time that is none."""
     return Wanted(
         states=frozenset(STATES_BY_VALUE[value] for value in message.states) or OPEN,
         consumer=given(message, "consumer"),
         subject=given(message, "subject"),
         reason=given(message, "reason"),
         aggregate=given(message, "aggregate_id"),
-        since=given(message, "first_fail_time_from"),
-        before=given(message, "first_fail_time_before"),
+        since=given(message, "first_fail_time_from", "filter"),
+        before=given(message, "first_fail_time_before", "filter"),
     )
 
 
@@ -55,9 +55,15 @@ def with_payload(entry: Entry, kinds: Mapping[str, type[Message]]) -> api.Failed
     return message
 
 
-def as_replayed(entry: Entry) -> Entry:
-    """The row of an event that had its effect and whose row is gone: its consumer forgot it, having handled it at the same time."""
-    return replace(entry, event=replace(entry.event, state=FailedState.REPLAYED))
+def as_replayed(name: Name, now: Entry | None, before: Entry | None) -> api.FailedEvent:
+    """An event that was replayed, as it stands now.
+
+    Where its row is gone it had its effect, and its consumer forgot it: it was handled at the same time. Then the row says the rest that
+    was there `before`; a repeat that comes too late even for that knows the event by its name alone.
+    """
+    if entry := now or before:
+        return failed_event(now or replace(entry, event=replace(entry.event, state=FailedState.REPLAYED)))
+    return api.FailedEvent(consumer=name[0], event_id=str(name[1]), state=api.FAILED_EVENT_STATE_REPLAYED)
 
 
 def place(text: str) -> datetime:

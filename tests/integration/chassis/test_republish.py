@@ -15,22 +15,23 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis import relay as relaying
 from chassis import stream as streams
-from chassis.database import Database
-from chassis.errors import Invalid
+from chassis.claims import NOBODY, Claim
+from chassis.database import Database, connect
+from chassis.errors import Deferred, Invalid
 from chassis.partitions import maintain
-from chassis.republish import Events, Republication, Republish
+from chassis.republish import Events, Republish
 from chassis.stream import Broker
 from devstack.nats import Nats
 from tests.sample.events import SampleStatusChanged
 from tests.sample.inbox import Effects, all_acknowledged, consuming, failed
 from tests.sample.relaying import none_waits, published, relay, republished, running, shipped, waiting
-from tests.sample.store import outbox
-from tests.sample.writes import placed
+from tests.sample.store import claims, outbox
+from tests.sample.writes import count, placed, someone_waits
 from tests.support import Eventually
 
 
-def command(target: UUID | None = None) -> Republication:
-    return Republication(f"test:{uuid4()}", b"", target or UUID(int=0))
+def command(target: UUID = NOBODY) -> Claim:
+    return Claim(f"test:{uuid4()}", target=target)
 
 
 @pytest.fixture
@@ -105,7 +106,56 @@ async def test_what_is_asked_twice_is_done_once(database: Database, broker: Brok
     assert await republish.again(Events(aggregate=order), same) == 0
     assert await waiting(engine) == 0
     with pytest.raises(Invalid, match="REQUEST_ID_REUSED"):
-        await republish.again(Events(), Republication(same.key, b"other", same.target))
+        await republish.again(Events(), Claim(same.key, b"other", same.target))
+
+
+SLOW = (
+    """create function slow() returns trigger language plpgsql as $$ begin perform pg_sleep(0.5); return null; end $$""",
+    """create trigger slow after update on outbox for each statement execute function slow()""",
+)
+
+
+async def test_it_may_take_longer_than_the_service_waits(
+    database: Database, broker: Broker, engine: AsyncEngine, sample_url: str, eventually: Eventually
+) -> None:
+    """The service's connections hang up after a tenth of a second, and end a statement then: to publish much again takes longer."""
+    async with running(relay(database, broker)):
+        await placed(database, 3)
+        await eventually(lambda: none_waits(engine))
+    async with engine.begin() as connection:
+        for statement in SLOW:
+            await connection.execute(text(statement))
+    hasty = connect(sample_url, silence_s=0.1, statement_timeout_s=0.1)
+    try:
+        republish = Republish(Database(hasty, claims, database.outbox))
+        assert await republish.again(Events(since=datetime.now(UTC) - timedelta(hours=1)), command()) == 3
+    finally:
+        await hasty.dispose()
+    assert await waiting(engine) == 3
+
+
+async def test_what_is_killed_half_way_is_asked_for_again(
+    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """A connection that is lost in the middle leaves nothing done and nothing claimed; the same request does all of it, once."""
+    republish, same, all_ = Republish(database), command(), Events(since=datetime.now(UTC) - timedelta(hours=1))
+    async with running(relay(database, broker)):
+        await placed(database, 3)
+        await eventually(lambda: none_waits(engine))
+    async with engine.begin() as connection:
+        for statement in SLOW:
+            await connection.execute(text(statement.replace("pg_sleep(0.5)", "pg_sleep(30)")))
+    asking = asyncio.create_task(republish.again(all_, same))
+    await eventually(lambda: someone_waits(engine, "Timeout"))
+    async with engine.begin() as connection:
+        await connection.execute(text("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'outbox operators'"))
+    with pytest.raises(Deferred):
+        await asking
+    assert (await waiting(engine), await count(engine, claims, claims.c.key == same.key)) == (0, 0)
+    async with engine.begin() as connection:
+        await connection.execute(text("drop trigger slow on outbox"))
+    assert await republish.again(all_, same) == 3
+    assert await waiting(engine) == 3
 
 
 async def test_an_old_partition_stays_until_its_events_are_published(
