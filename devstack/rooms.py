@@ -112,17 +112,27 @@ def _reachable(program: Path, account: Account) -> bool:
         return Child([program, "--version"], log=Path(scratch) / "log", account=account).wait() == 0
 
 
-def _elsewhere(data: Path) -> Path:
-    """The place of data whose own place is closed to the server: always the same one, and root's alone to choose."""
+def elsewhere(data: Path) -> Path:
+    """The folder, there or not, in which root's server keeps data whose own place is closed to it: always the same one."""
     lasting = Path("/var/tmp")  # survives a restart of the machine, as /tmp need not; checked below
     parent = lasting if lasting.is_dir() else Path(tempfile.gettempdir())
-    place = parent / f"ordermesh-{hashlib.sha256(str(data).encode()).hexdigest()[:16]}"
+    return parent / f"ordermesh-{hashlib.sha256(str(data.absolute()).encode()).hexdigest()[:16]}"
+
+
+def _elsewhere(data: Path) -> Path:
+    """The place of such data, made: root's alone to choose."""
+    place = elsewhere(data)
     place.mkdir(mode=0o711, exist_ok=True)
-    found = place.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != 0 or found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if not made_by_root(place):
         raise DevstackError(f"{place} was made by somebody else: remove it, and start again.")
     place.chmod(0o711)
     return place / data.name
+
+
+def made_by_root(place: Path) -> bool:
+    """Whether it is a folder that root has made, and that nobody else can change: where everybody may write, any name may be taken."""
+    found = place.lstat()
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == 0 and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _open_to_all(folder: Path) -> None:

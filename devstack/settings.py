@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from devstack.errors import DevstackError, PortTaken
 from devstack.ports import taken
@@ -12,6 +13,7 @@ POSTGRES_PORT = 15432
 NATS_PORT = 14222
 SERVICE_PORTS = {"order": 15051, "warehouse": 15052, "fulfillment": 15053, "shipping": 15054, "payment": 15055}
 METRICS_PORTS = {"order": 15061, "warehouse": 15062, "fulfillment": 15063, "shipping": 15064, "payment": 15065}
+NATS_SCHEMES = frozenset({"nats", "tls", "ws", "wss"})
 ENDING_S = 3.0  # how long the processes of a killed run may take to end
 POLL_S = 0.05
 
@@ -60,9 +62,20 @@ def read(environment: Mapping[str, str]) -> Settings:
     for number, variable in settings.used_ports():
         variables.setdefault(number, []).append(variable)
     faults += [f"{' and '.join(names)} are the same port, {number}." for number, names in variables.items() if len(names) > 1]
+    if settings.nats_url and not all(map(_is_of_nats, settings.nats_url.split(","))):
+        faults.append("NATS_URL is no URL: write it like nats://user:password@host:4222, several with commas between.")
     if faults:
         raise DevstackError("\n".join(faults))
     return settings
+
+
+def _is_of_nats(url: str) -> bool:
+    """Whether it names a server: without a scheme, `localhost:4222` would be a scheme and a path."""
+    try:
+        parts = urlsplit(url.strip())
+        return parts.scheme in NATS_SCHEMES and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
 
 
 def need_ports(settings: Settings) -> None:

@@ -123,8 +123,8 @@ class Stack:
         return {f"{name.upper()}_ADDRESS": address for name, address in self.addresses.items()} | {"NATS_URL": self.nats_url}
 
     def check(self) -> None:
-        """Raises DevstackError when something has ended that nobody stopped, or the disk is all but full."""
-        need_disk(self.folder)
+        """Raises DevstackError when something has ended that nobody stopped, or a disk is all but full."""
+        self._need_disks()
         for part in (self.postgres, self.nats, *self.services.values()):
             if part is not None:
                 part.check()
@@ -145,8 +145,13 @@ class Stack:
             if part is not None:
                 part.kill()
 
+    def _need_disks(self) -> None:
+        """The folder's, and that of PostgreSQL's data, which may live elsewhere (see devstack.rooms)."""
+        for folder in (self.folder, *([self.postgres.data] if self.postgres else [])):
+            need_disk(folder)
+
     async def _start(self) -> None:
-        need_disk(self.folder)
+        self._need_disks()
         (self.folder / "logs").mkdir(parents=True, exist_ok=True)
         # A child dies with the thread that started it, so the servers get one that lives as long as they do; and one alone, so that
         # a stop comes after the start that was under way when somebody lost patience.

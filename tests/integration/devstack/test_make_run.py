@@ -3,18 +3,21 @@
 import os
 import re
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from devstack import rooms
 from devstack.child import Child
 from devstack.ports import free_ports
 from devstack.settings import METRICS_PORTS, SERVICE_PORTS
 from tests.integration.devstack.processes import alive, command_of, descendants
 from tests.support import Eventually
 
+ROOT = Path(__file__).parents[3]
 FAKE_RUN = Path(__file__).parent / "fake_run.py"
 FAKE_SERVICE = Path(__file__).parent / "fake_service.py"
 UP = "Ctrl-C stops everything."
@@ -134,3 +137,49 @@ async def test_an_interrupted_start_ends_quickly(run: Run, eventually: Eventuall
     assert await ended(starting, eventually) == 130
     assert not alive(processes)
     assert "Traceback" not in starting.output()
+
+
+async def test_clean_removes_all_data_wherever_they_are(run: Run, folder: Path, eventually: Eventually) -> None:
+    """What runs is left alone, and whoever cleans is told how to stop it; then nothing is left, nor what root's server keeps elsewhere."""
+    private = folder / "private"
+    private.mkdir(mode=0o700)
+    place = str(private / "stack")
+    data = rooms.room_for(private / "stack" / "postgres").data
+    up = run("--no-demo", "--folder", place)
+    await eventually(lambda: UP in up.output(), timeout_s=60, what="the stack is up")
+    assert (data / "PG_VERSION").exists()
+
+    early = run("--clean", "--folder", place)
+    assert await ended(early, eventually) == 1
+    told = f"`make run` is up already (process {up.pid}): stop it first, with Ctrl-C in its terminal or `kill {up.pid}`."
+    assert early.output().strip() == told
+    assert up.running
+    up.kill()  # its servers still end while they are waited for
+    assert await ended(run("--clean", "--folder", place), eventually) == 0
+    assert not (private / "stack").exists()
+    assert not data.parent.exists()
+    assert private.exists()
+    again = run("--clean", "--folder", place)
+    assert await ended(again, eventually) == 0, "with nothing to remove there is nothing to say"
+    assert again.output() == ""
+
+
+async def test_clean_leaves_what_is_somebody_else_s(run: Run, folder: Path, eventually: Eventually, tmp_path: Path) -> None:
+    """A name where everybody may write proves nothing: a link there is not followed, and what it leads to stays."""
+    if os.geteuid() != 0:
+        pytest.skip("only root's servers keep anything there")
+    (tmp_path / "thesis.txt").write_text("years of work")
+    outside = rooms.elsewhere(folder / "stack" / "postgres")
+    outside.symlink_to(tmp_path)
+    try:
+        assert await ended(run("--clean"), eventually) == 0
+        assert (tmp_path / "thesis.txt").exists()
+        assert outside.is_symlink()
+    finally:
+        outside.unlink()
+
+
+def test_make_clean_cleans() -> None:
+    """`make clean` removes what is elsewhere too, where there is a Python to do so."""
+    planned = subprocess.run(["make", "-n", "clean"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert ".venv/bin/python -m devstack --clean" in planned

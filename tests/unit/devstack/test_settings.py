@@ -25,6 +25,21 @@ def test_all_faults_are_told_at_once() -> None:
         assert part in str(caught.value)
 
 
+@pytest.mark.parametrize("url", ["localhost:14333", "127.0.0.1", "nats://", "nats://host:many", "http://host:4222", "nats://a:1,b:2"])
+def test_a_nats_url_that_is_none_is_told(url: str) -> None:
+    """A server that was written without a scheme is not looked for at some other address; what may be a password is not shown."""
+    with pytest.raises(DevstackError, match="NATS_URL is no URL: write it like nats://") as caught:
+        settings.read({"NATS_URL": url, "ORDER_PORT": "none"})
+    assert "ORDER_PORT=none is no port" in str(caught.value)
+    assert url not in str(caught.value).replace("nats://user", "")
+
+
+@pytest.mark.parametrize("url", ["nats://localhost:14333", "nats://me:secret@host", "tls://a:1, nats://[::1]:2"])
+def test_a_nats_url_is_taken_as_it_is(url: str) -> None:
+    """One server or several, with or without a port."""
+    assert settings.read({"NATS_URL": url}).nats_url == url
+
+
 def test_a_taken_port_is_told_with_the_variable_that_changes_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every port that is in use is named, each with its variable; one that our own servers do not use is not looked at."""
     monkeypatch.setattr(settings, "ENDING_S", 0.0)

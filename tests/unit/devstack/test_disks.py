@@ -1,0 +1,31 @@
+"""Every disk that the stack writes to is looked at: root's PostgreSQL may have its data on another one than the logs."""
+
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from devstack.errors import DevstackError
+from devstack.stack import Stack
+
+
+@pytest.mark.parametrize("full", ["home", "elsewhere"])
+async def test_each_disk_is_looked_at(full: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever is full ends the watch, and keeps the stack from starting; the message names it, and nothing was begun."""
+    for name in ("home", "elsewhere"):
+        (tmp_path / name).mkdir()
+    usage = shutil.disk_usage
+    monkeypatch.setattr(
+        shutil,
+        "disk_usage",
+        lambda path: SimpleNamespace(free=0) if Path(path).is_relative_to(tmp_path / full) else usage(path),
+    )
+    made = Stack(tmp_path / "home")
+    assert made.postgres is not None
+    made.postgres.data = tmp_path / "elsewhere" / "postgres"
+    with pytest.raises(DevstackError, match=f"The disk of {tmp_path / full} is all but full"):
+        made.check()
+    with pytest.raises(DevstackError, match=f"The disk of {tmp_path / full} is all but full"):
+        await made.__aenter__()
+    assert not (tmp_path / "home" / "logs").exists()
