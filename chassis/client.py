@@ -22,7 +22,7 @@ from typing import Any, Final, TypeVar
 import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
-from chassis import deadline, telemetry, tracing
+from chassis import deadline, telemetry, tracing, writing
 from chassis.breaker import Attempt, Breaker, Open
 from chassis.errors import Deferred
 from chassis.status import decode, encode
@@ -80,7 +80,9 @@ async def ask(method: grpc.aio.UnaryUnaryMultiCallable[Request, Response], reque
 
     A refusal comes as the peer raised it; a peer that is out of reach, too slow or behind an open breaker is Deferred,
     DEPENDENCY_UNAVAILABLE. It takes `timeout_s` at most, less when our own caller does not wait that long; by default 10 s.
+    Inside a write it is a RuntimeError: rows would stay locked for as long as the peer takes.
     """
+    writing.never("call of a peer")
     try:
         return await method(request, timeout=timeout_s)
     except grpc.aio.AioRpcError as error:

@@ -8,7 +8,6 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Mapping, MutableMapping, Sequence
 from contextlib import asynccontextmanager
-from contextvars import ContextVar
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -24,6 +23,7 @@ from chassis.decision import Command, Done, Outcome
 from chassis.errors import Defect, Deferred, Invalid
 from chassis.fold import Decide, fold
 from chassis.outbox import Outbox
+from chassis.writing import writing
 
 C = TypeVar("C", bound=Command)
 R = TypeVar("R")
@@ -85,7 +85,6 @@ class Database:
 
     def __init__(self, engine: AsyncEngine, claims: Table, outbox: Outbox) -> None:
         self.engine, self.claims, self.outbox = engine, Claims(claims), outbox
-        self._inside = ContextVar("inside a write", default=False)
         self._retries = telemetry.counter("write_retries_total", "Sets that were written again after a race", "blame")
 
     @asynccontextmanager
@@ -99,21 +98,17 @@ class Database:
 
     async def write(self, commands: Sequence[C], *, load: Load[C, R], decide: Decide[R, C, H], save: Save[R, H]) -> list[Outcome[R]]:
         """Answers each command, in the order given: what came of it, or why it was not done."""
-        if self._inside.get():
-            raise RuntimeError("no write inside a write")
 
         async def attempt(connection: AsyncConnection, commands: Sequence[C]) -> dict[str, Outcome[R]]:
             return await self._attempt(connection, commands, load, decide, save)
 
         once = {c.key: c for c in reversed(commands)}  # the first of each key, in the order of the commands
         outcomes: dict[str, Outcome[R]] = {}
-        here = self._inside.set(True)
         try:
-            await self._settle([once[key] for key in dict.fromkeys(c.key for c in commands)], attempt, outcomes)
+            with writing():
+                await self._settle([once[key] for key in dict.fromkeys(c.key for c in commands)], attempt, outcomes)
         except Deferred as away:
             outcomes = dict.fromkeys(once, away) | outcomes
-        finally:
-            self._inside.reset(here)
         return [outcomes[c.key] if c.digest == once[c.key].digest else _reused(c) for c in commands]
 
     async def _settle(self, commands: Sequence[C], attempt: Attempt[C, R], outcomes: dict[str, Outcome[R]]) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from unittest.mock import AsyncMock
 from uuid import UUID, uuid4
 
 import psycopg
@@ -15,6 +16,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.claims import Claims
+from chassis.client import ask
 from chassis.database import Database, connect
 from chassis.decision import Decision, Done, unwrap
 from chassis.errors import Defect, Failure
@@ -81,6 +83,28 @@ async def test_there_is_no_write_inside_a_write(database: Database) -> None:
     assert isinstance(outcome, Defect)
     assert str(outcome.__cause__) == "no write inside a write"
     assert kinds([o for r in await asyncio.gather(*(write(database, create()) for _ in range(3))) for o in r]) == ["Done"] * 3
+
+
+@pytest.mark.parametrize("place", ["load", "decide", "save"])
+async def test_nothing_remote_happens_inside_a_write(database: Database, place: str) -> None:
+    """A peer that is asked while rows may be locked is not called: whoever tries is told so at once, wherever in the write he does it."""
+    called = AsyncMock()
+
+    async def asking(*arguments: Any) -> Any:
+        await ask(called, None)
+        return await usual(*arguments)
+
+    def asking_at_once(*arguments: Any) -> Any:
+        asking(*arguments).send(None)
+
+    usual: Any = {"load": store.lock_orders, "save": store.save_orders}.get(place)
+    [outcome] = await write(database, create(), **{place: asking_at_once if place == "decide" else asking})
+    assert isinstance(outcome, Defect)
+    assert str(outcome.__cause__) == "no call of a peer inside a write"
+    called.assert_not_called()
+    assert kinds(await write(database, create())) == ["Done"]
+    await ask(called, None)
+    called.assert_called_once()
 
 
 async def test_claims_are_taken_sorted(database: Database, engine: AsyncEngine) -> None:
