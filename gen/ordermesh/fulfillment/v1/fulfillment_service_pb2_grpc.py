@@ -153,7 +153,7 @@ class FulfillmentServiceServicer:
         packed again). Units named as spoiled are booked as damaged; others are committed in their place at once, and where there are
         none they leave the picklist like short ones. Reasons: INSPECTION_NOT_REQUIRED, QUANTITY_EXCEEDS_PICKLIST (more units spoiled
         than a line has), and where the warehouse refuses to book them its RESERVATION_NOT_FOUND, RESERVATION_CLOSED,
-        STOCK_BELOW_RESERVED, QUANTITY_OUT_OF_RANGE and EVENT_AHEAD.
+        STOCK_BELOW_RESERVED and QUANTITY_OUT_OF_RANGE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

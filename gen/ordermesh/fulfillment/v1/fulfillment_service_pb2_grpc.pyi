@@ -65,7 +65,7 @@ class FulfillmentServiceStub:
     packed again). Units named as spoiled are booked as damaged; others are committed in their place at once, and where there are
     none they leave the picklist like short ones. Reasons: INSPECTION_NOT_REQUIRED, QUANTITY_EXCEEDS_PICKLIST (more units spoiled
     than a line has), and where the warehouse refuses to book them its RESERVATION_NOT_FOUND, RESERVATION_CLOSED,
-    STOCK_BELOW_RESERVED, QUANTITY_OUT_OF_RANGE and EVENT_AHEAD.
+    STOCK_BELOW_RESERVED and QUANTITY_OUT_OF_RANGE.
     """
     CancelFulfillment: _grpc.UnaryUnaryMultiCallable[_fulfillment_service_pb2.CancelFulfillmentRequest, _fulfillment_service_pb2.CancelFulfillmentResponse]
     """Gives the work up, from any status before shipped: -> cancelled. Its units go back to the shelf, and count as cancelled items
@@ -109,7 +109,7 @@ class FulfillmentServiceAsyncStub(FulfillmentServiceStub):
     packed again). Units named as spoiled are booked as damaged; others are committed in their place at once, and where there are
     none they leave the picklist like short ones. Reasons: INSPECTION_NOT_REQUIRED, QUANTITY_EXCEEDS_PICKLIST (more units spoiled
     than a line has), and where the warehouse refuses to book them its RESERVATION_NOT_FOUND, RESERVATION_CLOSED,
-    STOCK_BELOW_RESERVED, QUANTITY_OUT_OF_RANGE and EVENT_AHEAD.
+    STOCK_BELOW_RESERVED and QUANTITY_OUT_OF_RANGE.
     """
     CancelFulfillment: _aio.UnaryUnaryMultiCallable[_fulfillment_service_pb2.CancelFulfillmentRequest, _fulfillment_service_pb2.CancelFulfillmentResponse]  # type: ignore[assignment]
     """Gives the work up, from any status before shipped: -> cancelled. Its units go back to the shelf, and count as cancelled items
@@ -198,7 +198,7 @@ class FulfillmentServiceServicer(metaclass=_abc_1.ABCMeta):
         packed again). Units named as spoiled are booked as damaged; others are committed in their place at once, and where there are
         none they leave the picklist like short ones. Reasons: INSPECTION_NOT_REQUIRED, QUANTITY_EXCEEDS_PICKLIST (more units spoiled
         than a line has), and where the warehouse refuses to book them its RESERVATION_NOT_FOUND, RESERVATION_CLOSED,
-        STOCK_BELOW_RESERVED, QUANTITY_OUT_OF_RANGE and EVENT_AHEAD.
+        STOCK_BELOW_RESERVED and QUANTITY_OUT_OF_RANGE.
         """
 
     @_abc_1.abstractmethod
