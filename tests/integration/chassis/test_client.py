@@ -16,6 +16,7 @@ from chassis.breaker import Breaker
 from chassis.client import ask, connect
 from chassis.errors import Defect, Deferred, Failure, Invalid, NotFound, Overloaded, Refused, Violation
 from chassis.server import Limits, Server
+from devstack.ports import free_ports
 from tests.integration.chassis.test_server import FAILURES
 from tests.rpc.plain import plain_tracebacks
 from tests.rpc.sample import Sample, contract, plain_stub, serving
@@ -99,9 +100,10 @@ async def test_an_absent_peer_is_deferred() -> None:
 
 async def test_a_slow_peer_is_deferred(sample: Sample, stub: Any) -> None:
     """A peer that does not answer in time is Deferred, and its handler is told."""
+    await ask(stub.GetThing, _get())  # connected: the time is for the peer alone
     cancelled = sample.hang()
     with pytest.raises(Deferred) as caught:
-        await ask(stub.GetThing, _get(), timeout_s=0.2)
+        await ask(stub.GetThing, _get(), timeout_s=0.5)
     assert (caught.value.reason, caught.value.metadata["peer_code"]) == ("DEPENDENCY_UNAVAILABLE", "DEADLINE_EXCEEDED")
     await asyncio.wait_for(cancelled.wait(), 5)
 
@@ -190,21 +192,23 @@ async def test_every_call_has_a_deadline(sample: Sample, stub: Any) -> None:
     await ask(stub.GetThing, _get(), timeout_s=3)
     async for _ in stub.WatchThing(_watch()):
         pass
-    assert [round(seconds, -2 if seconds > 100 else 0) for seconds in left] == [10, 10, 3, 3600]  # gRPC rounds long ones up on the way
+    unsaid, bare, said, stream = left
+    assert (5 < unsaid < 10.2, 5 < bare < 10.2, 0 < said < 3.1) == (True, True, True), left  # gRPC rounds up on the way
+    assert 3500 < stream < 3700
 
 
 async def test_a_call_has_no_more_time_than_its_caller(sample: Sample, stub: Any) -> None:
-    """Inside a call with 4 s left, a call out has a margin less than that, whatever it asks for; a shorter wish stands."""
+    """Inside a call with 9 s left, a call out has a margin less than that, whatever it asks for; a shorter wish stands."""
     left = await _left(sample)
-    with deadline.within(4):
+    with deadline.within(9):
         await ask(stub.GetThing, _get())
         await ask(stub.GetThing, _get(), timeout_s=60)
         async for _ in stub.WatchThing(_watch()):
             pass
-        await ask(stub.GetThing, _get(), timeout_s=1)
+        await ask(stub.GetThing, _get(), timeout_s=3)
     *bounded, short = left
-    assert [1 < seconds < 3.98 for seconds in bounded] == [True] * 3
-    assert 0 < short <= 1.02
+    assert [3 < seconds < 8.98 for seconds in bounded] == [True] * 3
+    assert 0 < short < 3.1
 
 
 async def test_the_budget_goes_through_a_service(sample: Sample, stub: Any) -> None:
@@ -218,8 +222,8 @@ async def test_the_budget_goes_through_a_service(sample: Sample, stub: Any) -> N
             return str((await ask(peer.GetThing, _get())).text)
 
         sample.behave = behave
-        await ask(stub.GetThing, _get(), timeout_s=4)
-    assert 0 < left[0] < 3.98
+        await ask(stub.GetThing, _get(), timeout_s=9)
+    assert 0 < left[0] < 8.98
 
 
 async def test_nobody_is_asked_without_time(sample: Sample, stub: Any) -> None:
@@ -233,11 +237,11 @@ async def test_confirmations_have_five_seconds(sample: Sample, monkeypatch: pyte
     """The warehouse's confirmations have 5 s at most, as the contract says; the table holds for any method in it."""
     service = "/ordermesh.warehouse.v1.ReservationService"
     assert dict(client.TIMEOUTS_S) == {f"{service}/ConfirmReservation": 5.0, f"{service}/BatchConfirmReservations": 5.0}
-    monkeypatch.setattr(client, "TIMEOUTS_S", {"/sample.v1.SampleService/GetThing": 1.0})
+    monkeypatch.setattr(client, "TIMEOUTS_S", {"/sample.v1.SampleService/GetThing": 7.0})
     left = await _left(sample)
     async with serving(sample) as server, connect(f"127.0.0.1:{server.port}") as channel:
         await ask(contract()[1].SampleServiceStub(channel).GetThing, _get(), timeout_s=60)
-    assert left[0] <= 1.02
+    assert 0 < left[0] < 7.1
 
 
 @pytest.mark.parametrize(
@@ -297,8 +301,7 @@ def test_the_config_of_the_published_services() -> None:
 
 async def test_the_channel_comes_back_within_a_second(sample: Sample) -> None:
     """After an outage the same channel finds the peer again at once, and not after gRPC's long back-off."""
-    async with serving(sample) as server:
-        address = f"127.0.0.1:{server.port}"
+    address = f"127.0.0.1:{free_ports(1)[0]}"
     async with connect(address) as channel:
         stub = contract()[1].SampleServiceStub(channel)
         for _ in range(5):
@@ -312,7 +315,7 @@ async def test_the_channel_comes_back_within_a_second(sample: Sample) -> None:
             return False
 
         async with serving(sample, address):
-            await eventually(answered, timeout_s=3)
+            await eventually(answered, timeout_s=5)
 
 
 async def test_the_breaker_stands_in_the_channel(sample: Sample, server: Server) -> None:
@@ -323,7 +326,7 @@ async def test_the_breaker_stands_in_the_channel(sample: Sample, server: Server)
     breaker = Breaker("sample", failures_max=3, open_s=10.0, clock=lambda: now)
     async with connect(f"127.0.0.1:{server.port}", breaker=breaker) as channel:
         stub = contract()[1].SampleServiceStub(channel)
-        sample.fail(Deferred("CONTENTION"))
+        sample.fail(Deferred("DEPENDENCY_UNAVAILABLE"))
         for _ in range(3):
             with pytest.raises(Deferred):
                 await ask(stub.KickThing, contract()[0].KickThingRequest())
@@ -365,7 +368,7 @@ async def test_a_stream_proves_the_peer_by_its_first_response(sample: Sample, se
     """
     now = 0.0
     breaker = Breaker("sample", failures_max=1, open_s=10.0, clock=lambda: now)
-    sample.fail(Deferred("CONTENTION"))
+    sample.fail(Deferred("DEPENDENCY_UNAVAILABLE"))
     async with connect(f"127.0.0.1:{server.port}", breaker=breaker) as channel:
         stub = contract()[1].SampleServiceStub(channel)
         with pytest.raises(Deferred):
@@ -375,7 +378,7 @@ async def test_a_stream_proves_the_peer_by_its_first_response(sample: Sample, se
         unread = stub.WatchThing(_watch())
         await eventually(lambda: breaker.state == "half-open")
         unread.cancel()
-        sample.fail(Deferred("CONTENTION"))
+        sample.fail(Deferred("DEPENDENCY_UNAVAILABLE"))
         watch = stub.WatchThing(_watch())
         assert (await watch.read()).text == "first"
         assert breaker.state == "closed"
