@@ -189,7 +189,7 @@ async def test_it_is_lost_again_while_it_is_mended(house: House) -> None:
     """The stream goes while its events are being published again, twice."""
     await house.order(300)
     for _ in range(3):
-        await eventually(partial(_is_there, house.broker))
+        await eventually(partial(_is_there, house.broker), timeout_s=RECOVERY_S)
         await house.broker.streams.delete_stream("ORDERS")
         await house.order(20)
     await house.recovers()

@@ -191,7 +191,7 @@ async def test_nothing_stays_behind(own_nats: Nats, eventually: Eventually) -> N
             broker = await connect(f"nats://127.0.0.1:{proxy.port}", name="sample")
             if frozen:
                 proxy.freeze()
-            async with asyncio.timeout(3):
+            async with asyncio.timeout(15):
                 await broker.close()
     await eventually(lambda: not (asyncio.all_tasks() - before), what="no task is left")
 
