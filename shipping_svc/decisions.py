@@ -108,7 +108,13 @@ def keep_label(shipment: Shipment, command: KeepLabel, now: datetime) -> Decided
         return Decision(shipment, [RecallOpened(shipment.id, command.label.tracking_number, now)])
     if shipment.status is not Status.PENDING:
         return Decision(shipment)  # another replica was as quick; the carrier sold the same label twice, for one key
-    bought = replace(shipment, tracking_number=command.label.tracking_number)
+    # Its parcels may have been packed anew while it was being sold: the shipment, and all who hear of it, go by what the label is for.
+    bought = replace(
+        shipment,
+        tracking_number=command.label.tracking_number,
+        parcels=command.parcels,
+        fulfillment_version=command.fulfillment_version,
+    )
     created, row = step(bought, Status.CREATED, "LABEL_BOUGHT", command, now)
     return Decision(created, [row, KeptLabel(created.id, command.label)], [Created(created)])
 

@@ -237,9 +237,11 @@ class AskForShipment(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeepLabel(Command):
-    """The carrier has sold the label."""
+    """The carrier has sold the label, for these `parcels`: those of this version of the fulfilment."""
 
     label: Label
+    parcels: tuple[Parcel, ...]
+    fulfillment_version: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

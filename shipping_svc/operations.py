@@ -287,7 +287,7 @@ class Operations:
             self._tries.labels("defect").inc()
             return Defect(error)
         self._tries.labels("bought").inc()
-        return KeepLabel(*of, label=label)
+        return KeepLabel(*of, label=label, parcels=shipment.parcels, fulfillment_version=shipment.fulfillment_version)
 
     async def _call_back(self, ids: Collection[UUID]) -> dict[UUID, Shipment]:
         """Asks the carrier at once for what is wanted back of these shipments; those that its answer was stored for."""

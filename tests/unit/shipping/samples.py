@@ -65,8 +65,8 @@ def ask(target: UUID = SHIPMENT, key: str = "ask:1", **more: Any) -> AskForShipm
 
 
 def keep_label(**more: Any) -> KeepLabel:
-    """The carrier has sold LABEL."""
-    return replace(KeepLabel("label:1", b"", SHIPMENT, "shipping", "c1", label=LABEL), **more)
+    """The carrier has sold LABEL, for the parcels of `shipment()`."""
+    return replace(KeepLabel("label:1", b"", SHIPMENT, "shipping", "c1", label=LABEL, parcels=PARCELS, fulfillment_version=0), **more)
 
 
 def give_up(reason: str = "CARRIER_REFUSED", carrier_code: str | None = "NO_SUCH_PLACE", **more: Any) -> GiveUp:

@@ -87,6 +87,15 @@ def test_an_ask_that_is_not_newer_repacks_nothing(version: int) -> None:
     assert decide(there, ask(fulfillment_version=version, parcels=NEW_PARCELS), LATER).record is there
 
 
+def test_a_label_is_told_with_the_parcels_that_it_was_bought_for() -> None:
+    """Packed anew while the label was being sold: record and event say what the carrier has in its hands, not what came too late."""
+    waiting = decide(shipment("pending", fulfillment_version=7), ask(fulfillment_version=10, parcels=NEW_PARCELS), LATER).record
+    decided = decide(waiting, keep_label(parcels=PARCELS, fulfillment_version=7), LATER)
+    created = decided.record
+    assert (created.status, created.parcels, created.fulfillment_version, created.version) == (Status.CREATED, PARCELS, 7, 3)
+    assert decided.facts == [Created(created)]
+
+
 def test_the_same_parcels_of_a_newer_version_are_no_step() -> None:
     """It is remembered which version they are of, and nothing else happens."""
     decided = decide(shipment("pending", fulfillment_version=7), ask(fulfillment_version=10), LATER)
