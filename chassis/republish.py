@@ -56,11 +56,10 @@ class Republish:
         url, limits = database.engine.url, {"statement_timeout_s": STATEMENT_TIMEOUT_S, "silence_s": SILENCE_S}
         self._engine = connect(url, name="outbox operators", pool_size=0, **limits)
         t = self._table.c
-        waits, published = t.stream_seq.is_(None), t.stream_seq.is_not(None)
+        # Asked for one by one each of them finds an index; together they would be read from the table, with their payloads.
+        every, waits = select(func.count()).select_from(self._table), t.stream_seq.is_(None)
         oldest, highest = select(func.min(t.create_time)).where(waits), select(func.coalesce(func.max(t.stream_seq), 0))
-        # Counted in two parts, each of them has an index; all at once they would be read from the table, with their payloads.
-        waiting, done = (select(func.count()).select_from(self._table).where(part).scalar_subquery() for part in (waits, published))
-        self._stats = select(waiting, oldest.scalar_subquery(), waiting + done, highest.scalar_subquery())
+        self._stats = select(*(query.scalar_subquery() for query in (every.where(waits), oldest, every, highest)))
 
     async def stats(self) -> Stats:
         """How it stands. Raises Deferred where the database is away."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -115,8 +115,16 @@ SLOW = (
 )
 
 
+@pytest.fixture
+async def hasty(database: Database, sample_url: str) -> AsyncIterator[Database]:
+    """The same database, on connections that wait for a tenth of a second for a statement."""
+    engine = connect(sample_url, silence_s=0.1, statement_timeout_s=0.1)
+    yield Database(engine, claims, database.outbox)
+    await engine.dispose()
+
+
 async def test_it_may_take_longer_than_the_service_waits(
-    database: Database, broker: Broker, engine: AsyncEngine, sample_url: str, eventually: Eventually
+    database: Database, hasty: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
 ) -> None:
     """The service's connections hang up after a tenth of a second, and end a statement then: to publish much again takes longer."""
     async with running(relay(database, broker)):
@@ -125,13 +133,23 @@ async def test_it_may_take_longer_than_the_service_waits(
     async with engine.begin() as connection:
         for statement in SLOW:
             await connection.execute(text(statement))
-    hasty = connect(sample_url, silence_s=0.1, statement_timeout_s=0.1)
-    try:
-        republish = Republish(Database(hasty, claims, database.outbox))
-        assert await republish.again(Events(since=datetime.now(UTC) - timedelta(hours=1)), command()) == 3
-    finally:
-        await hasty.dispose()
+    assert await Republish(hasty).again(Events(since=datetime.now(UTC) - timedelta(hours=1)), command()) == 3
     assert await waiting(engine) == 3
+
+
+async def test_to_look_may_take_longer_too(hasty: Database, database: Database, engine: AsyncEngine, eventually: Eventually) -> None:
+    """Numbers over all that is kept come late, and come, where the service's own statements would have been ended long ago."""
+    await placed(database, 3)
+    answers: list[Any] = []
+    for look in (Republish(hasty).stats(), Republish(hasty).count(Events())):
+        async with engine.connect() as connection:
+            await connection.execute(text("lock table outbox in access exclusive mode"))
+            looking = asyncio.create_task(look)
+            await eventually(lambda: someone_waits(engine))
+            await connection.execute(text("select pg_sleep(0.3)"))  # time itself is what has to pass
+        answers.append(await looking)
+    stats, number = answers
+    assert (stats.waiting, stats.kept, stats.highest, number) == (3, 3, 0, 0)
 
 
 async def test_what_is_killed_half_way_is_asked_for_again(
