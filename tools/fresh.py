@@ -10,9 +10,10 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
+from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -21,16 +22,20 @@ ROOT = Path(__file__).resolve().parent.parent
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)(?: ; ([^\\]+))?", re.MULTILINE)
 
 
-def generated_differences() -> Iterator[str]:
+def generated_differences(ours: Path = ROOT / "gen") -> Iterator[str]:
     """Files of gen/ that differ from what `buf generate` writes, are missing, or are of no use any more."""
     with tempfile.TemporaryDirectory() as folder:
         subprocess.run([ROOT / ".venv/bin/buf", "generate", "--output", folder], cwd=ROOT, check=True)
-        fresh, ours = Path(folder, "gen"), ROOT / "gen"
-        for path in sorted(_files(fresh) | _files(ours)):
-            if not (fresh / path).exists():
-                yield f"gen/{path} comes from no contract"
-            elif not (ours / path).exists() or not filecmp.cmp(fresh / path, ours / path, shallow=False):
-                yield f"gen/{path} is not what its contract makes of it"
+        yield from differences(Path(folder, "gen"), ours)
+
+
+def differences(fresh: Path, ours: Path) -> Iterator[str]:
+    """What `ours` has otherwise than `fresh`, what it lacks, and what it has too much."""
+    for path in sorted(_files(fresh) | _files(ours)):
+        if not (fresh / path).exists():
+            yield f"gen/{path} comes from no contract"
+        elif not (ours / path).exists() or not filecmp.cmp(fresh / path, ours / path, shallow=False):
+            yield f"gen/{path} is not what its contract makes of it"
 
 
 def _files(folder: Path) -> set[Path]:
@@ -38,22 +43,28 @@ def _files(folder: Path) -> set[Path]:
 
 
 def lock_differences() -> Iterator[str]:
-    """What requirements.lock lacks, has out of bounds, or has too much."""
-    pins = {canonicalize_name(name): (version, marker) for name, version, marker in PIN.findall((ROOT / "requirements.lock").read_text())}
+    """What requirements.lock has otherwise than pyproject.toml asks for."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return unlocked(project, (ROOT / "requirements.lock").read_text())
+
+
+def unlocked(project: Mapping[str, Any], lock: str) -> Iterator[str]:
+    """What a lock lacks, has out of bounds, or has too much, for the requirements of a `project` table."""
+    pins = {canonicalize_name(name): (version, marker) for name, version, marker in PIN.findall(lock)}
     waiting = [Requirement(r) for r in (*project["dependencies"], *project["optional-dependencies"]["dev"])]
     needed: set[tuple[str, frozenset[str]]] = set()
     while waiting:
         requirement = waiting.pop()
         name, key = canonicalize_name(requirement.name), (canonicalize_name(requirement.name), frozenset(requirement.extras))
-        if key in needed or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
+        if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
             continue
+        known = key in needed
         needed.add(key)
-        if name not in pins:
-            yield f"{requirement} is needed and not pinned"
-        elif not requirement.specifier.contains(pins[name][0], prereleases=True):
+        if name in pins and not requirement.specifier.contains(pins[name][0], prereleases=True):  # each that needs it has its own bounds
             yield f"{name} is pinned to {pins[name][0]}, and {requirement} is needed"
-        else:
+        elif name not in pins and not known:
+            yield f"{requirement} is needed and not pinned"
+        elif not known:
             waiting += _needs(requirement)
     names = {name for name, _ in needed}
     for name, (_, marker) in pins.items():
@@ -75,8 +86,8 @@ def _needs(requirement: Requirement) -> Iterator[Requirement]:
 
 def main() -> int:
     faults = 0
-    for differences, mend in ((generated_differences, "make generate"), (lock_differences, "make lock")):
-        for difference in differences():
+    for found, mend in ((generated_differences, "make generate"), (lock_differences, "make lock")):
+        for difference in found():
             faults += 1
             print(f"{difference}: run `{mend}` and commit what it changes", file=sys.stderr)
     return 1 if faults else 0
