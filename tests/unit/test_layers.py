@@ -187,6 +187,8 @@ def _habit_faults(path: PurePath, tree: ast.Module) -> Iterator[tuple[int, str]]
             reason = node.args[0]
             if isinstance(reason, ast.Constant) and isinstance(reason.value, str) and reason.value not in REASONS:
                 yield node.lineno, f"{reason.value} is no ErrorReason"
+        elif isinstance(node, ast.Attribute) and node.attr == "publish_async":
+            yield node.lineno, "publish_async does not wait for the broker's answer: what it lost, nobody would know"
         elif path.parts[0] == "tests" and _is_unexplained_test(node):
             yield node.lineno, f"{node.name} does not state the fact that it proves"
 
@@ -269,6 +271,8 @@ DOC = '"""What lives here."""\n'
         ("chassis/x.py", "try:\n    f()\nexcept:\n    raise", "a bare except"),
         ("order_svc/decisions.py", "raise Refused('NO_SUCH_REASON', 'text')", "NO_SUCH_REASON is no ErrorReason"),
         ("order_svc/decisions.py", "x = errors.Deferred('ERROR_REASON_INTERNAL')", "ERROR_REASON_INTERNAL is no ErrorReason"),
+        ("chassis/relay.py", "async def f(js):\n    await js.publish_async('orders.x', b'')", "publish_async does not wait"),
+        ("simulator/shoppers.py", "publish = broker.streams.publish_async", "publish_async does not wait"),
         ("tests/unit/test_x.py", "async def test_x() -> None:\n    assert True", "test_x does not state the fact that it proves"),
     ],
 )
@@ -300,6 +304,7 @@ def test_a_file_without_a_word_is_noticed() -> None:
         ("order_svc/app.py", "from order_svc import consumers, rpc, store\nfrom chassis.server import configured"),
         ("payment_svc/providers/card.py", "import stripe\nfrom payment_svc.providers import port"),
         ("chassis/client.py", "import grpc\nfrom ordermesh.error.v1 import error_reason_pb2"),
+        ("chassis/stream.py", "async def f(js):\n    return await js.publish('orders.x', b'')"),
         ("omctl/watch.py", "from chassis.client import ask, connect\nfrom ordermesh.order.v1 import order_pb2"),
     ],
 )

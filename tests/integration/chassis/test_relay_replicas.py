@@ -99,6 +99,14 @@ async def test_a_frozen_owner_loses_its_shards(
     assert await versions(broker) == {str(order): [1, 2, 3, 4] for order in ids}
 
 
+async def test_nobody_is_silent_for_15_seconds_and_keeps_his_shards(database: Database, broker: Broker) -> None:
+    """The test above has a session of 1 s; a relay as services run it has one that the database ends before 15 s of silence."""
+    async with relay(database, broker)._session() as (connection, _):
+        silence = "select setting::int from pg_settings where name = 'idle_session_timeout' and unit = 'ms'"
+        timeout_ms = (await connection.execute(text(silence))).scalar_one()
+    assert 0 < timeout_ms < 15_000  # 0 would be for ever
+
+
 @pytest.mark.parametrize("point", ["database.committed:3", "outbox.published:2"])
 async def test_a_crash_loses_nothing(
     sample_url: str, nats_url: str, broker: Broker, engine: AsyncEngine, eventually: Eventually, point: str
