@@ -13,7 +13,7 @@ from devstack.stack import Stack
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "README.md"
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+BLOCK = re.compile(r"^```([^`\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 HEADING = re.compile(r"^## (.*)$", re.MULTILINE)
 BLOCK_TIMEOUT_S = 120.0
 # What is another one each time, in the order in which it is replaced.
@@ -33,7 +33,7 @@ VARIABLE = (
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A fenced block: its language, its text, the section that it stands in, and the place: file and line."""
+    """A fenced block: its language (empty: none), its text, the section that it stands in, and the place: file and line."""
 
     language: str
     text: str

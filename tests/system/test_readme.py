@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -22,11 +22,15 @@ from devstack.ports import free_ports
 from devstack.settings import SERVICE_PORTS
 from devstack.stack import Stack
 from tests.support import Eventually, reachable_folder
+from tests.system.counter import open_counter
 from tests.system.readme import PAGE, ROOT, Block, Terminal, blocks, moved, pattern, with_outputs
 from tools import pictures
 
 BY_HAND = "Walk an order by hand"
 PYTHON_TIMEOUT_S = 60.0
+MAKE_RUN = ("-m", "devstack")
+LIST = (sys.executable, "-m", "omctl", "order", "list", "--json")
+NOT_EXECUTED = {"docs/faults.md"}  # it calls `make chaos`, which takes minutes
 UP = "Ctrl-C stops everything."
 # The binary of requirements-test.txt is for these; elsewhere everything is walked with buf curl alone.
 HAS_GRPCURL = platform.system() == "Linux" and platform.machine() == "x86_64"
@@ -66,8 +70,8 @@ async def test_every_block_works_as_it_is_pasted(stack: Stack, environment: Mapp
             if block.language == "bash":
                 output = await terminal.paste(text)
             else:
-                lines = shown.count("\n") if shown and "while True" in text else None
-                output = await python(tmp_path, environment, text, since, lines)
+                enough = lines(shown.count("\n")) if shown and subscribes(block) else None
+                output = await python(tmp_path, environment, text, since.isoformat(), enough=enough)
             executed += 1
             assert shown is None or pattern(output) == pattern(shown), f"{block.place} shows something else"
     assert executed >= 12
@@ -95,51 +99,125 @@ async def test_the_commands_of_the_docs_work_too(stack: Stack, environment: Mapp
             assert await terminal.paste(moved(block.text, stack)), f"{block.place} says nothing"
 
 
-async def python(folder: Path, environment: Mapping[str, str], text: str, since: datetime, lines: int | None) -> str:
-    """What the program prints: to its end, or, where it has none, so many lines; a time is its argument."""
+async def test_the_page_that_subscribes_goes_on_where_it_stopped(stack: Stack, environment: Mapping[str, str], tmp_path: Path) -> None:
+    """Killed and started again without a time, it prints what came since, and nothing that it had before."""
+    [page] = [moved(block.text, stack) for block in blocks() if block.language == "python" and subscribes(block)]
+    since = datetime.now(UTC)
+    async with open_counter(stack) as counter:
+
+        async def placed(count: int) -> list[str]:
+            return [(await counter.order(await counter.place(1))).order_number for _ in range(count)]
+
+        before = await placed(3)
+        first = await python(tmp_path, environment, page, since.isoformat(), enough=lambda so_far: before[-1] in so_far[-1])
+        assert all(number in first for number in before)
+        after = await placed(2)
+        second = await python(tmp_path, environment, page, enough=lambda so_far: after[-1] in so_far[-1])
+    assert all(number in second for number in after)
+    # The last one's acknowledgement may have died with the first process.
+    assert not any(number in second for number in before[:-1])
+
+
+def lines(count: int) -> Callable[[list[str]], bool]:
+    """So many are enough."""
+    return lambda printed: len(printed) == count
+
+
+def subscribes(block: Block) -> bool:
+    """Whether it is the page that prints events, and has no end."""
+    return "while True" in block.text
+
+
+async def python(
+    folder: Path, environment: Mapping[str, str], text: str, *arguments: str, enough: Callable[[list[str]], bool] | None = None
+) -> str:
+    """What the program prints, with these arguments: to its end, or, where it has none, until that is `enough`."""
     (folder / "page.py").write_text(text)
+    printed: list[str] = []
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, folder / "page.py", since.isoformat()), stdout=asyncio.subprocess.PIPE, cwd=ROOT, env=environment
+        sys.executable, str(folder / "page.py"), *arguments, stdout=asyncio.subprocess.PIPE, cwd=ROOT, env=environment
     )
     assert process.stdout is not None
     try:
         async with asyncio.timeout(PYTHON_TIMEOUT_S):
-            if lines is None:
-                output = await process.stdout.read()
-                assert await process.wait() == 0
+            async for line in process.stdout:
+                printed.append(line.decode())
+                if enough and enough(printed):
+                    break
             else:
-                output = b"".join([await process.stdout.readline() for _ in range(lines)])
+                assert await process.wait() == 0
     finally:
         if process.returncode is None:
             process.kill()
         await process.wait()
-    return output.decode()
+    return "".join(printed)
 
 
 async def test_make_run_shows_what_the_page_shows(eventually: Eventually) -> None:
-    """`make run`, on a fresh folder and other ports: it comes up, walks an order to delivered, and ends with Ctrl-C; all as shown."""
+    """`make run`, on a fresh folder and other ports: it comes up, walks an order to delivered, and ends with Ctrl-C; all as shown.
+
+    The next day the order is still there.
+    """
     names = [f"{name}{kind}_PORT".upper() for name in SERVICE_PORTS for kind in ("", "_metrics")] + ["POSTGRES_PORT", "NATS_PORT"]
     chosen = {name: str(port) for name, port in zip(names, free_ports(len(names)), strict=True)}
     environment = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "NATS_URL")} | chosen
     shown = next(block.text for block in blocks() if block.language == "text" and UP in block.text)
     with reachable_folder("ordermesh-readme-") as folder:
         data = folder / "data"
-        command: list[str | Path] = [sys.executable, "-m", "devstack", "--folder", data]
-        child = Child(command, log=folder / "run.log", environment=environment, folder=ROOT)
-        try:
-            await eventually(lambda: UP in child.output() or not child.running, timeout_s=300, what="make run is up")
-            child.send(signal.SIGINT)
-            await eventually(lambda: not child.running, timeout_s=60, what="make run ends")
-        finally:
-            code, output = child.stop(signal.SIGINT, grace_s=30), child.output()
-    assert code == 0, output
+        code, output = await ran(("--folder", data), environment, folder / "first.log", eventually)
+        order = re.search(r"\bOM(-[0-9A-Z]{5}){3}\b", output)
+        assert order, output
+        address = f"127.0.0.1:{chosen['ORDER_PORT']}"
+
+        async def look() -> None:
+            told = await asyncio.to_thread(
+                subprocess.run, LIST, env=environment | {"ORDER_ADDRESS": address}, capture_output=True, cwd=ROOT
+            )
+            assert order[0].encode() in told.stdout, told
+            assert b"ORDER_STATUS_DELIVERED" in told.stdout
+
+        later, _ = await ran(("--no-demo", "--folder", data), environment, folder / "second.log", eventually, look)
+    assert (code, later) == (0, 0), output
     assert " delivered " in output
     at_home = output.replace(str(data), ".ordermesh").replace(str(Path(sys.executable).parent), ".venv/bin")
     assert pattern(at_home.partition("Stopping")[0]) == pattern(shown)
 
 
+async def nothing() -> None:
+    """Nothing is done while it is up."""
+
+
+async def ran(
+    arguments: Sequence[str | Path],
+    environment: Mapping[str, str],
+    log: Path,
+    eventually: Eventually,
+    meanwhile: Callable[[], Awaitable[None]] = nothing,
+) -> tuple[int, str]:
+    """How `make run` ended, by Ctrl-C once it was up and `meanwhile` was done, and what it printed."""
+    child = Child([sys.executable, *MAKE_RUN, *arguments], log=log, environment=environment, folder=ROOT)
+    try:
+        await eventually(lambda: UP in child.output() or not child.running, timeout_s=300, what="make run is up")
+        await meanwhile()
+        child.send(signal.SIGINT)
+        await eventually(lambda: not child.running, timeout_s=60, what="make run ends")
+    finally:
+        code, output = child.stop(signal.SIGINT, grace_s=30), child.output()
+    return code, output
+
+
+def test_make_run_is_what_is_tested() -> None:
+    """The page's two commands do what the tests here take them for."""
+    environment = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+    for target, module in (("run", MAKE_RUN), ("test", ("-m", "pytest"))):
+        planned = subprocess.run(["make", "-n", target], cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+        assert planned.splitlines()[-1].split()[:3] == [".venv/bin/python", *module]
+
+
 def test_every_block_is_executed_or_known() -> None:
-    """No block is left out by accident: each is bash, Python, an output or a picture."""
+    """No block is left out by accident: each is bash, Python, an output or a picture; in docs/, bash, a text or a picture."""
+    docs = {(block.language, block.place.partition(":")[0]) for page in pictures.pages() if page != PAGE for block in blocks(page)}
+    assert {page for language, page in docs if language not in ("bash", "mermaid", "text")} == NOT_EXECUTED
     assert {block.language for block in blocks()} == {"bash", "python", "text", "mermaid"}
     assert [block.text.split()[:2] for block in blocks() if runs(block)] == [["make", "run"]]
 
