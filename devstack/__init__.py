@@ -1,1 +1,1 @@
-"""PostgreSQL, NATS and the five services on one machine, from pip wheels: for `make run`, tests and benchmarks."""
+"""PostgreSQL, NATS and the five services on one machine, from pip wheels: for `make run` and tests."""
