@@ -12,7 +12,7 @@ from chassis.errors import Deferred, Refused
 from order_svc.decisions import returning
 from order_svc.decisions.paying import refunding
 from order_svc.decisions.steps import Decided, allocated, end, late, reallocated, settled, steps, take, then, warehouses
-from order_svc.lifecycle import MOVES, End, Status, StockStatus, Work, progress_of, status_of, way
+from order_svc.lifecycle import MOVES, RANK, End, Status, StockStatus, Work, progress_of, status_of, way
 from order_svc.model import (
     Allocation,
     Allocations,
@@ -36,12 +36,23 @@ def note_fulfillment(order: Order, command: NoteFulfillment, now: datetime) -> D
     part = part_of(order, command.warehouse_id)
     if command.work is None or part is None or command.version <= part.version:
         return Decision(order)
+    stage = f"FULFILLMENT_{command.work.upper()}"
     heard = replace(part, fulfillment_id=command.fulfillment_id, version=command.version, work=command.work)
     lines = tuple(worked_on(line, command) for line in order.lines)
     if command.work is not Work.CANCELLED and lines != order.lines:
         check_placed(order)
-    stage = f"FULFILLMENT_{command.work.upper()}"
-    return follow(order, heard, lines, (command.reason or stage, stage), command, now)
+    followed = follow(order, heard, lines, (command.reason or stage, stage), command, now)
+    return noted(order, followed, stage, command, now) if further(part, heard) else followed
+
+
+def further(part: Part, heard: Part) -> bool:
+    """Whether the work, or the goods, are further than they were. Of a dead order that is news; that they were stopped is not."""
+    return heard.standing is not None and (part.standing is None or RANK[heard.standing] > RANK[part.standing])
+
+
+def noted(order: Order, followed: Decided, reason: str, command: Command, now: datetime) -> Decided:
+    """What was decided; where the order had ended before, it stands on its timeline as told too late."""
+    return followed if MOVES[order.status] else then(followed, late(followed.record, reason, command, now))
 
 
 def worked_on(line: Line, command: NoteFulfillment) -> Line:
@@ -76,7 +87,7 @@ def note_shipment(order: Order, command: NoteShipment, now: datetime) -> Decided
         return Decision(order)
     check_placed(order)
     followed = follow(order, heard, order.lines, (reason, reason), command, now)
-    return followed if MOVES[order.status] else then(followed, late(followed.record, reason, command, now))
+    return noted(order, followed, reason, command, now)
 
 
 def note_shipment_end(order: Order, command: NoteShipmentEnd, now: datetime) -> Decided:
@@ -91,7 +102,8 @@ def note_shipment_end(order: Order, command: NoteShipmentEnd, now: datetime) -> 
         (line, [replace(a, quantity=0) if a.warehouse_id == part.warehouse_id else a for a in line.allocations]) for line in order.lines
     ]
     lines = tuple(reallocated(line, allocations) for line, allocations in none)
-    return follow(order, heard, lines, (ENDED[command.ended], ENDED[command.ended]), command, now)
+    reason = ENDED[command.ended]
+    return noted(order, follow(order, heard, lines, (reason, reason), command, now), reason, command, now)
 
 
 def note_reservation(order: Order, command: NoteReservation, now: datetime) -> Decided:

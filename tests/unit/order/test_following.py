@@ -218,6 +218,28 @@ def test_what_is_told_of_a_dead_orders_goods_is_noted_and_moves_nothing() -> Non
     assert (noted.status, noted.version, noted.progress) == (Status.CANCELLED, dead.version, Progress.DELIVERED)
 
 
+def test_work_that_goes_on_for_a_dead_order_is_noted() -> None:
+    """That it began, that goods left, and how their parcel ended: each once, though it moves nothing. Steps between the same standings are
+    not news, and that the work was stopped, or was as far before, is as it should be.
+    """
+    order = at(Status.CONFIRMED)
+    dead = after(order, cancel(order))
+    told = [works_on(order, Work.PICKING, 3, {1: 3, 2: 2}), works_on(order, Work.PACKED, 4, {1: 3, 2: 2})]
+    told += [works_on(order, Work.SHIPPED, 5, {1: 3, 2: 2})]
+    noted = after(dead, *told, *told, end(order, "london", End.LOST), end(order, "london", End.LOST))
+    assert [event.reason for event in noted.late] == ["FULFILLMENT_PICKING", "FULFILLMENT_SHIPPED", "PARCEL_LOST"]
+    assert (noted.status, noted.version) == (Status.CANCELLED, dead.version)
+    assert after(dead, work(order, "london", Work.CANCELLED, 5)).late == ()
+    assert after(dead, work(order, "paris", Work.PICKING, 3)) == dead  # it knows of no work there
+
+
+def test_what_ends_an_order_is_not_told_too_late() -> None:
+    """Its only parcel is lost: the order is cancelled by that, and its timeline says so once."""
+    order = at(Status.SHIPPED)
+    gone = after(order, end(order, "london", End.LOST))
+    assert (gone.status, gone.reason, gone.late) == (Status.CANCELLED, "PARCEL_LOST", ())
+
+
 # --- parcels that do not arrive
 
 
