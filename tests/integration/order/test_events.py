@@ -42,7 +42,7 @@ PATH = [WORK.FULFILLMENT_STATUS_PENDING, WORK.FULFILLMENT_STATUS_PLANNING, WORK.
 async def place(orders: Orders, operations: Operations, *warehouses: str) -> Order:
     """An order of a line from each warehouse."""
     request = create_order(*(item(f"SKU-{n}", n + 1) for n, _ in enumerate(warehouses)))
-    placed = (await orders.CreateOrder(request, timeout=5)).order
+    placed = (await orders.CreateOrder(request, timeout=30)).order
     [order] = await operations.get_orders([UUID(placed.order_id)])
     return order
 

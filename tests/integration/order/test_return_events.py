@@ -45,7 +45,7 @@ async def again(operations: Operations, order: Order) -> Order:
 
 async def placed(orders: Orders, operations: Operations) -> Order:
     """An order of three lamps (10.00 each) and two bulbs (1.00 each), paid."""
-    made = (await orders.CreateOrder(create_order(item("LAMP", 3, 10), item("BULB", 2, 1)), timeout=5)).order
+    made = (await orders.CreateOrder(create_order(item("LAMP", 3, 10), item("BULB", 2, 1)), timeout=30)).order
     [order] = await operations.get_orders([UUID(made.order_id)])
     [outcome] = await tell(operations, [delivery(paid(order))])
     assert isinstance(outcome, Done)

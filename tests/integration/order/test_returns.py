@@ -33,7 +33,7 @@ async def order(orders: Orders, operations: Operations) -> Order:
 
 
 async def delivered(orders: Orders, operations: Operations) -> Order:
-    placed = (await orders.CreateOrder(create_order(item("LAMP", 3, 10), item("BULB", 2, 1)), timeout=5)).order
+    placed = (await orders.CreateOrder(create_order(item("LAMP", 3, 10), item("BULB", 2, 1)), timeout=30)).order
     [order] = await operations.get_orders([UUID(placed.order_id)])
     await tell(operations, [delivery(event) for event in (paid(order), *shipped_and_delivered(order, "london"))])
     [order] = await operations.get_orders([order.id])
@@ -217,7 +217,7 @@ async def test_what_is_wrong_is_refused_by_name(returns: Returns, orders: Orders
     create = wanted(order, {1: 1})
     await ask(returns.CreateReturn, create)
     create.lines[0].quantity = 2
-    pending = (await orders.CreateOrder(create_order(), timeout=5)).order
+    pending = (await orders.CreateOrder(create_order(), timeout=30)).order
     unknown = return_pb2.Return(return_id=str(uuid4()))
     cases: list[tuple[type[Failure], str, Awaitable[Any]]] = [
         (Invalid, "REQUEST_ID_REUSED", ask(returns.CreateReturn, create)),

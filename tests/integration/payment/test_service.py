@@ -84,7 +84,7 @@ async def test_orders_are_paid_and_the_world_hears_of_each_once(
     async def all_told() -> bool:
         return len(await told(broker)) >= 5
 
-    await eventually(all_told)
+    await eventually(all_told, timeout_s=30)
     events = {event.order_id: event for event in await told(broker)}
     assert len(events) == len(await told(broker)) == 5
     kinds = {token: type(events[order.order_id]) for token, order in by_token.items()}
