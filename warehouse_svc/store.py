@@ -63,7 +63,6 @@ read_booked = (
 )
 read_levels = select(stock_levels).where(among(levels.id))
 read_sellable = select(levels.sku, func.sum(levels.available - levels.reserved)).where(among(levels.sku)).group_by(levels.sku)
-read_holdings = select(holdings).where(among(holdings.c.order_id))
 read_reservations = select(reservations).where(among(reservations.c.order_id)).order_by(reservations.c.id)
 read_reservation = select(reservations).where(among(reservations.c.id))
 read_lines = (
@@ -275,12 +274,6 @@ async def _move_balances(connection: AsyncConnection, booked: Sequence[Movement]
 
 
 # --- read
-
-
-async def find_holdings(connection: AsyncConnection, order_ids: Collection[UUID]) -> dict[UUID, Holding]:
-    """What is held for the orders, those of which nothing is known left out."""
-    rows = await connection.execute(read_holdings, arrays(["order_id"], [[id] for id in order_ids]))
-    return await _with_reservations(connection, [Holding(*row) for row in rows])
 
 
 async def find_reservation(connection: AsyncConnection, id: UUID) -> Reservation | None:

@@ -53,7 +53,8 @@ async def as_stored(engine: AsyncEngine) -> World:
         levels: list[StockLevel] = await store.list_levels(connection, LevelFilter(), EVERYTHING)
         ledger: list[Movement] = await store.list_movements(connection, MovementFilter(), EVERYTHING)
         orders = list((await connection.execute(select(holdings.c.order_id))).scalars())
-        held = await store.find_holdings(connection, orders)
+        views = await store.lock_stock(connection, (), orders)
+    held = {id: view.holding for id, view in views.items() if view.holding}
     return World(levels={(level.warehouse_id, level.sku): level for level in levels}, holdings=held, ledger=ledger)
 
 
