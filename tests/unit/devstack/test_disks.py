@@ -8,24 +8,26 @@ import pytest
 
 from devstack.errors import DevstackError
 from devstack.stack import Stack
+from tests.support import reachable_folder
 
 
 @pytest.mark.parametrize("full", ["home", "elsewhere"])
-async def test_each_disk_is_looked_at(full: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_each_disk_is_looked_at(full: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whichever is full ends the watch, and keeps the stack from starting; the message names it, and nothing was begun."""
-    for name in ("home", "elsewhere"):
-        (tmp_path / name).mkdir()
-    usage = shutil.disk_usage
-    monkeypatch.setattr(
-        shutil,
-        "disk_usage",
-        lambda path: SimpleNamespace(free=0) if Path(path).is_relative_to(tmp_path / full) else usage(path),
-    )
-    made = Stack(tmp_path / "home")
-    assert made.postgres is not None
-    made.postgres.data = tmp_path / "elsewhere" / "postgres"
-    with pytest.raises(DevstackError, match=f"The disk of {tmp_path / full} is all but full"):
-        made.check()
-    with pytest.raises(DevstackError, match=f"The disk of {tmp_path / full} is all but full"):
-        await made.__aenter__()
-    assert not (tmp_path / "home" / "logs").exists()
+    with reachable_folder("ordermesh-disks-") as folder:
+        for name in ("home", "elsewhere"):
+            (folder / name).mkdir()
+        usage = shutil.disk_usage
+        monkeypatch.setattr(
+            shutil,
+            "disk_usage",
+            lambda path: SimpleNamespace(free=0) if Path(path).is_relative_to(folder / full) else usage(path),
+        )
+        made = Stack(folder / "home")
+        assert made.postgres is not None
+        made.postgres.data = folder / "elsewhere" / "postgres"
+        with pytest.raises(DevstackError, match=f"The disk of {folder / full} is all but full"):
+            made.check()
+        with pytest.raises(DevstackError, match=f"The disk of {folder / full} is all but full"):
+            await made.__aenter__()
+        assert not (folder / "home" / "logs").exists()
