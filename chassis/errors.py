@@ -11,7 +11,8 @@ Failure
 │   │   └── Unauthenticated  nobody knows who the caller is                                UNAUTHENTICATED
 │   └── Defect           our own fault: a bug, or data that the schema rejects             INTERNAL
 └── Deferred         not now: an event comes again, a caller may try again                 UNAVAILABLE
-    └── Overloaded       too much is asked at once                                         RESOURCE_EXHAUSTED
+    ├── Overloaded       too much is asked at once                                         RESOURCE_EXHAUSTED
+    └── OutOfTime        a call that named no deadline took longer than such calls may     DEADLINE_EXCEEDED
 
 No transport stands here: `code` is the name of a gRPC status, and the door makes one of it.
 """
@@ -128,3 +129,9 @@ class Overloaded(Deferred):
     """Too much is asked at once; what was refused has cost nothing."""
 
     code = "RESOURCE_EXHAUSTED"
+
+
+class OutOfTime(Deferred):
+    """A call that named no deadline took longer than such calls may; whether what it asked for is done nobody says."""
+
+    code = "DEADLINE_EXCEEDED"

@@ -29,7 +29,7 @@ from protovalidate import Validator
 from protovalidate import Violation as RuleViolation
 
 from chassis import deadline, telemetry
-from chassis.errors import Defect, Failure, Invalid, Overloaded, Violation
+from chassis.errors import Defect, Failure, Invalid, OutOfTime, Overloaded, Violation
 from chassis.status import encode
 from chassis.texts import with_nul
 from chassis.tracing import code_of_cancelled
@@ -263,10 +263,10 @@ class Deadline(Interceptor):
             try:
                 async with limit:
                     yield
-            except TimeoutError:
+            except TimeoutError as error:
                 if not limit.expired():
                     raise
-                await context.abort(grpc.StatusCode.DEADLINE_EXCEEDED, f"not done in {DEFAULT_DEADLINE_S:g} s")
+                raise OutOfTime("DEADLINE_EXCEEDED", f"not done in {DEFAULT_DEADLINE_S:g} s") from error
 
 
 class Admission(Interceptor):

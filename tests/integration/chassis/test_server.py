@@ -22,6 +22,7 @@ from chassis.errors import (
     Failure,
     Invalid,
     NotFound,
+    OutOfTime,
     Overloaded,
     Refused,
     Stale,
@@ -48,6 +49,7 @@ FAILURES: list[tuple[Failure, str]] = [
     (Defect(ValueError("secret")), "INTERNAL"),
     (Deferred("DEPENDENCY_UNAVAILABLE", retry_after_s=2.5), "UNAVAILABLE"),
     (Overloaded("OVERLOADED", retry_after_s=0.25), "RESOURCE_EXHAUSTED"),
+    (OutOfTime("DEADLINE_EXCEEDED"), "DEADLINE_EXCEEDED"),
 ]
 
 __all__ = ["plain_tracebacks"]  # a fixture of this module
@@ -286,6 +288,7 @@ async def test_a_call_without_deadline_ends_all_the_same(sample: Sample, stub: A
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await stub.GetThing(contract()[0].GetThingRequest(thing_id="1"))
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert _details(caught.value)["ErrorInfo"].reason == "DEADLINE_EXCEEDED"
     await asyncio.wait_for(ended.wait(), 5)
 
 

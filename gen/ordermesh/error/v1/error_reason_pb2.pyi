@@ -50,6 +50,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """INTERNAL: a defect of ours. The metadata's error_id stands in the service's log as well."""
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 12
     """UNAVAILABLE: the server is shutting down. Call again: another one answers."""
+    ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 13
+    """DEADLINE_EXCEEDED: the call came without a deadline, and took longer than the server gives such a call. What it changes may be done or
+    not: repeat it with the same request_id, and with a deadline. (Where the caller's own deadline is over, gRPC says so without a reason.)
+    """
     ERROR_REASON_ORDER_NOT_FOUND: _ErrorReason.ValueType  # 20
     """NOT_FOUND: there is no order with this id."""
     ERROR_REASON_RESERVATION_NOT_FOUND: _ErrorReason.ValueType  # 21
@@ -170,6 +174,10 @@ ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 11
 """INTERNAL: a defect of ours. The metadata's error_id stands in the service's log as well."""
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 12
 """UNAVAILABLE: the server is shutting down. Call again: another one answers."""
+ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 13
+"""DEADLINE_EXCEEDED: the call came without a deadline, and took longer than the server gives such a call. What it changes may be done or
+not: repeat it with the same request_id, and with a deadline. (Where the caller's own deadline is over, gRPC says so without a reason.)
+"""
 ERROR_REASON_ORDER_NOT_FOUND: ErrorReason.ValueType  # 20
 """NOT_FOUND: there is no order with this id."""
 ERROR_REASON_RESERVATION_NOT_FOUND: ErrorReason.ValueType  # 21

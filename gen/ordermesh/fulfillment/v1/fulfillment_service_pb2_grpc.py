@@ -28,8 +28,8 @@ if _version_not_supported:
 class FulfillmentServiceStub:
     """The work of pickers and packers. Fulfilments are created by the order's confirmation, one for each warehouse.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
-    and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION, FULFILLMENT_NOT_FOUND, VERSION_MISMATCH and
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
+    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION, FULFILLMENT_NOT_FOUND, VERSION_MISMATCH and
     ILLEGAL_TRANSITION as well.
     """
 
@@ -89,8 +89,8 @@ class FulfillmentServiceStub:
 class FulfillmentServiceServicer:
     """The work of pickers and packers. Fulfilments are created by the order's confirmation, one for each warehouse.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
-    and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION, FULFILLMENT_NOT_FOUND, VERSION_MISMATCH and
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
+    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION, FULFILLMENT_NOT_FOUND, VERSION_MISMATCH and
     ILLEGAL_TRANSITION as well.
     """
 
@@ -226,8 +226,8 @@ def add_FulfillmentServiceServicer_to_server(servicer, server):
 class FulfillmentService:
     """The work of pickers and packers. Fulfilments are created by the order's confirmation, one for each warehouse.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
-    and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION, FULFILLMENT_NOT_FOUND, VERSION_MISMATCH and
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
+    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION, FULFILLMENT_NOT_FOUND, VERSION_MISMATCH and
     ILLEGAL_TRANSITION as well.
     """
 

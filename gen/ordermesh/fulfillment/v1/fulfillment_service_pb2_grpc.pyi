@@ -29,8 +29,8 @@ GRPC_VERSION: str
 class FulfillmentServiceStub:
     """The work of pickers and packers. Fulfilments are created by the order's confirmation, one for each warehouse.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
-    and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION, FULFILLMENT_NOT_FOUND, VERSION_MISMATCH and
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
+    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION, FULFILLMENT_NOT_FOUND, VERSION_MISMATCH and
     ILLEGAL_TRANSITION as well.
     """
 
@@ -76,8 +76,8 @@ class FulfillmentServiceStub:
 class FulfillmentServiceAsyncStub(FulfillmentServiceStub):
     """The work of pickers and packers. Fulfilments are created by the order's confirmation, one for each warehouse.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
-    and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION, FULFILLMENT_NOT_FOUND, VERSION_MISMATCH and
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
+    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION, FULFILLMENT_NOT_FOUND, VERSION_MISMATCH and
     ILLEGAL_TRANSITION as well.
     """
 
@@ -119,8 +119,8 @@ class FulfillmentServiceAsyncStub(FulfillmentServiceStub):
 class FulfillmentServiceServicer(metaclass=_abc_1.ABCMeta):
     """The work of pickers and packers. Fulfilments are created by the order's confirmation, one for each warehouse.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
-    and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION, FULFILLMENT_NOT_FOUND, VERSION_MISMATCH and
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
+    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION, FULFILLMENT_NOT_FOUND, VERSION_MISMATCH and
     ILLEGAL_TRANSITION as well.
     """
 

@@ -28,8 +28,8 @@ if _version_not_supported:
 class ReturnServiceStub:
     """Returns (RMAs): goods on their way back, and refunds for goods.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
-    and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION and VERSION_MISMATCH as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
+    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION and VERSION_MISMATCH as well.
     """
 
     def __init__(self, channel):
@@ -88,8 +88,8 @@ class ReturnServiceStub:
 class ReturnServiceServicer:
     """Returns (RMAs): goods on their way back, and refunds for goods.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
-    and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION and VERSION_MISMATCH as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
+    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION and VERSION_MISMATCH as well.
     """
 
     def CreateReturn(self, request, context):
@@ -221,8 +221,8 @@ def add_ReturnServiceServicer_to_server(servicer, server):
 class ReturnService:
     """Returns (RMAs): goods on their way back, and refunds for goods.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
-    and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION and VERSION_MISMATCH as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
+    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION and VERSION_MISMATCH as well.
     """
 
     @staticmethod

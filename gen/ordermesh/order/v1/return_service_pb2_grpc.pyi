@@ -29,8 +29,8 @@ GRPC_VERSION: str
 class ReturnServiceStub:
     """Returns (RMAs): goods on their way back, and refunds for goods.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
-    and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION and VERSION_MISMATCH as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
+    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION and VERSION_MISMATCH as well.
     """
 
     @_typing.overload
@@ -71,8 +71,8 @@ class ReturnServiceStub:
 class ReturnServiceAsyncStub(ReturnServiceStub):
     """Returns (RMAs): goods on their way back, and refunds for goods.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
-    and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION and VERSION_MISMATCH as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
+    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION and VERSION_MISMATCH as well.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -109,8 +109,8 @@ class ReturnServiceAsyncStub(ReturnServiceStub):
 class ReturnServiceServicer(metaclass=_abc_1.ABCMeta):
     """Returns (RMAs): goods on their way back, and refunds for goods.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
-    and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION and VERSION_MISMATCH as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
+    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED, CONTENTION and VERSION_MISMATCH as well.
     """
 
     @_abc_1.abstractmethod

@@ -28,8 +28,8 @@ if _version_not_supported:
 class ReservationServiceStub:
     """Units set aside for orders. All the reservations of an order's attempt move together.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
-    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
+    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     def __init__(self, channel):
@@ -83,14 +83,14 @@ class ReservationServiceStub:
 class ReservationServiceServicer:
     """Units set aside for orders. All the reservations of an order's attempt move together.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
-    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
+    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     def ReserveStock(self, request, context):
         """Reserves all lines or none: from one warehouse where one can serve them, else from the fewest. A repeat of the
         request_id answers with the first reservation and its order_id, whatever order_id it proposes; where that one has
-        expired, it is made anew. New reservations are active. Reasons: INSUFFICIENT_STOCK (a violation for each short SKU: asked,
+        expired, it is made anew, and where less than nine tenths of its time are left, it has its whole time again. New reservations are active. Reasons: INSUFFICIENT_STOCK (a violation for each short SKU: asked,
         left; metadata: shortages, and sku_1, asked_1, left_1 and so on for the first ten), RESERVATION_CLOSED (the order's attempt
         is dead, or has a reservation of another request).
         """
@@ -211,8 +211,8 @@ def add_ReservationServiceServicer_to_server(servicer, server):
 class ReservationService:
     """Units set aside for orders. All the reservations of an order's attempt move together.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
-    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
+    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     @staticmethod

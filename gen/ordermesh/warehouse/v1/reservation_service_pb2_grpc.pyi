@@ -29,8 +29,8 @@ GRPC_VERSION: str
 class ReservationServiceStub:
     """Units set aside for orders. All the reservations of an order's attempt move together.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
-    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
+    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     @_typing.overload
@@ -40,7 +40,7 @@ class ReservationServiceStub:
     ReserveStock: _grpc.UnaryUnaryMultiCallable[_reservation_service_pb2.ReserveStockRequest, _reservation_service_pb2.ReserveStockResponse]
     """Reserves all lines or none: from one warehouse where one can serve them, else from the fewest. A repeat of the
     request_id answers with the first reservation and its order_id, whatever order_id it proposes; where that one has
-    expired, it is made anew. New reservations are active. Reasons: INSUFFICIENT_STOCK (a violation for each short SKU: asked,
+    expired, it is made anew, and where less than nine tenths of its time are left, it has its whole time again. New reservations are active. Reasons: INSUFFICIENT_STOCK (a violation for each short SKU: asked,
     left; metadata: shortages, and sku_1, asked_1, left_1 and so on for the first ten), RESERVATION_CLOSED (the order's attempt
     is dead, or has a reservation of another request).
     """
@@ -78,15 +78,15 @@ class ReservationServiceStub:
 class ReservationServiceAsyncStub(ReservationServiceStub):
     """Units set aside for orders. All the reservations of an order's attempt move together.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
-    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
+    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ReserveStock: _aio.UnaryUnaryMultiCallable[_reservation_service_pb2.ReserveStockRequest, _reservation_service_pb2.ReserveStockResponse]  # type: ignore[assignment]
     """Reserves all lines or none: from one warehouse where one can serve them, else from the fewest. A repeat of the
     request_id answers with the first reservation and its order_id, whatever order_id it proposes; where that one has
-    expired, it is made anew. New reservations are active. Reasons: INSUFFICIENT_STOCK (a violation for each short SKU: asked,
+    expired, it is made anew, and where less than nine tenths of its time are left, it has its whole time again. New reservations are active. Reasons: INSUFFICIENT_STOCK (a violation for each short SKU: asked,
     left; metadata: shortages, and sku_1, asked_1, left_1 and so on for the first ten), RESERVATION_CLOSED (the order's attempt
     is dead, or has a reservation of another request).
     """
@@ -123,8 +123,8 @@ class ReservationServiceAsyncStub(ReservationServiceStub):
 class ReservationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Units set aside for orders. All the reservations of an order's attempt move together.
 
-    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY, OVERLOADED
-    and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
+    Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
+    OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
 
     @_abc_1.abstractmethod
@@ -135,7 +135,7 @@ class ReservationServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_reservation_service_pb2.ReserveStockResponse, _abc.Awaitable[_reservation_service_pb2.ReserveStockResponse]]:
         """Reserves all lines or none: from one warehouse where one can serve them, else from the fewest. A repeat of the
         request_id answers with the first reservation and its order_id, whatever order_id it proposes; where that one has
-        expired, it is made anew. New reservations are active. Reasons: INSUFFICIENT_STOCK (a violation for each short SKU: asked,
+        expired, it is made anew, and where less than nine tenths of its time are left, it has its whole time again. New reservations are active. Reasons: INSUFFICIENT_STOCK (a violation for each short SKU: asked,
         left; metadata: shortages, and sku_1, asked_1, left_1 and so on for the first ten), RESERVATION_CLOSED (the order's attempt
         is dead, or has a reservation of another request).
         """
