@@ -5,6 +5,7 @@ mark in the stream is then the new place, and the old copy stays where it is. So
 (chassis.rebuild) reads them as before. Consumers know the id, and change nothing.
 """
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from chassis.outbox import shard_of
 # One statement, however many rows. Who asks waits for it, and his deadline ends it before these do.
 STATEMENT_TIMEOUT_S = 600.0
 SILENCE_S = STATEMENT_TIMEOUT_S + 15.0
+AT_ONCE_MAX = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class Republish:
     def __init__(self, database: Database) -> None:
         self._claims, self._outbox, self._table = database.claims, database.outbox, database.outbox.table
         url, limits = database.engine.url, {"statement_timeout_s": STATEMENT_TIMEOUT_S, "silence_s": SILENCE_S}
+        self._few = asyncio.Semaphore(AT_ONCE_MAX)  # who comes fifth waits, as long as his deadline lets him
         self._engine = connect(url, name="outbox operators", pool_size=0, **limits)
         t = self._table.c
         # Asked for one by one each of them finds an index; together they would be read from the table, with their payloads.
@@ -86,7 +89,7 @@ class Republish:
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[AsyncConnection]:
         with deferring():
-            async with self._engine.begin() as connection:
+            async with self._few, self._engine.begin() as connection:
                 yield connection
 
     def _unmark(self, events: Events) -> Update:

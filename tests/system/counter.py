@@ -23,7 +23,7 @@ from chassis.client import ask, connect
 from chassis.errors import Deferred, Refused
 from devstack.stack import Stack
 from omctl.audit import differences
-from omctl.audit.facts import Witnesses
+from omctl.audit.facts import Silent, Witnesses
 from simulator.services import verb
 from simulator.staff import next_step
 from tests.support import eventually
@@ -42,8 +42,10 @@ def patient() -> Iterator[None]:
     """Inside `eventually`: a service that defers its answer is asked again, for that a machine is slow is not what is tested."""
     try:
         yield
-    except (Deferred, ExceptionGroup) as error:
-        if isinstance(error, ExceptionGroup) and error.split(Deferred)[1]:
+    except Deferred as error:
+        raise AssertionError(repr(error)) from error
+    except Silent as error:
+        if not isinstance(error.failure, Deferred):
             raise
         raise AssertionError(repr(error)) from error
 

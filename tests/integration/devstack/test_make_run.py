@@ -179,6 +179,17 @@ async def test_clean_leaves_what_is_somebody_else_s(run: Run, folder: Path, even
         outside.unlink()
 
 
+async def test_clean_refuses_a_folder_with_other_things_in_it(run: Run, folder: Path, eventually: Eventually) -> None:
+    """Somebody's home, given by mistake: nothing of it goes."""
+    thesis = folder / "stack" / "thesis.txt"
+    thesis.parent.mkdir(exist_ok=True)
+    thesis.write_text("years of work")
+    again = run("--clean")
+    assert await ended(again, eventually) == 1
+    assert "thesis.txt" in again.output()
+    assert thesis.exists()
+
+
 def test_make_clean_cleans() -> None:
     """`make clean` removes what is elsewhere too, where there is a Python to do so."""
     planned = subprocess.run(["make", "-n", "clean"], cwd=ROOT, capture_output=True, text=True, check=True).stdout

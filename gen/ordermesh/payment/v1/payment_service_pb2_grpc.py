@@ -158,7 +158,7 @@ class PaymentServiceServicer:
         """Takes what a processor reports, as it came: pending -> authorized, captured, declined or failed; authorized -> captured or
         voided; captured -> partially_refunded or refunded.
         The processor's event id makes it idempotent; what is known already changes nothing. Reasons: WEBHOOK_SIGNATURE_INVALID,
-        WEBHOOK_MALFORMED, REQUEST_ID_REUSED (the event id came before, with another body), CONTENTION, PAYMENT_NOT_FOUND,
+        WEBHOOK_MALFORMED, REQUEST_ID_REUSED (the event id came before, with another report), CONTENTION, PAYMENT_NOT_FOUND,
         ILLEGAL_TRANSITION (it contradicts what the processor said before).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -77,7 +77,7 @@ class PaymentServiceStub:
     """Takes what a processor reports, as it came: pending -> authorized, captured, declined or failed; authorized -> captured or
     voided; captured -> partially_refunded or refunded.
     The processor's event id makes it idempotent; what is known already changes nothing. Reasons: WEBHOOK_SIGNATURE_INVALID,
-    WEBHOOK_MALFORMED, REQUEST_ID_REUSED (the event id came before, with another body), CONTENTION, PAYMENT_NOT_FOUND,
+    WEBHOOK_MALFORMED, REQUEST_ID_REUSED (the event id came before, with another report), CONTENTION, PAYMENT_NOT_FOUND,
     ILLEGAL_TRANSITION (it contradicts what the processor said before).
     """
 
@@ -130,7 +130,7 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     """Takes what a processor reports, as it came: pending -> authorized, captured, declined or failed; authorized -> captured or
     voided; captured -> partially_refunded or refunded.
     The processor's event id makes it idempotent; what is known already changes nothing. Reasons: WEBHOOK_SIGNATURE_INVALID,
-    WEBHOOK_MALFORMED, REQUEST_ID_REUSED (the event id came before, with another body), CONTENTION, PAYMENT_NOT_FOUND,
+    WEBHOOK_MALFORMED, REQUEST_ID_REUSED (the event id came before, with another report), CONTENTION, PAYMENT_NOT_FOUND,
     ILLEGAL_TRANSITION (it contradicts what the processor said before).
     """
 
@@ -228,7 +228,7 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         """Takes what a processor reports, as it came: pending -> authorized, captured, declined or failed; authorized -> captured or
         voided; captured -> partially_refunded or refunded.
         The processor's event id makes it idempotent; what is known already changes nothing. Reasons: WEBHOOK_SIGNATURE_INVALID,
-        WEBHOOK_MALFORMED, REQUEST_ID_REUSED (the event id came before, with another body), CONTENTION, PAYMENT_NOT_FOUND,
+        WEBHOOK_MALFORMED, REQUEST_ID_REUSED (the event id came before, with another report), CONTENTION, PAYMENT_NOT_FOUND,
         ILLEGAL_TRANSITION (it contradicts what the processor said before).
         """
 

@@ -90,7 +90,8 @@ class ReservationServiceServicer:
     def ReserveStock(self, request, context):
         """Reserves all lines or none: from one warehouse where one can serve them, else from the fewest. A repeat of the
         request_id answers with the first reservation and its order_id, whatever order_id it proposes; where that one has
-        expired, it is made anew, and where less than nine tenths of its time are left, it has its whole time again. New reservations are active. Reasons: INSUFFICIENT_STOCK (a violation for each short SKU: asked,
+        expired, it is made anew, and where less than nine tenths of its time are left, it has its whole time again, however often.
+        New reservations are active. Reasons: INSUFFICIENT_STOCK (a violation for each short SKU: asked,
         left; metadata: shortages, and sku_1, asked_1, left_1 and so on for the first ten), RESERVATION_CLOSED (the order's attempt
         is dead, or has a reservation of another request).
         """
