@@ -13,9 +13,9 @@ import asyncio
 import importlib
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -160,8 +160,11 @@ class _Metrics:
             code = grpc.StatusCode.CANCELLED
             raise
         finally:
-            self._seconds.labels(*method).observe(time.monotonic() - begin)
-            self._handled.labels(*method, code.name).inc()
+            telemetry.at_end(partial(self._ended, method, code, time.monotonic() - begin))
+
+    def _ended(self, method: Sequence[str], code: grpc.StatusCode, seconds: float) -> None:
+        self._seconds.labels(*method).observe(seconds)
+        self._handled.labels(*method, code.name).inc()
 
 
 class _UnaryMetrics(_Metrics, grpc.aio.UnaryUnaryClientInterceptor):

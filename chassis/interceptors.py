@@ -20,6 +20,7 @@ import uuid
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import grpc
@@ -169,8 +170,7 @@ class Metrics(Interceptor):
 
     @asynccontextmanager
     async def around(self, method: Method, context: Context) -> AsyncIterator[None]:
-        started, seconds, _, _ = self._of(method)
-        started.inc()
+        self._of(method)[0].inc()
         begin, code = time.monotonic(), grpc.StatusCode.UNKNOWN
         try:
             yield
@@ -182,8 +182,11 @@ class Metrics(Interceptor):
             code = _code(context) or code
             raise
         finally:
-            seconds.observe(time.monotonic() - begin)
-            self._handled.labels(*method.labels, code.name).inc()
+            telemetry.at_end(partial(self._ended, method, code, time.monotonic() - begin))
+
+    def _ended(self, method: Method, code: grpc.StatusCode, seconds: float) -> None:
+        self._of(method)[1].observe(seconds)
+        self._handled.labels(*method.labels, code.name).inc()
 
     def received(self, method: Method, message: Any) -> Any:
         self._of(method)[2].inc()

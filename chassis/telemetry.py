@@ -7,13 +7,14 @@ them, spans carry no exception texts.
 Log: `structlog.get_logger(__name__)` anywhere. Metrics: `counter`, `gauge`, `histogram` below, in constructors.
 """
 
+import asyncio
 import logging
 import os
 import re
 import sys
 import threading
-from collections.abc import Iterator, Mapping, MutableMapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
 from typing import Any, Final, TextIO
 from wsgiref.simple_server import WSGIRequestHandler, make_server
@@ -127,6 +128,19 @@ def gauge(name: str, what: str, *labels: str) -> Gauge:
 def histogram(name: str, what: str, *labels: str, buckets: tuple[float, ...] = SECONDS) -> Histogram:
     """The process's histogram of this name, of seconds unless `buckets` say otherwise: made at the first call, then the same."""
     return Histogram(name, what, labels, buckets=buckets)
+
+
+def at_end(tell: Callable[[], object]) -> None:
+    """Tells of what has ended, in its `finally`: now; or where a generator is being closed, in the loop's next turn.
+
+    A coroutine that is garbage is closed in the middle of anything, a metric's own lock included, and that is not reentrant: whoever tells
+    there waits for ever, and all of the process with him. Of garbage that is collected in a thread without a loop nobody is told.
+    """
+    if not isinstance(sys.exception(), GeneratorExit):
+        tell()
+        return
+    with suppress(RuntimeError):
+        asyncio.get_running_loop().call_soon(tell)
 
 
 @contextmanager

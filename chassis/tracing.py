@@ -16,6 +16,8 @@ from opentelemetry import trace
 from opentelemetry.instrumentation.grpc._aio_client import UnaryStreamAioClientInterceptor, UnaryUnaryAioClientInterceptor
 from opentelemetry.instrumentation.grpc._aio_server import OpenTelemetryAioServerInterceptor
 
+from chassis import telemetry
+
 _SCOPE: Final = "ordermesh.grpc"
 _LAST_MOMENTS_S: Final = 0.05
 # By OpenTelemetry's convention these are a server's faults, and its span is an error; for a client every code but OK is one.
@@ -142,7 +144,7 @@ def _ending(span: trace.Span) -> Iterator[None]:
         span.set_status(trace.Status(trace.StatusCode.ERROR, type(error).__name__))
         raise
     finally:
-        span.end()
+        telemetry.at_end(span.end)
 
 
 def _mark(span: trace.Span, code: grpc.StatusCode, faults: frozenset[str] | None = None) -> None:
