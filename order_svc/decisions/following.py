@@ -181,10 +181,10 @@ def follow(order: Order, heard: Part, lines: tuple[Line, ...], reasons: tuple[st
     if taken.record.status is Status.CANCELLED:
         return taken
     here = taken.record
-    there = status_of(standings) or here.status
+    there = status_of(standings)
     if there in (Status.SHIPPED, Status.DELIVERED) and here.stock is not StockStatus.RETURNED:
         here = replace(here, stock=StockStatus.DEDUCTED)
-    walked = then(taken, steps(here, way(here.status, there), reasons[1], command, now))
+    walked = then(taken, steps(here, way(here.status, there or here.status), reasons[1], command, now))
     return then(walked, steps(walked.record, refunding(walked.record), "REFUND_COMPLETED", command, now))
 
 

@@ -50,13 +50,18 @@ def steps(order: Order, path: tuple[Status, ...], reason: str, command: Command,
 
 
 def take(order: Order, lines: tuple[Line, ...], reason: str, command: Command, now: datetime) -> Decided:
-    """The order with these lines, of which units were cancelled: one row, one version and one fact. Its last unit ends it."""
+    """The order with these lines, of which units were cancelled: one row, one version and one fact. Its last unit ends it.
+
+    One that its carrier has called delivered stays so, and owes its shipping still.
+    """
     taken = any(new.cancelled != old.cancelled for old, new in zip(order.lines, lines, strict=True))
     order = replace(order, lines=lines)
     if not taken:
         return Decision(order)
     if not any(line.staying for line in lines):
-        return end(order, reason, command, now)
+        if Status.CANCELLED in MOVES[order.status]:
+            return end(order, reason, command, now)
+        order = settled(order)
     order, step = _stepped(order, order.status, order.status, reason, command, now)
     return Decision(order, [step], [ItemsCancelled(order, step)])
 

@@ -69,7 +69,8 @@ class FulfillmentServiceStub:
     """
     CancelFulfillment: _grpc.UnaryUnaryMultiCallable[_fulfillment_service_pb2.CancelFulfillmentRequest, _fulfillment_service_pb2.CancelFulfillmentResponse]
     """Gives the work up, from any status before shipped: -> cancelled. Its units go back to the shelf, and count as cancelled items
-    of the order; the last work of an order cancels it. Reasons: none but the common ones.
+    of the order; the last work of an order cancels it, unless its carrier has called it delivered meanwhile. Reasons: none but the
+    common ones.
     """
 
 @_typing.type_check_only
@@ -113,7 +114,8 @@ class FulfillmentServiceAsyncStub(FulfillmentServiceStub):
     """
     CancelFulfillment: _aio.UnaryUnaryMultiCallable[_fulfillment_service_pb2.CancelFulfillmentRequest, _fulfillment_service_pb2.CancelFulfillmentResponse]  # type: ignore[assignment]
     """Gives the work up, from any status before shipped: -> cancelled. Its units go back to the shelf, and count as cancelled items
-    of the order; the last work of an order cancels it. Reasons: none but the common ones.
+    of the order; the last work of an order cancels it, unless its carrier has called it delivered meanwhile. Reasons: none but the
+    common ones.
     """
 
 class FulfillmentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -208,7 +210,8 @@ class FulfillmentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_fulfillment_service_pb2.CancelFulfillmentResponse, _abc.Awaitable[_fulfillment_service_pb2.CancelFulfillmentResponse]]:
         """Gives the work up, from any status before shipped: -> cancelled. Its units go back to the shelf, and count as cancelled items
-        of the order; the last work of an order cancels it. Reasons: none but the common ones.
+        of the order; the last work of an order cancels it, unless its carrier has called it delivered meanwhile. Reasons: none but the
+        common ones.
         """
 
 def add_FulfillmentServiceServicer_to_server(servicer: FulfillmentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
