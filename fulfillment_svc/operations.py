@@ -111,22 +111,23 @@ class Operations:
     async def inspect(self, command: RecordInspection) -> Fulfillment:
         """An inspection. Of spoiled units the warehouse is told first, for it knows what can come in their place.
 
-        A crash between its answer and our write is made good by the request's repeat: the same targets have the same answer. Raises
-        Deferred where the warehouse cannot be reached.
+        A crash between its answer and our write is made good by the request's repeat, for the same targets have the same answer; or by
+        whoever lets the packages pass instead. Raises Deferred where the warehouse cannot be reached.
         """
-        if command.spoiled:
-            async with self.database.read() as connection:
-                repeat = await store.was_done(connection, command.key)
-                fulfillment = (await store.find_fulfillments(connection, [command.target])).get(command.target)
-            if fulfillment and not repeat:
-                decisions.expect(fulfillment, command)
-                decisions.inspectable(fulfillment, command)
-                spoiled = [
-                    Spoiling(line.line_number, line.spoiled + command.spoiled[line.line_number], line.short)
-                    for line in fulfillment.lines
-                    if line.line_number in command.spoiled
-                ]
-                rebooked = await self.warehouse.replace_spoiled(fulfillment.work, spoiled)
+        async with self.database.read() as connection:
+            repeat = await store.was_done(connection, command.key)
+            fulfillment = (await store.find_fulfillments(connection, [command.target])).get(command.target)
+        if fulfillment and not repeat:
+            decisions.expect(fulfillment, command)
+            decisions.inspectable(fulfillment, command)
+            spoiled = await self._spoiled_unheard(fulfillment) if command.passed else command.spoiled
+            spoiling = [
+                Spoiling(line.line_number, line.spoiled + spoiled[line.line_number], line.short)
+                for line in fulfillment.lines
+                if line.line_number in spoiled
+            ]
+            if spoiling:
+                rebooked = await self.warehouse.replace_spoiled(fulfillment.work, spoiling)
                 # What is booked there has to be written here, whatever version the fulfilment has by then.
                 command = replace(command, rebooked=rebooked, expected_version=None)
         return await self.change(command)
@@ -147,6 +148,12 @@ class Operations:
         """A page of them, and the token of the next."""
         async with self.database.read() as connection:
             return page.cut(await store.list_fulfillments(connection, wanted, page), lambda each: (each.id,))
+
+    async def _spoiled_unheard(self, fulfillment: Fulfillment) -> Mapping[int, int]:
+        """Units by line that the warehouse has booked as spoiled, and of which nothing was written here: an inspection broke off there."""
+        booked = await self.warehouse.spoiled(fulfillment.work)
+        unheard = {line.line_number: booked.get(line.line_number, 0) - line.spoiled for line in fulfillment.lines}
+        return {number: units for number, units in unheard.items() if units > 0}
 
     async def _hand_over(self, fulfillment: Fulfillment) -> None:
         """Best effort: where it fails, shipping hears that the fulfilment is ready by its event, and makes the shipment then."""

@@ -31,7 +31,18 @@ from shipping_svc.model import (
     TrackingEvent,
 )
 from warehouse_svc.lifecycle import MovementKind
-from warehouse_svc.model import AdjustStock, Holding, Lapsed, Movement, Picture, Place, ReceiveStock, StockLevel
+from warehouse_svc.model import (
+    AdjustStock,
+    Holding,
+    Lapsed,
+    Movement,
+    Picture,
+    Place,
+    ReceiveStock,
+    Reservation,
+    ReservationFilter,
+    StockLevel,
+)
 
 Clock = Callable[[], datetime]
 
@@ -113,6 +124,11 @@ class Stock:
     async def lapsed(self, _: None, after: Any, most: int) -> list[Lapsed]:
         now, held = self._clock(), [r for h in self.holdings.values() for r in h.reservations]
         return [] if after else [Lapsed(r.expire_time, r.id, r.order_id) for r in held if r.status == "active" and r.expire_time <= now]
+
+    async def list_reservations(self, _: None, wanted: ReservationFilter, page: Page) -> list[Reservation]:
+        assert wanted.order_id, "nobody here asks for those of all orders"
+        holding = self.holdings.get(wanted.order_id)
+        return [r for r in holding.reservations if r.warehouse_id == wanted.warehouse_id] if holding else []
 
 
 class Accounts:

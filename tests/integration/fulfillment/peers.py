@@ -67,6 +67,18 @@ class FakeWarehouse(ReservationServiceServicer):
             await self.meanwhile()
         return warehouse_api.ReplaceSpoiledUnitsResponse(reservation=reservation)
 
+    async def ListReservations(
+        self, request: warehouse_api.ListReservationsRequest, context: Context
+    ) -> warehouse_api.ListReservationsResponse:
+        """What is booked as spoiled, under the order's first attempt; and under its second, twice as much."""
+        several = []
+        for attempt in (2, 1):
+            of = warehouse_api.OrderAttempt(order_id=request.order_id, attempt=attempt)
+            several.append(_reservation(of, request.warehouse_id, warehouse_pb2.RESERVATION_STATUS_CONFIRMED))
+            for number, units in self.spoiled.items():
+                several[-1].lines.add(line_number=number, spoiled=attempt * units)
+        return warehouse_api.ListReservationsResponse(reservations=several)
+
     def _result(self, of: warehouse_api.OrderAttempt) -> warehouse_api.ReservationResult:
         if of.order_id not in self.shares:
             unknown = warehouse_api.ReservationFailure(reason="RESERVATION_NOT_FOUND", retryable=False)

@@ -63,9 +63,10 @@ class FulfillmentServiceStub:
     RecordInspection: _grpc.UnaryUnaryMultiCallable[_fulfillment_service_pb2.RecordInspectionRequest, _fulfillment_service_pb2.RecordInspectionResponse]
     """Inspects the packages: packed -> ready where they pass, packed -> picking where they do not (everything is scanned and
     packed again). Units named as spoiled are booked as damaged; others are committed in their place at once, and where there are
-    none they leave the picklist like short ones. Reasons: INSPECTION_NOT_REQUIRED, QUANTITY_EXCEEDS_PICKLIST (more units spoiled
-    than a line has), and where the warehouse refuses to book them its RESERVATION_NOT_FOUND, RESERVATION_CLOSED,
-    STOCK_BELOW_RESERVED and QUANTITY_OUT_OF_RANGE.
+    none they leave the picklist like short ones. Where an inspection broke off after its spoiled units were booked, packages that
+    pass go back to picking as that inspection would have sent them. Reasons: INSPECTION_NOT_REQUIRED, QUANTITY_EXCEEDS_PICKLIST
+    (more units spoiled than a line has), and where the warehouse refuses to book them its RESERVATION_NOT_FOUND,
+    RESERVATION_CLOSED, STOCK_BELOW_RESERVED and QUANTITY_OUT_OF_RANGE.
     """
     CancelFulfillment: _grpc.UnaryUnaryMultiCallable[_fulfillment_service_pb2.CancelFulfillmentRequest, _fulfillment_service_pb2.CancelFulfillmentResponse]
     """Gives the work up, from any status before shipped: -> cancelled. Its units go back to the shelf, and count as cancelled items
@@ -108,9 +109,10 @@ class FulfillmentServiceAsyncStub(FulfillmentServiceStub):
     RecordInspection: _aio.UnaryUnaryMultiCallable[_fulfillment_service_pb2.RecordInspectionRequest, _fulfillment_service_pb2.RecordInspectionResponse]  # type: ignore[assignment]
     """Inspects the packages: packed -> ready where they pass, packed -> picking where they do not (everything is scanned and
     packed again). Units named as spoiled are booked as damaged; others are committed in their place at once, and where there are
-    none they leave the picklist like short ones. Reasons: INSPECTION_NOT_REQUIRED, QUANTITY_EXCEEDS_PICKLIST (more units spoiled
-    than a line has), and where the warehouse refuses to book them its RESERVATION_NOT_FOUND, RESERVATION_CLOSED,
-    STOCK_BELOW_RESERVED and QUANTITY_OUT_OF_RANGE.
+    none they leave the picklist like short ones. Where an inspection broke off after its spoiled units were booked, packages that
+    pass go back to picking as that inspection would have sent them. Reasons: INSPECTION_NOT_REQUIRED, QUANTITY_EXCEEDS_PICKLIST
+    (more units spoiled than a line has), and where the warehouse refuses to book them its RESERVATION_NOT_FOUND,
+    RESERVATION_CLOSED, STOCK_BELOW_RESERVED and QUANTITY_OUT_OF_RANGE.
     """
     CancelFulfillment: _aio.UnaryUnaryMultiCallable[_fulfillment_service_pb2.CancelFulfillmentRequest, _fulfillment_service_pb2.CancelFulfillmentResponse]  # type: ignore[assignment]
     """Gives the work up, from any status before shipped: -> cancelled. Its units go back to the shelf, and count as cancelled items
@@ -198,9 +200,10 @@ class FulfillmentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_fulfillment_service_pb2.RecordInspectionResponse, _abc.Awaitable[_fulfillment_service_pb2.RecordInspectionResponse]]:
         """Inspects the packages: packed -> ready where they pass, packed -> picking where they do not (everything is scanned and
         packed again). Units named as spoiled are booked as damaged; others are committed in their place at once, and where there are
-        none they leave the picklist like short ones. Reasons: INSPECTION_NOT_REQUIRED, QUANTITY_EXCEEDS_PICKLIST (more units spoiled
-        than a line has), and where the warehouse refuses to book them its RESERVATION_NOT_FOUND, RESERVATION_CLOSED,
-        STOCK_BELOW_RESERVED and QUANTITY_OUT_OF_RANGE.
+        none they leave the picklist like short ones. Where an inspection broke off after its spoiled units were booked, packages that
+        pass go back to picking as that inspection would have sent them. Reasons: INSPECTION_NOT_REQUIRED, QUANTITY_EXCEEDS_PICKLIST
+        (more units spoiled than a line has), and where the warehouse refuses to book them its RESERVATION_NOT_FOUND,
+        RESERVATION_CLOSED, STOCK_BELOW_RESERVED and QUANTITY_OUT_OF_RANGE.
         """
 
     @_abc_1.abstractmethod
