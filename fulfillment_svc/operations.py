@@ -112,7 +112,7 @@ class Operations:
         """An inspection. Of spoiled units the warehouse is told first, for it knows what can come in their place.
 
         A crash between its answer and our write is made good by the request's repeat, for the same targets have the same answer; or by
-        whoever lets the packages pass instead. Raises Deferred where the warehouse cannot be reached.
+        the next inspection, whatever it finds. Raises Deferred where the warehouse cannot be reached.
         """
         async with self.database.read() as connection:
             repeat = await store.was_done(connection, command.key)
@@ -120,7 +120,8 @@ class Operations:
         if fulfillment and not repeat:
             decisions.expect(fulfillment, command)
             decisions.inspectable(fulfillment, command)
-            spoiled = await self._spoiled_unheard(fulfillment) if command.passed else command.spoiled
+            spoiled = await self._spoiled_unheard(fulfillment)
+            spoiled |= {number: max(units, spoiled.get(number, 0)) for number, units in command.spoiled.items()}
             spoiling = [
                 Spoiling(line.line_number, line.spoiled + spoiled[line.line_number], line.short)
                 for line in fulfillment.lines
@@ -149,7 +150,7 @@ class Operations:
         async with self.database.read() as connection:
             return page.cut(await store.list_fulfillments(connection, wanted, page), lambda each: (each.id,))
 
-    async def _spoiled_unheard(self, fulfillment: Fulfillment) -> Mapping[int, int]:
+    async def _spoiled_unheard(self, fulfillment: Fulfillment) -> dict[int, int]:
         """Units by line that the warehouse has booked as spoiled, and of which nothing was written here: an inspection broke off there."""
         booked = await self.warehouse.spoiled(fulfillment.work)
         unheard = {line.line_number: booked.get(line.line_number, 0) - line.spoiled for line in fulfillment.lines}

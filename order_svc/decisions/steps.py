@@ -52,7 +52,7 @@ def steps(order: Order, path: tuple[Status, ...], reason: str, command: Command,
 def take(order: Order, lines: tuple[Line, ...], reason: str, command: Command, now: datetime) -> Decided:
     """The order with these lines, of which units were cancelled: one row, one version and one fact. Its last unit ends it.
 
-    One that its carrier has called delivered stays so, and owes its shipping still.
+    One that was delivered before stays what it is, and its shipping stays owed.
     """
     taken = any(new.cancelled != old.cancelled for old, new in zip(order.lines, lines, strict=True))
     order = replace(order, lines=lines)
@@ -101,7 +101,7 @@ def payment_of(order: Order) -> PaymentStatus:
 
 
 def settled(order: Order) -> Order:
-    """A dead order with what its parts make of its axes: what did not leave a warehouse comes back.
+    """An order of which nothing stays, with what its parts make of its axes: what did not leave a warehouse comes back.
 
     What is committed is back when fulfilment, or the warehouse, says so; what is not is free at once.
     """

@@ -70,9 +70,9 @@ class FakeWarehouse(ReservationServiceServicer):
     async def ListReservations(
         self, request: warehouse_api.ListReservationsRequest, context: Context
     ) -> warehouse_api.ListReservationsResponse:
-        """What is booked as spoiled, under the order's first attempt; and under its second, twice as much."""
-        several = []
-        for attempt in (2, 1):
+        """What is booked as spoiled, under the order's first attempt; and under its second, twice as much. Of DOVER alone."""
+        several: list[warehouse_pb2.Reservation] = []
+        for attempt in (1, 2) if request.warehouse_id == "DOVER" else ():
             of = warehouse_api.OrderAttempt(order_id=request.order_id, attempt=attempt)
             several.append(_reservation(of, request.warehouse_id, warehouse_pb2.RESERVATION_STATUS_CONFIRMED))
             for number, units in self.spoiled.items():

@@ -401,39 +401,47 @@ async def test_a_crash_between_the_answer_and_the_write_is_made_good(
     assert stock.replacing[0] == stock.replacing[1]
 
 
+def passing(its: Fulfillment) -> RecordInspection:
+    """The inspector finds all in order."""
+    return command(RecordInspection, target=its.id, passed=True, note="")
+
+
+NEXT: dict[str, Callable[[Fulfillment], RecordInspection]] = {
+    "passed": passing,
+    "failed": lambda its: replace(inspection(its), spoiled={}),
+    "spoiled": inspection,
+}
+
+
+@pytest.mark.parametrize("what", NEXT)
 @pytest.mark.parametrize(("others", "left"), [(1, (3, 0, 0, 1)), (0, (2, 0, 0, 1))])
-async def test_packages_do_not_pass_with_units_that_an_inspection_has_booked_as_spoiled(
-    operations: Operations, engine: AsyncEngine, stock: FakeWarehouse, others: int, left: tuple[int, ...]
+async def test_the_next_inspection_ends_the_one_that_broke_off(
+    operations: Operations, engine: AsyncEngine, stock: FakeWarehouse, others: int, left: tuple[int, ...], what: str
 ) -> None:
-    """The warehouse has booked, nothing was written here, and whoever comes next lets the packages pass: they are packed anew with what
-    there is, as after the inspection that broke off; then they pass.
+    """The warehouse has booked, nothing was written here, and somebody else inspects, whatever he finds: all is packed anew with what
+    there is, as after the inspection that broke off; then it passes.
     """
     its = await packed(operations, stock, others=others)
     await operations.warehouse.replace_spoiled(its.work, [Spoiling(1, 1, 0)])
-    passing = command(RecordInspection, target=its.id, passed=True, note="")
-    found = await operations.inspect(passing)
-    assert await operations.inspect(passing) == found
+    following = NEXT[what](its)
+    found = await operations.inspect(following)
+    assert await operations.inspect(following) == found
     assert await units(engine) == {"DOVER": (Status.PICKING, [left, (1, 0, 0, 0)])}
     assert (stock.spoiled, stock.replacing[0]) == ({1: 1}, stock.replacing[1])
     again = await worked(operations, found, Status.PACKED)
-    assert (await operations.inspect(command(RecordInspection, target=again.id, passed=True, note=""))).status is Status.READY
+    assert (await operations.inspect(passing(again))).status is Status.READY
 
 
 async def test_without_the_warehouse_nothing_is_inspected(
     operations: Operations, engine: AsyncEngine, stock: FakeWarehouse, warehouse_peer: Peer
 ) -> None:
-    """It cannot be asked what comes in their place, or whether any were spoiled before: not now, and nothing is changed; packages that
-    merely fail need no warehouse.
-    """
+    """It cannot be asked what comes in their place, or whether any were spoiled before: not now, and nothing is changed."""
     its = await packed(operations, stock)
     await warehouse_peer.down()
-    with pytest.raises(Deferred):
-        await operations.inspect(inspection(its))
-    with pytest.raises(Deferred):
-        await operations.inspect(command(RecordInspection, target=its.id, passed=True, note=""))
+    for what in inspection(its), replace(inspection(its), spoiled={}), passing(its):
+        with pytest.raises(Deferred):
+            await operations.inspect(what)
     assert await operations.get_fulfillment(its.id) == its
-    plain = await operations.inspect(replace(inspection(its), spoiled={}))
-    assert plain.status is Status.PICKING
 
 
 Meanwhile = Callable[[Operations, Fulfillment], Any]
@@ -451,7 +459,7 @@ MEANWHILE: dict[str, tuple[Meanwhile, Units]] = {
         {"DOVER": (Status.CANCELLED, [(0, 2, 0, 1), (0, 1, 0, 0)])},
     ),
     "passed": (
-        lambda o, f: o.change(command(RecordInspection, target=f.id, passed=True, note="")),
+        lambda o, f: o.change(passing(f)),
         {"DOVER": (Status.PACKING, [(2, 0, 0, 1), (1, 0, 0, 0)])},
     ),
 }

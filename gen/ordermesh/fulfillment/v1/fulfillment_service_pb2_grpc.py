@@ -151,10 +151,10 @@ class FulfillmentServiceServicer:
     def RecordInspection(self, request, context):
         """Inspects the packages: packed -> ready where they pass, packed -> picking where they do not (everything is scanned and
         packed again). Units named as spoiled are booked as damaged; others are committed in their place at once, and where there are
-        none they leave the picklist like short ones. Where an inspection broke off after its spoiled units were booked, packages that
-        pass go back to picking as that inspection would have sent them. Reasons: INSPECTION_NOT_REQUIRED, QUANTITY_EXCEEDS_PICKLIST
-        (more units spoiled than a line has), and where the warehouse refuses to book them its RESERVATION_NOT_FOUND,
-        RESERVATION_CLOSED, STOCK_BELOW_RESERVED and QUANTITY_OUT_OF_RANGE.
+        none they leave the picklist like short ones. Where an inspection broke off after its spoiled units were booked, the next one
+        takes them out, and its packages do not pass: the answer's status tells. Reasons: INSPECTION_NOT_REQUIRED,
+        QUANTITY_EXCEEDS_PICKLIST (more units spoiled than a line has), and where the warehouse refuses to book them its
+        RESERVATION_NOT_FOUND, RESERVATION_CLOSED, STOCK_BELOW_RESERVED and QUANTITY_OUT_OF_RANGE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -162,8 +162,7 @@ class FulfillmentServiceServicer:
 
     def CancelFulfillment(self, request, context):
         """Gives the work up, from any status before shipped: -> cancelled. Its units go back to the shelf, and count as cancelled items
-        of the order; the last work of an order cancels it, unless its carrier has called it delivered meanwhile. Reasons: none but the
-        common ones.
+        of the order; the last work of an order cancels it, unless the order was delivered meanwhile. Reasons: none but the common ones.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

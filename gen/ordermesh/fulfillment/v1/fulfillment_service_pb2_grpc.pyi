@@ -63,15 +63,14 @@ class FulfillmentServiceStub:
     RecordInspection: _grpc.UnaryUnaryMultiCallable[_fulfillment_service_pb2.RecordInspectionRequest, _fulfillment_service_pb2.RecordInspectionResponse]
     """Inspects the packages: packed -> ready where they pass, packed -> picking where they do not (everything is scanned and
     packed again). Units named as spoiled are booked as damaged; others are committed in their place at once, and where there are
-    none they leave the picklist like short ones. Where an inspection broke off after its spoiled units were booked, packages that
-    pass go back to picking as that inspection would have sent them. Reasons: INSPECTION_NOT_REQUIRED, QUANTITY_EXCEEDS_PICKLIST
-    (more units spoiled than a line has), and where the warehouse refuses to book them its RESERVATION_NOT_FOUND,
-    RESERVATION_CLOSED, STOCK_BELOW_RESERVED and QUANTITY_OUT_OF_RANGE.
+    none they leave the picklist like short ones. Where an inspection broke off after its spoiled units were booked, the next one
+    takes them out, and its packages do not pass: the answer's status tells. Reasons: INSPECTION_NOT_REQUIRED,
+    QUANTITY_EXCEEDS_PICKLIST (more units spoiled than a line has), and where the warehouse refuses to book them its
+    RESERVATION_NOT_FOUND, RESERVATION_CLOSED, STOCK_BELOW_RESERVED and QUANTITY_OUT_OF_RANGE.
     """
     CancelFulfillment: _grpc.UnaryUnaryMultiCallable[_fulfillment_service_pb2.CancelFulfillmentRequest, _fulfillment_service_pb2.CancelFulfillmentResponse]
     """Gives the work up, from any status before shipped: -> cancelled. Its units go back to the shelf, and count as cancelled items
-    of the order; the last work of an order cancels it, unless its carrier has called it delivered meanwhile. Reasons: none but the
-    common ones.
+    of the order; the last work of an order cancels it, unless the order was delivered meanwhile. Reasons: none but the common ones.
     """
 
 @_typing.type_check_only
@@ -109,15 +108,14 @@ class FulfillmentServiceAsyncStub(FulfillmentServiceStub):
     RecordInspection: _aio.UnaryUnaryMultiCallable[_fulfillment_service_pb2.RecordInspectionRequest, _fulfillment_service_pb2.RecordInspectionResponse]  # type: ignore[assignment]
     """Inspects the packages: packed -> ready where they pass, packed -> picking where they do not (everything is scanned and
     packed again). Units named as spoiled are booked as damaged; others are committed in their place at once, and where there are
-    none they leave the picklist like short ones. Where an inspection broke off after its spoiled units were booked, packages that
-    pass go back to picking as that inspection would have sent them. Reasons: INSPECTION_NOT_REQUIRED, QUANTITY_EXCEEDS_PICKLIST
-    (more units spoiled than a line has), and where the warehouse refuses to book them its RESERVATION_NOT_FOUND,
-    RESERVATION_CLOSED, STOCK_BELOW_RESERVED and QUANTITY_OUT_OF_RANGE.
+    none they leave the picklist like short ones. Where an inspection broke off after its spoiled units were booked, the next one
+    takes them out, and its packages do not pass: the answer's status tells. Reasons: INSPECTION_NOT_REQUIRED,
+    QUANTITY_EXCEEDS_PICKLIST (more units spoiled than a line has), and where the warehouse refuses to book them its
+    RESERVATION_NOT_FOUND, RESERVATION_CLOSED, STOCK_BELOW_RESERVED and QUANTITY_OUT_OF_RANGE.
     """
     CancelFulfillment: _aio.UnaryUnaryMultiCallable[_fulfillment_service_pb2.CancelFulfillmentRequest, _fulfillment_service_pb2.CancelFulfillmentResponse]  # type: ignore[assignment]
     """Gives the work up, from any status before shipped: -> cancelled. Its units go back to the shelf, and count as cancelled items
-    of the order; the last work of an order cancels it, unless its carrier has called it delivered meanwhile. Reasons: none but the
-    common ones.
+    of the order; the last work of an order cancels it, unless the order was delivered meanwhile. Reasons: none but the common ones.
     """
 
 class FulfillmentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -200,10 +198,10 @@ class FulfillmentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_fulfillment_service_pb2.RecordInspectionResponse, _abc.Awaitable[_fulfillment_service_pb2.RecordInspectionResponse]]:
         """Inspects the packages: packed -> ready where they pass, packed -> picking where they do not (everything is scanned and
         packed again). Units named as spoiled are booked as damaged; others are committed in their place at once, and where there are
-        none they leave the picklist like short ones. Where an inspection broke off after its spoiled units were booked, packages that
-        pass go back to picking as that inspection would have sent them. Reasons: INSPECTION_NOT_REQUIRED, QUANTITY_EXCEEDS_PICKLIST
-        (more units spoiled than a line has), and where the warehouse refuses to book them its RESERVATION_NOT_FOUND,
-        RESERVATION_CLOSED, STOCK_BELOW_RESERVED and QUANTITY_OUT_OF_RANGE.
+        none they leave the picklist like short ones. Where an inspection broke off after its spoiled units were booked, the next one
+        takes them out, and its packages do not pass: the answer's status tells. Reasons: INSPECTION_NOT_REQUIRED,
+        QUANTITY_EXCEEDS_PICKLIST (more units spoiled than a line has), and where the warehouse refuses to book them its
+        RESERVATION_NOT_FOUND, RESERVATION_CLOSED, STOCK_BELOW_RESERVED and QUANTITY_OUT_OF_RANGE.
         """
 
     @_abc_1.abstractmethod
@@ -213,8 +211,7 @@ class FulfillmentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_fulfillment_service_pb2.CancelFulfillmentResponse, _abc.Awaitable[_fulfillment_service_pb2.CancelFulfillmentResponse]]:
         """Gives the work up, from any status before shipped: -> cancelled. Its units go back to the shelf, and count as cancelled items
-        of the order; the last work of an order cancels it, unless its carrier has called it delivered meanwhile. Reasons: none but the
-        common ones.
+        of the order; the last work of an order cancels it, unless the order was delivered meanwhile. Reasons: none but the common ones.
         """
 
 def add_FulfillmentServiceServicer_to_server(servicer: FulfillmentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

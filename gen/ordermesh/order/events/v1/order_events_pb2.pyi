@@ -102,8 +102,8 @@ Global___OrderStatusChanged: _TypeAlias = OrderStatusChanged  # noqa: Y015
 
 @_typing.final
 class OrderItemsCancelled(_message.Message):
-    """Units of an order were cancelled, and it lives on. (The last unit's cancellation is an OrderStatusChanged.) Its order_version
-    stands in one sequence with those of OrderStatusChanged.
+    """Units of an order were cancelled, and it lives on. (The last unit's cancellation is an OrderStatusChanged, unless the order was
+    delivered before.) Its order_version stands in one sequence with those of OrderStatusChanged.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
