@@ -33,6 +33,7 @@ from fulfillment_svc.model import (
     Kept,
     News,
     NotCommitted,
+    NoteSpoiled,
     OrderAttempt,
     OrderCommand,
     OrderNews,
@@ -109,29 +110,39 @@ class Operations:
         return fulfillment
 
     async def inspect(self, command: RecordInspection) -> Fulfillment:
-        """An inspection. Of spoiled units the warehouse is told first, for it knows what can come in their place.
+        """An inspection. Of spoiled units the warehouse is told, for it knows what can come in their place.
 
-        A crash between its answer and our write is made good by the request's repeat, for the same targets have the same answer; or by
-        the next inspection, whatever it finds. Raises Deferred where the warehouse cannot be reached.
+        They are noted before: whatever becomes of the answer, no packages pass until it is written, and whoever inspects next has it
+        written. Raises Deferred where the warehouse cannot be reached.
         """
-        async with self.database.read() as connection:
-            repeat = await store.was_done(connection, command.key)
-            fulfillment = (await store.find_fulfillments(connection, [command.target])).get(command.target)
-        if fulfillment and not repeat:
-            decisions.expect(fulfillment, command)
-            decisions.inspectable(fulfillment, command)
-            spoiled = await self._spoiled_unheard(fulfillment)
-            spoiled |= {number: max(units, spoiled.get(number, 0)) for number, units in command.spoiled.items()}
-            spoiling = [
-                Spoiling(line.line_number, line.spoiled + spoiled[line.line_number], line.short)
-                for line in fulfillment.lines
-                if line.line_number in spoiled
-            ]
-            if spoiling:
-                rebooked = await self.warehouse.replace_spoiled(fulfillment.work, spoiling)
-                # What is booked there has to be written here, whatever version the fulfilment has by then.
-                command = replace(command, rebooked=rebooked, expected_version=None)
+        fulfillment, again = await self._note_spoiled(command) if command.spoiled else (await self.get_fulfillment(command.target), False)
+        spoiling = [Spoiling(its.line_number, its.spoiled + its.unbooked, its.short) for its in fulfillment.lines if its.unbooked]
+        if spoiling:
+            rebooked = await self.warehouse.replace_spoiled(fulfillment.work, spoiling)
+            # What is booked there has to be written here, whatever version the fulfilment has by then.
+            command = replace(command, rebooked=rebooked, expected_version=None)
+        elif again:
+            return fulfillment  # they are booked and written, by this very request or for another
         return await self.change(command)
+
+    async def _note_spoiled(self, command: RecordInspection) -> tuple[Fulfillment, bool]:
+        """The fulfilment with the units that were found spoiled; and whether they had been noted before."""
+        [outcome] = await self._write(
+            [
+                NoteSpoiled(
+                    key=f"{command.key}:spoiled",
+                    digest=command.digest,
+                    target=command.target,
+                    actor=command.actor,
+                    cause=command.cause,
+                    expected_version=command.expected_version,
+                    spoiled=command.spoiled,
+                )
+            ]
+        )
+        fulfillment = unwrap(outcome).find(command.target)
+        assert fulfillment, "units are noted only where there is a fulfilment"
+        return fulfillment, isinstance(outcome, Done) and outcome.repeat
 
     async def note(self, commands: Sequence[Ship | Complete]) -> Sequence[Outcome[Job]]:
         """News of shipments."""
@@ -149,12 +160,6 @@ class Operations:
         """A page of them, and the token of the next."""
         async with self.database.read() as connection:
             return page.cut(await store.list_fulfillments(connection, wanted, page), lambda each: (each.id,))
-
-    async def _spoiled_unheard(self, fulfillment: Fulfillment) -> dict[int, int]:
-        """Units by line that the warehouse has booked as spoiled, and of which nothing was written here: an inspection broke off there."""
-        booked = await self.warehouse.spoiled(fulfillment.work)
-        unheard = {line.line_number: booked.get(line.line_number, 0) - line.spoiled for line in fulfillment.lines}
-        return {number: units for number, units in unheard.items() if units > 0}
 
     async def _hand_over(self, fulfillment: Fulfillment) -> None:
         """Best effort: where it fails, shipping hears that the fulfilment is ready by its event, and makes the shipment then."""

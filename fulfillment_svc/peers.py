@@ -17,9 +17,6 @@ from fulfillment_svc.model import CommitAnswer, Committed, Fulfillment, Line, No
 
 CONFIRM_TIMEOUT_S: Final = 5.0
 REPLACE_TIMEOUT_S: Final = 5.0
-SPOILED_TIMEOUT_S: Final = 2.0
-# An order's reservations in one warehouse, newest first: far more than an attempt has.
-RESERVATIONS_MAX: Final = 1000
 # Whoever packs waits for this call; shipping hears of the fulfilment anyway.
 SHIPMENT_TIMEOUT_S: Final = 2.0
 
@@ -60,15 +57,6 @@ class Warehouse:
             for line in response.reservation.lines
             if line.line_number in asked
         )
-
-    async def spoiled(self, work: Work) -> dict[int, int]:
-        """How many units of the work's lines are booked as spoiled so far, by line. Raises Deferred where it cannot be reached."""
-        request = warehouse_api.ListReservationsRequest(
-            order_id=str(work.order_id), warehouse_id=work.warehouse_id, page_size=RESERVATIONS_MAX
-        )
-        response = await ask(self._stub.ListReservations, request, timeout_s=SPOILED_TIMEOUT_S)
-        lines = [line for reservation in response.reservations if reservation.attempt == work.attempt for line in reservation.lines]
-        return {line.line_number: line.spoiled for line in lines if line.spoiled}
 
 
 class Shipping:

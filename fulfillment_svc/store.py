@@ -13,7 +13,7 @@ from chassis.paging import Page
 from chassis.tables import among, arrays, given, insert_rows
 from fulfillment_svc.lifecycle import Status
 from fulfillment_svc.model import Allocation, AnyCommand, Filter, Fulfillment, Job, Kept, Line, Package, PackedItem, Transition, Work
-from fulfillment_svc.tables import claims, fulfillments, history, items, kept_units, lines, orders, packages
+from fulfillment_svc.tables import fulfillments, history, items, kept_units, lines, orders, packages
 
 f = fulfillments.c
 FULFILLMENT, LINE, PACKAGE, ITEM, STEP, ORDER, KEPT = (
@@ -23,7 +23,7 @@ WORK = ("order_id", "warehouse_id", "attempt")
 FIELDS = tuple(f"work.{name}" if name in WORK else name for name in FULFILLMENT)  # where a column's value is found in a fulfilment
 CHANGING = ("id", "status", "stock_committed", "inspection_rule", "shipment_id", "version", "update_time")
 # A line's units; its number and SKU never change.
-COUNTS = ("quantity", "picked", "cut", "short", "spoiled")
+COUNTS = ("quantity", "picked", "cut", "short", "spoiled", "found")
 COUNTED = ("fulfillment_id", "line_number", *COUNTS)
 # The statuses in which there may be packages: in the others nobody looks for them.
 PACKED = frozenset({Status.PACKED, Status.READY, Status.SHIPPED, Status.COMPLETED})
@@ -33,7 +33,6 @@ read_by_order = select(fulfillments).where(among(f.order_id)).order_by(f.id)
 read_orders = select(f.order_id).where(among(f.id)).distinct()
 lock_orders = select(orders).where(among(orders.c.order_id)).order_by(orders.c.order_id).with_for_update(key_share=True)
 read_kept = select(kept_units).where(among(kept_units.c.order_id)).order_by(*kept_units.primary_key)
-read_claim = select(claims.c.key).where(among(claims.c.key))
 read_works = select(f.order_id, f.warehouse_id, f.attempt).where(among(f.order_id))
 read_owed = (
     select(fulfillments)
@@ -123,11 +122,6 @@ async def save_fulfillments(
         await _save_packages(connection, [(old, new) for old, new in changed if old.packages != new.packages])
     if steps:
         await connection.execute(insert_history, arrays(STEP, [attrgetter(*STEP)(step) for step in steps]))
-
-
-async def was_done(connection: AsyncConnection, key: str) -> bool:
-    """Whether the effect of this key is committed."""
-    return bool((await connection.execute(read_claim, arrays(["key"], [[key]]))).first())
 
 
 async def find_fulfillments(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, Fulfillment]:

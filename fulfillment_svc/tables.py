@@ -93,6 +93,7 @@ lines = Table(
     Column("cut", Integer, CheckConstraint("cut >= 0", "cut"), nullable=False, server_default="0"),
     Column("short", Integer, CheckConstraint("short >= 0", "short"), nullable=False, server_default="0"),
     Column("spoiled", Integer, CheckConstraint("spoiled >= 0", "spoiled"), nullable=False, server_default="0"),
+    Column("found", Integer, CheckConstraint("found >= 0", "found"), nullable=False, server_default="0"),
     PrimaryKeyConstraint("fulfillment_id", "line_number"),
     CheckConstraint("picked between 0 and quantity", "picked"),
 )

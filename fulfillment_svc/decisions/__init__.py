@@ -24,6 +24,7 @@ from fulfillment_svc.model import (
     FulfillmentCommand,
     GiveUp,
     Job,
+    NoteSpoiled,
     Pack,
     Plan,
     RecordInspection,
@@ -35,10 +36,7 @@ from fulfillment_svc.model import (
     StartPicking,
 )
 
-# What an operation asks beforehand, where it has to speak to the warehouse first.
-inspectable = packing.inspectable
-
-__all__ = ["decide", "decide_one", "expect", "inspectable"]
+__all__ = ["decide", "decide_one"]
 
 
 def decide(job: Job | None, command: AnyCommand, now: datetime) -> Decided:
@@ -80,6 +78,8 @@ def decide_one(fulfillment: Fulfillment, command: FulfillmentCommand, now: datet
             return walk(fulfillment, [(move(fulfillment, Trigger.START_PACKING), "PACKING_STARTED")], command, now)
         case Pack():
             return packing.pack(fulfillment, command, now)
+        case NoteSpoiled():
+            return packing.note_spoiled(fulfillment, command, now)
         case RecordInspection():
             return packing.record_inspection(fulfillment, command, now)
         case GiveUp():

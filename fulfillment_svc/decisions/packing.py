@@ -1,15 +1,16 @@
 """Packages, and whether they may leave."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
+from types import MappingProxyType
 
 from chassis.decision import Decision
-from chassis.errors import Refused, Violation
+from chassis.errors import Deferred, Refused, Violation
 from fulfillment_svc.decisions.steps import DecidedOne, illegal, lessened, move, readied, walk
 from fulfillment_svc.lifecycle import MOVES, Status, Trigger
-from fulfillment_svc.model import Fulfillment, Line, LinesChanged, Pack, Package, RecordInspection
+from fulfillment_svc.model import Fulfillment, Line, LinesChanged, NoteSpoiled, Pack, Package, RecordInspection
 
 
 def pack(fulfillment: Fulfillment, command: Pack, now: datetime) -> DecidedOne:
@@ -24,11 +25,23 @@ def pack(fulfillment: Fulfillment, command: Pack, now: datetime) -> DecidedOne:
     return walk(replace(fulfillment, packages=numbered), path, command, now)
 
 
+def note_spoiled(fulfillment: Fulfillment, command: NoteSpoiled, now: datetime) -> DecidedOne:
+    """Units that are found damaged, as many as anybody has found. No status changes, so nothing is told."""
+    inspectable(fulfillment, command.spoiled)
+    lines = tuple(replace(line, found=max(line.found, command.spoiled.get(line.line_number, 0))) for line in fulfillment.lines)
+    return Decision(replace(fulfillment, lines=lines, version=fulfillment.version + 1, update_time=now))
+
+
 def record_inspection(fulfillment: Fulfillment, command: RecordInspection, now: datetime) -> DecidedOne:
-    """packed -> ready where the packages pass; else back to picking, everything to be scanned and packed again."""
+    """packed -> ready where the packages pass; else back to picking, everything to be scanned and packed again.
+
+    Deferred as long as units that were found damaged are not booked: whoever comes next has to have them booked.
+    """
     if command.rebooked:
         return spoil(fulfillment, command, now)
-    inspectable(fulfillment, command)
+    inspectable(fulfillment)
+    if any(line.unbooked for line in fulfillment.lines):
+        raise Deferred("CONTENTION", "another inspection is being written: try again", status=fulfillment.status)
     if command.passed:
         return walk(fulfillment, readied(fulfillment, "INSPECTION_PASSED"), command, now, command.note)
     status = move(fulfillment, Trigger.FAIL_INSPECTION)
@@ -36,7 +49,7 @@ def record_inspection(fulfillment: Fulfillment, command: RecordInspection, now: 
     return walk(emptied, [(status, "INSPECTION_FAILED")], command, now, command.note)
 
 
-def inspectable(fulfillment: Fulfillment, command: RecordInspection) -> None:
+def inspectable(fulfillment: Fulfillment, found: Mapping[int, int] = MappingProxyType({})) -> None:
     """Raises Refused where there is nothing to inspect, or a line has not so many units that could be spoiled."""
     if not fulfillment.inspection_rule:
         raise Refused("INSPECTION_NOT_REQUIRED", "no rule asks for an inspection of this fulfilment", status=fulfillment.status)
@@ -44,7 +57,7 @@ def inspectable(fulfillment: Fulfillment, command: RecordInspection) -> None:
     units = {line.line_number: line.quantity for line in fulfillment.lines}
     wrong = [
         Violation(f"line {number}", f"{units.get(number, 0)} units, and {spoiled} spoiled", "QUANTITY")
-        for number, spoiled in sorted(command.spoiled.items())
+        for number, spoiled in sorted(found.items())
         if spoiled > units.get(number, 0)
     ]
     if wrong:
@@ -55,7 +68,8 @@ def spoil(fulfillment: Fulfillment, command: RecordInspection, now: datetime) ->
     """packed -> picking without the spoiled units, as the warehouse has booked them.
 
     It was asked before this write, and what is booked there is a fact: so it is taken in wherever the fulfilment stands by now (units were
-    cut, the order died, somebody else has inspected it), and what was on the bench goes on with what there is.
+    cut, the order died, a replica of the version before, which notes nothing, let it pass), and what was on the bench goes on with what
+    there is.
     """
     answers = {each.line_number: each for each in command.rebooked}
     lines = tuple(line.rebooked(answers[line.line_number]) if line.line_number in answers else line for line in fulfillment.lines)

@@ -188,11 +188,18 @@ class Pack(Request):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NoteSpoiled(Request):
+    """Units that an inspector found damaged, by line number: noted before the warehouse is told."""
+
+    spoiled: Mapping[int, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RecordInspection(Request):
     """What the inspector found; `note` says why not.
 
     spoiled   units found damaged, by line number
-    rebooked  what the warehouse answered about these lines; none where it was not asked
+    rebooked  what the warehouse answered about all lines with such units; none where it was not asked
     """
 
     passed: bool
@@ -208,7 +215,7 @@ class GiveUp(Request):
     note: str
 
 
-Asked = StartPicking | ScanItems | CompletePicking | StartPacking | Pack | RecordInspection | GiveUp
+Asked = StartPicking | ScanItems | CompletePicking | StartPacking | Pack | NoteSpoiled | RecordInspection | GiveUp
 FulfillmentCommand = Ship | Complete | Asked
 OrderCommand = Plan | Settle | Cut | End
 AnyCommand = OrderCommand | FulfillmentCommand

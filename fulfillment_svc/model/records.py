@@ -20,11 +20,17 @@ class Line:
     cut: int = 0  # cancelled, and back on the shelf
     short: int = 0  # not found
     spoiled: int = 0  # found damaged, whether or not others came in their place
+    found: int = 0  # found damaged and still on the picklist: the warehouse is to book them, and its answer to be written here
 
     @property
     def open(self) -> int:
         """Units that are still to be scanned."""
         return self.quantity - self.picked
+
+    @property
+    def unbooked(self) -> int:
+        """Units that are found damaged and still to be booked; those that were cut meanwhile need not be."""
+        return min(self.found, self.quantity)
 
     @property
     def planned(self) -> int:
@@ -47,7 +53,7 @@ class Line:
         """
         quantity = min(self.quantity, stock.committed)
         cut = max(0, stock.units - stock.spoiled - self.short - quantity)
-        return replace(self, quantity=quantity, picked=min(self.picked, quantity), cut=cut, spoiled=stock.spoiled)
+        return replace(self, quantity=quantity, picked=min(self.picked, quantity), cut=cut, spoiled=stock.spoiled, found=0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -166,7 +166,7 @@ def follow(order: Order, heard: Part, lines: tuple[Line, ...], reasons: tuple[st
     """The order with what was heard of one part of it, and with the lines that this leaves.
 
     First the units that it cost are cancelled (for the first reason); then it walks every step on the way to what all its parts make
-    of it (for the second). One that is cancelled moves no more, and knows what left.
+    of it (for the second). One that has ended moves no more and tells nothing; it knows what left, and a refunded one what stays.
     """
     parts = tuple(heard if part.warehouse_id == heard.warehouse_id else part for part in order.parts)
     if (parts, lines) == (order.parts, order.lines):
@@ -174,6 +174,8 @@ def follow(order: Order, heard: Part, lines: tuple[Line, ...], reasons: tuple[st
     if order.status is Status.CANCELLED:
         known = tuple(as_shipped(old, new) for old, new in zip(order.lines, lines, strict=True))
         return Decision(settled(replace(order, parts=parts, lines=known, update_time=now)))
+    if not MOVES[order.status]:
+        return Decision(replace(order, parts=parts, lines=lines, update_time=now))
     standings = [part.standing for part in parts]
     followed = replace(order, parts=parts, progress=progress_of(standings), update_time=now)
     taken = take(followed, lines, reasons[0], command, now)

@@ -31,18 +31,7 @@ from shipping_svc.model import (
     TrackingEvent,
 )
 from warehouse_svc.lifecycle import MovementKind
-from warehouse_svc.model import (
-    AdjustStock,
-    Holding,
-    Lapsed,
-    Movement,
-    Picture,
-    Place,
-    ReceiveStock,
-    Reservation,
-    ReservationFilter,
-    StockLevel,
-)
+from warehouse_svc.model import AdjustStock, Holding, Lapsed, Movement, Picture, Place, ReceiveStock, StockLevel
 
 Clock = Callable[[], datetime]
 
@@ -125,11 +114,6 @@ class Stock:
         now, held = self._clock(), [r for h in self.holdings.values() for r in h.reservations]
         return [] if after else [Lapsed(r.expire_time, r.id, r.order_id) for r in held if r.status == "active" and r.expire_time <= now]
 
-    async def list_reservations(self, _: None, wanted: ReservationFilter, page: Page) -> list[Reservation]:
-        assert wanted.order_id, "nobody here asks for those of all orders"
-        holding = self.holdings.get(wanted.order_id)
-        return [r for r in holding.reservations if r.warehouse_id == wanted.warehouse_id] if holding else []
-
 
 class Accounts:
     """payment_svc.store."""
@@ -159,9 +143,8 @@ class Accounts:
 class Jobs:
     """fulfillment_svc.store."""
 
-    def __init__(self, was_done: Callable[[str], bool]) -> None:
+    def __init__(self) -> None:
         self.jobs: dict[UUID, Job] = {}
-        self._was_done = was_done
 
     @property
     def works(self) -> dict[UUID, Fulfillment]:
@@ -178,9 +161,6 @@ class Jobs:
 
     async def save_jobs(self, _: None, before: Any, after: Mapping[UUID, Job], steps: Sequence[Any]) -> None:
         self.jobs |= {job.order_id: job for job in after.values()}
-
-    async def was_done(self, _: None, key: str) -> bool:
-        return self._was_done(key)
 
     async def find_fulfillments(self, _: None, ids: Collection[UUID]) -> dict[UUID, Fulfillment]:
         works = self.works

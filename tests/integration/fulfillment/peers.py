@@ -14,7 +14,7 @@ from ordermesh.warehouse.v1 import reservation_service_pb2 as warehouse_api
 from ordermesh.warehouse.v1 import warehouse_pb2
 from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServiceServicer, add_ReservationServiceServicer_to_server
 
-from chassis.errors import Failure
+from chassis.errors import Deferred, Failure
 from chassis.server import Limits, Server
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -33,6 +33,7 @@ class FakeWarehouse(ReservationServiceServicer):
         self.spoiled: dict[int, int] = {}
         self.replaced: dict[int, int] = {}
         self.replacing: list[warehouse_api.ReplaceSpoiledUnitsRequest] = []
+        self.lost = ""  # "question" or "answer": what is lost when it is to replace units
         self.meanwhile: Callable[[], Awaitable[object]] | None = None  # what happens while it is asked
 
     async def BatchConfirmReservations(
@@ -47,6 +48,8 @@ class FakeWarehouse(ReservationServiceServicer):
         self, request: warehouse_api.ReplaceSpoiledUnitsRequest, context: Context
     ) -> warehouse_api.ReplaceSpoiledUnitsResponse:
         self.replacing.append(request)
+        if self.lost == "question":
+            raise Deferred("DRAINING", "lost on the way")
         reservation = _reservation(request.order_attempt, request.warehouse_id, warehouse_pb2.RESERVATION_STATUS_CONFIRMED)
         for line in request.lines:
             number, more = line.line_number, max(0, line.spoiled_quantity - self.spoiled.get(line.line_number, 0))
@@ -65,19 +68,9 @@ class FakeWarehouse(ReservationServiceServicer):
             )
         if self.meanwhile:
             await self.meanwhile()
+        if self.lost:
+            raise Deferred("DRAINING", "lost on the way")
         return warehouse_api.ReplaceSpoiledUnitsResponse(reservation=reservation)
-
-    async def ListReservations(
-        self, request: warehouse_api.ListReservationsRequest, context: Context
-    ) -> warehouse_api.ListReservationsResponse:
-        """What is booked as spoiled, under the order's first attempt; and under its second, twice as much. Of DOVER alone."""
-        several: list[warehouse_pb2.Reservation] = []
-        for attempt in (1, 2) if request.warehouse_id == "DOVER" else ():
-            of = warehouse_api.OrderAttempt(order_id=request.order_id, attempt=attempt)
-            several.append(_reservation(of, request.warehouse_id, warehouse_pb2.RESERVATION_STATUS_CONFIRMED))
-            for number, units in self.spoiled.items():
-                several[-1].lines.add(line_number=number, spoiled=attempt * units)
-        return warehouse_api.ListReservationsResponse(reservations=several)
 
     def _result(self, of: warehouse_api.OrderAttempt) -> warehouse_api.ReservationResult:
         if of.order_id not in self.shares:

@@ -33,7 +33,6 @@ from fulfillment_svc.model import (
     RecordInspection,
     Scan,
     ScanItems,
-    Spoiling,
     StartPacking,
     StartPicking,
 )
@@ -352,8 +351,8 @@ async def test_spoiled_units_are_replaced_as_far_as_there_are_others(
     [request] = stock.replacing
     assert [(line.line_number, line.spoiled_quantity) for line in request.lines] == [(1, 1)]
     assert reasons(await told(engine))[-2:] == [
-        ("LinesChanged", its.version + 1, "INSPECTION_FAILED"),
-        ("StatusChanged", its.version + 2, "INSPECTION_FAILED"),
+        ("LinesChanged", its.version + 2, "INSPECTION_FAILED"),
+        ("StatusChanged", its.version + 3, "INSPECTION_FAILED"),
     ]
     again = await worked(operations, found, Status.PACKED)
     assert await operations.inspect(asked) == again  # packed anew: the old request is no news of it
@@ -389,18 +388,6 @@ async def pick_again(service: Fulfillments, its: pb.Fulfillment) -> pb.Fulfillme
     return (await ask(service.CompletePicking, asking(api.CompletePickingRequest, its.fulfillment_id))).fulfillment
 
 
-async def test_a_crash_between_the_answer_and_the_write_is_made_good(
-    operations: Operations, engine: AsyncEngine, stock: FakeWarehouse
-) -> None:
-    """The warehouse has booked, and nothing was written here: the repeat asks for the same and writes it; nothing is booked twice."""
-    its = await packed(operations, stock, others=1)
-    await operations.warehouse.replace_spoiled(its.work, [Spoiling(1, 1, 0)])
-    await operations.inspect(inspection(its))
-    assert await units(engine) == {"DOVER": (Status.PICKING, [(3, 0, 0, 1), (1, 0, 0, 0)])}
-    assert stock.spoiled == {1: 1}
-    assert stock.replacing[0] == stock.replacing[1]
-
-
 def passing(its: Fulfillment) -> RecordInspection:
     """The inspector finds all in order."""
     return command(RecordInspection, target=its.id, passed=True, note="")
@@ -413,35 +400,48 @@ NEXT: dict[str, Callable[[Fulfillment], RecordInspection]] = {
 }
 
 
-@pytest.mark.parametrize("what", NEXT)
+@pytest.mark.parametrize("booked", [True, False])
+@pytest.mark.parametrize("what", ["repeated", *NEXT])
 @pytest.mark.parametrize(("others", "left"), [(1, (3, 0, 0, 1)), (0, (2, 0, 0, 1))])
-async def test_the_next_inspection_ends_the_one_that_broke_off(
-    operations: Operations, engine: AsyncEngine, stock: FakeWarehouse, others: int, left: tuple[int, ...], what: str
+async def test_an_inspection_that_broke_off_is_ended_by_the_next(
+    operations: Operations, engine: AsyncEngine, stock: FakeWarehouse, others: int, left: tuple[int, ...], what: str, booked: bool
 ) -> None:
-    """The warehouse has booked, nothing was written here, and somebody else inspects, whatever he finds: all is packed anew with what
-    there is, as after the inspection that broke off; then it passes.
+    """The warehouse was asked, and its answer is lost, or the question was: the repeat, or whoever inspects next, whatever he finds, has
+    the units booked once and everything packed anew with what there is; then it passes.
     """
     its = await packed(operations, stock, others=others)
-    await operations.warehouse.replace_spoiled(its.work, [Spoiling(1, 1, 0)])
-    following = NEXT[what](its)
+    asked = inspection(its)
+    stock.lost = "answer" if booked else "question"
+    with pytest.raises(Deferred):
+        await operations.inspect(asked)
+    stock.lost = ""
+    assert stock.spoiled == ({1: 1} if booked else {})
+    following = asked if what == "repeated" else NEXT[what](its)
     found = await operations.inspect(following)
-    assert await operations.inspect(following) == found
+    assert await operations.inspect(following) == await operations.inspect(asked) == found
     assert await units(engine) == {"DOVER": (Status.PICKING, [left, (1, 0, 0, 0)])}
-    assert (stock.spoiled, stock.replacing[0]) == ({1: 1}, stock.replacing[1])
+    assert (stock.spoiled, stock.replacing[0]) == ({1: 1}, stock.replacing[-1])
     again = await worked(operations, found, Status.PACKED)
+    assert await operations.inspect(asked) == again
     assert (await operations.inspect(passing(again))).status is Status.READY
 
 
-async def test_without_the_warehouse_nothing_is_inspected(
+async def test_without_the_warehouse_nothing_spoils(
     operations: Operations, engine: AsyncEngine, stock: FakeWarehouse, warehouse_peer: Peer
 ) -> None:
-    """It cannot be asked what comes in their place, or whether any were spoiled before: not now, and nothing is changed."""
+    """It cannot be asked what comes in their place: not now, and nothing else passes or fails meanwhile; packages without spoiled units
+    need no warehouse.
+    """
     its = await packed(operations, stock)
     await warehouse_peer.down()
-    for what in inspection(its), replace(inspection(its), spoiled={}), passing(its):
+    for what in inspection(its), passing(its), replace(inspection(its), spoiled={}):
         with pytest.raises(Deferred):
             await operations.inspect(what)
-    assert await operations.get_fulfillment(its.id) == its
+    assert (await operations.get_fulfillment(its.id)).status is Status.PACKED
+    await warehouse_peer.up()
+    again = await worked(operations, await operations.inspect(passing(its)), Status.PACKED)
+    await warehouse_peer.down()
+    assert (await operations.inspect(passing(again))).status is Status.READY
 
 
 Meanwhile = Callable[[Operations, Fulfillment], Any]
@@ -459,8 +459,8 @@ MEANWHILE: dict[str, tuple[Meanwhile, Units]] = {
         {"DOVER": (Status.CANCELLED, [(0, 2, 0, 1), (0, 1, 0, 0)])},
     ),
     "passed": (
-        lambda o, f: o.change(passing(f)),
-        {"DOVER": (Status.PACKING, [(2, 0, 0, 1), (1, 0, 0, 0)])},
+        lambda o, f: o.inspect(passing(f)),
+        {"DOVER": (Status.PICKING, [(2, 0, 0, 1), (1, 0, 0, 0)])},
     ),
 }
 
@@ -474,7 +474,12 @@ async def test_what_happens_while_the_warehouse_is_asked(
     """
     its = await packed(operations, stock)
     happens, left = MEANWHILE[what]
-    stock.meanwhile = lambda: happens(operations, its)
+
+    async def once() -> None:
+        stock.meanwhile = None
+        await happens(operations, its)
+
+    stock.meanwhile = once
     await operations.inspect(inspection(its))
     assert await units(engine) == left
     last = (await told(engine))[-1].fulfillment.picklist

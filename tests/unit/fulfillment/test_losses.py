@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from chassis.errors import Failure, Refused, Stale
+from chassis.errors import Deferred, Failure, Refused, Stale
 from fulfillment_svc.decisions import decide_one
 from fulfillment_svc.lifecycle import InspectionRule, Status
-from fulfillment_svc.model import CompletePicking, GiveUp, Line, LinesChanged, Rebooked, RecordInspection, StatusChanged
+from fulfillment_svc.model import CompletePicking, GiveUp, Line, LinesChanged, NoteSpoiled, Rebooked, RecordInspection, StatusChanged
 from tests.unit.fulfillment.samples import LINES, NOW, command, standing
 
 RULE = InspectionRule.SKU
@@ -103,10 +103,23 @@ def test_when_all_units_are_spoiled_the_work_ends() -> None:
 def test_no_more_units_are_spoiled_than_there_are(spoiled: dict[int, int]) -> None:
     """Refused before the warehouse is asked, with each line that has not so many."""
     with pytest.raises(Refused) as caught:
-        decide_one(standing(Status.PACKED, rule=RULE), failed(spoiled), NOW)
+        decide_one(standing(Status.PACKED, rule=RULE), command(NoteSpoiled, spoiled=spoiled), NOW)
     units = {1: 2, 2: 1, 4: 3}
     beyond = [f"line {number}" for number, n in spoiled.items() if n > units.get(number, 0)]
     assert (caught.value.reason, [v.subject for v in caught.value.violations]) == ("QUANTITY_EXCEEDS_PICKLIST", beyond)
+
+
+@pytest.mark.parametrize("passed", [True, False])
+def test_until_found_units_are_booked_nothing_passes_or_fails(passed: bool) -> None:
+    """They are noted, which tells nothing, as many as anybody found; then an inspection without the warehouse's answer waits."""
+    here = standing(Status.PACKED, rule=RULE)
+    noted = decide_one(here, command(NoteSpoiled, spoiled={4: 2}), NOW)
+    again = decide_one(noted.record, command(NoteSpoiled, spoiled={1: 1, 4: 1}), NOW)
+    assert (noted.facts, noted.history, noted.record.status, noted.record.version) == ((), (), Status.PACKED, here.version + 1)
+    assert [(line.line_number, line.unbooked) for line in again.record.lines] == [(1, 1), (2, 0), (4, 2)]
+    with pytest.raises(Deferred) as caught:
+        decide_one(again.record, command(RecordInspection, passed=passed, note=""), NOW)
+    assert caught.value.reason == "CONTENTION"
 
 
 # What the warehouse has booked is taken in wherever the work stands by then: and where that leads.

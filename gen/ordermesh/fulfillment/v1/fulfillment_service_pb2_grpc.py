@@ -151,8 +151,8 @@ class FulfillmentServiceServicer:
     def RecordInspection(self, request, context):
         """Inspects the packages: packed -> ready where they pass, packed -> picking where they do not (everything is scanned and
         packed again). Units named as spoiled are booked as damaged; others are committed in their place at once, and where there are
-        none they leave the picklist like short ones. Where an inspection broke off after its spoiled units were booked, the next one
-        takes them out, and its packages do not pass: the answer's status tells. Reasons: INSPECTION_NOT_REQUIRED,
+        none they leave the picklist like short ones. Where an inspection that found spoiled units broke off, the next one has them booked
+        and taken out, and its packages do not pass: the answer's status tells. Reasons: INSPECTION_NOT_REQUIRED,
         QUANTITY_EXCEEDS_PICKLIST (more units spoiled than a line has), and where the warehouse refuses to book them its
         RESERVATION_NOT_FOUND, RESERVATION_CLOSED, STOCK_BELOW_RESERVED and QUANTITY_OUT_OF_RANGE.
         """

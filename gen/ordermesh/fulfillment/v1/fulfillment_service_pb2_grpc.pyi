@@ -63,8 +63,8 @@ class FulfillmentServiceStub:
     RecordInspection: _grpc.UnaryUnaryMultiCallable[_fulfillment_service_pb2.RecordInspectionRequest, _fulfillment_service_pb2.RecordInspectionResponse]
     """Inspects the packages: packed -> ready where they pass, packed -> picking where they do not (everything is scanned and
     packed again). Units named as spoiled are booked as damaged; others are committed in their place at once, and where there are
-    none they leave the picklist like short ones. Where an inspection broke off after its spoiled units were booked, the next one
-    takes them out, and its packages do not pass: the answer's status tells. Reasons: INSPECTION_NOT_REQUIRED,
+    none they leave the picklist like short ones. Where an inspection that found spoiled units broke off, the next one has them booked
+    and taken out, and its packages do not pass: the answer's status tells. Reasons: INSPECTION_NOT_REQUIRED,
     QUANTITY_EXCEEDS_PICKLIST (more units spoiled than a line has), and where the warehouse refuses to book them its
     RESERVATION_NOT_FOUND, RESERVATION_CLOSED, STOCK_BELOW_RESERVED and QUANTITY_OUT_OF_RANGE.
     """
@@ -108,8 +108,8 @@ class FulfillmentServiceAsyncStub(FulfillmentServiceStub):
     RecordInspection: _aio.UnaryUnaryMultiCallable[_fulfillment_service_pb2.RecordInspectionRequest, _fulfillment_service_pb2.RecordInspectionResponse]  # type: ignore[assignment]
     """Inspects the packages: packed -> ready where they pass, packed -> picking where they do not (everything is scanned and
     packed again). Units named as spoiled are booked as damaged; others are committed in their place at once, and where there are
-    none they leave the picklist like short ones. Where an inspection broke off after its spoiled units were booked, the next one
-    takes them out, and its packages do not pass: the answer's status tells. Reasons: INSPECTION_NOT_REQUIRED,
+    none they leave the picklist like short ones. Where an inspection that found spoiled units broke off, the next one has them booked
+    and taken out, and its packages do not pass: the answer's status tells. Reasons: INSPECTION_NOT_REQUIRED,
     QUANTITY_EXCEEDS_PICKLIST (more units spoiled than a line has), and where the warehouse refuses to book them its
     RESERVATION_NOT_FOUND, RESERVATION_CLOSED, STOCK_BELOW_RESERVED and QUANTITY_OUT_OF_RANGE.
     """
@@ -198,8 +198,8 @@ class FulfillmentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_fulfillment_service_pb2.RecordInspectionResponse, _abc.Awaitable[_fulfillment_service_pb2.RecordInspectionResponse]]:
         """Inspects the packages: packed -> ready where they pass, packed -> picking where they do not (everything is scanned and
         packed again). Units named as spoiled are booked as damaged; others are committed in their place at once, and where there are
-        none they leave the picklist like short ones. Where an inspection broke off after its spoiled units were booked, the next one
-        takes them out, and its packages do not pass: the answer's status tells. Reasons: INSPECTION_NOT_REQUIRED,
+        none they leave the picklist like short ones. Where an inspection that found spoiled units broke off, the next one has them booked
+        and taken out, and its packages do not pass: the answer's status tells. Reasons: INSPECTION_NOT_REQUIRED,
         QUANTITY_EXCEEDS_PICKLIST (more units spoiled than a line has), and where the warehouse refuses to book them its
         RESERVATION_NOT_FOUND, RESERVATION_CLOSED, STOCK_BELOW_RESERVED and QUANTITY_OUT_OF_RANGE.
         """
