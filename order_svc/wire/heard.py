@@ -16,6 +16,7 @@ from ordermesh.warehouse.v1 import warehouse_pb2
 
 from chassis.convert import given, moment, money
 from chassis.idempotency import Keyed
+from order_svc.lifecycle import End
 from order_svc.model import (
     Allocation,
     Allocations,
@@ -123,8 +124,17 @@ def note_shipment_end(event: shipping_events_pb2.ShipmentStatusChanged, of: Keye
         warehouse_id=its.warehouse_id,
         shipment_id=UUID(its.shipment_id),
         tracking_number=given(its, "tracking_number"),
-        ended=END_OF.get(event.new_status),
+        ended=_ended(event.new_status, its.status_reason),
     )
+
+
+def _ended(status: shipping_pb2.ShipmentStatus.ValueType, reason: str) -> End | None:
+    """How the parcel ended, if it did. One that was recalled before it had a label is void; where a carrier refuses it, or its order or
+    its work is dead, nothing more follows from that.
+    """
+    if status == shipping_pb2.SHIPMENT_STATUS_FAILED and reason == "RECALLED":
+        return End.VOIDED
+    return END_OF.get(status)
 
 
 def note_reservation(event: warehouse_events_pb2.ReservationStatusChanged, of: Keyed, cause: str) -> NoteReservation:

@@ -7,9 +7,12 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from ordermesh.shipping.events.v1.shipping_events_pb2 import ShipmentStatusChanged
+from ordermesh.shipping.v1 import shipping_pb2
 
 from chassis.errors import Deferred, Refused
-from order_svc import decisions
+from chassis.idempotency import Keyed
+from order_svc import decisions, wire
 from order_svc.lifecycle import End, PaymentStatus, Progress, ReturnKind, ReturnProgress, ReturnStatus, Status, StockStatus, Work
 from order_svc.model import (
     ItemsCancelled,
@@ -278,6 +281,30 @@ def test_the_units_of_a_parcel_that_does_not_arrive_are_cancelled(how: End, reas
     assert [fact.step.reason for fact in first.facts if isinstance(fact, ItemsCancelled)] == [reason]
     again = after(first.record, end(order, "london", how), end(order, "london", End.LOST))
     assert again == first.record
+
+
+@pytest.mark.parametrize(
+    ("status", "reason", "how"),
+    [
+        ("LOST", "CARRIER_REPORTED", End.LOST),
+        ("RETURNED_TO_SENDER", "CARRIER_REPORTED", End.RETURNED),
+        ("VOIDED", "RECALLED", End.VOIDED),
+        ("FAILED", "RECALLED", End.VOIDED),
+        ("FAILED", "CARRIER_REFUSED", None),
+        ("FAILED", "ORDER_CLOSED", None),
+        ("FAILED", "FULFILLMENT_CANCELLED", None),
+        ("IN_TRANSIT", "RECALLED", None),
+    ],
+)
+def test_how_a_parcel_ended_is_told_by_its_status_and_why(status: str, reason: str, how: End | None) -> None:
+    """Somebody who recalls a shipment before its label is bought takes its units off the order as well; what a carrier refuses waits for
+    a person, and what is dead already needs nothing.
+    """
+    shipment = shipping_pb2.Shipment(
+        shipment_id=str(uuid4()), order_id=str(uuid4()), attempt=1, warehouse_id="london", status_reason=reason
+    )
+    event = ShipmentStatusChanged(shipment=shipment, new_status=shipping_pb2.ShipmentStatus.Value(f"SHIPMENT_STATUS_{status}"))
+    assert wire.note_shipment_end(event, Keyed("k", b""), "c").ended is how
 
 
 def test_the_last_parcel_that_does_not_arrive_cancels_the_order() -> None:

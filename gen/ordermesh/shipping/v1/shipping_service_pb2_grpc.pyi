@@ -53,8 +53,9 @@ class ShippingServiceStub:
     """Recalls a shipment, as the death of its order or of its fulfilment does by itself: pending -> failed; created -> voided where
     the carrier does not have it yet; else recall_time is set, and the carrier is asked to bring it back: it reports
     returned_to_sender, or delivered where it is too late. A carrier that cannot be asked just now is asked again by the service.
-    Units that come back count as cancelled, are refunded, and are an approved return. One that is recalled already is answered as
-    it stands. Reasons: SHIPMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (it has come to its end).
+    Units that are not delivered count as cancelled and are refunded; those that had left come back as an approved return. One that
+    is recalled already is answered as it stands. Reasons: SHIPMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (it has come to
+    its end).
     """
     GetLabel: _grpc.UnaryUnaryMultiCallable[_shipping_service_pb2.GetLabelRequest, _shipping_service_pb2.GetLabelResponse]
     """The label to print. Reasons: SHIPMENT_NOT_FOUND, ILLEGAL_TRANSITION (it is not bought yet, or void)."""
@@ -95,8 +96,9 @@ class ShippingServiceAsyncStub(ShippingServiceStub):
     """Recalls a shipment, as the death of its order or of its fulfilment does by itself: pending -> failed; created -> voided where
     the carrier does not have it yet; else recall_time is set, and the carrier is asked to bring it back: it reports
     returned_to_sender, or delivered where it is too late. A carrier that cannot be asked just now is asked again by the service.
-    Units that come back count as cancelled, are refunded, and are an approved return. One that is recalled already is answered as
-    it stands. Reasons: SHIPMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (it has come to its end).
+    Units that are not delivered count as cancelled and are refunded; those that had left come back as an approved return. One that
+    is recalled already is answered as it stands. Reasons: SHIPMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (it has come to
+    its end).
     """
     GetLabel: _aio.UnaryUnaryMultiCallable[_shipping_service_pb2.GetLabelRequest, _shipping_service_pb2.GetLabelResponse]  # type: ignore[assignment]
     """The label to print. Reasons: SHIPMENT_NOT_FOUND, ILLEGAL_TRANSITION (it is not bought yet, or void)."""
@@ -158,8 +160,9 @@ class ShippingServiceServicer(metaclass=_abc_1.ABCMeta):
         """Recalls a shipment, as the death of its order or of its fulfilment does by itself: pending -> failed; created -> voided where
         the carrier does not have it yet; else recall_time is set, and the carrier is asked to bring it back: it reports
         returned_to_sender, or delivered where it is too late. A carrier that cannot be asked just now is asked again by the service.
-        Units that come back count as cancelled, are refunded, and are an approved return. One that is recalled already is answered as
-        it stands. Reasons: SHIPMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (it has come to its end).
+        Units that are not delivered count as cancelled and are refunded; those that had left come back as an approved return. One that
+        is recalled already is answered as it stands. Reasons: SHIPMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (it has come to
+        its end).
         """
 
     @_abc_1.abstractmethod
