@@ -115,34 +115,38 @@ class Operations:
         They are noted before: whatever becomes of the answer, no packages pass until it is written, and whoever inspects next has it
         written. Raises Deferred where the warehouse cannot be reached.
         """
-        fulfillment, again = await self._note_spoiled(command) if command.spoiled else (await self.get_fulfillment(command.target), False)
+        async with self.database.read() as connection:
+            if await store.was_done(connection, command.key):
+                return await self.change(command)
+        fulfillment, noted_before = await self._note_spoiled(command)
         spoiling = [Spoiling(its.line_number, its.spoiled + its.unbooked, its.short) for its in fulfillment.lines if its.unbooked]
-        if spoiling:
+        if spoiling and fulfillment.status is Status.PACKED:
             rebooked = await self.warehouse.replace_spoiled(fulfillment.work, spoiling)
             # What is booked there has to be written here, whatever version the fulfilment has by then.
             command = replace(command, rebooked=rebooked, expected_version=None)
-        elif again:
-            return fulfillment  # they are booked and written, by this very request or for another
+        elif noted_before and not spoiling:
+            return fulfillment  # they are booked and written for somebody else, or left the picklist unbooked
         return await self.change(command)
 
     async def _note_spoiled(self, command: RecordInspection) -> tuple[Fulfillment, bool]:
-        """The fulfilment with the units that were found spoiled; and whether they had been noted before."""
-        [outcome] = await self._write(
-            [
-                NoteSpoiled(
-                    key=f"{command.key}:spoiled",
-                    digest=command.digest,
-                    target=command.target,
-                    actor=command.actor,
-                    cause=command.cause,
-                    expected_version=command.expected_version,
-                    spoiled=command.spoiled,
-                )
-            ]
+        """The fulfilment with the units that were found spoiled; and whether this request had noted some before."""
+        if not command.spoiled:
+            fulfillment = await self.get_fulfillment(command.target)
+            decisions.expect(fulfillment, command)
+            return fulfillment, False
+        noting = NoteSpoiled(
+            key=f"{command.key}:spoiled",
+            digest=command.digest,
+            target=command.target,
+            actor=command.actor,
+            cause=command.cause,
+            expected_version=command.expected_version,
+            spoiled=command.spoiled,
         )
-        fulfillment = unwrap(outcome).find(command.target)
-        assert fulfillment, "units are noted only where there is a fulfilment"
-        return fulfillment, isinstance(outcome, Done) and outcome.repeat
+        [outcome] = await self._write([noting])
+        noted = unwrap(outcome).find(command.target)
+        assert noted, "units are noted only where there is a fulfilment"
+        return noted, isinstance(outcome, Done) and outcome.repeat
 
     async def note(self, commands: Sequence[Ship | Complete]) -> Sequence[Outcome[Job]]:
         """News of shipments."""

@@ -13,7 +13,7 @@ from chassis.paging import Page
 from chassis.tables import among, arrays, given, insert_rows
 from fulfillment_svc.lifecycle import Status
 from fulfillment_svc.model import Allocation, AnyCommand, Filter, Fulfillment, Job, Kept, Line, Package, PackedItem, Transition, Work
-from fulfillment_svc.tables import fulfillments, history, items, kept_units, lines, orders, packages
+from fulfillment_svc.tables import claims, fulfillments, history, items, kept_units, lines, orders, packages
 
 f = fulfillments.c
 FULFILLMENT, LINE, PACKAGE, ITEM, STEP, ORDER, KEPT = (
@@ -33,6 +33,7 @@ read_by_order = select(fulfillments).where(among(f.order_id)).order_by(f.id)
 read_orders = select(f.order_id).where(among(f.id)).distinct()
 lock_orders = select(orders).where(among(orders.c.order_id)).order_by(orders.c.order_id).with_for_update(key_share=True)
 read_kept = select(kept_units).where(among(kept_units.c.order_id)).order_by(*kept_units.primary_key)
+read_claim = select(claims.c.key).where(among(claims.c.key))
 read_works = select(f.order_id, f.warehouse_id, f.attempt).where(among(f.order_id))
 read_owed = (
     select(fulfillments)
@@ -122,6 +123,11 @@ async def save_fulfillments(
         await _save_packages(connection, [(old, new) for old, new in changed if old.packages != new.packages])
     if steps:
         await connection.execute(insert_history, arrays(STEP, [attrgetter(*STEP)(step) for step in steps]))
+
+
+async def was_done(connection: AsyncConnection, key: str) -> bool:
+    """Whether the effect of this key is committed."""
+    return bool((await connection.execute(read_claim, arrays(["key"], [[key]]))).first())
 
 
 async def find_fulfillments(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, Fulfillment]:

@@ -36,7 +36,7 @@ from fulfillment_svc.model import (
     StartPicking,
 )
 
-__all__ = ["decide", "decide_one"]
+__all__ = ["decide", "decide_one", "expect"]
 
 
 def decide(job: Job | None, command: AnyCommand, now: datetime) -> Decided:

@@ -26,9 +26,12 @@ def pack(fulfillment: Fulfillment, command: Pack, now: datetime) -> DecidedOne:
 
 
 def note_spoiled(fulfillment: Fulfillment, command: NoteSpoiled, now: datetime) -> DecidedOne:
-    """Units that are found damaged, as many as anybody has found. No status changes, so nothing is told."""
+    """Units that are found damaged. No status changes, so nothing is told."""
     inspectable(fulfillment, command.spoiled)
-    lines = tuple(replace(line, found=max(line.found, command.spoiled.get(line.line_number, 0))) for line in fulfillment.lines)
+    found = command.spoiled
+    lines = tuple(line.with_found(found[line.line_number]) if line.line_number in found else line for line in fulfillment.lines)
+    if lines == fulfillment.lines:
+        return Decision(fulfillment)
     return Decision(replace(fulfillment, lines=lines, version=fulfillment.version + 1, update_time=now))
 
 
@@ -68,8 +71,7 @@ def spoil(fulfillment: Fulfillment, command: RecordInspection, now: datetime) ->
     """packed -> picking without the spoiled units, as the warehouse has booked them.
 
     It was asked before this write, and what is booked there is a fact: so it is taken in wherever the fulfilment stands by now (units were
-    cut, the order died, a replica of the version before, which notes nothing, let it pass), and what was on the bench goes on with what
-    there is.
+    cut, the order died, what was found is no longer wanted and the rest has passed), and what was on the bench goes on with what there is.
     """
     answers = {each.line_number: each for each in command.rebooked}
     lines = tuple(line.rebooked(answers[line.line_number]) if line.line_number in answers else line for line in fulfillment.lines)

@@ -215,7 +215,7 @@ class GiveUp(Request):
     note: str
 
 
-Asked = StartPicking | ScanItems | CompletePicking | StartPacking | Pack | NoteSpoiled | RecordInspection | GiveUp
-FulfillmentCommand = Ship | Complete | Asked
+Asked = StartPicking | ScanItems | CompletePicking | StartPacking | Pack | RecordInspection | GiveUp
+FulfillmentCommand = Ship | Complete | NoteSpoiled | Asked
 OrderCommand = Plan | Settle | Cut | End
 AnyCommand = OrderCommand | FulfillmentCommand

@@ -20,7 +20,7 @@ class Line:
     cut: int = 0  # cancelled, and back on the shelf
     short: int = 0  # not found
     spoiled: int = 0  # found damaged, whether or not others came in their place
-    found: int = 0  # found damaged and still on the picklist: the warehouse is to book them, and its answer to be written here
+    found: int = 0  # found damaged in all: a target, and what is beyond `spoiled` the warehouse is still to book
 
     @property
     def open(self) -> int:
@@ -29,8 +29,8 @@ class Line:
 
     @property
     def unbooked(self) -> int:
-        """Units that are found damaged and still to be booked; those that were cut meanwhile need not be."""
-        return min(self.found, self.quantity)
+        """Units to be picked that are found damaged, and are still to be booked, or the answer to be written here."""
+        return max(0, min(self.found - self.spoiled, self.quantity))
 
     @property
     def planned(self) -> int:
@@ -40,7 +40,12 @@ class Line:
     def cut_to(self, target: int) -> "Line":
         """The line with `target` units at most; scanned ones beyond go back to the shelf as well."""
         left = min(self.quantity, target)
-        return replace(self, quantity=left, picked=min(self.picked, left), cut=self.cut + self.quantity - left)
+        found = min(self.found, self.spoiled + left)
+        return replace(self, quantity=left, picked=min(self.picked, left), cut=self.cut + self.quantity - left, found=found)
+
+    def with_found(self, units: int) -> "Line":
+        """The line with so many units of those to be picked found damaged, or more, where somebody has found more."""
+        return replace(self, found=max(self.found, self.spoiled + units))
 
     def closed_short(self) -> "Line":
         """The line with the units that were found."""
@@ -49,11 +54,13 @@ class Line:
     def rebooked(self, stock: "Rebooked") -> "Line":
         """The line as the warehouse's books now have it. No more is to be picked than is committed there; all that was neither short nor
         spoiled and is not to be picked goes back to the shelf, or is there: so each unit is accounted for, whatever became of the line
-        since the warehouse was asked.
+        since the warehouse was asked. An answer that is older than what is known says nothing.
         """
+        if stock.spoiled < self.spoiled:
+            return self
         quantity = min(self.quantity, stock.committed)
         cut = max(0, stock.units - stock.spoiled - self.short - quantity)
-        return replace(self, quantity=quantity, picked=min(self.picked, quantity), cut=cut, spoiled=stock.spoiled, found=0)
+        return replace(self, quantity=quantity, picked=min(self.picked, quantity), cut=cut, spoiled=stock.spoiled)
 
 
 @dataclass(frozen=True, slots=True)

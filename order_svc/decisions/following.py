@@ -42,7 +42,8 @@ def note_fulfillment(order: Order, command: NoteFulfillment, now: datetime) -> D
     if command.work is not Work.CANCELLED and lines != order.lines:
         check_placed(order)
     followed = follow(order, heard, lines, (command.reason or stage, stage), command, now)
-    return noted(order, followed, stage, command, now) if further(part, heard) else followed
+    lost = order.status is Status.REFUNDED and lines != order.lines
+    return noted(order, followed, stage, command, now) if lost or further(part, heard) else followed
 
 
 def further(part: Part, heard: Part) -> bool:
@@ -174,10 +175,11 @@ def follow(order: Order, heard: Part, lines: tuple[Line, ...], reasons: tuple[st
     if order.status is Status.CANCELLED:
         known = tuple(as_shipped(old, new) for old, new in zip(order.lines, lines, strict=True))
         return Decision(settled(replace(order, parts=parts, lines=known, update_time=now)))
-    if not MOVES[order.status]:
-        return Decision(replace(order, parts=parts, lines=lines, update_time=now))
     standings = [part.standing for part in parts]
     followed = replace(order, parts=parts, progress=progress_of(standings), update_time=now)
+    if not MOVES[order.status]:
+        left = replace(followed, lines=lines)
+        return Decision(left if any(line.staying for line in lines) else settled(left))
     taken = take(followed, lines, reasons[0], command, now)
     if taken.record.status is Status.CANCELLED:
         return taken

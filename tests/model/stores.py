@@ -143,7 +143,8 @@ class Accounts:
 class Jobs:
     """fulfillment_svc.store."""
 
-    def __init__(self) -> None:
+    def __init__(self, was_done: Callable[[str], bool]) -> None:
+        self._was_done = was_done
         self.jobs: dict[UUID, Job] = {}
 
     @property
@@ -161,6 +162,9 @@ class Jobs:
 
     async def save_jobs(self, _: None, before: Any, after: Mapping[UUID, Job], steps: Sequence[Any]) -> None:
         self.jobs |= {job.order_id: job for job in after.values()}
+
+    async def was_done(self, _: None, key: str) -> bool:
+        return self._was_done(key)
 
     async def find_fulfillments(self, _: None, ids: Collection[UUID]) -> dict[UUID, Fulfillment]:
         works = self.works

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from itertools import permutations
 from typing import Any
@@ -40,6 +41,7 @@ from fulfillment_svc.operations import Operations
 from tests.integration.fulfillment.events import Places, cancelled, confirmed, lost, shipped
 from tests.integration.fulfillment.peers import FakeShipping, FakeWarehouse, Peer
 from tests.integration.fulfillment.requests import Fulfillments, asking, pack, pick
+from tests.support import Eventually
 from tests.unit.fulfillment.samples import command
 
 DEAR = Money(5000_00, "GBP")
@@ -426,8 +428,19 @@ async def test_an_inspection_that_broke_off_is_ended_by_the_next(
     assert (await operations.inspect(passing(again))).status is Status.READY
 
 
+async def test_an_inspections_request_id_stands_for_one_finding(operations: Operations, stock: FakeWarehouse) -> None:
+    """The id of an inspection that is done, with spoiled units or with others, is refused before the warehouse is asked."""
+    its = await packed(operations, stock)
+    plain = replace(inspection(its), spoiled={})
+    await operations.inspect(plain)
+    other = replace(inspection(its), key=plain.key, digest=b"another")
+    with pytest.raises(Invalid) as caught:
+        await operations.inspect(other)
+    assert (caught.value.reason, stock.replacing) == ("REQUEST_ID_REUSED", [])
+
+
 async def test_without_the_warehouse_nothing_spoils(
-    operations: Operations, engine: AsyncEngine, stock: FakeWarehouse, warehouse_peer: Peer
+    operations: Operations, stock: FakeWarehouse, warehouse_peer: Peer, eventually: Eventually
 ) -> None:
     """It cannot be asked what comes in their place: not now, and nothing else passes or fails meanwhile; packages without spoiled units
     need no warehouse.
@@ -439,7 +452,13 @@ async def test_without_the_warehouse_nothing_spoils(
             await operations.inspect(what)
     assert (await operations.get_fulfillment(its.id)).status is Status.PACKED
     await warehouse_peer.up()
-    again = await worked(operations, await operations.inspect(passing(its)), Status.PACKED)
+
+    async def reached() -> Fulfillment | None:
+        with suppress(Deferred):
+            return await operations.inspect(passing(its))
+        return None
+
+    again = await worked(operations, await eventually(reached), Status.PACKED)
     await warehouse_peer.down()
     assert (await operations.inspect(passing(again))).status is Status.READY
 

@@ -155,6 +155,7 @@ BROKEN: dict[str, tuple[str, Callable[[], object]]] = {
     "less than none cut": ("picklist_lines_cut", lambda: update(lines).values(cut=-1)),
     "less than none short": ("picklist_lines_short", lambda: update(lines).values(short=-1)),
     "less than none spoiled": ("picklist_lines_spoiled", lambda: update(lines).values(spoiled=-1)),
+    "less than none found damaged": ("picklist_lines_found", lambda: update(lines).values(found=-1)),
     "units that stay of no version": ("orders_kept", lambda: update(orders).values(kept_attempt=1)),
     "no unit stays": (
         "kept_units_quantity",

@@ -122,6 +122,17 @@ def test_until_found_units_are_booked_nothing_passes_or_fails(passed: bool) -> N
     assert caught.value.reason == "CONTENTION"
 
 
+@pytest.mark.parametrize("answers", [(1, 2), (2, 1), (2,)], ids=str)
+def test_what_two_inspectors_find_is_booked_whoever_is_answered_first(answers: tuple[int, ...]) -> None:
+    """One notes a unit and another two of the same line: an older answer, whenever it comes, neither settles the rest nor takes it back."""
+    line = Line(4, "mug", 3).with_found(1).with_found(2)
+    for spoiled in answers:
+        line = line.rebooked(Rebooked(4, 3, 3 - spoiled, spoiled))
+    assert (line.spoiled, line.quantity, line.unbooked, line.planned) == (2, 1, 0, 3)
+    assert Line(4, "mug", 3).with_found(2).rebooked(Rebooked(4, 3, 2, 1)).unbooked == 1
+    assert Line(4, "mug", 3).with_found(3).cut_to(1).unbooked == 1
+
+
 # What the warehouse has booked is taken in wherever the work stands by then: and where that leads.
 MEANWHILE = {status: status for status in Status} | {Status.PACKED: Status.PICKING, Status.READY: Status.PACKING}
 

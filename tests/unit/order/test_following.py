@@ -174,7 +174,7 @@ def test_an_order_goes_on_with_those_that_live_when_the_slowest_work_ends() -> N
 def test_work_given_up_after_its_delivery_cancels_the_units_of_an_order_that_stays_where_it_is(refunded: bool) -> None:
     """The carrier calls the parcel delivered, the warehouse has its goods and gives the work up: the order does not move back, its units
     are cancelled like any others of given-up work, and nothing is recalled. With all of its money back it is refunded; one that was
-    refunded before tells nothing more.
+    refunded before tells nothing more, and notes it on its timeline.
     """
     order = at(Status.PROCESSING)
     money = refund(order, order.captured)
@@ -183,7 +183,9 @@ def test_work_given_up_after_its_delivery_cancels_the_units_of_an_order_that_sta
     its = decided.record
     assert delivered.status is its.status is (Status.REFUNDED if refunded else Status.DELIVERED)
     assert (its.total, its.rmas, after(its, money).status) == (its.shipping, (), Status.REFUNDED)
-    assert [(type(fact), its.stock) for fact in decided.facts] == ([] if refunded else [(ItemsCancelled, StockStatus.RELEASED)])
+    assert (its.stock, its.progress) == (StockStatus.RELEASED, Progress.CANCELLED)
+    assert [type(fact) for fact in decided.facts] == ([] if refunded else [ItemsCancelled])
+    assert [event.reason for event in its.late] == (["FULFILLMENT_CANCELLED"] if refunded else [])
 
 
 def test_a_cut_and_a_short_pick_end_the_same_in_every_order_and_any_number_of_times() -> None:
