@@ -43,7 +43,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 8
     """RESOURCE_EXHAUSTED: more calls at once than the server admits. RetryInfo says when to try again."""
     ERROR_REASON_CONTENTION: _ErrorReason.ValueType  # 9
-    """UNAVAILABLE: others wrote the same records at once, or are still at it, and the tries are used up. Try again; the same request_id is safe."""
+    """UNAVAILABLE: others write the same records, and the tries are used up. Try again; the same request_id is safe."""
     ERROR_REASON_DATABASE_NOT_READY: _ErrorReason.ValueType  # 10
     """UNAVAILABLE: the database is not migrated to what this version of the service expects. Try again later."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 11
@@ -167,7 +167,7 @@ when to try again; the same request_id is safe.
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 8
 """RESOURCE_EXHAUSTED: more calls at once than the server admits. RetryInfo says when to try again."""
 ERROR_REASON_CONTENTION: ErrorReason.ValueType  # 9
-"""UNAVAILABLE: others wrote the same records at once, or are still at it, and the tries are used up. Try again; the same request_id is safe."""
+"""UNAVAILABLE: others write the same records, and the tries are used up. Try again; the same request_id is safe."""
 ERROR_REASON_DATABASE_NOT_READY: ErrorReason.ValueType  # 10
 """UNAVAILABLE: the database is not migrated to what this version of the service expects. Try again later."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 11
