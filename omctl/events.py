@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, cast
-from uuid import uuid4
 
 import typer
 from ordermesh.ops.v1 import ops_service_pb2 as api
@@ -14,7 +13,7 @@ from chassis.client import Channel, ask
 from omctl import arguments, output, views
 from omctl.calls import ask_each, run, settings
 from omctl.errors import EXIT_CODES, FAILED
-from omctl.orders import Json, RequestId, Timeout
+from omctl.orders import Json, RequestId, Timeout, told
 
 if TYPE_CHECKING:  # they are types alone
     from ordermesh.ops.v1.ops_service_pb2_grpc import FailedEventServiceAsyncStub, OutboxServiceAsyncStub
@@ -89,10 +88,9 @@ def failed(
 @app.command(epilog=EXIT_CODES)
 def show(consumer: Consumer, event: Event, json: Json = False, timeout: Timeout = 10.0) -> None:
     """Shows one failed event: what went wrong, and what it says."""
-    request = api.GetFailedEventRequest(consumer=consumer, event_id=event)
 
     async def work(channel: Channel) -> None:
-        found = (await ask(_failed_events(channel).GetFailedEvent, request, timeout_s=timeout)).failed_event
+        found = await _get(channel, consumer, event, timeout)
         if json:
             output.document(found)
             return
@@ -121,12 +119,14 @@ def replay(
     before: Before = None,
     limit: Annotated[int, typer.Option(min=1, max=BATCH_MAX, help="With --all: at most so many of each service.")] = 100,
     dry_run: DryRun = False,
+    request_id: RequestId = None,
     json: Json = False,
     timeout: Timeout = 60.0,
 ) -> None:
     """Hands a failed event to its handler again, or all that match the filters. What had its effect has no second one.
 
-    Exit code 1 where one of them has failed again: it stays, with the new error.
+    Exit code 1 where one of them has failed again: it stays, with the new error. The request_id is printed on stderr before anything is
+    sent: the same command with --request-id tries the same events, and no others.
     """
     wanted = _filter(state, of_consumer, subject, reason, aggregate, since, before)
     if all_ == (event is not None) or (all_ and consumer):
@@ -134,9 +134,12 @@ def replay(
     if not all_ and (service or wanted.ByteSize()):
         raise typer.BadParameter("Filters go with --all.")
     if event is not None:
-        _replay_one(str(consumer), event, dry_run=dry_run, json=json, timeout=timeout)
+        if dry_run:
+            _show_one(str(consumer), event, json=json, timeout=timeout)
+        else:
+            _replay_one(str(consumer), event, request_id=request_id, json=json, timeout=timeout)
         return
-    request = api.BatchReplayFailedEventsRequest(request_id=str(uuid4()), filter=wanted, limit=limit, dry_run=dry_run)
+    request = api.BatchReplayFailedEventsRequest(request_id=told(request_id), filter=wanted, limit=limit, dry_run=dry_run)
 
     async def work(channel: Channel) -> api.BatchReplayFailedEventsResponse:
         return await ask(_failed_events(channel).BatchReplayFailedEvents, request, timeout_s=timeout)
@@ -154,16 +157,25 @@ def replay(
 
 
 @app.command(epilog=EXIT_CODES)
-def discard(consumer: Consumer, event: Event, dry_run: DryRun = False, json: Json = False, timeout: Timeout = 10.0) -> None:
-    """Gives a failed event up: it is not delivered again. (`replay` can still bring it back.)"""
-    request = api.DiscardFailedEventRequest(request_id=str(uuid4()), consumer=consumer, event_id=event)
+def discard(
+    consumer: Consumer,
+    event: Event,
+    dry_run: DryRun = False,
+    request_id: RequestId = None,
+    json: Json = False,
+    timeout: Timeout = 10.0,
+) -> None:
+    """Gives a failed event up: it is not delivered again. (`replay` can still bring it back.)
+
+    The request_id is printed on stderr before anything is sent: the same command with --request-id discards nothing twice.
+    """
+    if dry_run:
+        _show_one(consumer, event, json=json, timeout=timeout)
+        return
+    request = api.DiscardFailedEventRequest(request_id=told(request_id), consumer=consumer, event_id=event)
 
     async def work(channel: Channel) -> None:
-        if dry_run:
-            found = await _get(channel, consumer, event, timeout)
-        else:
-            found = (await ask(_failed_events(channel).DiscardFailedEvent, request, timeout_s=timeout)).failed_event
-        _show([found], json=json)
+        _show([(await ask(_failed_events(channel).DiscardFailedEvent, request, timeout_s=timeout)).failed_event], json=json)
 
     run(_address(consumer), work)
 
@@ -188,13 +200,12 @@ def republish(
     if aggregate is None and since is None:
         raise typer.BadParameter("Say which events: --aggregate, or --since.")
     request = api.RepublishEventsRequest(
-        request_id=request_id or str(uuid4()),
+        request_id=told(request_id),
         aggregate_id=aggregate,
         create_time_from=arguments.moment(since),
         create_time_before=arguments.moment(before),
         dry_run=dry_run,
     )
-    typer.echo(f"request_id {request.request_id}", err=True)
 
     async def work(channel: Channel) -> api.RepublishEventsResponse:
         return await ask(_outbox(channel).RepublishEvents, request, timeout_s=timeout)
@@ -222,13 +233,17 @@ def stats(service: Services = None, json: Json = False, timeout: Timeout = 10.0)
     answers.end()
 
 
-def _replay_one(consumer: str, event: str, *, dry_run: bool, json: bool, timeout: float) -> None:
-    request = api.ReplayFailedEventRequest(request_id=str(uuid4()), consumer=consumer, event_id=event)
+def _show_one(consumer: str, event: str, *, json: bool, timeout: float) -> None:
+    async def work(channel: Channel) -> None:
+        _show([await _get(channel, consumer, event, timeout)], json=json)
+
+    run(_address(consumer), work)
+
+
+def _replay_one(consumer: str, event: str, *, request_id: str | None, json: bool, timeout: float) -> None:
+    request = api.ReplayFailedEventRequest(request_id=told(request_id), consumer=consumer, event_id=event)
 
     async def work(channel: Channel) -> None:
-        if dry_run:
-            _show([await _get(channel, consumer, event, timeout)], json=json)
-            return
         found = (await ask(_failed_events(channel).ReplayFailedEvent, request, timeout_s=timeout)).failed_event
         _show([found], json=json)
         if found.state != api.FAILED_EVENT_STATE_REPLAYED:

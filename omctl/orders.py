@@ -67,7 +67,6 @@ def create(
     """
     currency = currency.upper()
     request = order_service_pb2.CreateOrderRequest(
-        request_id=request_id or str(uuid4()),
         customer_id=customer_id,
         external_reference=external_reference,
         items=[arguments.order_item(each, currency) for each in item],
@@ -84,8 +83,8 @@ def create(
             email=email,
             phone=phone,
         ),
+        request_id=told(request_id),  # last: nothing is told of what was not understood
     )
-    typer.echo(f"request_id {request.request_id}", err=True)
 
     async def work(channel: Channel) -> None:
         order = (await ask(_stub(channel).CreateOrder, request, timeout_s=timeout)).order

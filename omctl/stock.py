@@ -1,7 +1,6 @@
 """`omctl stock ...`"""
 
 from typing import TYPE_CHECKING, Annotated
-from uuid import uuid4
 
 import typer
 from ordermesh.warehouse.v1 import inventory_service_pb2, warehouse_pb2
@@ -12,7 +11,7 @@ from chassis.client import Channel, ask
 from omctl import arguments, output, views
 from omctl.calls import run, settings
 from omctl.errors import EXIT_CODES
-from omctl.orders import Json, RequestId, Timeout
+from omctl.orders import Json, RequestId, Timeout, told
 
 if TYPE_CHECKING:  # it is a type alone
     from ordermesh.warehouse.v1.inventory_service_pb2_grpc import InventoryServiceAsyncStub
@@ -34,10 +33,8 @@ def receive(
 
     The request_id is printed on stderr before anything is sent: the same command with --request-id books nothing twice.
     """
-    request = inventory_service_pb2.ReceiveStockRequest(
-        request_id=request_id or str(uuid4()), warehouse_id=warehouse, lines=[arguments.stock_item(each) for each in item]
-    )
-    typer.echo(f"request_id {request.request_id}", err=True)
+    lines = [arguments.stock_item(each) for each in item]
+    request = inventory_service_pb2.ReceiveStockRequest(request_id=told(request_id), warehouse_id=warehouse, lines=lines)
 
     async def work(channel: Channel) -> None:
         answer = await ask(_stub(channel).ReceiveStock, request, timeout_s=timeout)

@@ -225,31 +225,36 @@ def test_an_event_is_shown(omctl: Omctl) -> None:
 
 
 def test_one_is_replayed(omctl: Omctl) -> None:
-    """It is shown as it then stands; one that failed again is exit code 1, and says why; a dry run only reads it."""
+    """It is shown as it then stands; one that failed again is exit code 1, and says why; a dry run only reads it. The request_id is
+    printed, and the one that was given is sent.
+    """
     omctl.order.events = [event(1), event(2)]
     omctl.order.stubborn = {event(2).event_id}
     dry = omctl("replay", "order-payments", event(1).event_id, "--dry-run")
-    assert (dry.exit_code, "failed" in dry.stdout) == (0, True)
+    assert (dry.exit_code, "failed" in dry.stdout, dry.stderr) == (0, True, "")
     assert [type(request) for request in omctl.asked] == [api.GetFailedEventRequest]
     done = omctl("replay", "order-payments", event(1).event_id)
-    assert (done.exit_code, "replayed" in done.stdout, done.stderr) == (0, True, "")
-    again = omctl("replay", "order-payments", event(2).event_id)
-    assert (again.exit_code, again.stderr) == (1, "omctl: It has failed again: No order \ufffd7.\n")
+    assert (done.exit_code, "replayed" in done.stdout, done.stderr) == (0, True, f"request_id {omctl.asked[-1].request_id}\n")
+    again = omctl("replay", "order-payments", event(2).event_id, "--request-id", REQUEST_ID)
+    assert (again.exit_code, again.stderr) == (1, f"request_id {REQUEST_ID}\nomctl: It has failed again: No order \ufffd7.\n")
+    assert omctl.asked[-1].request_id == REQUEST_ID
 
 
 def test_all_that_match_are_replayed(omctl: Omctl) -> None:
-    """Those of all services together, the oldest first; exit code 1 where some failed again; a dry run says so to the services."""
+    """Those of all services together, the oldest first; exit code 1 where some failed again; a dry run says so to the services. All are
+    asked under one request_id, which was printed.
+    """
     omctl.order.events = [event(1, minutes=1), event(3, minutes=3)]
     omctl.others.events = [event(2, "payment-orders", minutes=2)]
     which = ("replay", "--all", "--service", "order", "--service", "payment")
-    dry = omctl(*which, "--dry-run", "--limit", "7")
-    assert (dry.exit_code, dry.stderr) == (0, "3 of 3 would be tried.\n")
+    dry = omctl(*which, "--dry-run", "--limit", "7", "--request-id", REQUEST_ID)
+    assert (dry.exit_code, dry.stderr) == (0, f"request_id {REQUEST_ID}\n3 of 3 would be tried.\n")
     assert numbers(dry) == [1, 2, 3]
-    assert {(request.dry_run, request.limit) for request in omctl.asked} == {(True, 7)}
+    assert {(request.dry_run, request.limit, request.request_id) for request in omctl.asked} == {(True, 7, REQUEST_ID)}
     omctl.order.stubborn, omctl.order.more = {event(3).event_id}, True
     result = omctl(*which)
     assert result.exit_code == 1
-    assert result.stderr.splitlines()[0] == "2 of 3 replayed."
+    assert result.stderr.splitlines()[:2] == [f"request_id {omctl.asked[-1].request_id}", "2 of 3 replayed."]
     assert "More match" in result.stderr
     assert [line.split()[2] for line in result.stdout.splitlines()[1:]] == ["replayed", "replayed", "failed"]
     lines = omctl(*which, "--json").stdout.splitlines()
@@ -257,11 +262,13 @@ def test_all_that_match_are_replayed(omctl: Omctl) -> None:
 
 
 def test_one_is_discarded(omctl: Omctl) -> None:
-    """It is shown as it then stands; a dry run only reads it."""
+    """It is shown as it then stands, under the request_id that was given; a dry run only reads it."""
     omctl.order.events = [event(1)]
     assert " failed " in omctl("discard", "order-payments", event(1).event_id, "--dry-run").stdout
-    assert " discarded " in omctl("discard", "order-payments", event(1).event_id).stdout
+    discarded = omctl("discard", "order-payments", event(1).event_id, "--request-id", REQUEST_ID)
+    assert (" discarded " in discarded.stdout, discarded.stderr) == (True, f"request_id {REQUEST_ID}\n")
     assert [type(request) for request in omctl.asked] == [api.GetFailedEventRequest, api.DiscardFailedEventRequest]
+    assert omctl.asked[-1].request_id == REQUEST_ID
     assert json.loads(omctl("discard", "order-payments", event(1).event_id, "--json").stdout)["state"] == "FAILED_EVENT_STATE_DISCARDED"
 
 
@@ -270,7 +277,7 @@ def test_what_is_not_there_is_not_found(omctl: Omctl, command: str) -> None:
     """Exit code 3, and where to look."""
     result = omctl(command, "order-payments", event(1).event_id)
     assert (result.exit_code, result.stdout) == (3, "")
-    assert result.stderr.startswith("omctl: FAILED_EVENT_NOT_FOUND: ")
+    assert "omctl: FAILED_EVENT_NOT_FOUND: " in result.stderr
     assert "omctl events failed" in result.stderr
 
 
