@@ -7,7 +7,6 @@ requested by itself, to give money back, is due from the start, and `compensate`
 
 import asyncio
 import contextlib
-import hashlib
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -155,8 +154,7 @@ class Operations:
         if order_id is None:
             text = f"No payment has asked for operation {report.operation_id}."
             raise NotFound("PAYMENT_NOT_FOUND", text, operation_id=str(report.operation_id))
-        # What it says is compared, not its bytes: a processor may write the same report anew when it sends it again.
-        of = Keyed(f"webhook:{processor}:{report.event_id}", hashlib.sha256(repr(report).encode()).digest())
+        of = Keyed(f"webhook:{processor}:{report.event_id}", report.digest)
         about = (of.key, of.digest, order_id, processor, report.event_id)
         command = Settle(*about, operation_id=report.operation_id, answer=report.answer, payment_id=uuid7())
         return asked_for(unwrap((await self._write([command]))[0]), report.operation_id)

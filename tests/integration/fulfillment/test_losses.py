@@ -1,15 +1,11 @@
-"""Orders that lose units, staff who do not find them or find them damaged, on a real database: in every order, twice, and at once."""
+"""Orders that lose units, and staff who do not find them, on a real database: in every order, twice, and at once."""
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import replace
 from itertools import permutations
-from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentLinesChanged, FulfillmentStatusChanged
 from ordermesh.fulfillment.v1 import fulfillment_pb2 as pb
 from ordermesh.fulfillment.v1 import fulfillment_service_pb2 as api
 from ordermesh.warehouse.v1.reservation_service_pb2 import ReservationFailure
@@ -17,95 +13,28 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.client import ask
-from chassis.decision import Done, unwrap
-from chassis.errors import Deferred, Failure, Invalid, Refused
+from chassis.decision import Done
+from chassis.errors import Failure, Refused
 from chassis.money import Money
-from fulfillment_svc import store, tables
+from fulfillment_svc import tables
 from fulfillment_svc.lifecycle import Status
 from fulfillment_svc.model import (
-    Asked,
-    CompletePicking,
-    Fulfillment,
-    GiveUp,
     OrderNews,
-    Pack,
-    Package,
-    PackedItem,
-    RecordInspection,
     Scan,
     ScanItems,
-    StartPacking,
     StartPicking,
 )
 from fulfillment_svc.operations import Operations
 from tests.integration.fulfillment.events import Places, cancelled, confirmed, lost, shipped
-from tests.integration.fulfillment.peers import FakeShipping, FakeWarehouse, Peer
+from tests.integration.fulfillment.peers import FakeShipping, FakeWarehouse
 from tests.integration.fulfillment.requests import Fulfillments, asking, pack, pick
-from tests.support import Eventually
+from tests.integration.fulfillment.working import DEAR, Units, packing, planned, reasons, told, units, worked
 from tests.unit.fulfillment.samples import command
 
-DEAR = Money(5000_00, "GBP")
 # 3 mugs of DOVER and 2 of LEEDS; then a unit of DOVER is cancelled, then all of LEEDS.
 WHOLE: Places = {"DOVER": [(1, "mug", 3), (2, "cup", 1)], "LEEDS": [(1, "mug", 2)]}
 LESS: Places = {"DOVER": [(1, "mug", 2), (2, "cup", 1)], "LEEDS": [(1, "mug", 2)]}
 LEAST: Places = {"DOVER": [(1, "mug", 2), (2, "cup", 1)]}
-Units = dict[str, tuple[Status, list[tuple[int, int, int, int]]]]
-
-
-async def units(engine: AsyncEngine) -> Units:
-    """Of every warehouse's fulfilment its status, and of its lines what is left, cut, short and spoiled."""
-    async with engine.connect() as connection:
-        ids = (await connection.execute(select(tables.fulfillments.c.id))).scalars().all()
-        return {
-            each.work.warehouse_id: (each.status, [(line.quantity, line.cut, line.short, line.spoiled) for line in each.lines])
-            for each in (await store.find_fulfillments(connection, ids)).values()
-        }
-
-
-async def told(engine: AsyncEngine, id: UUID | None = None) -> list[FulfillmentStatusChanged | FulfillmentLinesChanged]:
-    """The events that wait to be published, oldest first: of all fulfilments, or of one."""
-    kinds: dict[str, type[FulfillmentStatusChanged | FulfillmentLinesChanged]] = {
-        kind.DESCRIPTOR.full_name: kind for kind in (FulfillmentStatusChanged, FulfillmentLinesChanged)
-    }
-    outbox = tables.outbox.c
-    async with engine.connect() as connection:
-        rows = await connection.execute(select(outbox.type, outbox.payload, outbox.aggregate).order_by(outbox.id))
-        return [kinds[kind].FromString(payload) for kind, payload, aggregate in rows if id in (None, aggregate)]
-
-
-def reasons(events: list[FulfillmentStatusChanged | FulfillmentLinesChanged]) -> list[tuple[str, int, str]]:
-    """What each event says: the kind, the version, why."""
-    return [(type(each).__name__.removeprefix("Fulfillment"), each.fulfillment.version, each.reason) for each in events]
-
-
-async def planned(operations: Operations, places: Places, **order: Any) -> Fulfillment:
-    """The one fulfilment of a new order."""
-    [outcome] = await operations.follow_orders([confirmed(uuid4(), places, **order)])
-    [fulfillment] = unwrap(outcome)
-    return fulfillment
-
-
-def packing(its: Fulfillment) -> Pack:
-    """Everything that was picked, in one package."""
-    items = tuple(PackedItem(line.line_number, line.picked) for line in its.lines if line.picked)
-    return command(Pack, target=its.id, packages=(Package(0, 1200, 300, 200, 100, items),))
-
-
-async def worked(operations: Operations, its: Fulfillment, until: Status) -> Fulfillment:
-    """The fulfilment, worked on by the book until it stands there."""
-    steps: dict[Status, Callable[[Fulfillment], Asked]] = {
-        Status.PLANNING: lambda f: command(StartPicking, target=f.id),
-        Status.PICKED: lambda f: command(StartPacking, target=f.id),
-        Status.PACKING: packing,
-    }
-    while its.status is not until:
-        if its.status is Status.PICKING:
-            scans = tuple(Scan(line.sku, line.open) for line in its.lines if line.open)
-            its = await operations.change(command(ScanItems, target=its.id, scans=scans)) if scans else its
-            its = await operations.change(command(CompletePicking, target=its.id))
-        else:
-            its = await operations.change(steps[its.status](its))
-    return its
 
 
 # --- what the order loses
@@ -326,183 +255,6 @@ async def test_work_is_given_up(fulfillments: Fulfillments, operations: Operatio
     async with engine.connect() as connection:
         row = (await connection.execute(select(tables.history).where(tables.history.c.new == Status.CANCELLED))).one()
         assert (row.actor, row.note, row.reason) == ("staff", "the hall is flooded", "WORK_CANCELLED")
-
-
-async def packed(operations: Operations, stock: FakeWarehouse, *, mugs: int = 3, others: int = 0) -> Fulfillment:
-    """A fulfilment whose packages wait for their inspector; the warehouse has so many other mugs."""
-    stock.held, stock.others = {1: mugs, 2: 1}, {1: others}
-    return await worked(operations, await planned(operations, {"DOVER": [(1, "mug", mugs), (2, "cup", 1)]}, total=DEAR), Status.PACKED)
-
-
-def inspection(its: Fulfillment, spoiled: int = 1, **fields: Any) -> RecordInspection:
-    """The inspector finds mugs damaged."""
-    return command(RecordInspection, target=its.id, passed=False, note="cracked", spoiled={1: spoiled}, **fields)
-
-
-@pytest.mark.parametrize(("others", "left"), [(1, (3, 0, 0, 1)), (0, (2, 0, 0, 1))])
-async def test_spoiled_units_are_replaced_as_far_as_there_are_others(
-    operations: Operations, engine: AsyncEngine, stock: FakeWarehouse, others: int, left: tuple[int, ...]
-) -> None:
-    """The warehouse is told how many are spoiled in all; the picking starts over with what there is then, once."""
-    its = await packed(operations, stock, others=others)
-    asked = inspection(its)
-    found = await operations.inspect(asked)
-    assert found.status is Status.PICKING
-    assert await operations.inspect(asked) == found
-    assert await units(engine) == {"DOVER": (Status.PICKING, [left, (1, 0, 0, 0)])}
-    [request] = stock.replacing
-    assert [(line.line_number, line.spoiled_quantity) for line in request.lines] == [(1, 1)]
-    assert reasons(await told(engine))[-2:] == [
-        ("LinesChanged", its.version + 2, "INSPECTION_FAILED"),
-        ("StatusChanged", its.version + 3, "INSPECTION_FAILED"),
-    ]
-    again = await worked(operations, found, Status.PACKED)
-    assert await operations.inspect(asked) == again  # packed anew: the old request is no news of it
-    second = await operations.inspect(inspection(again))
-    assert [line.spoiled for line in second.lines] == [2, 0]
-    assert [line.spoiled_quantity for request in stock.replacing for line in request.lines] == [1, 2]
-
-
-async def test_spoiled_units_over_the_wire(fulfillments: Fulfillments, operations: Operations, stock: FakeWarehouse) -> None:
-    """The request names lines and units; packages with spoiled units cannot pass, and no more units spoil than there are."""
-    its = await packed(operations, stock)
-
-    async def refused(**fields: Any) -> Failure:
-        with pytest.raises(Failure) as caught:
-            await ask(fulfillments.RecordInspection, asking(api.RecordInspectionRequest, str(its.id), **fields))
-        return caught.value
-
-    spoiled = [api.SpoiledUnits(line_number=1, quantity=1)]
-    assert isinstance(await refused(passed=True, spoiled=spoiled), Invalid)
-    assert (await refused(spoiled=[api.SpoiledUnits(line_number=1, quantity=4)])).reason == "QUANTITY_EXCEEDS_PICKLIST"
-    assert (await refused(spoiled=spoiled, expected_version=1)).reason == "VERSION_MISMATCH"
-    assert stock.replacing == []
-    request = asking(api.RecordInspectionRequest, str(its.id), spoiled=spoiled, note="cracked", expected_version=its.version)
-    found = (await ask(fulfillments.RecordInspection, request)).fulfillment
-    assert (found.status, found.picklist[0].quantity, found.picklist[0].spoiled_quantity) == (pb.FULFILLMENT_STATUS_PICKING, 2, 1)
-    assert (await pick_again(fulfillments, found)).status == pb.FULFILLMENT_STATUS_PICKED
-
-
-async def pick_again(service: Fulfillments, its: pb.Fulfillment) -> pb.Fulfillment:
-    """From picking to picked."""
-    scans = [api.Scan(sku=line.sku, quantity=line.quantity) for line in its.picklist]
-    await ask(service.ScanItem, asking(api.ScanItemRequest, its.fulfillment_id, scans=scans))
-    return (await ask(service.CompletePicking, asking(api.CompletePickingRequest, its.fulfillment_id))).fulfillment
-
-
-def passing(its: Fulfillment) -> RecordInspection:
-    """The inspector finds all in order."""
-    return command(RecordInspection, target=its.id, passed=True, note="")
-
-
-NEXT: dict[str, Callable[[Fulfillment], RecordInspection]] = {
-    "passed": passing,
-    "failed": lambda its: replace(inspection(its), spoiled={}),
-    "spoiled": inspection,
-}
-
-
-@pytest.mark.parametrize("booked", [True, False])
-@pytest.mark.parametrize("what", ["repeated", *NEXT])
-@pytest.mark.parametrize(("others", "left"), [(1, (3, 0, 0, 1)), (0, (2, 0, 0, 1))])
-async def test_an_inspection_that_broke_off_is_ended_by_the_next(
-    operations: Operations, engine: AsyncEngine, stock: FakeWarehouse, others: int, left: tuple[int, ...], what: str, booked: bool
-) -> None:
-    """The warehouse was asked, and its answer is lost, or the question was: the repeat, or whoever inspects next, whatever he finds, has
-    the units booked once and everything packed anew with what there is; then it passes.
-    """
-    its = await packed(operations, stock, others=others)
-    asked = inspection(its)
-    stock.lost = "answer" if booked else "question"
-    with pytest.raises(Deferred):
-        await operations.inspect(asked)
-    stock.lost = ""
-    assert stock.spoiled == ({1: 1} if booked else {})
-    following = asked if what == "repeated" else NEXT[what](its)
-    found = await operations.inspect(following)
-    assert await operations.inspect(following) == await operations.inspect(asked) == found
-    assert await units(engine) == {"DOVER": (Status.PICKING, [left, (1, 0, 0, 0)])}
-    assert (stock.spoiled, stock.replacing[0]) == ({1: 1}, stock.replacing[-1])
-    again = await worked(operations, found, Status.PACKED)
-    assert await operations.inspect(asked) == again
-    assert (await operations.inspect(passing(again))).status is Status.READY
-
-
-async def test_an_inspections_request_id_stands_for_one_finding(operations: Operations, stock: FakeWarehouse) -> None:
-    """The id of an inspection that is done, with spoiled units or with others, is refused before the warehouse is asked."""
-    its = await packed(operations, stock)
-    plain = replace(inspection(its), spoiled={})
-    await operations.inspect(plain)
-    other = replace(inspection(its), key=plain.key, digest=b"another")
-    with pytest.raises(Invalid) as caught:
-        await operations.inspect(other)
-    assert (caught.value.reason, stock.replacing) == ("REQUEST_ID_REUSED", [])
-
-
-async def test_without_the_warehouse_nothing_spoils(
-    operations: Operations, stock: FakeWarehouse, warehouse_peer: Peer, eventually: Eventually
-) -> None:
-    """It cannot be asked what comes in their place: not now, and nothing else passes or fails meanwhile; packages without spoiled units
-    need no warehouse.
-    """
-    its = await packed(operations, stock)
-    await warehouse_peer.down()
-    for what in inspection(its), passing(its), replace(inspection(its), spoiled={}):
-        with pytest.raises(Deferred):
-            await operations.inspect(what)
-    assert (await operations.get_fulfillment(its.id)).status is Status.PACKED
-    await warehouse_peer.up()
-
-    async def reached() -> Fulfillment | None:
-        with suppress(Deferred):
-            return await operations.inspect(passing(its))
-        return None
-
-    again = await worked(operations, await eventually(reached), Status.PACKED)
-    await warehouse_peer.down()
-    assert (await operations.inspect(passing(again))).status is Status.READY
-
-
-Meanwhile = Callable[[Operations, Fulfillment], Any]
-MEANWHILE: dict[str, tuple[Meanwhile, Units]] = {
-    "a cut": (
-        lambda o, f: o.follow_orders([lost(f.work.order_id, {"DOVER": [(1, "mug", 2), (2, "cup", 1)]})]),
-        {"DOVER": (Status.PACKING, [(2, 0, 0, 1), (1, 0, 0, 0)])},
-    ),
-    "a death": (
-        lambda o, f: o.follow_orders([cancelled(f.work.order_id)]),
-        {"DOVER": (Status.CANCELLED, [(0, 2, 0, 1), (0, 1, 0, 0)])},
-    ),
-    "given up": (
-        lambda o, f: o.change(command(GiveUp, target=f.id, note="")),
-        {"DOVER": (Status.CANCELLED, [(0, 2, 0, 1), (0, 1, 0, 0)])},
-    ),
-    "passed": (
-        lambda o, f: o.inspect(passing(f)),
-        {"DOVER": (Status.PICKING, [(2, 0, 0, 1), (1, 0, 0, 0)])},
-    ),
-}
-
-
-@pytest.mark.parametrize("what", MEANWHILE)
-async def test_what_happens_while_the_warehouse_is_asked(
-    operations: Operations, engine: AsyncEngine, stock: FakeWarehouse, what: str
-) -> None:
-    """The warehouse has booked a spoiled unit when the fulfilment is changed: it is written all the same, and each unit has its place. (A
-    unit that is cut in that moment is the spoiled one.)
-    """
-    its = await packed(operations, stock)
-    happens, left = MEANWHILE[what]
-
-    async def once() -> None:
-        stock.meanwhile = None
-        await happens(operations, its)
-
-    stock.meanwhile = once
-    await operations.inspect(inspection(its))
-    assert await units(engine) == left
-    last = (await told(engine))[-1].fulfillment.picklist
-    assert [(line.quantity, line.cut_quantity, line.short_quantity, line.spoiled_quantity) for line in last] == left["DOVER"][1]
 
 
 async def test_pick_goes_on_after_a_cut(fulfillments: Fulfillments, operations: Operations) -> None:

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from chassis.errors import Failure, Invalid, Unauthenticated
-from payment_svc.model import Declined, Report, Succeeded
+from payment_svc.model import Answer, Awaited, Declined, Report, Succeeded
 from payment_svc.providers import webhooks
 from payment_svc.providers.sandbox import Sandbox
 from payment_svc.providers.sandbox_ledger import Entry, Ledger
@@ -106,6 +106,17 @@ def test_a_webhook_of_the_sandbox_says_what_it_did(sandbox: Sandbox, settled: En
     assert sandbox.report(*first, NOW) == Report(f"evt_{UUID(int=7).hex}", UUID(int=7), answer)
     assert first[0] == again[0]
     assert first[1]["webhook-id"] == again[1]["webhook-id"]
+
+
+def test_what_a_report_says_is_told_from_anything_else_and_the_same_in_every_release() -> None:
+    """Reports of three answers to one operation, and of one answer to two, differ; what a redelivery is compared with is never built
+    anew from names in the code.
+    """
+    answers: list[Answer] = [Succeeded("r"), Awaited("r"), Declined("r"), Declined("r", final=True), Declined("r", reference="r")]
+    reports = [Report("e", UUID(int=7), answer) for answer in answers] + [Report("e", UUID(int=8), answers[0])]
+    assert len({report.digest for report in reports}) == len(reports)
+    assert Report("another", UUID(int=7), answers[0]).digest == reports[0].digest
+    assert reports[0].digest.hex() == "7815fdd8728059a160ca12a2ed74d09eb9bf9c9b056014388673d1fd8749574f"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,83 @@
+"""The nouns: the account of an order, its payments and what was asked of processors for them; commands, answers, facts; pure rules.
+
+records.py   the account, its payments and operations, their history and facts
+commands.py  what may be asked of it, or told to it
+answers.py   what a processor answers and reports
+lists.py     what lists show
+"""
+
+from payment_svc.model.answers import (
+    METHOD_INVALID,
+    NOT_PROCESSED,
+    NOTHING_REFUNDABLE,
+    UNCOUNTED,
+    Answer,
+    Awaited,
+    Declined,
+    Report,
+    Succeeded,
+)
+from payment_svc.model.commands import (
+    AskAgain,
+    CapturePayment,
+    Command,
+    CreatePayment,
+    LoseAnswer,
+    NoteOrder,
+    PaymentCommand,
+    RefundPayment,
+    RefundReturn,
+    Settle,
+    VoidPayment,
+)
+from payment_svc.model.lists import (
+    PaymentFilter,
+    RefundFilter,
+)
+from payment_svc.model.records import (
+    Account,
+    Change,
+    Confirmed,
+    Fact,
+    Failed,
+    Operation,
+    Order,
+    Payment,
+    Refund,
+    RefundSettled,
+)
+
+__all__ = [
+    "METHOD_INVALID",
+    "NOTHING_REFUNDABLE",
+    "NOT_PROCESSED",
+    "UNCOUNTED",
+    "Account",
+    "Answer",
+    "AskAgain",
+    "Awaited",
+    "CapturePayment",
+    "Change",
+    "Command",
+    "Confirmed",
+    "CreatePayment",
+    "Declined",
+    "Fact",
+    "Failed",
+    "LoseAnswer",
+    "NoteOrder",
+    "Operation",
+    "Order",
+    "Payment",
+    "PaymentCommand",
+    "PaymentFilter",
+    "Refund",
+    "RefundFilter",
+    "RefundPayment",
+    "RefundReturn",
+    "RefundSettled",
+    "Report",
+    "Settle",
+    "Succeeded",
+    "VoidPayment",
+]

@@ -1,0 +1,204 @@
+"""Inspectors find units damaged: booked once, and replaced as far as there are others, whoever crashes, repeats, or comes between."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from ordermesh.fulfillment.v1 import fulfillment_pb2 as pb
+from ordermesh.fulfillment.v1 import fulfillment_service_pb2 as api
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from chassis.client import ask
+from chassis.errors import Deferred, Failure, Invalid
+from fulfillment_svc.lifecycle import Status
+from fulfillment_svc.model import (
+    Fulfillment,
+    GiveUp,
+    RecordInspection,
+)
+from fulfillment_svc.operations import Operations
+from tests.integration.fulfillment.events import cancelled, lost
+from tests.integration.fulfillment.peers import FakeWarehouse, Peer
+from tests.integration.fulfillment.requests import Fulfillments, asking
+from tests.integration.fulfillment.working import DEAR, Units, planned, reasons, told, units, worked
+from tests.support import Eventually
+from tests.unit.fulfillment.samples import command
+
+
+async def packed(operations: Operations, stock: FakeWarehouse, *, mugs: int = 3, others: int = 0) -> Fulfillment:
+    """A fulfilment whose packages wait for their inspector; the warehouse has so many other mugs."""
+    stock.held, stock.others = {1: mugs, 2: 1}, {1: others}
+    return await worked(operations, await planned(operations, {"DOVER": [(1, "mug", mugs), (2, "cup", 1)]}, total=DEAR), Status.PACKED)
+
+
+def inspection(its: Fulfillment, spoiled: int = 1, **fields: Any) -> RecordInspection:
+    """The inspector finds mugs damaged."""
+    return command(RecordInspection, target=its.id, passed=False, note="cracked", spoiled={1: spoiled}, **fields)
+
+
+@pytest.mark.parametrize(("others", "left"), [(1, (3, 0, 0, 1)), (0, (2, 0, 0, 1))])
+async def test_spoiled_units_are_replaced_as_far_as_there_are_others(
+    operations: Operations, engine: AsyncEngine, stock: FakeWarehouse, others: int, left: tuple[int, ...]
+) -> None:
+    """The warehouse is told how many are spoiled in all; the picking starts over with what there is then, once."""
+    its = await packed(operations, stock, others=others)
+    asked = inspection(its)
+    found = await operations.inspect(asked)
+    assert found.status is Status.PICKING
+    assert await operations.inspect(asked) == found
+    assert await units(engine) == {"DOVER": (Status.PICKING, [left, (1, 0, 0, 0)])}
+    [request] = stock.replacing
+    assert [(line.line_number, line.spoiled_quantity) for line in request.lines] == [(1, 1)]
+    assert reasons(await told(engine))[-2:] == [
+        ("LinesChanged", its.version + 2, "INSPECTION_FAILED"),
+        ("StatusChanged", its.version + 3, "INSPECTION_FAILED"),
+    ]
+    again = await worked(operations, found, Status.PACKED)
+    assert await operations.inspect(asked) == again  # packed anew: the old request is no news of it
+    second = await operations.inspect(inspection(again))
+    assert [line.spoiled for line in second.lines] == [2, 0]
+    assert [line.spoiled_quantity for request in stock.replacing for line in request.lines] == [1, 2]
+
+
+async def test_spoiled_units_over_the_wire(fulfillments: Fulfillments, operations: Operations, stock: FakeWarehouse) -> None:
+    """The request names lines and units; packages with spoiled units cannot pass, and no more units spoil than there are."""
+    its = await packed(operations, stock)
+
+    async def refused(**fields: Any) -> Failure:
+        with pytest.raises(Failure) as caught:
+            await ask(fulfillments.RecordInspection, asking(api.RecordInspectionRequest, str(its.id), **fields))
+        return caught.value
+
+    spoiled = [api.SpoiledUnits(line_number=1, quantity=1)]
+    assert isinstance(await refused(passed=True, spoiled=spoiled), Invalid)
+    assert (await refused(spoiled=[api.SpoiledUnits(line_number=1, quantity=4)])).reason == "QUANTITY_EXCEEDS_PICKLIST"
+    assert (await refused(spoiled=spoiled, expected_version=1)).reason == "VERSION_MISMATCH"
+    assert stock.replacing == []
+    request = asking(api.RecordInspectionRequest, str(its.id), spoiled=spoiled, note="cracked", expected_version=its.version)
+    found = (await ask(fulfillments.RecordInspection, request)).fulfillment
+    assert (found.status, found.picklist[0].quantity, found.picklist[0].spoiled_quantity) == (pb.FULFILLMENT_STATUS_PICKING, 2, 1)
+    assert (await pick_again(fulfillments, found)).status == pb.FULFILLMENT_STATUS_PICKED
+
+
+async def pick_again(service: Fulfillments, its: pb.Fulfillment) -> pb.Fulfillment:
+    """From picking to picked."""
+    scans = [api.Scan(sku=line.sku, quantity=line.quantity) for line in its.picklist]
+    await ask(service.ScanItem, asking(api.ScanItemRequest, its.fulfillment_id, scans=scans))
+    return (await ask(service.CompletePicking, asking(api.CompletePickingRequest, its.fulfillment_id))).fulfillment
+
+
+def passing(its: Fulfillment) -> RecordInspection:
+    """The inspector finds all in order."""
+    return command(RecordInspection, target=its.id, passed=True, note="")
+
+
+NEXT: dict[str, Callable[[Fulfillment], RecordInspection]] = {
+    "passed": passing,
+    "failed": lambda its: replace(inspection(its), spoiled={}),
+    "spoiled": inspection,
+}
+
+
+@pytest.mark.parametrize("booked", [True, False])
+@pytest.mark.parametrize("what", ["repeated", *NEXT])
+@pytest.mark.parametrize(("others", "left"), [(1, (3, 0, 0, 1)), (0, (2, 0, 0, 1))])
+async def test_an_inspection_that_broke_off_is_ended_by_the_next(
+    operations: Operations, engine: AsyncEngine, stock: FakeWarehouse, others: int, left: tuple[int, ...], what: str, booked: bool
+) -> None:
+    """The warehouse was asked, and its answer is lost, or the question was: the repeat, or whoever inspects next, whatever he finds, has
+    the units booked once and everything packed anew with what there is; then it passes.
+    """
+    its = await packed(operations, stock, others=others)
+    asked = inspection(its)
+    stock.lost = "answer" if booked else "question"
+    with pytest.raises(Deferred):
+        await operations.inspect(asked)
+    stock.lost = ""
+    assert stock.spoiled == ({1: 1} if booked else {})
+    following = asked if what == "repeated" else NEXT[what](its)
+    found = await operations.inspect(following)
+    assert await operations.inspect(following) == await operations.inspect(asked) == found
+    assert await units(engine) == {"DOVER": (Status.PICKING, [left, (1, 0, 0, 0)])}
+    assert (stock.spoiled, stock.replacing[0]) == ({1: 1}, stock.replacing[-1])
+    again = await worked(operations, found, Status.PACKED)
+    assert await operations.inspect(asked) == again
+    assert (await operations.inspect(passing(again))).status is Status.READY
+
+
+async def test_an_inspections_request_id_stands_for_one_finding(operations: Operations, stock: FakeWarehouse) -> None:
+    """The id of an inspection that is done, with spoiled units or with others, is refused before the warehouse is asked."""
+    its = await packed(operations, stock)
+    plain = replace(inspection(its), spoiled={})
+    await operations.inspect(plain)
+    other = replace(inspection(its), key=plain.key, digest=b"another")
+    with pytest.raises(Invalid) as caught:
+        await operations.inspect(other)
+    assert (caught.value.reason, stock.replacing) == ("REQUEST_ID_REUSED", [])
+
+
+async def test_without_the_warehouse_nothing_spoils(
+    operations: Operations, stock: FakeWarehouse, warehouse_peer: Peer, eventually: Eventually
+) -> None:
+    """It cannot be asked what comes in their place: not now, and nothing else passes or fails meanwhile; packages without spoiled units
+    need no warehouse.
+    """
+    its = await packed(operations, stock)
+    await warehouse_peer.down()
+    for what in inspection(its), passing(its), replace(inspection(its), spoiled={}):
+        with pytest.raises(Deferred):
+            await operations.inspect(what)
+    assert (await operations.get_fulfillment(its.id)).status is Status.PACKED
+    await warehouse_peer.up()
+
+    async def reached() -> Fulfillment | None:
+        with suppress(Deferred):
+            return await operations.inspect(passing(its))
+        return None
+
+    again = await worked(operations, await eventually(reached), Status.PACKED)
+    await warehouse_peer.down()
+    assert (await operations.inspect(passing(again))).status is Status.READY
+
+
+Meanwhile = Callable[[Operations, Fulfillment], Any]
+MEANWHILE: dict[str, tuple[Meanwhile, Units]] = {
+    "a cut": (
+        lambda o, f: o.follow_orders([lost(f.work.order_id, {"DOVER": [(1, "mug", 2), (2, "cup", 1)]})]),
+        {"DOVER": (Status.PACKING, [(2, 0, 0, 1), (1, 0, 0, 0)])},
+    ),
+    "a death": (
+        lambda o, f: o.follow_orders([cancelled(f.work.order_id)]),
+        {"DOVER": (Status.CANCELLED, [(0, 2, 0, 1), (0, 1, 0, 0)])},
+    ),
+    "given up": (
+        lambda o, f: o.change(command(GiveUp, target=f.id, note="")),
+        {"DOVER": (Status.CANCELLED, [(0, 2, 0, 1), (0, 1, 0, 0)])},
+    ),
+    "passed": (
+        lambda o, f: o.inspect(passing(f)),
+        {"DOVER": (Status.PICKING, [(2, 0, 0, 1), (1, 0, 0, 0)])},
+    ),
+}
+
+
+@pytest.mark.parametrize("what", MEANWHILE)
+async def test_what_happens_while_the_warehouse_is_asked(
+    operations: Operations, engine: AsyncEngine, stock: FakeWarehouse, what: str
+) -> None:
+    """The warehouse has booked a spoiled unit when the fulfilment is changed: it is written all the same, and each unit has its place. (A
+    unit that is cut in that moment is the spoiled one.)
+    """
+    its = await packed(operations, stock)
+    happens, left = MEANWHILE[what]
+
+    async def once() -> None:
+        stock.meanwhile = None
+        await happens(operations, its)
+
+    stock.meanwhile = once
+    await operations.inspect(inspection(its))
+    assert await units(engine) == left
+    last = (await told(engine))[-1].fulfillment.picklist
+    assert [(line.quantity, line.cut_quantity, line.short_quantity, line.spoiled_quantity) for line in last] == left["DOVER"][1]

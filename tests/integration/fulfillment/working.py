@@ -1,0 +1,88 @@
+"""Work up to a status, what stands then, and what was told of it. No tests here."""
+
+from collections.abc import Callable
+from typing import Any
+from uuid import UUID, uuid4
+
+from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentLinesChanged, FulfillmentStatusChanged
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from chassis.decision import unwrap
+from chassis.money import Money
+from fulfillment_svc import store, tables
+from fulfillment_svc.lifecycle import Status
+from fulfillment_svc.model import (
+    Asked,
+    CompletePicking,
+    Fulfillment,
+    Pack,
+    Package,
+    PackedItem,
+    Scan,
+    ScanItems,
+    StartPacking,
+    StartPicking,
+)
+from fulfillment_svc.operations import Operations
+from tests.integration.fulfillment.events import Places, confirmed
+from tests.unit.fulfillment.samples import command
+
+DEAR = Money(5000_00, "GBP")
+Units = dict[str, tuple[Status, list[tuple[int, int, int, int]]]]
+
+
+async def units(engine: AsyncEngine) -> Units:
+    """Of every warehouse's fulfilment its status, and of its lines what is left, cut, short and spoiled."""
+    async with engine.connect() as connection:
+        ids = (await connection.execute(select(tables.fulfillments.c.id))).scalars().all()
+        return {
+            each.work.warehouse_id: (each.status, [(line.quantity, line.cut, line.short, line.spoiled) for line in each.lines])
+            for each in (await store.find_fulfillments(connection, ids)).values()
+        }
+
+
+async def told(engine: AsyncEngine, id: UUID | None = None) -> list[FulfillmentStatusChanged | FulfillmentLinesChanged]:
+    """The events that wait to be published, oldest first: of all fulfilments, or of one."""
+    kinds: dict[str, type[FulfillmentStatusChanged | FulfillmentLinesChanged]] = {
+        kind.DESCRIPTOR.full_name: kind for kind in (FulfillmentStatusChanged, FulfillmentLinesChanged)
+    }
+    outbox = tables.outbox.c
+    async with engine.connect() as connection:
+        rows = await connection.execute(select(outbox.type, outbox.payload, outbox.aggregate).order_by(outbox.id))
+        return [kinds[kind].FromString(payload) for kind, payload, aggregate in rows if id in (None, aggregate)]
+
+
+def reasons(events: list[FulfillmentStatusChanged | FulfillmentLinesChanged]) -> list[tuple[str, int, str]]:
+    """What each event says: the kind, the version, why."""
+    return [(type(each).__name__.removeprefix("Fulfillment"), each.fulfillment.version, each.reason) for each in events]
+
+
+async def planned(operations: Operations, places: Places, **order: Any) -> Fulfillment:
+    """The one fulfilment of a new order."""
+    [outcome] = await operations.follow_orders([confirmed(uuid4(), places, **order)])
+    [fulfillment] = unwrap(outcome)
+    return fulfillment
+
+
+def packing(its: Fulfillment) -> Pack:
+    """Everything that was picked, in one package."""
+    items = tuple(PackedItem(line.line_number, line.picked) for line in its.lines if line.picked)
+    return command(Pack, target=its.id, packages=(Package(0, 1200, 300, 200, 100, items),))
+
+
+async def worked(operations: Operations, its: Fulfillment, until: Status) -> Fulfillment:
+    """The fulfilment, worked on by the book until it stands there."""
+    steps: dict[Status, Callable[[Fulfillment], Asked]] = {
+        Status.PLANNING: lambda f: command(StartPicking, target=f.id),
+        Status.PICKED: lambda f: command(StartPacking, target=f.id),
+        Status.PACKING: packing,
+    }
+    while its.status is not until:
+        if its.status is Status.PICKING:
+            scans = tuple(Scan(line.sku, line.open) for line in its.lines if line.open)
+            its = await operations.change(command(ScanItems, target=its.id, scans=scans)) if scans else its
+            its = await operations.change(command(CompletePicking, target=its.id))
+        else:
+            its = await operations.change(steps[its.status](its))
+    return its
