@@ -13,6 +13,7 @@ from chassis.stream import Broker
 from chassis.stream import connect as connect_broker
 from devstack.nats import Nats
 from tests.sample import store
+from tests.sample.operators import Sample, operated
 from tests.support import Databases, FreshDatabase
 
 
@@ -80,3 +81,10 @@ async def own_broker(own_nats: Nats) -> AsyncIterator[Broker]:
     await broker.ensure_streams()
     yield broker
     await broker.close()
+
+
+@pytest.fixture
+async def sample(sample_url: str, nats_url: str) -> AsyncIterator[Sample]:
+    """The sample service, at a port of its own, for its operators."""
+    async with operated(sample_url, nats_url) as sample:
+        yield sample

@@ -2,147 +2,27 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
-from typing import Any, ClassVar
+from datetime import timedelta
 from uuid import UUID, uuid4
 
-import grpc
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from ordermesh.ops.v1 import ops_service_pb2 as api
-from ordermesh.ops.v1.ops_service_pb2_grpc import FailedEventServiceStub, OutboxServiceStub
-from sqlalchemy import delete, update
+from sqlalchemy import update
 
-from chassis.client import ask, connect
-from chassis.config import ServiceConfig
+from chassis.client import ask
 from chassis.convert import timestamp
-from chassis.database import Database
-from chassis.decision import Outcome
-from chassis.errors import Deferred, Invalid, NotFound
-from chassis.failed import FailedEvent, FailedEvents
-from chassis.inbox import Delivery, Inbox
-from chassis.service import Ground, founded
+from chassis.errors import Invalid, NotFound
+from chassis.inbox import Inbox
 from chassis.tables import FailedState
-from devstack.ports import free_ports
 from tests.sample import store
 from tests.sample.events import SamplePaid
 from tests.sample.inbox import all_acknowledged, publish, states
-from tests.sample.model import ConfirmPayment
+from tests.sample.operators import CONSUMER, DEFERRED, DISCARDED, FAILED, MORNING, REPLAYED, Sample, event
 from tests.sample.relaying import none_waits
-from tests.sample.writes import count, placed, write
+from tests.sample.writes import count, placed
 from tests.support import Eventually
-
-CONSUMER = "sample-payments"
-DEFERRED, FAILED, REPLAYED, DISCARDED = (
-    api.FAILED_EVENT_STATE_DEFERRED,
-    api.FAILED_EVENT_STATE_FAILED,
-    api.FAILED_EVENT_STATE_REPLAYED,
-    api.FAILED_EVENT_STATE_DISCARDED,
-)
-MORNING = datetime(2026, 11, 22, 9, tzinfo=UTC)
-
-
-class Config(ServiceConfig):
-    """The sample's settings."""
-
-    service: ClassVar[str] = "sample"
-    listen_address: str = "127.0.0.1:0"
-    metrics_address: str = "127.0.0.1:0"
-    drain_delay_s: float = 0.0
-
-
-class Paying:
-    """The sample's handler: an order is paid. While it is `broken` it has a bug, while it `waits` it defers."""
-
-    def __init__(self, database: Database) -> None:
-        self.database, self.broken, self.waits = database, False, False
-        self.sets: list[list[UUID]] = []
-
-    async def __call__(self, deliveries: Sequence[Delivery[Any]]) -> Sequence[Outcome[Any]]:
-        self.sets.append([d.event_id for d in deliveries])
-        if self.broken:
-            raise ZeroDivisionError("a bug")
-        if self.waits:
-            return [Deferred("PAYMENT_OUTSTANDING", "Not yet.")] * len(deliveries)
-        return await write(self.database, *(ConfirmPayment(d.key, UUID(d.message.order_id), d.digest) for d in deliveries))
-
-
-class Sample:
-    """The sample service, running, and its operators' calls."""
-
-    def __init__(self, ground: Ground, paying: Paying, channel: grpc.aio.Channel) -> None:
-        self.ground, self.paying, self.engine = ground, paying, ground.database.engine
-        failed_events: Any = FailedEventServiceStub(channel)
-        outbox: Any = OutboxServiceStub(channel)
-        self.failed_events, self.outbox = failed_events, outbox
-        self.table = FailedEvents(self.engine, store.failed_events)
-
-    async def listed(self, **filters: Any) -> list[UUID]:
-        """The events that a filter finds, over all pages of two."""
-        found: list[UUID] = []
-        request = api.ListFailedEventsRequest(page_size=2, filter=api.FailedEventFilter(**filters))
-        while True:
-            page = await ask(self.failed_events.ListFailedEvents, request)
-            assert not any(event.payload or event.payload_json for event in page.failed_events)
-            found += [UUID(event.event_id) for event in page.failed_events]
-            if not page.next_page_token:
-                return found
-            request.page_token = page.next_page_token
-
-    async def read(self, event_id: UUID) -> api.FailedEvent:
-        request = api.GetFailedEventRequest(consumer=CONSUMER, event_id=str(event_id))
-        answer: api.GetFailedEventResponse = await ask(self.failed_events.GetFailedEvent, request)
-        return answer.failed_event
-
-    async def replay(self, event_id: UUID, consumer: str = CONSUMER) -> api.FailedEvent:
-        request = api.ReplayFailedEventRequest(request_id=str(uuid4()), consumer=consumer, event_id=str(event_id))
-        answer: api.ReplayFailedEventResponse = await ask(self.failed_events.ReplayFailedEvent, request)
-        return answer.failed_event
-
-    async def discard(self, event_id: UUID) -> api.FailedEvent:
-        request = api.DiscardFailedEventRequest(request_id=str(uuid4()), consumer=CONSUMER, event_id=str(event_id))
-        answer: api.DiscardFailedEventResponse = await ask(self.failed_events.DiscardFailedEvent, request)
-        return answer.failed_event
-
-    async def replay_all(self, limit: int = 0, dry_run: bool = False, **filters: Any) -> api.BatchReplayFailedEventsResponse:
-        request = api.BatchReplayFailedEventsRequest(
-            request_id=str(uuid4()), filter=api.FailedEventFilter(**filters), limit=limit, dry_run=dry_run
-        )
-        return await ask(self.failed_events.BatchReplayFailedEvents, request)
-
-    async def fail(self, event: FailedEvent, minutes: int = 0) -> UUID:
-        """The event has failed, so many minutes after nine in the morning."""
-        await self.table.record([event])
-        t = store.failed_events.c
-        async with self.engine.begin() as connection:
-            when = MORNING + timedelta(minutes=minutes)
-            await connection.execute(update(store.failed_events).where(t.event_id == event.event_id).values(first_time=when))
-        return event.event_id
-
-    async def are(self, expected: dict[UUID, str]) -> bool:
-        return await states(self.engine) == expected
-
-
-@pytest.fixture
-async def sample(sample_url: str, nats_url: str) -> AsyncIterator[Sample]:
-    """The sample service, at a port of its own."""
-    address = f"127.0.0.1:{free_ports(1)[0]}"
-    config = Config.model_validate({"database_url": sample_url, "nats_url": nats_url, "listen_address": address})
-    async with founded(config, store, stream_name="ORDERS", encode=store.event) as ground:
-        paying = Paying(ground.database)
-        await ground.open([], {SamplePaid: paying})
-        async with connect(address) as channel:
-            yield Sample(ground, paying, channel)
-
-
-def event(state: FailedState = FailedState.FAILED, order: str = "", **fields: Any) -> FailedEvent:
-    body = SamplePaid(order_id=order).SerializeToString()
-    name, subject = SamplePaid.DESCRIPTOR.full_name, "payments.sample.paid"
-    made = FailedEvent(CONSUMER, uuid4(), state, "PAYMENTS", 7, subject, name, "", body, None, MORNING, "ORDER_NOT_FOUND", "", 1)
-    return replace(made, **fields)
 
 
 async def test_a_poisoned_event_is_replayed_when_its_handler_is_mended(sample: Sample, eventually: Eventually) -> None:
@@ -286,124 +166,6 @@ async def test_many_are_replayed_the_oldest_first(sample: Sample) -> None:
     assert await count(sample.engine, store.history) == rows + 3
     again = await sample.replay_all()
     assert (again.replayed_count, len(again.failed_events)) == (0, 2)
-    assert await count(sample.engine, store.history) == rows + 3
-
-
-async def test_a_repeat_takes_no_other_events(sample: Sample) -> None:
-    """The answer was lost, the same request comes again: it tells how the events of the first now stand, and handles none."""
-    orders = await placed(sample.ground.database, 3)
-    first, second, third = [await sample.fail(event(order=str(order)), minutes=n) for n, order in enumerate(orders)]
-    poison = await sample.fail(event(order=str(uuid4())), minutes=-1)
-    request = api.BatchReplayFailedEventsRequest(request_id=str(uuid4()), limit=2)
-    answers = [await ask(sample.failed_events.BatchReplayFailedEvents, request) for _ in range(3)]
-    for answer in answers:
-        assert [(UUID(e.event_id), e.state, e.attempts) for e in answer.failed_events] == [(poison, FAILED, 2), (first, REPLAYED, 1)]
-        assert (answer.replayed_count, answer.more) == (1, True)
-    assert {id_ for s in sample.paying.sets for id_ in s} == {poison, first}
-    assert await sample.are({poison: "failed", first: "replayed", second: "failed", third: "failed"})
-
-
-async def test_a_repeat_of_a_request_that_found_nothing_finds_nothing(sample: Sample) -> None:
-    """What has failed since then was not meant."""
-    request = api.BatchReplayFailedEventsRequest(request_id=str(uuid4()))
-    assert not (await ask(sample.failed_events.BatchReplayFailedEvents, request)).failed_events
-    await sample.fail(event())
-    assert not (await ask(sample.failed_events.BatchReplayFailedEvents, request)).failed_events
-    assert sample.paying.sets == []
-
-
-async def test_a_replay_that_was_killed_goes_on_with_the_same_events(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It ends when its events are chosen and none is handled: a repeat goes on with those, and takes no older one that has come since.
-
-    One that was discarded meanwhile is let alone; one whose row is gone had its effect.
-    """
-    orders = await placed(sample.ground.database, 4)
-    ids = [await sample.fail(event(order=str(order)), minutes=n) for n, order in enumerate(orders)]
-    request = api.BatchReplayFailedEventsRequest(request_id=str(uuid4()))
-
-    async def killed(*_: Any) -> None:
-        raise Deferred("DEPENDENCY_UNAVAILABLE")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Inbox, "replay", killed)
-        with pytest.raises(Deferred):
-            await ask(sample.failed_events.BatchReplayFailedEvents, request)
-    older = await sample.fail(event(), minutes=-5)
-    assert (await sample.discard(ids[0])).state == DISCARDED
-    assert (await sample.replay(ids[1])).state == REPLAYED
-    async with sample.engine.begin() as connection:
-        await connection.execute(delete(store.failed_events).where(store.failed_events.c.event_id == ids[2]))
-    rows = await count(sample.engine, store.history)
-    for _ in range(2):
-        answer = await ask(sample.failed_events.BatchReplayFailedEvents, request)
-        found = [(UUID(e.event_id), e.state, e.consumer) for e in answer.failed_events]
-        assert found == [(id_, state, CONSUMER) for id_, state in zip(ids, (DISCARDED, REPLAYED, REPLAYED, REPLAYED), strict=True)]
-    assert sample.paying.sets == [[ids[1]], [ids[3]]]
-    assert await count(sample.engine, store.history) == rows + 1
-    assert (await states(sample.engine))[older] == "failed"
-
-
-async def test_a_repeated_replay_is_not_tried_again(sample: Sample) -> None:
-    """The event failed again, and the answer was lost: the repeat tells how it stands. Another request is another attempt."""
-    event_id = await sample.fail(event(order=str(uuid4())))
-    request = api.ReplayFailedEventRequest(request_id=str(uuid4()), consumer=CONSUMER, event_id=str(event_id))
-    for _ in range(2):
-        assert (await ask(sample.failed_events.ReplayFailedEvent, request)).failed_event.attempts == 2
-    assert (await sample.replay(event_id)).attempts == 3
-
-
-async def test_a_repeated_discard_gives_up_nothing_new(sample: Sample) -> None:
-    """Discarded, replayed after all, and failed anew for another reason: the old request's repeat lets it stand."""
-    [order] = await placed(sample.ground.database)
-    made = event(order=str(order))
-    request = api.DiscardFailedEventRequest(request_id=str(uuid4()), consumer=CONSUMER, event_id=str(await sample.fail(made)))
-    assert (await ask(sample.failed_events.DiscardFailedEvent, request)).failed_event.state == DISCARDED
-    assert (await sample.replay(made.event_id)).state == REPLAYED
-    await sample.fail(made)
-    assert (await ask(sample.failed_events.DiscardFailedEvent, request)).failed_event.state == FAILED
-    assert await sample.are({made.event_id: "failed"})
-
-
-async def test_a_request_id_stands_for_one_request(sample: Sample) -> None:
-    """With another body it is refused, and nothing is done."""
-    one, other = await sample.fail(event()), await sample.fail(event(), minutes=1)
-    calls, replay, discard = sample.failed_events, api.ReplayFailedEventRequest, api.DiscardFailedEventRequest
-    names = [{"consumer": CONSUMER, "event_id": str(event_id)} for event_id in (one, other)]
-    cases: list[tuple[Any, Any, Any]] = [
-        (calls.BatchReplayFailedEvents, *(api.BatchReplayFailedEventsRequest(limit=limit) for limit in (1, 2))),
-        (calls.ReplayFailedEvent, *(replay(**name) for name in names)),
-        (calls.DiscardFailedEvent, *(discard(**name) for name in names)),
-    ]
-    for method, request, another in cases:
-        request.request_id = another.request_id = str(uuid4())
-        await ask(method, request)
-        with pytest.raises(Invalid, match="REQUEST_ID_REUSED"):
-            await ask(method, another)
-    assert sample.paying.sets == [[one], [one]]
-    assert await sample.are({one: "discarded", other: "failed"})
-
-
-async def test_a_request_that_was_refused_has_not_used_its_id_up(sample: Sample) -> None:
-    """There is no such event: the same request is done when it has come."""
-    replayed, discarded = event(order=str((await placed(sample.ground.database))[0])), event()
-    replay = api.ReplayFailedEventRequest(request_id=str(uuid4()), consumer=CONSUMER, event_id=str(replayed.event_id))
-    discard = api.DiscardFailedEventRequest(request_id=str(uuid4()), consumer=CONSUMER, event_id=str(discarded.event_id))
-    for method, request in ((sample.failed_events.ReplayFailedEvent, replay), (sample.failed_events.DiscardFailedEvent, discard)):
-        with pytest.raises(NotFound):
-            await ask(method, request)
-    await sample.table.record([replayed, discarded])
-    assert (await ask(sample.failed_events.ReplayFailedEvent, replay)).failed_event.state == REPLAYED
-    assert (await ask(sample.failed_events.DiscardFailedEvent, discard)).failed_event.state == DISCARDED
-
-
-async def test_two_at_once_choose_the_same(sample: Sample) -> None:
-    """A request and its repeat at the same time: between them they handle what one would have."""
-    orders = await placed(sample.ground.database, 6)
-    ids = [await sample.fail(event(order=str(order)), minutes=n) for n, order in enumerate(orders)]
-    rows = await count(sample.engine, store.history)
-    request = api.BatchReplayFailedEventsRequest(request_id=str(uuid4()), limit=3)
-    answers = await asyncio.gather(*(ask(sample.failed_events.BatchReplayFailedEvents, request) for _ in range(4)))
-    assert [[UUID(e.event_id) for e in answer.failed_events] for answer in answers] == [ids[:3]] * 4
     assert await count(sample.engine, store.history) == rows + 3
 
 

@@ -1,0 +1,135 @@
+"""Operators' requests that come again: a lost answer, a crash on the way, two at once. Each has one effect, and no other events."""
+
+import asyncio
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from ordermesh.ops.v1 import ops_service_pb2 as api
+from sqlalchemy import delete
+
+from chassis.client import ask
+from chassis.errors import Deferred, Invalid, NotFound
+from chassis.inbox import Inbox
+from tests.sample import store
+from tests.sample.inbox import states
+from tests.sample.operators import CONSUMER, DISCARDED, FAILED, REPLAYED, Sample, event
+from tests.sample.writes import count, placed
+
+
+async def test_a_repeat_takes_no_other_events(sample: Sample) -> None:
+    """The answer was lost, the same request comes again: it tells how the events of the first now stand, and handles none."""
+    orders = await placed(sample.ground.database, 3)
+    first, second, third = [await sample.fail(event(order=str(order)), minutes=n) for n, order in enumerate(orders)]
+    poison = await sample.fail(event(order=str(uuid4())), minutes=-1)
+    request = api.BatchReplayFailedEventsRequest(request_id=str(uuid4()), limit=2)
+    answers = [await ask(sample.failed_events.BatchReplayFailedEvents, request) for _ in range(3)]
+    for answer in answers:
+        assert [(UUID(e.event_id), e.state, e.attempts) for e in answer.failed_events] == [(poison, FAILED, 2), (first, REPLAYED, 1)]
+        assert (answer.replayed_count, answer.more) == (1, True)
+    assert {id_ for s in sample.paying.sets for id_ in s} == {poison, first}
+    assert await sample.are({poison: "failed", first: "replayed", second: "failed", third: "failed"})
+
+
+async def test_a_repeat_of_a_request_that_found_nothing_finds_nothing(sample: Sample) -> None:
+    """What has failed since then was not meant."""
+    request = api.BatchReplayFailedEventsRequest(request_id=str(uuid4()))
+    assert not (await ask(sample.failed_events.BatchReplayFailedEvents, request)).failed_events
+    await sample.fail(event())
+    assert not (await ask(sample.failed_events.BatchReplayFailedEvents, request)).failed_events
+    assert sample.paying.sets == []
+
+
+async def test_a_replay_that_was_killed_goes_on_with_the_same_events(sample: Sample, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ends when its events are chosen and none is handled: a repeat goes on with those, and takes no older one that has come since.
+
+    One that was discarded meanwhile is let alone; one whose row is gone had its effect.
+    """
+    orders = await placed(sample.ground.database, 4)
+    ids = [await sample.fail(event(order=str(order)), minutes=n) for n, order in enumerate(orders)]
+    request = api.BatchReplayFailedEventsRequest(request_id=str(uuid4()))
+
+    async def killed(*_: Any) -> None:
+        raise Deferred("DEPENDENCY_UNAVAILABLE")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Inbox, "replay", killed)
+        with pytest.raises(Deferred):
+            await ask(sample.failed_events.BatchReplayFailedEvents, request)
+    older = await sample.fail(event(), minutes=-5)
+    assert (await sample.discard(ids[0])).state == DISCARDED
+    assert (await sample.replay(ids[1])).state == REPLAYED
+    async with sample.engine.begin() as connection:
+        await connection.execute(delete(store.failed_events).where(store.failed_events.c.event_id == ids[2]))
+    rows = await count(sample.engine, store.history)
+    for _ in range(2):
+        answer = await ask(sample.failed_events.BatchReplayFailedEvents, request)
+        found = [(UUID(e.event_id), e.state, e.consumer) for e in answer.failed_events]
+        assert found == [(id_, state, CONSUMER) for id_, state in zip(ids, (DISCARDED, REPLAYED, REPLAYED, REPLAYED), strict=True)]
+    assert sample.paying.sets == [[ids[1]], [ids[3]]]
+    assert await count(sample.engine, store.history) == rows + 1
+    assert (await states(sample.engine))[older] == "failed"
+
+
+async def test_a_repeated_replay_is_not_tried_again(sample: Sample) -> None:
+    """The event failed again, and the answer was lost: the repeat tells how it stands. Another request is another attempt."""
+    event_id = await sample.fail(event(order=str(uuid4())))
+    request = api.ReplayFailedEventRequest(request_id=str(uuid4()), consumer=CONSUMER, event_id=str(event_id))
+    for _ in range(2):
+        assert (await ask(sample.failed_events.ReplayFailedEvent, request)).failed_event.attempts == 2
+    assert (await sample.replay(event_id)).attempts == 3
+
+
+async def test_a_repeated_discard_gives_up_nothing_new(sample: Sample) -> None:
+    """Discarded, replayed after all, and failed anew for another reason: the old request's repeat lets it stand."""
+    [order] = await placed(sample.ground.database)
+    made = event(order=str(order))
+    request = api.DiscardFailedEventRequest(request_id=str(uuid4()), consumer=CONSUMER, event_id=str(await sample.fail(made)))
+    assert (await ask(sample.failed_events.DiscardFailedEvent, request)).failed_event.state == DISCARDED
+    assert (await sample.replay(made.event_id)).state == REPLAYED
+    await sample.fail(made)
+    assert (await ask(sample.failed_events.DiscardFailedEvent, request)).failed_event.state == FAILED
+    assert await sample.are({made.event_id: "failed"})
+
+
+async def test_a_request_id_stands_for_one_request(sample: Sample) -> None:
+    """With another body it is refused, and nothing is done."""
+    one, other = await sample.fail(event()), await sample.fail(event(), minutes=1)
+    calls, replay, discard = sample.failed_events, api.ReplayFailedEventRequest, api.DiscardFailedEventRequest
+    names = [{"consumer": CONSUMER, "event_id": str(event_id)} for event_id in (one, other)]
+    cases: list[tuple[Any, Any, Any]] = [
+        (calls.BatchReplayFailedEvents, *(api.BatchReplayFailedEventsRequest(limit=limit) for limit in (1, 2))),
+        (calls.ReplayFailedEvent, *(replay(**name) for name in names)),
+        (calls.DiscardFailedEvent, *(discard(**name) for name in names)),
+    ]
+    for method, request, another in cases:
+        request.request_id = another.request_id = str(uuid4())
+        await ask(method, request)
+        with pytest.raises(Invalid, match="REQUEST_ID_REUSED"):
+            await ask(method, another)
+    assert sample.paying.sets == [[one], [one]]
+    assert await sample.are({one: "discarded", other: "failed"})
+
+
+async def test_a_request_that_was_refused_has_not_used_its_id_up(sample: Sample) -> None:
+    """There is no such event: the same request is done when it has come."""
+    replayed, discarded = event(order=str((await placed(sample.ground.database))[0])), event()
+    replay = api.ReplayFailedEventRequest(request_id=str(uuid4()), consumer=CONSUMER, event_id=str(replayed.event_id))
+    discard = api.DiscardFailedEventRequest(request_id=str(uuid4()), consumer=CONSUMER, event_id=str(discarded.event_id))
+    for method, request in ((sample.failed_events.ReplayFailedEvent, replay), (sample.failed_events.DiscardFailedEvent, discard)):
+        with pytest.raises(NotFound):
+            await ask(method, request)
+    await sample.table.record([replayed, discarded])
+    assert (await ask(sample.failed_events.ReplayFailedEvent, replay)).failed_event.state == REPLAYED
+    assert (await ask(sample.failed_events.DiscardFailedEvent, discard)).failed_event.state == DISCARDED
+
+
+async def test_two_at_once_choose_the_same(sample: Sample) -> None:
+    """A request and its repeat at the same time: between them they handle what one would have."""
+    orders = await placed(sample.ground.database, 6)
+    ids = [await sample.fail(event(order=str(order)), minutes=n) for n, order in enumerate(orders)]
+    rows = await count(sample.engine, store.history)
+    request = api.BatchReplayFailedEventsRequest(request_id=str(uuid4()), limit=3)
+    answers = await asyncio.gather(*(ask(sample.failed_events.BatchReplayFailedEvents, request) for _ in range(4)))
+    assert [[UUID(e.event_id) for e in answer.failed_events] for answer in answers] == [ids[:3]] * 4
+    assert await count(sample.engine, store.history) == rows + 3

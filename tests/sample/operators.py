@@ -1,0 +1,138 @@
+"""The sample service, running, and what its operators ask of it. No tests here."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, ClassVar
+from uuid import UUID, uuid4
+
+import grpc
+from ordermesh.ops.v1 import ops_service_pb2 as api
+from ordermesh.ops.v1.ops_service_pb2_grpc import FailedEventServiceStub, OutboxServiceStub
+from sqlalchemy import update
+
+from chassis.client import ask, connect
+from chassis.config import ServiceConfig
+from chassis.database import Database
+from chassis.decision import Outcome
+from chassis.errors import Deferred
+from chassis.failed import FailedEvent, FailedEvents
+from chassis.inbox import Delivery
+from chassis.service import Ground, founded
+from chassis.tables import FailedState
+from devstack.ports import free_ports
+from tests.sample import store
+from tests.sample.events import SamplePaid
+from tests.sample.inbox import states
+from tests.sample.model import ConfirmPayment
+from tests.sample.writes import write
+
+CONSUMER = "sample-payments"
+DEFERRED, FAILED, REPLAYED, DISCARDED = (
+    api.FAILED_EVENT_STATE_DEFERRED,
+    api.FAILED_EVENT_STATE_FAILED,
+    api.FAILED_EVENT_STATE_REPLAYED,
+    api.FAILED_EVENT_STATE_DISCARDED,
+)
+MORNING = datetime(2026, 11, 22, 9, tzinfo=UTC)
+
+
+class Config(ServiceConfig):
+    """The sample's settings."""
+
+    service: ClassVar[str] = "sample"
+    listen_address: str = "127.0.0.1:0"
+    metrics_address: str = "127.0.0.1:0"
+    drain_delay_s: float = 0.0
+
+
+class Paying:
+    """The sample's handler: an order is paid. While it is `broken` it has a bug, while it `waits` it defers."""
+
+    def __init__(self, database: Database) -> None:
+        self.database, self.broken, self.waits = database, False, False
+        self.sets: list[list[UUID]] = []
+
+    async def __call__(self, deliveries: Sequence[Delivery[Any]]) -> Sequence[Outcome[Any]]:
+        self.sets.append([d.event_id for d in deliveries])
+        if self.broken:
+            raise ZeroDivisionError("a bug")
+        if self.waits:
+            return [Deferred("PAYMENT_OUTSTANDING", "Not yet.")] * len(deliveries)
+        return await write(self.database, *(ConfirmPayment(d.key, UUID(d.message.order_id), d.digest) for d in deliveries))
+
+
+class Sample:
+    """The sample service, running, and its operators' calls."""
+
+    def __init__(self, ground: Ground, paying: Paying, channel: grpc.aio.Channel) -> None:
+        self.ground, self.paying, self.engine = ground, paying, ground.database.engine
+        failed_events: Any = FailedEventServiceStub(channel)
+        outbox: Any = OutboxServiceStub(channel)
+        self.failed_events, self.outbox = failed_events, outbox
+        self.table = FailedEvents(self.engine, store.failed_events)
+
+    async def listed(self, **filters: Any) -> list[UUID]:
+        """The events that a filter finds, over all pages of two."""
+        found: list[UUID] = []
+        request = api.ListFailedEventsRequest(page_size=2, filter=api.FailedEventFilter(**filters))
+        while True:
+            page = await ask(self.failed_events.ListFailedEvents, request)
+            assert not any(event.payload or event.payload_json for event in page.failed_events)
+            found += [UUID(event.event_id) for event in page.failed_events]
+            if not page.next_page_token:
+                return found
+            request.page_token = page.next_page_token
+
+    async def read(self, event_id: UUID) -> api.FailedEvent:
+        request = api.GetFailedEventRequest(consumer=CONSUMER, event_id=str(event_id))
+        answer: api.GetFailedEventResponse = await ask(self.failed_events.GetFailedEvent, request)
+        return answer.failed_event
+
+    async def replay(self, event_id: UUID, consumer: str = CONSUMER) -> api.FailedEvent:
+        request = api.ReplayFailedEventRequest(request_id=str(uuid4()), consumer=consumer, event_id=str(event_id))
+        answer: api.ReplayFailedEventResponse = await ask(self.failed_events.ReplayFailedEvent, request)
+        return answer.failed_event
+
+    async def discard(self, event_id: UUID) -> api.FailedEvent:
+        request = api.DiscardFailedEventRequest(request_id=str(uuid4()), consumer=CONSUMER, event_id=str(event_id))
+        answer: api.DiscardFailedEventResponse = await ask(self.failed_events.DiscardFailedEvent, request)
+        return answer.failed_event
+
+    async def replay_all(self, limit: int = 0, dry_run: bool = False, **filters: Any) -> api.BatchReplayFailedEventsResponse:
+        request = api.BatchReplayFailedEventsRequest(
+            request_id=str(uuid4()), filter=api.FailedEventFilter(**filters), limit=limit, dry_run=dry_run
+        )
+        return await ask(self.failed_events.BatchReplayFailedEvents, request)
+
+    async def fail(self, event: FailedEvent, minutes: int = 0) -> UUID:
+        """The event has failed, so many minutes after nine in the morning."""
+        await self.table.record([event])
+        t = store.failed_events.c
+        async with self.engine.begin() as connection:
+            when = MORNING + timedelta(minutes=minutes)
+            await connection.execute(update(store.failed_events).where(t.event_id == event.event_id).values(first_time=when))
+        return event.event_id
+
+    async def are(self, expected: dict[UUID, str]) -> bool:
+        return await states(self.engine) == expected
+
+
+@asynccontextmanager
+async def operated(sample_url: str, nats_url: str) -> AsyncIterator[Sample]:
+    """The sample service, at a port of its own."""
+    address = f"127.0.0.1:{free_ports(1)[0]}"
+    config = Config.model_validate({"database_url": sample_url, "nats_url": nats_url, "listen_address": address})
+    async with founded(config, store, stream_name="ORDERS", encode=store.event) as ground:
+        paying = Paying(ground.database)
+        await ground.open([], {SamplePaid: paying})
+        async with connect(address) as channel:
+            yield Sample(ground, paying, channel)
+
+
+def event(state: FailedState = FailedState.FAILED, order: str = "", **fields: Any) -> FailedEvent:
+    body = SamplePaid(order_id=order).SerializeToString()
+    name, subject = SamplePaid.DESCRIPTOR.full_name, "payments.sample.paid"
+    made = FailedEvent(CONSUMER, uuid4(), state, "PAYMENTS", 7, subject, name, "", body, None, MORNING, "ORDER_NOT_FOUND", "", 1)
+    return replace(made, **fields)
