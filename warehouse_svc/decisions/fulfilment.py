@@ -21,6 +21,8 @@ def follow(view: View, command: FollowWork, now: datetime) -> Decided:
     """Deferred EVENT_AHEAD until the units are committed. Of units that were given up instead nothing can have left, and none need come
     back: the attempt's death frees them, or has done so.
     """
+    if not command.shipped and withdrawn(view, command):
+        return Decision(view)
     reservation = at(view, command)
     if reservation.status in UNCOMMITTED:
         failure = uncommitted(view, reservation)
@@ -59,6 +61,15 @@ def replace_spoiled(view: View, command: ReplaceSpoiled, now: datetime) -> Decid
 
 
 # --- what the verbs share
+
+
+def withdrawn(view: View, command: FollowWork) -> bool:
+    """Whether the attempt's units in that warehouse have expired, and all are committed elsewhere in their place."""
+    holding, standing = held(view, command.attempt)
+    there = {reservation.warehouse_id for reservation in holding.reservations if reservation.attempt == command.attempt}
+    here = {reservation.warehouse_id for reservation in standing}
+    settled = all(reservation.status not in (Status.ACTIVE, Status.EXPIRED) for reservation in standing)
+    return settled and command.warehouse_id in there - here
 
 
 def at(view: View, command: FollowWork | ReplaceSpoiled) -> Reservation:

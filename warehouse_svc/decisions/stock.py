@@ -1,6 +1,7 @@
 """What is done to shelves: goods arrive, a count corrects the books."""
 
 from datetime import datetime
+from uuid import UUID
 
 from chassis.decision import Decision
 from chassis.errors import NotFound, Stale
@@ -11,7 +12,7 @@ from warehouse_svc.model import AdjustStock, ReceiveStock, View
 
 def receive(view: View, command: ReceiveStock, now: datetime) -> Decided:
     """All lines or none, once for each request. A SKU is in a warehouse from its first receipt on."""
-    if command.target in view.booked:
+    if booked(view, command.target, MovementKind.RECEIVE):
         return Decision(view)
     books = Books(view, command.key, now)
     for sku, quantity in command.quantities.items():
@@ -21,7 +22,7 @@ def receive(view: View, command: ReceiveStock, now: datetime) -> Decided:
 
 def adjust(view: View, command: AdjustStock, now: datetime) -> Decided:
     """A count: never below what is reserved, once for each request."""
-    if command.target in view.booked:
+    if booked(view, command.target, MovementKind.ADJUST):
         return Decision(view)
     place = (command.warehouse_id, command.sku)
     level = view.stock.get(place)
@@ -33,3 +34,8 @@ def adjust(view: View, command: AdjustStock, now: datetime) -> Decided:
     books = Books(view, command.key, now)
     books.move(place, MovementKind.ADJUST, command.delta, command.target)
     return books.decision()
+
+
+def booked(view: View, request: UUID, kind: MovementKind) -> bool:
+    """Whether the ledger has rows of that request; a receipt and a count may have one id, for it belongs to the method."""
+    return any(of_kind is kind for _, _, of_kind in view.booked.get(request, {}))

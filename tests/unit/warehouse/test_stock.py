@@ -44,6 +44,17 @@ def test_a_receipt_is_booked_once() -> None:
     assert world.balances("london", "tea") == (1, 0, 0, 0)
 
 
+def test_a_receipt_and_a_count_of_one_request_id_are_both_booked() -> None:
+    """An id belongs to its method: in either order, and each once."""
+    world = stocked(london={"tea": 1})
+    for _ in range(2):
+        world.do(receive("london", request=7, tea=1))
+        world.do(adjust("london", "tea", 2, request=7))
+        world.do(adjust("london", "tea", 2, request=8))
+        world.do(receive("london", request=8, tea=1))
+    assert world.balances("london", "tea") == (7, 0, 0, 0)
+
+
 def test_a_count_never_goes_below_what_is_reserved() -> None:
     """Up and down, with the ledger's row; not below the reserved units, not of what was never there, not on an old version."""
     world = stocked(london={"tea": 5})

@@ -9,12 +9,15 @@ from chassis.decision import Done
 from chassis.errors import Deferred, NotFound, Refused
 from tests.unit.warehouse.world import (
     ORDER,
+    TTL,
     World,
+    adjust,
     call_off,
     confirm,
     end,
     expire,
     keep,
+    receive,
     release,
     replace_spoiled,
     reserve,
@@ -279,3 +282,19 @@ def test_an_order_that_does_not_know_where_its_units_are() -> None:
     world.pass_time(old[0].expire_time - world.now)
     world.do(expire(), confirm(), keep({1: 1}, old, while_pending=True))
     assert world.balances("london", "tea") == (0, 0, 3, 0)
+
+
+def test_work_that_is_given_up_where_the_units_expired_has_nothing_to_give_back() -> None:
+    """Reserved in London and Paris, expired, and committed in Paris alone: London's cancelled work is news of nothing, once or twice; and
+    goods cannot leave from there.
+    """
+    world = stocked(london={"tea": 2}, paris={"tea": 1})
+    world.do(reserve(("tea", 3)))
+    world.pass_time(TTL)
+    world.do(expire(), adjust("london", "tea", -2), receive("paris", tea=2), confirm())
+    before = (world.balances("london", "tea"), world.balances("paris", "tea"))
+    world.do(work("london", {}), work("london", {1: 0}))
+    assert (world.balances("london", "tea"), world.balances("paris", "tea")) == before == ((0, 0, 0, 0), (0, 0, 3, 0))
+    with pytest.raises(NotFound):
+        world.do(ship("london", {1: 2}))
+    world.check()

@@ -57,10 +57,10 @@ def receive(warehouse_id: str, request: int | None = None, **quantities: int) ->
     return ReceiveStock(key, b"", UUID(int=request or int(key) + 10**9), warehouse_id=warehouse_id, quantities=quantities)
 
 
-def adjust(warehouse_id: str, sku: str, delta: int, **more: Any) -> AdjustStock:
-    """A count of a request of its own."""
+def adjust(warehouse_id: str, sku: str, delta: int, request: int | None = None, **more: Any) -> AdjustStock:
+    """A count of a request of its own, or of a given one."""
     key = next(keys)
-    return AdjustStock(key, b"", UUID(int=int(key) + 10**9), warehouse_id=warehouse_id, sku=sku, delta=delta, **more)
+    return AdjustStock(key, b"", UUID(int=request or int(key) + 10**9), warehouse_id=warehouse_id, sku=sku, delta=delta, **more)
 
 
 def reserve(*wanted: tuple[str, int], order: UUID = ORDER, attempt: int = 1, ttl: timedelta = TTL) -> ReserveStock:
