@@ -238,9 +238,8 @@ class Operations:
 
     async def _end_authorization(self, command: CapturePayment | VoidPayment, kind: Kind) -> Payment:
         payment = one(unwrap((await self._write([command]))[0]).payments, command.payment_id)
-        operation = payment.requested_by(command.key) or payment.open_operation
-        if operation is None or operation.kind is not kind:
-            return payment  # a repeat of one that waited for another's answer
+        # Who has asked for nothing waits, or has waited, for another's answer: the newest of its kind.
+        operation = payment.requested_by(command.key) or next(o for o in reversed(payment.operations) if o.kind is kind)
         if operation.outcome in OPEN:
             payment = await self._ask(payment, operation, self._request(payment, operation), command.cause)
         return verdict(payment, operation.id)

@@ -17,7 +17,7 @@ def create(account: Account | None, command: CreatePayment, now: datetime) -> De
     if account.requested_by(command.key):
         return Decision(account)  # a repeat whose claim is gone by now
     free = not account.order.total.minor
-    if free and account.live:
+    if free and account.live and account.live.status is Status.NOT_REQUIRED:
         return Decision(account)  # the payment that it got by itself
     check_payable(account, command)
     if free:

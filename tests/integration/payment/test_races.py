@@ -120,6 +120,19 @@ async def test_two_captures_at_once_take_the_money_once(world: World) -> None:
     assert len(await world.books.events()) == 1
 
 
+async def test_whoever_waited_for_a_capture_that_was_declined_is_told_so_however_often_he_asks(world: World) -> None:
+    """Several ask at once, and each again with his own request_id: nobody is answered as if it were done."""
+    authorized = await world.pay(create_payment(await world.order(), "tok_capture_declined", manual_capture=True))
+
+    async def capture(number: int) -> Payment:
+        return await world.operations.capture_payment(Keyed(f"capture:{number}", b""), uuid4(), authorized.id, None)
+
+    first = await outcomes(*(capture(n) for n in range(5)))
+    again = await outcomes(*(capture(n) for n in range(5)))
+    assert {failure.reason for failure in (*first, *again) if isinstance(failure, Failure)} <= {"PAYMENT_DECLINED", "CONTENTION"}
+    assert not [payment for payment in (*first, *again) if isinstance(payment, Payment)]
+
+
 # --- answers that get lost
 
 

@@ -101,6 +101,14 @@ def test_an_attempt_of_total_zero_is_paid_once() -> None:
     assert len(retried.facts) == 1
 
 
+@pytest.mark.parametrize(
+    ("status", "reason"), [(Status.FAILED, "ORDER_NOT_PAYABLE"), (Status.AUTHORIZED, "PAYMENT_ALREADY_EXISTS")], ids=str
+)
+def test_a_payment_that_was_asked_for_before_the_order_cost_nothing_is_no_payment_of_nothing(status: Status, reason: str) -> None:
+    """All its units were cancelled while the card was asked: who pays again is told how that stands, and is not answered with it."""
+    assert refused(account(payment(status), total=FREE), replace(create(), key="create:another")).reason == reason
+
+
 @pytest.mark.parametrize("status", [status for status in OrderStatus if status is not OrderStatus.PENDING])
 def test_an_order_of_total_zero_that_waits_for_nothing_gets_no_payment(status: OrderStatus) -> None:
     """Its pending event came late, or the order died first: there is nothing to confirm any more."""
