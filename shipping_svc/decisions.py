@@ -120,7 +120,9 @@ def keep_label(shipment: Shipment, command: KeepLabel, now: datetime) -> Decided
 
 
 def give_up(shipment: Shipment, command: GiveUp, now: datetime) -> Decided:
-    if shipment.status is not Status.PENDING:
+    """No more than what was offered is refused: what was packed since has its own try."""
+    older = command.fulfillment_version is not None and command.fulfillment_version < shipment.fulfillment_version
+    if shipment.status is not Status.PENDING or older:
         return Decision(shipment)
     refused = replace(shipment, carrier_code=command.carrier_code)
     failed, row = step(refused, Status.FAILED, command.reason, command, now)

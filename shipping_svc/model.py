@@ -246,10 +246,11 @@ class KeepLabel(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GiveUp(Command):
-    """There will be no label: the carrier refuses (`carrier_code`), or the order is dead."""
+    """There will be no label: the carrier refuses (`carrier_code`) what the fulfilment of that version has packed, or the order is dead."""
 
     reason: str
     carrier_code: str | None = None
+    fulfillment_version: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """What the shipping service does: one method for each thing. The carrier is asked between two writes, never inside one."""
 
 import asyncio
+import random
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -91,6 +92,8 @@ class Operations:
             shipment = unwrap(outcome)
         if refusal := decisions.refusal(shipment):
             raise refusal
+        if shipment.status is Status.PENDING:
+            raise Deferred("CONTENTION", "The carrier has refused what was packed anew meanwhile.", shipment_id=str(shipment.id))
         return shipment
 
     async def ship(self, asks: Sequence[Ask]) -> Sequence[Outcome[Any]]:
@@ -109,7 +112,9 @@ class Operations:
                     ids = await store.begin_tries_due(connection, self.patience.retry_s, SWEEP_BATCH)
             taken = len(ids)
             found = await self._found(ids) if ids else {}
-            await self._buy([shipment for shipment in found.values() if shipment.status is Status.PENDING])
+            pending = [shipment for shipment in found.values() if shipment.status is Status.PENDING]
+            random.shuffle(pending)  # those that hang take the places of others: not always of the same
+            await self._buy(pending)
         async with self.database.read() as connection:
             waiting, oldest_s = await store.waiting_labels(connection)
         self._waiting.set(waiting)
@@ -281,7 +286,8 @@ class Operations:
         except Failure as failure:
             self._tries.labels(failure.reason.lower()).inc()
             if failure.reason == "CARRIER_REFUSED":
-                return GiveUp(*of, reason=failure.reason, carrier_code=failure.metadata.get("carrier_code"))
+                refused, version = failure.metadata.get("carrier_code"), shipment.fulfillment_version
+                return GiveUp(f"{key}:{version}", *of[1:], reason=failure.reason, carrier_code=refused, fulfillment_version=version)
             return failure
         except Exception as error:  # noqa: BLE001  # an adapter's bug concerns its own shipment, which stays pending
             self._tries.labels("defect").inc()
@@ -301,10 +307,11 @@ class Operations:
         """The carrier's answers are asked for all at once, then stored in one write; recalls without an answer stay open."""
         if not wanted:
             return {}
-        answers = await asyncio.gather(*(self._recalled(id, tracking_number) for id, tracking_number in wanted.items()))
+        in_chance_order = random.sample(list(wanted.items()), len(wanted))  # as in buy_waiting_labels
+        answers = await asyncio.gather(*(self._recalled(id, tracking_number) for id, tracking_number in in_chance_order))
         crash.point("shipping.recalled")
         outcomes = await self._write([answer for answer in answers if isinstance(answer, KeepRecall)])
-        _report_defects("a label could not be recalled, by a defect of ours", list(wanted), answers)
+        _report_defects("a label could not be recalled, by a defect of ours", [id for id, _ in in_chance_order], answers)
         return {outcome.record.id: outcome.record for outcome in outcomes if isinstance(outcome, Done)}
 
     async def _recalled(self, shipment_id: UUID, tracking_number: str) -> KeepRecall | Failure:

@@ -130,6 +130,13 @@ def test_a_refused_label_fails_the_shipment() -> None:
     assert decided.facts == [StatusChanged(decided.record, Status.PENDING)]
 
 
+def test_a_refusal_is_of_what_was_offered() -> None:
+    """Parcels that were packed anew while the carrier refused older ones are still to be offered."""
+    there = shipment("pending", fulfillment_version=7)
+    assert decide(there, give_up(fulfillment_version=6), LATER).record is there
+    assert decide(there, give_up(fulfillment_version=7), LATER).record.status is Status.FAILED
+
+
 @pytest.mark.parametrize("status", sorted(set(Status) - {Status.PENDING}))
 @pytest.mark.parametrize("command", [keep_label(), give_up()], ids=["keep_label", "give_up"])
 def test_the_label_is_settled_once(status: Status, command: object) -> None:
