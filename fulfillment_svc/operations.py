@@ -116,8 +116,9 @@ class Operations:
         written. Raises Deferred where the warehouse cannot be reached.
         """
         async with self.database.read() as connection:
-            if await store.was_done(connection, command.key):
-                return await self.change(command)
+            done = await store.was_done(connection, command.key)
+        if done:
+            return await self.change(command)
         fulfillment, noted_before = await self._note_spoiled(command)
         spoiling = [Spoiling(its.line_number, its.spoiled + its.unbooked, its.short) for its in fulfillment.lines if its.unbooked]
         if spoiling and fulfillment.status is Status.PACKED:
