@@ -66,6 +66,9 @@ def refund(
             "--return", parser=arguments.uuid, metavar="RETURN", help="Try again what the processor has refused to refund of this return."
         ),
     ] = None,
+    expected_version: Annotated[
+        int | None, typer.Option(min=1, metavar="VERSION", help="Refuse where the payment has changed since it had this version.")
+    ] = None,
     request_id: RequestId = None,
     json: Json = False,
     timeout: Timeout = 15.0,
@@ -81,6 +84,7 @@ def refund(
         payment_id=payment,
         amount=arguments.amount(amount, currency.upper()) if amount and currency else None,
         return_id=return_,
+        expected_version=expected_version,
     )
 
     async def work(channel: Channel) -> None:

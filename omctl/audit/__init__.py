@@ -33,6 +33,7 @@ def differences(facts: Facts, patience: timedelta = PATIENCE) -> list[Difference
         *money.charged_once(facts),
         *money.owed(facts),
         *money.returns(facts),
+        *money.refunded_once(facts),
         *orders.fulfillments(facts),
         *orders.shipments(facts),
         *orders.stuck(facts, patience),

@@ -85,10 +85,21 @@ def returns(facts: Facts) -> Differences:
             yield Difference("return.money", subject, text, republish("payment", each.order_id))
 
 
+def refunded_once(facts: Facts) -> Differences:
+    """An order still costs what its returns refund: no unit is refunded as returned, and as cancelled as well."""
+    for order_id, its in facts.returns_of.items():
+        if (order := facts.orders.get(order_id)) is None:
+            continue
+        worth, costs = sum(minor(each.refund_amount) for each in its), minor(order.total_amount) - minor(order.shipping_amount)
+        if worth > costs:
+            text = f"costs {costs} without its shipping, and its returns refund {worth}"
+            yield Difference("return.twice", f"order {order_id}", text, f"omctl order get {order_id}")
+
+
 def _give_back(facts: Facts, payment: payment_pb2.Payment) -> str:
     """How money that is kept for nobody goes back: payment does it by itself once it knows; what a processor has refused is asked anew."""
     if any(refund.status == FAILED for refund in facts.refunds_of.get(payment.payment_id, ())):
-        return f"omctl payment refund {payment.payment_id}"
+        return _by_hand(payment)
     return republish("order", payment.order_id)
 
 
@@ -97,20 +108,34 @@ def _settle(facts: Facts, payment: payment_pb2.Payment, kept: int) -> str:
     refunds = facts.refunds_of.get(payment.payment_id, ())
     if kept > 0 and any(refund.cause == payment_pb2.REFUND_CAUSE_ORDER and refund.status == FAILED for refund in refunds):
         amount, currency = str(Money(kept, payment.captured_amount.currency_code)).split()
-        return f"omctl payment refund {payment.payment_id} --amount {amount} --currency {currency}"
+        return f"{_by_hand(payment)} --amount {amount} --currency {currency}"
     return republish("order", payment.order_id)
 
 
+def _by_hand(payment: payment_pb2.Payment) -> str:
+    """The command that gives money back, of the payment as it was read: pasted after more has happened to it, it gives nothing."""
+    return f"omctl payment refund {payment.payment_id} --expected-version {payment.version}"
+
+
 def _because_of_order(refunds: Sequence[payment_pb2.Refund]) -> int:
-    """What was given back because the order costs less: by itself, and by hand once the processor had refused it."""
-    by_itself = [refund for refund in refunds if refund.cause == payment_pb2.REFUND_CAUSE_ORDER]
-    refused = min((refund.settle_time.ToNanoseconds() for refund in by_itself if refund.status == FAILED), default=None)
-    by_hand = [
+    """What was given back because the order costs less: by itself, and by hand as far as the processor had refused it."""
+    asked = [
         refund
-        for refund in refunds
-        if refund.cause == payment_pb2.REFUND_CAUSE_REQUEST and refused is not None and refund.create_time.ToNanoseconds() >= refused
+        for refund in sorted(refunds, key=lambda refund: refund.create_time.ToNanoseconds())
+        if refund.cause == payment_pb2.REFUND_CAUSE_ORDER or (refund.cause == payment_pb2.REFUND_CAUSE_REQUEST and refund.status != FAILED)
     ]
-    return sum(minor(refund.amount) for refund in (*by_itself, *by_hand) if refund.status in (COMPLETED, PENDING))
+    requests = [(refund.create_time.ToNanoseconds(), place, False) for place, refund in enumerate(asked)]
+    refusals = [(refund.settle_time.ToNanoseconds(), place, True) for place, refund in enumerate(asked) if refund.status == FAILED]
+    back = refused = 0
+    for _, place, is_refusal in sorted([*requests, *refusals]):
+        amount = minor(asked[place].amount)
+        if is_refusal:
+            back, refused = back - amount, refused + amount
+            continue
+        asked_anew = min(amount, refused)
+        refused -= asked_anew
+        back += amount if asked[place].cause == payment_pb2.REFUND_CAUSE_ORDER else asked_anew
+    return back
 
 
 def _refunds(facts: Facts, payment: payment_pb2.Payment, status: int) -> int:

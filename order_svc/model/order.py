@@ -180,8 +180,12 @@ class Order:
 
     @property
     def cancelled_amount(self) -> int:
-        """What the units cost that were cancelled one by one."""
-        return sum(line.worth(line.cancelled) for line in self.lines if line.cancelled)
+        """What the units cost that were cancelled one by one; of a line, at most what its returns have left of its cost.
+
+        Units may be refunded as returned and turn out afterwards never to have left: they are not given back a second time.
+        """
+        cut = [line for line in self.lines if line.cancelled]
+        return sum(min(line.worth(line.cancelled), line.total - self.refunded_of(line.number)) for line in cut)
 
     @property
     def total(self) -> int:
@@ -199,6 +203,10 @@ class Order:
     def returned(self, number: int) -> int:
         """Units of the line that came back and were inspected, whatever the inspector said."""
         return sum(line.passed + line.failed for rma in self.rmas for line in rma.lines if line.number == number)
+
+    def refunded_of(self, number: int) -> int:
+        """What the accepted units of the line are refunded with, over all its returns."""
+        return sum(rma.line(number).refund for rma in self.rmas)
 
     def money(self, minor: int) -> Money:
         return Money(minor, self.currency)

@@ -3,8 +3,8 @@
 Whichever of the two facts comes second, the order's death (or a lower total) or the money, meets the other here. What is open is settled
 first: a charge, an authorisation or a capture whose outcome nobody knows comes by again when it is known. Of what was captured the order
 keeps what it costs (`Account.due`); refunds of another cause (a return, a request) give away money of the rest, never of the ceiling twice.
-But where the processor has refused to give back what is not due, requests from then on are taken for that: who repairs it by hand must not
-see it given twice.
+But what the processor has refused to give back, and nobody has given since, the next requests are taken for: who repairs it by hand must
+not see it given twice. What they give beyond that is a favour like any other.
 """
 
 from datetime import datetime
@@ -47,15 +47,24 @@ def owed(account: Account, payment: Payment, now: datetime) -> Operation | None:
 
 
 def given_back(payment: Payment) -> int:
-    """What went back, or is on its way, because the order costs less: by itself; and by hand, once the processor had refused it."""
-    asked = _by_order(payment, Kind.REFUND)
-    refused = min((o.settle_time for o in asked if o.outcome is Outcome.FAILED and o.settle_time), default=None)
-    by_hand = (
-        [o for o in payment.operations if o.kind is Kind.REFUND and o.cause is Cause.REQUEST and o.request_time >= refused]
-        if refused
-        else []
-    )
-    return sum(o.amount for o in [*asked, *by_hand] if o.outcome is not Outcome.FAILED)
+    """What went back, or is on its way, because the order costs less: by itself; and by hand, as far as the processor had refused it."""
+    refunds = [
+        o
+        for o in payment.operations
+        if o.kind is Kind.REFUND and (o.cause is Cause.ORDER or (o.cause is Cause.REQUEST and o.outcome is not Outcome.FAILED))
+    ]
+    requests = [(o.request_time, place, False) for place, o in enumerate(refunds)]
+    refusals = [(o.settle_time, place, True) for place, o in enumerate(refunds) if o.outcome is Outcome.FAILED and o.settle_time]
+    back = refused = 0
+    for _, place, is_refusal in sorted([*requests, *refusals]):
+        amount = refunds[place].amount
+        if is_refusal:
+            back, refused = back - amount, refused + amount
+            continue
+        asked_anew = min(amount, refused)
+        refused -= asked_anew
+        back += amount if refunds[place].cause is Cause.ORDER else asked_anew
+    return back
 
 
 def _cause_id(payment: Payment, kind: Kind, version: int) -> str | None:

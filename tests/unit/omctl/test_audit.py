@@ -103,6 +103,7 @@ class World:
             authorized_amount=pence(750),
             captured_amount=pence(750),
             refunded_amount=pence(500),
+            version=7,
         )
         self.payments = [self.payment]
         done = payment_pb2.REFUND_STATUS_COMPLETED
@@ -250,6 +251,7 @@ BROKEN: dict[str, Callable[[World], None]] = {
     "money.told": _money("order", "refunded_amount", 499),
     "money.unpaid": _set("payment", "attempt", 2),
     "return.money": _money("rma", "refunded_amount", 249),
+    "return.twice": _money("order", "total_amount", 249),
     "fulfillment.unknown": lambda world: setattr(world.order.fulfillments[0], "fulfillment_id", "another"),
     "fulfillment.status": _set("work", "status", fulfillment_pb2.FULFILLMENT_STATUS_READY),
     "fulfillment.order": _held_for_nobody,
@@ -287,7 +289,9 @@ def test_a_refusal_of_the_processor_is_repaired_by_hand() -> None:
         "omctl events republish --service order --aggregate order"
     }
     world.refunds.append(payment_pb2.Refund(payment_id="payment", status=payment_pb2.REFUND_STATUS_FAILED))
-    assert {d.repair for d in differences(world.facts()) if d.check == "money.dead"} == {"omctl payment refund payment"}
+    assert {d.repair for d in differences(world.facts()) if d.check == "money.dead"} == {
+        "omctl payment refund payment --expected-version 7"
+    }
 
 
 def test_money_that_is_set_aside_for_a_dead_order_is_voided_by_hand() -> None:
@@ -325,20 +329,33 @@ def test_another_try_of_a_returns_refund_counts_as_the_returns() -> None:
 
 
 def test_what_a_living_order_is_owed_is_repaired_by_hand_and_then_all_is_well() -> None:
-    """The processor refused 2.50: the command gives back exactly that, and counts as the order's. A gift before the refusal does not."""
+    """The processor refused 2.50: the command gives back exactly that, and counts as the order's. A gift before the refusal does not, nor
+    does one after the repair.
+    """
     world = World()
     refused = payment_pb2.REFUND_STATUS_FAILED
     world.refunds[0].MergeFrom(payment_pb2.Refund(status=refused, create_time=at(90), settle_time=at(80)))
     world.payment.refunded_amount.CopyFrom(pence(250))
     world.order.refunded_amount.CopyFrom(pence(250))
     [owed] = differences(world.facts())
-    assert (owed.check, owed.repair) == ("money.owed", "omctl payment refund payment --amount 2.50 --currency GBP")
+    assert (owed.check, owed.repair) == ("money.owed", "omctl payment refund payment --expected-version 7 --amount 2.50 --currency GBP")
     by_hand = payment_pb2.Refund(payment_id="payment", order_id="order", attempt=1, amount=pence(250), create_time=at(70))
     by_hand.status, by_hand.cause = payment_pb2.REFUND_STATUS_COMPLETED, payment_pb2.REFUND_CAUSE_REQUEST
     world.refunds.append(by_hand)
     world.payment.refunded_amount.CopyFrom(pence(500))
     world.order.refunded_amount.CopyFrom(pence(500))
     assert list(differences(world.facts())) == []
+    gift = payment_pb2.Refund()
+    gift.CopyFrom(by_hand)
+    gift.amount.CopyFrom(pence(100))
+    gift.create_time.CopyFrom(at(60))
+    world.refunds.append(gift)
+    for amount in (world.payment.refunded_amount, world.order.refunded_amount):
+        amount.CopyFrom(pence(600))
+    assert list(differences(world.facts())) == []
+    world.refunds.remove(gift)
+    for amount in (world.payment.refunded_amount, world.order.refunded_amount):
+        amount.CopyFrom(pence(500))
     by_hand.create_time.CopyFrom(at(100))
     assert [each.check for each in differences(world.facts())] == ["money.owed"]
 

@@ -115,6 +115,15 @@ def test_the_refund_of_a_return_is_tried_again(till: Till, address: str) -> None
     assert omctl(address, "payment", "refund", PAYMENT_ID, "--return", "rma").exit_code == 2
 
 
+def test_a_refund_may_state_the_version_that_was_looked_at(till: Till, address: str) -> None:
+    """So that a command which the audit has printed gives nothing of a payment that has changed since. There is no version 0."""
+    assert omctl(address, "payment", "refund", PAYMENT_ID, "--expected-version", "7", "--request-id", REQUEST_ID).exit_code == 0
+    assert till.asked == [
+        payment_service_pb2.RefundPaymentRequest(request_id=REQUEST_ID, payment_id=PAYMENT_ID, expected_version=7),
+    ]
+    assert omctl(address, "payment", "refund", PAYMENT_ID, "--expected-version", "0").exit_code == 2
+
+
 def test_an_amount_needs_its_currency(address: str) -> None:
     """Half of an amount is a usage error."""
     assert omctl(address, "payment", "refund", PAYMENT_ID, "--amount", "1").exit_code == 2

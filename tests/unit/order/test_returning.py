@@ -9,7 +9,7 @@ from chassis.errors import Invalid, NotFound, Refused
 from order_svc import decisions
 from order_svc.decisions import returning
 from order_svc.lifecycle import Disposition, End, ReturnKind, ReturnProgress, ReturnStatus, Status, StockStatus, Work
-from order_svc.model import CancelOrder, Return
+from order_svc.model import CancelOrder, ItemsCancelled, Return
 from tests.unit.order.returns import NOW, after, arrived, ask, ask_money, cause, delivered, inspect, move, receive, returned, walked
 from tests.unit.order.samples import at, base, pay, placed, ship, work
 
@@ -246,6 +246,19 @@ def test_a_recall_is_approved_refunds_nothing_and_is_made_once() -> None:
     order = after(order, receive(order.rmas[0], {1: 1, 2: 1}), inspect(order.rmas[0], {1: (1, 0, 0), 2: (0, 1, 0)}))
     assert {(rma.status, rma.refund) for rma in order.rmas} == {(ReturnStatus.CLOSED, 0)}
     assert (order.returns, order.stock) == (ReturnProgress.FULL, StockStatus.RETURNED)
+
+
+def test_units_that_were_refunded_as_returned_and_never_left_are_not_refunded_a_second_time() -> None:
+    """A parcel is called delivered by mistake and two of its three lamps (of 10.34, 10.33, 10.33) are refunded without goods; then its
+    warehouse gives the work up. Of the lamps the order still costs what that refund gave back, and of the bulbs nothing.
+    """
+    order = delivered()
+    order = after(order, ask_money(order, {1: (2, Disposition.NONE)}))
+    [rma] = order.rmas
+    decided = decisions.decide(order, work(order, "london", Work.CANCELLED, 9, reason="WORK_CANCELLED"), NOW)
+    assert [line.cancelled for line in decided.record.lines] == [3, 2]
+    assert decided.record.total - order.shipping == rma.refund == order.line(1).worth(2)  # type: ignore[union-attr]  # it has a line 1
+    assert [type(fact) for fact in decided.facts] == [ItemsCancelled]
 
 
 def test_the_end_of_an_order_counts_what_came_back_before_it() -> None:

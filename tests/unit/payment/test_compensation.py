@@ -215,6 +215,20 @@ def test_what_was_repaired_by_hand_is_not_given_twice() -> None:
     assert going_back(decide(in_vain, costs(3_000, 3), LATER).record) == [(Kind.REFUND, 1_250, "version:3")]
 
 
+def test_what_is_given_beyond_a_repair_is_a_favour() -> None:
+    """The processor refuses 2.50. Whoever gives back 4.00 has repaired that and given 1.50; and where the order's next refund has asked
+    for all that is owed, a later request repairs nothing. Either way units that are cancelled then are refunded with their whole share.
+    """
+    record = decide(account(payment(Status.CAPTURED)), costs(4_000), LATER).record
+    refused = decide(record, settle(Declined("card_closed"), newest(record).id), LATER).record
+    repaired = decide(refused, refund(minor=400), LATER).record
+    assert going_back(decide(repaired, costs(3_000, 3), LATER).record) == [(Kind.REFUND, 1_000, "version:3")]
+    anew = decide(refused, costs(3_000, 3), LATER).record
+    assert going_back(anew) == [(Kind.REFUND, 1_250, "version:3")]
+    favoured = decide(decide(anew, settle(Succeeded("ref-r"), newest(anew).id), LATER).record, refund(minor=100), LATER).record
+    assert going_back(decide(favoured, costs(2_500, 4), LATER).record) == [(Kind.REFUND, 500, "version:4")]
+
+
 def test_a_refused_void_is_not_asked_for_in_a_circle() -> None:
     """The authorisation runs out by itself; nothing more is asked of it for this version of the order."""
     record = decide(account(payment(Status.AUTHORIZED)), cancelled(), LATER).record

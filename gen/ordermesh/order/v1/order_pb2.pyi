@@ -328,7 +328,9 @@ class Order(_message.Message):
 
     @_builtins.property
     def cancelled_amount(self) -> _money_pb2.Money:
-        """The frozen shares of the units that were cancelled one by one; a whole cancellation leaves the amounts as they were."""
+        """The frozen shares of the units that were cancelled one by one; of a line at most what its returns have left of its cost. A
+        whole cancellation leaves the amounts as they were.
+        """
 
     @_builtins.property
     def late_events(self) -> _containers.RepeatedCompositeFieldContainer[Global___LateEvent]:
