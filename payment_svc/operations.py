@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
 
+import structlog
 from uuid_utils.compat import uuid7
 
 from chassis import crash, deadline, telemetry
@@ -60,6 +61,8 @@ COMPENSATE_EVERY_S = 30.0
 MARGIN_S = 0.5
 P = TypeVar("P", Payment, Operation)
 
+_log = structlog.get_logger(__name__)
+
 
 class Operations:
     """The payment service's doors lead here; from here to its peers, processors, decisions and store.
@@ -85,6 +88,9 @@ class Operations:
         self._refunds_open = telemetry.gauge("payment_refunds_open", "Refunds that wait for the processor's answer")
         self._refund_age = telemetry.gauge("payment_refunds_open_seconds", "How long the oldest of them has been waiting")
         self._answers = telemetry.counter("processor_answers_total", "What processors answered", "processor", "kind", "answer")
+        self._contradictions = telemetry.counter(
+            "processor_contradictions_total", "Answers that cannot be, after what the processor said before: alert on it"
+        )
 
     async def create_payment(
         self, of: Keyed, request_id: UUID, order_id: UUID, token: str, expected: Money | None, *, manual_capture: bool
@@ -336,6 +342,9 @@ class Operations:
                         self._refunds.labels(fact.refund.cause, REFUND_STATUS[fact.refund.outcome]).inc()
                 if any(by_itself(o) for p in outcome.record.payments for o in p.operations):
                     self._requested.set()
+            elif isinstance(command, Settle) and isinstance(outcome, Refused) and outcome.reason == "ILLEGAL_TRANSITION":
+                self._contradictions.inc()
+                _log.error("a processor contradicts what it said before", operation_id=str(command.operation_id), text=outcome.message)
         return outcomes
 
 

@@ -11,7 +11,9 @@ from uuid import UUID, uuid4
 
 import pytest
 from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed, PaymentFailed
+from prometheus_client import REGISTRY
 from sqlalchemy.ext.asyncio import AsyncEngine
+from structlog.testing import capture_logs
 
 from chassis import deadline
 from chassis.errors import Deferred, Exists, Failure, Invalid, NotFound, Refused, Unauthenticated
@@ -429,7 +431,7 @@ async def test_a_report_that_is_written_anew_is_the_same_report(world: World, sa
 
 async def test_a_webhook_that_cannot_be_is_refused(world: World, sandbox: Sandbox) -> None:
     """Unsigned, of an unknown processor, about an unknown operation, an id with another report, against what was said before: each by
-    its name, and nothing changes."""
+    its name, and nothing changes. The last is counted and logged as well: the processor may never tell again, and a person has to ask."""
     payment = await world.pay(create_payment(await world.order()))
     before = await world.books.dump()
     operation = payment.operations[0].id
@@ -445,10 +447,17 @@ async def test_a_webhook_that_cannot_be_is_refused(world: World, sandbox: Sandbo
         ("sandbox", reused, Invalid, "REQUEST_ID_REUSED"),
         ("sandbox", fresh, Refused, "ILLEGAL_TRANSITION"),
     ]:
-        with pytest.raises(Failure) as refused:
+        counted = contradictions()
+        with capture_logs() as log, pytest.raises(Failure) as refused:
             await world.operations.ingest_webhook(processor, told, signed)
         assert (type(refused.value), refused.value.reason) == (kind, reason)
+        seen = [line["operation_id"] for line in log if line["event"] == "a processor contradicts what it said before"]
+        assert (seen, contradictions() - counted) == (([str(operation)], 1) if signed is fresh[1] else ([], 0))
     assert await world.books.dump() == before
+
+
+def contradictions() -> float:
+    return REGISTRY.get_sample_value("processor_contradictions_total") or 0.0
 
 
 async def test_a_final_decline_by_webhook_is_told_once(world: World, sandbox: Sandbox, eventually: Eventually) -> None:
