@@ -59,12 +59,12 @@ def owed(facts: Facts) -> Differences:
             yield Difference("money.unpaid", subject, "goes on without a captured payment", f"omctl order get {order.order_id}")
             continue
         captured, costs = minor(payment.captured_amount), minor(order.total_amount)
-        because_of_order = _because_of_order(facts.refunds_of.get(payment.payment_id, ()))
+        because_of_order, refused = _because_of_order(facts.refunds_of.get(payment.payment_id, ()))
         # Goodwill may have taken what a cancellation would have given back: then nothing is left to give.
         exhausted = minor(payment.refunded_amount) + minor(payment.refund_pending_amount) == captured
         if captured - because_of_order != costs and not (exhausted and captured - because_of_order > costs):
             text = f"costs {costs}, and {captured} − {because_of_order} minor units were captured and given back"
-            yield Difference("money.owed", subject, text, _settle(facts, payment, captured - because_of_order - costs))
+            yield Difference("money.owed", subject, text, _settle(payment, captured - because_of_order - costs, refused))
         if minor(order.refunded_amount) != minor(payment.refunded_amount):
             text = f"says {minor(order.refunded_amount)} refunded, its payment {minor(payment.refunded_amount)}"
             yield Difference("money.told", subject, text, republish("payment", order.order_id))
@@ -86,14 +86,18 @@ def returns(facts: Facts) -> Differences:
 
 
 def refunded_once(facts: Facts) -> Differences:
-    """An order still costs what its returns refund: no unit is refunded as returned, and as cancelled as well."""
-    for order_id, its in facts.returns_of.items():
-        if (order := facts.orders.get(order_id)) is None:
-            continue
-        worth, costs = sum(minor(each.refund_amount) for each in its), minor(order.total_amount) - minor(order.shipping_amount)
-        if worth > costs:
-            text = f"costs {costs} without its shipping, and its returns refund {worth}"
-            yield Difference("return.twice", f"order {order_id}", text, f"omctl order get {order_id}")
+    """What goes back of an order that lives, for what it costs less and for its returns, is together no more than its units cost."""
+    for order in facts.orders.values():
+        for payment in facts.payments_of.get(order.order_id, ()):
+            if order.status in DEAD or payment.attempt != order.attempt:
+                continue  # nothing of it is kept: charged_once sees to that
+            refunds = facts.refunds_of.get(payment.payment_id, ())
+            because_of_order, _ = _because_of_order(refunds)
+            returned = sum(minor(r.amount) for r in refunds if r.cause == payment_pb2.REFUND_CAUSE_RETURN and r.status != FAILED)
+            units = max(minor(payment.captured_amount) - minor(order.shipping_amount), 0)
+            if because_of_order + returned > units:
+                text = f"its units cost {units}; {because_of_order} minor units went back for what it costs less, {returned} for returns"
+                yield Difference("return.twice", f"order {order.order_id}", text, f"omctl order get {order.order_id}")
 
 
 def _give_back(facts: Facts, payment: payment_pb2.Payment) -> str:
@@ -103,11 +107,12 @@ def _give_back(facts: Facts, payment: payment_pb2.Payment) -> str:
     return republish("order", payment.order_id)
 
 
-def _settle(facts: Facts, payment: payment_pb2.Payment, kept: int) -> str:
-    """How so much goes back that a living order does not cost: by itself; by hand, and no more, where the processor refused it."""
-    refunds = facts.refunds_of.get(payment.payment_id, ())
-    if kept > 0 and any(refund.cause == payment_pb2.REFUND_CAUSE_ORDER and refund.status == FAILED for refund in refunds):
-        amount, currency = str(Money(kept, payment.captured_amount.currency_code)).split()
+def _settle(payment: payment_pb2.Payment, kept: int, refused: int) -> str:
+    """How so much goes back that a living order does not cost: by itself; by hand, and no more, what the processor has refused of it."""
+    if kept < 0:
+        return f"omctl order get {payment.order_id}"
+    if by_hand := min(kept, refused):
+        amount, currency = str(Money(by_hand, payment.captured_amount.currency_code)).split()
         return f"{_by_hand(payment)} --amount {amount} --currency {currency}"
     return republish("order", payment.order_id)
 
@@ -117,25 +122,24 @@ def _by_hand(payment: payment_pb2.Payment) -> str:
     return f"omctl payment refund {payment.payment_id} --expected-version {payment.version}"
 
 
-def _because_of_order(refunds: Sequence[payment_pb2.Refund]) -> int:
-    """What was given back because the order costs less: by itself, and by hand as far as the processor had refused it."""
-    asked = [
-        refund
-        for refund in sorted(refunds, key=lambda refund: refund.create_time.ToNanoseconds())
-        if refund.cause == payment_pb2.REFUND_CAUSE_ORDER or (refund.cause == payment_pb2.REFUND_CAUSE_REQUEST and refund.status != FAILED)
-    ]
+def _because_of_order(refunds: Sequence[payment_pb2.Refund]) -> tuple[int, int]:
+    """What was given back because the order costs less: by itself, and by hand as far as the processor had refused it. And what it has
+    refused that nobody has given since.
+    """
+    asked = [refund for refund in refunds if refund.cause in (payment_pb2.REFUND_CAUSE_ORDER, payment_pb2.REFUND_CAUSE_REQUEST)]
+    asked.sort(key=lambda refund: refund.create_time.ToNanoseconds())
     requests = [(refund.create_time.ToNanoseconds(), place, False) for place, refund in enumerate(asked)]
     refusals = [(refund.settle_time.ToNanoseconds(), place, True) for place, refund in enumerate(asked) if refund.status == FAILED]
-    back = refused = 0
+    refused, counts = 0, dict.fromkeys(range(len(asked)), 0)
     for _, place, is_refusal in sorted([*requests, *refusals]):
         amount = minor(asked[place].amount)
         if is_refusal:
-            back, refused = back - amount, refused + amount
-            continue
-        asked_anew = min(amount, refused)
-        refused -= asked_anew
-        back += amount if asked[place].cause == payment_pb2.REFUND_CAUSE_ORDER else asked_anew
-    return back
+            refused += counts.pop(place)
+        else:
+            repaired = min(amount, refused)
+            refused -= repaired
+            counts[place] = amount if asked[place].cause == payment_pb2.REFUND_CAUSE_ORDER else repaired
+    return sum(counts.values()), refused
 
 
 def _refunds(facts: Facts, payment: payment_pb2.Payment, status: int) -> int:

@@ -182,7 +182,7 @@ class Order:
     def cancelled_amount(self) -> int:
         """What the units cost that were cancelled one by one; of a line, at most what its returns have left of its cost.
 
-        Units may be refunded as returned and turn out afterwards never to have left: they are not given back a second time.
+        Units may be refunded as returned, and turn out afterwards never to have left: never does more go back than the line costs.
         """
         cut = [line for line in self.lines if line.cancelled]
         return sum(min(line.worth(line.cancelled), line.total - self.refunded_of(line.number)) for line in cut)

@@ -48,23 +48,19 @@ def owed(account: Account, payment: Payment, now: datetime) -> Operation | None:
 
 def given_back(payment: Payment) -> int:
     """What went back, or is on its way, because the order costs less: by itself; and by hand, as far as the processor had refused it."""
-    refunds = [
-        o
-        for o in payment.operations
-        if o.kind is Kind.REFUND and (o.cause is Cause.ORDER or (o.cause is Cause.REQUEST and o.outcome is not Outcome.FAILED))
-    ]
+    refunds = [o for o in payment.operations if o.kind is Kind.REFUND and o.cause is not Cause.RETURN]
     requests = [(o.request_time, place, False) for place, o in enumerate(refunds)]
     refusals = [(o.settle_time, place, True) for place, o in enumerate(refunds) if o.outcome is Outcome.FAILED and o.settle_time]
-    back = refused = 0
+    refused, counts = 0, dict.fromkeys(range(len(refunds)), 0)
     for _, place, is_refusal in sorted([*requests, *refusals]):
         amount = refunds[place].amount
         if is_refusal:
-            back, refused = back - amount, refused + amount
-            continue
-        asked_anew = min(amount, refused)
-        refused -= asked_anew
-        back += amount if refunds[place].cause is Cause.ORDER else asked_anew
-    return back
+            refused += counts.pop(place)
+        else:
+            repaired = min(amount, refused)
+            refused -= repaired
+            counts[place] = amount if refunds[place].cause is Cause.ORDER else repaired
+    return sum(counts.values())
 
 
 def _cause_id(payment: Payment, kind: Kind, version: int) -> str | None:

@@ -101,9 +101,9 @@ def test_each_unit_is_accepted_once_and_refunds_never_exceed_the_price(data: st.
 
 @settings(max_examples=100, deadline=None)
 @given(st.data())
-def test_no_unit_is_refunded_as_returned_and_as_cancelled(data: st.DataObject) -> None:
+def test_a_line_never_gives_back_more_than_it_cost(data: st.DataObject) -> None:
     """Returns, and a warehouse that tells of fewer and fewer units though the order was delivered, in any sequence: the order's cost never
-    rises, and never falls below what its returns refund. So all that ever goes back is what was paid, at the most.
+    rises, and never falls below what its returns refund. So as returned and as cancelled its units are refunded with their price at most.
     """
     order = delivered(data.draw(st.lists(WANTED, min_size=1, max_size=3)), data.draw(st.integers(0, 2000)), [0, 0, 0])
     units = {line.number: line.quantity for line in order.lines}

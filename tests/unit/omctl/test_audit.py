@@ -251,7 +251,7 @@ BROKEN: dict[str, Callable[[World], None]] = {
     "money.told": _money("order", "refunded_amount", 499),
     "money.unpaid": _set("payment", "attempt", 2),
     "return.money": _money("rma", "refunded_amount", 249),
-    "return.twice": _money("order", "total_amount", 249),
+    "return.twice": _money("order", "shipping_amount", 251),
     "fulfillment.unknown": lambda world: setattr(world.order.fulfillments[0], "fulfillment_id", "another"),
     "fulfillment.status": _set("work", "status", fulfillment_pb2.FULFILLMENT_STATUS_READY),
     "fulfillment.order": _held_for_nobody,
@@ -330,7 +330,7 @@ def test_another_try_of_a_returns_refund_counts_as_the_returns() -> None:
 
 def test_what_a_living_order_is_owed_is_repaired_by_hand_and_then_all_is_well() -> None:
     """The processor refused 2.50: the command gives back exactly that, and counts as the order's. A gift before the refusal does not, nor
-    does one after the repair.
+    does one after the repair; and what was never refused is payment's to give, once it hears of it.
     """
     world = World()
     refused = payment_pb2.REFUND_STATUS_FAILED
@@ -339,11 +339,15 @@ def test_what_a_living_order_is_owed_is_repaired_by_hand_and_then_all_is_well() 
     world.order.refunded_amount.CopyFrom(pence(250))
     [owed] = differences(world.facts())
     assert (owed.check, owed.repair) == ("money.owed", "omctl payment refund payment --expected-version 7 --amount 2.50 --currency GBP")
+    world.order.total_amount.CopyFrom(pence(400))
+    assert [each.repair for each in differences(world.facts())] == [owed.repair]
     by_hand = payment_pb2.Refund(payment_id="payment", order_id="order", attempt=1, amount=pence(250), create_time=at(70))
     by_hand.status, by_hand.cause = payment_pb2.REFUND_STATUS_COMPLETED, payment_pb2.REFUND_CAUSE_REQUEST
     world.refunds.append(by_hand)
     world.payment.refunded_amount.CopyFrom(pence(500))
     world.order.refunded_amount.CopyFrom(pence(500))
+    assert [each.repair for each in differences(world.facts())] == ["omctl events republish --service order --aggregate order"]
+    world.order.total_amount.CopyFrom(pence(500))
     assert list(differences(world.facts())) == []
     gift = payment_pb2.Refund()
     gift.CopyFrom(by_hand)

@@ -249,7 +249,7 @@ def test_a_recall_is_approved_refunds_nothing_and_is_made_once() -> None:
 
 
 def test_units_that_were_refunded_as_returned_and_never_left_are_not_refunded_a_second_time() -> None:
-    """A parcel is called delivered by mistake and two of its three lamps (of 10.34, 10.33, 10.33) are refunded without goods; then its
+    """A parcel is called delivered by mistake and two of its three lamps (of 10.33, 10.34, 10.33) are refunded without goods; then its
     warehouse gives the work up. Of the lamps the order still costs what that refund gave back, and of the bulbs nothing.
     """
     order = delivered()

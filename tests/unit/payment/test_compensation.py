@@ -1,6 +1,8 @@
 """Money that the order does not cost goes back by itself, by tables: which fact comes second, and what is open meanwhile."""
 
 from dataclasses import replace
+from datetime import timedelta
+from itertools import count
 
 import pytest
 
@@ -227,6 +229,24 @@ def test_what_is_given_beyond_a_repair_is_a_favour() -> None:
     assert going_back(anew) == [(Kind.REFUND, 1_250, "version:3")]
     favoured = decide(decide(anew, settle(Succeeded("ref-r"), newest(anew).id), LATER).record, refund(minor=100), LATER).record
     assert going_back(decide(favoured, costs(2_500, 4), LATER).record) == [(Kind.REFUND, 500, "version:4")]
+
+
+def test_a_repair_that_is_refused_in_its_turn_repairs_nothing() -> None:
+    """The processor refuses 2.50; while somebody gives them by hand the order comes to cost 10.00 less, which it refuses too, and then the
+    repair. All 12.50 may be repaired by hand afterwards, and what is cancelled later is refunded with its own share alone.
+    """
+    minutes = (LATER + timedelta(minutes=n) for n in count())
+    record = decide(account(payment(Status.CAPTURED)), costs(4_000), next(minutes)).record
+    record = decide(record, settle(Declined("card_closed"), newest(record).id, "1"), next(minutes)).record
+    record = decide(record, refund(minor=250), next(minutes)).record
+    by_hand = newest(record).id
+    record = decide(record, costs(3_000, 3), next(minutes)).record
+    assert going_back(record) == [(Kind.REFUND, 1_000, "version:3")]
+    for number, operation_id in (("2", newest(record).id), ("3", by_hand)):
+        record = decide(record, settle(Declined("card_closed"), operation_id, number), next(minutes)).record
+    assert going_back(record) == []
+    record = decide(record, refund(2, minor=1_250), next(minutes)).record
+    assert going_back(decide(record, costs(2_500, 4), next(minutes)).record) == [(Kind.REFUND, 500, "version:4")]
 
 
 def test_a_refused_void_is_not_asked_for_in_a_circle() -> None:
