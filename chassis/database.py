@@ -11,10 +11,10 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import URL, Table, func, make_url, select
+from sqlalchemy import URL, Engine, Table, event, func, make_url, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from chassis import crash, silence, telemetry
 from chassis.blame import LATER, Blame, blame, deferring, only_reading
@@ -63,7 +63,7 @@ def connect(
         "idle_in_transaction_session_timeout": idle_in_transaction_timeout_s,
     }
     options = " ".join(f"-c {key}={int(seconds * 1000)}" for key, seconds in limits.items())
-    return create_async_engine(
+    engine = create_async_engine(
         make_url(url).set(drivername="postgresql+psycopg"),
         **({"pool_size": pool_size, "max_overflow": 0, "pool_timeout": 5} if pool_size else {"poolclass": NullPool}),
         isolation_level="READ COMMITTED",
@@ -78,6 +78,21 @@ def connect(
             "keepalives_count": 3,
         },
     )
+    _end_what_comes_late(engine.sync_engine)
+    return engine
+
+
+def _end_what_comes_late(engine: Engine) -> None:
+    """Ends connections that are given back after the engine was disposed of: the pool that they came from is nobody's any more."""
+
+    @event.listens_for(engine, "do_connect")
+    def opening(_: object, record: ConnectionPoolEntry, *__: object) -> None:
+        record.info["pool"] = engine.pool
+
+    @event.listens_for(engine, "checkin")
+    def given_back(_: object, record: ConnectionPoolEntry) -> None:
+        if record.info["pool"] is not engine.pool:
+            record.invalidate()
 
 
 class Database:

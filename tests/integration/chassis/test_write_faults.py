@@ -230,6 +230,25 @@ async def test_a_connection_that_nobody_waits_for_any_more_is_closed(sample_url:
         await through.dispose()
 
 
+async def test_a_connection_that_comes_back_after_the_end_is_closed(sample_url: str, engine: AsyncEngine, eventually: Eventually) -> None:
+    """An engine is disposed of while somebody reads: his connection ends when he gives it back, and so do those of before a second end."""
+
+    async def are_open(count: int) -> bool:
+        async with engine.connect() as connection:
+            found = await connection.execute(text("select count(*) from pg_stat_activity where application_name = 'late'"))
+            return bool(found.scalar_one() == count)
+
+    late = connect(sample_url, name="late")
+    async with late.connect() as first:
+        await first.execute(text("select 1"))
+        await late.dispose()
+        async with late.connect() as second:
+            await second.execute(text("select 1"))
+        assert await are_open(2), "what was opened since is kept"
+        await late.dispose()
+    await eventually(lambda: are_open(0))
+
+
 async def test_a_missing_migration_condemns_none(database: Database) -> None:
     """What does not fit the schema is deferred, alone: a replica may be ahead of its migration."""
     ids = await placed(database, 2)
