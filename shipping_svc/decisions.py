@@ -91,42 +91,52 @@ def ask(shipment: Shipment | None, command: AskForShipment, now: datetime) -> De
 
 
 def repack(shipment: Shipment, command: AskForShipment, now: datetime) -> Decided:
-    """The shipment with the parcels of the newest ask, as long as no label is bought. A label that is bought is for what it is for."""
+    """The shipment with the parcels of the newest ask, as long as no label is bought; what was bought for others is not wanted any more.
+
+    A label that is known to be bought is for what it is for.
+    """
     wanted = command.wanted
     if shipment.status is not Status.PENDING or wanted.fulfillment_version <= shipment.fulfillment_version:
         return Decision(shipment)
     after = replace(shipment, parcels=wanted.parcels, fulfillment_version=wanted.fulfillment_version)
     if after.parcels == shipment.parcels:
         return Decision(after)
-    after = replace(after, reason="REPACKED", version=shipment.version + 1, update_time=now)
+    after = replace(after, purchase=shipment.purchase + 1, reason="REPACKED", version=shipment.version + 1, update_time=now)
     row = Transition(after.id, after.version, shipment.status, shipment.status, after.reason, command.actor, command.cause, now)
-    return Decision(after, [row])
+    return Decision(after, [row, unheard_of(shipment, now)])
 
 
 def keep_label(shipment: Shipment, command: KeepLabel, now: datetime) -> Decided:
-    if shipment.status is Status.FAILED:  # nobody wanted it any more while it was being sold: the carrier takes it back
-        return Decision(shipment, [RecallOpened(shipment.id, command.label.tracking_number, now)])
+    if shipment.status is Status.FAILED or command.purchase < shipment.purchase:
+        # Nobody wanted it any more, or its parcels were packed anew, while it was being sold: the carrier takes it back.
+        return Decision(shipment, [RecallOpened(shipment.id, command.purchase, command.label.tracking_number, now)])
     if shipment.status is not Status.PENDING:
         return Decision(shipment)  # another replica was as quick; the carrier sold the same label twice, for one key
-    # Its parcels may have been packed anew while it was being sold: the shipment, and all who hear of it, go by what the label is for.
-    bought = replace(
-        shipment,
-        tracking_number=command.label.tracking_number,
-        parcels=command.parcels,
-        fulfillment_version=command.fulfillment_version,
-    )
+    bought = replace(shipment, tracking_number=command.label.tracking_number)
     created, row = step(bought, Status.CREATED, "LABEL_BOUGHT", command, now)
     return Decision(created, [row, KeptLabel(created.id, command.label)], [Created(created)])
 
 
 def give_up(shipment: Shipment, command: GiveUp, now: datetime) -> Decided:
     """No more than what was offered is refused: what was packed since has its own try."""
-    older = command.fulfillment_version is not None and command.fulfillment_version < shipment.fulfillment_version
-    if shipment.status is not Status.PENDING or older:
+    if shipment.status is not Status.PENDING or command.purchase not in (None, shipment.purchase):
         return Decision(shipment)
+    if command.purchase is None:
+        return fail(shipment, command.reason, command, now)
     refused = replace(shipment, carrier_code=command.carrier_code)
     failed, row = step(refused, Status.FAILED, command.reason, command, now)
     return Decision(failed, [row], [StatusChanged(failed, shipment.status)])
+
+
+def fail(shipment: Shipment, reason: str, command: Command, now: datetime) -> Decided:
+    """There will be no label. One may have been sold, and the word of it be lost or under way: the carrier takes it back."""
+    failed, row = step(shipment, Status.FAILED, reason, command, now)
+    return Decision(failed, [row, unheard_of(shipment, now)], [StatusChanged(failed, shipment.status)])
+
+
+def unheard_of(shipment: Shipment, now: datetime) -> RecallOpened:
+    """The recall of what the present purchase may have bought, as far as we know nothing."""
+    return RecallOpened(shipment.id, shipment.purchase, None, now)
 
 
 def record_report(shipment: Shipment, command: RecordReport, now: datetime) -> Decided:
@@ -150,7 +160,7 @@ def record_report(shipment: Shipment, command: RecordReport, now: datetime) -> D
             if after.status is Status.DELIVERED:
                 facts.append(Delivered(after))
             if after.status in TERMINAL and after.recall_time:
-                rows.append(RecallClosed(after.id))
+                rows.append(RecallClosed(after.id, after.purchase))
     return Decision(after, rows, facts)
 
 
@@ -169,17 +179,18 @@ def recall(shipment: Shipment, reason: str, command: Command, now: datetime) -> 
     if shipment.status in TERMINAL or shipment.recall_time:
         return Decision(shipment)
     if shipment.tracking_number is None:
-        failed, row = step(shipment, Status.FAILED, reason, command, now)
-        return Decision(failed, [row], [StatusChanged(failed, shipment.status)])
+        return fail(shipment, reason, command, now)
     after = replace(shipment, recall_time=now, reason=reason, version=shipment.version + 1, update_time=now)
     row = Transition(after.id, after.version, shipment.status, shipment.status, reason, command.actor, command.cause, now)
-    return Decision(after, [row, RecallOpened(after.id, shipment.tracking_number, now)], [StatusChanged(after, shipment.status)])
+    recalled = RecallOpened(after.id, after.purchase, shipment.tracking_number, now)
+    return Decision(after, [row, recalled], [StatusChanged(after, shipment.status)])
 
 
 def keep_recall(shipment: Shipment, command: KeepRecall, now: datetime) -> Decided:
-    """A void label ends the shipment, for the reason of its recall. Parcels that are on their way come to rest by the carrier's reports."""
-    closed = RecallClosed(shipment.id)
-    if command.answer is not Recalled.VOIDED or shipment.status is not Status.CREATED:
+    """A void label ends its shipment, for the reason of its recall. Parcels that are on their way come to rest by the carrier's reports."""
+    closed = RecallClosed(shipment.id, command.purchase)
+    its_own = command.purchase == shipment.purchase and shipment.status is Status.CREATED
+    if command.answer is not Recalled.VOIDED or not its_own:
         return Decision(shipment, [closed])
     voided, row = step(shipment, Status.VOIDED, shipment.reason, command, now)
     return Decision(voided, [row, closed], [StatusChanged(voided, shipment.status)])

@@ -105,6 +105,7 @@ class Shipment:
     deliver_time: datetime | None
     recall_time: datetime | None = None
     fulfillment_version: int = 0  # the one whose parcels these are
+    purchase: int = 0  # how often they were packed anew before a label was bought: each time another purchase
     parcels: tuple[Parcel, ...] = ()
     known_reports: frozenset[str] = frozenset()
 
@@ -174,10 +175,14 @@ class TrackingEvent:
 
 @dataclass(frozen=True, slots=True)
 class RecallOpened:
-    """A row beside the history: the carrier is to be asked to give back what it calls so."""
+    """A row beside the history: the carrier is to be asked to take back what it has sold by this purchase, and calls so.
+
+    `tracking_number`: None where we have not heard of any sale. There may have been one all the same.
+    """
 
     shipment_id: UUID
-    tracking_number: str
+    purchase: int
+    tracking_number: str | None
     time: datetime
 
 
@@ -186,6 +191,7 @@ class RecallClosed:
     """That row goes: the carrier has answered, or the parcels have come to rest before it did."""
 
     shipment_id: UUID
+    purchase: int
 
 
 Row = Transition | KeptLabel | TrackingEvent | RecallOpened | RecallClosed
@@ -237,20 +243,19 @@ class AskForShipment(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeepLabel(Command):
-    """The carrier has sold the label, for these `parcels`: those of this version of the fulfilment."""
+    """The carrier has sold the label."""
 
     label: Label
-    parcels: tuple[Parcel, ...]
-    fulfillment_version: int
+    purchase: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GiveUp(Command):
-    """There will be no label: the carrier refuses (`carrier_code`) what the fulfilment of that version has packed, or the order is dead."""
+    """There will be no label: the carrier refuses (`carrier_code`) this `purchase`, or (None) order or fulfilment is dead."""
 
     reason: str
     carrier_code: str | None = None
-    fulfillment_version: int | None = None
+    purchase: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,9 +281,10 @@ class Close(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeepRecall(Command):
-    """The carrier has answered the recall."""
+    """The carrier has answered the recall of what it has sold by this purchase."""
 
     answer: Recalled
+    purchase: int
 
 
 ShipmentCommand = AskForShipment | KeepLabel | GiveUp | RecordReport | Cancel | Close | KeepRecall
@@ -321,6 +327,11 @@ class Graves:
         if dead(self.orders.get(asked.order_id), asked.attempt):
             return "ORDER_CLOSED"
         return "FULFILLMENT_CANCELLED" if asked.fulfillment_id in self.fulfillments else None
+
+
+def purchase_key(shipment_id: UUID, purchase: int) -> str:
+    """The carrier's key of a purchase: whoever asks, and how often, buys one label."""
+    return f"shipment:{shipment_id}:label" + (f":{purchase}" if purchase else "")
 
 
 def dead(order: DeadOrder | None, attempt: int) -> bool:

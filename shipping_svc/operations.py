@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -33,12 +33,14 @@ from shipping_svc.model import (
     KeepLabel,
     KeepRecall,
     Label,
+    RecallOpened,
     RecordReport,
     Report,
     Shipment,
     ShipmentCommand,
     ShipmentFilter,
     TrackingEvent,
+    purchase_key,
 )
 from shipping_svc.peers import Orders
 from shipping_svc.providers.port import Carrier
@@ -93,7 +95,8 @@ class Operations:
         if refusal := decisions.refusal(shipment):
             raise refusal
         if shipment.status is Status.PENDING:
-            raise Deferred("CONTENTION", "The carrier has refused what was packed anew meanwhile.", shipment_id=str(shipment.id))
+            text = "It was packed anew meanwhile, and its label is still to be bought."
+            raise Deferred("CONTENTION", text, shipment_id=str(shipment.id))
         return shipment
 
     async def ship(self, asks: Sequence[Ask]) -> Sequence[Outcome[Any]]:
@@ -270,7 +273,7 @@ class Operations:
 
     async def _answer(self, shipment: Shipment, graves: Graves) -> KeepLabel | GiveUp | Failure:
         """What is to become of a pending shipment, by what its order and its carrier say; a failure where that is not known yet."""
-        key = f"shipment:{shipment.id}:label"  # whoever asks, and how often: one purchase, and one result
+        key = purchase_key(shipment.id, shipment.purchase)  # one purchase has one result
         of = (key, b"", shipment.id, self.carrier.name, key)
         if reason := graves.reason(shipment):
             self._tries.labels(reason.lower()).inc()
@@ -286,14 +289,14 @@ class Operations:
         except Failure as failure:
             self._tries.labels(failure.reason.lower()).inc()
             if failure.reason == "CARRIER_REFUSED":
-                refused, version = failure.metadata.get("carrier_code"), shipment.fulfillment_version
-                return GiveUp(f"{key}:{version}", *of[1:], reason=failure.reason, carrier_code=refused, fulfillment_version=version)
+                refused = failure.metadata.get("carrier_code")
+                return GiveUp(f"{key}:refused", *of[1:], reason=failure.reason, carrier_code=refused, purchase=shipment.purchase)
             return failure
         except Exception as error:  # noqa: BLE001  # an adapter's bug concerns its own shipment, which stays pending
             self._tries.labels("defect").inc()
             return Defect(error)
         self._tries.labels("bought").inc()
-        return KeepLabel(*of, label=label, parcels=shipment.parcels, fulfillment_version=shipment.fulfillment_version)
+        return KeepLabel(*of, label=label, purchase=shipment.purchase)
 
     async def _call_back(self, ids: Collection[UUID]) -> dict[UUID, Shipment]:
         """Asks the carrier at once for what is wanted back of these shipments; those that its answer was stored for."""
@@ -303,23 +306,25 @@ class Operations:
             wanted = await store.find_recalls(connection, ids)
         return await self._ask_back(wanted)
 
-    async def _ask_back(self, wanted: Mapping[UUID, str]) -> dict[UUID, Shipment]:
+    async def _ask_back(self, wanted: Sequence[RecallOpened]) -> dict[UUID, Shipment]:
         """The carrier's answers are asked for all at once, then stored in one write; recalls without an answer stay open."""
         if not wanted:
             return {}
-        in_chance_order = random.sample(list(wanted.items()), len(wanted))  # as in buy_waiting_labels
-        answers = await asyncio.gather(*(self._recalled(id, tracking_number) for id, tracking_number in in_chance_order))
+        in_chance_order = random.sample(wanted, len(wanted))  # as in buy_waiting_labels
+        answers = await asyncio.gather(*map(self._recalled, in_chance_order))
         crash.point("shipping.recalled")
         outcomes = await self._write([answer for answer in answers if isinstance(answer, KeepRecall)])
-        _report_defects("a label could not be recalled, by a defect of ours", [id for id, _ in in_chance_order], answers)
+        _report_defects("a label could not be recalled, by a defect of ours", [its.shipment_id for its in in_chance_order], answers)
         return {outcome.record.id: outcome.record for outcome in outcomes if isinstance(outcome, Done)}
 
-    async def _recalled(self, shipment_id: UUID, tracking_number: str) -> KeepRecall | Failure:
+    async def _recalled(self, its: RecallOpened) -> KeepRecall | Failure:
         """What the carrier says; a failure where that is not known yet."""
-        key = f"shipment:{shipment_id}:recall"
+        purchase = purchase_key(its.shipment_id, its.purchase)
+        # What was sold unheard of, and heard of after all, is recalled once more.
+        key = f"{purchase}:recall" if its.tracking_number else f"{purchase}:recall:unheard"
         try:
             async with asyncio.timeout(self.patience.label_s), self._places:
-                answer = await self.carrier.recall(key, tracking_number)
+                answer = await self.carrier.recall(key, purchase, its.tracking_number)
         except TimeoutError:
             self._recalls.labels("timeout").inc()
             return Deferred("DEPENDENCY_UNAVAILABLE", f"{self.carrier.name} has not answered in time.", peer=self.carrier.name)
@@ -330,7 +335,7 @@ class Operations:
             self._recalls.labels("defect").inc()
             return Defect(error)
         self._recalls.labels(answer.value).inc()
-        return KeepRecall(key, b"", shipment_id, self.carrier.name, key, answer=answer)
+        return KeepRecall(key, b"", its.shipment_id, self.carrier.name, key, answer=answer, purchase=its.purchase)
 
     def _skip(self) -> Done[None]:
         """The answer to an event that comes too late to matter."""

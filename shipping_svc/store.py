@@ -7,8 +7,9 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Float, Select, Table, Update, and_, bindparam, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, Float, Select, Table, Update, and_, bindparam, delete, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import INTERVAL
+from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.paging import Page
@@ -48,8 +49,8 @@ from shipping_svc.tables import (
 )
 
 SHIPMENT = tuple(shipments.c.keys())
-# The last of all columns are its times, and which version of its fulfilment it ships.
-CHANGING = ("id", "status", "reason", "carrier_code", "tracking_number", "version", "update_time", *SHIPMENT[-4:])
+# The last of all columns are its times, and what it ships: which version of its fulfilment, by which purchase.
+CHANGING = ("id", "status", "reason", "carrier_code", "tracking_number", "version", "update_time", *SHIPMENT[-5:])
 GONE = tuple(dead_fulfillments.c.keys())
 PARCEL, LABEL, TRY, RECALL, STEP, DEAD = (tuple(t.c.keys()) for t in (parcels, labels, label_tries, recall_tries, history, dead_orders))
 TRACKING = ("shipment_id", "carrier_event_id", "status", "occur_time", "location", "record_time")
@@ -75,7 +76,8 @@ read_living = (
     .where(or_(among(shipments.c.order_id), among(shipments.c.fulfillment_id)))
     .where(shipments.c.status.not_in(TERMINAL), shipments.c.recall_time.is_(None))
 )
-read_recalls = select(recall_tries.c.shipment_id, recall_tries.c.tracking_number).where(among(recall_tries.c.shipment_id))
+an_open_recall = (recall_tries.c.shipment_id, recall_tries.c.purchase, recall_tries.c.tracking_number, recall_tries.c.open_time)
+read_recalls = select(*an_open_recall).where(among(recall_tries.c.shipment_id), recall_tries.c.tracking_number.is_not(None))
 read_reported = select(shipments.c.report_time.is_not(None)).where(shipments.c.tracking_number == bindparam("tracking_number"))
 
 asked_reports = given(tracking_events.c.shipment_id, tracking_events.c.carrier_event_id)
@@ -92,8 +94,13 @@ read_tracking = (
     .limit(bindparam("most"))
 )
 
-insert_shipments, insert_parcels, insert_labels, insert_tries, insert_recalls, insert_history = (
-    insert_rows(*table.c) for table in (shipments, parcels, labels, label_tries, recall_tries, history)
+insert_shipments, insert_parcels, insert_labels, insert_tries, insert_history = (
+    insert_rows(*table.c) for table in (shipments, parcels, labels, label_tries, history)
+)
+new_recalls = upsert(recall_tries).from_select(list(recall_tries.c), select(*given(*recall_tries.c).c))
+open_recalls_anew = new_recalls.on_conflict_do_update(
+    index_elements=list(recall_tries.primary_key),
+    set_={name: new_recalls.excluded[name] for name in ("tracking_number", "tries", "try_time")},
 )
 insert_tracking = insert_rows(*(tracking_events.c[name] for name in TRACKING))
 changed_shipments = given(*(shipments.c[name] for name in CHANGING))
@@ -102,7 +109,10 @@ update_shipments = (
 )
 drop_parcels = delete(parcels).where(among(parcels.c.shipment_id))
 settle_labels = delete(label_tries).where(among(label_tries.c.shipment_id))
-close_recalls = delete(recall_tries).where(among(recall_tries.c.shipment_id))
+closed_recalls = given(recall_tries.c.shipment_id, recall_tries.c.purchase)
+close_recalls = delete(recall_tries).where(
+    recall_tries.c.shipment_id == closed_recalls.c.shipment_id, recall_tries.c.purchase == closed_recalls.c.purchase
+)
 
 
 def _begin(tries: Table) -> Update:
@@ -110,17 +120,17 @@ def _begin(tries: Table) -> Update:
     pause_s = func.least(bindparam("patience_s", type_=Float) * func.power(2, func.least(tries.c.tries - 1, 20)), LONGEST_PAUSE_S)
     pause = func.make_interval(0, 0, 0, 0, 0, 0, pause_s, type_=INTERVAL)
     due = (
-        select(tries.c.shipment_id)
+        select(*tries.primary_key)
         .where(tries.c.try_time < func.clock_timestamp() - pause)
         .order_by(tries.c.try_time)
         .limit(bindparam("most"))
         .with_for_update(skip_locked=True)
     )
-    return update(tries).values(tries=tries.c.tries + 1, try_time=func.clock_timestamp()).where(tries.c.shipment_id.in_(due))
+    return update(tries).values(tries=tries.c.tries + 1, try_time=func.clock_timestamp()).where(tuple_(*tries.primary_key).in_(due))
 
 
 begin_tries = _begin(label_tries).returning(label_tries.c.shipment_id)
-begin_recalls = _begin(recall_tries).returning(recall_tries.c.shipment_id, recall_tries.c.tracking_number)
+begin_recalls = _begin(recall_tries).returning(*an_open_recall)
 
 read_waiting = select(func.count(), func.extract("epoch", func.clock_timestamp() - func.min(shipments.c.create_time))).select_from(
     label_tries.join(shipments)
@@ -238,16 +248,19 @@ async def find_living(
     return (await connection.execute(read_living, wanted)).all()
 
 
-async def find_recalls(connection: AsyncConnection, shipment_ids: Collection[UUID]) -> dict[UUID, str]:
-    """What the carrier is still to be asked to give back of these shipments: the tracking numbers, by shipment."""
+async def find_recalls(connection: AsyncConnection, shipment_ids: Collection[UUID]) -> list[RecallOpened]:
+    """What the carrier is still to be asked to take back of these shipments, and calls by a tracking number.
+
+    What it may have sold unheard of is asked for once it is due: the purchase may still be on its way.
+    """
     found = await connection.execute(read_recalls, arrays(["shipment_id"], [[id] for id in shipment_ids]))
-    return {row.shipment_id: row.tracking_number for row in found}
+    return [RecallOpened(*row) for row in found]
 
 
-async def begin_recalls_due(connection: AsyncConnection, patience_s: float, most: int) -> dict[UUID, str]:
-    """Takes on recalls that the carrier has not answered for too long, as `begin_tries_due` does labels: tracking numbers by shipment."""
+async def begin_recalls_due(connection: AsyncConnection, patience_s: float, most: int) -> list[RecallOpened]:
+    """Takes on recalls that the carrier has not answered for too long, as `begin_tries_due` does labels."""
     found = await connection.execute(begin_recalls, {"patience_s": patience_s, "most": most})
-    return {row.shipment_id: row.tracking_number for row in found}
+    return [RecallOpened(*row) for row in found]
 
 
 async def open_recalls(connection: AsyncConnection) -> tuple[int, float]:
@@ -340,10 +353,10 @@ async def _save_rows(connection: AsyncConnection, rows: Sequence[Row]) -> None:
         told = [(row.shipment_id, *REPORT_OF(row.report), row.record_time) for row in heard]
         await connection.execute(insert_tracking, arrays(TRACKING, told))
     if opened := [row for row in rows if isinstance(row, RecallOpened)]:
-        wanted = [(row.shipment_id, row.tracking_number, row.time, 1, row.time) for row in opened]
-        await connection.execute(insert_recalls, arrays(RECALL, wanted))
-    if closed := [[row.shipment_id] for row in rows if isinstance(row, RecallClosed)]:
-        await connection.execute(close_recalls, arrays(["shipment_id"], closed))
+        last = {(row.shipment_id, row.purchase): (row.tracking_number, row.time, 1, row.time) for row in opened}
+        await connection.execute(open_recalls_anew, arrays(RECALL, [(*of, *values) for of, values in last.items()]))
+    if closed := [(row.shipment_id, row.purchase) for row in rows if isinstance(row, RecallClosed)]:
+        await connection.execute(close_recalls, arrays(["shipment_id", "purchase"], closed))
 
 
 def _arrays(names: Sequence[str], records: Sequence[object]) -> dict[str, list[Any]]:

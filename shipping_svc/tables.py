@@ -55,6 +55,7 @@ shipments = Table(
         nullable=False,
         server_default="0",
     ),
+    Column("purchase", Integer, CheckConstraint("purchase >= 0", "purchase"), nullable=False, server_default="0"),
     CheckConstraint("(tracking_number is null) = (status in ('pending', 'failed'))", "tracking_number_with_label"),
     CheckConstraint("(report_time is null) = (status in ('pending', 'created', 'failed', 'voided'))", "report_time_with_report"),
     CheckConstraint("(deliver_time is not null) = (status = 'delivered')", "deliver_time_with_delivery"),
@@ -99,11 +100,13 @@ Index(None, label_tries.c.try_time)
 recall_tries = Table(
     "recall_tries",
     metadata,
-    Column("shipment_id", Uuid, ForeignKey("shipments.id"), primary_key=True),
-    Column("tracking_number", Text, nullable=False),
+    Column("shipment_id", Uuid, ForeignKey("shipments.id")),
+    Column("purchase", Integer, CheckConstraint("purchase >= 0", "purchase"), server_default="0"),
+    Column("tracking_number", Text),  # null: no sale is known of
     Column("open_time", DateTime(timezone=True), nullable=False),
     Column("tries", Integer, CheckConstraint("tries >= 1", "tries"), nullable=False),
     Column("try_time", DateTime(timezone=True), nullable=False),
+    PrimaryKeyConstraint("shipment_id", "purchase"),
     comment="Labels that the carrier is to be asked to take back: how often that was begun, and when last. The row goes when it answers.",
 )
 Index(None, recall_tries.c.try_time)

@@ -21,9 +21,11 @@ class Carrier(Protocol):
         """
         ...
 
-    async def recall(self, key: str, tracking_number: str) -> Recalled:
+    async def recall(self, key: str, purchase: str, tracking_number: str | None) -> Recalled:
         """Asks for the parcels back: the label is void, or the carrier brings them back where it still can, and reports how that ended.
 
+        `purchase` is the key under which the label was bought. Without a tracking number nobody has heard whether it was: what was sold
+        under that key is void then, and paid back; nothing is sold under it any more; and where nothing was, it is VOIDED as well.
         The same key again is the same recall. Raises Deferred DEPENDENCY_UNAVAILABLE where the carrier cannot be asked just now; it
         never refuses: what it cannot stop any more is Recalled.RETURNING, and is then reported as delivered.
         """

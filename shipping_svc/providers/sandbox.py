@@ -54,17 +54,17 @@ class SandboxCarrier:
             case "SANDBOX-DOWN-ONCE" if key not in self._called:
                 self._called.add(key)
                 raise _down()
-        number = tracking_number(key)
+        number = number_of(key)
         return Label(number, pdf.document(_pages(number, parcels, recipient, warehouse_id)), "application/pdf")
 
-    async def recall(self, key: str, tracking_number: str) -> Recalled:
-        """The same answer to every key: what was reported decides."""
-        return Recalled.RETURNING if await self._reported(tracking_number) else Recalled.VOIDED
+    async def recall(self, key: str, purchase: str, tracking_number: str | None) -> Recalled:
+        """The same answer to every key: what was reported decides. Of a label that nobody has heard of nothing ever is."""
+        return Recalled.RETURNING if await self._reported(tracking_number or number_of(purchase)) else Recalled.VOIDED
 
 
-def tracking_number(key: str) -> str:
-    """The sandbox's name for what was bought under the key."""
-    return f"SBX{int.from_bytes(hashlib.sha256(key.encode()).digest()) % 10**16:016}"
+def number_of(purchase: str) -> str:
+    """The sandbox's name for what was bought under that key."""
+    return f"SBX{int.from_bytes(hashlib.sha256(purchase.encode()).digest()) % 10**16:016}"
 
 
 def _pages(number: str, parcels: Sequence[Parcel], recipient: Recipient, warehouse_id: str) -> list[list[str]]:

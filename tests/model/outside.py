@@ -58,18 +58,21 @@ class Bank:
 
 
 class Carrier:
-    """A carrier that takes labels back until it has reported anything of a parcel."""
+    """A carrier that takes labels back until it has reported anything of a parcel; `lost`: whether this answer is, after its effect."""
 
     name = "carrier"
 
-    def __init__(self, reported: Callable[[str], bool]) -> None:
-        self._reported = reported
-        self.bought: dict[str, Label] = {}
-        self.recalled: dict[str, Recalled] = {}
+    def __init__(self, reported: Callable[[str], bool], lost: Callable[[], bool]) -> None:
+        self._reported, self._lost = reported, lost
+        self.bought: dict[str, tuple[Label, Sequence[Parcel]]] = {}  # by the key of the purchase: the label, and what it is for
+        self.recalled: dict[str, Recalled] = {}  # by the key of the purchase
 
     async def buy_label(self, key: str, parcels: Sequence[Parcel], recipient: Recipient, warehouse_id: str) -> Label:
-        return self.bought.setdefault(key, Label(f"T{len(self.bought) + 1}", b"label", "text/plain"))
+        label, _ = self.bought.setdefault(key, (Label(f"T{len(self.bought) + 1}", b"label", "text/plain"), parcels))
+        if self._lost():
+            raise TimeoutError
+        return label
 
-    async def recall(self, key: str, tracking_number: str) -> Recalled:
-        answer = Recalled.RETURNING if self._reported(tracking_number) else Recalled.VOIDED
-        return self.recalled.setdefault(tracking_number, answer)
+    async def recall(self, key: str, purchase: str, tracking_number: str | None) -> Recalled:
+        reported = tracking_number and self._reported(tracking_number)
+        return self.recalled.setdefault(purchase, Recalled.RETURNING if reported else Recalled.VOIDED)

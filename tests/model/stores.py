@@ -186,7 +186,7 @@ class Parcels:
         self.dead: dict[UUID, DeadOrder] = {}
         self.gone: dict[UUID, DeadFulfillment] = {}
         self.labels: dict[UUID, Label] = {}
-        self.recalls: dict[UUID, str] = {}  # opened, and not answered by the carrier
+        self.recalls: dict[tuple[UUID, int], RecallOpened] = {}  # not answered by the carrier
         self.reports: list[TrackingEvent] = []
         self._clock = clock
 
@@ -210,9 +210,9 @@ class Parcels:
                 case KeptLabel(shipment_id, label):
                     self.labels[shipment_id] = label
                 case RecallOpened():
-                    self.recalls[row.shipment_id] = row.tracking_number
+                    self.recalls[row.shipment_id, row.purchase] = row
                 case RecallClosed():
-                    self.recalls.pop(row.shipment_id, None)
+                    self.recalls.pop((row.shipment_id, row.purchase), None)
 
     async def find_shipments(self, _: None, ids: Collection[UUID]) -> dict[UUID, Shipment]:
         return {id: self.shipments[id] for id in ids if id in self.shipments}
@@ -233,11 +233,11 @@ class Parcels:
         alive = [s for s in self.shipments.values() if s.status not in SHIPMENT_ENDS and not s.recall_time]
         return [s for s in alive if s.order_id in order_ids or s.fulfillment_id in fulfillment_ids]
 
-    async def find_recalls(self, _: None, ids: Collection[UUID]) -> dict[UUID, str]:
-        return {id: number for id, number in self.recalls.items() if id in ids}
+    async def find_recalls(self, _: None, ids: Collection[UUID]) -> list[RecallOpened]:
+        return [its for its in self.recalls.values() if its.shipment_id in ids and its.tracking_number]
 
-    async def begin_recalls_due(self, _: None, patience_s: float, most: int) -> dict[UUID, str]:
-        return dict(self.recalls)
+    async def begin_recalls_due(self, _: None, patience_s: float, most: int) -> list[RecallOpened]:
+        return list(self.recalls.values())
 
     async def open_recalls(self, _: None) -> tuple[int, float]:
         return 0, 0.0

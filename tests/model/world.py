@@ -69,13 +69,13 @@ class World:
 
     def __init__(self) -> None:
         self.now = NOON
-        self.plan: list[str] = []  # faults to come, each of which strikes once: "crash", "question", "answer", "bank"
+        self.plan: list[str] = []  # faults to come, each of which strikes once: "crash", "question", "answer", "bank", "carrier"
         self.struck: list[str] = []
         self.network = Network(self.clock)
         self.stock, self.accounts, self.parcels = Stock(self.clock), Accounts(self.clock), Parcels(self.clock)
         self._wire, self._loop, self._patches = Wire(self._point, self._fault), asyncio.new_event_loop(), ExitStack()
         self.bank = Bank(lambda: self._strikes("bank"))
-        self.carrier = Carrier(lambda number: any(self._tracks(row, number) for row in self.parcels.reports))
+        self.carrier = Carrier(self._is_reported, lambda: self._strikes("carrier"))
         self._ids = count(1)
         self._build()
 
@@ -313,8 +313,8 @@ class World:
             outboxes={},
         )
 
-    def _tracks(self, row: Any, number: str) -> bool:
-        return self.parcels.shipments[row.shipment_id].tracking_number == number
+    def _is_reported(self, number: str) -> bool:
+        return any(self.parcels.shipments[row.shipment_id].tracking_number == number for row in self.parcels.reports)
 
 
 def failed_event(service: str, failure: Failure) -> ops_service_pb2.FailedEvent:

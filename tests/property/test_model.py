@@ -195,7 +195,7 @@ class Shop(RuleBasedStateMachine):
     def time_passes(self, minutes: int) -> None:
         self.world.pass_time(timedelta(minutes=minutes))
 
-    @rule(faults=st.lists(st.sampled_from(["crash", "wait", "question", "answer", "bank"]), min_size=1, max_size=3))
+    @rule(faults=st.lists(st.sampled_from(["crash", "wait", "question", "answer", "bank", "carrier"]), min_size=1, max_size=3))
     def trouble_ahead(self, faults: list[str]) -> None:
         """What comes next is struck: a crash at the next point but one, an answer that is lost ..."""
         self.world.plan = faults
@@ -237,6 +237,10 @@ class Shop(RuleBasedStateMachine):
         taken = sum(world.bank.taken.values()) - sum(world.bank.given.values())
         kept = sum(p.captured - p.refunded for account in world.accounts.accounts.values() for p in account.payments)
         assert taken == kept, (taken, kept)
+        labels = {its.tracking_number: its for its in world.parcels.shipments.values() if its.tracking_number}
+        for purchase, (label, parcels) in world.carrier.bought.items():
+            its = labels.get(label.tracking_number)
+            assert purchase in world.carrier.recalled or (its and its.parcels == parcels), (purchase, its)
 
     # --- which one
 

@@ -35,7 +35,8 @@ class Crash(BaseException):
 
 
 class CountingCarrier(SandboxCarrier):
-    """The sandbox carrier. `calls` counts the purchases by their key, `recalls` the recalls by what is wanted back.
+    """The sandbox carrier. `calls` counts the purchases by their key, `recalls` the recalls by what is wanted back: its tracking number,
+    or the key of a purchase that nobody has heard of.
 
     `failure` is raised instead of selling or giving back while it is set, `after_sale` after the sale, `after_recall` after the label is
     void, `bugs` to the recipients of these postal codes. `sale`, `recall_answer`: what it waits for before it answers.
@@ -63,11 +64,11 @@ class CountingCarrier(SandboxCarrier):
         await self.sale.wait()
         return label
 
-    async def recall(self, key: str, tracking_number: str) -> Recalled:
-        self.recalls[tracking_number] += 1
+    async def recall(self, key: str, purchase: str, tracking_number: str | None) -> Recalled:
+        self.recalls[tracking_number or purchase] += 1
         if self.failure:
             raise self.failure
-        answer = await super().recall(key, tracking_number)
+        answer = await super().recall(key, purchase, tracking_number)
         if self.after_recall:
             raise self.after_recall
         await self.recall_answer.wait()

@@ -39,7 +39,7 @@ def test_yesterdays_shipments_can_be_recalled(fresh_database: FreshDatabase) -> 
         migrate(url, "shipping_svc")
         with engine.begin() as connection:
             after = connection.execute(text("select * from shipments order by id")).all()
-            assert [tuple(row) for row in after] == [(*row, None, 0) for row in before]
+            assert [tuple(row) for row in after] == [(*row, None, 0, 0) for row in before]
             assert len(after) == 9
             assert connection.execute(text("select count(*) from tracking_events")).scalar_one() == 6
             void = "update shipments set status = 'voided', recall_time = now() where status = 'created'"

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from itertools import permutations
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from ordermesh.shipping.v1 import shipping_pb2
@@ -17,8 +17,9 @@ from chassis.client import ask
 from chassis.database import Database
 from chassis.decision import Done, Outcome
 from chassis.errors import Deferred, Failure, Invalid, NotFound, Refused, Stale
-from shipping_svc.model import BuryOrder
+from shipping_svc.model import BuryOrder, purchase_key
 from shipping_svc.operations import Operations, Patience
+from shipping_svc.providers.sandbox import number_of
 from tests.integration.shipping.peers import CountingCarrier, Crash, KnownOrders
 from tests.integration.shipping.requests import Shipping, ask_of, cancel, create, death, gone, report, rows, told, told_kinds
 from tests.support import Eventually
@@ -108,7 +109,9 @@ async def test_a_parcel_on_its_way_comes_to_rest_by_its_carriers_word(
 
 
 async def test_a_shipment_without_a_label_fails(shipping: Shipping, carrier: CountingCarrier, engine: AsyncEngine) -> None:
-    """pending -> failed: no label will be bought, not by who asks again either, and the carrier is not asked for anything."""
+    """pending -> failed: no label will be bought, not by who asks again either. What may have been sold unheard of is taken back in its
+    time, and not at once: a purchase may still be on its way.
+    """
     carrier.failure = AWAY
     request = create()
     with pytest.raises(Deferred):
@@ -124,6 +127,7 @@ async def test_a_shipment_without_a_label_fails(shipping: Shipping, carrier: Cou
         assert (refused.value.reason, refused.value.metadata) == ("ILLEGAL_TRANSITION", {"status": "failed", "allowed": ""})
     assert carrier.calls.total() == calls
     assert not carrier.recalls
+    assert await open_recalls(engine) == 1
     assert await told_kinds(engine) == ["ShipmentStatusChanged"]
     assert await rows(engine, "select * from label_tries") == []
 
@@ -248,6 +252,33 @@ async def test_a_recall_while_the_label_is_sold(
     assert await the_one(shipping) == failed
     assert carrier.recalls.total() == 1
     assert await told_kinds(engine) == ["ShipmentStatusChanged"]
+
+
+async def test_a_label_whose_sale_nobody_heard_of_is_taken_back(
+    shipping: Shipping, operations: Operations, engine: AsyncEngine, carrier: CountingCarrier, eventually: Eventually
+) -> None:
+    """The process dies of the carrier's answer, and then the order: what was sold goes back under the key of its purchase, once the carrier
+    can be asked.
+    """
+    carrier.after_sale = Crash()
+    request = create()
+    with suppress(Crash):
+        await operations.ship([ask_of(request)])
+    carrier.after_sale, carrier.failure = None, AWAY
+    await operations.bury_orders([death(request.order_id)])
+    ended = await the_one(shipping)
+    assert (S(ended.status), ended.status_reason) == ("SHIPMENT_STATUS_FAILED", "ORDER_CLOSED")
+
+    async def asked() -> bool:
+        await operations.ask_for_open_recalls()
+        return bool(carrier.recalls)
+
+    await eventually(asked)
+    assert await open_recalls(engine) == 1
+    carrier.failure = None
+    await all_asked(operations, engine, eventually)
+    assert set(carrier.recalls) == set(carrier.calls) == {purchase_key(UUID(ended.shipment_id), 0)}
+    assert await the_one(shipping) == ended
 
 
 async def test_a_death_and_a_label_at_once(
@@ -452,7 +483,7 @@ async def test_what_is_cancelled_in_the_warehouse_is_not_shipped(
 async def test_a_cancellation_and_a_label_at_once(
     shipping: Shipping, operations: Operations, engine: AsyncEngine, carrier: CountingCarrier, eventually: Eventually
 ) -> None:
-    """Cancelled while the carrier sells, or waits for the sweeper: no label stays valid."""
+    """Cancelled while the carrier sells, or waits for the sweeper: no label stays valid, heard of or not."""
     sold, waiting = create(), create()
     carrier.failure = AWAY
     await operations.ship([ask_of(waiting)])
@@ -467,7 +498,8 @@ async def test_a_cancellation_and_a_label_at_once(
     await all_asked(operations, engine, eventually)
     found = (await ask(shipping.ListShipments, api.ListShipmentsRequest())).shipments
     assert {(S(its.status), its.status_reason) for its in found} == {("SHIPMENT_STATUS_FAILED", "FULFILLMENT_CANCELLED")}
-    assert carrier.recalls.total() == 1
+    purchases = {its.fulfillment_id: purchase_key(UUID(its.shipment_id), 0) for its in found}
+    assert set(carrier.recalls) == {number_of(purchases[sold.fulfillment_id]), purchases[waiting.fulfillment_id]}
     for request in (sold, waiting):
         with pytest.raises(Refused) as refused:
             await ask(shipping.CreateShipment, request)

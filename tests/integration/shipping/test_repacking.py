@@ -1,6 +1,7 @@
 """What is packed anew while its label is being sold."""
 
 import asyncio
+from uuid import UUID
 
 import pytest
 from ordermesh.shipping.v1 import shipping_pb2
@@ -9,16 +10,19 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.client import ask
 from chassis.errors import Deferred
+from shipping_svc.model import purchase_key
+from shipping_svc.operations import Operations
+from shipping_svc.providers.sandbox import number_of
 from tests.integration.shipping.peers import CountingCarrier
 from tests.integration.shipping.requests import PARCEL, Shipping, create, rows, told
 from tests.support import Eventually
 
 
 async def test_a_label_and_its_shipment_are_of_the_same_parcels(
-    shipping: Shipping, engine: AsyncEngine, carrier: CountingCarrier, eventually: Eventually
+    shipping: Shipping, operations: Operations, engine: AsyncEngine, carrier: CountingCarrier, eventually: Eventually
 ) -> None:
-    """The carrier is selling a label for two parcels when the fulfilment comes with one: answer, record and event have the two that the
-    label has pages for, and the later ask is answered with the same.
+    """The carrier is selling a label for two parcels when the fulfilment comes with one: record, event and label are of the one, whoever
+    had asked for the two is told to ask again, and the label that was sold for the two goes back.
     """
     carrier.sale.clear()
     old = create(fulfillment_version=7, parcels=[PARCEL, PARCEL])
@@ -31,11 +35,23 @@ async def test_a_label_and_its_shipment_are_of_the_same_parcels(
         await ask(shipping.CreateShipment, new)
     assert len(await rows(engine, "select 1 from history where reason = 'REPACKED'")) == 1
     carrier.sale.set()
-    bought = (await first).shipment
-    assert (bought.status, list(bought.parcels)) == (shipping_pb2.SHIPMENT_STATUS_CREATED, [PARCEL, PARCEL])
+    with pytest.raises(Deferred):
+        await first
+    carrier.failure = None
+    bought = (await ask(shipping.CreateShipment, new)).shipment
+    assert (bought.status, list(bought.parcels)) == (shipping_pb2.SHIPMENT_STATUS_CREATED, [PARCEL])
     assert (await ask(shipping.GetShipment, api.GetShipmentRequest(shipment_id=shipment_id))).shipment == bought
     [event] = await told(engine)
     assert event.shipment == bought  # type: ignore[attr-defined]  # every event has one
     label = await ask(shipping.GetLabel, api.GetLabelRequest(shipment_id=shipment_id))
-    assert b"parcel 2 of 2" in label.content
-    assert (await ask(shipping.CreateShipment, new)).shipment == bought
+    assert b"parcel 1 of 1" in label.content
+    assert (await ask(shipping.CreateShipment, old)).shipment == bought
+
+    async def taken_back() -> bool:
+        await operations.ask_for_open_recalls()
+        return not await rows(engine, "select 1 from recall_tries")
+
+    await eventually(taken_back)
+    first_sale, its_own = (number_of(purchase_key(UUID(shipment_id), purchase)) for purchase in (0, 1))
+    assert (bought.tracking_number, set(carrier.recalls)) == (its_own, {first_sale})
+    assert (await ask(shipping.GetShipment, api.GetShipmentRequest(shipment_id=shipment_id))).shipment == bought

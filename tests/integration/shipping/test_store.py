@@ -3,6 +3,7 @@
 import asyncio
 from dataclasses import replace
 from datetime import timedelta
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -63,14 +64,13 @@ async def test_the_database_refuses_what_cannot_be(engine: AsyncEngine, subtests
 
 
 async def test_what_is_once_is_once(engine: AsyncEngine, subtests: pytest.Subtests) -> None:
-    """Also without any claim: a cause moves a shipment once, a report is recorded once, a label is bought once and recalled once."""
+    """Also without any claim: a cause moves a shipment once, a report is recorded once, a label is bought once."""
     its = fresh()
     move = Transition(its.id, 2, Status.PENDING, Status.CREATED, "WHY", "who", "cause", NOON)
     heard = TrackingEvent(its.id, report("lost", 0, "r1").report, NOON)
     twins: dict[str, tuple[Row, Row]] = {
         "history": (move, replace(move, version=3)),
         "tracking": (heard, replace(heard, report=report("delivered", 9, "r1").report)),
-        "recall": (RecallOpened(its.id, "T1", NOON), RecallOpened(its.id, "T1", NOON)),
         "label": (KeptLabel(its.id, LABEL), KeptLabel(its.id, replace(LABEL, content=b"another"))),
     }
     for what, both in twins.items():
@@ -207,16 +207,33 @@ async def test_a_settled_label_waits_no_longer(engine: AsyncEngine) -> None:
 async def test_recalls_wait_as_labels_do(engine: AsyncEngine) -> None:
     """Opened with the recall, due after a pause that doubles, taken on by one, gone with the answer; the metrics count what is open."""
     its, other = fresh(status="failed", create_time=NOON), fresh(status="failed")
-    await stored(engine, its, other, more=(RecallOpened(its.id, "T1", NOON), RecallOpened(other.id, "T2", NOON)))
+    first, second = RecallOpened(its.id, 0, "T1", NOON), RecallOpened(other.id, 0, "T2", NOON)
+    await stored(engine, its, other, more=(first, second))
     await tried(engine, its.id, 21, 2, recall_tries)
     await tried(engine, other.id, 19, 2, recall_tries)
     async with engine.begin() as connection:
-        assert await store.find_recalls(connection, [its.id, uuid7()]) == {its.id: "T1"}
+        assert await store.find_recalls(connection, [its.id, uuid7()]) == [first]
         assert (await store.open_recalls(connection))[0] == 2
-        assert await store.begin_recalls_due(connection, 10, 50) == {its.id: "T1"}
-        assert await store.begin_recalls_due(connection, 10, 50) == {}
-        await store.save_shipments(connection, {}, {}, [RecallClosed(its.id), RecallClosed(other.id)])
+        assert await store.begin_recalls_due(connection, 10, 50) == [first]
+        assert await store.begin_recalls_due(connection, 10, 50) == []
+        await store.save_shipments(connection, {}, {}, [RecallClosed(its.id, 0), RecallClosed(other.id, 0)])
         assert await store.open_recalls(connection) == (0, 0.0)
+
+
+async def test_each_purchase_is_recalled_by_itself(engine: AsyncEngine) -> None:
+    """One that nobody has heard of is not asked for at once; heard of after all, it is, as if just opened. Each is closed alone."""
+    its = fresh(status="failed", create_time=NOON)
+    unheard, other = RecallOpened(its.id, 0, None, NOON), RecallOpened(its.id, 1, "T2", NOON)
+    await stored(engine, its, more=(unheard, other))
+    heard = replace(unheard, tracking_number="T1")
+    async with engine.begin() as connection:
+        assert await store.find_recalls(connection, [its.id]) == [other]
+        assert sorted(await store.begin_recalls_due(connection, 10, 50), key=attrgetter("purchase")) == [unheard, other]
+        await store.save_shipments(connection, {}, {}, [unheard, heard])
+        assert sorted(await store.find_recalls(connection, [its.id]), key=attrgetter("purchase")) == [heard, other]
+        assert await store.begin_recalls_due(connection, 10, 50) == [heard]
+        await store.save_shipments(connection, {}, {}, [RecallClosed(its.id, 0)])
+        assert await store.find_recalls(connection, [its.id]) == [other]
 
 
 async def test_what_can_be_recalled_is_found_by_its_order_or_its_fulfilment(engine: AsyncEngine) -> None:

@@ -65,13 +65,13 @@ def ask(target: UUID = SHIPMENT, key: str = "ask:1", **more: Any) -> AskForShipm
 
 
 def keep_label(**more: Any) -> KeepLabel:
-    """The carrier has sold LABEL, for the parcels of `shipment()`."""
-    return replace(KeepLabel("label:1", b"", SHIPMENT, "shipping", "c1", label=LABEL, parcels=PARCELS, fulfillment_version=0), **more)
+    """The carrier has sold LABEL, by the first purchase."""
+    return replace(KeepLabel("label:1", b"", SHIPMENT, "shipping", "c1", label=LABEL, purchase=0), **more)
 
 
 def give_up(reason: str = "CARRIER_REFUSED", carrier_code: str | None = "NO_SUCH_PLACE", **more: Any) -> GiveUp:
-    """There will be no label."""
-    return replace(GiveUp("label:1", b"", SHIPMENT, "shipping", "c1", reason=reason, carrier_code=carrier_code), **more)
+    """The carrier refuses the first purchase."""
+    return replace(GiveUp("label:1", b"", SHIPMENT, "shipping", "c1", reason=reason, carrier_code=carrier_code, purchase=0), **more)
 
 
 def report(status: Status | str, minute: int = 0, carrier_event_id: str = "", **more: Any) -> RecordReport:
@@ -93,4 +93,4 @@ def close(**more: Any) -> Close:
 
 def keep_recall(answer: Recalled = Recalled.VOIDED, **more: Any) -> KeepRecall:
     """The carrier answers the recall."""
-    return replace(KeepRecall("recall:1", b"", SHIPMENT, "carrier", "r1", answer=answer), **more)
+    return replace(KeepRecall("recall:1", b"", SHIPMENT, "carrier", "r1", answer=answer, purchase=0), **more)

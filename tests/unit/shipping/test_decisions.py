@@ -69,14 +69,20 @@ NEW_PARCELS = (Parcel(900, 300, 200, 100),)
 
 @pytest.mark.parametrize("status", Status)
 def test_what_was_packed_anew_is_shipped_as_long_as_no_label_is_bought(status: Status) -> None:
-    """A newer ask puts its parcels in the place of those that wait for a label, as a version of its own that nobody is told of."""
+    """A newer ask puts its parcels in the place of those that wait for a label, as a version of its own that nobody is told of, and as a
+    purchase of its own: what may have been sold for the others is taken back.
+    """
     there = shipment(status, fulfillment_version=7)
     decided = decide(there, ask(key="another", fulfillment_version=10, parcels=NEW_PARCELS), LATER)
     if status is not Status.PENDING:
         assert decided.record is there
         return
-    assert (decided.record.parcels, decided.record.fulfillment_version, decided.record.version) == (NEW_PARCELS, 10, 2)
-    assert decided.history == [Transition(SHIPMENT, 2, Status.PENDING, Status.PENDING, "REPACKED", "fulfillment", "e1", LATER)]
+    its = decided.record
+    assert (its.parcels, its.fulfillment_version, its.version, its.purchase) == (NEW_PARCELS, 10, 2, 1)
+    assert decided.history == [
+        Transition(SHIPMENT, 2, Status.PENDING, Status.PENDING, "REPACKED", "fulfillment", "e1", LATER),
+        RecallOpened(SHIPMENT, 0, None, LATER),
+    ]
     assert not decided.facts
 
 
@@ -87,13 +93,17 @@ def test_an_ask_that_is_not_newer_repacks_nothing(version: int) -> None:
     assert decide(there, ask(fulfillment_version=version, parcels=NEW_PARCELS), LATER).record is there
 
 
-def test_a_label_is_told_with_the_parcels_that_it_was_bought_for() -> None:
-    """Packed anew while the label was being sold: record and event say what the carrier has in its hands, not what came too late."""
+def test_a_label_is_of_the_parcels_that_it_was_bought_for() -> None:
+    """Packed anew while a label was being sold: that one goes back to the carrier, whether the newer parcels have theirs by then or not."""
     waiting = decide(shipment("pending", fulfillment_version=7), ask(fulfillment_version=10, parcels=NEW_PARCELS), LATER).record
-    decided = decide(waiting, keep_label(parcels=PARCELS, fulfillment_version=7), LATER)
-    created = decided.record
-    assert (created.status, created.parcels, created.fulfillment_version, created.version) == (Status.CREATED, PARCELS, 7, 3)
-    assert decided.facts == [Created(created)]
+    its_own = replace(LABEL, tracking_number="SBX0000000002")
+    created = decide(waiting, keep_label(label=its_own, purchase=1), LATER).record
+    assert (created.status, created.parcels, created.tracking_number) == (Status.CREATED, NEW_PARCELS, "SBX0000000002")
+    for there in (waiting, created):
+        decided = decide(there, keep_label(), LATER)
+        assert decided.record is there
+        assert decided.history == [RecallOpened(SHIPMENT, 0, LABEL.tracking_number, LATER)]
+        assert not decided.facts
 
 
 def test_the_same_parcels_of_a_newer_version_are_no_step() -> None:
@@ -132,9 +142,9 @@ def test_a_refused_label_fails_the_shipment() -> None:
 
 def test_a_refusal_is_of_what_was_offered() -> None:
     """Parcels that were packed anew while the carrier refused older ones are still to be offered."""
-    there = shipment("pending", fulfillment_version=7)
-    assert decide(there, give_up(fulfillment_version=6), LATER).record is there
-    assert decide(there, give_up(fulfillment_version=7), LATER).record.status is Status.FAILED
+    there = shipment("pending", purchase=1)
+    assert decide(there, give_up(purchase=0), LATER).record is there
+    assert decide(there, give_up(purchase=1), LATER).record.status is Status.FAILED
 
 
 @pytest.mark.parametrize("status", sorted(set(Status) - {Status.PENDING}))
@@ -145,7 +155,7 @@ def test_the_label_is_settled_once(status: Status, command: object) -> None:
     decided = decide(there, command, LATER)  # type: ignore[arg-type]  # either of two commands
     assert decided.record is there
     stray = status is Status.FAILED and isinstance(command, KeepLabel)
-    assert list(decided.history) == ([RecallOpened(SHIPMENT, "SBX0000000001", LATER)] if stray else [])
+    assert list(decided.history) == ([RecallOpened(SHIPMENT, 0, "SBX0000000001", LATER)] if stray else [])
     assert not decided.facts
 
 
@@ -258,6 +268,7 @@ def test_parcels_do_not_change() -> None:
 # --- recalls
 
 RECALLS = [(cancel(), "RECALLED", "staff", "q1"), (close(), "ORDER_CLOSED", "order", "e9")]
+DEAD = give_up("ORDER_CLOSED", None, purchase=None)
 
 
 @pytest.mark.parametrize(("command", "reason", "actor", "cause"), RECALLS, ids=["cancel", "close"])
@@ -270,7 +281,7 @@ def test_a_recall_is_a_wish_and_no_status(here: Status, command: ShipmentCommand
     assert after == replace(before, recall_time=LATER, reason=reason, version=before.version + 1, update_time=LATER)
     assert decided.history == [
         Transition(SHIPMENT, after.version, here, here, reason, actor, cause, LATER),
-        RecallOpened(SHIPMENT, "SBX0000000001", LATER),
+        RecallOpened(SHIPMENT, 0, "SBX0000000001", LATER),
     ]
     assert decided.facts == [StatusChanged(after, here)]
     for again in (command, cancel(key="cancel:2"), close(key="o:2")):
@@ -280,12 +291,17 @@ def test_a_recall_is_a_wish_and_no_status(here: Status, command: ShipmentCommand
         assert not twice.facts
 
 
-@pytest.mark.parametrize(("command", "reason", "actor", "cause"), RECALLS, ids=["cancel", "close"])
+@pytest.mark.parametrize(
+    ("command", "reason", "actor", "cause"), [*RECALLS, (DEAD, "ORDER_CLOSED", "shipping", "c1")], ids=["cancel", "close", "dead"]
+)
 def test_a_recall_before_the_label_fails_the_shipment(command: ShipmentCommand, reason: str, actor: str, cause: str) -> None:
-    """pending -> failed, told to the world; there is nothing to ask the carrier for."""
+    """pending -> failed, told to the world. The word of a sale may be lost, or on its way: what may have been sold is taken back."""
     decided = decide(shipment("pending"), command, LATER)
     assert decided.record == shipment("failed", reason=reason, update_time=LATER)
-    assert decided.history == [Transition(SHIPMENT, 2, Status.PENDING, Status.FAILED, reason, actor, cause, LATER)]
+    assert decided.history == [
+        Transition(SHIPMENT, 2, Status.PENDING, Status.FAILED, reason, actor, cause, LATER),
+        RecallOpened(SHIPMENT, 0, None, LATER),
+    ]
     assert decided.facts == [StatusChanged(decided.record, Status.PENDING)]
 
 
@@ -318,7 +334,7 @@ def test_each_answer_to_a_recall_in_each_status(here: Status, answer: Recalled) 
     before = shipment(here, reason="ORDER_CLOSED", recall_time=None if here is Status.FAILED else NOON)
     decided = decide(before, keep_recall(answer), LATER)
     after = decided.record
-    assert decided.history[-1] == RecallClosed(SHIPMENT)
+    assert decided.history[-1] == RecallClosed(SHIPMENT, 0)
     if here is Status.CREATED and answer is Recalled.VOIDED:
         assert after == replace(before, status=Status.VOIDED, version=3, update_time=LATER)
         assert decided.history[:-1] == [Transition(SHIPMENT, 3, here, Status.VOIDED, "ORDER_CLOSED", "carrier", "r1", LATER)]
@@ -329,6 +345,14 @@ def test_each_answer_to_a_recall_in_each_status(here: Status, answer: Recalled) 
         assert not decided.facts
 
 
+def test_the_void_label_of_an_older_purchase_ends_nothing() -> None:
+    """The shipment waits for its carrier with the label of a newer one."""
+    there = shipment("created", purchase=1, reason="RECALLED", recall_time=NOON)
+    decided = decide(there, keep_recall(), LATER)
+    assert decided.record is there
+    assert decided.history == [RecallClosed(SHIPMENT, 0)]
+
+
 @pytest.mark.parametrize("there", sorted(REPORTABLE))
 def test_a_recalled_parcel_is_where_its_carrier_says(there: Status) -> None:
     """Reports move it as any other: delivered after all is delivered. At rest, nobody asks for it any more."""
@@ -336,4 +360,4 @@ def test_a_recalled_parcel_is_where_its_carrier_says(there: Status) -> None:
     decided = decide(recalled, report(there), LATER)
     assert (decided.record.status, decided.record.version, decided.record.recall_time) == (there, 4, NOON)
     assert decided.facts[0] == StatusChanged(decided.record, Status.CREATED)
-    assert (RecallClosed(SHIPMENT) in decided.history) == (there in TERMINAL)
+    assert (RecallClosed(SHIPMENT, 0) in decided.history) == (there in TERMINAL)
