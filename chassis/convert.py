@@ -1,9 +1,13 @@
-"""What every service's wire needs: times, optional fields, money that names its field, enums of two worlds with the same names. Pure."""
+"""What every service's wire needs: times, optional fields, money that names its field, enums of two worlds with the same names, and where
+a watch has come to. Pure.
+"""
 
+import base64
 from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, TypeVar
+from uuid import UUID
 
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -58,6 +62,24 @@ def money(message: money_pb2.Money, field: str, currency: str | None = None) -> 
         return from_message(message)
     except MoneyError as error:
         raise invalid(field, str(error)) from error
+
+
+def resume_token(watched: UUID, version: int) -> str:
+    """What a watch gives its client to go on with after a breach: what it watches, and the version that was told last."""
+    return base64.urlsafe_b64encode(f"{watched}:{version}".encode()).decode()
+
+
+def resumed(resume_token: str, watched: UUID) -> int | None:
+    """The version after which a watch goes on; None: from the start. Raises Invalid for what no watch of this record has given."""
+    if not resume_token:
+        return None
+    try:
+        record, version = base64.urlsafe_b64decode(resume_token.encode()).decode().split(":")
+        if UUID(record) == watched and (after := int(version)) >= 0:
+            return after
+    except ValueError:
+        pass  # not one of ours: refused below, as one of another record is
+    raise invalid("resume_token", "must be one that a watch of this record has sent")
 
 
 def invalid(field: str, rule: str) -> Invalid:

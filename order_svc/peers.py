@@ -9,7 +9,7 @@ from ordermesh.warehouse.v1 import reservation_service_pb2 as api
 from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServiceStub
 
 from chassis.client import Channel, ask
-from chassis.errors import Deferred
+from chassis.errors import Defect, Deferred
 from order_svc import wire
 from order_svc.model import Allocations, CommitAnswer, Committed, Owed, Unavailable
 
@@ -38,12 +38,14 @@ class Warehouse:
         return UUID(response.order_id), wire.allocations(response.reservations)
 
     async def confirm(self, request_id: UUID, attempts: Sequence[tuple[UUID, int]]) -> dict[UUID, CommitAnswer]:
-        """Commits the stock of many orders' attempts in one call. Who is missing in the answer is owed: the warehouse was not reached."""
+        """Commits the stock of many orders' attempts in one call. Who is missing in the answer is owed: the warehouse was not reached, or
+        has failed by a defect, which says nothing of the stock.
+        """
         entries = [api.OrderAttempt(order_id=str(order_id), attempt=attempt) for order_id, attempt in attempts]
         request = api.BatchConfirmReservationsRequest(request_id=str(request_id), order_attempts=entries)
         try:
             response = await ask(self._stub.BatchConfirmReservations, request, timeout_s=5)
-        except Deferred:
+        except (Deferred, Defect):
             return {}
         return {UUID(result.order_id): _answer(result) for result in response.results}
 
@@ -61,4 +63,5 @@ class Warehouse:
 def _answer(result: api.ReservationResult) -> CommitAnswer:
     if not result.HasField("failure"):
         return Committed(wire.allocations(result.reservations))
-    return Owed() if result.failure.retryable else Unavailable(result.failure.reason)
+    unknown = result.failure.retryable or result.failure.reason == "INTERNAL"
+    return Owed() if unknown else Unavailable(result.failure.reason)

@@ -12,6 +12,7 @@ from ordermesh.order.v1 import return_service_pb2 as returns
 from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceServicer
 from ordermesh.order.v1.return_service_pb2_grpc import ReturnServiceServicer
 
+from chassis.convert import resumed
 from chassis.idempotency import keyed
 from chassis.paging import asked
 from order_svc import wire
@@ -56,7 +57,7 @@ class OrderService(OrderServiceServicer):
 
     async def WatchOrder(self, request: api.WatchOrderRequest, context: Context) -> AsyncIterator[api.WatchOrderResponse]:
         order_id = UUID(request.order_id)
-        async with aclosing(self.operations.watch_order(order_id, wire.resumed(request))) as updates:
+        async with aclosing(self.operations.watch_order(order_id, resumed(request.resume_token, order_id))) as updates:
             async for update, version in updates:
                 yield wire.watched(order_id, update, version)
 

@@ -9,6 +9,7 @@ import grpc
 from ordermesh.shipping.v1 import shipping_service_pb2 as api
 from ordermesh.shipping.v1.shipping_service_pb2_grpc import ShippingServiceServicer
 
+from chassis.convert import resumed
 from chassis.idempotency import keyed
 from chassis.paging import asked
 from shipping_svc import wire
@@ -52,6 +53,7 @@ class ShippingService(ShippingServiceServicer):
 
     async def WatchShipment(self, request: api.WatchShipmentRequest, context: Context) -> AsyncIterator[api.WatchShipmentResponse]:
         shipment_id = UUID(request.shipment_id)
-        async with aclosing(self.operations.watch_shipment(shipment_id, wire.resumed(request))) as updates:
+        after = resumed(request.resume_token, shipment_id) or 0
+        async with aclosing(self.operations.watch_shipment(shipment_id, after)) as updates:
             async for update, version in updates:
                 yield wire.watched(shipment_id, update, version)

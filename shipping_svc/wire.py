@@ -1,6 +1,5 @@
 """Protobuf to model and back, and facts to events. Pure."""
 
-import base64
 from collections.abc import Iterable
 from datetime import datetime
 from uuid import UUID
@@ -14,7 +13,7 @@ from ordermesh.shipping.events.v1 import shipping_events_pb2
 from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.shipping.v1 import shipping_service_pb2 as api
 
-from chassis.convert import given, invalid, moment, names, timestamp, timestamp_or_none
+from chassis.convert import given, invalid, moment, names, resume_token, timestamp, timestamp_or_none
 from chassis.idempotency import Keyed
 from shipping_svc.lifecycle import Status
 from shipping_svc.model import (
@@ -67,23 +66,6 @@ def cancel(request: api.CancelShipmentRequest, of: Keyed) -> Cancel:
 def report(request: api.RecordTrackingEventRequest) -> Report:
     occur_time = moment(request.occur_time, "occur_time")
     return Report(request.carrier_event_id, STATUS_OF[request.status], occur_time, request.location)
-
-
-def resume_token(shipment_id: UUID, version: int) -> str:
-    return base64.urlsafe_b64encode(f"{shipment_id}:{version}".encode()).decode()
-
-
-def resumed(request: api.WatchShipmentRequest) -> int:
-    """The version after which the watch goes on; 0: from the start. Raises Invalid for a token that is not of this shipment."""
-    if not request.resume_token:
-        return 0
-    try:
-        shipment_id, version = base64.urlsafe_b64decode(request.resume_token.encode()).decode().split(":")
-        if UUID(shipment_id) == UUID(request.shipment_id):
-            return int(version)
-    except ValueError:
-        pass  # not one of ours: refused below, as one of another shipment is
-    raise invalid("resume_token", "must be one that a watch of this shipment has sent")
 
 
 # --- events and answers of others

@@ -11,7 +11,7 @@ from chassis.decision import Decision
 from chassis.errors import Deferred, Refused
 from order_svc.decisions import returning
 from order_svc.decisions.paying import refunding
-from order_svc.decisions.steps import Decided, allocated, end, late, reallocated, settled, steps, take, then, warehouses
+from order_svc.decisions.steps import Decided, allocated, end, late, reallocated, serving, settled, steps, take, then
 from order_svc.lifecycle import MOVES, RANK, End, Status, StockStatus, Work, progress_of, status_of, way
 from order_svc.model import (
     Allocation,
@@ -120,11 +120,9 @@ def note_reservation(order: Order, command: NoteReservation, now: datetime) -> D
         return end(order, "STOCK_UNAVAILABLE", command, now)
     if not command.allocations:
         return Decision(order)  # nothing is committed yet
-    lines = committed(order, command.allocations)
-    heard = {part.warehouse_id: part for part in order.parts}
-    serving = tuple(heard.pop(at) if at in heard else Part(at, order.attempt) for at in warehouses(lines))
+    placed = replace(order, lines=committed(order, command.allocations))
     stock = order.stock if order.status is Status.PENDING else StockStatus.COMMITTED
-    return Decision(replace(order, lines=lines, parts=(*serving, *map(withdrawn, heard.values())), stock=stock, update_time=now))
+    return Decision(replace(placed, parts=serving(placed), stock=stock, update_time=now))
 
 
 def committed(order: Order, allocations: Allocations) -> tuple[Line, ...]:
@@ -135,11 +133,6 @@ def committed(order: Order, allocations: Allocations) -> tuple[Line, ...]:
         return allocated(order.lines, allocations)
     except Refused as fewer:
         raise Deferred("EVENT_AHEAD", fewer.message, order_id=str(order.id)) from fewer
-
-
-def withdrawn(part: Part) -> Part:
-    """The part of a warehouse that serves the order no more. Its work, if there is any, is cancelled, and says so itself."""
-    return replace(part, work=Work.CANCELLED) if part.work is Work.EXPECTED else part
 
 
 def part_of(order: Order, warehouse_id: str) -> Part | None:

@@ -6,9 +6,9 @@ from datetime import datetime
 from chassis.decision import Decision
 from chassis.errors import Refused
 from order_svc.decisions import returning
-from order_svc.decisions.steps import Decided, allocated, late, payment_of, settled, steps, then, warehouses
+from order_svc.decisions.steps import Decided, allocated, late, payment_of, serving, settled, steps, then
 from order_svc.lifecycle import PaymentStatus, Status, StockStatus
-from order_svc.model import Committed, ConfirmPayment, FailPayment, NoteRefund, Order, Part, Unavailable
+from order_svc.model import Committed, ConfirmPayment, FailPayment, NoteRefund, Order, Unavailable
 
 
 def confirm(order: Order, command: ConfirmPayment, now: datetime) -> Decided:
@@ -33,9 +33,8 @@ def confirm(order: Order, command: ConfirmPayment, now: datetime) -> Decided:
     committed = isinstance(command.stock, Committed) or bool(order.parts)  # a pending order has parts when its commit was heard of
     if isinstance(command.stock, Committed):
         paid = replace(paid, lines=allocated(paid.lines, command.stock.allocations))
-    parts = tuple(Part(at, order.attempt) for at in warehouses(paid.lines))
     stock = StockStatus.COMMITTED if committed else StockStatus.OWED
-    return steps(replace(paid, parts=parts, stock=stock), (Status.CONFIRMED,), "PAYMENT_CONFIRMED", command, now)
+    return steps(replace(paid, parts=serving(paid), stock=stock), (Status.CONFIRMED,), "PAYMENT_CONFIRMED", command, now)
 
 
 def fail(order: Order, command: FailPayment, now: datetime) -> Decided:

@@ -160,6 +160,12 @@ def reallocated(line: Line, allocations: Sequence[Allocation]) -> Line:
     return replace(line, allocations=tuple(allocations), cancelled=line.cancelled + units)
 
 
-def warehouses(lines: tuple[Line, ...]) -> list[str]:
-    """The warehouses that serve the lines, sorted."""
-    return sorted({allocation.warehouse_id for line in lines for allocation in line.allocations if allocation.quantity})
+def serving(order: Order) -> tuple[Part, ...]:
+    """The order's parts, now that it is known where its units are: one for each warehouse that serves it, first. What was heard of another
+    is withdrawn, and not forgotten: it is stored. Its work, if there is any, is cancelled, and says so itself.
+    """
+    heard = {part.warehouse_id: part for part in order.parts}
+    at = sorted({its.warehouse_id for line in order.lines for its in line.allocations if its.quantity})
+    its = [heard.pop(warehouse_id) if warehouse_id in heard else Part(warehouse_id, order.attempt) for warehouse_id in at]
+    rest = [replace(part, work=Work.CANCELLED) if part.work is Work.EXPECTED else part for part in heard.values()]
+    return (*its, *rest)

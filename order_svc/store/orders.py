@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy import BigInteger, ColumnElement, Select, and_, bindparam, delete, func, insert, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -72,7 +72,7 @@ read_late = select(late_events).where(among(late_events.c.order_id)).order_by(la
 read_recipient = select(recipients).where(recipients.c.order_id == bindparam("order_id"))
 read_history = (
     select(history)
-    .where(history.c.order_id == bindparam("order_id"), history.c.version > bindparam("after"))
+    .where(history.c.order_id == bindparam("order_id"), history.c.version > bindparam("after", type_=BigInteger))
     .order_by(history.c.version)
     .limit(bindparam("most"))
 )

@@ -25,8 +25,6 @@ from order_svc.wire.requests import (
     cancel_order,
     checkout,
     order_filter,
-    resume_token,
-    resumed,
     retry_order,
 )
 from order_svc.wire.returns import (
@@ -67,8 +65,6 @@ __all__ = [
     "receive_return",
     "recipient",
     "reject_return",
-    "resume_token",
-    "resumed",
     "retry_order",
     "return_filter",
     "transition",

@@ -5,11 +5,10 @@ from uuid import UUID
 
 from ordermesh.order.v1 import order_pb2, order_service_pb2
 
-from chassis.convert import timestamp, timestamp_or_none
+from chassis.convert import resume_token, timestamp, timestamp_or_none
 from chassis.money import to_message
 from order_svc.model import Allocation, LateEvent, Line, Order, Part, Recipient, Share, Transition
 from order_svc.wire.names import PAYMENT, PROGRESS, RETURNS, STATUS, STOCK
-from order_svc.wire.requests import resume_token
 
 
 def order(its: Order) -> order_pb2.Order:

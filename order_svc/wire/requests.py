@@ -1,12 +1,11 @@
 """What callers ask, as commands and filters."""
 
-import base64
 from uuid import UUID
 
 from google.protobuf.message import Message
 from ordermesh.order.v1 import order_pb2, order_service_pb2
 
-from chassis.convert import given, invalid, money
+from chassis.convert import given, money
 from chassis.idempotency import Keyed
 from order_svc.model import CancelItems, CancelOrder, Checkout, OrderFilter, Recipient, RetryOrder, WantedLine
 from order_svc.wire.names import STATUS_OF, STOCK_OF
@@ -71,23 +70,6 @@ def order_filter(request: order_service_pb2.ListOrdersRequest) -> OrderFilter:
         create_time_before=given(request, "create_time_before"),
         stock=STOCK_OF.get(request.stock_status),
     )
-
-
-def resume_token(order_id: UUID, version: int) -> str:
-    return base64.urlsafe_b64encode(f"{order_id}:{version}".encode()).decode()
-
-
-def resumed(request: order_service_pb2.WatchOrderRequest) -> int | None:
-    """The version after which the watch goes on; None: from the start. Raises Invalid for a token that is not of this order."""
-    if not request.resume_token:
-        return None
-    try:
-        order_id, version = base64.urlsafe_b64decode(request.resume_token.encode()).decode().split(":")
-        if UUID(order_id) == UUID(request.order_id):
-            return int(version)
-    except ValueError:
-        pass  # not one of ours: refused below, as one of another order is
-    raise invalid("resume_token", "must be one that a watch of this order has sent")
 
 
 def _recipient(its: order_pb2.Recipient) -> Recipient:

@@ -19,6 +19,7 @@ from prometheus_client import REGISTRY
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from chassis import deadline
 from chassis.breaker import Breaker
 from chassis.client import ask
 from chassis.client import connect as channel_to
@@ -367,6 +368,23 @@ async def test_a_release_that_fails_for_good_is_counted_and_fails_no_cancellatio
     before, reservations.failing = sample("order_release_failures_total"), 99
     assert (await releasing.cancel(cancelling(order))).status is Status.CANCELLED
     assert len(reservations.asked) == 3
+    assert sample("order_release_failures_total") == before + 1
+
+
+async def test_who_has_no_time_left_for_another_release_is_answered(
+    orders: Orders,
+    operations: Operations,
+    releasing: Operations,
+    reservations: FailingReservations,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The pause before the third attempt would outlast the caller: two attempts, the order is cancelled, the failure counted."""
+    order = await place(orders, operations, "london")
+    before, reservations.failing = sample("order_release_failures_total"), 99
+    monkeypatch.setattr("order_svc.operations.releasing.BACK_OFF_S", (0.0, 60.0))
+    with deadline.within(50):
+        assert (await releasing.cancel(cancelling(order))).status is Status.CANCELLED
+    assert len(reservations.asked) == 2
     assert sample("order_release_failures_total") == before + 1
 
 

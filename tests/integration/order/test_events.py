@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from google.protobuf.message import Message
+from ordermesh.order.v1 import order_service_pb2
 from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.warehouse.v1 import warehouse_pb2
 from sqlalchemy import select, text
@@ -17,7 +18,7 @@ from chassis.errors import Deferred, NotFound, Refused
 from chassis.inbox import Delivery
 from order_svc import tables
 from order_svc.consumers import Consumers
-from order_svc.lifecycle import PaymentStatus, Status, StockStatus
+from order_svc.lifecycle import PaymentStatus, Status, StockStatus, Work
 from order_svc.model import Order, Unavailable
 from order_svc.operations import Operations
 from tests.integration.order.conftest import FakeWarehouse
@@ -236,3 +237,22 @@ async def test_a_checkout_that_nobody_completed_expires_and_is_nothing_to_us(
     del refused.attempt_reservations[:]
     refused.confirm_refused_reason = "RESERVATION_EXPIRED"
     assert [type(outcome) for outcome in await tell(operations, [delivery(ahead), delivery(refused)])] == [NotFound, NotFound]
+
+
+async def test_a_warehouse_whose_units_were_cancelled_before_the_payment_keeps_nobody_waiting(
+    orders: Orders, operations: Operations, warehouse: FakeWarehouse
+) -> None:
+    """The commit is heard of before the payment, and all of Paris's units are cancelled: London's parcel delivers the order."""
+    warehouse.serving = ("london", "paris")
+    order = await place(orders, operations, "london", "paris")
+    await tell(operations, [delivery(committed(order, "london"))])
+    lines = [order_service_pb2.CancelledLine(line_number=2, quantity=order.lines[1].quantity)]
+    request = order_service_pb2.CancelOrderItemsRequest(request_id=str(uuid4()), order_id=str(order.id), lines=lines)
+    await orders.CancelOrderItems(request, timeout=30)
+    [order] = await operations.get_orders([order.id])
+    created, delivered = shipped_and_delivered(order, "london")
+    for message in (paid(order), *working(order, "london", PATH), created, delivered):
+        await tell(operations, [delivery(message)])
+    [order] = await operations.get_orders([order.id])
+    assert order.status is Status.DELIVERED
+    assert [(part.warehouse_id, part.work) for part in order.parts if part.work is Work.CANCELLED] == [("paris", Work.CANCELLED)]

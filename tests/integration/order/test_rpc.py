@@ -13,13 +13,13 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.client import ask
+from chassis.convert import resume_token
 from chassis.database import Database
 from chassis.errors import Deferred, Invalid, NotFound, Refused, TooOld, Violation
 from chassis.status import decode
 from order_svc import tables
 from order_svc.model import CancelItems
 from order_svc.operations import Operations
-from order_svc.wire import resume_token
 from tests.integration.order.conftest import FakeWarehouse
 from tests.integration.order.requests import RECIPIENT, Orders, create_order, item, pounds
 from tests.unit.order.samples import pay
@@ -222,7 +222,7 @@ async def test_a_watch_does_not_wait_while_there_are_more_steps(
 
 
 async def test_a_watch_with_a_token_from_the_future_or_of_another_order_is_refused(orders: Orders) -> None:
-    """A version that the order has not reached is OUT_OF_RANGE; a token of another order is a bad field."""
+    """A version that the order has not reached is OUT_OF_RANGE; a token of another order, and one that nobody has sent, is a bad field."""
     one, other = await create(orders, create_order()), await create(orders, create_order())
 
     async def refusal(token: str) -> Exception:
@@ -231,7 +231,8 @@ async def test_a_watch_with_a_token_from_the_future_or_of_another_order_is_refus
     ahead = resume_token(UUID(one.order_id), 99)
     foreign = resume_token(UUID(other.order_id), 1)
     assert isinstance(await refusal(ahead), TooOld)
-    assert isinstance(await refusal(foreign), Invalid)
+    for token in (foreign, resume_token(UUID(one.order_id), -(10**10))):
+        assert isinstance(await refusal(token), Invalid)
 
 
 async def orders_error(orders: Orders, order_id: str, token: str) -> Exception:

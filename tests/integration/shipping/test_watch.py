@@ -12,6 +12,7 @@ from ordermesh.shipping.v1 import shipping_service_pb2 as api
 
 from chassis import follow
 from chassis.client import ask
+from chassis.convert import resume_token
 from chassis.errors import Invalid, NotFound, TooOld
 from shipping_svc import wire
 from shipping_svc.operations import Operations
@@ -116,5 +117,5 @@ async def test_what_cannot_be_watched(shipping: Shipping) -> None:
             await changes(watch(shipping, shipment, token))
         assert [violation.subject for violation in refused.value.violations] == ["resume_token"]
     with pytest.raises(TooOld) as ahead:
-        await changes(watch(shipping, shipment, wire.resume_token(UUID(shipment.shipment_id), 99)))
+        await changes(watch(shipping, shipment, resume_token(UUID(shipment.shipment_id), 99)))
     assert ahead.value.reason == "WATCH_TOKEN_EXPIRED"

@@ -22,7 +22,7 @@ import payment_svc.wire as payment_wire
 import shipping_svc.wire as shipping_wire
 import warehouse_svc.wire as warehouse_wire
 from chassis import client
-from chassis.convert import given, moment, timestamp
+from chassis.convert import given, moment, resume_token, resumed, timestamp
 from chassis.errors import Invalid
 from chassis.idempotency import Keyed
 from chassis.ops import OutboxService
@@ -113,3 +113,16 @@ def test_the_first_and_the_last_time_are_times(time: datetime) -> None:
     request = order_service_pb2.ListOrdersRequest(create_time_from=timestamp(time))
     assert moment(timestamp(time), "any") == given(request, "create_time_from") == time
     assert given(request, "create_time_before") is None
+
+
+def test_a_resume_token_is_of_what_was_watched() -> None:
+    """It says the version after which the watch goes on; without one it starts anew. Another record's, and what no watch has given, is
+    refused by the name of its field.
+    """
+    watched, other = UUID(int=1), UUID(int=2)
+    token = resume_token(watched, 4)
+    assert (resumed(token, watched), resumed("", watched)) == (4, None)
+    for foreign in (resume_token(other, 4), resume_token(watched, -1), "x", "é", token[:-6]):
+        with pytest.raises(Invalid) as refused:
+            resumed(foreign, watched)
+        assert [violation.subject for violation in refused.value.violations] == ["resume_token"]

@@ -192,16 +192,6 @@ def test_a_recipient_is_what_the_label_needs() -> None:
     assert wire.recipient(message) == Recipient("Ada", ("1", "2"), "Dover", "Kent", "CT", "GB", "1")
 
 
-def test_a_resume_token_is_of_its_shipment() -> None:
-    """It says the version after which the watch goes on, and of no token from the start; another shipment's is refused."""
-    token = wire.resume_token(SHIPMENT, 4)
-    assert wire.resumed(api.WatchShipmentRequest(shipment_id=str(SHIPMENT), resume_token=token)) == 4
-    assert wire.resumed(api.WatchShipmentRequest(shipment_id=str(SHIPMENT))) == 0
-    for foreign in (wire.resume_token(ORDER, 4), "x", token[:-6]):
-        with pytest.raises(Invalid):
-            wire.resumed(api.WatchShipmentRequest(shipment_id=str(SHIPMENT), resume_token=foreign))
-
-
 def test_a_report_keeps_the_carriers_time() -> None:
     """To the microsecond, with the place that it names."""
     time = NOON.replace(microsecond=123456)
