@@ -308,11 +308,13 @@ class Order(_message.Message):
 
     @_builtins.property
     def refunded_amount(self) -> _money_pb2.Money:
-        """What went back to the customer so far."""
+        """What went back to the customer so far, of what was paid for the current attempt."""
 
     @_builtins.property
     def fulfillments(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderFulfillment]:
-        """One for each warehouse that serves the order, from confirmation on."""
+        """One for each warehouse that serves the order, from confirmation on, or from when the commit of its stock was heard of; those
+        that serve it no more are cancelled.
+        """
 
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
@@ -606,7 +608,7 @@ class OrderTransition(_message.Message):
     actor: _builtins.str
     """Who moved it: the service whose event it was, or "order" for a call."""
     cause_id: _builtins.str
-    """The causing event's id, or the call's request_id."""
+    """The causing event's id, the call's request_id, or, where its time was over, a name of the order's own."""
     @_builtins.property
     def occur_time(self) -> _timestamp_pb2.Timestamp:
         """When."""
