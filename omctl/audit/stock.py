@@ -2,6 +2,7 @@
 
 from collections import Counter
 from datetime import timedelta
+from shlex import quote
 
 from ordermesh.order.v1 import order_pb2, return_pb2
 from ordermesh.shipping.v1 import shipping_pb2
@@ -23,7 +24,7 @@ def ledger(facts: Facts) -> Differences:
     for level in facts.levels:
         booked = sums.pop((level.warehouse_id, level.sku), Counter())
         subject = f"stock {level.warehouse_id}/{level.sku}"
-        repair = f"omctl stock list --warehouse {level.warehouse_id} --sku {level.sku}"
+        repair = _shown(level)
         for name in BALANCES:
             if booked[name] != getattr(level, name):
                 yield Difference("stock.ledger", subject, f"{name} is {getattr(level, name)}, its movements say {booked[name]}", repair)
@@ -47,8 +48,7 @@ def promises(facts: Facts) -> Differences:
         for name in ("reserved", "committed"):
             if promised[name] != getattr(level, name):
                 text = f"{name} is {getattr(level, name)}, its reservations hold {promised[name]}"
-                repair = f"omctl stock list --warehouse {level.warehouse_id} --sku {level.sku}"
-                yield Difference("stock.reservations", f"stock {level.warehouse_id}/{level.sku}", text, repair)
+                yield Difference("stock.reservations", f"stock {level.warehouse_id}/{level.sku}", text, _shown(level))
 
 
 def held(facts: Facts, patience: timedelta) -> Differences:
@@ -147,6 +147,11 @@ def recalled(facts: Facts) -> Differences:
             if units_wanted_back > announced[number]:
                 text = f"line {number}: {units_wanted_back} units left that nobody wants, {announced[number]} are recalled"
                 yield Difference("return.recall", f"order {order_id}", text, f"omctl order get {order_id}")
+
+
+def _shown(level: warehouse_pb2.StockLevel) -> str:
+    """The command that shows a stock level. It is pasted into a shell, and the names of warehouses and SKUs may hold anything."""
+    return f"omctl stock list --warehouse {quote(level.warehouse_id)} --sku {quote(level.sku)}"
 
 
 def _unheld(order: order_pb2.Order, wanted: int, held: Counter[str]) -> str:

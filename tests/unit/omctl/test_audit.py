@@ -1,5 +1,6 @@
 """The audit's checks: silent where all is well, and each of them speaks where its own fact is broken."""
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -372,6 +373,21 @@ def test_each_check_finds_what_it_is_for(check: str) -> None:
     found = [each for each in differences(world.facts()) if each.check == check]
     assert found, differences(world.facts())
     assert all(each.subject and each.text and each.repair.startswith("omctl ") for each in found)
+
+
+@pytest.mark.parametrize("name", ["CUP AND SAUCER", "x; false", "it's $(false)", "lamp"])
+@pytest.mark.parametrize("check", ["stock.ledger", "stock.conservation", "stock.negative", "stock.reservations"])
+def test_repairs_can_be_pasted_whatever_the_names(check: str, name: str) -> None:
+    """Warehouses and SKUs are free text: a shell takes each for one word, and runs nothing that stands in it."""
+    world = World()
+    BROKEN[check](world)
+    there: list[Any] = [world.level, *world.movements]
+    for each in (*there, world.order.items[0], world.reservation.lines[0]):
+        each.sku = name
+    for each in (*there, world.reservation, world.work, world.order.items[0].allocations[0]):
+        each.warehouse_id = name
+    repairs = {found.repair for found in differences(world.facts()) if found.check == check}
+    assert [shlex.split(repair) for repair in repairs] == [["omctl", "stock", "list", "--warehouse", name, "--sku", name]]
 
 
 async def test_what_is_on_its_way_is_no_difference() -> None:
