@@ -194,7 +194,7 @@ def _directions(stack: Stack) -> Iterator[str]:
     yield "Try:"
     programs, order = _shown(Path(sys.executable).parent), stack.addresses["order"]
     elsewhere = [f"{name.upper()}_ADDRESS={stack.addresses[name]}" for name in SERVICES if not _at_default(stack, name)]
-    yield "  " + " ".join([*elsewhere, f"{programs}/python -m omctl --help"])
+    yield "  " + " ".join([*elsewhere, f"{programs}/omctl --help"])
     yield f"  grpcurl -plaintext -max-time 5 -d '{{\"page_size\": 5}}' {order} {LIST_ORDERS}"
     yield f"  {programs}/buf curl --timeout 5s --protocol grpc --http2-prior-knowledge -d '{{\"pageSize\": 5}}' http://{order}/{LIST_ORDERS}"
     if server is not None:

@@ -1,4 +1,4 @@
-"""`omctl`, or `python -m omctl`: the commands put together."""
+"""`omctl` (`.venv/bin/omctl`), or `python -m omctl`: the commands put together."""
 
 import sys
 
@@ -29,4 +29,4 @@ app.command(epilog=EXIT_CODES)(audit)
 if __name__ == "__main__":
     # The libraries' lesser lines are not for people; an error's line shows nobody's data, and stands not among the output.
     configure_log("omctl", "error", sys.stderr)
-    app()
+    app(prog_name="omctl")

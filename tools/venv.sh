@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes .venv from requirements.lock: wheels only, every hash checked, nothing resolved.
-# Imports come from a .pth file: the project's root, and gen/ for the generated contracts.
+# Imports come from a .pth file: the project's root, and gen/ for the generated contracts. `omctl` is a script of two lines.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -17,4 +17,6 @@ echo "Preparing .venv from requirements.lock (once; about 110 MB of wheels on a 
     || fail "The dependencies could not be installed: see pip's message above. If the network was at fault, run the same command again."
 site=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 printf '%s\n%s\n' "$PWD" "$PWD/gen" > "$site/ordermesh.pth"
+printf "#!/bin/sh\nexec '%s/.venv/bin/python' -m omctl \"\$@\"\n" "$PWD" > .venv/bin/omctl
+chmod +x .venv/bin/omctl
 touch .venv/ready
