@@ -39,7 +39,7 @@ class ServiceConfig(BaseSettings):
     streams_max: int = Field(default=1_000, ge=1, le=100_000, description="open streams at once; more are refused")
     drain_delay_s: float = Field(default=0.5, ge=0, le=60, description="seconds of serving on after health says NOT_SERVING")
     drain_grace_s: float = Field(default=10.0, ge=0, le=600, description="seconds that calls get to finish when the service ends")
-    database_pool_size: int = Field(default=8, ge=1, le=100, description="database connections of the process")
+    database_pool_size: int = Field(default=8, ge=1, le=100, description="pooled database connections of the process")
     stream_replicas: int = Field(default=1, ge=1, le=5, description="servers of the broker that hold a copy of the service's events")
     stream_bytes_max: int = Field(
         default=4 * 2**30, ge=2**20, le=2**60, description="bytes of events that the broker keeps; then it refuses more, and they wait"
