@@ -9,7 +9,7 @@ from typing import Final
 from devstack.errors import DevstackError
 from tests.chaos.bugs import BUGS, SEED
 from tests.chaos.report import Report
-from tests.chaos.run import Wanted, run
+from tests.chaos.run import NotStarted, Wanted, run
 from tests.support import reachable_folder
 
 CAUGHT, MISSED, USAGE = 0, 1, 2
@@ -25,21 +25,28 @@ async def caught(name: str) -> Report:
 
 
 def main(names: Sequence[str]) -> int:
-    """What a person at a terminal sees; exit code 1 where a defect was not found."""
+    """What a person at a terminal sees; exit code 1 where a defect was not found, or its run did not begin."""
     if unknown := set(names) - set(BUGS):
         sys.stderr.write(f"no such defect: {', '.join(sorted(unknown))}; there are {', '.join(BUGS)}\n")
         return USAGE
-    missed = 0
+    code = CAUGHT
     for name in names or BUGS:
-        try:
-            report = asyncio.run(caught(name))
-        except DevstackError as error:
-            sys.stdout.write(f"{name}: the services did not live through it: {error}\n")
-            continue
-        missed += report.healthy
-        sys.stdout.write("\n".join(told(name, report)) + "\n")
+        found, lines = proved(name)
+        sys.stdout.write("\n".join(lines) + "\n")
         sys.stdout.flush()
-    return MISSED if missed else CAUGHT
+        code = code if found else MISSED
+    return code
+
+
+def proved(name: str) -> tuple[bool, list[str]]:
+    """Whether the run noticed the defect, and what to say of it. Services that die of it do notice; those that never ran prove nothing."""
+    try:
+        report = asyncio.run(caught(name))
+    except NotStarted as error:
+        return False, [f"{name}: NOT RUN, the stack did not start: {error}"]
+    except DevstackError as error:
+        return True, [f"{name}: the services did not live through it: {error}"]
+    return not report.healthy, told(name, report)
 
 
 def told(name: str, report: Report) -> list[str]:

@@ -4,7 +4,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -46,6 +46,10 @@ ENVIRONMENT: Final = {
 }
 
 
+class NotStarted(DevstackError):
+    """The stack did not come up: nothing was tried, so the run proves nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """A run as it is asked for. `program` is what runs as a service, `environment` is for the services."""
@@ -64,7 +68,7 @@ def random(seed: int, duration_s: float, rate: float) -> Wanted:
 
 
 async def run(wanted: Wanted, folder: Path) -> Report:
-    """All of it; the stack's logs stay in `folder`. Raises DevstackError where the stack does not start."""
+    """All of it; the stack's logs stay in `folder`. Raises NotStarted; another DevstackError where the services do not live to its end."""
     async with open_roads() as roads:
         stack = Stack(
             folder,
@@ -73,7 +77,7 @@ async def run(wanted: Wanted, folder: Path) -> Report:
             program=wanted.program,
             route=roads.route,
         )
-        async with stack, calling(stack.addresses) as calls, listening(stack.nats_url) as events, witnesses(stack.addresses) as told:
+        async with _up(stack), calling(stack.addresses) as calls, listening(stack.nats_url) as events, witnesses(stack.addresses) as told:
             await _stock(calls)
             faults, lookout, known = Faults(stack, roads, events, wanted.seed), Lookout(calls), dict[str, Intent]()
             async with _meanwhile(lookout.run(), Staff(calls, known).run()):
@@ -92,6 +96,17 @@ async def run(wanted: Wanted, folder: Path) -> Report:
         facts=facts,
         differences=differences,
     )
+
+
+@asynccontextmanager
+async def _up(stack: Stack) -> AsyncIterator[None]:
+    """The stack runs inside. Raises NotStarted."""
+    async with AsyncExitStack() as cleanup:
+        try:
+            await cleanup.enter_async_context(stack)
+        except DevstackError as error:
+            raise NotStarted(str(error)) from error
+        yield
 
 
 async def _torment(wanted: Wanted, calls: Calls, faults: Faults, shop: Shop) -> list[Story]:

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from chassis.stream import STREAMS, subject_of
+from devstack.postgres import UNSAFE_ON_POWER_LOSS
+from tests.chaos.run import ENVIRONMENT
 from tools import pictures
 
 ROOT = pictures.ROOT
@@ -57,6 +59,13 @@ def test_links_lead_somewhere(page: Path) -> None:
         if heading:
             headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
             assert heading in {re.sub(r"[^a-z0-9 -]", "", each.lower()).replace(" ", "-") for each in headings}, f"{file} has no #{heading}"
+
+
+def test_all_that_differs_under_faults_is_told() -> None:
+    """docs/faults.md lists the settings of a run, each with its value."""
+    text = (ROOT / "docs/faults.md").read_text()
+    assert dict(re.findall(r"^\| `([A-Z_]+)` \| ([0-9.]+) \|", text, re.MULTILINE)) == ENVIRONMENT
+    assert all(f"`{name}`" in text for name in UNSAFE_ON_POWER_LOSS)
 
 
 def test_decisions_are_short_and_numbered() -> None:

@@ -1,0 +1,64 @@
+"""What counts as a defect that was found: a run that differs, or whose services died of it; not one that never began."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from devstack.errors import DevstackError
+from omctl.audit import Difference
+from tests.chaos import prove, run
+from tests.chaos.run import NotStarted, Wanted
+
+BUG = "no_dedup"
+DIFFERENCE = Difference("stock.ledger", "stock x/y", "available is 8", "omctl stock list")
+
+
+def _ends(found: Any) -> Callable[[str], Any]:
+    """A run that ends with this report, or raises this."""
+
+    async def caught(_name: str) -> Any:
+        if isinstance(found, Exception):
+            raise found
+        return SimpleNamespace(healthy=not found, differences=found)
+
+    return caught
+
+
+@pytest.mark.parametrize(
+    ("found", "code", "said"),
+    [
+        ([DIFFERENCE], prove.CAUGHT, "1 × stock.ledger"),
+        ([], prove.MISSED, "MISSED"),
+        (DevstackError("The order service died."), prove.CAUGHT, "did not live through it: The order service died."),
+        (NotStarted("The disk is full."), prove.MISSED, "NOT RUN, the stack did not start: The disk is full."),
+    ],
+    ids=["differs", "healthy", "dies", "never starts"],
+)
+def test_a_defect_is_found_or_missed(
+    found: Any, code: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The exit code is that of a defect that was not found, also where nothing ran that could have found it."""
+    monkeypatch.setattr(prove, "caught", _ends(found))
+    assert prove.main([BUG]) == code
+    assert said in capsys.readouterr().out
+
+
+async def test_a_run_tells_a_stack_that_does_not_start(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """By a failure of its own, which nobody takes for services that have died."""
+
+    class Refused:
+        def __init__(self, *_places: Any, **_options: Any) -> None:
+            pass
+
+        async def __aenter__(self) -> None:
+            raise DevstackError("The disk is full.")
+
+        async def __aexit__(self, *_error: object) -> None:
+            pass
+
+    monkeypatch.setattr(run, "Stack", Refused)
+    with pytest.raises(NotStarted, match=r"The disk is full\."):
+        await run.run(Wanted(1, 0.0, [], []), tmp_path)
