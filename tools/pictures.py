@@ -44,6 +44,12 @@ def drawn(text: str) -> str:
 
 # --- what may become of what
 
+# Where records begin beside the first status of their table, and which: their decisions do so, and the tables of moves do not say it.
+BEGINNINGS = {
+    ("order", "RETURN_MOVES"): {"approved": "a recall", "inspected": "a refund without goods"},
+    ("fulfillment", "MOVES"): {"cancelled": "its order is dead"},
+}
+
 
 def statuses(service: str, table: str = "MOVES") -> str:
     """A picture of a service's table of moves."""
@@ -51,6 +57,8 @@ def statuses(service: str, table: str = "MOVES") -> str:
     reached = frozenset[Any]().union(*moves.values())
     lines = ["stateDiagram-v2"]
     lines += [f"    [*] --> {here}" for place, here in enumerate(moves) if place == 0 or here not in reached]
+    also = BEGINNINGS.get((service, table), {})
+    lines += [f"    [*] --> {here}: {also[here]}" for here in moves if here in also]
     for here, theres in moves.items():
         lines += [f"    {here} --> {there}" for there in moves if there in theres]
         lines += [f"    {here} --> [*]"] if not theres else []
