@@ -1,4 +1,7 @@
-"""Points at which a test may have this process killed, to show that nothing is lost there. In production they cost a look-up."""
+"""Points at which a test may have this process killed, to show that nothing is lost there. In production they cost a look-up.
+
+docs/architecture.md lists them all.
+"""
 
 import os
 import signal

@@ -7,6 +7,7 @@ import pytest
 
 from chassis.stream import STREAMS, subject_of
 from devstack.postgres import UNSAFE_ON_POWER_LOSS
+from payment_svc.lifecycle import Kind
 from tests.chaos.run import ENVIRONMENT
 from tools import pictures
 
@@ -59,6 +60,19 @@ def test_links_lead_somewhere(page: Path) -> None:
         if heading:
             headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
             assert heading in {re.sub(r"[^a-z0-9 -]", "", each.lower()).replace(" ", "-") for each in headings}, f"{file} has no #{heading}"
+
+
+def test_every_crash_point_is_told() -> None:
+    """docs/architecture.md lists the points at which a process can be killed, and no others."""
+    code = "".join(
+        path.read_text() for house in ("chassis", *(f"{s}_svc" for s in pictures.SERVICES)) for path in (ROOT / house).rglob("*.py")
+    )
+    named = set(re.findall(r'crash\.point\(f?"([^"]+)"\)', code))
+    assert "{operation.kind}.requested" in named
+    asked = {f"{kind}.requested" for kind in (Kind.CAPTURE, Kind.VOID, Kind.REFUND)}
+    table = (ROOT / "docs/architecture.md").read_text().partition("| point |")[2].partition("\n\n")[0]
+    told = re.findall(r"`([a-z]+\.[a-z]+)`", table)
+    assert sorted(told) == sorted(named - {"{operation.kind}.requested"} | asked)
 
 
 def test_all_that_differs_under_faults_is_told() -> None:
