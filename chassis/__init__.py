@@ -1,1 +1,20 @@
-"""What every service stands on, and no service's business."""
+"""What every service stands on, and no service's business.
+
+a service    service.py puts all of this together; process.py starts and ends it; config.py reads its settings
+values       errors.py why something was not done; decision.py what goes into a write and comes out; money.py; texts.py what no table
+             can hold; convert.py what every service's wire needs; paging.py pages of lists
+the write    database.py; in it claims.py the keys, fold.py the decisions, blame.py whose fault it was; idempotency.py what a request's key
+             and digest are; writing.py whether one is under way; tables.py what all have, and SQL over sets; migration.py; silence.py a
+             connection that hangs up on a server that says nothing
+events out   outbox.py appends; relay.py publishes; shards.py whose turn it is; rebuild.py what a stream has lost; partitions.py the outbox
+             by day; republish.py what operators want published again
+events in    inbox.py handles; pull.py fetches; delivery.py reads; failed.py what could not be handled; replays.py what operators want
+             handled again; advisories.py what the broker has given up
+the broker   stream.py its streams, its consumers and the connection; follow.py listening, as a client does
+calls in     server.py; interceptors.py what surrounds each; in_flight.py those that run; watch.py those that wait for a change; ops/ what
+             every service hosts for operators
+calls out    client.py; breaker.py before a peer that is away
+both ways    deadline.py the time that is left; status.py a failure on the wire; tracing.py spans
+telling      telemetry.py logs, metrics and traces
+for tests    crash.py points to be killed at
+"""

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import chassis
 from chassis.stream import STREAMS, subject_of
 from devstack.postgres import UNSAFE_ON_POWER_LOSS
 from payment_svc.lifecycle import Kind
@@ -60,6 +61,12 @@ def test_links_lead_somewhere(page: Path) -> None:
         if heading:
             headings = re.findall(r"^#+ (.*)$", target.read_text(), re.MULTILINE)
             assert heading in {re.sub(r"[^a-z0-9 -]", "", each.lower()).replace(" ", "-") for each in headings}, f"{file} has no #{heading}"
+
+
+def test_the_map_of_the_chassis_is_whole() -> None:
+    """Each of its files and folders stands in the docstring of chassis/__init__.py, once, and no other."""
+    here = [f"{p.name}/" if p.is_dir() else p.name for p in (ROOT / "chassis").iterdir() if not p.name.startswith("__")]
+    assert sorted(re.findall(r"\b[a-z_]+(?:\.py\b|/)", str(chassis.__doc__))) == sorted(here)
 
 
 def test_every_crash_point_is_told() -> None:
