@@ -13,7 +13,7 @@ from uuid_utils.compat import uuid7
 from chassis import telemetry
 from chassis.database import Database
 from chassis.decision import Done, Outcome, unwrap
-from chassis.errors import Deferred, Failure, NotFound
+from chassis.errors import Defect, Deferred, Failure, NotFound
 from chassis.paging import Page
 from fulfillment_svc import decisions, store
 from fulfillment_svc.lifecycle import Status
@@ -78,7 +78,7 @@ class Operations:
         owed = {each.of for each in confirmed if not known.issuperset(each.works)}
         try:
             answers = await self._confirm(uuid7(), owed)
-        except Deferred:
+        except (Deferred, Defect):  # away, or failed: neither says anything of the stock
             answers = {}  # planned all the same, with their stock owed: the worker goes on asking
         asked = {each.key: self._asked(each, answers.get(each.of)) for each in news if each.news is not News.OTHER}
         outcomes = dict(zip(asked, await self._write(list(asked.values())), strict=True))

@@ -160,7 +160,7 @@ def record_report(shipment: Shipment, command: RecordReport, now: datetime) -> D
             if after.status is Status.DELIVERED:
                 facts.append(Delivered(after))
             if after.status in TERMINAL and after.recall_time:
-                rows.append(RecallClosed(after.id, after.purchase))
+                rows.append(RecallClosed(after.id, after.purchase, after.tracking_number))
     return Decision(after, rows, facts)
 
 
@@ -188,7 +188,7 @@ def recall(shipment: Shipment, reason: str, command: Command, now: datetime) -> 
 
 def keep_recall(shipment: Shipment, command: KeepRecall, now: datetime) -> Decided:
     """A void label ends its shipment, for the reason of its recall. Parcels that are on their way come to rest by the carrier's reports."""
-    closed = RecallClosed(shipment.id, command.purchase)
+    closed = RecallClosed(shipment.id, command.purchase, command.tracking_number)
     its_own = command.purchase == shipment.purchase and shipment.status is Status.CREATED
     if command.answer is not Recalled.VOIDED or not its_own:
         return Decision(shipment, [closed])

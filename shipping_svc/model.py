@@ -188,10 +188,11 @@ class RecallOpened:
 
 @dataclass(frozen=True, slots=True)
 class RecallClosed:
-    """That row goes: the carrier has answered, or the parcels have come to rest before it did."""
+    """That row goes: the carrier has answered, or the parcels have come to rest before it did. Not if a sale was heard of since."""
 
     shipment_id: UUID
     purchase: int
+    tracking_number: str | None
 
 
 Row = Transition | KeptLabel | TrackingEvent | RecallOpened | RecallClosed
@@ -281,10 +282,11 @@ class Close(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeepRecall(Command):
-    """The carrier has answered the recall of what it has sold by this purchase."""
+    """The carrier has answered the recall of what it has sold by this purchase, and calls so, as far as we had heard."""
 
     answer: Recalled
     purchase: int
+    tracking_number: str | None
 
 
 ShipmentCommand = AskForShipment | KeepLabel | GiveUp | RecordReport | Cancel | Close | KeepRecall

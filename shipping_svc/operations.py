@@ -335,7 +335,8 @@ class Operations:
             self._recalls.labels("defect").inc()
             return Defect(error)
         self._recalls.labels(answer.value).inc()
-        return KeepRecall(key, b"", its.shipment_id, self.carrier.name, key, answer=answer, purchase=its.purchase)
+        of = (key, b"", its.shipment_id, self.carrier.name, key)
+        return KeepRecall(*of, answer=answer, purchase=its.purchase, tracking_number=its.tracking_number)
 
     def _skip(self) -> Done[None]:
         """The answer to an event that comes too late to matter."""

@@ -109,10 +109,9 @@ update_shipments = (
 )
 drop_parcels = delete(parcels).where(among(parcels.c.shipment_id))
 settle_labels = delete(label_tries).where(among(label_tries.c.shipment_id))
-closed_recalls = given(recall_tries.c.shipment_id, recall_tries.c.purchase)
-close_recalls = delete(recall_tries).where(
-    recall_tries.c.shipment_id == closed_recalls.c.shipment_id, recall_tries.c.purchase == closed_recalls.c.purchase
-)
+CLOSED = ("shipment_id", "purchase", "tracking_number")
+closed_recalls = given(*(recall_tries.c[name] for name in CLOSED))
+close_recalls = delete(recall_tries).where(*(recall_tries.c[name].is_not_distinct_from(closed_recalls.c[name]) for name in CLOSED))
 
 
 def _begin(tries: Table) -> Update:
@@ -355,8 +354,8 @@ async def _save_rows(connection: AsyncConnection, rows: Sequence[Row]) -> None:
     if opened := [row for row in rows if isinstance(row, RecallOpened)]:
         last = {(row.shipment_id, row.purchase): (row.tracking_number, row.time, 1, row.time) for row in opened}
         await connection.execute(open_recalls_anew, arrays(RECALL, [(*of, *values) for of, values in last.items()]))
-    if closed := [(row.shipment_id, row.purchase) for row in rows if isinstance(row, RecallClosed)]:
-        await connection.execute(close_recalls, arrays(["shipment_id", "purchase"], closed))
+    if closed := [row for row in rows if isinstance(row, RecallClosed)]:
+        await connection.execute(close_recalls, _arrays(CLOSED, closed))
 
 
 def _arrays(names: Sequence[str], records: Sequence[object]) -> dict[str, list[Any]]:

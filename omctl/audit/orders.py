@@ -33,7 +33,7 @@ def fulfillments(facts: Facts) -> Differences:
             work = works.get(part.fulfillment_id)
             subject = f"order {order.order_id} in {part.warehouse_id}"
             if work is None:
-                if part.status != "expected":
+                if part.HasField("fulfillment_id") or part.status not in ("expected", "cancelled"):  # else none was ever heard of
                     yield Difference(
                         "fulfillment.unknown", subject, f"{part.status}, and there is no such fulfilment", _get(order.order_id)
                     )

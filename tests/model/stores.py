@@ -212,7 +212,9 @@ class Parcels:
                 case RecallOpened():
                     self.recalls[row.shipment_id, row.purchase] = row
                 case RecallClosed():
-                    self.recalls.pop((row.shipment_id, row.purchase), None)
+                    its = self.recalls.get((row.shipment_id, row.purchase))
+                    if its and its.tracking_number == row.tracking_number:
+                        del self.recalls[row.shipment_id, row.purchase]
 
     async def find_shipments(self, _: None, ids: Collection[UUID]) -> dict[UUID, Shipment]:
         return {id: self.shipments[id] for id in ids if id in self.shipments}

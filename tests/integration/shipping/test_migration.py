@@ -22,7 +22,9 @@ BEFORE = (
 
 
 def test_yesterdays_shipments_can_be_recalled(fresh_database: FreshDatabase) -> None:
-    """One of each status, stored before there were recalls, is as it was afterwards, not recalled; and a waiting one can become void."""
+    """One of each status, stored before there were recalls, is as it was afterwards, not recalled; and a waiting one can become void. What
+    may have been sold unheard of, for one that failed, the carrier is asked to take back.
+    """
     url = fresh_database()
     engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
     config = Config()
@@ -42,6 +44,8 @@ def test_yesterdays_shipments_can_be_recalled(fresh_database: FreshDatabase) -> 
             assert [tuple(row) for row in after] == [(*row, None, 0, 0) for row in before]
             assert len(after) == 9
             assert connection.execute(text("select count(*) from tracking_events")).scalar_one() == 6
+            recalled = "select s.status::text, r.purchase, r.tracking_number from recall_tries r join shipments s on s.id = shipment_id"
+            assert [tuple(row) for row in connection.execute(text(recalled))] == [("failed", 0, None)]
             void = "update shipments set status = 'voided', recall_time = now() where status = 'created'"
             assert connection.execute(text(void)).rowcount == 1
     finally:

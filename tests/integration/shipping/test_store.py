@@ -216,12 +216,14 @@ async def test_recalls_wait_as_labels_do(engine: AsyncEngine) -> None:
         assert (await store.open_recalls(connection))[0] == 2
         assert await store.begin_recalls_due(connection, 10, 50) == [first]
         assert await store.begin_recalls_due(connection, 10, 50) == []
-        await store.save_shipments(connection, {}, {}, [RecallClosed(its.id, 0), RecallClosed(other.id, 0)])
+        await store.save_shipments(connection, {}, {}, [RecallClosed(its.id, 0, "T1"), RecallClosed(other.id, 0, "T2")])
         assert await store.open_recalls(connection) == (0, 0.0)
 
 
 async def test_each_purchase_is_recalled_by_itself(engine: AsyncEngine) -> None:
-    """One that nobody has heard of is not asked for at once; heard of after all, it is, as if just opened. Each is closed alone."""
+    """One that nobody has heard of is not asked for at once; heard of after all, it is, as if just opened. Each is closed alone, and by the
+    answer to what was asked: not by one to before the sale was heard of.
+    """
     its = fresh(status="failed", create_time=NOON)
     unheard, other = RecallOpened(its.id, 0, None, NOON), RecallOpened(its.id, 1, "T2", NOON)
     await stored(engine, its, more=(unheard, other))
@@ -232,7 +234,9 @@ async def test_each_purchase_is_recalled_by_itself(engine: AsyncEngine) -> None:
         await store.save_shipments(connection, {}, {}, [unheard, heard])
         assert sorted(await store.find_recalls(connection, [its.id]), key=attrgetter("purchase")) == [heard, other]
         assert await store.begin_recalls_due(connection, 10, 50) == [heard]
-        await store.save_shipments(connection, {}, {}, [RecallClosed(its.id, 0)])
+        await store.save_shipments(connection, {}, {}, [RecallClosed(its.id, 0, None)])
+        assert len(await store.find_recalls(connection, [its.id])) == 2
+        await store.save_shipments(connection, {}, {}, [RecallClosed(its.id, 0, "T1")])
         assert await store.find_recalls(connection, [its.id]) == [other]
 
 

@@ -93,4 +93,4 @@ def close(**more: Any) -> Close:
 
 def keep_recall(answer: Recalled = Recalled.VOIDED, **more: Any) -> KeepRecall:
     """The carrier answers the recall."""
-    return replace(KeepRecall("recall:1", b"", SHIPMENT, "carrier", "r1", answer=answer, purchase=0), **more)
+    return replace(KeepRecall("recall:1", b"", SHIPMENT, "carrier", "r1", answer=answer, purchase=0, tracking_number=None), **more)

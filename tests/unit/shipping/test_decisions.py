@@ -334,7 +334,7 @@ def test_each_answer_to_a_recall_in_each_status(here: Status, answer: Recalled) 
     before = shipment(here, reason="ORDER_CLOSED", recall_time=None if here is Status.FAILED else NOON)
     decided = decide(before, keep_recall(answer), LATER)
     after = decided.record
-    assert decided.history[-1] == RecallClosed(SHIPMENT, 0)
+    assert decided.history[-1] == RecallClosed(SHIPMENT, 0, None)
     if here is Status.CREATED and answer is Recalled.VOIDED:
         assert after == replace(before, status=Status.VOIDED, version=3, update_time=LATER)
         assert decided.history[:-1] == [Transition(SHIPMENT, 3, here, Status.VOIDED, "ORDER_CLOSED", "carrier", "r1", LATER)]
@@ -350,7 +350,7 @@ def test_the_void_label_of_an_older_purchase_ends_nothing() -> None:
     there = shipment("created", purchase=1, reason="RECALLED", recall_time=NOON)
     decided = decide(there, keep_recall(), LATER)
     assert decided.record is there
-    assert decided.history == [RecallClosed(SHIPMENT, 0)]
+    assert decided.history == [RecallClosed(SHIPMENT, 0, None)]
 
 
 @pytest.mark.parametrize("there", sorted(REPORTABLE))
@@ -360,4 +360,4 @@ def test_a_recalled_parcel_is_where_its_carrier_says(there: Status) -> None:
     decided = decide(recalled, report(there), LATER)
     assert (decided.record.status, decided.record.version, decided.record.recall_time) == (there, 4, NOON)
     assert decided.facts[0] == StatusChanged(decided.record, Status.CREATED)
-    assert (RecallClosed(SHIPMENT, 0) in decided.history) == (there in TERMINAL)
+    assert (RecallClosed(SHIPMENT, 0, LABEL.tracking_number) in decided.history) == (there in TERMINAL)
