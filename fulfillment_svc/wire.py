@@ -92,14 +92,14 @@ def wanted(request: api.ListFulfillmentsRequest) -> Filter:
 
 
 def _asked(request: ChangeRequest, of: Keyed, actor: str) -> dict[str, Any]:
-    """What every command of a person has."""
+    """What every command of a person has; `cause` is the key, for two methods may be called with the same request_id."""
     assert isinstance(request, Message)
     return {
         "key": of.key,
         "digest": of.digest,
         "target": UUID(request.fulfillment_id),
         "actor": actor,
-        "cause": request.request_id,
+        "cause": of.key,
         "expected_version": given(request, "expected_version"),
     }
 

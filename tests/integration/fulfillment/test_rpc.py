@@ -87,6 +87,21 @@ async def test_a_request_twice_is_one(fulfillments: Fulfillments, planned: pb.Fu
     assert caught.value.reason == "REQUEST_ID_REUSED"
 
 
+async def test_two_methods_with_one_request_id_are_two_requests(fulfillments: Fulfillments, operations: Operations) -> None:
+    """The picking begins, and begins again after an inspection that was asked for with the same request_id: both stand in the history."""
+    await operations.follow_orders([confirmed(uuid4(), total=DEAR)])
+    [its] = (await ask(fulfillments.ListFulfillments, api.ListFulfillmentsRequest())).fulfillments
+    start = asking(api.StartPickingRequest, its.fulfillment_id)
+    await ask(fulfillments.StartPicking, start)
+    scans = [api.Scan(sku=line.sku, quantity=line.quantity) for line in its.picklist]
+    await ask(fulfillments.ScanItem, asking(api.ScanItemRequest, its.fulfillment_id, scans=scans))
+    await pack(fulfillments, (await ask(fulfillments.CompletePicking, asking(api.CompletePickingRequest, its.fulfillment_id))).fulfillment)
+    failing = asking(api.RecordInspectionRequest, its.fulfillment_id, request_id=start.request_id, passed=False, note="cracked")
+    failed = (await ask(fulfillments.RecordInspection, failing)).fulfillment
+    assert failed.status == pb.FULFILLMENT_STATUS_PICKING
+    assert (await ask(fulfillments.StartPicking, start)).fulfillment == failed
+
+
 async def test_two_pickers_over_the_wire(fulfillments: Fulfillments, planned: pb.Fulfillment) -> None:
     """One of them gets the picklist; the other learns where it stands and what is allowed."""
     starts = [asking(api.StartPickingRequest, planned.fulfillment_id) for _ in range(2)]
