@@ -223,10 +223,7 @@ def fulfilled(outcome: Outcome[Job]) -> Outcome[tuple[Fulfillment, ...]]:
 
 
 def settling(page: Sequence[Fulfillment], answers: Mapping[OrderAttempt, CommitAnswer], request_id: str) -> Iterator[Settle]:
-    """What committed stock means for the fulfilments that waited for it: their own, or that of a warehouse that has it in their place.
-
-    Work that moves to another warehouse takes the rule of its inspection along.
-    """
+    """What committed stock means for the fulfilments that waited for it: their own, or that of a warehouse that has it in their place."""
     waiting = defaultdict[OrderAttempt, list[Fulfillment]](list)
     for each in page:
         waiting[each.work.of].append(each)
@@ -234,7 +231,6 @@ def settling(page: Sequence[Fulfillment], answers: Mapping[OrderAttempt, CommitA
         answer = answers.get(of)
         if not isinstance(answer, Committed):
             continue
-        rule = next((each.inspection_rule for each in those if each.inspection_rule), None)
         yield Settle(
             key=f"fulfillment.stock_committed:{of.order_id}:{of.attempt}",  # an attempt's stock is settled once
             digest=b"",
@@ -243,7 +239,7 @@ def settling(page: Sequence[Fulfillment], answers: Mapping[OrderAttempt, CommitA
             cause=request_id,
             attempt=of.attempt,
             order_number=those[0].order_number,
-            picklists=tuple(Picklist(uuid7(), at, lines, rule) for at, lines in sorted(answer.shares.items())),
+            picklists=tuple(Picklist(uuid7(), at, lines) for at, lines in sorted(answer.shares.items())),
         )
 
 

@@ -10,7 +10,7 @@ from datetime import datetime
 
 from chassis.decision import Decision
 from fulfillment_svc.decisions.steps import Decided, DecidedOne, cancelled, lessened, walk
-from fulfillment_svc.lifecycle import MOVES, TRIGGERS, Status, Trigger
+from fulfillment_svc.lifecycle import MOVES, TRIGGERS, InspectionRule, Status, Trigger
 from fulfillment_svc.model import (
     Cut,
     End,
@@ -37,12 +37,17 @@ def plan(job: Job, command: Plan, now: datetime) -> Decided:
 
 
 def settle(job: Job, command: Settle, now: datetime) -> Decided:
-    """Picking can begin where the stock lies. Who waited for it elsewhere has nothing to do, and nothing to give back."""
+    """Picking can begin where the stock lies. Who waited for it elsewhere has nothing to do, and nothing to give back.
+
+    What moves to another warehouse takes the rule of its inspection along.
+    """
     if command.attempt <= job.closed_attempt:
         return unworked(bury(job, command, command.picklists, now), command)
-    if not any(owed(each) for each in job.of(command.attempt)):
+    its = job.of(command.attempt)
+    if not any(map(owed, its)):
         return Decision(job)
-    done = place(job, command, command.picklists, True, now)
+    rule = next((each.inspection_rule for each in its if each.inspection_rule), None)
+    done = place(job, command, [replace(each, inspection_rule=rule) for each in command.picklists], True, now)
     here = {picklist.warehouse_id for picklist in command.picklists}
     idle = [each for each in done.record.of(command.attempt) if owed(each) and each.work.warehouse_id not in here]
     path = [(Status.CANCELLED, "STOCK_COMMITTED_ELSEWHERE")]
@@ -61,9 +66,17 @@ def place(job: Job, command: OfOrder, picklists: Iterable[Picklist], stock_commi
         if not stock_committed or not owed(fulfillment):
             return Decision(fulfillment)
         # No status changes, so nothing is told. The lines are what was committed here: an expired reservation is made anew, and may differ.
-        return Decision(replace(fulfillment, stock_committed=True, lines=picklist.lines, version=fulfillment.version + 1, update_time=now))
+        settled = replace(fulfillment, stock_committed=True, lines=picklist.lines, inspection_rule=inspected(fulfillment, picklist))
+        return Decision(replace(settled, version=fulfillment.version + 1, update_time=now))
 
     return each_picklist(job, command, picklists, placed)
+
+
+def inspected(fulfillment: Fulfillment, picklist: Picklist) -> InspectionRule | None:
+    """The rule for what was committed here: the picklist's too, where there is more than was planned, for that was planned elsewhere."""
+    planned = {line.line_number: line.quantity for line in fulfillment.lines}
+    more = any(line.quantity > planned.get(line.line_number, 0) for line in picklist.lines)
+    return fulfillment.inspection_rule or (picklist.inspection_rule if more else None)
 
 
 def cut(job: Job, command: Cut, now: datetime) -> Decided:

@@ -103,6 +103,29 @@ def test_stock_that_was_committed_elsewhere_leaves_nothing_to_do() -> None:
     assert [t.reason for t in decision.history if t.fulfillment_id == ID] == ["STOCK_COMMITTED_ELSEWHERE"]
 
 
+@pytest.mark.parametrize(
+    ("york", "places", "rules"),
+    [
+        (L2, {"YORK": (*D3, *LINES[1:])}, {"YORK": InspectionRule.SKU}),
+        (LINES[1:2], {"YORK": (*D3, *LINES[1:])}, {"YORK": InspectionRule.SKU}),
+        (L2, {"YORK": L2, "LEEDS": D3}, {"YORK": None, "LEEDS": InspectionRule.SKU}),
+        (L2, {"DOVER": D3, "YORK": L2}, {"DOVER": InspectionRule.SKU, "YORK": None}),
+    ],
+    ids=["more units", "another line", "elsewhere", "as planned"],
+)
+def test_what_moves_is_inspected_where_it_lies(
+    york: tuple[Line, ...], places: Mapping[str, tuple[Line, ...]], rules: Mapping[str, InspectionRule | None]
+) -> None:
+    """DOVER's part of the order is to be inspected, and YORK's is not: whoever has more of it now than was planned goes by DOVER's rule,
+    also who waited with another part.
+    """
+    dover = replace(OWED, inspection_rule=InspectionRule.SKU)
+    beside = replace(OWED, id=id_at("YORK"), work=replace(WORK, warehouse_id="YORK"), lines=york)
+    settled = decide(job(dover, beside), settle(places), NOW).record
+    standing = {each.work.warehouse_id: each.inspection_rule for each in settled.fulfillments if each.status is not Status.CANCELLED}
+    assert standing == rules
+
+
 @pytest.mark.parametrize("status", Status)
 def test_only_owed_stock_is_settled(status: Status) -> None:
     """Where nothing waits for stock any more, a late answer changes nothing."""
