@@ -126,7 +126,8 @@ def has_left(part: Part) -> bool:
 def allocated(lines: tuple[Line, ...], allocations: Allocations) -> tuple[Line, ...]:
     """The lines, with where their units come from. Refused where the warehouse serves less than was asked for.
 
-    Of units that were cancelled meanwhile it need not have heard: they are left out, where they were cancelled.
+    Of units that were cancelled meanwhile it need not have heard: they are left out. What stays is where the order knows it, and the rest
+    in the first of the warehouses that have more than it knows: fulfilment, which cuts the picklists, goes by the same rule.
     """
     placed = []
     for line in lines:
@@ -135,12 +136,13 @@ def allocated(lines: tuple[Line, ...], allocations: Allocations) -> tuple[Line, 
         if served < line.staying:
             raise Refused("RESERVATION_CLOSED", f"The warehouse serves {served} of {line.staying} units of line {line.number}.")
         known = {allocation.warehouse_id: allocation.quantity for allocation in line.allocations}
-        excess, kept = served - line.staying, []
-        for its in several:
-            heard = min(excess, max(its.quantity - known.get(its.warehouse_id, its.quantity), 0))
-            excess -= heard
-            kept.append(replace(its, quantity=its.quantity - heard))
-        placed.append(replace(line, allocations=tuple(its for its in fewer(kept, excess) if its.quantity)))
+        stay = [min(its.quantity, known.get(its.warehouse_id, 0)) for its in several]
+        left, kept = line.staying - sum(stay), []
+        for its, units in zip(several, stay, strict=True):
+            found = min(left, its.quantity - units)
+            left -= found
+            kept.append(replace(its, quantity=units + found))
+        placed.append(replace(line, allocations=tuple(its for its in kept if its.quantity)))
     return tuple(placed)
 
 

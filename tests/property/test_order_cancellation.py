@@ -4,17 +4,24 @@ from dataclasses import replace
 from itertools import pairwise
 from uuid import UUID, uuid5
 
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from chassis.errors import Failure
+from fulfillment_svc.lifecycle import Status as WorkStatus
+from fulfillment_svc.model import Allocation as KeptUnits
+from fulfillment_svc.model import Kept, staying
+from fulfillment_svc.model import Line as PicklistLine
 from order_svc import decisions
+from order_svc.decisions.steps import allocated
 from order_svc.lifecycle import MOVES, End, ReturnKind, Status, Work
-from order_svc.model import ItemsCancelled, Line, Order, OrderCommand, PlaceOrder, StatusChanged
+from order_svc.model import Allocation, ItemsCancelled, Line, Order, OrderCommand, PlaceOrder, StatusChanged
 from tests.property.test_order_prices import checkouts
+from tests.unit.fulfillment.samples import WORK, standing
 from tests.unit.order.samples import NOW, allocations, base, cancel, cancel_items, end, pay, refund, ship, work
 
 WAREHOUSES = ("london", "paris", "oslo")
+RESERVATION = UUID(int=1)
 
 
 @st.composite
@@ -73,6 +80,25 @@ def test_worth_is_the_sum_of_the_shares_one_by_one(order: Order, data: st.DataOb
     pieces = [line.worth(upper) - line.worth(lower) for lower, upper in pairwise(bounds)]
     assert sum(pieces) == line.total
     assert min(pieces) >= 0
+
+
+UNITS = st.dictionaries(st.sampled_from(WAREHOUSES), st.integers(1, 4), min_size=1)
+
+
+@given(UNITS, UNITS)
+def test_order_and_fulfilment_keep_the_same_units(known: dict[str, int], committed: dict[str, int]) -> None:
+    """Whatever was committed anew of a line that has lost units, and wherever: both go by what the order knew, and end with the same."""
+    assume(sum(committed.values()) >= sum(known.values()))
+    line = Line(1, "LAMP", sum(known.values()), 0, 100, 0, 0, tuple(Allocation(at, RESERVATION, n) for at, n in known.items()))
+    [placed_line] = allocated((line,), {1: [Allocation(at, RESERVATION, n) for at, n in committed.items()]})
+    kept = Kept(1, 1, tuple(KeptUnits(at, 1, n) for at, n in known.items()))
+    works = [
+        replace(standing(WorkStatus.PLANNING, (PicklistLine(1, "LAMP", n),)), work=replace(WORK, warehouse_id=at))
+        for at, n in committed.items()
+    ]
+    stay = staying(kept, works)
+    trimmed = {at: min(n, stay[at, 1]) for at, n in committed.items()}
+    assert {its.warehouse_id: its.quantity for its in placed_line.allocations} == {at: n for at, n in trimmed.items() if n}
 
 
 @st.composite

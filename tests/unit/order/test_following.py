@@ -146,6 +146,21 @@ def test_a_commit_brings_no_cancelled_unit_back() -> None:
     assert (settled.stock, [part.standing for part in settled.parts if part.standing]) == (StockStatus.COMMITTED, [Status.CONFIRMED])
 
 
+def test_what_the_warehouse_commits_too_much_of_is_left_out_where_the_order_does_not_know_it() -> None:
+    """Paris has lost a unit, and its reservation was made anew in two warehouses: fulfilment keeps what the order counts on in Paris, and
+    ends London's work. So does the order, and lives.
+    """
+    order = placed(checkout(WantedLine("LAMP", 2, 100, 0, 0)), "paris")
+    [first] = order.lines[0].allocations
+    order = after(order, cancel_items(order, {1: 1}))
+    owed = after(order, pay(order, stock=Owed()))
+    anew = (replace(first, warehouse_id="london", quantity=1), replace(first, quantity=1))
+    settled = after(owed, commit(owed, allocations={1: anew}))
+    assert units(settled) == [(1, 1, [("paris", 1, None)])]
+    assert [part.warehouse_id for part in settled.parts] == ["paris"]
+    assert after(settled, works_on(settled, Work.PICKING, 3, {1: 1}, at="paris")).status is Status.PROCESSING
+
+
 def test_work_that_ends_cancels_its_units_and_the_last_one_the_order() -> None:
     """London's work is called off: its units are cancelled and Paris goes on; when Paris ends as well, the order is cancelled."""
     order = two_parts()
