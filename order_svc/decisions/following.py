@@ -33,6 +33,8 @@ ENDED = {End.LOST: "PARCEL_LOST", End.RETURNED: "PARCEL_RETURNED", End.VOIDED: "
 
 def note_fulfillment(order: Order, command: NoteFulfillment, now: datetime) -> Decided:
     """How far the work is, and on which units: those that left it are cancelled."""
+    if nothing_there(order, command):
+        return Decision(order)
     part = part_of(order, command.warehouse_id)
     if command.work is None or part is None or command.version <= part.version:
         return Decision(order)
@@ -148,6 +150,15 @@ def part_of(order: Order, warehouse_id: str) -> Part | None:
     if not MOVES[order.status]:
         return None
     raise Deferred("EVENT_AHEAD", f"The order knows of no work in {warehouse_id} yet.", order_id=str(order.id))
+
+
+def nothing_there(order: Order, command: NoteFulfillment) -> bool:
+    """Whether the order knows where its stock is, and has none in that warehouse: units that it had lost before were committed there, and
+    their work comes to nothing. Where they leave all the same that is no news to be skipped.
+    """
+    placed = order.stock not in (StockStatus.RESERVED, StockStatus.OWED)
+    left = command.work in (Work.SHIPPED, Work.COMPLETED)
+    return placed and not left and all(part.warehouse_id != command.warehouse_id for part in order.parts)
 
 
 def check_placed(order: Order) -> None:

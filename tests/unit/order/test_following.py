@@ -161,6 +161,27 @@ def test_what_the_warehouse_commits_too_much_of_is_left_out_where_the_order_does
     assert after(settled, works_on(settled, Work.PICKING, 3, {1: 1}, at="paris")).status is Status.PROCESSING
 
 
+def test_work_on_what_the_order_had_lost_before_is_not_waited_for() -> None:
+    """All of Paris was cancelled while the order was pending, and committed all the same: Paris' work is made and ended. As long as the
+    stock is owed it may yet be the order's; once it is known where that is, the news is skipped. Not what leaves Paris all the same.
+    """
+    order = placed(None, "london", "paris")
+    pending = after(order, cancel_items(order, {2: 2}))
+    owed = after(pending, pay(pending, stock=Owed()))
+    settled = after(owed, commit(order))
+    assert [part.warehouse_id for part in settled.parts] == ["london"]
+    stages = [(Work.PENDING, 1), (Work.PLANNING, 2), (Work.CANCELLED, 3)]
+    told = [works_on(owed, stage, version, {2: 2}, at="paris", reason="NO_UNITS_LEFT") for stage, version in stages]
+    for news in told:
+        with pytest.raises(Deferred):
+            after(owed, news)
+        assert after(settled, news) is settled
+    gone: list[OrderCommand] = [works_on(owed, Work.SHIPPED, 9, {2: 2}, at="paris"), ship(owed, "paris")]
+    for each in gone:
+        with pytest.raises(Deferred):
+            after(settled, each)
+
+
 def test_work_that_ends_cancels_its_units_and_the_last_one_the_order() -> None:
     """London's work is called off: its units are cancelled and Paris goes on; when Paris ends as well, the order is cancelled."""
     order = two_parts()
