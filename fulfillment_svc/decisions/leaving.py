@@ -5,7 +5,7 @@ from datetime import datetime
 
 from chassis.decision import Decision
 from chassis.errors import Deferred
-from fulfillment_svc.decisions.steps import DecidedOne, cancelled, move, walk
+from fulfillment_svc.decisions.steps import DecidedOne, cancelled, committed, move, walk
 from fulfillment_svc.lifecycle import Status, Trigger, before, way
 from fulfillment_svc.model import Complete, Fulfillment, GiveUp, Ship
 
@@ -17,8 +17,11 @@ ON_THE_BENCH = frozenset({Status.PICKING, Status.PICKED, Status.PACKING, Status.
 
 
 def give_up(fulfillment: Fulfillment, command: GiveUp, now: datetime) -> DecidedOne:
-    """The staff cannot do it: its units go back to the shelf."""
+    """The staff cannot do it: its units go back to the shelf. Not while they are owed: they may be committed elsewhere by now, and this
+    work is the one that still asks for them, so that nobody else would ever work on them.
+    """
     move(fulfillment, Trigger.CANCEL)
+    committed(fulfillment)
     return cancelled(fulfillment, "WORK_CANCELLED", command, now, command.note)
 
 

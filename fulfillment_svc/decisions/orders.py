@@ -98,7 +98,9 @@ def end(job: Job, command: End, now: datetime) -> Decided:
 
 
 def repeated(job: Job, command: OfOrder, now: datetime) -> Decided:
-    """All of the attempt was given up before its stock was known: that it is dead is told all the same, by the first of its works."""
+    """All of the attempt was given up before its stock was known, as it could be by the version before this one: that it is dead is told
+    all the same, by the first of its works.
+    """
     its = job.of(command.attempt)
     if not its or any(each.stock_committed for each in its):
         return Decision(job)

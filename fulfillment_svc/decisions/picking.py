@@ -6,7 +6,7 @@ from datetime import datetime
 
 from chassis.decision import Decision
 from chassis.errors import Invalid, Refused, Violation
-from fulfillment_svc.decisions.steps import DecidedOne, illegal, lessened, move, walk
+from fulfillment_svc.decisions.steps import DecidedOne, committed, illegal, lessened, move, walk
 from fulfillment_svc.lifecycle import Status, Trigger
 from fulfillment_svc.model import CompletePicking, Fulfillment, Line, Scan, ScanItems, StartPicking
 
@@ -14,8 +14,7 @@ from fulfillment_svc.model import CompletePicking, Fulfillment, Line, Scan, Scan
 def start_picking(fulfillment: Fulfillment, command: StartPicking, now: datetime) -> DecidedOne:
     """planning -> picking, once the stock is committed."""
     status = move(fulfillment, Trigger.START_PICKING)
-    if not fulfillment.stock_committed:
-        raise Refused("STOCK_NOT_COMMITTED", "the warehouse has not committed the stock yet", fulfillment_id=str(fulfillment.id))
+    committed(fulfillment)
     return walk(fulfillment, [(status, "PICKING_STARTED")], command, now)
 
 

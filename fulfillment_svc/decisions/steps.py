@@ -77,6 +77,12 @@ def move(fulfillment: Fulfillment, trigger: Trigger) -> Status:
     return there
 
 
+def committed(fulfillment: Fulfillment) -> None:
+    """Raises Refused STOCK_NOT_COMMITTED where it is not known yet which units it works on."""
+    if not fulfillment.stock_committed:
+        raise Refused("STOCK_NOT_COMMITTED", "the warehouse has not committed the stock yet", fulfillment_id=str(fulfillment.id))
+
+
 def illegal(fulfillment: Fulfillment, why: str) -> Refused:
     """The refusal that names where the fulfilment stands, and where it may go."""
     allowed = ",".join(status for status in Status if status in MOVES[fulfillment.status])

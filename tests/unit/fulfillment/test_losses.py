@@ -192,6 +192,14 @@ def test_work_is_given_up_from_every_status(status: Status) -> None:
     assert [(t.actor, t.note) for t in decision.history] == [("tester", "the hall is flooded")]
 
 
+def test_work_whose_stock_is_owed_is_not_given_up() -> None:
+    """It may be committed elsewhere by now, and this work is the one that asks: the order would be paid, and nobody would work on it."""
+    here = replace(standing(Status.PLANNING), stock_committed=False)
+    with pytest.raises(Refused) as caught:
+        decide_one(here, command(GiveUp, note="the hall is flooded"), NOW)
+    assert caught.value.reason == "STOCK_NOT_COMMITTED"
+
+
 @pytest.mark.parametrize("asked", [command(GiveUp, note="", expected_version=1), replace(failed({1: 1}), expected_version=1)])
 def test_a_stale_version_gives_nothing_up(asked: GiveUp | RecordInspection) -> None:
     """expected_version holds here as well."""

@@ -101,7 +101,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_QUANTITY_OUT_OF_RANGE: _ErrorReason.ValueType  # 64
     """FAILED_PRECONDITION: a SKU or balance would leave its bounds (metadata: sku)."""
     ERROR_REASON_STOCK_NOT_COMMITTED: _ErrorReason.ValueType  # 65
-    """FAILED_PRECONDITION: an order's stock is not committed yet, and picking waits for it."""
+    """FAILED_PRECONDITION: an order's stock is not committed yet: picking waits for it, and so does giving the work up."""
     ERROR_REASON_RETURN_EXCEEDS_SHIPPED: _ErrorReason.ValueType  # 66
     """FAILED_PRECONDITION: more units come back than were shipped of the order's line (metadata: shipped)."""
     ERROR_REASON_PAYMENT_DECLINED: _ErrorReason.ValueType  # 80
@@ -225,7 +225,7 @@ ERROR_REASON_STOCK_BELOW_RESERVED: ErrorReason.ValueType  # 63
 ERROR_REASON_QUANTITY_OUT_OF_RANGE: ErrorReason.ValueType  # 64
 """FAILED_PRECONDITION: a SKU or balance would leave its bounds (metadata: sku)."""
 ERROR_REASON_STOCK_NOT_COMMITTED: ErrorReason.ValueType  # 65
-"""FAILED_PRECONDITION: an order's stock is not committed yet, and picking waits for it."""
+"""FAILED_PRECONDITION: an order's stock is not committed yet: picking waits for it, and so does giving the work up."""
 ERROR_REASON_RETURN_EXCEEDS_SHIPPED: ErrorReason.ValueType  # 66
 """FAILED_PRECONDITION: more units come back than were shipped of the order's line (metadata: shipped)."""
 ERROR_REASON_PAYMENT_DECLINED: ErrorReason.ValueType  # 80
