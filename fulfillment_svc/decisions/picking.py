@@ -55,6 +55,9 @@ def complete_picking(fulfillment: Fulfillment, command: CompletePicking, now: da
     """picking -> picked, once every line is scanned or closed short; cancelled where no unit was found."""
     status = move(fulfillment, Trigger.COMPLETE_PICKING)
     short = command.short_line_numbers
+    if strange := sorted(short - {line.line_number for line in fulfillment.lines}):
+        violations = [Violation("short_line_numbers", f"must be on the picklist: {number} is not") for number in strange]
+        raise Invalid("VALIDATION_FAILED", f"{len(strange)} of the short lines are not on the picklist", violations=violations)
     lines = tuple(line.closed_short() if line.line_number in short else line for line in fulfillment.lines)
     still_open = [
         Violation(f"line {line.line_number}", f"{line.sku}: {line.picked} of {line.quantity} picked", "LINE_OPEN")

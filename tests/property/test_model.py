@@ -100,8 +100,9 @@ class Shop(RuleBasedStateMachine):
     @precondition(lambda self: any(w.status is WorkStatus.PICKING for w in self.world.jobs.works.values()))
     @rule(n=which)
     def close_short(self, n: int) -> None:
+        its = self.world.jobs.works[self._work(n)]
         request = fulfillment_service_pb2.CompletePickingRequest(
-            request_id=self.world.request_id(), fulfillment_id=str(self._work(n)), short_line_numbers=[1, 2]
+            request_id=self.world.request_id(), fulfillment_id=str(its.id), short_line_numbers=[line.line_number for line in its.lines]
         )
         self._ask(request)
 

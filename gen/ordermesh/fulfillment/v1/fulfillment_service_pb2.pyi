@@ -302,7 +302,7 @@ class CompletePickingRequest(_message.Message):
     """The version that was looked at; unset: whatever it is."""
     @_builtins.property
     def short_line_numbers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Lines of which no more units are found: what is not scanned is closed short."""
+        """Lines of the picklist of which no more units are found: what is not scanned is closed short."""
 
     def __init__(
         self,
@@ -545,7 +545,9 @@ class SpoiledUnits(_message.Message):
     line_number: _builtins.int
     """The order's line."""
     quantity: _builtins.int
-    """How many more, 1 to 1,000,000."""
+    """How many of those that are packed now, 1 to 1,000,000. They come on top of what was booked as damaged before; of several findings
+    that are not booked yet the greatest counts, not their sum.
+    """
     def __init__(
         self,
         *,
