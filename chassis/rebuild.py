@@ -20,6 +20,7 @@ from chassis.stream import MAX_AGE_S, Broker
 
 LOOK_BACK = 1000
 BATCH = 5000
+PAGE = 20_000  # places that are looked through at once: more than a BATCH, and far from what a statement's time allows
 # What is younger than this its stream still has: it keeps messages for longer, and an hour is more than two clocks differ.
 YOUNG = timedelta(seconds=MAX_AGE_S) - timedelta(hours=1)
 
@@ -35,30 +36,53 @@ class Rebuild:
         self._highest, self._below = select(func.max(t.stream_seq)), below
         rows = select(t.id, t.create_time).order_by(t.stream_seq).limit(BATCH)
         young = t.create_time > func.clock_timestamp() - bindparam("young", YOUNG, type_=INTERVAL)
+        again = update(table).values(stream_seq=None)
 
         def unmark(which: Select[Any]) -> Any:
-            return update(table).values(stream_seq=None).where(tuple_(t.id, t.create_time).in_(which))
+            return again.where(tuple_(t.id, t.create_time).in_(which))
 
         self._unmark_beyond = unmark(rows.where(t.stream_seq > bindparam("seq")))
-        self._unmark_before = unmark(rows.where(t.stream_seq < bindparam("seq"), young))
+        page = t.stream_seq >= bindparam("low"), t.stream_seq < bindparam("high")
+        self._lowest = select(func.min(t.stream_seq)).where(*page)
+        self._unmark_young = again.where(*page, young)
         self._unmark_these = unmark(rows.where(t.stream_seq == any_(bindparam("seqs", type_=ARRAY(BigInteger)))))
         self._gaps: tuple[int, int] | None = None  # (how many, the first message) when they were looked at
+        self._looked = 0  # the stream has let go of what was marked below, and of that nothing is young
         self._unmarked = telemetry.counter("outbox_republished_total", "Events that were published again after a loss", "stream")
 
-    async def check(self, connection: AsyncConnection) -> None:
-        """Creates the stream if it is missing, and lets what it has lost wait again. Raises one of BROKER_ERRORS where it is away."""
+    async def check(self, connection: AsyncConnection) -> bool:
+        """Creates the stream if it is missing, and lets what it has lost wait again. Answers whether that was all: if not, call it again
+        soon. Raises one of BROKER_ERRORS where the broker is away.
+        """
         highest = (await connection.execute(self._highest)).scalar_one() or 0  # before the stream is asked: it may only grow
         state = await self._broker.ensure_stream(self._stream)
         if state.last_seq < highest or (state.first_seq <= highest and not await self._stands(connection, highest)):
             await self.restore(connection, min(state.last_seq, highest))
-        else:
-            await self._fill(connection, state)
+            return True
+        whole = await self._before(connection, state.first_seq)
+        await self._fill(connection, state)
+        return whole
 
-    async def _fill(self, connection: AsyncConnection, state: StreamState) -> None:
-        """The end of the stream is as it was. What it has lost before that waits again; what it let go of because of its age does not."""
-        purged = await self._wait_again(connection, self._unmark_before, seq=state.first_seq)
+    async def _before(self, connection: AsyncConnection, first_seq: int) -> bool:
+        """What the stream has let go of because of its age is not lost; what is too young for that waits again.
+
+        Only what was not looked at before is looked through, a page at a time, and page after page while there is something to find: a
+        day's events that have merely grown old take longer than a statement may. Answers whether nothing is left to look at.
+        """
+        purged, found = 0, True
+        self._looked = min(self._looked, first_seq)
+        while found:
+            low = self._looked - BATCH  # some again: another replica may have marked them since
+            lowest = (await connection.execute(self._lowest, {"low": low, "high": first_seq})).scalar_one()
+            high = first_seq if lowest is None else min(lowest + PAGE, first_seq)
+            unmarked = await self._wait_again(connection, self._unmark_young, low=low, high=high)
+            purged, found, self._looked = purged + unmarked, unmarked > 0 and high < first_seq, high
         if purged:
             log.error("the stream was purged: publishing again", stream=self._stream, events=purged)
+        return self._looked == first_seq
+
+    async def _fill(self, connection: AsyncConnection, state: StreamState) -> None:
+        """The end of the stream is as it was. What is gone from its middle waits again."""
         gaps = (state.num_deleted or 0, state.first_seq)
         if gaps[0] and gaps != self._gaps:
             missing = await self._broker.deleted(self._stream)
@@ -68,6 +92,7 @@ class Rebuild:
 
     async def restore(self, connection: AsyncConnection, seq: int) -> None:
         """Lets every event wait again that was marked beyond the last one, at `seq` or before, which is where it was marked."""
+        self._looked = 0  # another stream may let go of other messages
         intact = await self._intact(connection, seq)
         unmarked = await self._wait_again(connection, self._unmark_beyond, seq=intact)
         log.error("the stream was lost or rolled back: publishing again", stream=self._stream, from_seq=intact + 1, events=unmarked)

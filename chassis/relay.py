@@ -148,7 +148,8 @@ class Relay:
             try:
                 if now >= check or generation != self._broker.generation:
                     generation, check = self._broker.generation, now + CHECK_S
-                    await self._look(connection)
+                    if not await self._look(connection):
+                        check = now  # it goes on after the next round: publishing does not wait for the end of it
                 busy = await self._round(connection, shards)
             except Away as away:
                 pause, check = min(max(2 * pause, 0.05), PAUSE_MAX_S), float("-inf")
@@ -156,15 +157,15 @@ class Relay:
                 await asyncio.sleep(pause)
                 continue
             pause = 0.0
-            if busy < self._batch:
+            if busy < self._batch and check > now:
                 poll_s = self._poll_s if shards.replicas == 1 else min(self._poll_s, POLL_AMONG_OTHERS_S)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(poll_s):
                         await self._appended.wait()
 
-    async def _look(self, connection: AsyncConnection) -> None:
+    async def _look(self, connection: AsyncConnection) -> bool:
         try:
-            await self._rebuild.check(connection)
+            return await self._rebuild.check(connection)
         except BROKER_ERRORS as error:
             raise Away from error
 

@@ -6,12 +6,13 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select, update
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import select, text, update
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from chassis import rebuild
 from chassis import relay as relaying
 from chassis.database import Database
+from chassis.rebuild import Rebuild
 from chassis.relay import headers
 from chassis.stream import BROKER_ERRORS, MAX_AGE_S, Broker
 from devstack.nats import Nats
@@ -208,6 +209,70 @@ async def test_what_was_purged_is_published_again(
         await placed(database, 1)
         await eventually(lambda: none_waits(engine))
     assert republished() - before == 5 - kept
+
+
+async def test_what_is_lost_later_is_noticed_too(
+    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A relay looks only at what the stream has let go of since its last look: page by page, and anew where the stream is another. Purged
+    once and again, deleted in between, with all that is there already looked at: each time everything is published again, in order.
+    """
+    monkeypatch.setattr(relaying, "CHECK_S", 0.05)
+    monkeypatch.setattr(rebuild, "PAGE", 3)
+    monkeypatch.setattr(rebuild, "BATCH", 1)
+    async with running(relay(database, broker, poll_s=0.05)):
+        ids = await placed(database, 5)
+        await shipped(database, ids)
+        await eventually(lambda: none_waits(engine))
+        for lose in (broker.streams.purge_stream, broker.streams.purge_stream, broker.streams.delete_stream, broker.streams.purge_stream):
+            await lose("ORDERS")
+            await eventually(lambda: _has(broker, 20))
+            await eventually(lambda: none_waits(engine))
+            assert await versions(broker) == {str(order): [1, 2, 3, 4] for order in ids}
+
+
+async def test_what_has_grown_old_is_looked_through_once_and_in_pages(
+    database: Database, broker: Broker, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A day's events have grown old, more than can be read in the time of a statement: no look reads more than a page of them, none is
+    read again, and what was purged behind them is found in the end.
+    """
+    monkeypatch.setattr(rebuild, "PAGE", 1_000)
+    monkeypatch.setattr(rebuild, "BATCH", 100)
+    number = 20_000
+    await _old(engine, number)
+    await broker.streams.purge_stream("ORDERS", seq=number + 1)
+    state = await broker.ensure_stream("ORDERS")
+    assert state.first_seq == number + 1
+    looks = Rebuild(outbox, broker, "ORDERS")
+    before, whole = republished(), False
+    async with engine.connect() as connection:
+        while not whole:
+            read = await _read(connection)
+            whole = await looks.check(connection)
+            assert await _read(connection) - read < 2_500, "a page, of what was looked at before a little, and the ends"
+        assert republished() - before == 1
+        read = await _read(connection)
+        assert await looks.check(connection)
+        assert await _read(connection) - read < 250
+
+
+async def _old(engine: AsyncEngine, number: int) -> None:
+    """So many rows that were published and have grown old, and one that was published after them and is young."""
+    rows = (
+        f"insert into outbox (create_time, shard, aggregate, event_id, subject, type, payload, stream_seq) select clock_timestamp() - "
+        f"case when i < {number} then interval '14 days' else interval '1 hour' end, i % 16, gen_random_uuid(), gen_random_uuid(), "
+        f"'orders.x', 'x', '', i from generate_series(1, {number}) i"
+    )
+    async with engine.begin() as connection:
+        await connection.execute(text(rows))
+        await connection.execute(text("analyze outbox"))
+
+
+async def _read(connection: AsyncConnection) -> int:
+    """How many rows of the outbox this transaction has read so far, from the table or by an index."""
+    counts = "select sum(seq_tup_read + coalesce(idx_tup_fetch, 0)) from pg_stat_xact_user_tables where relname like 'outbox%'"
+    return int((await connection.execute(text(counts))).scalar_one())
 
 
 async def test_a_gap_is_filled(database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
