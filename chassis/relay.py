@@ -33,6 +33,8 @@ from chassis.tables import arrays, given
 POLL_S = 1.0
 POLL_AMONG_OTHERS_S = 0.1  # a replica that appends wakes its own relay, and the shard may be another's
 CHECK_S = 10.0
+MEASURE_S = 15.0
+COUNTED_MAX = 100_000  # of the events that wait
 PAUSE_MAX_S = 1.0
 BLOCKED_MAX_S = 60.0
 ROUND_S = 3.0  # what a round of publishing takes at most, and one publication's timeout: then the session is used again
@@ -88,9 +90,13 @@ class Relay:
         span = t.create_time.between(bindparam("first"), bindparam("last"))  # so that only these days' partitions are looked at
         same = (t.id == marks.c.id) & (t.create_time == marks.c.create_time)
         self._mark = update(database.outbox.table).values(stream_seq=marks.c.stream_seq).where(same, span)
-        age = func.coalesce(func.extract("epoch", func.clock_timestamp() - func.min(t.create_time)), 0)
-        self._survey = select(func.count(), age).where(waiting)
-        self._waiting = telemetry.gauge("outbox_waiting", "Events that wait to be published", "stream").labels(stream)
+        # The first by their ids, which are the oldest to a moment; and not all: it is read over the connection that is to publish them.
+        first = select(t.create_time).where(waiting).order_by(t.id).limit(COUNTED_MAX).subquery()
+        age = func.coalesce(func.extract("epoch", func.clock_timestamp() - func.min(first.c.create_time)), 0)
+        self._survey = select(func.count(), age).select_from(first)
+        self._waiting = telemetry.gauge("outbox_waiting", "Events that wait to be published: counted up to 100 000", "stream").labels(
+            stream
+        )
         self._oldest = telemetry.gauge("outbox_oldest_waiting_seconds", "How long the oldest of them waits", "stream").labels(stream)
         self._published = telemetry.counter("outbox_published_total", "Events published and marked", "stream").labels(stream)
         self._refused = telemetry.counter("outbox_refused_total", "Events that the stream refuses: alert on it", "stream").labels(stream)
@@ -136,15 +142,17 @@ class Relay:
             yield connection, shards
 
     async def _serve(self, connection: AsyncConnection, shards: Shards) -> NoReturn:
-        balance = check = float("-inf")
+        balance = measure = check = float("-inf")
         pause, generation = 0.0, -1
         while True:
             self._appended.clear()
             now = time.monotonic()
             if now >= balance:
                 await shards.balance()
-                await self._measure(connection)
                 balance = now + self._poll_s
+            if now >= measure:
+                await self._measure(connection)
+                measure = time.monotonic() + MEASURE_S  # from its end: however slow it is, most of the time is for publishing
             try:
                 if now >= check or generation != self._broker.generation:
                     generation, check = self._broker.generation, now + CHECK_S

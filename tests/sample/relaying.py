@@ -7,7 +7,8 @@ from uuid import UUID
 
 from nats.js.api import RawStreamMsg
 from prometheus_client import REGISTRY
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from chassis.database import Database
 from chassis.relay import Relay
@@ -41,6 +42,12 @@ async def waiting(engine: AsyncEngine) -> int:
 async def none_waits(engine: AsyncEngine) -> bool:
     """Whether all is published and marked."""
     return await waiting(engine) == 0
+
+
+async def rows_read(connection: AsyncConnection) -> int:
+    """How many rows of the outbox this transaction has read so far, from the table or by an index."""
+    counts = "select sum(seq_tup_read + coalesce(idx_tup_fetch, 0)) from pg_stat_xact_user_tables where relname like 'outbox%'"
+    return int((await connection.execute(text(counts))).scalar_one())
 
 
 async def published(broker: Broker) -> list[RawStreamMsg]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import select, text, update
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis import rebuild
 from chassis import relay as relaying
@@ -16,7 +16,7 @@ from chassis.rebuild import Rebuild
 from chassis.relay import headers
 from chassis.stream import BROKER_ERRORS, MAX_AGE_S, Broker
 from devstack.nats import Nats
-from tests.sample.relaying import none_waits, published, relay, republished, running, shipped, versions, waiting
+from tests.sample.relaying import none_waits, published, relay, republished, rows_read, running, shipped, versions, waiting
 from tests.sample.store import outbox
 from tests.sample.writes import placed
 from tests.support import Eventually
@@ -248,13 +248,13 @@ async def test_what_has_grown_old_is_looked_through_once_and_in_pages(
     before, whole = republished(), False
     async with engine.connect() as connection:
         while not whole:
-            read = await _read(connection)
+            read = await rows_read(connection)
             whole = await looks.check(connection)
-            assert await _read(connection) - read < 2_500, "a page, of what was looked at before a little, and the ends"
+            assert await rows_read(connection) - read < 2_500, "a page, of what was looked at before a little, and the ends"
         assert republished() - before == 1
-        read = await _read(connection)
+        read = await rows_read(connection)
         assert await looks.check(connection)
-        assert await _read(connection) - read < 250
+        assert await rows_read(connection) - read < 250
 
 
 async def _old(engine: AsyncEngine, number: int) -> None:
@@ -267,12 +267,6 @@ async def _old(engine: AsyncEngine, number: int) -> None:
     async with engine.begin() as connection:
         await connection.execute(text(rows))
         await connection.execute(text("analyze outbox"))
-
-
-async def _read(connection: AsyncConnection) -> int:
-    """How many rows of the outbox this transaction has read so far, from the table or by an index."""
-    counts = "select sum(seq_tup_read + coalesce(idx_tup_fetch, 0)) from pg_stat_xact_user_tables where relname like 'outbox%'"
-    return int((await connection.execute(text(counts))).scalar_one())
 
 
 async def test_a_gap_is_filled(database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:

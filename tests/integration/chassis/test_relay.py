@@ -5,6 +5,7 @@ import random
 import time
 from collections import Counter
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -13,9 +14,11 @@ from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
+from prometheus_client import REGISTRY
 from sqlalchemy import insert, select, text, update
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from chassis import relay as relaying
 from chassis import telemetry
 from chassis.database import Database, connect
 from chassis.shards import Shards
@@ -23,7 +26,7 @@ from chassis.stream import Broker
 from chassis.stream import connect as connect_broker
 from chassis.tables import SHARDS
 from devstack.nats import Nats
-from tests.sample.relaying import none_waits, published, relay, republished, running, shipped, versions, waiting
+from tests.sample.relaying import none_waits, published, relay, republished, rows_read, running, shipped, versions, waiting
 from tests.sample.store import outbox
 from tests.sample.writes import count, placed
 from tests.support import Eventually
@@ -278,6 +281,52 @@ async def test_an_idle_relay_rests(
         await asyncio.sleep(0.5)  # five polls
         assert rounds - before <= (time.monotonic() - began) / 0.1 + 2
         await eventually(lambda: rounds > before)
+
+
+async def test_measuring_leaves_time_for_publishing(
+    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What waits is measured now and then, counted from the end of the last time: where that takes long, events go out in between."""
+    monkeypatch.setattr(relaying, "MEASURE_S", 0.2)
+    slow, times = relay(database, broker, poll_s=0.01), list[tuple[float, float]]()
+    plain = slow._measure
+
+    async def measured(connection: AsyncConnection) -> None:
+        began = time.monotonic()
+        await plain(connection)
+        await asyncio.sleep(0.3)  # more than its own period: a long backlog
+        times.append((began, time.monotonic()))
+
+    monkeypatch.setattr(slow, "_measure", measured)
+    async with running(slow):
+        await placed(database, 3)
+        await eventually(lambda: len(times) >= 3)
+        await eventually(lambda: none_waits(engine))
+    assert all(later[0] - earlier[1] >= 0.2 for earlier, later in pairwise(times))
+
+
+async def test_a_long_backlog_is_measured_by_its_beginning(
+    database: Database, broker: Broker, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No more is read of what waits than the metric's text promises, and the oldest is among it."""
+    monkeypatch.setattr(relaying, "COUNTED_MAX", 50)
+    rows = (
+        "insert into outbox (create_time, shard, aggregate, event_id, subject, type, payload, stream_seq) "
+        f"select clock_timestamp() - interval '2 hours' + i * interval '1 ms', i % {SHARDS}, gen_random_uuid(), gen_random_uuid(), "
+        "'orders.x', 'x', '', case when i % 2 = 0 then i end from generate_series(1, 20000) i"
+    )
+    async with engine.connect() as connection:
+        await connection.execute(text(rows))
+        await connection.execute(text("analyze outbox"))
+        before = await rows_read(connection)
+        await relay(database, broker)._measure(connection)
+        assert await rows_read(connection) - before <= 60
+    assert _gauge("outbox_waiting") == 50
+    assert 7190 < _gauge("outbox_oldest_waiting_seconds") < 7260
+
+
+def _gauge(name: str) -> float:
+    return REGISTRY.get_sample_value(name, {"stream": "ORDERS"}) or 0.0
 
 
 async def test_a_repeat_s_place_is_no_loss(database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
