@@ -11,13 +11,13 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 from uuid import UUID
 
-from sqlalchemy import URL, Engine, Table, event, func, make_url, select
+from sqlalchemy import URL, Engine, ExceptionContext, Table, event, func, make_url, select
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from chassis import crash, silence, telemetry
-from chassis.blame import LATER, Blame, blame, deferring, only_reading
+from chassis.blame import LATER, READ_ONLY, Blame, blame, deferring, only_reading
 from chassis.claims import Claims
 from chassis.decision import Command, Done, Outcome
 from chassis.errors import Defect, Deferred, Invalid
@@ -79,6 +79,7 @@ def connect(
         },
     )
     _end_what_comes_late(engine.sync_engine)
+    _end_what_takes_no_writes(engine.sync_engine)
     return engine
 
 
@@ -93,6 +94,18 @@ def _end_what_comes_late(engine: Engine) -> None:
     def given_back(_: object, record: ConnectionPoolEntry) -> None:
         if record.info["pool"] is not engine.pool:
             record.invalidate()
+
+
+def _end_what_takes_no_writes(engine: Engine) -> None:
+    """After a failover a connection may lead to what is a standby now, and lives on: it ends at the first write that is refused, and with
+    it all that the pool has. Where we ourselves asked for one that can change nothing, the server says nothing about itself.
+    """
+
+    @event.listens_for(engine, "handle_error")
+    def failed(context: ExceptionContext) -> None:
+        asked = context.connection is not None and context.connection.get_execution_options().get("postgresql_readonly")
+        if getattr(context.original_exception, "sqlstate", None) == READ_ONLY and not asked:
+            context.is_disconnect = True
 
 
 class Database:

@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 import pytest
 from sqlalchemy import delete, make_url, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from chassis.blame import Race
@@ -287,6 +288,30 @@ async def test_a_connection_that_remembers_an_old_schema_is_thrown_away(sample_u
     await narrow.dispose()
 
 
+async def test_connections_to_a_standby_are_thrown_away(sample_url: str, database: Database) -> None:
+    """After a failover the pool's connections lead to a server that takes no writes, and live on: the first write that is refused is
+    deferred and ends them all, whoever made it, and the next one goes elsewhere.
+    """
+    stale = connect(sample_url, pool_size=2)
+    one = Database(stale, claims, database.outbox)
+
+    async def demoted() -> None:
+        async with stale.connect() as first, stale.connect() as second:
+            for connection in (first, second):
+                await connection.execute(text("set default_transaction_read_only = on"))
+                await connection.commit()
+
+    await demoted()
+    assert reason((await write(one, create()))[0]) == "DEPENDENCY_UNAVAILABLE"
+    assert [status((await write(one, create()))[0]) for _ in range(2)] == ["pending"] * 2
+    await demoted()
+    with pytest.raises(DBAPIError, match="read-only"):
+        async with stale.begin() as connection:
+            await connection.execute(delete(claims))
+    assert [status((await write(one, create()))[0]) for _ in range(2)] == ["pending"] * 2
+    await stale.dispose()
+
+
 SLOW_COMMIT = (
     "create function slow() returns trigger language plpgsql as 'begin perform pg_advisory_xact_lock(1); return null; end'",
     "create constraint trigger slow after insert on orders deferrable initially deferred for each row execute function slow()",
@@ -358,7 +383,9 @@ async def test_a_reader_sees_one_moment_and_changes_nothing(database: Database, 
     with pytest.raises(Defect) as caught:
         async with database.read() as connection:
             await connection.execute(text("delete from history"))
-    assert isinstance(getattr(caught.value.__cause__, "orig", None), psycopg.errors.ReadOnlySqlTransaction)
+    assert isinstance(caught.value.__cause__, DBAPIError)
+    assert isinstance(caught.value.__cause__.orig, psycopg.errors.ReadOnlySqlTransaction)
+    assert not caught.value.__cause__.connection_invalidated, "the server is not at fault"
     assert await count(engine, history) == 3
 
 
