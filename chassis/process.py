@@ -23,8 +23,8 @@ import signal
 import sys
 import threading
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Coroutine, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from types import TracebackType
 from typing import Any, Final, NoReturn, Self, TypeVar
 
@@ -133,8 +133,8 @@ def run(running: Callable[[Config], AbstractAsyncContextManager[Supervisor]], co
     telemetry.configure_log(config.service, config.log_level)
     grace_s = config.drain_delay_s + config.drain_grace_s + CLOSING_S
     try:
-        with telemetry.tracing(config.service), telemetry.serve_metrics(config.metrics_address):
-            _loop_runner()(_live(running(config), grace_s))
+        with telemetry.tracing(config.service), _ended_within(grace_s) as end_in_time, telemetry.serve_metrics(config.metrics_address):
+            _loop_runner()(_live(running(config), end_in_time))
     except OSError as error:  # an address that cannot be had: its sentence says all
         _log.critical("ended by a failure", error=str(error))
         raise SystemExit(1) from None
@@ -145,16 +145,26 @@ def run(running: Callable[[Config], AbstractAsyncContextManager[Supervisor]], co
     raise SystemExit(0)
 
 
-async def _live(context: AbstractAsyncContextManager[Supervisor], grace_s: float) -> None:
-    """Enter, wait for a signal or a failed task, leave. Raises what made it end, unless that was a signal."""
-    loop, told, me = asyncio.get_running_loop(), asyncio.Event(), asyncio.current_task()
+@contextmanager
+def _ended_within(grace_s: float) -> Iterator[Callable[[], None]]:
+    """Gives what says that the end begins: if this is not left so much later, the process exits as it stands."""
     last_exit = threading.Timer(grace_s, _exit_now, [f"not ended in {grace_s:g} s"])  # a thread: the loop itself may be stuck
     last_exit.daemon = True
-    started = False
 
-    def end_in_time() -> None:
+    def begin() -> None:
         if not last_exit.is_alive():
             last_exit.start()
+
+    try:
+        yield begin
+    finally:
+        last_exit.cancel()
+
+
+async def _live(context: AbstractAsyncContextManager[Supervisor], end_in_time: Callable[[], None]) -> None:
+    """Enter, wait for a signal or a failed task, leave. Raises what made it end, unless that was a signal."""
+    loop, told, me = asyncio.get_running_loop(), asyncio.Event(), asyncio.current_task()
+    started = False
 
     def on_signal(number: signal.Signals) -> None:
         if told.is_set():
@@ -178,8 +188,6 @@ async def _live(context: AbstractAsyncContextManager[Supervisor], grace_s: float
     except asyncio.CancelledError:
         if not told.is_set():
             raise
-    finally:
-        last_exit.cancel()
 
 
 async def _either(*waits: Coroutine[Any, Any, object]) -> None:

@@ -16,8 +16,9 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
 from contextlib import contextmanager, suppress
 from functools import cache
+from socketserver import ThreadingMixIn
 from typing import Any, Final, TextIO
-from wsgiref.simple_server import WSGIRequestHandler, make_server
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import structlog
 from opentelemetry import trace
@@ -41,6 +42,8 @@ SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.3, 0.5, 1
 
 # How long the end of a process waits for its last spans to be taken.
 FLUSH_S: Final = 3.0
+# How long a client of the metrics may say nothing.
+SCRAPE_S: Final = 5.0
 
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _PASSWORD: Final = re.compile(r"(?<=://)[^/\s@]*@")
@@ -147,11 +150,12 @@ def at_end(tell: Callable[[], object]) -> None:
 def serve_metrics(address: str) -> Iterator[int]:
     """Serve the process's metrics over HTTP at `address` (host:port, port 0: any free one) meanwhile; gives the port.
 
-    It has a thread of its own, so that a blocked event loop can be seen. Raises OSError when the address cannot be had.
+    It has threads of its own, so that a blocked event loop can be seen, and one for each client, so that none waits for another's, and
+    the end for nobody's. Raises OSError when the address cannot be had.
     """
     host, _, port = address.rpartition(":")
     try:
-        server = make_server(host.strip("[]"), int(port), make_wsgi_app(REGISTRY), handler_class=_Silent)
+        server = make_server(host.strip("[]"), int(port), make_wsgi_app(REGISTRY), server_class=_Threads, handler_class=_Scrape)
     except OSError as error:
         raise OSError(error.errno, f"METRICS_ADDRESS {address} cannot be listened on: {error.strerror}") from error
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, name="metrics", daemon=True)
@@ -164,8 +168,18 @@ def serve_metrics(address: str) -> Iterator[int]:
         thread.join()
 
 
-class _Silent(WSGIRequestHandler):
-    """A scrape every few seconds is no news."""
+class _Threads(ThreadingMixIn, WSGIServer):
+    daemon_threads = True
+
+
+class _Scrape(WSGIRequestHandler):
+    """A scrape every few seconds is no news, and a client that says nothing is left after a while."""
+
+    timeout = SCRAPE_S
+
+    def handle(self) -> None:
+        with suppress(TimeoutError, ConnectionError):
+            super().handle()
 
     def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
         pass

@@ -188,11 +188,18 @@ def test_faulty_settings_end_it_with_2(tmp_path: Path) -> None:
     assert "CALLS_MAX is not right" in err
 
 
-@pytest.mark.parametrize("stuck", ["await asyncio.Event().wait()", "import time; time.sleep(60)"], ids=["a waiting end", "a stuck loop"])
+STUCK = {
+    "a waiting end": "await asyncio.Event().wait()",
+    "a stuck loop": "import time; time.sleep(60)",
+    "a stuck server of metrics": "import socketserver, time; socketserver.BaseServer.shutdown = lambda _: time.sleep(60)",
+}
+
+
+@pytest.mark.parametrize("stuck", STUCK.values(), ids=STUCK)
 @pytest.mark.parametrize("task", ['work("first")', "failing()"])
 def test_an_end_that_does_not_come_is_forced(tmp_path: Path, stuck: str, task: str) -> None:
-    """When leaving takes longer than the grace, the process exits as it stands, with 1, even if its event loop is stuck, and whether a
-    signal or a failure began it.
+    """When leaving takes longer than the grace, the process exits as it stands, with 1, even if its event loop is stuck, or what ends after
+    it, and whether a signal or a failure began it.
     """
     body = f"""
     @asynccontextmanager

@@ -3,8 +3,10 @@
 import asyncio
 import gc
 import os
+import socket
 import subprocess
 import sys
+import time
 import urllib.request
 from collections.abc import AsyncIterator, Iterator
 from itertools import pairwise
@@ -278,6 +280,23 @@ def test_metrics_are_served_and_stop() -> None:
             pass
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5)
+
+
+def test_who_says_nothing_keeps_nobody_from_the_metrics(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """A client that connects and is silent: others are answered meanwhile, he is left after a while, without a word in the log, and one
+    who is silent at the end does not hold it up.
+    """
+    monkeypatch.setattr(telemetry._Scrape, "timeout", 0.2)
+    with telemetry.serve_metrics("127.0.0.1:0") as port, socket.create_connection(("127.0.0.1", port), timeout=5) as silent:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            assert answer.status == 200
+        assert silent.recv(1) == b"", "the server has hung up"
+        monkeypatch.setattr(telemetry._Scrape, "timeout", 60)
+        late = socket.create_connection(("127.0.0.1", port), timeout=5)
+        began = time.monotonic()
+    assert time.monotonic() - began < 10
+    late.close()
+    assert capfd.readouterr().err == ""
 
 
 SPANS = """
