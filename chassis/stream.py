@@ -26,9 +26,10 @@ from nats.js.api import (
     RetentionPolicy,
     StorageType,
     StreamConfig,
+    StreamInfo,
     StreamState,
 )
-from nats.js.errors import NotFoundError
+from nats.js.errors import APIError, NotFoundError
 from ordermesh.options.v1 import options_pb2
 
 from chassis import telemetry
@@ -106,6 +107,9 @@ class Broker:
         self._question: asyncio.Task[float] | None = None
         self._asked: tuple[Client, int] | None = None
         self._replaced = telemetry.counter("broker_connections_replaced_total", "Connections to the broker that had fallen silent")
+        self._uncorrected = telemetry.counter(
+            "broker_corrections_refused_total", "Corrections of a stream that the broker refused: alert on it", "stream"
+        )
         self._connected = telemetry.gauge("broker_connected", "Whether the broker has answered lately (1) or not (0)")
 
     async def start(self) -> None:
@@ -157,9 +161,22 @@ class Broker:
             info = await self.streams.add_stream(StreamConfig(name=name, **wanted))
             log.info("stream created", stream=name)
         if correct and info.config.evolve(**wanted) != info.config:
-            info = await self.streams.update_stream(info.config.evolve(**wanted))
-            log.info("stream corrected", stream=name)
+            info = await self._correct(info, wanted)
         return info.state
+
+    async def _correct(self, info: StreamInfo, wanted: dict[str, Any]) -> StreamInfo:
+        """A stream that takes our events serves as it is where the broker refuses to correct it: three copies on a single server, say."""
+        name = info.config.name
+        try:
+            info = await self.streams.update_stream(info.config.evolve(**wanted))
+        except APIError as error:
+            if isinstance(error, NotFoundError) or not set(wanted["subjects"]) <= set(info.config.subjects or ()):
+                raise
+            self._uncorrected.labels(name).inc()
+            log.error("the broker refuses to correct a stream: it serves as it is", stream=name, error=repr(error))
+        else:
+            log.info("stream corrected", stream=name)
+        return info
 
     async def deleted(self, name: str) -> list[int]:
         """The places between the first message of a stream and its last that are empty. Raises one of BROKER_ERRORS."""

@@ -10,6 +10,7 @@ import pytest
 from nats.errors import MaxPayloadError
 from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import BadRequestError, NoStreamResponseError
+from prometheus_client import REGISTRY
 
 from chassis.claims import KEPT
 from chassis.partitions import KEPT_DAYS
@@ -56,6 +57,25 @@ async def test_streams_are_corrected(broker: Broker) -> None:
     await broker.ensure_streams()
     assert (await broker.streams.stream_info("ORDERS")).config.max_age == MAX_AGE_S
     await broker.ensure_streams()
+
+
+async def test_a_stream_that_cannot_be_corrected_serves_as_it_is(broker: Broker, nats_url: str) -> None:
+    """Three copies are wanted, and there is one server: it refuses, this is counted, and events are published all the same. Unless the
+    stream takes none of ours: that is no stream to go on with.
+    """
+    greedy = await connect(nats_url, name="greedy", limits=Limits(replicas=3))
+    before = _refused()
+    assert (await greedy.ensure_stream("ORDERS")).last_seq == 0
+    assert _refused() - before == 1
+    assert (await greedy.publish(SUBJECT, b"", headers("a"), stream="ORDERS")).seq == 1
+    await broker.streams.update_stream(StreamConfig(name="ORDERS", subjects=["orders.else.>"], deny_delete=True))
+    with pytest.raises(BROKER_ERRORS):
+        await greedy.ensure_stream("ORDERS")
+    await greedy.close()
+
+
+def _refused() -> float:
+    return REGISTRY.get_sample_value("broker_corrections_refused_total", {"stream": "ORDERS"}) or 0.0
 
 
 async def test_consumers_are_as_declared(broker: Broker) -> None:
