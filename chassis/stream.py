@@ -199,21 +199,24 @@ class Broker:
         }
 
     async def ensure_consumer(self, stream: str, durable: str, subjects: Sequence[str]) -> None:
-        """Creates the durable consumer, or corrects it. A new one starts at the first message that the stream still has."""
+        """Creates the durable consumer, or corrects it. A new one starts at the first message that the stream still has.
+
+        What it hears only grows: while versions are mixed, the older one would take from the newer what the server passes over for ever.
+        """
         wanted: dict[str, Any] = {
             "ack_policy": AckPolicy.EXPLICIT,
             "ack_wait": ACK_WAIT_S,
             "max_deliver": MAX_DELIVER if stream in STREAMS else -1,  # what was given up is not given up again
             "max_ack_pending": MAX_ACK_PENDING,
-            "filter_subjects": sorted(subjects),
         }
         try:
             found: ConsumerConfig = (await self.streams.consumer_info(stream, durable)).config
         except NotFoundError:
             found = ConsumerConfig(name=durable, durable_name=durable, deliver_policy=DeliverPolicy.ALL)
         # A filter over one subject is told in the singular.
-        alone = [found.filter_subject] if found.filter_subject else None
-        known = found.evolve(filter_subjects=found.filter_subjects or alone, filter_subject=None)
+        heard = found.filter_subjects or ([found.filter_subject] if found.filter_subject else [])
+        known = found.evolve(filter_subjects=heard, filter_subject=None)
+        wanted["filter_subjects"] = sorted({*heard, *subjects})
         if known.evolve(**wanted) != known:
             await self.streams.add_consumer(stream, known.evolve(**wanted))
             log.info("consumer declared", stream=stream, consumer=durable)

@@ -79,13 +79,24 @@ def _refused() -> float:
 
 
 async def test_consumers_are_as_declared(broker: Broker) -> None:
-    """Durable, acknowledged one by one, for the subjects named; declared again with others, the same consumer is changed."""
-    for subjects in (["orders.b", "orders.a"], ["orders.a"], ["orders.a", "orders.c"]):
+    """Durable, acknowledged one by one, for the subjects named; declared again with others, the same consumer hears these too."""
+    for subjects, heard in ((["orders.b"], "b"), (["orders.b", "orders.a"], "ab"), (["orders.c"], "abc")):
         for _ in range(2):
             await broker.ensure_consumer("ORDERS", "sample", subjects)
         config: ConsumerConfig = (await broker.streams.consumer_info("ORDERS", "sample")).config
-        assert (config.filter_subjects or [config.filter_subject or ""]) == sorted(subjects)
+        assert (config.filter_subjects or [config.filter_subject or ""]) == [f"orders.{letter}" for letter in heard]
         assert (config.ack_policy, config.ack_wait, config.backoff) == (AckPolicy.EXPLICIT, ACK_WAIT_S, None)
+
+
+async def test_an_older_replica_takes_nothing_from_a_newer(broker: Broker) -> None:
+    """In a rolling deployment the newer version has added a subject, and the older begins again: what is published there is delivered."""
+    await broker.ensure_consumer("ORDERS", "sample", ["orders.sample.noted", SUBJECT])
+    await broker.ensure_consumer("ORDERS", "sample", [SUBJECT])
+    await broker.publish("orders.sample.noted", b"", headers("new"), stream="ORDERS")
+    await broker.publish(SUBJECT, b"", headers("known"), stream="ORDERS")
+    subscription = await broker.streams.pull_subscribe_bind("sample", "ORDERS")
+    found = [message.subject for _ in range(2) for message in await subscription.fetch(1)]
+    assert found == ["orders.sample.noted", SUBJECT]
 
 
 async def test_a_repeat_is_published_once(broker: Broker) -> None:
