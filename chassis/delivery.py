@@ -11,8 +11,9 @@ from google.protobuf.message import DecodeError, Message
 from nats.aio.msg import Msg
 
 from chassis.decision import Outcome
-from chassis.errors import Defect
+from chassis.errors import Defect, Deferred, Failure
 from chassis.failed import FailedEvent
+from chassis.stream import subject_of
 from chassis.tables import FailedState
 
 M = TypeVar("M", bound=Message)
@@ -41,7 +42,7 @@ class Received:
     event: FailedEvent
     kind: type[Message] | None = None
     delivery: Delivery[Any] | None = None
-    fault: Defect | None = None
+    fault: Failure | None = None
     raw: Msg | None = None
     state: FailedState | None = None  # as it stands in failed_events
     settled: bool = False
@@ -85,13 +86,21 @@ def understand(event: FailedEvent, kinds: Mapping[str, type[Message]]) -> Receiv
     """The same, of an event that was stored."""
     kind = kinds.get(event.type)
     if kind is None:
-        return Received(event, fault=Defect(LookupError(f"nobody handles events of type {event.type!r}")))
+        return Received(event, fault=_unhandled(event, kinds))
     try:
         message = kind.FromString(event.payload)
     except DecodeError as error:
         return Received(event, fault=Defect(error))
     digest = hashlib.sha256(event.payload).digest()
     return Received(event, kind, Delivery(event.event_id, f"{event.consumer}:{event.event_id}", digest, message, event.event_time))
+
+
+def _unhandled(event: FailedEvent, kinds: Mapping[str, type[Message]]) -> Failure:
+    """Of a subject that nobody here asked for it is a newer replica's, which shares the consumer: it has it when it comes again."""
+    words = f"nobody handles events of type {event.type!r}"
+    if event.subject in {subject_of(kind) for kind in kinds.values()}:
+        return Defect(LookupError(words))
+    return Deferred("EVENT_AHEAD", f"{words} here: does a newer version?")
 
 
 def storable(words: str) -> str:

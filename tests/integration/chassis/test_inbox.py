@@ -249,6 +249,26 @@ async def test_what_cannot_be_read_has_failed(broker: Broker, engine: AsyncEngin
     assert sorted(row.stream_seq for row in rows) == [1, 2, 3, 4, 5]
 
 
+async def test_what_a_newer_version_hears_waits_for_it(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+    """In a rolling deployment the two share a consumer, and the older is given what it knows nothing of: it defers that, whatever the
+    type, and the newer takes it.
+    """
+    older, newer = Handling(), Handling()
+    await broker.ensure_consumer("ORDERS", CONSUMER, ["orders.sample.noted", "orders.sample.status_changed"])
+    async with consuming(broker, engine, {SampleStatusChanged: older}):
+        event_id = await publish(broker, SampleNoted(version=7))
+        await eventually(lambda: _is(engine, event_id, "deferred"))
+        [row] = await failed(engine)
+        assert (row.reason, row.error.partition(":")[0]) == (
+            "EVENT_AHEAD",
+            "nobody handles events of type 'ordermesh.sample.events.v1.SampleNoted' here",
+        )
+        async with consuming(broker, engine, {SampleStatusChanged: newer, SampleNoted: newer}):
+            await eventually(lambda: newer.settled == [event_id], timeout_s=30)
+            await eventually(lambda: all_acknowledged(broker))
+    assert await failed(engine) == []
+
+
 async def test_nothing_is_given_up_before_it_stands_in_the_database(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
     """While failed_events cannot be written the events stay in hand: neither terminated nor lost; then they are stored."""
     calls = 0
