@@ -69,14 +69,16 @@ class Rebuild:
         Only what was not looked at before is looked through, a page at a time, and page after page while there is something to find: a
         day's events that have merely grown old take longer than a statement may. Answers whether nothing is left to look at.
         """
-        purged, found = 0, True
+        purged, going_on = 0, True
         self._looked = min(self._looked, first_seq)
-        while found:
+        while going_on:
             low = self._looked - BATCH  # some again: another replica may have marked them since
             lowest = (await connection.execute(self._lowest, {"low": low, "high": first_seq})).scalar_one()
             high = first_seq if lowest is None else min(lowest + PAGE, first_seq)
             unmarked = await self._wait_again(connection, self._unmark_young, low=low, high=high)
-            purged, found, self._looked = purged + unmarked, unmarked > 0 and high < first_seq, high
+            purged += unmarked
+            going_on = unmarked > 0 and high < first_seq
+            self._looked = high
         if purged:
             log.error("the stream was purged: publishing again", stream=self._stream, events=purged)
         return self._looked == first_seq

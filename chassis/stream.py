@@ -107,8 +107,8 @@ class Broker:
         self._question: asyncio.Task[float] | None = None
         self._asked: tuple[Client, int] | None = None
         self._replaced = telemetry.counter("broker_connections_replaced_total", "Connections to the broker that had fallen silent")
-        self._uncorrected = telemetry.counter(
-            "broker_corrections_refused_total", "Corrections of a stream that the broker refused: alert on it", "stream"
+        self._refused_copies = telemetry.counter(
+            "broker_copies_refused_total", "Times that the broker refused a stream the copies that it should have: alert on it", "stream"
         )
         self._connected = telemetry.gauge("broker_connected", "Whether the broker has answered lately (1) or not (0)")
 
@@ -165,17 +165,18 @@ class Broker:
         return info.state
 
     async def _correct(self, info: StreamInfo, wanted: dict[str, Any]) -> StreamInfo:
-        """A stream that takes our events serves as it is where the broker refuses to correct it: three copies on a single server, say."""
-        name = info.config.name
+        """A stream that the broker refuses more copies, as a single server does, serves with those that it has."""
+        name, copies = info.config.name, info.config.num_replicas
         try:
             info = await self.streams.update_stream(info.config.evolve(**wanted))
         except APIError as error:
-            if isinstance(error, NotFoundError) or not set(wanted["subjects"]) <= set(info.config.subjects or ()):
+            if isinstance(error, NotFoundError) or wanted["num_replicas"] == copies:
                 raise
-            self._uncorrected.labels(name).inc()
-            log.error("the broker refuses to correct a stream: it serves as it is", stream=name, error=repr(error))
-        else:
-            log.info("stream corrected", stream=name)
+            self._refused_copies.labels(name).inc()
+            log.error("the broker refuses a stream more copies", stream=name, copies=copies, error=repr(error))
+            wanted |= {"num_replicas": copies}
+            return await self._correct(info, wanted) if info.config.evolve(**wanted) != info.config else info
+        log.info("stream corrected", stream=name)
         return info
 
     async def deleted(self, name: str) -> list[int]:
@@ -201,7 +202,8 @@ class Broker:
     async def ensure_consumer(self, stream: str, durable: str, subjects: Sequence[str]) -> None:
         """Creates the durable consumer, or corrects it. A new one starts at the first message that the stream still has.
 
-        What it hears only grows: while versions are mixed, the older one would take from the newer what the server passes over for ever.
+        What an existing one hears only grows: while versions are mixed, the older would take from the newer what the server passes over for
+        ever.
         """
         wanted: dict[str, Any] = {
             "ack_policy": AckPolicy.EXPLICIT,

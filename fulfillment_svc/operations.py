@@ -92,7 +92,11 @@ class Operations:
         after, left = FIRST, Counter[str]()
         while page := await self._page_of_owed(after):
             request_id, after = uuid7(), page[-1].id
-            answers = await self._confirm(request_id, {each.work.of for each in page})
+            try:
+                answers = await self._confirm(request_id, {each.work.of for each in page})
+            except Defect as defect:  # what the warehouse stumbles over keeps those that come after it from nothing
+                _log.error("the warehouse fails to say what became of owed stock", exc_info=defect)
+                answers = {}
             for outcome in await self._write(list(settling(page, answers, str(request_id)))):
                 if isinstance(outcome, Failure):
                     _log.error("stock is committed, and not settled here yet", reason=outcome.reason, exc_info=outcome)

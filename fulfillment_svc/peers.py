@@ -85,7 +85,8 @@ class Shipping:
 
 def _answer(result: warehouse_api.ReservationResult) -> CommitAnswer:
     if result.HasField("failure"):
-        return NotCommitted(result.failure.reason, final=not result.failure.retryable)
+        final = not result.failure.retryable and result.failure.reason != "INTERNAL"  # a defect says nothing of the stock
+        return NotCommitted(result.failure.reason, final=final)
     if shares := _committed(result.reservations):
         return Committed(shares)
     return NotCommitted("RESERVATION_CLOSED", final=True)

@@ -111,7 +111,10 @@ drop_parcels = delete(parcels).where(among(parcels.c.shipment_id))
 settle_labels = delete(label_tries).where(among(label_tries.c.shipment_id))
 CLOSED = ("shipment_id", "purchase", "tracking_number")
 closed_recalls = given(*(recall_tries.c[name] for name in CLOSED))
-close_recalls = delete(recall_tries).where(*(recall_tries.c[name].is_not_distinct_from(closed_recalls.c[name]) for name in CLOSED))
+close_recalls = delete(recall_tries).where(
+    *(recall_tries.c[name] == closed_recalls.c[name] for name in CLOSED[:2]),
+    recall_tries.c.tracking_number.is_not_distinct_from(closed_recalls.c.tracking_number),
+)
 
 
 def _begin(tries: Table) -> Update:

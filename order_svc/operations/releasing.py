@@ -24,7 +24,7 @@ class Releasing:
 
     def __init__(self, warehouse: Warehouse) -> None:
         self._warehouse = warehouse
-        self._failures = telemetry.counter("order_release_failures_total", "Orders whose stock was not released in three attempts")
+        self._failures = telemetry.counter("order_release_failures_total", "Orders whose stock was not released at once")
 
     async def release(self, attempts: Sequence[tuple[UUID, int]]) -> None:
         """Gives up what these attempts of orders have reserved, in one call for all (of 500 at most)."""

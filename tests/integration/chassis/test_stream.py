@@ -59,23 +59,29 @@ async def test_streams_are_corrected(broker: Broker) -> None:
     await broker.ensure_streams()
 
 
-async def test_a_stream_that_cannot_be_corrected_serves_as_it_is(broker: Broker, nats_url: str) -> None:
-    """Three copies are wanted, and there is one server: it refuses, this is counted, and events are published all the same. Unless the
-    stream takes none of ours: that is no stream to go on with.
+async def test_a_stream_that_gets_no_more_copies_serves_with_those_that_it_has(broker: Broker, nats_url: str) -> None:
+    """Three copies are wanted, and there is one server: it refuses, this is counted, and events are published all the same. What else the
+    stream should be is corrected; and where the broker refuses that, there is no going on.
     """
     greedy = await connect(nats_url, name="greedy", limits=Limits(replicas=3))
     before = _refused()
     assert (await greedy.ensure_stream("ORDERS")).last_seq == 0
     assert _refused() - before == 1
     assert (await greedy.publish(SUBJECT, b"", headers("a"), stream="ORDERS")).seq == 1
-    await broker.streams.update_stream(StreamConfig(name="ORDERS", subjects=["orders.else.>"], deny_delete=True))
+    found = (await broker.streams.stream_info("ORDERS")).config
+    await broker.streams.update_stream(found.evolve(subjects=["orders.else.>"]))
+    await greedy.ensure_stream("ORDERS")
+    assert (await broker.streams.stream_info("ORDERS")).config.subjects == found.subjects
+    assert (await greedy.publish(SUBJECT, b"", headers("b"), stream="ORDERS")).seq == 2
+    await broker.streams.delete_stream("ORDERS")
+    await broker.streams.add_stream(found.evolve(storage=StorageType.MEMORY))
     with pytest.raises(BROKER_ERRORS):
         await greedy.ensure_stream("ORDERS")
     await greedy.close()
 
 
 def _refused() -> float:
-    return REGISTRY.get_sample_value("broker_corrections_refused_total", {"stream": "ORDERS"}) or 0.0
+    return REGISTRY.get_sample_value("broker_copies_refused_total", {"stream": "ORDERS"}) or 0.0
 
 
 async def test_consumers_are_as_declared(broker: Broker) -> None:

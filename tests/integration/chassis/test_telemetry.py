@@ -286,7 +286,7 @@ def test_who_says_nothing_keeps_nobody_from_the_metrics(monkeypatch: pytest.Monk
     """A client that connects and is silent: others are answered meanwhile, he is left after a while, without a word in the log, and one
     who is silent at the end does not hold it up.
     """
-    monkeypatch.setattr(telemetry._Scrape, "timeout", 0.2)
+    monkeypatch.setattr(telemetry._Scrape, "timeout", 1.0)
     with telemetry.serve_metrics("127.0.0.1:0") as port, socket.create_connection(("127.0.0.1", port), timeout=5) as silent:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
             assert answer.status == 200

@@ -17,13 +17,17 @@ BEFORE = (
         case when status not in ('pending', 'failed', 'created') then now() end, case when status = 'delivered' then now() end
     from unnest(enum_range(null::shipment_status)) status
     """,
+    """
+    insert into history select id, version, 'pending', 'pending', 'REPACKED', 'fulfillment', 'e1', now() from shipments
+        where status = 'pending'
+    """,
     "insert into tracking_events select id, 'r1', status, report_time, 'Dover', now() from shipments where report_time is not null",
 )
 
 
 def test_yesterdays_shipments_can_be_recalled(fresh_database: FreshDatabase) -> None:
     """One of each status, stored before there were recalls, is as it was afterwards, not recalled; and a waiting one can become void. What
-    may have been sold unheard of, for one that failed, the carrier is asked to take back.
+    may have been sold unheard of, for one that failed or was packed anew, the carrier is asked to take back.
     """
     url = fresh_database()
     engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
@@ -41,11 +45,13 @@ def test_yesterdays_shipments_can_be_recalled(fresh_database: FreshDatabase) -> 
         migrate(url, "shipping_svc")
         with engine.begin() as connection:
             after = connection.execute(text("select * from shipments order by id")).all()
-            assert [tuple(row) for row in after] == [(*row, None, 0, 0) for row in before]
+            assert [tuple(row) for row in after] == [(*row, None, 0, row.status == "pending") for row in before]
             assert len(after) == 9
             assert connection.execute(text("select count(*) from tracking_events")).scalar_one() == 6
-            recalled = "select s.status::text, r.purchase, r.tracking_number from recall_tries r join shipments s on s.id = shipment_id"
-            assert [tuple(row) for row in connection.execute(text(recalled))] == [("failed", 0, None)]
+            recalled = (
+                "select status::text, r.purchase, r.tracking_number from recall_tries r join shipments on id = shipment_id order by 1"
+            )
+            assert [tuple(row) for row in connection.execute(text(recalled))] == [("failed", 0, None), ("pending", 0, None)]
             void = "update shipments set status = 'voided', recall_time = now() where status = 'created'"
             assert connection.execute(text(void)).rowcount == 1
     finally:
