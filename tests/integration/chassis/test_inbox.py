@@ -251,7 +251,7 @@ async def test_what_cannot_be_read_has_failed(broker: Broker, engine: AsyncEngin
 
 async def test_what_a_newer_version_hears_waits_for_it(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
     """In a rolling deployment the two share a consumer, and the older is given what it knows nothing of: it defers that, whatever the
-    type, and the newer takes it.
+    type, and the newer takes it when it comes again.
     """
     older, newer = Handling(), Handling()
     await broker.ensure_consumer("ORDERS", CONSUMER, ["orders.sample.noted", "orders.sample.status_changed"])
@@ -263,9 +263,9 @@ async def test_what_a_newer_version_hears_waits_for_it(broker: Broker, engine: A
             "EVENT_AHEAD",
             "nobody handles events of type 'ordermesh.sample.events.v1.SampleNoted' here",
         )
-        async with consuming(broker, engine, {SampleStatusChanged: newer, SampleNoted: newer}):
-            await eventually(lambda: newer.settled == [event_id], timeout_s=30)
-            await eventually(lambda: all_acknowledged(broker))
+    async with consuming(broker, engine, {SampleStatusChanged: newer, SampleNoted: newer}):
+        await eventually(lambda: newer.settled == [event_id], timeout_s=30)
+        await eventually(lambda: all_acknowledged(broker))
     assert await failed(engine) == []
 
 
