@@ -144,10 +144,13 @@ def reservation_filter(request: reserving.ListReservationsRequest) -> Reservatio
 # --- events of others
 
 
-def order_changed(event: order_events_pb2.OrderStatusChanged, of: Keyed) -> ConfirmReservations | EndAttempt | None:
+def order_changed(event: order_events_pb2.OrderStatusChanged, of: Keyed) -> ConfirmReservations | KeepUnits | EndAttempt | None:
     """What an order's new status asks of its stock; None: nothing."""
     target = UUID(event.order_id)
     if event.new_status == order_pb2.ORDER_STATUS_CONFIRMED:
+        if event.stock_status == order_pb2.STOCK_STATUS_COMMITTED:
+            # By the call, which knew nothing of units that were cancelled shortly before. No fulfilment will speak of those.
+            return _keep(event, of, while_pending=True)
         return ConfirmReservations(of.key, of.digest, target, attempt=event.attempt, by_event=True)
     if event.new_status in (order_pb2.ORDER_STATUS_CANCELLED, order_pb2.ORDER_STATUS_FAILED):
         while_pending = event.old_status == order_pb2.ORDER_STATUS_PENDING
@@ -156,11 +159,14 @@ def order_changed(event: order_events_pb2.OrderStatusChanged, of: Keyed) -> Conf
 
 
 def items_cancelled(event: order_events_pb2.OrderItemsCancelled, of: Keyed) -> KeepUnits:
+    return _keep(event, of, while_pending=event.status == order_pb2.ORDER_STATUS_PENDING)
+
+
+def _keep(
+    event: order_events_pb2.OrderStatusChanged | order_events_pb2.OrderItemsCancelled, of: Keyed, *, while_pending: bool
+) -> KeepUnits:
     """Of each line, the units that stay, where they are."""
-    kept = {
-        (UUID(allocation.reservation_id), item.line_number): allocation.quantity for item in event.items for allocation in item.allocations
-    }
-    while_pending = event.status == order_pb2.ORDER_STATUS_PENDING
+    kept = {(UUID(its.reservation_id), item.line_number): its.quantity for item in event.items for its in item.allocations}
     return KeepUnits(of.key, of.digest, UUID(event.order_id), attempt=event.attempt, kept=kept, while_pending=while_pending)
 
 

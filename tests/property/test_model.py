@@ -265,3 +265,17 @@ class Shop(RuleBasedStateMachine):
 
 TestShop = Shop.TestCase
 TestShop.settings = settings(max_examples=60, stateful_step_count=40)
+
+
+def test_units_that_are_cancelled_after_their_reservation_has_expired_come_back() -> None:
+    """The payment is confirmed before the warehouse hears of the cancellation, and it commits what had expired, all of it: the order keeps
+    what it still wants of that, and the rest is on the shelf again. (Once found by chance.)
+    """
+    shop = Shop()
+    shop.open(lamps=1, rounds=0)
+    shop.place(bulbs=0, lamps=3)
+    shop.time_passes(minutes=40)
+    shop.worker(worker="expire reservations")
+    shop.cancel_items(n=1, units=1)
+    shop.pay(n=1, token="tok_ok")
+    shop.teardown()
