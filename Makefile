@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PYTHON
 
 .DEFAULT_GOAL := help
-.PHONY: help run test chaos chaos-bugs check generate pictures clients lock clean
+.PHONY: help run test explore chaos chaos-bugs check generate pictures clients lock clean
 
 help: ## Print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ run: .venv/ready ## Bring everything up: PostgreSQL, NATS, the five services; wa
 
 test: .venv/ready ## Run the tests, on a PostgreSQL and a NATS of their own
 	@$(BIN)/python -m pytest -n 3
+
+explore: .venv/ready ## Look for what the tests' own examples miss: ROUNDS=10 runs of the property tests, each with examples by chance
+	@for round in $$(seq $${ROUNDS:-10}); do $(BIN)/python -m pytest -n 3 --hypothesis-profile=explore tests/property || exit 1; done
 
 chaos: .venv/ready ## Orders under faults, then an audit: DURATION=60 seconds, SEED=... to repeat a run, RATE=3 orders a second
 	@$(BIN)/python -m tests.chaos
