@@ -216,7 +216,7 @@ class Shop(Services):
             work.status = fulfillment_pb2.FULFILLMENT_STATUS_SHIPPED
             self._move(work.order_id, "SHIPPED")
             self.parcels[work.order_id] = shipping_pb2.Shipment(
-                shipment_id=work.order_id,
+                shipment_id=str(uuid5(NAMESPACE_OID, f"shipment of {work.order_id}")),  # everything has an id of its own
                 order_id=work.order_id,
                 status=shipping_pb2.SHIPMENT_STATUS_CREATED,
                 tracking_number=work.order_id,
