@@ -124,6 +124,10 @@ class Database:
                 with only_reading():
                     yield connection
 
+    async def was_done(self, connection: AsyncConnection, key: str) -> bool:
+        """Whether the effect of this key is committed."""
+        return bool(await self.claims.find(connection, [key]))
+
     async def write(self, commands: Sequence[C], *, load: Load[C, R], decide: Decide[R, C, H], save: Save[R, H]) -> list[Outcome[R]]:
         """Answers each command, in the order given: what came of it, or why it was not done."""
 

@@ -10,12 +10,14 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 from google.protobuf.message import DecodeError, Message
 from nats.aio.msg import Msg
 
-from chassis.decision import Outcome
+from chassis.decision import Command, Done, Outcome
 from chassis.errors import Defect, Deferred, Failure
 from chassis.failed import FailedEvent
+from chassis.idempotency import Keyed
 from chassis.stream import subject_of
 from chassis.tables import FailedState
 
+C = TypeVar("C", bound=Command)
 M = TypeVar("M", bound=Message)
 
 TEXT_MAX = 2000
@@ -31,8 +33,27 @@ class Delivery(Generic[M]):
     message: M
     time: datetime
 
+    @property
+    def keyed(self) -> Keyed:
+        """What a command that comes of it is idempotent on."""
+        return Keyed(self.key, self.digest)
+
+    @property
+    def cause(self) -> str:
+        """What a command that comes of it names as its cause."""
+        return str(self.event_id)
+
 
 Handler = Callable[[Sequence[Delivery[M]]], Awaitable[Sequence[Outcome[Any]]]]
+
+
+async def carry_out(
+    commands: Sequence[C | None], operation: Callable[[Sequence[C]], Awaitable[Sequence[Outcome[Any]]]]
+) -> Sequence[Outcome[Any]]:
+    """An outcome for each event, of which these are the commands; one that asks for nothing (None) is done as it comes."""
+    meant = [command for command in commands if command is not None]
+    outcomes = iter(await operation(meant) if meant else ())
+    return [Done(None) if command is None else next(outcomes) for command in commands]
 
 
 @dataclass(slots=True)

@@ -17,7 +17,7 @@ Failure
 No transport stands here: `code` is the name of a gRPC status, and the door makes one of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -135,3 +135,8 @@ class OutOfTime(Deferred):
     """A call that named no deadline took longer than such calls may; whether what it asked for is done nobody says."""
 
     code = "DEADLINE_EXCEEDED"
+
+
+def illegal(text: str, status: str, allowed: Iterable[str] = (), **metadata: str) -> Refused:
+    """The refusal of what a record's table of statuses has no move for. `allowed`: where it may go from there, which may be nowhere."""
+    return Refused("ILLEGAL_TRANSITION", text, status=status, allowed=", ".join(sorted(allowed)), **metadata)

@@ -24,14 +24,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis import crash, telemetry
 from chassis.blame import LATER, TROUBLE, blame
 from chassis.decision import Done, Outcome
-from chassis.delivery import Delivery, Handler, Received, receive, storable, understand
+from chassis.delivery import Handler, Received, receive, storable, understand
 from chassis.errors import Defect, Deferred, Failure, NotFound, Refused
 from chassis.failed import DEFERRAL_LIMIT, FailedEvent, FailedEvents
 from chassis.pull import Pull
 from chassis.stream import ACK_WAIT_S, BROKER_ERRORS, MAX_DELIVER, Broker, stream_of, subject_of
 from chassis.tables import FailedState
-
-__all__ = ["Delivery", "Handler", "Inbox"]
 
 T = TypeVar("T")
 

@@ -30,7 +30,8 @@ from chassis.advisories import Advisories
 from chassis.breaker import Breaker
 from chassis.config import ServiceConfig, load
 from chassis.database import Database, connect
-from chassis.inbox import Handler, Inbox
+from chassis.delivery import Handler
+from chassis.inbox import Inbox
 from chassis.migration import migrate
 from chassis.ops import FailedEventService, OutboxService
 from chassis.outbox import Outbox

@@ -5,6 +5,7 @@ Tables are declared here and join each service's metadata; their DDL for migrati
 
 from collections.abc import Collection, Iterable, Sequence
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import (
@@ -160,3 +161,8 @@ def insert_rows(*columns: Column[Any]) -> Insert:
 def arrays(names: Iterable[str], rows: Collection[Sequence[Any]]) -> dict[str, list[Any]]:
     """The rows, turned into what `given`, `among` and `insert_rows` wait for."""
     return {f"given_{name}": [row[i] for row in rows] for i, name in enumerate(names)}
+
+
+def arrays_of(names: Sequence[str], records: Iterable[object]) -> dict[str, list[Any]]:
+    """As `arrays`, of what the records have under these names, of which there are two at least."""
+    return arrays(names, list(map(attrgetter(*names), records)))

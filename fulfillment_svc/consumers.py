@@ -8,8 +8,7 @@ from ordermesh.order.events.v1.order_events_pb2 import OrderItemsCancelled, Orde
 from ordermesh.shipping.events.v1.shipping_events_pb2 import DeliveryConfirmed, ShipmentCreated
 
 from chassis.decision import Outcome
-from chassis.idempotency import Keyed
-from chassis.inbox import Delivery, Handler
+from chassis.delivery import Delivery, Handler
 from fulfillment_svc import wire
 from fulfillment_svc.model import Fulfillment, Job
 from fulfillment_svc.operations import Operations
@@ -32,20 +31,15 @@ class Consumers:
         }
 
     async def order_status_changed(self, deliveries: Sequence[Delivery[OrderStatusChanged]]) -> Sequence[Outcome[tuple[Fulfillment, ...]]]:
-        return await self.operations.follow_orders([wire.order_news(d.message, *source(d)) for d in deliveries])
+        return await self.operations.follow_orders([wire.order_news(d.message, d.keyed, d.cause) for d in deliveries])
 
     async def order_items_cancelled(
         self, deliveries: Sequence[Delivery[OrderItemsCancelled]]
     ) -> Sequence[Outcome[tuple[Fulfillment, ...]]]:
-        return await self.operations.follow_orders([wire.items_cancelled(d.message, *source(d)) for d in deliveries])
+        return await self.operations.follow_orders([wire.items_cancelled(d.message, d.keyed, d.cause) for d in deliveries])
 
     async def shipment_created(self, deliveries: Sequence[Delivery[ShipmentCreated]]) -> Sequence[Outcome[Job]]:
-        return await self.operations.note([wire.ship(d.message.shipment, *source(d)) for d in deliveries])
+        return await self.operations.note([wire.ship(d.message.shipment, d.keyed, d.cause) for d in deliveries])
 
     async def delivery_confirmed(self, deliveries: Sequence[Delivery[DeliveryConfirmed]]) -> Sequence[Outcome[Job]]:
-        return await self.operations.note([wire.complete(d.message.shipment, *source(d)) for d in deliveries])
-
-
-def source(delivery: Delivery[Any]) -> tuple[Keyed, str]:
-    """What a command that comes from an event is idempotent on, and what caused it."""
-    return Keyed(delivery.key, delivery.digest), str(delivery.event_id)
+        return await self.operations.note([wire.complete(d.message.shipment, d.keyed, d.cause) for d in deliveries])

@@ -120,7 +120,7 @@ class Operations:
         written. Raises Deferred where the warehouse cannot be reached.
         """
         async with self.database.read() as connection:
-            done = await store.was_done(connection, command.key)
+            done = await self.database.was_done(connection, command.key)
         if done:
             return await self.change(command)
         fulfillment, noted_before = await self._note_spoiled(command)

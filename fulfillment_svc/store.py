@@ -10,10 +10,10 @@ from sqlalchemy import ColumnElement, Select, bindparam, delete, not_, select, u
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.paging import Page
-from chassis.tables import among, arrays, given, insert_rows
+from chassis.tables import among, arrays, arrays_of, given, insert_rows
 from fulfillment_svc.lifecycle import Status
 from fulfillment_svc.model import Allocation, AnyCommand, Filter, Fulfillment, Job, Kept, Line, Package, PackedItem, Transition, Work
-from fulfillment_svc.tables import claims, fulfillments, history, items, kept_units, lines, orders, packages
+from fulfillment_svc.tables import fulfillments, history, items, kept_units, lines, orders, packages
 
 f = fulfillments.c
 FULFILLMENT, LINE, PACKAGE, ITEM, STEP, ORDER, KEPT = (
@@ -33,7 +33,6 @@ read_by_order = select(fulfillments).where(among(f.order_id)).order_by(f.id)
 read_orders = select(f.order_id).where(among(f.id)).distinct()
 lock_orders = select(orders).where(among(orders.c.order_id)).order_by(orders.c.order_id).with_for_update(key_share=True)
 read_kept = select(kept_units).where(among(kept_units.c.order_id)).order_by(*kept_units.primary_key)
-read_claim = select(claims.c.key).where(among(claims.c.key))
 read_works = select(f.order_id, f.warehouse_id, f.attempt).where(among(f.order_id))
 read_owed = (
     select(fulfillments)
@@ -118,16 +117,11 @@ async def save_fulfillments(
         await connection.execute(insert_fulfillments, arrays(FULFILLMENT, [attrgetter(*FIELDS)(each) for each in created]))
         await _insert_lines(connection, created)
     if changed:
-        await connection.execute(update_fulfillments, arrays(CHANGING, [attrgetter(*CHANGING)(each) for _, each in changed]))
+        await connection.execute(update_fulfillments, arrays_of(CHANGING, (each for _, each in changed)))
         await _save_lines(connection, changed)
         await _save_packages(connection, [(old, new) for old, new in changed if old.packages != new.packages])
     if steps:
-        await connection.execute(insert_history, arrays(STEP, [attrgetter(*STEP)(step) for step in steps]))
-
-
-async def was_done(connection: AsyncConnection, key: str) -> bool:
-    """Whether the effect of this key is committed."""
-    return bool((await connection.execute(read_claim, arrays(["key"], [[key]]))).first())
+        await connection.execute(insert_history, arrays_of(STEP, steps))
 
 
 async def find_fulfillments(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, Fulfillment]:

@@ -13,7 +13,8 @@ from chassis.client import Channel, ask
 from omctl import arguments, output, views
 from omctl.calls import ask_each, run, settings
 from omctl.errors import EXIT_CODES, FAILED
-from omctl.orders import Json, RequestId, Timeout, told
+from omctl.options import Json, RequestId, Timeout, told
+from omctl.pages import pages
 
 if TYPE_CHECKING:  # they are types alone
     from ordermesh.ops.v1.ops_service_pb2_grpc import FailedEventServiceAsyncStub, OutboxServiceAsyncStub
@@ -67,14 +68,10 @@ def failed(
 
     async def work(channel: Channel) -> tuple[list[api.FailedEvent], bool]:
         found: list[api.FailedEvent] = []
-        request = api.ListFailedEventsRequest(filter=wanted)
-        while True:
-            request.page_size = min(PAGE, limit - len(found)) if limit else PAGE
-            page = await ask(_failed_events(channel).ListFailedEvents, request, timeout_s=timeout)
-            found += page.failed_events
-            request.page_token = page.next_page_token
-            if not request.page_token or (limit and len(found) >= limit):
-                return found, bool(request.page_token)
+        method, request = _failed_events(channel).ListFailedEvents, api.ListFailedEventsRequest(filter=wanted)
+        async for page in pages(method, request, "failed_events", size=PAGE, limit=limit, timeout_s=timeout):
+            found += page
+        return found, bool(request.page_token)
 
     answers = ask_each(_addresses(service, consumer), work)
     every = sorted((event for found, _ in answers.found.values() for event in found), key=_oldest_first)

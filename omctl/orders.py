@@ -3,7 +3,6 @@
 from contextlib import aclosing
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, cast
-from uuid import uuid4
 
 import typer
 from ordermesh.order.v1 import order_pb2, order_service_pb2
@@ -15,6 +14,8 @@ from chassis.errors import NotFound
 from omctl import arguments, output, views
 from omctl.calls import fail, run, settings
 from omctl.errors import EXIT_CODES, FAILED
+from omctl.options import Json, RequestId, Timeout, told
+from omctl.pages import pages
 from omctl.watching import timeline, transitions
 
 if TYPE_CHECKING:  # it is a type alone
@@ -26,16 +27,7 @@ PAGE = 100
 
 app = typer.Typer(no_args_is_help=True, help="Place orders, look at them, and undo them.", epilog=EXIT_CODES)
 
-Json = Annotated[bool, typer.Option("--json", help="ProtoJSON: one document, or one on each line where there may be many.")]
-Timeout = Annotated[float, typer.Option("--timeout", min=0.1, max=3600, help="Seconds to wait for the answer.")]
 Which = Annotated[str, typer.Argument(metavar="ORDER", help="Its id, or its number (OM-...).")]
-RequestId = Annotated[
-    str | None,
-    typer.Option(
-        parser=arguments.uuid, metavar="UUID", help="The same on each try, so that nothing is done twice; made up where not given."
-    ),
-]
-
 Reason = Annotated[str | None, typer.Option(metavar="REASON", help="In capitals, e.g. OUT_OF_SEASON; CUSTOMER_REQUEST where not given.")]
 
 
@@ -127,15 +119,10 @@ def list_(
 
     async def work(channel: Channel) -> None:
         found: list[order_pb2.Order] = []
-        while True:
-            request.page_size = min(PAGE, limit - len(found)) if limit else PAGE
-            page = await ask(_stub(channel).ListOrders, request, timeout_s=timeout)
-            found += page.orders
-            for each in page.orders if json else ():
+        async for page in pages(_stub(channel).ListOrders, request, "orders", size=PAGE, limit=limit, timeout_s=timeout):
+            found += page
+            for each in page if json else ():
                 output.line(each)
-            request.page_token = page.next_page_token
-            if not request.page_token or (limit and len(found) >= limit):
-                break
         if not json:
             output.show(views.orders(found), Console())
             output.more(bool(request.page_token))
@@ -232,13 +219,6 @@ def retry(order: Which, request_id: RequestId = None, json: Json = False, timeou
         _show((await ask(_stub(channel).RetryOrder, request, timeout_s=timeout)).order, json=json)
 
     run(settings().order_address, work)
-
-
-def told(request_id: str | None) -> str:
-    """The request's id, told before anything is sent: where the answer is lost, the same one is safe."""
-    chosen = request_id or str(uuid4())
-    typer.echo(f"request_id {chosen}", err=True)
-    return chosen
 
 
 def _stub(channel: Channel) -> "OrderServiceAsyncStub":

@@ -11,7 +11,7 @@ from chassis.client import Channel, ask
 from omctl import arguments, output, views
 from omctl.calls import run, settings
 from omctl.errors import EXIT_CODES
-from omctl.orders import Json, RequestId, Timeout, told
+from omctl.options import Json, RequestId, Timeout, told
 
 app = typer.Typer(no_args_is_help=True, help="Look at an order's money, and give some back.", epilog=EXIT_CODES)
 

@@ -11,7 +11,8 @@ from chassis.client import Channel, ask
 from omctl import arguments, output, views
 from omctl.calls import run, settings
 from omctl.errors import EXIT_CODES
-from omctl.orders import Json, RequestId, Timeout, told
+from omctl.options import Json, RequestId, Timeout, told
+from omctl.pages import pages
 
 if TYPE_CHECKING:  # it is a type alone
     from ordermesh.warehouse.v1.inventory_service_pb2_grpc import InventoryServiceAsyncStub
@@ -59,15 +60,10 @@ def list_(
 
     async def work(channel: Channel) -> None:
         found: list[warehouse_pb2.StockLevel] = []
-        while True:
-            request.page_size = min(PAGE, limit - len(found)) if limit else PAGE
-            page = await ask(_stub(channel).ListStockLevels, request, timeout_s=timeout)
-            found += page.stock_levels
-            for each in page.stock_levels if json else ():
+        async for page in pages(_stub(channel).ListStockLevels, request, "stock_levels", size=PAGE, limit=limit, timeout_s=timeout):
+            found += page
+            for each in page if json else ():
                 output.line(each)
-            request.page_token = page.next_page_token
-            if not request.page_token or (limit and len(found) >= limit):
-                break
         if not json:
             output.show(views.stock(found), Console())
             output.more(bool(request.page_token))

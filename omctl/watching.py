@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from ordermesh.order.v1 import order_pb2, order_service_pb2
 
-from chassis.client import ask
 from chassis.follow import watch
+from omctl.pages import pages
 
 if TYPE_CHECKING:  # it is a type alone
     from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceAsyncStub
@@ -37,11 +37,7 @@ async def transitions(
     orders: "OrderServiceAsyncStub", order_id: str, timeout_s: float | None = None
 ) -> AsyncGenerator[order_pb2.OrderTransition, None]:
     """What has happened to the order so far, oldest first."""
-    request = order_service_pb2.ListOrderTransitionsRequest(order_id=order_id, page_size=PAGE)
-    while True:
-        page = await ask(orders.ListOrderTransitions, request, timeout_s=timeout_s)
-        for transition in page.transitions:
+    request = order_service_pb2.ListOrderTransitionsRequest(order_id=order_id)
+    async for page in pages(orders.ListOrderTransitions, request, "transitions", size=PAGE, timeout_s=timeout_s):
+        for transition in page:
             yield transition
-        if not page.next_page_token:
-            return
-        request.page_token = page.next_page_token

@@ -7,9 +7,8 @@ from google.protobuf.message import Message
 from ordermesh.order.events.v1.order_events_pb2 import OrderItemsCancelled, OrderStatusChanged, ReturnStatusChanged
 from uuid_utils.compat import uuid7
 
-from chassis.decision import Done, Outcome
-from chassis.idempotency import Keyed
-from chassis.inbox import Delivery, Handler
+from chassis.decision import Outcome
+from chassis.delivery import Delivery, Handler, carry_out
 from payment_svc import wire
 from payment_svc.operations import Operations
 
@@ -29,11 +28,8 @@ class Consumers:
         }
 
     async def order_changed(self, deliveries: Sequence[Delivery[wire.OrderEvent]]) -> Sequence[Outcome[Any]]:
-        commands = [wire.note_order(d.message, Keyed(d.key, d.digest), str(d.event_id), uuid7()) for d in deliveries]
+        commands = [wire.note_order(d.message, d.keyed, d.cause, uuid7()) for d in deliveries]
         return await self.operations.note_orders(commands)
 
     async def return_status_changed(self, deliveries: Sequence[Delivery[ReturnStatusChanged]]) -> Sequence[Outcome[Any]]:
-        """Those that mean no money are done as they come."""
-        commands = [wire.refund_return(d.message, Keyed(d.key, d.digest), str(d.event_id)) for d in deliveries]
-        outcomes = iter(await self.operations.refund_returns([command for command in commands if command]))
-        return [next(outcomes) if command else Done(None) for command in commands]
+        return await carry_out([wire.refund_return(d.message, d.keyed, d.cause) for d in deliveries], self.operations.refund_returns)

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.money import Money
 from chassis.paging import Page
-from chassis.tables import among, arrays, given, insert_rows
+from chassis.tables import among, arrays, arrays_of, given, insert_rows
 from payment_svc.lifecycle import REFUND_STATUS, Kind
 from payment_svc.model import Account, Change, Operation, Order, Payment, PaymentCommand, PaymentFilter, Refund, RefundFilter
 from payment_svc.tables import accounts, history, operations, payments
@@ -75,12 +75,12 @@ async def save_accounts(
         await connection.execute(update_accounts, arrays(ACCOUNT, list(map(_order_row, heard))))
     known = {id(p) for account in before.values() for p in account.payments}
     if moved := [p for account in ordered for p in account.payments if id(p) not in known]:
-        await connection.execute(save_payments, _rows(PAYMENT, moved))
+        await connection.execute(save_payments, arrays_of(PAYMENT, moved))
     asked = {id(o) for account in before.values() for p in account.payments for o in p.operations}
     if settled := [(p.id, o) for p in moved for o in p.operations if id(o) not in asked]:
         await connection.execute(save_operations, arrays(OPERATION, [_operation_row(*row) for row in settled]))
     if changes:
-        await connection.execute(insert_history, _rows(CHANGE, changes))
+        await connection.execute(insert_history, arrays_of(CHANGE, changes))
 
 
 async def find_account(connection: AsyncConnection, order_id: UUID) -> Account | None:
@@ -165,7 +165,3 @@ def _order_row(its: Order) -> tuple[Any, ...]:
 
 def _operation_row(payment_id: UUID, its: Operation) -> tuple[Any, ...]:
     return its.id, payment_id, *attrgetter(*OPERATION[2:])(its)
-
-
-def _rows(names: Sequence[str], records: Sequence[object]) -> dict[str, list[Any]]:
-    return arrays(names, [attrgetter(*names)(record) for record in records])

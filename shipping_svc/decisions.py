@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from chassis.decision import Decision
-from chassis.errors import Exists, NotFound, Refused, Stale
+from chassis.errors import Exists, NotFound, Refused, Stale, illegal
 from shipping_svc.lifecycle import MOVES, REPORTABLE, TERMINAL, Status, further
 from shipping_svc.model import (
     AskForShipment,
@@ -145,7 +145,7 @@ def record_report(shipment: Shipment, command: RecordReport, now: datetime) -> D
     if report.carrier_event_id in shipment.known_reports:
         return Decision(shipment)
     if report.status not in REPORTABLE or shipment.tracking_number is None:
-        raise illegal(shipment, report.status)
+        raise cannot_become(shipment, report.status)
     rows: list[Row] = [TrackingEvent(shipment.id, report, now)]
     facts: list[Fact] = []
     after = replace(shipment, known_reports=shipment.known_reports | {report.carrier_event_id})
@@ -169,8 +169,7 @@ def cancel(shipment: Shipment, command: Cancel, now: datetime) -> Decided:
     if command.expected_version not in (None, shipment.version):
         raise Stale(expected=str(command.expected_version), actual=str(shipment.version))
     if shipment.status in TERMINAL:
-        text = f"The shipment is {shipment.status}: it has come to its end."
-        raise Refused("ILLEGAL_TRANSITION", text, status=shipment.status, allowed="")
+        raise illegal(f"The shipment is {shipment.status}: it has come to its end.", shipment.status)
     return recall(shipment, "RECALLED", command, now)
 
 
@@ -199,15 +198,13 @@ def keep_recall(shipment: Shipment, command: KeepRecall, now: datetime) -> Decid
 def step(shipment: Shipment, new: Status, reason: str, command: Command, now: datetime) -> tuple[Shipment, Transition]:
     """The shipment one status and one version on, and its row of history. Refused where the table has no such move."""
     if new not in MOVES[shipment.status]:
-        raise illegal(shipment, new)
+        raise cannot_become(shipment, new)
     after = replace(shipment, status=new, reason=reason, version=shipment.version + 1, update_time=now)
     return after, Transition(after.id, after.version, shipment.status, new, reason, command.actor, command.cause, now)
 
 
-def illegal(shipment: Shipment, new: Status) -> Refused:
-    allowed = ", ".join(sorted(MOVES[shipment.status]))
-    text = f"A shipment that is {shipment.status} cannot become {new}."
-    return Refused("ILLEGAL_TRANSITION", text, status=shipment.status, allowed=allowed)
+def cannot_become(shipment: Shipment, new: Status) -> Refused:
+    return illegal(f"A shipment that is {shipment.status} cannot become {new}.", shipment.status, MOVES[shipment.status])
 
 
 def refusal(shipment: Shipment) -> Refused | None:
@@ -223,17 +220,14 @@ def refusal(shipment: Shipment) -> Refused | None:
 
 def no_label(shipment: Shipment) -> Refused:
     """The refusal of a label that is not bought (yet), or void."""
-    allowed = ", ".join(sorted(MOVES[shipment.status]))
-    text = f"The shipment is {shipment.status}: there is no label."
-    return Refused("ILLEGAL_TRANSITION", text, status=shipment.status, allowed=allowed)
+    return illegal(f"The shipment is {shipment.status}: there is no label.", shipment.status, MOVES[shipment.status])
 
 
 def closed(asked: Shipment | Wanted, reason: str) -> Refused:
     """The refusal of everything that would ship the goods of what is dead."""
     if reason == "ORDER_CLOSED":
         return Refused("ORDER_CLOSED", "The order is dead: nothing is shipped for it.", order_id=str(asked.order_id))
-    text = "The fulfilment is cancelled: nothing is shipped for it."
-    return Refused("ILLEGAL_TRANSITION", text, status="cancelled", allowed="", fulfillment_id=str(asked.fulfillment_id))
+    return illegal("The fulfilment is cancelled: nothing is shipped for it.", "cancelled", fulfillment_id=str(asked.fulfillment_id))
 
 
 def bury_fulfillment(fulfillment: DeadFulfillment | None, command: BuryFulfillment, now: datetime) -> Decision[DeadFulfillment, None]:

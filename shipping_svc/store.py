@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.paging import Page
-from chassis.tables import among, arrays, given, insert_rows
+from chassis.tables import among, arrays, arrays_of, given, insert_rows
 from shipping_svc.lifecycle import TERMINAL, Status
 from shipping_svc.model import (
     AskForShipment,
@@ -172,10 +172,10 @@ async def save_shipments(
     changed = [s for id, s in after.items() if id in before]
     settled = [[s.id] for id, s in after.items() if id in before and before[id].status is Status.PENDING is not s.status]
     if created:
-        await connection.execute(insert_shipments, _arrays(SHIPMENT, created))
+        await connection.execute(insert_shipments, arrays_of(SHIPMENT, created))
         await connection.execute(insert_tries, arrays(TRY, [(s.id, 1, s.create_time) for s in created]))
     if changed:
-        await connection.execute(update_shipments, _arrays(CHANGING, changed))
+        await connection.execute(update_shipments, arrays_of(CHANGING, changed))
     await _save_parcels(connection, created, [s for s in changed if s.parcels != before[s.id].parcels])
     if settled:
         await connection.execute(settle_labels, arrays(["shipment_id"], settled))
@@ -296,9 +296,9 @@ async def save_dead_orders(
     created = [order for order in died if order.order_id not in before]
     changed = [order for order in died if order.order_id in before]
     if created:
-        await connection.execute(insert_dead, _arrays(DEAD, created))
+        await connection.execute(insert_dead, arrays_of(DEAD, created))
     if changed:
-        await connection.execute(update_dead, _arrays(DEAD, changed))
+        await connection.execute(update_dead, arrays_of(DEAD, changed))
 
 
 async def lock_dead_fulfillments(
@@ -314,7 +314,7 @@ async def save_dead_fulfillments(
 ) -> None:
     """Stores those that are new."""
     if gone := sorted((its for id, its in after.items() if id not in before), key=attrgetter("fulfillment_id")):
-        await connection.execute(insert_gone, _arrays(GONE, gone))
+        await connection.execute(insert_gone, arrays_of(GONE, gone))
 
 
 async def _whole(connection: AsyncConnection, statement: Select[Any], parameters: Mapping[str, Any]) -> list[Shipment]:
@@ -348,7 +348,7 @@ async def _mark_known(connection: AsyncConnection, found: dict[UUID, Shipment], 
 async def _save_rows(connection: AsyncConnection, rows: Sequence[Row]) -> None:
     """Stores what the decisions have left beside the shipments themselves."""
     if steps := [row for row in rows if isinstance(row, Transition)]:
-        await connection.execute(insert_history, _arrays(STEP, steps))
+        await connection.execute(insert_history, arrays_of(STEP, steps))
     if bought := [row for row in rows if isinstance(row, KeptLabel)]:
         await connection.execute(insert_labels, arrays(LABEL, [(r.shipment_id, r.label.content, r.label.content_type) for r in bought]))
     if heard := [row for row in rows if isinstance(row, TrackingEvent)]:
@@ -358,12 +358,7 @@ async def _save_rows(connection: AsyncConnection, rows: Sequence[Row]) -> None:
         last = {(row.shipment_id, row.purchase): (row.tracking_number, row.time, 1, row.time) for row in opened}
         await connection.execute(open_recalls_anew, arrays(RECALL, [(*of, *values) for of, values in last.items()]))
     if closed := [row for row in rows if isinstance(row, RecallClosed)]:
-        await connection.execute(close_recalls, _arrays(CLOSED, closed))
-
-
-def _arrays(names: Sequence[str], records: Sequence[object]) -> dict[str, list[Any]]:
-    """The records' fields of these names, as the statements wait for them."""
-    return arrays(names, list(map(attrgetter(*names), records)))
+        await connection.execute(close_recalls, arrays_of(CLOSED, closed))
 
 
 def _dead(rows: Iterable[Any]) -> dict[UUID, DeadOrder]:

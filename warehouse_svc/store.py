@@ -12,7 +12,7 @@ from sqlalchemy import BigInteger, Select, bindparam, cast, func, or_, select, t
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.paging import Page
-from chassis.tables import among, arrays, given, insert_rows
+from chassis.tables import among, arrays, arrays_of, given, insert_rows
 from warehouse_svc.lifecycle import Bucket, MovementKind, Status
 from warehouse_svc.model import (
     AdjustStock,
@@ -231,7 +231,7 @@ async def _save_holdings(connection: AsyncConnection, old: Mapping[UUID, Holding
 async def _insert_reservations(connection: AsyncConnection, made: Sequence[Reservation]) -> None:
     if not made:
         return
-    await connection.execute(insert_reservations, arrays(RESERVATION, list(map(attrgetter(*RESERVATION), made))))
+    await connection.execute(insert_reservations, arrays_of(RESERVATION, made))
     lines = [(r.id, *attrgetter(*LINE)(line)) for r in made for line in r.lines]
     await connection.execute(insert_lines, arrays(("reservation_id", *LINE), lines))
 
@@ -239,7 +239,7 @@ async def _insert_reservations(connection: AsyncConnection, made: Sequence[Reser
 async def _update_reservations(connection: AsyncConnection, old: Mapping[UUID, Reservation], changed: Sequence[Reservation]) -> None:
     if not changed:
         return
-    await connection.execute(update_reservations, arrays(CHANGING, list(map(attrgetter(*CHANGING), changed))))
+    await connection.execute(update_reservations, arrays_of(CHANGING, changed))
     lines = [(r.id, line) for r in changed for line, was in zip(r.lines, old[r.id].lines, strict=True) if line != was]
     rows = [(id, line.number, *attrgetter(*UNITS)(line)) for id, line in lines]
     await connection.execute(update_lines, arrays(("reservation_id", "number", *UNITS), rows))

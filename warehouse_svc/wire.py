@@ -149,7 +149,8 @@ def order_changed(event: order_events_pb2.OrderStatusChanged, of: Keyed) -> Conf
     target = UUID(event.order_id)
     if event.new_status == order_pb2.ORDER_STATUS_CONFIRMED:
         if event.stock_status == order_pb2.STOCK_STATUS_COMMITTED:
-            # By the call, which knew nothing of units that were cancelled shortly before. No fulfilment will speak of those.
+            # By whatever committed it, which may have known nothing of units that were cancelled shortly before. No fulfilment will
+            # speak of those.
             return _keep(event, of, while_pending=True)
         return ConfirmReservations(of.key, of.digest, target, attempt=event.attempt, by_event=True)
     if event.new_status in (order_pb2.ORDER_STATUS_CANCELLED, order_pb2.ORDER_STATUS_FAILED):

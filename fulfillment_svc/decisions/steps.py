@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from chassis.decision import Decision
-from chassis.errors import Refused, Stale
+from chassis.errors import Refused, Stale, illegal
 from fulfillment_svc.lifecycle import MOVES, TRIGGERS, Status, Trigger
 from fulfillment_svc.model import Command, Fulfillment, Job, Line, LinesChanged, Request, StatusChanged, Transition
 
@@ -73,7 +73,7 @@ def move(fulfillment: Fulfillment, trigger: Trigger) -> Status:
     """Where the trigger leads from here. Raises Refused ILLEGAL_TRANSITION where it leads nowhere."""
     there = TRIGGERS[trigger].get(fulfillment.status)
     if there is None:
-        raise illegal(fulfillment, f"{trigger.replace('_', ' ')} is for {', '.join(TRIGGERS[trigger])}")
+        raise misplaced(fulfillment, f"{trigger.replace('_', ' ')} is for {', '.join(TRIGGERS[trigger])}")
     return there
 
 
@@ -83,7 +83,6 @@ def committed(fulfillment: Fulfillment) -> None:
         raise Refused("STOCK_NOT_COMMITTED", "the warehouse has not committed the stock yet", fulfillment_id=str(fulfillment.id))
 
 
-def illegal(fulfillment: Fulfillment, why: str) -> Refused:
-    """The refusal that names where the fulfilment stands, and where it may go."""
-    allowed = ",".join(status for status in Status if status in MOVES[fulfillment.status])
-    return Refused("ILLEGAL_TRANSITION", f"the fulfilment is {fulfillment.status}; {why}", status=fulfillment.status, allowed=allowed)
+def misplaced(fulfillment: Fulfillment, why: str) -> Refused:
+    """The refusal of what is done in another status."""
+    return illegal(f"the fulfilment is {fulfillment.status}; {why}", fulfillment.status, MOVES[fulfillment.status])

@@ -28,6 +28,7 @@ from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServi
 
 from chassis.client import Channel, ask, connect
 from chassis.errors import Failure
+from omctl.pages import pages
 
 T = TypeVar("T")
 
@@ -108,7 +109,7 @@ class Witnesses:
         """What they say now. Raises Silent for the first that cannot be asked."""
         try:
             return await self._tell()
-        except ExceptionGroup as group:
+        except ExceptionGroup as group:  # one of several that were asked at once is enough to know that nothing whole is told
             if silent := group.subgroup(Silent):
                 raise _first(silent) from None
             raise
@@ -197,14 +198,7 @@ def _first(group: BaseExceptionGroup[Silent]) -> Silent:
 
 async def _all(method: Any, request: Any, field: str) -> list[Any]:
     """Every page of a List method."""
-    found: list[Any] = []
-    request.page_size = PAGE
-    while True:
-        page = await ask(method, request, timeout_s=TIMEOUT_S)
-        found += getattr(page, field)
-        if not page.next_page_token:
-            return found
-        request.page_token = page.next_page_token
+    return [record async for page in pages(method, request, field, size=PAGE, timeout_s=TIMEOUT_S) for record in page]
 
 
 def _by_order(records: Sequence[Any]) -> dict[str, list[Any]]:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from chassis.decision import Decision
-from chassis.errors import Deferred, Refused, Violation
+from chassis.errors import Deferred, Refused, Violation, illegal
 from order_svc.decisions.placing import PAYMENT_WINDOW
 from order_svc.decisions.steps import Decided, allocated, end, expected, fewer, has_left, reallocated, steps, take
 from order_svc.lifecycle import MOVES, PaymentStatus, Progress, Status, StockStatus
@@ -80,8 +80,7 @@ def check_retry(order: Order, command: RetryOrder) -> None:
     """Refuses to try an order again that has not failed, before any stock is reserved for it."""
     expected(order, command)
     if order.status is not Status.FAILED:
-        allowed = ", ".join(sorted(MOVES[order.status]))
-        raise Refused("ILLEGAL_TRANSITION", f"An order that is {order.status} is not tried again.", status=order.status, allowed=allowed)
+        raise illegal(f"An order that is {order.status} is not tried again.", order.status, MOVES[order.status])
 
 
 def alive(order: Order) -> None:

@@ -10,7 +10,7 @@ from datetime import datetime
 from uuid import UUID, uuid5
 
 from chassis.decision import Decision
-from chassis.errors import Invalid, NotFound, Refused, Stale, Violation
+from chassis.errors import Invalid, NotFound, Refused, Stale, Violation, illegal
 from order_svc.decisions.steps import Decided, expected, then
 from order_svc.lifecycle import RETURN_MOVES, Disposition, ReturnKind, ReturnProgress, ReturnStatus, Status, StockStatus
 from order_svc.model import (
@@ -189,8 +189,7 @@ def asked_of(order: Order, command: OfReturn, to: ReturnStatus) -> Return:
     if command.expected_version not in (None, rma.version):
         raise Stale(message=f"The return has version {rma.version}.", expected=str(command.expected_version), actual=str(rma.version))
     if to not in RETURN_MOVES[rma.status]:
-        allowed = ", ".join(sorted(RETURN_MOVES[rma.status]))
-        raise Refused("ILLEGAL_TRANSITION", f"A return that is {rma.status} cannot become {to}.", status=rma.status, allowed=allowed)
+        raise illegal(f"A return that is {rma.status} cannot become {to}.", rma.status, RETURN_MOVES[rma.status])
     return rma
 
 

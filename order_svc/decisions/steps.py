@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from chassis.decision import Decision
-from chassis.errors import Refused, Stale
+from chassis.errors import Refused, Stale, illegal
 from order_svc.lifecycle import MOVES, PaymentStatus, Status, StockStatus, Work, progress_of
 from order_svc.model import (
     LATE_SHOWN,
@@ -40,9 +40,7 @@ def steps(order: Order, path: tuple[Status, ...], reason: str, command: Command,
     for new in path:
         old = order.status if order.version else None
         if old and new not in MOVES[old]:
-            raise Refused(
-                "ILLEGAL_TRANSITION", f"An order that is {old} cannot become {new}.", status=old, allowed=", ".join(sorted(MOVES[old]))
-            )
+            raise illegal(f"An order that is {old} cannot become {new}.", old, MOVES[old])
         order, step = _stepped(order, old, new, reason, command, now)
         history.append(step)
         facts.append(StatusChanged(order, step))

@@ -131,7 +131,7 @@ class Operations:
         What was done before reserves nothing: the order may have failed once more since, and this is not who tries it again.
         """
         async with self.database.read() as connection:
-            repeat = await store.was_done(connection, command.key)
+            repeat = await self.database.was_done(connection, command.key)
         [order] = await self.get_orders([command.target])
         if order.status is Status.FAILED and not repeat:
             decisions.check_retry(order, command)

@@ -15,7 +15,6 @@ from order_svc.store.orders import (
     owed,
     save_orders,
     versions,
-    was_done,
 )
 from order_svc.store.returns import find_return, list_returns, order_of_return
 
@@ -33,5 +32,4 @@ __all__ = [
     "owed",
     "save_orders",
     "versions",
-    "was_done",
 ]

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.paging import Page
-from chassis.tables import among, arrays, given, insert_rows
+from chassis.tables import among, arrays, arrays_of, given, insert_rows
 from order_svc.lifecycle import TERMINAL, Status, StockStatus
 from order_svc.model import (
     LATE_SHOWN,
@@ -31,7 +31,7 @@ from order_svc.model import (
     Transition,
 )
 from order_svc.store.returns import returns_of, save_returns_of
-from order_svc.tables import allocations, claims, history, late_events, lines, orders, parts, recipients
+from order_svc.tables import allocations, history, late_events, lines, orders, parts, recipients
 
 ORDER = tuple(orders.c.keys())
 OF_ORDER = tuple(name for name in ORDER if name != "has_returns")  # what the record keeps as it is stored
@@ -58,7 +58,6 @@ lock_by_id = lock.where(among(orders.c.id))
 lock_by_checkout = lock.where(or_(among(orders.c.id), among(orders.c.checkout)))
 read_by_id = select(orders).where(among(orders.c.id)).order_by(orders.c.id)
 read_by_checkout = select(orders.c.id).where(orders.c.checkout == bindparam("checkout"))
-read_claim = select(claims.c.key).where(among(claims.c.key))
 read_versions = select(orders.c.id, orders.c.version).where(among(orders.c.id))
 read_lines = select(lines).where(among(lines.c.order_id)).order_by(lines.c.order_id, lines.c.number)
 read_allocations = select(allocations).where(among(allocations.c.order_id)).order_by(allocations.c.order_id, allocations.c.warehouse_id)
@@ -128,11 +127,11 @@ async def save_orders(
     created = sorted((o for id, o in after.items() if id not in before), key=attrgetter("checkout"))
     changed = [o for id, o in after.items() if id in before]
     if created:
-        await connection.execute(insert_orders, _rows(ORDER, created))
+        await connection.execute(insert_orders, arrays_of(ORDER, created))
         await connection.execute(insert_lines, arrays(LINE, [(o.id, *attrgetter(*LINE[1:])(line)) for o in created for line in o.lines]))
         await connection.execute(insert(recipients), [{"order_id": o.id, **asdict(o.recipient)} for o in created if o.recipient])
     if changed:
-        await connection.execute(update_orders, _rows(CHANGING, changed))
+        await connection.execute(update_orders, arrays_of(CHANGING, changed))
     moved = [o for o in changed if o.lines != before[o.id].lines]
     cut = [(o.id, new.number, new.cancelled) for o in moved for old, new in _lines(before[o.id], o) if new.cancelled != old.cancelled]
     if cut:
@@ -141,15 +140,10 @@ async def save_orders(
     if rows := [(o.id, *attrgetter(*PART[1:])(part)) for o in sorted(after.values(), key=attrgetter("id")) for part in o.parts]:
         await connection.execute(save_parts, arrays(PART, rows))
     if own := [step for step in steps if isinstance(step, Transition)]:
-        await connection.execute(insert_history, _rows(STEP, own))
+        await connection.execute(insert_history, arrays_of(STEP, own))
     if late := [step for step in steps if isinstance(step, LateEvent)]:
-        await connection.execute(new_late, _rows(LATE, late))
+        await connection.execute(new_late, arrays_of(LATE, late))
     await save_returns_of(connection, before, after, [step for step in steps if isinstance(step, ReturnStep)])
-
-
-async def was_done(connection: AsyncConnection, key: str) -> bool:
-    """Whether the effect of this key is committed."""
-    return bool((await connection.execute(read_claim, arrays(["key"], [[key]]))).first())
 
 
 async def order_of_checkout(connection: AsyncConnection, checkout: str) -> UUID | None:
@@ -254,7 +248,3 @@ async def _save_allocations(connection: AsyncConnection, created: Sequence[Order
 
 def _lines(before: Order, after: Order) -> Iterable[tuple[Line, Line]]:
     return zip(before.lines, after.lines, strict=True)
-
-
-def _rows(names: Sequence[str], records: Sequence[object]) -> dict[str, list[Any]]:
-    return arrays(names, [attrgetter(*names)(record) for record in records])

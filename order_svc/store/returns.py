@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.paging import Page
-from chassis.tables import among, arrays, given, insert_rows
+from chassis.tables import among, arrays, arrays_of, given, insert_rows
 from order_svc.model import Order, Return, ReturnFilter, ReturnLine, ReturnStep
 from order_svc.tables import lines, orders, return_history, return_lines, returns
 
@@ -62,10 +62,10 @@ async def save_returns_of(
     known = {rma.id: rma.version for order in before.values() for rma in order.rmas}
     changed = {rma.id: rma for order in after.values() for rma in order.rmas if known.get(rma.id) != rma.version}
     several = [changed[id] for id in sorted(changed)]
-    await connection.execute(save_returns, arrays(RETURN, [attrgetter(*RETURN)(rma) for rma in several]))
+    await connection.execute(save_returns, arrays_of(RETURN, several))
     counts = attrgetter("number", *COUNTS)
     await connection.execute(save_lines, arrays(LINE, [(rma.id, rma.order_id, *counts(line)) for rma in several for line in rma.lines]))
-    await connection.execute(insert_steps, arrays(STEP, [attrgetter(*STEP)(step) for step in steps]))
+    await connection.execute(insert_steps, arrays_of(STEP, steps))
 
 
 async def order_of_return(connection: AsyncConnection, return_id: UUID) -> UUID | None:

@@ -5,15 +5,15 @@ payments.py        create, capture, void
 refunds.py         refund by request, refund of a return
 settlement.py      what processors tell, and how they are asked again
 compensation.py    money that the order does not cost (any more) goes back, after every command
-records.py         how records change
+steps.py           how records change
 """
 
 from datetime import datetime
 
 from payment_svc.decisions import orders, payments, refunds, settlement
 from payment_svc.decisions.compensation import compensated
-from payment_svc.decisions.records import Decided
 from payment_svc.decisions.settlement import DECLINES_MAX
+from payment_svc.decisions.steps import Decided
 from payment_svc.lifecycle import Kind
 from payment_svc.model import (
     Account,

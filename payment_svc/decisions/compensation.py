@@ -10,7 +10,7 @@ not see it given twice. What they give beyond that is a favour like any other.
 from datetime import datetime
 
 from chassis.decision import Decision
-from payment_svc.decisions.records import Decided, changed, going_back, put, refunding
+from payment_svc.decisions.steps import Decided, changed, going_back, put, refunding
 from payment_svc.lifecycle import Cause, Kind, Outcome, Status
 from payment_svc.model import Account, Command, Operation, Payment
 

@@ -3,7 +3,7 @@
 from datetime import datetime
 
 from chassis.decision import Decision
-from payment_svc.decisions.records import Decided, changed, new_payment, put
+from payment_svc.decisions.steps import Decided, changed, new_payment, put
 from payment_svc.lifecycle import OrderStatus, Status
 from payment_svc.model import Account, Confirmed, CreatePayment, NoteOrder, Order, Settle
 

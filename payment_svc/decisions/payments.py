@@ -5,7 +5,7 @@ from datetime import datetime
 from chassis.decision import Decision
 from chassis.errors import Exists, NotFound, Refused
 from payment_svc.decisions.orders import known, nothing_to_pay
-from payment_svc.decisions.records import Decided, changed, check_version, illegal, named, new_payment, put, request
+from payment_svc.decisions.steps import Decided, cannot_become, changed, check_version, named, new_payment, put, request
 from payment_svc.lifecycle import SUCCESS_MEANS, Kind, OrderStatus, Status
 from payment_svc.model import Account, CapturePayment, CreatePayment, VoidPayment
 
@@ -52,7 +52,7 @@ def on_authorized(account: Account | None, command: CapturePayment | VoidPayment
     check_version(payment, command)
     under_way = payment.open_operation
     if payment.status is not Status.AUTHORIZED or (under_way and under_way.kind is not kind):
-        raise illegal(payment, SUCCESS_MEANS[kind])
+        raise cannot_become(payment, SUCCESS_MEANS[kind])
     if under_way:
         return Decision(account)  # another request is at it: both wait for the one answer
     amount = min(payment.authorized, account.due(payment)) if kind is Kind.CAPTURE else payment.authorized

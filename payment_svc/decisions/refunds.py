@@ -4,8 +4,8 @@ from dataclasses import replace
 from datetime import datetime
 
 from chassis.decision import Decision
-from chassis.errors import Deferred, NotFound, Refused
-from payment_svc.decisions.records import Decided, changed, check_version, going_back, illegal, named, put, refunding, request
+from chassis.errors import Deferred, NotFound, Refused, illegal
+from payment_svc.decisions.steps import Decided, cannot_become, changed, check_version, going_back, named, put, refunding, request
 from payment_svc.lifecycle import CHARGED, Cause, Kind, Outcome, Status
 from payment_svc.model import NOTHING_REFUNDABLE, Account, Command, Operation, Payment, RefundPayment, RefundReturn, RefundSettled
 
@@ -16,7 +16,7 @@ def by_request(account: Account | None, command: RefundPayment, now: datetime) -
         return Decision(account)  # a repeat whose claim is gone by now
     check_version(payment, command)
     if payment.status not in CHARGED:
-        raise illegal(payment, Status.REFUNDED)
+        raise cannot_become(payment, Status.REFUNDED)
     if command.amount and command.amount.currency != payment.currency:
         raise foreign(payment)
     if command.return_id:
@@ -37,7 +37,7 @@ def again(account: Account, payment: Payment, command: RefundPayment, return_id:
     if not tries or any(o.outcome is not Outcome.FAILED or o.failure_code == NOTHING_REFUNDABLE for o in tries):
         status = (tries[-1].failure_code or tries[-1].outcome) if tries else "none"
         text = f"The processor must have refused the last refund of return {return_id}: it is {status}."
-        raise Refused("ILLEGAL_TRANSITION", text, status=status, allowed="", payment_id=str(payment.id))
+        raise illegal(text, status, payment_id=str(payment.id))
     worth = max(o.amount for o in tries)
     if command.amount and command.amount.minor != worth:
         text = f"The return is refunded with {payment.money(worth)}, and {command.amount} was asked for."

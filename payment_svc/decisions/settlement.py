@@ -5,8 +5,8 @@ from datetime import datetime
 from typing import assert_never
 
 from chassis.decision import Decision
-from chassis.errors import NotFound, Refused
-from payment_svc.decisions.records import Decided, changed, illegal, put, with_operation
+from chassis.errors import NotFound, illegal
+from payment_svc.decisions.steps import Decided, cannot_become, changed, put, with_operation
 from payment_svc.lifecycle import OPEN, SUCCESS_MEANS, Kind, Outcome, Status, after_refund, may
 from payment_svc.model import (
     UNCOUNTED,
@@ -54,14 +54,8 @@ def is_settled(payment: Payment, operation: Operation, told: Outcome) -> bool:
         return False
     if operation.outcome is told:
         return True
-    raise Refused(
-        "ILLEGAL_TRANSITION",
-        f"The processor says that the operation has {told}, and has said before that it has {operation.outcome}.",
-        status=operation.outcome,
-        allowed="",
-        payment_id=str(payment.id),
-        operation_id=str(operation.id),
-    )
+    text = f"The processor says that the operation has {told}, and has said before that it has {operation.outcome}."
+    raise illegal(text, operation.outcome, payment_id=str(payment.id), operation_id=str(operation.id))
 
 
 def succeed(account: Account, payment: Payment, operation: Operation, command: Command, now: datetime) -> Decided:
@@ -80,7 +74,7 @@ def succeed(account: Account, payment: Payment, operation: Operation, command: C
             assert_never(unexpected)
     status = SUCCESS_MEANS[operation.kind]
     if not may(payment.status, status):
-        raise illegal(payment, status)
+        raise cannot_become(payment, status)
     payment, change = changed(payment, command, now, status.upper(), operation, status=status, **amounts)
     return Decision(put(account, payment), [change], [Confirmed(payment)] if status is Status.CAPTURED else [])
 
@@ -89,7 +83,7 @@ def refunded(account: Account, payment: Payment, operation: Operation, command: 
     refunded = payment.refunded + operation.amount
     status = after_refund(payment.captured, refunded)
     if status is not payment.status and not may(payment.status, status):
-        raise illegal(payment, status)
+        raise cannot_become(payment, status)
     left = payment.refund_pending - operation.amount
     payment, change = changed(payment, command, now, status.upper(), operation, status=status, refunded=refunded, refund_pending=left)
     return Decision(put(account, payment), [change], [RefundSettled(payment, payment.refund(operation))])
@@ -105,7 +99,7 @@ def decline(account: Account, payment: Payment, operation: Operation, answer: De
         return Decision(put(account, payment), [change])
     status = Status.FAILED if is_final(account, payment, answer) else Status.DECLINED
     if not may(payment.status, status):
-        raise illegal(payment, status)
+        raise cannot_become(payment, status)
     payment, change = changed(payment, command, now, status.upper(), operation, status=status, decline_code=answer.code)
     return Decision(put(account, payment), [change], [Failed(payment)] if status is Status.FAILED else [])
 

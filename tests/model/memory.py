@@ -43,6 +43,10 @@ class Memory:
 
     begin = connect = read
 
+    async def was_done(self, _: None, key: str) -> bool:
+        """As chassis.database.Database.was_done."""
+        return key in self.claims
+
     async def write(self, commands: Sequence[Any], *, load: Any, decide: Any, save: Any) -> list[Outcome[Any]]:
         """As chassis.database.Database.write."""
         once = {c.key: c for c in reversed(commands)}

@@ -39,11 +39,11 @@ Clock = Callable[[], datetime]
 class Orders:
     """order_svc.store."""
 
-    def __init__(self, clock: Clock, was_done: Callable[[str], bool]) -> None:
+    def __init__(self, clock: Clock) -> None:
         self.orders: dict[UUID, Order] = {}
         self.recipients: dict[UUID, Recipient | None] = {}
         self.history: list[Any] = []
-        self._clock, self._was_done = clock, was_done
+        self._clock = clock
 
     async def lock_orders(self, _: None, commands: Sequence[Any], repeats: Collection[UUID]) -> dict[UUID, Order]:
         ids = {*repeats, *(c.target for c in commands)}
@@ -61,9 +61,6 @@ class Orders:
 
     async def find_orders(self, _: None, ids: Collection[UUID]) -> dict[UUID, Order]:
         return {id: self.orders[id] for id in ids if id in self.orders}
-
-    async def was_done(self, _: None, key: str) -> bool:
-        return self._was_done(key)
 
     async def expired(self, _: None, after: Any, most: int) -> list[tuple[datetime, UUID]]:
         now = self._clock()
@@ -143,8 +140,7 @@ class Accounts:
 class Jobs:
     """fulfillment_svc.store."""
 
-    def __init__(self, was_done: Callable[[str], bool]) -> None:
-        self._was_done = was_done
+    def __init__(self) -> None:
         self.jobs: dict[UUID, Job] = {}
 
     @property
@@ -162,9 +158,6 @@ class Jobs:
 
     async def save_jobs(self, _: None, before: Any, after: Mapping[UUID, Job], steps: Sequence[Any]) -> None:
         self.jobs |= {job.order_id: job for job in after.values()}
-
-    async def was_done(self, _: None, key: str) -> bool:
-        return self._was_done(key)
 
     async def find_fulfillments(self, _: None, ids: Collection[UUID]) -> dict[UUID, Fulfillment]:
         works = self.works

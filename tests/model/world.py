@@ -84,8 +84,8 @@ class World:
     def _build(self) -> None:
         channel: Any = self._wire
         memory = {name: Memory(wire.event, self.clock, self.network.publish, self._point) for name, wire in WIRES.items()}
-        self.orders = Orders(self.clock, lambda key: key in memory["order"].claims)
-        self.jobs = Jobs(lambda key: key in memory["fulfillment"].claims)
+        self.orders = Orders(self.clock)
+        self.jobs = Jobs()
         of: dict[str, Any] = dict(memory)
         order = order_svc.operations.Operations(of["order"], order_svc.peers.Warehouse(channel))
         returns = order_svc.operations.ReturnOperations(of["order"])

@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.database import Database
 from chassis.decision import Done, Outcome
-from chassis.inbox import Delivery, Handler, Inbox
+from chassis.delivery import Delivery, Handler
+from chassis.inbox import Inbox
 from chassis.stream import BROKER_ERRORS, Broker, stream_of, subject_of
 from tests.sample import store
 from tests.sample.writes import count, create, write

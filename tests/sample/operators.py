@@ -16,9 +16,9 @@ from chassis.client import ask, connect
 from chassis.config import ServiceConfig
 from chassis.database import Database
 from chassis.decision import Outcome
+from chassis.delivery import Delivery
 from chassis.errors import Deferred
 from chassis.failed import FailedEvent, FailedEvents
-from chassis.inbox import Delivery
 from chassis.service import Ground, founded
 from chassis.tables import FailedState
 from devstack.ports import free_ports

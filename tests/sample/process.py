@@ -13,7 +13,8 @@ from uuid import UUID
 from chassis import stream
 from chassis.database import Database, connect
 from chassis.decision import Outcome
-from chassis.inbox import Delivery, Inbox
+from chassis.delivery import Delivery
+from chassis.inbox import Inbox
 from chassis.outbox import Outbox
 from chassis.relay import Relay
 from tests.sample import store

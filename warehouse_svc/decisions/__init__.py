@@ -2,7 +2,7 @@
 
 stock.py           receive, adjust
 reservations.py    reserve, renew, confirm, release, expire, units cancelled, and the end of an attempt
-fulfilment.py      what fulfilment reports: units shipped, back on the shelf, not found, spoiled; and spoiled ones replaced
+work.py            what fulfilment reports: units shipped, back on the shelf, not found, spoiled; and spoiled ones replaced
 returns.py         what returns bring back
 sourcing.py        which warehouses serve an order
 books.py           balances, units, ledger and facts, moved together
@@ -10,7 +10,7 @@ books.py           balances, units, ledger and facts, moved together
 
 from datetime import datetime
 
-from warehouse_svc.decisions import fulfilment, reservations, returns, stock
+from warehouse_svc.decisions import reservations, returns, stock, work
 from warehouse_svc.decisions.books import Decided
 from warehouse_svc.decisions.reservations import due_for_renewal
 from warehouse_svc.model import (
@@ -56,8 +56,8 @@ def decide(view: View | None, command: StockCommand, now: datetime) -> Decided:
         case KeepUnits():
             return reservations.keep(view, command, now)
         case FollowWork():
-            return fulfilment.follow(view, command, now)
+            return work.follow(view, command, now)
         case ReplaceSpoiled():
-            return fulfilment.replace_spoiled(view, command, now)
+            return work.replace_spoiled(view, command, now)
         case BookReturn():
             return returns.book(view, command, now)

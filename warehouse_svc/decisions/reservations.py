@@ -160,7 +160,8 @@ def end(view: View, command: EndAttempt, now: datetime) -> Decided:
 
 def keep(view: View, command: KeepUnits, now: datetime) -> Decided:
     """The order gives up units that are not among the kept ones: of those that are still reserved, at once. Committed units wait for
-    fulfilment's report, unless the order was pending then: those it never puts on a picklist (the commit raced the cancellation).
+    fulfilment's report, unless the order was pending when they went: those it never puts on a picklist (the commit raced the
+    cancellation).
 
     Where the order names another reservation than those that stand, it does not know yet where its units are, and nothing is concluded.
     """

@@ -83,7 +83,9 @@ class EndAttempt(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeepUnits(Command):
-    """Units of a living order were cancelled: by reservation and line number those that stay. `while_pending`: as of EndAttempt."""
+    """What a living order keeps, by reservation and line number: it says so when units are cancelled, and of stock that was committed by
+    its call when it is confirmed. `while_pending`: of the units that went, no fulfilment will ever speak.
+    """
 
     attempt: int
     kept: Mapping[tuple[UUID, int], int]

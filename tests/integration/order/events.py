@@ -18,7 +18,7 @@ from ordermesh.shipping.v1.shipping_pb2 import Shipment
 from ordermesh.warehouse.events.v1.warehouse_events_pb2 import ReservationStatusChanged
 from ordermesh.warehouse.v1 import warehouse_pb2
 
-from chassis.inbox import Delivery
+from chassis.delivery import Delivery
 from chassis.money import to_message
 from order_svc.model import Order
 

@@ -14,8 +14,8 @@ from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.decision import Done, Outcome
+from chassis.delivery import Delivery
 from chassis.errors import Deferred, NotFound, Refused
-from chassis.inbox import Delivery
 from order_svc import tables
 from order_svc.consumers import Consumers
 from order_svc.lifecycle import PaymentStatus, Status, StockStatus, Work

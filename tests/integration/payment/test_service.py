@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis import client
 from chassis.client import ask
 from chassis.decision import Done
-from chassis.inbox import Delivery
+from chassis.delivery import Delivery
 from chassis.stream import Broker
 from devstack.ports import free_ports
 from payment_svc.app import running

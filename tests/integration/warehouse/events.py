@@ -12,7 +12,7 @@ from ordermesh.fulfillment.v1 import fulfillment_pb2
 from ordermesh.order.events.v1.order_events_pb2 import OrderItemsCancelled, OrderLine, OrderStatusChanged, ReturnStatusChanged
 from ordermesh.order.v1 import order_pb2, return_pb2
 
-from chassis.inbox import Delivery
+from chassis.delivery import Delivery
 from warehouse_svc.model import Reservation
 
 PENDING, CONFIRMED = order_pb2.ORDER_STATUS_PENDING, order_pb2.ORDER_STATUS_CONFIRMED

@@ -19,8 +19,8 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.decision import Done, Outcome
+from chassis.delivery import Delivery
 from chassis.errors import Deferred, NotFound, Refused
-from chassis.inbox import Delivery
 from chassis.stream import Broker, connect, subject_of
 from tests.integration.warehouse.events import (
     CANCELLED,

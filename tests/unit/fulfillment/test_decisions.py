@@ -67,7 +67,7 @@ def test_every_verb_from_every_status(verb: str, status: Status) -> None:
 
 def test_the_refusal_names_what_is_allowed() -> None:
     """ILLEGAL_TRANSITION lists the statuses that may follow."""
-    assert refused(standing(Status.PACKED), command(StartPicking)).metadata["allowed"] == "picking,packing,ready,cancelled"
+    assert refused(standing(Status.PACKED), command(StartPicking)).metadata["allowed"] == "cancelled, packing, picking, ready"
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -15,9 +15,9 @@ from ordermesh.shipping.v1 import shipping_service_pb2 as api
 
 from chassis.convert import timestamp
 from chassis.decision import Done, Outcome
+from chassis.delivery import Delivery
 from chassis.errors import Invalid, Refused
 from chassis.idempotency import Keyed
-from chassis.inbox import Delivery
 from shipping_svc import wire
 from shipping_svc.consumers import handled
 from shipping_svc.lifecycle import Status

@@ -25,7 +25,7 @@ from tests.unit.warehouse.world import (
     stocked,
     work,
 )
-from warehouse_svc.decisions.fulfilment import LINE_MAX
+from warehouse_svc.decisions.work import LINE_MAX
 from warehouse_svc.lifecycle import Status
 from warehouse_svc.model import ReservationLine, StockCommand
 

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import uuid5
 
 from chassis.decision import Decision
-from chassis.errors import NotFound, Refused, Stale
+from chassis.errors import NotFound, Refused, Stale, illegal
 from payment_svc.lifecycle import MOVES, Cause, Kind, Outcome, Status
 from payment_svc.model import (
     Account,
@@ -114,7 +114,6 @@ def put(account: Account, payment: Payment) -> Account:
     return replace(account, payments=tuple(payment if p.id == payment.id else p for p in account.payments))
 
 
-def illegal(payment: Payment, there: Status) -> Refused:
-    allowed = ", ".join(sorted(MOVES[payment.status]))
+def cannot_become(payment: Payment, there: Status) -> Refused:
     text = f"A payment that is {payment.status} cannot become {there}."
-    return Refused("ILLEGAL_TRANSITION", text, status=payment.status, allowed=allowed, payment_id=str(payment.id))
+    return illegal(text, payment.status, MOVES[payment.status], payment_id=str(payment.id))
