@@ -10,14 +10,14 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 from google.protobuf.message import DecodeError, Message
 from nats.aio.msg import Msg
 
-from chassis.decision import Command, Done, Outcome
+from chassis.decision import Done, Outcome
 from chassis.errors import Defect, Deferred, Failure
 from chassis.failed import FailedEvent
 from chassis.idempotency import Keyed
 from chassis.stream import subject_of
 from chassis.tables import FailedState
 
-C = TypeVar("C", bound=Command)
+C = TypeVar("C")
 M = TypeVar("M", bound=Message)
 
 TEXT_MAX = 2000

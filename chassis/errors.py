@@ -139,4 +139,4 @@ class OutOfTime(Deferred):
 
 def illegal(text: str, status: str, allowed: Iterable[str] = (), **metadata: str) -> Refused:
     """The refusal of what a record's table of statuses has no move for. `allowed`: where it may go from there, which may be nowhere."""
-    return Refused("ILLEGAL_TRANSITION", text, status=status, allowed=", ".join(sorted(allowed)), **metadata)
+    return Refused("ILLEGAL_TRANSITION", text, violations=(), status=status, allowed=", ".join(sorted(allowed)), **metadata)

@@ -4,7 +4,8 @@ import base64
 import hashlib
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
@@ -13,6 +14,8 @@ from google.protobuf.message import Message
 from chassis.errors import Invalid, Violation
 
 SIZE_DEFAULT = 50
+# What a page's records have in lines together. Clients take 4 MiB, where nobody tells them otherwise, and a line some hundred bytes.
+LINES_MAX = 5_000
 BIGINT_BITS = 63
 T = TypeVar("T")
 
@@ -31,6 +34,11 @@ class Page:
     size: int
     after: tuple[Any, ...] | None
     filter: str
+
+    def fitting(self, lines: Sequence[int]) -> "Page":
+        """As much of the page as has LINES_MAX lines in all, one record at least. `lines`: how many each of up to size + 1 records has."""
+        fit = sum(so_far <= LINES_MAX for so_far in accumulate(lines[: self.size]))
+        return self if fit == len(lines[: self.size]) else replace(self, size=max(fit, 1))
 
     def cut(self, rows: Sequence[T], position: Callable[[T], tuple[Any, ...]]) -> tuple[Sequence[T], str]:
         """The page's rows and the token of the next page ("": that was the last). `rows`: up to size + 1."""

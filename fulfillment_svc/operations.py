@@ -168,6 +168,7 @@ class Operations:
     async def list_fulfillments(self, wanted: Filter, page: Page) -> tuple[Sequence[Fulfillment], str]:
         """A page of them, and the token of the next."""
         async with self.database.read() as connection:
+            page = page.fitting(await store.lines_of_fulfillments(connection, wanted, page))
             return page.cut(await store.list_fulfillments(connection, wanted, page), lambda each: (each.id,))
 
     async def _hand_over(self, fulfillment: Fulfillment) -> None:

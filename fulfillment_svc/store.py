@@ -6,7 +6,7 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, bindparam, delete, not_, select, update
+from sqlalchemy import ColumnElement, Select, bindparam, delete, func, not_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.paging import Page
@@ -33,6 +33,7 @@ read_by_order = select(fulfillments).where(among(f.order_id)).order_by(f.id)
 read_orders = select(f.order_id).where(among(f.id)).distinct()
 lock_orders = select(orders).where(among(orders.c.order_id)).order_by(orders.c.order_id).with_for_update(key_share=True)
 read_kept = select(kept_units).where(among(kept_units.c.order_id)).order_by(*kept_units.primary_key)
+count_lines = select(func.count()).where(lines.c.fulfillment_id == f.id).scalar_subquery()
 read_works = select(f.order_id, f.warehouse_id, f.attempt).where(among(f.order_id))
 read_owed = (
     select(fulfillments)
@@ -141,6 +142,15 @@ async def find_owed(connection: AsyncConnection, after: UUID, most: int) -> list
 
 async def list_fulfillments(connection: AsyncConnection, wanted: Filter, page: Page) -> list[Fulfillment]:
     """The page's fulfilments and one more where there are more, oldest first."""
+    return await _whole(connection, _listed(select(fulfillments), wanted, page), {})
+
+
+async def lines_of_fulfillments(connection: AsyncConnection, wanted: Filter, page: Page) -> list[int]:
+    """How many lines each of the fulfilments has that `list_fulfillments` finds."""
+    return list((await connection.execute(_listed(select(count_lines).select_from(fulfillments), wanted, page))).scalars())
+
+
+def _listed(what: Select[Any], wanted: Filter, page: Page) -> Select[Any]:
     conditions: list[ColumnElement[bool]] = [f.status.in_(wanted.statuses)] if wanted.statuses else []
     if wanted.order_id:
         conditions.append(f.order_id == wanted.order_id)
@@ -148,7 +158,7 @@ async def list_fulfillments(connection: AsyncConnection, wanted: Filter, page: P
         conditions.append(f.warehouse_id == wanted.warehouse_id)
     if page.after:
         conditions.append(f.id > page.after[0])
-    return await _whole(connection, select(fulfillments).where(*conditions).order_by(f.id).limit(page.size + 1), {})
+    return what.where(*conditions).order_by(f.id).limit(page.size + 1)
 
 
 async def _whole(connection: AsyncConnection, statement: Select[Any], parameters: Mapping[str, Any]) -> list[Fulfillment]:

@@ -10,6 +10,7 @@ from ordermesh.order.events.v1.order_events_pb2 import OrderItemsCancelled, Orde
 from chassis.decision import Outcome
 from chassis.delivery import Delivery, Handler, carry_out
 from warehouse_svc import wire
+from warehouse_svc.model import StockCommand
 from warehouse_svc.operations import Operations
 
 
@@ -30,15 +31,18 @@ class Consumers:
         }
 
     async def order_status_changed(self, deliveries: Sequence[Delivery[OrderStatusChanged]]) -> Sequence[Outcome[Any]]:
-        return await carry_out([wire.order_changed(d.message, d.keyed) for d in deliveries], self.operations.write)
+        return await self._write([wire.order_changed(d.message, d.keyed) for d in deliveries])
 
     async def order_items_cancelled(self, deliveries: Sequence[Delivery[OrderItemsCancelled]]) -> Sequence[Outcome[Any]]:
-        return await carry_out([wire.items_cancelled(d.message, d.keyed) for d in deliveries], self.operations.write)
+        return await self._write([wire.items_cancelled(d.message, d.keyed) for d in deliveries])
 
     async def return_status_changed(self, deliveries: Sequence[Delivery[ReturnStatusChanged]]) -> Sequence[Outcome[Any]]:
-        return await carry_out([wire.return_changed(d.message, d.keyed) for d in deliveries], self.operations.write)
+        return await self._write([wire.return_changed(d.message, d.keyed) for d in deliveries])
 
     async def fulfillment_changed(
         self, deliveries: Sequence[Delivery[FulfillmentStatusChanged | FulfillmentLinesChanged]]
     ) -> Sequence[Outcome[Any]]:
-        return await carry_out([wire.work_changed(d.message, d.keyed) for d in deliveries], self.operations.write)
+        return await self._write([wire.work_changed(d.message, d.keyed) for d in deliveries])
+
+    async def _write(self, commands: Sequence[StockCommand | None]) -> Sequence[Outcome[Any]]:
+        return await carry_out(commands, self.operations.write)  # type: ignore[arg-type]  # mypy takes a union's classes for their base

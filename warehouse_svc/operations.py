@@ -128,6 +128,7 @@ class Operations:
 
     async def list_reservations(self, wanted: ReservationFilter, page: Page) -> tuple[Sequence[Reservation], str]:
         async with self.database.read() as connection:
+            page = page.fitting(await store.lines_of_reservations(connection, wanted, page))
             return page.cut(await store.list_reservations(connection, wanted, page), lambda reservation: (reservation.id,))
 
     async def expire_reservations(self) -> int:

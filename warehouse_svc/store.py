@@ -65,6 +65,7 @@ read_levels = select(stock_levels).where(among(levels.id))
 read_sellable = select(levels.sku, func.sum(levels.available - levels.reserved)).where(among(levels.sku)).group_by(levels.sku)
 read_reservations = select(reservations).where(among(reservations.c.order_id)).order_by(reservations.c.id)
 read_reservation = select(reservations).where(among(reservations.c.id))
+count_lines = select(func.count()).where(reservation_lines.c.reservation_id == reservations.c.id).scalar_subquery()
 read_lines = (
     select(reservation_lines.c.reservation_id, *(reservation_lines.c[name] for name in LINE))
     .where(among(reservation_lines.c.reservation_id))
@@ -284,7 +285,17 @@ async def find_reservation(connection: AsyncConnection, id: UUID) -> Reservation
 
 async def list_reservations(connection: AsyncConnection, wanted: ReservationFilter, page: Page) -> list[Reservation]:
     """Newest first, one more than the page where there are more."""
-    query, r = select(reservations).order_by(reservations.c.id.desc()).limit(page.size + 1), reservations.c
+    query = _listed(select(reservations), wanted, page)
+    return await _with_lines(connection, [Reservation(*row) for row in await connection.execute(query)])
+
+
+async def lines_of_reservations(connection: AsyncConnection, wanted: ReservationFilter, page: Page) -> list[int]:
+    """How many lines each of the reservations has that `list_reservations` finds."""
+    return list((await connection.execute(_listed(select(count_lines).select_from(reservations), wanted, page))).scalars())
+
+
+def _listed(what: Select[Any], wanted: ReservationFilter, page: Page) -> Select[Any]:
+    query, r = what.order_by(reservations.c.id.desc()).limit(page.size + 1), reservations.c
     if wanted.order_id:
         query = query.where(r.order_id == wanted.order_id)
     if wanted.warehouse_id:
@@ -293,7 +304,7 @@ async def list_reservations(connection: AsyncConnection, wanted: ReservationFilt
         query = query.where(r.status.in_(wanted.statuses))
     if page.after:
         query = query.where(r.id < page.after[0])
-    return await _with_lines(connection, [Reservation(*row) for row in await connection.execute(query)])
+    return query
 
 
 async def find_level(connection: AsyncConnection, place: Place) -> StockLevel | None:

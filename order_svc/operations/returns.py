@@ -39,6 +39,7 @@ class ReturnOperations:
 
     async def list_returns(self, wanted: ReturnFilter, page: Page) -> tuple[Sequence[Return], str]:
         async with self.database.read() as connection:
+            page = page.fitting(await store.lines_of_returns(connection, wanted, page))
             return page.cut(await store.list_returns(connection, wanted, page), lambda rma: (rma.create_time, rma.id))
 
 

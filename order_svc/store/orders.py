@@ -59,6 +59,7 @@ lock_by_checkout = lock.where(or_(among(orders.c.id), among(orders.c.checkout)))
 read_by_id = select(orders).where(among(orders.c.id)).order_by(orders.c.id)
 read_by_checkout = select(orders.c.id).where(orders.c.checkout == bindparam("checkout"))
 read_versions = select(orders.c.id, orders.c.version).where(among(orders.c.id))
+count_lines = select(func.count()).where(lines.c.order_id == orders.c.id).scalar_subquery()
 read_lines = select(lines).where(among(lines.c.order_id)).order_by(lines.c.order_id, lines.c.number)
 read_allocations = select(allocations).where(among(allocations.c.order_id)).order_by(allocations.c.order_id, allocations.c.warehouse_id)
 read_parts = (
@@ -163,6 +164,15 @@ async def versions(connection: AsyncConnection, ids: Collection[UUID]) -> dict[U
 
 async def list_orders(connection: AsyncConnection, wanted: OrderFilter, page: Page) -> list[Order]:
     """The page's orders and one more where there are more, newest first."""
+    return await _whole(connection, _listed(select(orders), wanted, page), {})
+
+
+async def lines_of_orders(connection: AsyncConnection, wanted: OrderFilter, page: Page) -> list[int]:
+    """How many lines each of the orders has that `list_orders` finds."""
+    return list((await connection.execute(_listed(select(count_lines).select_from(orders), wanted, page))).scalars())
+
+
+def _listed(what: Select[Any], wanted: OrderFilter, page: Page) -> Select[Any]:
     conditions: list[ColumnElement[bool]] = [orders.c.status.in_(wanted.statuses)] if wanted.statuses else []
     equal = {
         "customer_id": wanted.customer_id,
@@ -177,8 +187,7 @@ async def list_orders(connection: AsyncConnection, wanted: OrderFilter, page: Pa
         conditions.append(orders.c.create_time < wanted.create_time_before)
     if page.after:
         conditions.append(orders.c.id < page.after[0])
-    statement = select(orders).where(*conditions).order_by(orders.c.id.desc()).limit(page.size + 1)
-    return await _whole(connection, statement, {})
+    return what.where(*conditions).order_by(orders.c.id.desc()).limit(page.size + 1)
 
 
 async def list_history(connection: AsyncConnection, order_id: UUID, after: int, most: int) -> list[Transition]:

@@ -6,7 +6,7 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, literal, select, tuple_
+from sqlalchemy import ColumnElement, Select, and_, bindparam, func, literal, select, tuple_
 from sqlalchemy.dialects.postgresql import Insert
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -26,6 +26,7 @@ read = select(
 read_by_id = read.where(among(returns.c.id))
 read_by_order = read.where(among(returns.c.order_id)).order_by(returns.c.create_time, returns.c.id)
 read_order_id = select(returns.c.order_id).where(returns.c.id == bindparam("return_id"))
+count_lines = select(func.count()).where(return_lines.c.return_id == returns.c.id).scalar_subquery()
 read_lines = (
     select(return_lines.c.return_id, return_lines.c.number, lines.c.sku, *(return_lines.c[name] for name in COUNTS))
     .join(lines, and_(lines.c.order_id == return_lines.c.order_id, lines.c.number == return_lines.c.number))
@@ -79,6 +80,15 @@ async def find_return(connection: AsyncConnection, return_id: UUID) -> Return | 
 
 async def list_returns(connection: AsyncConnection, wanted: ReturnFilter, page: Page) -> list[Return]:
     """The page's returns and one more where there are more, newest first."""
+    return await _whole(connection, _listed(read, wanted, page), {})
+
+
+async def lines_of_returns(connection: AsyncConnection, wanted: ReturnFilter, page: Page) -> list[int]:
+    """How many lines each of the returns has that `list_returns` finds."""
+    return list((await connection.execute(_listed(select(count_lines).select_from(returns), wanted, page))).scalars())
+
+
+def _listed(what: Select[Any], wanted: ReturnFilter, page: Page) -> Select[Any]:
     conditions: list[ColumnElement[bool]] = [returns.c.status.in_(wanted.statuses)] if wanted.statuses else []
     if wanted.order_id:
         conditions.append(returns.c.order_id == wanted.order_id)
@@ -87,8 +97,7 @@ async def list_returns(connection: AsyncConnection, wanted: ReturnFilter, page: 
     if page.after:
         time, id = page.after
         conditions.append(tuple_(returns.c.create_time, returns.c.id) < tuple_(literal(time), literal(id)))
-    statement = read.where(*conditions).order_by(returns.c.create_time.desc(), returns.c.id.desc()).limit(page.size + 1)
-    return await _whole(connection, statement, {})
+    return what.where(*conditions).order_by(returns.c.create_time.desc(), returns.c.id.desc()).limit(page.size + 1)
 
 
 async def _whole(connection: AsyncConnection, statement: Select[Any], parameters: Mapping[str, Any]) -> list[Return]:

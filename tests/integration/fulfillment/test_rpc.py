@@ -8,6 +8,7 @@ import pytest
 from ordermesh.fulfillment.v1 import fulfillment_pb2 as pb
 from ordermesh.fulfillment.v1 import fulfillment_service_pb2 as api
 
+from chassis import paging
 from chassis.client import ask
 from chassis.errors import Failure, Invalid, NotFound, Refused, Stale
 from chassis.money import Money
@@ -206,19 +207,24 @@ async def test_bad_fields_are_named(fulfillments: Fulfillments, method: str, req
     assert (caught.value.reason, [v.subject for v in caught.value.violations]) == ("VALIDATION_FAILED", [field])
 
 
-async def test_lists_go_page_by_page(fulfillments: Fulfillments, operations: Operations) -> None:
-    """Oldest first, in pages whose token belongs to their filter; all fulfilments once."""
+@pytest.mark.parametrize(("page_size", "lines_max", "sizes"), [(2, paging.LINES_MAX, [2, 2, 1]), (1000, 1, [1] * 5)])
+async def test_lists_go_page_by_page(
+    fulfillments: Fulfillments, operations: Operations, monkeypatch: pytest.MonkeyPatch, page_size: int, lines_max: int, sizes: list[int]
+) -> None:
+    """Oldest first, in pages whose token belongs to their filter and that hold no more lines together than a client takes; all once."""
+    monkeypatch.setattr(paging, "LINES_MAX", lines_max)
     orders = [uuid4() for _ in range(5)]
     for order_id in orders:
         await operations.follow_orders([confirmed(order_id)])
-    request, seen = api.ListFulfillmentsRequest(page_size=2, warehouse_id="DOVER"), list[str]()
+    request, pages = api.ListFulfillmentsRequest(page_size=page_size, warehouse_id="DOVER"), list[list[str]]()
     while True:
         response = await ask(fulfillments.ListFulfillments, request)
-        seen += [each.order_id for each in response.fulfillments]
+        pages.append([each.order_id for each in response.fulfillments])
         if not response.next_page_token:
             break
         request.page_token = response.next_page_token
-    assert seen == [str(order_id) for order_id in orders]
+    assert [each for page in pages for each in page] == [str(order_id) for order_id in orders]
+    assert list(map(len, pages)) == sizes
     request.warehouse_id = "LEEDS"
     with pytest.raises(Invalid) as caught:
         await ask(fulfillments.ListFulfillments, request)

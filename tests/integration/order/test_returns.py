@@ -14,6 +14,7 @@ from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from chassis import paging
 from chassis.client import ask
 from chassis.errors import Failure, Invalid, NotFound, Refused, Stale
 from order_svc import tables
@@ -265,20 +266,34 @@ async def test_what_the_contract_forbids_never_reaches_a_decision(returns: Retur
         assert refused.value.reason == "VALIDATION_FAILED"
 
 
-async def test_lists_page_newest_first_and_filter(returns: Returns, orders: Orders, operations: Operations, order: Order) -> None:
-    """Pages neither miss nor repeat a return; filters must all hold; a token of another filter is refused."""
+@pytest.mark.parametrize(("page_size", "lines_max", "sizes"), [(2, paging.LINES_MAX, [2, 2, 1]), (1000, 1, [1] * 5)])
+async def test_lists_page_newest_first_and_filter(
+    returns: Returns,
+    orders: Orders,
+    operations: Operations,
+    order: Order,
+    monkeypatch: pytest.MonkeyPatch,
+    page_size: int,
+    lines_max: int,
+    sizes: list[int],
+) -> None:
+    """Pages neither miss nor repeat a return, and hold no more lines together than a client takes; filters must all hold; a token of
+    another filter is refused.
+    """
+    monkeypatch.setattr(paging, "LINES_MAX", lines_max)
     other = await delivered(orders, operations)
     rmas = [await made(returns, which, {1: 1}) for which in (order, other, order, other, order)]
     await ask(returns.ApproveReturn, api.ApproveReturnRequest(**about(rmas[2])))
-    seen: list[str] = []
-    request = api.ListReturnsRequest(page_size=2)
+    pages: list[list[str]] = []
+    request = api.ListReturnsRequest(page_size=page_size)
     while True:
         page = await ask(returns.ListReturns, request)
-        seen += [rma.return_id for rma in page.returns]
+        pages.append([rma.return_id for rma in page.returns])
         if not page.next_page_token:
             break
         request.page_token = page.next_page_token
-    assert seen == [rma.return_id for rma in reversed(rmas)]
+    assert [each for page in pages for each in page] == [rma.return_id for rma in reversed(rmas)]
+    assert list(map(len, pages)) == sizes
 
     async def found(**fields: Any) -> list[int]:
         its = (await ask(returns.ListReturns, api.ListReturnsRequest(**fields))).returns

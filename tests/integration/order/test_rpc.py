@@ -12,6 +12,7 @@ from ordermesh.order.v1 import order_pb2, order_service_pb2
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from chassis import paging
 from chassis.client import ask
 from chassis.convert import resume_token
 from chassis.database import Database
@@ -150,18 +151,25 @@ async def test_unknown_orders_are_not_found(orders: Orders) -> None:
         assert (missing.value.reason, missing.value.metadata["order_id"]) == ("ORDER_NOT_FOUND", unknown)
 
 
-async def test_lists_page_newest_first_and_filter(orders: Orders) -> None:
-    """Pages neither miss nor repeat an order; filters must all hold; a token of another filter is refused."""
+@pytest.mark.parametrize(("page_size", "lines_max", "sizes"), [(2, paging.LINES_MAX, [2, 2, 1]), (1000, 1, [1] * 5)])
+async def test_lists_page_newest_first_and_filter(
+    orders: Orders, monkeypatch: pytest.MonkeyPatch, page_size: int, lines_max: int, sizes: list[int]
+) -> None:
+    """Pages neither miss nor repeat an order, and hold no more lines together than a client takes; filters must all hold; a token of
+    another filter is refused.
+    """
+    monkeypatch.setattr(paging, "LINES_MAX", lines_max)
     made = [await create(orders, create_order(customer_id="even" if n % 2 == 0 else "odd", external_reference=f"r{n}")) for n in range(5)]
-    seen: list[str] = []
-    request = order_service_pb2.ListOrdersRequest(page_size=2)
+    pages: list[list[str]] = []
+    request = order_service_pb2.ListOrdersRequest(page_size=page_size)
     while True:
         page = await ask(orders.ListOrders, request)
-        seen += [order.order_id for order in page.orders]
+        pages.append([order.order_id for order in page.orders])
         if not page.next_page_token:
             break
         request.page_token = page.next_page_token
-    assert seen == [order.order_id for order in reversed(made)]
+    assert [each for page in pages for each in page] == [order.order_id for order in reversed(made)]
+    assert list(map(len, pages)) == sizes
     wanted = order_service_pb2.ListOrdersRequest(customer_id="odd", statuses=[order_pb2.ORDER_STATUS_PENDING])
     assert {order.external_reference for order in (await ask(orders.ListOrders, wanted)).orders} == {"r1", "r3"}
     by_number = order_service_pb2.ListOrdersRequest(order_number=made[0].order_number)

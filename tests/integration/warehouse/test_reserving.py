@@ -12,6 +12,7 @@ from ordermesh.warehouse.v1 import warehouse_pb2
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from chassis import paging
 from chassis.client import ask
 from chassis.errors import Defect, Failure, Invalid, NotFound, Refused
 from tests.integration.warehouse.conftest import Clients
@@ -299,20 +300,26 @@ async def test_expiry_in_batches_by_several_replicas(clients: Clients, engine: A
     world.check()
 
 
-async def test_reading_reservations(clients: Clients) -> None:
-    """Newest first, by page, by order, warehouse and status."""
+@pytest.mark.parametrize(("page_size", "lines_max", "sizes"), [(2, paging.LINES_MAX, [2, 2, 2]), (1000, 1, [1] * 6)])
+async def test_reading_reservations(
+    clients: Clients, monkeypatch: pytest.MonkeyPatch, page_size: int, lines_max: int, sizes: list[int]
+) -> None:
+    """Newest first, by pages that hold no more lines together than a client takes; by order, warehouse and status."""
+    monkeypatch.setattr(paging, "LINES_MAX", lines_max)
     await ask(clients.inventory.ReceiveStock, receive("london", tea=9))
     await ask(clients.inventory.ReceiveStock, receive("york", cup=9))
     made = [(await ask(clients.reservations.ReserveStock, reserve(("tea", 1), ("cup", 1)))).order_id for _ in range(3)]
     await ask(clients.reservations.ConfirmReservation, confirm(made[1]))
-    seen: list[str] = []
-    request = api.ListReservationsRequest(page_size=4)
+    pages: list[list[str]] = []
+    request = api.ListReservationsRequest(page_size=page_size)
     while True:
         page = await ask(clients.reservations.ListReservations, request)
-        seen += [r.reservation_id for r in page.reservations]
+        pages.append([r.reservation_id for r in page.reservations])
         request.page_token = page.next_page_token
         if not page.next_page_token:
             break
+    assert list(map(len, pages)) == sizes
+    seen = [id for page in pages for id in page]
     assert seen == sorted(seen, reverse=True)
     assert len(set(seen)) == 6
     some = api.ListReservationsRequest(order_id=made[1], warehouse_id="york", statuses=[CONFIRMED, EXPIRED])

@@ -7,12 +7,15 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from google.type.money_pb2 import Money
 from hypothesis import given
 from hypothesis import strategies as st
-from ordermesh.order.v1.order_service_pb2 import ListOrdersRequest, ListOrderTransitionsRequest
+from ordermesh.order.v1 import order_pb2
+from ordermesh.order.v1.order_service_pb2 import ListOrdersRequest, ListOrdersResponse, ListOrderTransitionsRequest
 from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.shipping.v1.shipping_service_pb2 import ListShipmentsRequest, ListTrackingEventsRequest
 
+from chassis import paging
 from chassis.errors import Invalid
 from chassis.paging import SIZE_DEFAULT, ListRequest, asked
 
@@ -41,6 +44,44 @@ def test_pages_hold_every_row_once_in_order(total: int, size: int) -> None:
         seen.extend(kept)
         pages += 1
     assert seen == rows
+
+
+@given(st.lists(st.integers(0, 500), max_size=60), st.integers(1, 50), st.integers(0, 900))
+def test_a_page_holds_no_more_lines_than_a_client_takes(lines: list[int], size: int, most: int) -> None:
+    """As many records as have so many lines together, and one at least; the pages together are the list all the same."""
+    seen: list[int] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paging, "LINES_MAX", most)
+        token = "first"
+        while token:
+            page = asked(ListShipmentsRequest(page_size=size)).fitting(lines[len(seen) :][: size + 1])
+            kept, token = page.cut(lines[len(seen) :][: page.size + 1], lambda row: (row,))
+            assert len(kept) <= size
+            assert sum(kept) <= most or len(kept) == 1
+            rest = lines[len(seen) + len(kept) :]
+            assert not rest or len(kept) == size or sum(kept) + rest[0] > most
+            seen += kept
+    assert seen == lines
+
+
+def test_the_widest_lines_of_a_page_are_taken_by_any_client() -> None:
+    """A page of orders of 500 lines, each with the longest SKU, shares of three kinds, and units in two warehouses, has less than 4 MiB."""
+    money = Money(currency_code="GBP", units=9_999_999_999, nanos=990_000_000)
+    share = order_pb2.UnitShare(quantity=1_000_000, amount=money, discount_amount=money, tax_amount=money)
+    somewhere = order_pb2.Allocation(warehouse_id="w" * 32, reservation_id=str(ROW), quantity=1_000_000)
+    line = order_pb2.OrderItem(
+        line_number=500,
+        sku="S" * 64,
+        quantity=1_000_000,
+        unit_price=money,
+        discount_amount=money,
+        tax_amount=money,
+        total_amount=money,
+        unit_shares=[share] * 3,
+        allocations=[somewhere] * 2,
+    )
+    page = ListOrdersResponse(orders=[order_pb2.Order(items=[line] * 500)] * (paging.LINES_MAX // 500))
+    assert page.ByteSize() < 4 << 20
 
 
 def test_the_first_page_starts_at_the_start() -> None:

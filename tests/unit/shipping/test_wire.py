@@ -1,8 +1,6 @@
 """Protobuf to model and back: what each event means here, every field of what is told, and outcomes at their own event's place."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
-from uuid import uuid4
 
 import pytest
 from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentStatusChanged
@@ -14,12 +12,9 @@ from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.shipping.v1 import shipping_service_pb2 as api
 
 from chassis.convert import timestamp
-from chassis.decision import Done, Outcome
-from chassis.delivery import Delivery
-from chassis.errors import Invalid, Refused
+from chassis.errors import Invalid
 from chassis.idempotency import Keyed
 from shipping_svc import wire
-from shipping_svc.consumers import handled
 from shipping_svc.lifecycle import Status
 from shipping_svc.model import BuryFulfillment, BuryOrder, Cancel, Created, Delivered, Recipient, Report, ShipmentFilter, StatusChanged
 from tests.unit.shipping.samples import FULFILLMENT, NOON, ORDER, SHIPMENT, shipment, wanted
@@ -94,33 +89,6 @@ def test_a_recall_says_who_and_what_for() -> None:
     assert wire.cancel(request, OF) == Cancel(OF.key, OF.digest, SHIPMENT, "staff", "r", expected_version=None)
     request.expected_version = 3
     assert wire.cancel(request, OF).expected_version == 3
-
-
-async def test_each_event_gets_its_own_outcome() -> None:
-    """Events that mean nothing here are done; the outcome of each other one stands at its place, and the operation sees them alone."""
-    statuses = [
-        order_pb2.ORDER_STATUS_PENDING,
-        order_pb2.ORDER_STATUS_FAILED,
-        order_pb2.ORDER_STATUS_SHIPPED,
-        order_pb2.ORDER_STATUS_CANCELLED,
-    ]
-    deliveries = [
-        Delivery(uuid4(), f"k{n}", b"", OrderStatusChanged(order_id=str(uuid4()), attempt=1, new_status=status), NOON)
-        for n, status in enumerate(statuses)
-    ]
-    asked: list[list[str]] = []
-
-    async def bury(commands: Sequence[BuryOrder]) -> Sequence[Outcome[str]]:
-        asked.append([command.key for command in commands])
-        return [Done("first"), Refused("SECOND")]
-
-    nothing, first, nothing_again, second = await handled(deliveries, wire.bury, bury)
-    assert asked == [["k1", "k3"]]
-    assert nothing == nothing_again == Done(None)
-    assert first == Done("first")
-    assert isinstance(second, Refused)
-    assert await handled([deliveries[0], deliveries[2]], wire.bury, bury) == [Done(None), Done(None)]
-    assert len(asked) == 1
 
 
 def test_a_shipment_is_told_with_every_field() -> None:
