@@ -89,6 +89,25 @@ async def ask(method: grpc.aio.UnaryUnaryMultiCallable[Request, Response], reque
         raise decode(error, _peer(method)) from error
 
 
+async def pages(
+    method: Any, request: Any, field: str, *, size: int, limit: int = 0, timeout_s: float | None = None
+) -> AsyncIterator[Sequence[Any]]:
+    """Page by page, the records of a List method, whose answers have them as `field`: `limit` in all at most, 0: as many as there are.
+
+    Afterwards the request's page_token says where there are more, if so. Each page is asked for, and fails, as `ask` says.
+    """
+    left = limit
+    while True:
+        request.page_size = min(size, left) if limit else size
+        answer: Any = await ask(method, request, timeout_s=timeout_s)
+        records = getattr(answer, field)
+        left -= len(records)
+        request.page_token = answer.next_page_token
+        yield records
+        if not request.page_token or (limit and left <= 0):
+            return
+
+
 def service_config(services: Iterable[ServiceDescriptor]) -> dict[str, Any]:
     """gRPC's service config: which methods of `services` it tries again, and how."""
     names = [{"service": service.full_name, "method": method.name} for service in services for method in service.methods if is_safe(method)]

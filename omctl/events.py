@@ -9,12 +9,11 @@ from ordermesh.ops.v1 import ops_service_pb2 as api
 from ordermesh.ops.v1.ops_service_pb2_grpc import FailedEventServiceStub, OutboxServiceStub
 from rich.console import Console
 
-from chassis.client import Channel, ask
+from chassis.client import Channel, ask, pages
 from omctl import arguments, output, views
 from omctl.calls import ask_each, run, settings
 from omctl.errors import EXIT_CODES, FAILED
 from omctl.options import Json, RequestId, Timeout, told
-from omctl.pages import pages
 
 if TYPE_CHECKING:  # they are types alone
     from ordermesh.ops.v1.ops_service_pb2_grpc import FailedEventServiceAsyncStub, OutboxServiceAsyncStub

@@ -9,13 +9,12 @@ from ordermesh.order.v1 import order_pb2, order_service_pb2
 from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceStub
 from rich.console import Console
 
-from chassis.client import Channel, ask
+from chassis.client import Channel, ask, pages
 from chassis.errors import NotFound
 from omctl import arguments, output, views
 from omctl.calls import fail, run, settings
 from omctl.errors import EXIT_CODES, FAILED
 from omctl.options import Json, RequestId, Timeout, told
-from omctl.pages import pages
 from omctl.watching import timeline, transitions
 
 if TYPE_CHECKING:  # it is a type alone

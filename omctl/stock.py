@@ -7,12 +7,11 @@ from ordermesh.warehouse.v1 import inventory_service_pb2, warehouse_pb2
 from ordermesh.warehouse.v1.inventory_service_pb2_grpc import InventoryServiceStub
 from rich.console import Console
 
-from chassis.client import Channel, ask
+from chassis.client import Channel, ask, pages
 from omctl import arguments, output, views
 from omctl.calls import run, settings
 from omctl.errors import EXIT_CODES
 from omctl.options import Json, RequestId, Timeout, told
-from omctl.pages import pages
 
 if TYPE_CHECKING:  # it is a type alone
     from ordermesh.warehouse.v1.inventory_service_pb2_grpc import InventoryServiceAsyncStub

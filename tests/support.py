@@ -1,4 +1,4 @@
-"""What the fixtures of conftest.py hand to tests: databases, accounts of the broker, and waiting. No tests here."""
+"""What fixtures and tests share: databases, accounts of the broker, servers, and waiting. No tests here."""
 
 import asyncio
 import inspect
@@ -17,9 +17,14 @@ import psycopg
 from psycopg import sql
 from sqlalchemy.engine import make_url
 
+from chassis.breaker import Breaker
+from chassis.client import Channel, connect
+from chassis.server import Limits, Register, Server
+
 POLL_S = 0.01
 MEMORY = Path("/dev/shm")  # where Linux has files in memory
 ROOM_BYTES_MIN = 4 * 2**30
+QUICK = Limits(drain_delay_s=0.0, drain_grace_s=1.0)
 
 
 def _memory() -> Path | None:
@@ -110,6 +115,13 @@ class Accounts:
                     await manager.delete_stream(stream.config.name or "")
         finally:
             await client.close()
+
+
+@asynccontextmanager
+async def channel_of(*services: Register, breaker: Breaker | None = None) -> AsyncIterator[Channel]:
+    """A channel of ours to a server of ours: `services` are contracts' `add_..._to_server`, each with its servicer."""
+    async with Server("127.0.0.1:0", services, limits=QUICK) as server, connect(f"127.0.0.1:{server.port}", breaker=breaker) as channel:
+        yield channel
 
 
 @asynccontextmanager

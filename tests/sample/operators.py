@@ -12,7 +12,7 @@ from ordermesh.ops.v1 import ops_service_pb2 as api
 from ordermesh.ops.v1.ops_service_pb2_grpc import FailedEventServiceStub, OutboxServiceStub
 from sqlalchemy import update
 
-from chassis.client import ask, connect
+from chassis.client import ask, connect, pages
 from chassis.config import ServiceConfig
 from chassis.database import Database
 from chassis.decision import Outcome
@@ -75,15 +75,10 @@ class Sample:
 
     async def listed(self, **filters: Any) -> list[UUID]:
         """The events that a filter finds, over all pages of two."""
-        found: list[UUID] = []
-        request = api.ListFailedEventsRequest(page_size=2, filter=api.FailedEventFilter(**filters))
-        while True:
-            page = await ask(self.failed_events.ListFailedEvents, request)
-            assert not any(event.payload or event.payload_json for event in page.failed_events)
-            found += [UUID(event.event_id) for event in page.failed_events]
-            if not page.next_page_token:
-                return found
-            request.page_token = page.next_page_token
+        request = api.ListFailedEventsRequest(filter=api.FailedEventFilter(**filters))
+        found = [event async for page in pages(self.failed_events.ListFailedEvents, request, "failed_events", size=2) for event in page]
+        assert not any(event.payload or event.payload_json for event in found)
+        return [UUID(event.event_id) for event in found]
 
     async def read(self, event_id: UUID) -> api.FailedEvent:
         request = api.GetFailedEventRequest(consumer=CONSUMER, event_id=str(event_id))

@@ -14,13 +14,12 @@ from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceServicer, Orde
 from chassis import follow
 from chassis.client import connect
 from chassis.errors import Deferred, NotFound
-from chassis.server import Limits, Server
 from chassis.stream import Broker, stream_of
 from chassis.stream import connect as connect_broker
 from devstack.nats import Nats
 from devstack.ports import free_ports
 from tests.sample.events import SamplePaid, SampleStatusChanged
-from tests.support import Eventually
+from tests.support import Eventually, channel_of
 
 ORDER_ID = "01890000-0000-7000-8000-000000000001"
 WATCH = order_service_pb2.WatchOrderRequest(order_id=ORDER_ID)
@@ -58,10 +57,7 @@ def watched(*scripts: list[int | Exception]) -> Any:
 async def stub(servicer: Watched) -> AsyncIterator[Any]:
     """A stub of ours to a server of `servicer`."""
     register: Any = partial(add_OrderServiceServicer_to_server, servicer)
-    async with (
-        Server("127.0.0.1:0", [register], limits=Limits(drain_delay_s=0.0, drain_grace_s=2.0)) as server,
-        connect(f"127.0.0.1:{server.port}") as channel,
-    ):
+    async with channel_of(register) as channel:
         yield OrderServiceStub(channel)
 
 

@@ -12,14 +12,14 @@ from chassis import client
 from chassis.breaker import Breaker
 from chassis.database import Database, connect
 from chassis.outbox import Outbox
-from chassis.server import Server
 from fulfillment_svc import tables, wire
 from fulfillment_svc.model import InspectionPolicy
 from fulfillment_svc.operations import Operations
 from fulfillment_svc.peers import Shipping, Warehouse
 from fulfillment_svc.rpc import FulfillmentService
-from tests.integration.fulfillment.peers import QUICK, FakeShipping, FakeWarehouse, Peer, shipping, warehouse
+from tests.integration.fulfillment.peers import FakeShipping, FakeWarehouse, Peer, shipping, warehouse
 from tests.integration.fulfillment.requests import Fulfillments
+from tests.support import channel_of
 
 # Every order of a thousand pounds or more is inspected, and no other.
 INSPECTION = InspectionPolicy(order_values={"GBP": 1000_00})
@@ -88,6 +88,5 @@ def order_id() -> UUID:
 @pytest.fixture
 async def fulfillments(operations: Operations) -> AsyncIterator[Fulfillments]:
     """A client of the running server."""
-    register = partial(add_FulfillmentServiceServicer_to_server, FulfillmentService(operations))
-    async with Server("127.0.0.1:0", [register], limits=QUICK) as server, client.connect(f"127.0.0.1:{server.port}") as channel:
+    async with channel_of(partial(add_FulfillmentServiceServicer_to_server, FulfillmentService(operations))) as channel:
         yield FulfillmentServiceStub(channel)

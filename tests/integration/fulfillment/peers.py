@@ -15,10 +15,10 @@ from ordermesh.warehouse.v1 import warehouse_pb2
 from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServiceServicer, add_ReservationServiceServicer_to_server
 
 from chassis.errors import Deferred, Failure
-from chassis.server import Limits, Server
+from chassis.server import Server
+from tests.support import QUICK
 
 Context = grpc.aio.ServicerContext[Any, Any]
-QUICK = Limits(drain_delay_s=0.0, drain_grace_s=1.0)
 
 
 class FakeWarehouse(ReservationServiceServicer):

@@ -1,14 +1,9 @@
 """Yesterday's fulfilments survive the migrations."""
 
-from importlib import import_module
-from pathlib import Path
+from sqlalchemy import text
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import create_engine, make_url, text
-
-from chassis.migration import migrate
 from tests.support import FreshDatabase
+from tests.yesterday import rows, upgraded
 
 # One fulfilment in each status, of an order of its own; each with three units of a line, scanned; a second cancelled one was withdrawn.
 BEFORE = (
@@ -44,27 +39,13 @@ def test_yesterdays_fulfilments_go_on(fresh_database: FreshDatabase) -> None:
     """Each is as it was; of a cancelled one, all units are cut and no package is left, and its order's attempt is dead. A withdrawn one
     ends no order. And the version before can go on storing.
     """
-    url = fresh_database()
-    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
-    config = Config()
-    config.set_main_option("script_location", str(Path(import_module("fulfillment_svc.migrations").__path__[0])))
-    try:
-        with engine.connect() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "0001")
-            for statement in BEFORE:
-                connection.execute(text(statement))
-            connection.commit()
-        migrate(url, "fulfillment_svc")
-        with engine.begin() as connection:
-            found = {number: tuple(rest) for number, *rest in connection.execute(text(LINES))}
-            assert len(found) == 10
-            assert found.pop("OM-cancelled") == (0, 0, 3, 0, 0, 0, 2)
-            for number, line in found.items():
-                assert line == (3, 3, 0, 0, 0, int(number in ("OM-packed", "OM-ready", "OM-shipped", "OM-completed")), 0)
-            assert connection.execute(text("select count(*) from orders")).scalar_one() == 10
-            columns = "fulfillment_id, line_number, sku, quantity, picked"
-            later = f"insert into picklist_lines ({columns}) select id, 2, 'cup', 1, 0 from fulfillments"  # all of it stands here
-            assert connection.execute(text(later)).rowcount == 11
-    finally:
-        engine.dispose()
+    with upgraded(fresh_database(), "fulfillment_svc", rows(*BEFORE)) as engine, engine.begin() as connection:
+        found = {number: tuple(rest) for number, *rest in connection.execute(text(LINES))}
+        assert len(found) == 10
+        assert found.pop("OM-cancelled") == (0, 0, 3, 0, 0, 0, 2)
+        for number, line in found.items():
+            assert line == (3, 3, 0, 0, 0, int(number in ("OM-packed", "OM-ready", "OM-shipped", "OM-completed")), 0)
+        assert connection.execute(text("select count(*) from orders")).scalar_one() == 10
+        columns = "fulfillment_id, line_number, sku, quantity, picked"
+        later = f"insert into picklist_lines ({columns}) select id, 2, 'cup', 1, 0 from fulfillments"  # all of it stands here
+        assert connection.execute(text(later)).rowcount == 11

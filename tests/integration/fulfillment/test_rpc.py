@@ -9,7 +9,7 @@ from ordermesh.fulfillment.v1 import fulfillment_pb2 as pb
 from ordermesh.fulfillment.v1 import fulfillment_service_pb2 as api
 
 from chassis import paging
-from chassis.client import ask
+from chassis.client import ask, pages
 from chassis.errors import Failure, Invalid, NotFound, Refused, Stale
 from chassis.money import Money
 from fulfillment_svc.operations import Operations
@@ -216,16 +216,12 @@ async def test_lists_go_page_by_page(
     orders = [uuid4() for _ in range(5)]
     for order_id in orders:
         await operations.follow_orders([confirmed(order_id)])
-    request, pages = api.ListFulfillmentsRequest(page_size=page_size, warehouse_id="DOVER"), list[list[str]]()
-    while True:
-        response = await ask(fulfillments.ListFulfillments, request)
-        pages.append([each.order_id for each in response.fulfillments])
-        if not response.next_page_token:
-            break
-        request.page_token = response.next_page_token
-    assert [each for page in pages for each in page] == [str(order_id) for order_id in orders]
-    assert list(map(len, pages)) == sizes
-    request.warehouse_id = "LEEDS"
+    dover = api.ListFulfillmentsRequest(warehouse_id="DOVER")
+    found = [[each.order_id for each in page] async for page in pages(fulfillments.ListFulfillments, dover, "fulfillments", size=page_size)]
+    assert [id for page in found for id in page] == [str(order_id) for order_id in orders]
+    assert list(map(len, found)) == sizes
+    token = (await ask(fulfillments.ListFulfillments, api.ListFulfillmentsRequest(warehouse_id="DOVER", page_size=1))).next_page_token
+    request = api.ListFulfillmentsRequest(warehouse_id="LEEDS", page_token=token)
     with pytest.raises(Invalid) as caught:
         await ask(fulfillments.ListFulfillments, request)
     assert caught.value.reason == "PAGE_TOKEN_INVALID"

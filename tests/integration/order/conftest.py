@@ -1,7 +1,6 @@
 """An order service in this process: its real server and its real PostgreSQL. The warehouse is a stand-in at the edge of the process."""
 
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -12,17 +11,16 @@ from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceStub, add_Orde
 from ordermesh.order.v1.return_service_pb2_grpc import ReturnServiceStub, add_ReturnServiceServicer_to_server
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.client import connect as channel_to
 from chassis.database import Database, connect
 from chassis.errors import Deferred, Failure
 from chassis.outbox import Outbox
-from chassis.server import Limits, Server
 from order_svc import tables, wire
 from order_svc.model import Allocation, Allocations, CommitAnswer, Committed
 from order_svc.operations import Operations, ReturnOperations
 from order_svc.peers import Wanted, Warehouse
 from order_svc.rpc import OrderService, ReturnService
 from tests.integration.order.requests import Orders, Returns
+from tests.support import channel_of
 
 
 @dataclass
@@ -90,16 +88,12 @@ async def operations(database: Database, warehouse: FakeWarehouse) -> Operations
 @pytest.fixture
 async def orders(operations: Operations) -> AsyncIterator[Orders]:
     """A client of the running server."""
-    async with AsyncExitStack() as stack:
-        register = partial(add_OrderServiceServicer_to_server, OrderService(operations))
-        server = await stack.enter_async_context(Server("127.0.0.1:0", [register], limits=Limits(drain_delay_s=0, drain_grace_s=1)))
-        yield OrderServiceStub(await stack.enter_async_context(channel_to(f"127.0.0.1:{server.port}")))
+    async with channel_of(partial(add_OrderServiceServicer_to_server, OrderService(operations))) as channel:
+        yield OrderServiceStub(channel)
 
 
 @pytest.fixture
 async def returns(database: Database) -> AsyncIterator[Returns]:
     """A client of the running server."""
-    async with AsyncExitStack() as stack:
-        register = partial(add_ReturnServiceServicer_to_server, ReturnService(ReturnOperations(database)))
-        server = await stack.enter_async_context(Server("127.0.0.1:0", [register], limits=Limits(drain_delay_s=0, drain_grace_s=1)))
-        yield ReturnServiceStub(await stack.enter_async_context(channel_to(f"127.0.0.1:{server.port}")))
+    async with channel_of(partial(add_ReturnServiceServicer_to_server, ReturnService(ReturnOperations(database)))) as channel:
+        yield ReturnServiceStub(channel)

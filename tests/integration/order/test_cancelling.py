@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from datetime import datetime
 from functools import partial
 from typing import Any
@@ -22,10 +21,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis import deadline
 from chassis.breaker import Breaker
 from chassis.client import ask
-from chassis.client import connect as channel_to
 from chassis.database import Database
 from chassis.errors import Defect, NotFound, Refused
-from chassis.server import Limits, Server
 from order_svc import decisions, store, tables
 from order_svc.lifecycle import Status
 from order_svc.model import AnyCommand, CancelOrder, Order, Unavailable
@@ -35,6 +32,7 @@ from tests.integration.order.conftest import FakeWarehouse
 from tests.integration.order.events import committed, delivery, not_paid, paid
 from tests.integration.order.requests import Orders, pounds
 from tests.integration.order.test_events import place, tell
+from tests.support import channel_of
 
 
 def cancel(order: Order, **fields: Any) -> api.CancelOrderRequest:
@@ -332,10 +330,8 @@ async def reservations() -> FailingReservations:
 @pytest.fixture
 async def releasing(database: Database, reservations: FailingReservations) -> AsyncIterator[Operations]:
     """The order service's operations with a real channel, its breaker and its retries, to that warehouse."""
-    async with AsyncExitStack() as stack:
-        register = partial(add_ReservationServiceServicer_to_server, reservations)
-        server = await stack.enter_async_context(Server("127.0.0.1:0", [register], limits=Limits(drain_delay_s=0, drain_grace_s=1)))
-        channel = await stack.enter_async_context(channel_to(f"127.0.0.1:{server.port}", breaker=Breaker("warehouse")))
+    register = partial(add_ReservationServiceServicer_to_server, reservations)
+    async with channel_of(register, breaker=Breaker("warehouse")) as channel:
         yield Operations(database, Warehouse(channel))
 
 

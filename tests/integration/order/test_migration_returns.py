@@ -1,23 +1,19 @@
 """Yesterday's orders survive the migration that brings returns, and can be returned; those of the version between as well."""
 
-from importlib import import_module
-from pathlib import Path
 from uuid import UUID
 
 import pytest
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import text
 
 from chassis.database import Database, connect
 from chassis.decision import unwrap
-from chassis.migration import migrate
 from chassis.outbox import Outbox
 from order_svc import decisions, store, tables, wire
 from order_svc.lifecycle import ReturnProgress, ReturnStatus, StockStatus
 from order_svc.model import AnyCommand
 from tests.support import FreshDatabase
 from tests.unit.order.returns import ask, inspect, move, receive
+from tests.yesterday import rows, upgraded
 
 ORDER = UUID(int=1)
 # What stands in the tables of both versions before, by names: the version between has more columns.
@@ -40,21 +36,8 @@ BEFORE = (
 
 def prepared(url: str, before: str) -> None:
     """A database of the version `before`, brought up to date; then a replica of that version writes once more."""
-    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
-    config = Config()
-    config.set_main_option("script_location", str(Path(import_module("order_svc.migrations").__path__[0])))
-    try:
-        with engine.connect() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, before)
-            for statement in BEFORE:
-                connection.execute(text(statement))
-            connection.commit()
-        migrate(url, "order_svc")
-        with engine.begin() as connection:
-            assert connection.execute(text("update orders set update_time = now()")).rowcount == 1
-    finally:
-        engine.dispose()
+    with upgraded(url, "order_svc", rows(*BEFORE), since=before) as engine, engine.begin() as connection:
+        assert connection.execute(text("update orders set update_time = now()")).rowcount == 1
 
 
 @pytest.mark.parametrize("before", ["0001", "0002"])

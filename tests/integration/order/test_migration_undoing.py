@@ -1,22 +1,18 @@
 """Yesterday's orders survive the migrations, and can be cancelled, cut and refunded."""
 
-from importlib import import_module
-from pathlib import Path
 from uuid import UUID
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import text
 
 from chassis.database import Database, connect
 from chassis.decision import unwrap
-from chassis.migration import migrate
 from chassis.outbox import Outbox
 from order_svc import decisions, store, tables, wire
 from order_svc.lifecycle import End, PaymentStatus, Status
 from order_svc.model import AnyCommand
 from tests.support import FreshDatabase
 from tests.unit.order.samples import cancel_items, end, refund
+from tests.yesterday import rows, upgraded
 
 SHIPPED, PENDING = UUID(int=1), UUID(int=2)
 RESERVATION = UUID(int=3)
@@ -46,22 +42,9 @@ MEANWHILE = (
 
 def prepared(url: str) -> None:
     """A database with yesterday's rows, brought up to date while a replica of yesterday's still writes."""
-    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
-    config = Config()
-    config.set_main_option("script_location", str(Path(import_module("order_svc.migrations").__path__[0])))
-    try:
-        with engine.connect() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "0001")
-            for statement in BEFORE:
-                connection.execute(text(statement))
-            connection.commit()
-        migrate(url, "order_svc")
-        with engine.begin() as connection:
-            connection.execute(text(MEANWHILE), {"order": PENDING, "reservation": RESERVATION})
-            connection.execute(text("delete from allocations where warehouse_id = 'paris'"))
-    finally:
-        engine.dispose()
+    with upgraded(url, "order_svc", rows(*BEFORE)) as engine, engine.begin() as connection:
+        connection.execute(text(MEANWHILE), {"order": PENDING, "reservation": RESERVATION})
+        connection.execute(text("delete from allocations where warehouse_id = 'paris'"))
 
 
 async def test_yesterdays_orders_go_on_and_can_be_undone(fresh_database: FreshDatabase) -> None:

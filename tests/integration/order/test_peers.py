@@ -1,7 +1,6 @@
 """The warehouse over a real channel, when it fails by a defect of its own."""
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
@@ -10,16 +9,15 @@ import pytest
 from ordermesh.warehouse.v1 import reservation_service_pb2 as api
 from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServiceServicer, add_ReservationServiceServicer_to_server
 
-from chassis.client import connect as channel_to
 from chassis.database import Database
 from chassis.decision import Done
-from chassis.server import Limits, Server
 from order_svc.lifecycle import Status, StockStatus
 from order_svc.operations import Operations
 from order_svc.peers import Warehouse
 from tests.integration.order.events import delivery, paid
 from tests.integration.order.requests import Orders
 from tests.integration.order.test_events import place, tell
+from tests.support import channel_of
 
 
 class DefectiveReservations(ReservationServiceServicer):
@@ -44,10 +42,8 @@ async def reservations() -> DefectiveReservations:
 @pytest.fixture
 async def confirming(database: Database, reservations: DefectiveReservations) -> AsyncIterator[Operations]:
     """The order service's operations with a real channel to that warehouse."""
-    async with AsyncExitStack() as stack:
-        register = partial(add_ReservationServiceServicer_to_server, reservations)
-        server = await stack.enter_async_context(Server("127.0.0.1:0", [register], limits=Limits(drain_delay_s=0, drain_grace_s=1)))
-        yield Operations(database, Warehouse(await stack.enter_async_context(channel_to(f"127.0.0.1:{server.port}"))))
+    async with channel_of(partial(add_ReservationServiceServicer_to_server, reservations)) as channel:
+        yield Operations(database, Warehouse(channel))
 
 
 @pytest.mark.parametrize("whole", [True, False])

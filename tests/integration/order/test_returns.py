@@ -15,7 +15,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis import paging
-from chassis.client import ask
+from chassis.client import ask, pages
 from chassis.errors import Failure, Invalid, NotFound, Refused, Stale
 from order_svc import tables
 from order_svc.model import Order
@@ -284,16 +284,11 @@ async def test_lists_page_newest_first_and_filter(
     other = await delivered(orders, operations)
     rmas = [await made(returns, which, {1: 1}) for which in (order, other, order, other, order)]
     await ask(returns.ApproveReturn, api.ApproveReturnRequest(**about(rmas[2])))
-    pages: list[list[str]] = []
-    request = api.ListReturnsRequest(page_size=page_size)
-    while True:
-        page = await ask(returns.ListReturns, request)
-        pages.append([rma.return_id for rma in page.returns])
-        if not page.next_page_token:
-            break
-        request.page_token = page.next_page_token
-    assert [each for page in pages for each in page] == [rma.return_id for rma in reversed(rmas)]
-    assert list(map(len, pages)) == sizes
+    listed = [
+        [rma.return_id for rma in page] async for page in pages(returns.ListReturns, api.ListReturnsRequest(), "returns", size=page_size)
+    ]
+    assert [id for page in listed for id in page] == [rma.return_id for rma in reversed(rmas)]
+    assert list(map(len, listed)) == sizes
 
     async def found(**fields: Any) -> list[int]:
         its = (await ask(returns.ListReturns, api.ListReturnsRequest(**fields))).returns
@@ -305,8 +300,9 @@ async def test_lists_page_newest_first_and_filter(
     assert await found(statuses=[STATUS.RETURN_STATUS_APPROVED]) == [2]
     assert await found(create_time_from=rmas[3].create_time) == [4, 3]
     assert await found(create_time_from=Timestamp(seconds=rmas[4].create_time.seconds + 9)) == []
+    token = (await ask(returns.ListReturns, api.ListReturnsRequest(page_size=1))).next_page_token
     with pytest.raises(Invalid) as refused:
-        await ask(returns.ListReturns, api.ListReturnsRequest(page_token=request.page_token, statuses=requested))
+        await ask(returns.ListReturns, api.ListReturnsRequest(page_token=token, statuses=requested))
     assert refused.value.reason == "PAGE_TOKEN_INVALID"
 
 

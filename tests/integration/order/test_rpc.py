@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis import paging
-from chassis.client import ask
+from chassis.client import ask, pages
 from chassis.convert import resume_token
 from chassis.database import Database
 from chassis.errors import Deferred, Invalid, NotFound, Refused, TooOld, Violation
@@ -160,21 +160,16 @@ async def test_lists_page_newest_first_and_filter(
     """
     monkeypatch.setattr(paging, "LINES_MAX", lines_max)
     made = [await create(orders, create_order(customer_id="even" if n % 2 == 0 else "odd", external_reference=f"r{n}")) for n in range(5)]
-    pages: list[list[str]] = []
-    request = order_service_pb2.ListOrdersRequest(page_size=page_size)
-    while True:
-        page = await ask(orders.ListOrders, request)
-        pages.append([order.order_id for order in page.orders])
-        if not page.next_page_token:
-            break
-        request.page_token = page.next_page_token
-    assert [each for page in pages for each in page] == [order.order_id for order in reversed(made)]
-    assert list(map(len, pages)) == sizes
+    every = order_service_pb2.ListOrdersRequest()
+    found = [[order.order_id for order in page] async for page in pages(orders.ListOrders, every, "orders", size=page_size)]
+    assert [id for page in found for id in page] == [order.order_id for order in reversed(made)]
+    assert list(map(len, found)) == sizes
     wanted = order_service_pb2.ListOrdersRequest(customer_id="odd", statuses=[order_pb2.ORDER_STATUS_PENDING])
     assert {order.external_reference for order in (await ask(orders.ListOrders, wanted)).orders} == {"r1", "r3"}
     by_number = order_service_pb2.ListOrdersRequest(order_number=made[0].order_number)
     assert [order.order_id for order in (await ask(orders.ListOrders, by_number)).orders] == [made[0].order_id]
-    for token, other in ((request.page_token, "odd"), ("nonsense", None)):
+    first = await ask(orders.ListOrders, order_service_pb2.ListOrdersRequest(page_size=1))
+    for token, other in ((first.next_page_token, "odd"), ("nonsense", None)):
         with pytest.raises(Invalid) as refused:
             await ask(orders.ListOrders, order_service_pb2.ListOrdersRequest(page_token=token, customer_id=other))
         assert refused.value.reason == "PAGE_TOKEN_INVALID"

@@ -1,15 +1,10 @@
 """Yesterday's payments survive the migrations, and their money can go back."""
 
-from importlib import import_module
-from pathlib import Path
 from uuid import UUID
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import text
 
 from chassis.database import connect
-from chassis.migration import migrate
 from chassis.money import Money
 from payment_svc import store
 from payment_svc.decisions import decide
@@ -19,6 +14,7 @@ from payment_svc.providers.sandbox import Sandbox
 from payment_svc.providers.sandbox_ledger import Ledger
 from tests.support import FreshDatabase
 from tests.unit.payment.samples import LATER, OPERATION, ORDER, PAYMENT, note
+from tests.yesterday import rows, upgraded
 
 DEAD, KEPT, HELD = UUID(int=20), UUID(int=21), UUID(int=22)
 BEFORE = (
@@ -67,22 +63,8 @@ MEANWHILE = (
 
 def prepared(url: str) -> None:
     """A database with yesterday's rows, brought up to date while a replica of yesterday's still writes."""
-    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
-    config = Config()
-    config.set_main_option("script_location", str(Path(import_module("payment_svc.migrations").__path__[0])))
-    try:
-        with engine.connect() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "0001")
-            for statement in (*BEFORE, *FOR_NOBODY):
-                connection.execute(text(statement))
-            connection.commit()
-        migrate(url, "payment_svc")
-        with engine.begin() as connection:
-            for statement in MEANWHILE:
-                connection.execute(text(statement))
-    finally:
-        engine.dispose()
+    with upgraded(url, "payment_svc", rows(*BEFORE, *FOR_NOBODY)) as engine, engine.begin() as connection:
+        rows(*MEANWHILE)(connection)
 
 
 async def test_yesterdays_money_can_go_back(fresh_database: FreshDatabase) -> None:

@@ -23,23 +23,22 @@ from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from uuid_utils.compat import uuid7
 
-from chassis import client
 from chassis.client import ask
 from chassis.errors import Failure, NotFound
 from chassis.idempotency import Keyed, keyed
-from chassis.server import Limits, Server
+from chassis.server import Server
 from chassis.stream import Broker, stream_of, subject_of
 from payment_svc import store, tables, wire
 from payment_svc.model import Account, Payment
 from payment_svc.operations import Operations
 from payment_svc.providers import sandbox_ledger
 from payment_svc.rpc import PaymentService
+from tests.support import QUICK, channel_of
 
 if TYPE_CHECKING:
     from ordermesh.payment.v1.payment_service_pb2_grpc import PaymentServiceAsyncStub  # only the stubs know it
 
 Payments: TypeAlias = "PaymentServiceAsyncStub"
-QUICK = Limits(drain_delay_s=0.0, drain_grace_s=1.0)
 EVENTS: dict[str, type[Message]] = {
     kind.DESCRIPTOR.full_name: kind for kind in (PaymentConfirmed, PaymentFailed, RefundCompleted, RefundFailed)
 }
@@ -158,11 +157,7 @@ async def order_service(fake: FakeOrders) -> AsyncIterator[str]:
 @asynccontextmanager
 async def payment_service(operations: Operations) -> AsyncIterator[Payments]:
     """A client of a running server over these operations."""
-    register = partial(add_PaymentServiceServicer_to_server, PaymentService(operations))
-    async with (
-        Server("127.0.0.1:0", [register], limits=QUICK) as server,
-        client.connect(f"127.0.0.1:{server.port}") as channel,
-    ):
+    async with channel_of(partial(add_PaymentServiceServicer_to_server, PaymentService(operations))) as channel:
         yield PaymentServiceStub(channel)
 
 

@@ -1,23 +1,21 @@
 """A shipping service in this process: its real server and its real PostgreSQL. Order service and carrier are stand-ins at its edges."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
 from functools import partial
 
 import pytest
 from ordermesh.shipping.v1.shipping_service_pb2_grpc import ShippingServiceStub, add_ShippingServiceServicer_to_server
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.client import connect as channel_to
 from chassis.database import Database, connect
 from chassis.outbox import Outbox
 from chassis.process import Supervisor
-from chassis.server import Limits, Server
 from shipping_svc import store, tables, wire
 from shipping_svc.operations import Operations, Patience
 from shipping_svc.rpc import ShippingService
 from tests.integration.shipping.peers import CountingCarrier, KnownOrders
 from tests.integration.shipping.requests import Shipping
+from tests.support import channel_of
 
 PATIENCE = Patience(label_s=8, retry_s=0.1, heartbeat_s=0.2)
 
@@ -68,7 +66,5 @@ async def operations(database: Database, orders: KnownOrders, carrier: CountingC
 @pytest.fixture
 async def shipping(operations: Operations) -> AsyncIterator[Shipping]:
     """A client of the running server."""
-    async with AsyncExitStack() as stack:
-        register = partial(add_ShippingServiceServicer_to_server, ShippingService(operations))
-        server = await stack.enter_async_context(Server("127.0.0.1:0", [register], limits=Limits(drain_delay_s=0, drain_grace_s=1)))
-        yield ShippingServiceStub(await stack.enter_async_context(channel_to(f"127.0.0.1:{server.port}")))
+    async with channel_of(partial(add_ShippingServiceServicer_to_server, ShippingService(operations))) as channel:
+        yield ShippingServiceStub(channel)

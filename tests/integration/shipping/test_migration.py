@@ -1,14 +1,11 @@
 """Yesterday's shipments survive the migrations."""
 
-from importlib import import_module
-from pathlib import Path
+from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import create_engine, make_url, text
+from sqlalchemy import Connection, text
 
-from chassis.migration import migrate
 from tests.support import FreshDatabase
+from tests.yesterday import rows, upgraded
 
 BEFORE = (
     """
@@ -29,30 +26,19 @@ def test_yesterdays_shipments_can_be_recalled(fresh_database: FreshDatabase) -> 
     """One of each status, stored before there were recalls, is as it was afterwards, not recalled; and a waiting one can become void. What
     may have been sold unheard of, for one that failed or was packed anew, the carrier is asked to take back.
     """
-    url = fresh_database()
-    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
-    config = Config()
-    config.set_main_option("script_location", str(Path(import_module("shipping_svc.migrations").__path__[0])))
-    try:
-        with engine.connect() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "0001")
-            for statement in BEFORE:
-                connection.execute(text(statement))
-            connection.commit()
-            before = connection.execute(text("select * from shipments order by id")).all()
-            connection.rollback()
-        migrate(url, "shipping_svc")
-        with engine.begin() as connection:
-            after = connection.execute(text("select * from shipments order by id")).all()
-            assert [tuple(row) for row in after] == [(*row, None, 0, row.status == "pending") for row in before]
-            assert len(after) == 9
-            assert connection.execute(text("select count(*) from tracking_events")).scalar_one() == 6
-            recalled = (
-                "select status::text, r.purchase, r.tracking_number from recall_tries r join shipments on id = shipment_id order by 1"
-            )
-            assert [tuple(row) for row in connection.execute(text(recalled))] == [("failed", 0, None), ("pending", 0, None)]
-            void = "update shipments set status = 'voided', recall_time = now() where status = 'created'"
-            assert connection.execute(text(void)).rowcount == 1
-    finally:
-        engine.dispose()
+
+    def fill(connection: Connection) -> None:
+        rows(*BEFORE)(connection)
+        before.extend(connection.execute(every).all())
+
+    before: list[Any] = []
+    every = text("select * from shipments order by id")
+    with upgraded(fresh_database(), "shipping_svc", fill) as engine, engine.begin() as connection:
+        after = connection.execute(every).all()
+        assert [tuple(row) for row in after] == [(*row, None, 0, row.status == "pending") for row in before]
+        assert len(after) == 9
+        assert connection.execute(text("select count(*) from tracking_events")).scalar_one() == 6
+        recalled = "select status::text, r.purchase, r.tracking_number from recall_tries r join shipments on id = shipment_id order by 1"
+        assert [tuple(row) for row in connection.execute(text(recalled))] == [("failed", 0, None), ("pending", 0, None)]
+        void = "update shipments set status = 'voided', recall_time = now() where status = 'created'"
+        assert connection.execute(text(void)).rowcount == 1

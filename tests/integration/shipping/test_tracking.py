@@ -12,7 +12,7 @@ from ordermesh.shipping.v1 import shipping_service_pb2 as api
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.client import ask
+from chassis.client import ask, pages
 from chassis.convert import given
 from chassis.errors import Invalid, NotFound
 from tests.integration.shipping.requests import NOON, Shipping, create, report, rows, told, told_kinds
@@ -160,16 +160,13 @@ async def test_tracking_is_paged(shipping: Shipping) -> None:
     shipment, other = await created(shipping), await created(shipping)
     for status, minute in LIFE:
         await record(shipping, shipment, status, minute)
-    seen, request = [], api.ListTrackingEventsRequest(shipment_id=shipment.shipment_id, page_size=2)
-    while True:
-        page = await ask(shipping.ListTrackingEvents, request)
-        seen += [event.carrier_event_id for event in page.tracking_events]
-        assert all(event.shipment_id == shipment.shipment_id and event.location == "Dover hub" for event in page.tracking_events)
-        if not page.next_page_token:
-            break
-        request.page_token = page.next_page_token
-    assert seen == [f"{status}@{minute}" for status, minute in LIFE]
-    request.shipment_id = other.shipment_id
+    its = api.ListTrackingEventsRequest(shipment_id=shipment.shipment_id)
+    seen = [event async for page in pages(shipping.ListTrackingEvents, its, "tracking_events", size=2) for event in page]
+    assert [event.carrier_event_id for event in seen] == [f"{status}@{minute}" for status, minute in LIFE]
+    assert {(event.shipment_id, event.location) for event in seen} == {(shipment.shipment_id, "Dover hub")}
+    first = api.ListTrackingEventsRequest(shipment_id=shipment.shipment_id, page_size=2)
+    token = (await ask(shipping.ListTrackingEvents, first)).next_page_token
+    request = api.ListTrackingEventsRequest(shipment_id=other.shipment_id, page_size=2, page_token=token)
     with pytest.raises(Invalid) as refused:
         await ask(shipping.ListTrackingEvents, request)
     assert refused.value.reason == "PAGE_TOKEN_INVALID"

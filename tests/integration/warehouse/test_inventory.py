@@ -8,7 +8,7 @@ from ordermesh.warehouse.v1 import inventory_service_pb2 as api
 from ordermesh.warehouse.v1 import warehouse_pb2
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.client import ask
+from chassis.client import ask, pages
 from chassis.errors import Invalid, NotFound, Refused, Stale
 from tests.integration.warehouse.conftest import Clients
 from tests.integration.warehouse.requests import as_stored, count, receive, receive_all, reserve
@@ -97,14 +97,9 @@ async def test_reading_stock_levels_by_page(clients: Clients) -> None:
         await ask(clients.inventory.GetStockLevel, api.GetStockLevelRequest(warehouse_id="york", sku="jam"))
     assert unknown.value.reason == "STOCK_LEVEL_NOT_FOUND"
 
-    seen: list[tuple[str, str]] = []
-    request = api.ListStockLevelsRequest(page_size=2, skus=["tea", "cup", "jam"])
-    while True:
-        page = await ask(clients.inventory.ListStockLevels, request)
-        seen += [(level.warehouse_id, level.sku) for level in page.stock_levels]
-        request.page_token = page.next_page_token
-        if not page.next_page_token:
-            break
+    some = api.ListStockLevelsRequest(skus=["tea", "cup", "jam"])
+    found = [page async for page in pages(clients.inventory.ListStockLevels, some, "stock_levels", size=2)]
+    seen = [(level.warehouse_id, level.sku) for page in found for level in page]
     assert seen == [("london", "cup"), ("london", "tea"), ("york", "cup"), ("york", "tea")]
     only = await ask(clients.inventory.ListStockLevels, api.ListStockLevelsRequest(warehouse_id="york"))
     assert {level.warehouse_id for level in only.stock_levels} == {"york"}

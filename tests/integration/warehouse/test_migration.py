@@ -1,19 +1,15 @@
 """Yesterday's stock survives the migrations: what has left before there were returns can come back."""
 
-from importlib import import_module
-from pathlib import Path
 from uuid import UUID, uuid4
 
-from alembic import command
-from alembic.config import Config
-from sqlalchemy import Connection, create_engine, make_url, text
+from sqlalchemy import Connection, text
 
 from chassis.database import Database, connect
-from chassis.migration import migrate
 from chassis.outbox import Outbox
 from tests.integration.warehouse.requests import as_stored
 from tests.support import FreshDatabase
 from tests.unit.warehouse import world
+from tests.yesterday import upgraded
 from warehouse_svc import tables, wire
 from warehouse_svc.operations import Operations
 
@@ -45,24 +41,12 @@ def yesterday(connection: Connection, order_id: UUID) -> None:
 async def test_what_has_left_can_come_back(fresh_database: FreshDatabase) -> None:
     """Over all warehouses and generations, line by line; no line is spoiled; and what came back is booked as ever."""
     url, order_id = fresh_database(), uuid4()
-    engine = create_engine(make_url(url).set(drivername="postgresql+psycopg"))
-    config = Config()
-    config.set_main_option("script_location", str(Path(import_module("warehouse_svc.migrations").__path__[0])))
-    try:
-        with engine.connect() as connection:
-            config.attributes["connection"] = connection
-            command.upgrade(config, "0001")
-            yesterday(connection, order_id)
-            connection.commit()
-        migrate(url, "warehouse_svc")
-        with engine.connect() as connection:
-            rows = connection.execute(text("select * from order_lines")).all()
-            assert [tuple(row) for row in rows] == [(order_id, 1, "tea 1", 3, 0, 0)]
-            assert connection.execute(text("select distinct spoiled from reservation_lines")).scalars().all() == [0]
-            yesterday(connection, uuid4())  # the version before still writes
-            connection.rollback()
-    finally:
-        engine.dispose()
+    with upgraded(url, "warehouse_svc", lambda connection: yesterday(connection, order_id)) as engine, engine.connect() as connection:
+        lines = connection.execute(text("select * from order_lines")).all()
+        assert [tuple(line) for line in lines] == [(order_id, 1, "tea 1", 3, 0, 0)]
+        assert connection.execute(text("select distinct spoiled from reservation_lines")).scalars().all() == [0]
+        yesterday(connection, uuid4())  # the version before still writes
+        connection.rollback()
     reader = connect(url)
     try:
         operations = Operations(Database(reader, tables.claims, Outbox(tables.outbox, encode=wire.event)))

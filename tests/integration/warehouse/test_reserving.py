@@ -13,7 +13,7 @@ from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis import paging
-from chassis.client import ask
+from chassis.client import ask, pages
 from chassis.errors import Defect, Failure, Invalid, NotFound, Refused
 from tests.integration.warehouse.conftest import Clients
 from tests.integration.warehouse.requests import as_stored, attempt, confirm, count, receive, receive_all, release, reserve
@@ -310,16 +310,13 @@ async def test_reading_reservations(
     await ask(clients.inventory.ReceiveStock, receive("york", cup=9))
     made = [(await ask(clients.reservations.ReserveStock, reserve(("tea", 1), ("cup", 1)))).order_id for _ in range(3)]
     await ask(clients.reservations.ConfirmReservation, confirm(made[1]))
-    pages: list[list[str]] = []
-    request = api.ListReservationsRequest(page_size=page_size)
-    while True:
-        page = await ask(clients.reservations.ListReservations, request)
-        pages.append([r.reservation_id for r in page.reservations])
-        request.page_token = page.next_page_token
-        if not page.next_page_token:
-            break
-    assert list(map(len, pages)) == sizes
-    seen = [id for page in pages for id in page]
+    every = api.ListReservationsRequest()
+    found = [
+        [r.reservation_id for r in page]
+        async for page in pages(clients.reservations.ListReservations, every, "reservations", size=page_size)
+    ]
+    assert list(map(len, found)) == sizes
+    seen = [id for page in found for id in page]
     assert seen == sorted(seen, reverse=True)
     assert len(set(seen)) == 6
     some = api.ListReservationsRequest(order_id=made[1], warehouse_id="york", statuses=[CONFIRMED, EXPIRED])

@@ -9,12 +9,11 @@ import pytest
 from ordermesh.order.v1 import order_service_pb2
 from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceServicer, add_OrderServiceServicer_to_server
 
-from chassis.client import connect
 from chassis.errors import Deferred, Failure, NotFound
-from chassis.server import Limits, Server
 from devstack.ports import free_ports
 from simulator.config import Settings
 from simulator.services import Services, Unreachable, connected
+from tests.support import channel_of
 
 REQUEST = order_service_pb2.GetOrderRequest(order_id="01890000-0000-7000-8000-000000000001")
 
@@ -37,8 +36,7 @@ async def orders() -> AsyncIterator[tuple[Any, Services]]:
     kind: Any = Orders
     servicer = kind()
     register: Any = partial(add_OrderServiceServicer_to_server, servicer)
-    limits = Limits(drain_delay_s=0.0, drain_grace_s=1.0)
-    async with Server("127.0.0.1:0", [register], limits=limits) as server, connect(f"127.0.0.1:{server.port}") as channel:
+    async with channel_of(register) as channel:
         yield servicer, Services(channel, channel, channel, channel, channel)
 
 
