@@ -212,12 +212,15 @@ async def test_lists_go_page_by_page(
     fulfillments: Fulfillments, operations: Operations, monkeypatch: pytest.MonkeyPatch, page_size: int, lines_max: int, sizes: list[int]
 ) -> None:
     """Oldest first, in pages whose token belongs to their filter and that hold no more lines together than a client takes; all once."""
-    monkeypatch.setattr(paging, "LINES_MAX", lines_max)
     orders = [uuid4() for _ in range(5)]
     for order_id in orders:
         await operations.follow_orders([confirmed(order_id)])
     dover = api.ListFulfillmentsRequest(warehouse_id="DOVER")
-    found = [[each.order_id for each in page] async for page in pages(fulfillments.ListFulfillments, dover, "fulfillments", size=page_size)]
+    with monkeypatch.context() as patch:
+        patch.setattr(paging, "LINES_MAX", lines_max)
+        found = [
+            [each.order_id for each in page] async for page in pages(fulfillments.ListFulfillments, dover, "fulfillments", size=page_size)
+        ]
     assert [id for page in found for id in page] == [str(order_id) for order_id in orders]
     assert list(map(len, found)) == sizes
     token = (await ask(fulfillments.ListFulfillments, api.ListFulfillmentsRequest(warehouse_id="DOVER", page_size=1))).next_page_token

@@ -280,13 +280,15 @@ async def test_lists_page_newest_first_and_filter(
     """Pages neither miss nor repeat a return, and hold no more lines together than a client takes; filters must all hold; a token of
     another filter is refused.
     """
-    monkeypatch.setattr(paging, "LINES_MAX", lines_max)
     other = await delivered(orders, operations)
     rmas = [await made(returns, which, {1: 1}) for which in (order, other, order, other, order)]
     await ask(returns.ApproveReturn, api.ApproveReturnRequest(**about(rmas[2])))
-    listed = [
-        [rma.return_id for rma in page] async for page in pages(returns.ListReturns, api.ListReturnsRequest(), "returns", size=page_size)
-    ]
+    with monkeypatch.context() as patch:
+        patch.setattr(paging, "LINES_MAX", lines_max)
+        listed = [
+            [rma.return_id for rma in page]
+            async for page in pages(returns.ListReturns, api.ListReturnsRequest(), "returns", size=page_size)
+        ]
     assert [id for page in listed for id in page] == [rma.return_id for rma in reversed(rmas)]
     assert list(map(len, listed)) == sizes
 

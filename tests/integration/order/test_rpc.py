@@ -158,10 +158,11 @@ async def test_lists_page_newest_first_and_filter(
     """Pages neither miss nor repeat an order, and hold no more lines together than a client takes; filters must all hold; a token of
     another filter is refused.
     """
-    monkeypatch.setattr(paging, "LINES_MAX", lines_max)
     made = [await create(orders, create_order(customer_id="even" if n % 2 == 0 else "odd", external_reference=f"r{n}")) for n in range(5)]
     every = order_service_pb2.ListOrdersRequest()
-    found = [[order.order_id for order in page] async for page in pages(orders.ListOrders, every, "orders", size=page_size)]
+    with monkeypatch.context() as patch:
+        patch.setattr(paging, "LINES_MAX", lines_max)
+        found = [[order.order_id for order in page] async for page in pages(orders.ListOrders, every, "orders", size=page_size)]
     assert [id for page in found for id in page] == [order.order_id for order in reversed(made)]
     assert list(map(len, found)) == sizes
     wanted = order_service_pb2.ListOrdersRequest(customer_id="odd", statuses=[order_pb2.ORDER_STATUS_PENDING])

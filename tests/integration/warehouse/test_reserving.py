@@ -305,16 +305,17 @@ async def test_reading_reservations(
     clients: Clients, monkeypatch: pytest.MonkeyPatch, page_size: int, lines_max: int, sizes: list[int]
 ) -> None:
     """Newest first, by pages that hold no more lines together than a client takes; by order, warehouse and status."""
-    monkeypatch.setattr(paging, "LINES_MAX", lines_max)
     await ask(clients.inventory.ReceiveStock, receive("london", tea=9))
     await ask(clients.inventory.ReceiveStock, receive("york", cup=9))
     made = [(await ask(clients.reservations.ReserveStock, reserve(("tea", 1), ("cup", 1)))).order_id for _ in range(3)]
     await ask(clients.reservations.ConfirmReservation, confirm(made[1]))
     every = api.ListReservationsRequest()
-    found = [
-        [r.reservation_id for r in page]
-        async for page in pages(clients.reservations.ListReservations, every, "reservations", size=page_size)
-    ]
+    with monkeypatch.context() as patch:
+        patch.setattr(paging, "LINES_MAX", lines_max)
+        found = [
+            [r.reservation_id for r in page]
+            async for page in pages(clients.reservations.ListReservations, every, "reservations", size=page_size)
+        ]
     assert list(map(len, found)) == sizes
     seen = [id for page in found for id in page]
     assert seen == sorted(seen, reverse=True)
