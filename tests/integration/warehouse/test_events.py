@@ -2,8 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from itertools import permutations
 from typing import Any
@@ -11,17 +10,15 @@ from uuid import UUID, uuid4
 
 import pytest
 from google.protobuf.message import Message
-from nats.js.api import ConsumerConfig
-from ordermesh.warehouse.events.v1.warehouse_events_pb2 import ReservationStatusChanged, StockChanged
+from ordermesh.order.v1 import order_pb2
+from ordermesh.warehouse.events.v1.warehouse_events_pb2 import ReservationStatusChanged
 from ordermesh.warehouse.v1 import warehouse_pb2
-from pydantic import SecretStr
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.decision import Done, Outcome
 from chassis.delivery import Delivery
 from chassis.errors import Deferred, NotFound, Refused
-from chassis.stream import Broker, connect, subject_of
 from tests.integration.warehouse.events import (
     CANCELLED,
     CONFIRMED,
@@ -38,28 +35,16 @@ from tests.integration.warehouse.events import (
     work_moved,
 )
 from tests.integration.warehouse.requests import as_stored, count
-from tests.support import Eventually
+from tests.integration.warehouse.stock import reserved, stocked
 from tests.unit.warehouse.world import adjust, confirm, expire, receive, reserve
-from warehouse_svc.app import running
-from warehouse_svc.config import Config
 from warehouse_svc.consumers import Consumers
-from warehouse_svc.lifecycle import Bucket, Status
+from warehouse_svc.lifecycle import Status
 from warehouse_svc.model import Reservation
 from warehouse_svc.operations import Operations
 from warehouse_svc.tables import claims, movements, outbox
 
 SHIPPED, COMPLETED = WORK.FULFILLMENT_STATUS_SHIPPED, WORK.FULFILLMENT_STATUS_COMPLETED
 PICKING, CALLED_OFF = WORK.FULFILLMENT_STATUS_PICKING, WORK.FULFILLMENT_STATUS_CANCELLED
-
-
-async def stocked(operations: Operations, **quantities: int) -> None:
-    for warehouse in ("london", "york"):
-        await operations.receive_stock(receive(warehouse, request=uuid4().int, **quantities))
-
-
-async def reserved(operations: Operations, *wanted: tuple[str, int]) -> UUID:
-    """An order, pending, with its units set aside."""
-    return (await operations.reserve_stock(reserve(*wanted, order=uuid4()))).order_id
 
 
 async def tell(operations: Operations, *deliveries: Delivery[Message]) -> list[Outcome[Any]]:
@@ -105,37 +90,6 @@ def lives(order: Mapping[str, UUID]) -> list[Message]:
     events += [order_moved(unpaid, PENDING, CANCELLED), order_moved(raced, PENDING, CANCELLED), order_moved(unlucky, PENDING, FAILED)]
     events += [order_moved(called_off, PENDING, CONFIRMED), order_moved(called_off, PROCESSING, CANCELLED)]
     return events + [work_moved(called_off, at, CALLED_OFF, {1: (0, 1, 0, 0)}) for at in ("london", "york")]
-
-
-@asynccontextmanager
-async def broker_at(url: str) -> AsyncIterator[Broker]:
-    """A broker with all its streams, as the other services find it."""
-    broker = await connect(url, name="test")
-    try:
-        await broker.ensure_streams()
-        yield broker
-    finally:
-        await broker.close()
-
-
-async def publish(broker: Broker, stream: str, event: Message) -> None:
-    """As the relay of another service does."""
-    event_id = str(uuid4())
-    headers = {"Nats-Msg-Id": event_id, "ce-id": event_id, "ce-type": event.DESCRIPTOR.full_name, "ce-subject": str(uuid4())}
-    await broker.publish(subject_of(type(event)), event.SerializeToString(), headers, stream=stream)
-
-
-async def stock_changes(broker: Broker) -> list[StockChanged]:
-    """All that the warehouse has published of stock, in the stream's order."""
-    subject = subject_of(StockChanged)
-    subscription = await broker.streams.pull_subscribe(subject, stream="WAREHOUSE", config=ConsumerConfig(filter_subject=subject))
-    waiting = (await subscription.consumer_info()).num_pending or 0
-    return [StockChanged.FromString(message.data) for message in await subscription.fetch(waiting, timeout=5)]
-
-
-async def done(assertions: Callable[[], Awaitable[None]]) -> bool:
-    await assertions()
-    return True
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -329,57 +283,6 @@ async def test_what_means_nothing_to_stock_is_done_as_it_comes(operations: Opera
     assert await count(engine, claims, movements, outbox) == before
 
 
-async def test_the_service_hears_tells_and_expires(
-    operations: Operations, engine: AsyncEngine, nats_url: str, eventually: Eventually
-) -> None:
-    """The whole service over a real broker: an order's events move its stock, time does, and each movement is published in order."""
-    config = Config(
-        database_url=SecretStr(engine.url.render_as_string(hide_password=False)),
-        nats_url=SecretStr(nats_url),
-        listen_address="127.0.0.1:0",
-        metrics_address="127.0.0.1:0",
-        expiry_sweep_s=0.1,
-        drain_delay_s=0,
-    )
-    await stocked(operations, tea=1)
-    sold = await reserved(operations, ("tea", 2))
-    await stocked(operations, tea=1)
-    never = (await operations.reserve_stock(reserve(("tea", 1), order=uuid4(), ttl=timedelta(0)))).order_id
-    await stocked(operations, jam=3)
-    picked, shrunk = await reserved(operations, ("jam", 2)), await reserved(operations, ("jam", 3))
-    await operations.write([confirm(picked)])
-
-    async def settled() -> None:
-        stored = await as_stored(engine)
-        held = stored.standing
-        assert ("leeds", "tea") in stored.levels
-        assert stored.balances("leeds", "tea") == (1, 0, 0, 1)
-        assert (held(picked)[0].total(Bucket.COMMITTED), held(picked)[0].total(Bucket.WRITTEN_OFF)) == (1, 1)
-        assert sum(r.total(Bucket.RELEASED) for r in held(shrunk)) == 2
-        assert [r.status for r in held(sold)] == [Status.CLOSED] * 2
-        assert [r.status for r in held(never)] == [Status.EXPIRED]
-        async with engine.connect() as connection:
-            assert (await connection.execute(select(outbox.c.id).where(outbox.c.stream_seq.is_(None)))).first() is None
-
-    [its] = (await as_stored(engine)).standing(picked)
-    kept = items_cancelled(shrunk, {1: 1}, (await as_stored(engine)).standing(shrunk), PENDING)
-    async with broker_at(nats_url) as broker, running(config):
-        await publish(broker, "ORDERS", inspected(sold, uuid4(), "leeds", {1: (1, 1)}))  # ahead of what has left
-        await publish(broker, "ORDERS", kept)
-        await publish(broker, "FULFILLMENTS", lines_changed(picked, its.warehouse_id, {1: (1, 0, 1, 0)}))
-        for at in ("london", "york"):  # what ships comes first, and waits for the commit
-            await publish(broker, "FULFILLMENTS", work_moved(sold, at, SHIPPED, {1: 1}))
-        await publish(broker, "ORDERS", order_moved(sold, PENDING, CONFIRMED))
-        await eventually(lambda: done(settled), timeout_s=30)
-        published = await stock_changes(broker)
-    world = await as_stored(engine)
-    world.check()
-    for place, level in world.levels.items():
-        mine = [m for m in published if (m.stock_level.warehouse_id, m.stock_level.sku) == place]
-        assert [m.stock_level.version for m in mine] == list(range(1, level.version + 1))
-        assert mine[-1].stock_level.available == level.available
-
-
 async def test_expiry_and_confirmation_at_once(operations: Operations, engine: AsyncEngine) -> None:
     """Whichever comes first, the order has its units or knows that it has not; none is held twice."""
     await stocked(operations, tea=30)
@@ -391,3 +294,25 @@ async def test_expiry_and_confirmation_at_once(operations: Operations, engine: A
     world = await as_stored(engine)
     world.check()
     assert sum(world.balances(at, "tea")[2] for at in ("london", "york")) == 40
+
+
+async def test_a_commit_that_knew_nothing_of_cancelled_units(operations: Operations, engine: AsyncEngine) -> None:
+    """They were cancelled when what was reserved had expired, and committed with the rest before the warehouse heard of it: the order says
+    what it keeps when it is confirmed, and they are back on the shelf, for no fulfilment will speak of them. Told twice it is once.
+    """
+    await operations.receive_stock(receive("london", request=uuid4().int, tea=3))
+    order_id = (await operations.reserve_stock(reserve(("tea", 3), order=uuid4(), ttl=timedelta(0)))).order_id
+    assert await operations.expire_reservations() == 1
+    expired = (await as_stored(engine)).standing(order_id)
+    await operations.write([confirm(order_id)])
+    assert names(await tell(operations, delivery(items_cancelled(order_id, {1: 2}, expired, PENDING)))) == ["Done"]
+    standing = (await as_stored(engine)).standing(order_id)
+    assert (await as_stored(engine)).balances("london", "tea") == (0, 0, 3, 0)
+    committed = order_moved(order_id, PENDING, CONFIRMED)
+    committed.stock_status = order_pb2.STOCK_STATUS_COMMITTED
+    committed.items.extend(items_cancelled(order_id, {1: 2}, standing, CONFIRMED).items)
+    for event in (delivery(committed), delivery(committed)):
+        assert names(await tell(operations, event)) == ["Done"]
+    world = await as_stored(engine)
+    world.check()
+    assert world.balances("london", "tea") == (1, 0, 2, 0)
