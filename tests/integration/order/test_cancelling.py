@@ -1,38 +1,29 @@
 """Cancelling, expiring and trying again, over a real channel and a real PostgreSQL."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import datetime
-from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
-import grpc
 import pytest
 from ordermesh.order.events.v1.order_events_pb2 import OrderItemsCancelled, OrderStatusChanged
 from ordermesh.order.v1 import order_pb2
 from ordermesh.order.v1 import order_service_pb2 as api
-from ordermesh.warehouse.v1 import reservation_service_pb2 as reserving
-from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServiceServicer, add_ReservationServiceServicer_to_server
 from prometheus_client import REGISTRY
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis import deadline
-from chassis.breaker import Breaker
 from chassis.client import ask
 from chassis.database import Database
 from chassis.errors import Defect, NotFound, Refused
 from order_svc import decisions, store, tables
 from order_svc.lifecycle import Status
-from order_svc.model import AnyCommand, CancelOrder, Order, Unavailable
+from order_svc.model import AnyCommand, Order, Unavailable
 from order_svc.operations import Operations
-from order_svc.peers import Warehouse
 from tests.integration.order.conftest import FakeWarehouse
 from tests.integration.order.events import committed, delivery, not_paid, paid
 from tests.integration.order.requests import Orders, pounds
 from tests.integration.order.test_events import place, tell
-from tests.support import channel_of
 
 
 def cancel(order: Order, **fields: Any) -> api.CancelOrderRequest:
@@ -296,112 +287,3 @@ async def test_stock_that_is_owed_is_counted(orders: Orders, operations: Operati
 
 def sample(name: str, **labels: str) -> float:
     return REGISTRY.get_sample_value(name, labels) or 0.0
-
-
-# --- releasing, over a real warehouse's contract
-
-
-class FailingReservations(ReservationServiceServicer):
-    """A warehouse at the process's edge: out of reach for the first so many calls, or with an order that it must be asked for again."""
-
-    def __init__(self) -> None:
-        self.failing = 0
-        self.retryable: set[str] = set()
-        self.asked: list[reserving.BatchReleaseReservationsRequest] = []
-        self.times: list[float] = []
-
-    async def BatchReleaseReservations(self, request: Any, context: Any) -> Any:
-        self.asked.append(request)
-        self.times.append(asyncio.get_running_loop().time())
-        if len(self.asked) <= self.failing:
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "away")
-        results = [reserving.ReservationResult(order_id=entry.order_id) for entry in request.order_attempts]
-        for result in results:
-            if result.order_id in self.retryable:
-                result.failure.reason, result.failure.retryable = "CONTENTION", True
-        return reserving.BatchReleaseReservationsResponse(results=results)
-
-
-@pytest.fixture
-async def reservations() -> FailingReservations:
-    return FailingReservations()  # type: ignore[abstract]  # nothing else of it is asked
-
-
-@pytest.fixture
-async def releasing(database: Database, reservations: FailingReservations) -> AsyncIterator[Operations]:
-    """The order service's operations with a real channel, its breaker and its retries, to that warehouse."""
-    register = partial(add_ReservationServiceServicer_to_server, reservations)
-    async with channel_of(register, breaker=Breaker("warehouse")) as channel:
-        yield Operations(database, Warehouse(channel))
-
-
-def cancelling(order: Order) -> CancelOrder:
-    key = str(uuid4())
-    return CancelOrder(key, b"", order.id, "order", key, reason="CUSTOMER_REQUEST")
-
-
-async def test_cancellation_retries_the_release(
-    orders: Orders, operations: Operations, releasing: Operations, reservations: FailingReservations
-) -> None:
-    """The warehouse fails twice and succeeds the third time: three attempts, 100 ms and 200 ms apart, one key, nothing counted."""
-    order = await place(orders, operations, "london")
-    before, reservations.failing = sample("order_release_failures_total"), 2
-    cancelled = await releasing.cancel(cancelling(order))
-    assert cancelled.status is Status.CANCELLED
-    assert [[entry.order_id for entry in request.order_attempts] for request in reservations.asked] == [[str(order.id)]] * 3
-    assert len({request.request_id for request in reservations.asked}) == 1
-    first, second, third = reservations.times
-    assert second - first >= 0.1
-    assert third - second >= 0.2
-    assert sample("order_release_failures_total") == before
-
-
-async def test_a_release_that_fails_for_good_is_counted_and_fails_no_cancellation(
-    orders: Orders, operations: Operations, releasing: Operations, reservations: FailingReservations
-) -> None:
-    """Three attempts and no fourth; the order is cancelled, and the failure is counted once."""
-    order = await place(orders, operations, "london")
-    before, reservations.failing = sample("order_release_failures_total"), 99
-    assert (await releasing.cancel(cancelling(order))).status is Status.CANCELLED
-    assert len(reservations.asked) == 3
-    assert sample("order_release_failures_total") == before + 1
-
-
-async def test_who_has_no_time_left_for_another_release_is_answered(
-    orders: Orders,
-    operations: Operations,
-    releasing: Operations,
-    reservations: FailingReservations,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The pause before the third attempt would outlast the caller: two attempts, the order is cancelled, the failure counted."""
-    order = await place(orders, operations, "london")
-    before, reservations.failing = sample("order_release_failures_total"), 99
-    monkeypatch.setattr("order_svc.operations.releasing.BACK_OFF_S", (0.0, 60.0))
-    with deadline.within(50):
-        assert (await releasing.cancel(cancelling(order))).status is Status.CANCELLED
-    assert len(reservations.asked) == 2
-    assert sample("order_release_failures_total") == before + 1
-
-
-async def test_only_what_was_not_released_is_tried_again(
-    orders: Orders, operations: Operations, releasing: Operations, reservations: FailingReservations, engine: AsyncEngine
-) -> None:
-    """One order of a set is refused for the moment: the others are asked for once."""
-    one, other = await place(orders, operations, "london"), await place(orders, operations, "london")
-    reservations.retryable = {str(one.id)}
-    await overdue(engine, one, other)
-    await releasing.expire_orders()
-    asked = [{entry.order_id for entry in request.order_attempts} for request in reservations.asked]
-    assert asked == [{str(one.id), str(other.id)}, {str(one.id)}, {str(one.id)}]
-
-
-async def test_an_open_breaker_fails_no_cancellation(
-    orders: Orders, operations: Operations, releasing: Operations, reservations: FailingReservations
-) -> None:
-    """After a row of failures the warehouse is not asked at all, and orders are cancelled all the same."""
-    reservations.failing = 99
-    for _ in range(3):
-        order = await place(orders, operations, "london")
-        assert (await releasing.cancel(cancelling(order))).status is Status.CANCELLED
-    assert len(reservations.asked) == 5

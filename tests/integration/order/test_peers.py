@@ -1,29 +1,53 @@
-"""The warehouse over a real channel, when it fails by a defect of its own."""
+"""The warehouse over a real channel, when it is away, too slow, or fails by a defect of its own."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 import grpc
 import pytest
 from ordermesh.warehouse.v1 import reservation_service_pb2 as api
 from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServiceServicer, add_ReservationServiceServicer_to_server
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from chassis import deadline
+from chassis.breaker import Breaker
 from chassis.database import Database
 from chassis.decision import Done
 from order_svc.lifecycle import Status, StockStatus
+from order_svc.model import CancelOrder, Order
 from order_svc.operations import Operations
 from order_svc.peers import Warehouse
 from tests.integration.order.events import delivery, paid
 from tests.integration.order.requests import Orders
+from tests.integration.order.test_cancelling import overdue, sample
 from tests.integration.order.test_events import place, tell
 from tests.support import channel_of
 
 
-class DefectiveReservations(ReservationServiceServicer):
-    """Fails by INTERNAL: the `whole` call, or each order's part of it."""
+class FailingReservations(ReservationServiceServicer):
+    """A warehouse at the process's edge. Releasing: out of reach for the first so many calls, or with an order that it must be asked for
+    again. Confirming: INTERNAL, for the whole call or for each order of it.
+    """
 
-    whole = True
+    def __init__(self) -> None:
+        self.failing, self.whole = 0, True
+        self.retryable: set[str] = set()
+        self.asked: list[api.BatchReleaseReservationsRequest] = []
+        self.times: list[float] = []
+
+    async def BatchReleaseReservations(self, request: Any, context: Any) -> Any:
+        self.asked.append(request)
+        self.times.append(asyncio.get_running_loop().time())
+        if len(self.asked) <= self.failing:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, "away")
+        results = [api.ReservationResult(order_id=entry.order_id) for entry in request.order_attempts]
+        for result in results:
+            if result.order_id in self.retryable:
+                result.failure.reason, result.failure.retryable = "CONTENTION", True
+        return api.BatchReleaseReservationsResponse(results=results)
 
     async def BatchConfirmReservations(self, request: Any, context: Any) -> Any:
         if self.whole:
@@ -35,25 +59,98 @@ class DefectiveReservations(ReservationServiceServicer):
 
 
 @pytest.fixture
-async def reservations() -> DefectiveReservations:
-    return DefectiveReservations()  # type: ignore[abstract]  # nothing else of it is asked
+def reservations() -> FailingReservations:
+    return FailingReservations()  # type: ignore[abstract]  # nothing else of it is asked
 
 
 @pytest.fixture
-async def confirming(database: Database, reservations: DefectiveReservations) -> AsyncIterator[Operations]:
-    """The order service's operations with a real channel to that warehouse."""
-    async with channel_of(partial(add_ReservationServiceServicer_to_server, reservations)) as channel:
+async def connected(database: Database, reservations: FailingReservations) -> AsyncIterator[Operations]:
+    """The order service's operations with a real channel, its breaker and its retries, to that warehouse."""
+    register = partial(add_ReservationServiceServicer_to_server, reservations)
+    async with channel_of(register, breaker=Breaker("warehouse")) as channel:
         yield Operations(database, Warehouse(channel))
 
 
 @pytest.mark.parametrize("whole", [True, False])
 async def test_a_defect_of_the_warehouse_leaves_the_commit_owed(
-    orders: Orders, operations: Operations, confirming: Operations, reservations: DefectiveReservations, whole: bool
+    orders: Orders, operations: Operations, connected: Operations, reservations: FailingReservations, whole: bool
 ) -> None:
     """It says nothing of the stock: the paid order is confirmed all the same, and its commit is settled later; no event has failed."""
     reservations.whole = whole
     order = await place(orders, operations, "london")
-    [outcome] = await tell(confirming, [delivery(paid(order))])
+    [outcome] = await tell(connected, [delivery(paid(order))])
     assert isinstance(outcome, Done)
     [order] = await operations.get_orders([order.id])
     assert (order.status, order.stock) == (Status.CONFIRMED, StockStatus.OWED)
+
+
+def cancelling(order: Order) -> CancelOrder:
+    key = str(uuid4())
+    return CancelOrder(key, b"", order.id, "order", key, reason="CUSTOMER_REQUEST")
+
+
+async def test_cancellation_retries_the_release(
+    orders: Orders, operations: Operations, connected: Operations, reservations: FailingReservations
+) -> None:
+    """The warehouse fails twice and succeeds the third time: three attempts, 100 ms and 200 ms apart, one key, nothing counted."""
+    order = await place(orders, operations, "london")
+    before, reservations.failing = sample("order_release_failures_total"), 2
+    cancelled = await connected.cancel(cancelling(order))
+    assert cancelled.status is Status.CANCELLED
+    assert [[entry.order_id for entry in request.order_attempts] for request in reservations.asked] == [[str(order.id)]] * 3
+    assert len({request.request_id for request in reservations.asked}) == 1
+    first, second, third = reservations.times
+    assert second - first >= 0.1
+    assert third - second >= 0.2
+    assert sample("order_release_failures_total") == before
+
+
+async def test_a_release_that_fails_for_good_is_counted_and_fails_no_cancellation(
+    orders: Orders, operations: Operations, connected: Operations, reservations: FailingReservations
+) -> None:
+    """Three attempts and no fourth; the order is cancelled, and the failure is counted once."""
+    order = await place(orders, operations, "london")
+    before, reservations.failing = sample("order_release_failures_total"), 99
+    assert (await connected.cancel(cancelling(order))).status is Status.CANCELLED
+    assert len(reservations.asked) == 3
+    assert sample("order_release_failures_total") == before + 1
+
+
+async def test_who_has_no_time_left_for_another_release_is_answered(
+    orders: Orders,
+    operations: Operations,
+    connected: Operations,
+    reservations: FailingReservations,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The pause before the third attempt would outlast the caller: two attempts, the order is cancelled, the failure counted."""
+    order = await place(orders, operations, "london")
+    before, reservations.failing = sample("order_release_failures_total"), 99
+    monkeypatch.setattr("order_svc.operations.releasing.BACK_OFF_S", (0.0, 60.0))
+    with deadline.within(50):
+        assert (await connected.cancel(cancelling(order))).status is Status.CANCELLED
+    assert len(reservations.asked) == 2
+    assert sample("order_release_failures_total") == before + 1
+
+
+async def test_only_what_was_not_released_is_tried_again(
+    orders: Orders, operations: Operations, connected: Operations, reservations: FailingReservations, engine: AsyncEngine
+) -> None:
+    """One order of a set is refused for the moment: the others are asked for once."""
+    one, other = await place(orders, operations, "london"), await place(orders, operations, "london")
+    reservations.retryable = {str(one.id)}
+    await overdue(engine, one, other)
+    await connected.expire_orders()
+    asked = [{entry.order_id for entry in request.order_attempts} for request in reservations.asked]
+    assert asked == [{str(one.id), str(other.id)}, {str(one.id)}, {str(one.id)}]
+
+
+async def test_an_open_breaker_fails_no_cancellation(
+    orders: Orders, operations: Operations, connected: Operations, reservations: FailingReservations
+) -> None:
+    """After a row of failures the warehouse is not asked at all, and orders are cancelled all the same."""
+    reservations.failing = 99
+    for _ in range(3):
+        order = await place(orders, operations, "london")
+        assert (await connected.cancel(cancelling(order))).status is Status.CANCELLED
+    assert len(reservations.asked) == 5
