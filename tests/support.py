@@ -1,4 +1,4 @@
-"""What fixtures and tests share: databases, accounts of the broker, servers, and waiting. No tests here."""
+"""What fixtures and tests share: databases, accounts of the broker, servers, metrics, and waiting. No tests here."""
 
 import asyncio
 import inspect
@@ -14,6 +14,7 @@ from typing import Any, NoReturn, Protocol
 
 import nats
 import psycopg
+from prometheus_client import REGISTRY
 from psycopg import sql
 from sqlalchemy.engine import make_url
 
@@ -138,6 +139,11 @@ async def cancelled_at_end(work: Coroutine[Any, Any, NoReturn]) -> AsyncIterator
             task.cancel()
             await asyncio.wait([task], timeout=1.0)
         assert task.cancelled(), repr(task.exception())
+
+
+def measured(name: str, **labels: str) -> float:
+    """What this process has counted, or measures, so far."""
+    return REGISTRY.get_sample_value(name, labels) or 0.0
 
 
 class Eventually(Protocol):

@@ -6,7 +6,6 @@ from typing import Any
 from uuid import UUID
 
 from nats.js.api import RawStreamMsg
-from prometheus_client import REGISTRY
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -17,7 +16,7 @@ from tests.sample import events
 from tests.sample.model import ConfirmPayment, ShipmentCreated
 from tests.sample.store import outbox
 from tests.sample.writes import count, key, write
-from tests.support import cancelled_at_end
+from tests.support import cancelled_at_end, measured
 
 
 def relay(database: Database, broker: Broker, **settings: Any) -> Relay:
@@ -73,4 +72,4 @@ async def shipped(database: Database, ids: Sequence[UUID]) -> None:
 
 def republished() -> float:
     """How many events this process has let wait again so far, because the stream had lost them."""
-    return REGISTRY.get_sample_value("outbox_republished_total", {"stream": "ORDERS"}) or 0.0
+    return measured("outbox_republished_total", stream="ORDERS")

@@ -3,7 +3,6 @@
 from typing import Any
 from uuid import UUID, uuid4
 
-from prometheus_client import REGISTRY
 from sqlalchemy import event, func, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -12,6 +11,7 @@ from chassis.decision import Done, Outcome, unwrap
 from chassis.errors import Failure
 from tests.sample import model, store
 from tests.sample.model import CreateOrder, Order, OrderCommand, Status
+from tests.support import measured
 
 
 async def write(database: Database, *commands: OrderCommand, **functions: Any) -> list[Outcome[Order]]:
@@ -65,7 +65,7 @@ def repeats(outcomes: list[Outcome[Order]]) -> list[bool]:
 
 def retried(blame: str) -> float:
     """How many sets this process has written again so far, through that fault."""
-    return REGISTRY.get_sample_value("write_retries_total", {"blame": blame}) or 0.0
+    return measured("write_retries_total", blame=blame)
 
 
 async def someone_waits(engine: AsyncEngine, on: str = "Lock") -> bool:

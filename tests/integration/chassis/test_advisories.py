@@ -8,7 +8,6 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from prometheus_client import REGISTRY
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis import stream as streams
@@ -20,7 +19,7 @@ from chassis.tables import FailedState
 from tests.sample import store
 from tests.sample.events import SampleStatusChanged
 from tests.sample.inbox import CONSUMER, Handling, all_acknowledged, consuming, failed, publish, states
-from tests.support import Eventually, cancelled_at_end
+from tests.support import Eventually, cancelled_at_end, measured
 
 SUBJECTS = ["orders.sample.status_changed"]
 
@@ -34,7 +33,7 @@ def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def given_up() -> float:
     """How many events this process has learned of so far that the broker has given up."""
-    return REGISTRY.get_sample_value("inbox_given_up_total", {"consumer": CONSUMER}) or 0.0
+    return measured("inbox_given_up_total", consumer=CONSUMER)
 
 
 @asynccontextmanager

@@ -7,7 +7,6 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
-from prometheus_client import REGISTRY
 from sqlalchemy import text, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -22,7 +21,7 @@ from chassis.tables import FailedState
 from tests.sample import store
 from tests.sample.events import SampleNoted, SamplePaid, SampleStatusChanged
 from tests.sample.inbox import CONSUMER, Handling, all_acknowledged, consuming, failed, publish, states
-from tests.support import Eventually
+from tests.support import Eventually, measured
 
 
 async def test_what_has_arrived_is_one_set(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
@@ -64,8 +63,7 @@ async def test_what_changed_nothing_is_counted_as_such(broker: Broker, engine: A
 
 
 def _handled(outcome: str) -> float:
-    labels = {"consumer": CONSUMER, "event": "SampleStatusChanged", "outcome": outcome}
-    return REGISTRY.get_sample_value("inbox_handled_total", labels) or 0.0
+    return measured("inbox_handled_total", consumer=CONSUMER, event="SampleStatusChanged", outcome=outcome)
 
 
 async def test_each_stream_has_its_consumer(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:

@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client import REGISTRY
 from sqlalchemy.exc import OperationalError
 from structlog.testing import capture_logs
 
 from chassis import process
 from chassis.errors import Deferred
 from chassis.process import Supervisor, TaskEnded, every
-from tests.support import eventually
+from tests.support import eventually, measured
 
 PROLOGUE = """
 import asyncio, os, sys
@@ -328,7 +327,7 @@ async def test_whoever_waits_learns_of_the_first_failure() -> None:
 
 
 def _turns(outcome: str) -> float:
-    return REGISTRY.get_sample_value("worker_runs_total", {"worker": "sample", "outcome": outcome}) or 0.0
+    return measured("worker_runs_total", worker="sample", outcome=outcome)
 
 
 async def test_a_worker_outlives_what_goes_wrong() -> None:
@@ -356,7 +355,7 @@ async def test_a_worker_outlives_what_goes_wrong() -> None:
     assert (deferred["log_level"], deferred["reason"]) == ("warning", "CONTENTION")
     assert (failed["log_level"], str(failed["exc_info"])) == ("error", "broken")
     assert failed["error_id"]
-    assert (REGISTRY.get_sample_value("worker_last_success_timestamp_seconds", {"worker": "sample"}) or 0) > time.time() - 60
+    assert measured("worker_last_success_timestamp_seconds", worker="sample") > time.time() - 60
 
 
 @pytest.mark.parametrize(

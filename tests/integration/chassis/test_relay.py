@@ -14,7 +14,6 @@ from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
-from prometheus_client import REGISTRY
 from sqlalchemy import insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
@@ -29,7 +28,7 @@ from devstack.nats import Nats
 from tests.sample.relaying import none_waits, published, relay, republished, rows_read, running, shipped, versions, waiting
 from tests.sample.store import outbox
 from tests.sample.writes import count, placed
-from tests.support import Eventually
+from tests.support import Eventually, measured
 
 GONE = text(
     "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'sample relay' and datname = current_database()"
@@ -326,7 +325,7 @@ async def test_a_long_backlog_is_measured_by_its_beginning(
 
 
 def _gauge(name: str) -> float:
-    return REGISTRY.get_sample_value(name, {"stream": "ORDERS"}) or 0.0
+    return measured(name, stream="ORDERS")
 
 
 async def test_a_repeat_s_place_is_no_loss(database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:

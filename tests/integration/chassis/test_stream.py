@@ -10,14 +10,13 @@ import pytest
 from nats.errors import MaxPayloadError
 from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import BadRequestError, NoStreamResponseError
-from prometheus_client import REGISTRY
 
 from chassis.claims import KEPT
 from chassis.partitions import KEPT_DAYS
 from chassis.stream import ACK_WAIT_S, BROKER_ERRORS, DUPLICATE_WINDOW_S, MAX_AGE_S, STREAMS, Broker, Limits, connect
 from devstack.nats import Nats
 from tests.proxy import Proxy
-from tests.support import Eventually
+from tests.support import Eventually, measured
 
 SUBJECT = "orders.sample.status_changed"
 
@@ -81,7 +80,7 @@ async def test_a_stream_that_gets_no_more_copies_serves_with_those_that_it_has(b
 
 
 def _refused() -> float:
-    return REGISTRY.get_sample_value("broker_copies_refused_total", {"stream": "ORDERS"}) or 0.0
+    return measured("broker_copies_refused_total", stream="ORDERS")
 
 
 async def test_consumers_are_as_declared(broker: Broker) -> None:

@@ -8,7 +8,6 @@ import pytest
 from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentStatusChanged
 from ordermesh.order.v1 import order_pb2
 from ordermesh.warehouse.v1.reservation_service_pb2 import ReservationFailure
-from prometheus_client import REGISTRY
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -21,7 +20,7 @@ from fulfillment_svc.model import Fulfillment, Line, OrderNews, StartPicking
 from fulfillment_svc.operations import Operations
 from tests.integration.fulfillment.events import ONE_PLACE, TWO_PLACES, cancelled, confirmed, heard, order_changed
 from tests.integration.fulfillment.peers import FakeWarehouse, Peer
-from tests.support import eventually
+from tests.support import eventually, measured
 from tests.unit.fulfillment.samples import command
 
 
@@ -37,11 +36,6 @@ async def told(engine: AsyncEngine) -> list[FulfillmentStatusChanged]:
     async with engine.connect() as connection:
         payloads = (await connection.execute(select(tables.outbox.c.payload).order_by(tables.outbox.c.id))).scalars()
         return [FulfillmentStatusChanged.FromString(payload) for payload in payloads]
-
-
-def measured(metric: str, **labels: str) -> float:
-    """What this process tells Prometheus."""
-    return REGISTRY.get_sample_value(metric, labels) or 0.0
 
 
 async def test_one_fulfilment_for_each_warehouse(operations: Operations, engine: AsyncEngine, order_id: UUID, stock: FakeWarehouse) -> None:

@@ -9,7 +9,6 @@ import pytest
 from ordermesh.order.events.v1.order_events_pb2 import OrderItemsCancelled, OrderStatusChanged
 from ordermesh.order.v1 import order_pb2
 from ordermesh.order.v1 import order_service_pb2 as api
-from prometheus_client import REGISTRY
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -24,6 +23,7 @@ from tests.integration.order.conftest import FakeWarehouse
 from tests.integration.order.events import committed, delivery, not_paid, paid
 from tests.integration.order.requests import Orders, pounds
 from tests.integration.order.test_events import place, tell
+from tests.support import measured
 
 
 def cancel(order: Order, **fields: Any) -> api.CancelOrderRequest:
@@ -227,9 +227,9 @@ async def test_an_order_that_another_replica_has_ended_is_counted_and_released_t
         return chosen
 
     monkeypatch.setattr(store, "expired", as_chosen)
-    before = sample("orders_expired_total")
+    before = measured("orders_expired_total")
     assert [await operations.expire_orders() for _ in range(2)] == [1, 0]
-    assert sample("orders_expired_total") == before + 1
+    assert measured("orders_expired_total") == before + 1
     assert warehouse.asked_to_release[:1] == [[(order.id, 1)]]
     assert not any(warehouse.asked_to_release[1:])
 
@@ -270,20 +270,16 @@ async def test_payments_that_failed_give_up_the_stock_of_their_orders_in_one_cal
 
 async def test_stock_that_is_owed_is_counted(orders: Orders, operations: Operations, warehouse: FakeWarehouse) -> None:
     """The gauge says how many orders wait for their commit, the counter what came of confirmations."""
-    before = {answer: sample("order_stock_confirmations_total", answer=answer) for answer in ("confirmed", "owed", "refused")}
+    before = {answer: measured("order_stock_confirmations_total", answer=answer) for answer in ("confirmed", "owed", "refused")}
     order = await place(orders, operations, "london")
     warehouse.away = True
     await tell(operations, [delivery(paid(order))])
     warehouse.away = False
     await operations.count_owed()
-    assert sample("orders_stock_owed") == 1
+    assert measured("orders_stock_owed") == 1
     await tell(operations, [delivery(committed(order, "london"))])
     await operations.count_owed()
-    assert sample("orders_stock_owed") == 0
+    assert measured("orders_stock_owed") == 0
     await failed(orders, operations, warehouse)
-    after = {answer: sample("order_stock_confirmations_total", answer=answer) for answer in before}
+    after = {answer: measured("order_stock_confirmations_total", answer=answer) for answer in before}
     assert {answer: after[answer] - before[answer] for answer in before} == {"confirmed": 0, "owed": 1, "refused": 1}
-
-
-def sample(name: str, **labels: str) -> float:
-    return REGISTRY.get_sample_value(name, labels) or 0.0

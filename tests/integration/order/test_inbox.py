@@ -24,7 +24,7 @@ from tests.integration.order.events import committed, paid, refunded, shipped_an
 from tests.integration.order.requests import Orders
 from tests.integration.order.test_events import PATH, place, snapshot
 from tests.sample.inbox import all_acknowledged, publish
-from tests.support import cancelled_at_end, eventually
+from tests.support import cancelled_at_end, eventually, measured
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ async def test_an_unknown_fulfilment_status_is_counted(orders: Orders, operation
     """A status of a newer fulfilment service is acknowledged, changes nothing, and shows up in the metrics."""
     order = await place(orders, operations, "london")
     name = "order_fulfillment_statuses_unknown_total"
-    counted = REGISTRY.get_sample_value(name) or 0.0
+    counted = measured(name)
     [event] = working(order, "london", [fulfillment_pb2.FULFILLMENT_STATUS_PICKING])
     event.new_status = event.fulfillment.status = 99  # type: ignore[assignment]  # as the wire may have it
     async with hearing(broker, engine, operations) as inbox:
@@ -132,4 +132,4 @@ async def test_an_unknown_fulfilment_status_is_counted(orders: Orders, operation
         before = await snapshot(engine)
         await heard(broker, inbox, [event])
     assert await snapshot(engine) == before
-    assert (REGISTRY.get_sample_value(name) or 0.0) == counted + 1
+    assert measured(name) == counted + 1

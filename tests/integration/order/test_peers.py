@@ -22,9 +22,9 @@ from order_svc.operations import Operations
 from order_svc.peers import Warehouse
 from tests.integration.order.events import delivery, paid
 from tests.integration.order.requests import Orders
-from tests.integration.order.test_cancelling import overdue, sample
+from tests.integration.order.test_cancelling import overdue
 from tests.integration.order.test_events import place, tell
-from tests.support import channel_of
+from tests.support import channel_of, measured
 
 
 class FailingReservations(ReservationServiceServicer):
@@ -94,7 +94,7 @@ async def test_cancellation_retries_the_release(
 ) -> None:
     """The warehouse fails twice and succeeds the third time: three attempts, 100 ms and 200 ms apart, one key, nothing counted."""
     order = await place(orders, operations, "london")
-    before, reservations.failing = sample("order_release_failures_total"), 2
+    before, reservations.failing = measured("order_release_failures_total"), 2
     cancelled = await connected.cancel(cancelling(order))
     assert cancelled.status is Status.CANCELLED
     assert [[entry.order_id for entry in request.order_attempts] for request in reservations.asked] == [[str(order.id)]] * 3
@@ -102,7 +102,7 @@ async def test_cancellation_retries_the_release(
     first, second, third = reservations.times
     assert second - first >= 0.1
     assert third - second >= 0.2
-    assert sample("order_release_failures_total") == before
+    assert measured("order_release_failures_total") == before
 
 
 async def test_a_release_that_fails_for_good_is_counted_and_fails_no_cancellation(
@@ -110,10 +110,10 @@ async def test_a_release_that_fails_for_good_is_counted_and_fails_no_cancellatio
 ) -> None:
     """Three attempts and no fourth; the order is cancelled, and the failure is counted once."""
     order = await place(orders, operations, "london")
-    before, reservations.failing = sample("order_release_failures_total"), 99
+    before, reservations.failing = measured("order_release_failures_total"), 99
     assert (await connected.cancel(cancelling(order))).status is Status.CANCELLED
     assert len(reservations.asked) == 3
-    assert sample("order_release_failures_total") == before + 1
+    assert measured("order_release_failures_total") == before + 1
 
 
 async def test_who_has_no_time_left_for_another_release_is_answered(
@@ -125,12 +125,12 @@ async def test_who_has_no_time_left_for_another_release_is_answered(
 ) -> None:
     """The pause before the third attempt would outlast the caller: two attempts, the order is cancelled, the failure counted."""
     order = await place(orders, operations, "london")
-    before, reservations.failing = sample("order_release_failures_total"), 99
+    before, reservations.failing = measured("order_release_failures_total"), 99
     monkeypatch.setattr("order_svc.operations.releasing.BACK_OFF_S", (0.0, 60.0))
     with deadline.within(50):
         assert (await connected.cancel(cancelling(order))).status is Status.CANCELLED
     assert len(reservations.asked) == 2
-    assert sample("order_release_failures_total") == before + 1
+    assert measured("order_release_failures_total") == before + 1
 
 
 async def test_only_what_was_not_released_is_tried_again(

@@ -11,7 +11,6 @@ from uuid import UUID, uuid4
 
 import pytest
 from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed, PaymentFailed
-from prometheus_client import REGISTRY
 from sqlalchemy.ext.asyncio import AsyncEngine
 from structlog.testing import capture_logs
 
@@ -27,7 +26,7 @@ from payment_svc.providers.sandbox import Sandbox
 from payment_svc.providers.sandbox_ledger import Entry, Ledger
 from tests.integration.payment.conftest import WEBHOOK_KEY, Replica
 from tests.integration.payment.world import World, create_payment, pounds
-from tests.support import Eventually
+from tests.support import Eventually, measured
 
 Reply = Callable[[Authorization, Awaitable[Answer]], Awaitable[Answer]]
 
@@ -457,7 +456,7 @@ async def test_a_webhook_that_cannot_be_is_refused(world: World, sandbox: Sandbo
 
 
 def contradictions() -> float:
-    return REGISTRY.get_sample_value("processor_contradictions_total") or 0.0
+    return measured("processor_contradictions_total")
 
 
 async def test_a_final_decline_by_webhook_is_told_once(world: World, sandbox: Sandbox, eventually: Eventually) -> None:

@@ -6,11 +6,11 @@ from uuid import UUID, uuid4
 
 from ordermesh.warehouse.v1 import inventory_service_pb2 as inventory
 from ordermesh.warehouse.v1 import reservation_service_pb2 as reserving
-from prometheus_client import REGISTRY
 from sqlalchemy import Table, func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.paging import Page
+from tests.support import measured
 from tests.unit.warehouse.world import World
 from warehouse_svc import store
 from warehouse_svc.model import LevelFilter, Movement, MovementFilter, StockLevel
@@ -66,4 +66,4 @@ async def count(engine: AsyncEngine, *tables: Table) -> list[int]:
 
 def races() -> float:
     """How often this process has written a set again after a deadlock."""
-    return REGISTRY.get_sample_value("write_retries_total", {"blame": "race"}) or 0.0
+    return measured("write_retries_total", blame="race")
