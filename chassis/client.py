@@ -13,7 +13,7 @@ import asyncio
 import importlib
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import cache, partial
 from pathlib import Path
@@ -91,7 +91,7 @@ async def ask(method: grpc.aio.UnaryUnaryMultiCallable[Request, Response], reque
 
 async def pages(
     method: Any, request: Any, field: str, *, size: int, limit: int = 0, timeout_s: float | None = None
-) -> AsyncIterator[Sequence[Any]]:
+) -> AsyncGenerator[Sequence[Any], None]:
     """Page by page, the records of a List method, whose answers have them as `field`: `limit` in all at most, 0: as many as there are.
 
     Afterwards the request's page_token says where there are more, if so. Each page is asked for, and fails, as `ask` says.

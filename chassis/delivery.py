@@ -1,4 +1,4 @@
-"""An event as it arrives, and as a handler gets it: from message to Delivery, pure. Nothing is acknowledged or stored here."""
+"""An event as it arrives, as a handler gets it, and how one answers for each of several. Nothing is acknowledged or stored here."""
 
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence

@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Any, Protocol, TypeVar
+from operator import attrgetter
+from typing import Any, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
 from google.protobuf.message import Message
@@ -14,7 +15,8 @@ from google.protobuf.message import Message
 from chassis.errors import Invalid, Violation
 
 SIZE_DEFAULT = 50
-# What a page's records have in lines together. Clients take 4 MiB, where nobody tells them otherwise, and a line some hundred bytes.
+# What a page's records may have in lines together, so that it fits into the 4 MiB that clients take where nobody tells them otherwise: a
+# line has some hundred bytes.
 LINES_MAX = 5_000
 BIGINT_BITS = 63
 T = TypeVar("T")
@@ -27,6 +29,13 @@ class ListRequest(Protocol):
     page_token: str
 
 
+class Listed(NamedTuple):
+    """A record that a list has found and nobody has read yet: its place in the list, which ends with its id; how many lines it has."""
+
+    place: tuple[Any, ...]
+    lines: int
+
+
 @dataclass(frozen=True, slots=True)
 class Page:
     """Which part of a list is asked for: at most `size` rows that come after the position `after` (None: from the start)."""
@@ -35,10 +44,11 @@ class Page:
     after: tuple[Any, ...] | None
     filter: str
 
-    def fitting(self, lines: Sequence[int]) -> "Page":
-        """As much of the page as has LINES_MAX lines in all, one record at least. `lines`: how many each of up to size + 1 records has."""
-        fit = sum(so_far <= LINES_MAX for so_far in accumulate(lines[: self.size]))
-        return self if fit == len(lines[: self.size]) else replace(self, size=max(fit, 1))
+    def choose(self, found: Sequence[Listed]) -> tuple[list[UUID], str]:
+        """The ids of the page's records and the token of the next page, as of `cut`: with LINES_MAX lines in all at most, or one record."""
+        fit = sum(so_far <= LINES_MAX for so_far in accumulate(its.lines for its in found[: self.size]))
+        kept, token = replace(self, size=max(fit, 1)).cut(found, attrgetter("place"))
+        return [its.place[-1] for its in kept], token
 
     def cut(self, rows: Sequence[T], position: Callable[[T], tuple[Any, ...]]) -> tuple[Sequence[T], str]:
         """The page's rows and the token of the next page ("": that was the last). `rows`: up to size + 1."""

@@ -164,5 +164,6 @@ def arrays(names: Iterable[str], rows: Collection[Sequence[Any]]) -> dict[str, l
 
 
 def arrays_of(names: Sequence[str], records: Iterable[object]) -> dict[str, list[Any]]:
-    """As `arrays`, of what the records have under these names, of which there are two at least."""
+    """As `arrays`, of what the records have under these names. (Of a single name attrgetter would make no rows.)"""
+    assert len(names) > 1
     return arrays(names, list(map(attrgetter(*names), records)))

@@ -168,8 +168,9 @@ class Operations:
     async def list_fulfillments(self, wanted: Filter, page: Page) -> tuple[Sequence[Fulfillment], str]:
         """A page of them, and the token of the next."""
         async with self.database.read() as connection:
-            page = page.fitting(await store.lines_of_fulfillments(connection, wanted, page))
-            return page.cut(await store.list_fulfillments(connection, wanted, page), lambda each: (each.id,))
+            ids, token = page.choose(await store.list_fulfillments(connection, wanted, page))
+            found = await store.find_fulfillments(connection, ids)
+        return [found[id] for id in ids], token
 
     async def _hand_over(self, fulfillment: Fulfillment) -> None:
         """Best effort: where it fails, shipping hears that the fulfilment is ready by its event, and makes the shipment then."""

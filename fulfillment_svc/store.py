@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Select, bindparam, delete, func, not_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chassis.paging import Page
+from chassis.paging import Listed, Page
 from chassis.tables import among, arrays, arrays_of, given, insert_rows
 from fulfillment_svc.lifecycle import Status
 from fulfillment_svc.model import Allocation, AnyCommand, Filter, Fulfillment, Job, Kept, Line, Package, PackedItem, Transition, Work
@@ -34,6 +34,7 @@ read_orders = select(f.order_id).where(among(f.id)).distinct()
 lock_orders = select(orders).where(among(orders.c.order_id)).order_by(orders.c.order_id).with_for_update(key_share=True)
 read_kept = select(kept_units).where(among(kept_units.c.order_id)).order_by(*kept_units.primary_key)
 count_lines = select(func.count()).where(lines.c.fulfillment_id == f.id).scalar_subquery()
+count_items = select(func.count()).where(items.c.fulfillment_id == f.id).scalar_subquery()
 read_works = select(f.order_id, f.warehouse_id, f.attempt).where(among(f.order_id))
 read_owed = (
     select(fulfillments)
@@ -140,17 +141,8 @@ async def find_owed(connection: AsyncConnection, after: UUID, most: int) -> list
     return await _whole(connection, read_owed, {"after": after, "most": most})
 
 
-async def list_fulfillments(connection: AsyncConnection, wanted: Filter, page: Page) -> list[Fulfillment]:
-    """The page's fulfilments and one more where there are more, oldest first."""
-    return await _whole(connection, _listed(select(fulfillments), wanted, page), {})
-
-
-async def lines_of_fulfillments(connection: AsyncConnection, wanted: Filter, page: Page) -> list[int]:
-    """How many lines each of the fulfilments has that `list_fulfillments` finds."""
-    return list((await connection.execute(_listed(select(count_lines).select_from(fulfillments), wanted, page))).scalars())
-
-
-def _listed(what: Select[Any], wanted: Filter, page: Page) -> Select[Any]:
+async def list_fulfillments(connection: AsyncConnection, wanted: Filter, page: Page) -> list[Listed]:
+    """The page's fulfilments and one more where there are more, oldest first; packed items count as lines."""
     conditions: list[ColumnElement[bool]] = [f.status.in_(wanted.statuses)] if wanted.statuses else []
     if wanted.order_id:
         conditions.append(f.order_id == wanted.order_id)
@@ -158,7 +150,8 @@ def _listed(what: Select[Any], wanted: Filter, page: Page) -> Select[Any]:
         conditions.append(f.warehouse_id == wanted.warehouse_id)
     if page.after:
         conditions.append(f.id > page.after[0])
-    return what.where(*conditions).order_by(f.id).limit(page.size + 1)
+    statement = select(f.id, count_lines + count_items).where(*conditions).order_by(f.id).limit(page.size + 1)
+    return [Listed((id,), lines) for id, lines in await connection.execute(statement)]
 
 
 async def _whole(connection: AsyncConnection, statement: Select[Any], parameters: Mapping[str, Any]) -> list[Fulfillment]:

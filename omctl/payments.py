@@ -7,11 +7,13 @@ from ordermesh.payment.v1 import payment_service_pb2
 from ordermesh.payment.v1.payment_service_pb2_grpc import PaymentServiceStub
 from rich.console import Console
 
-from chassis.client import Channel, ask
+from chassis.client import Channel, ask, pages
 from omctl import arguments, output, views
 from omctl.calls import run, settings
 from omctl.errors import EXIT_CODES
 from omctl.options import Json, RequestId, Timeout, told
+
+PAGE = 1_000
 
 app = typer.Typer(no_args_is_help=True, help="Look at an order's money, and give some back.", epilog=EXIT_CODES)
 
@@ -25,10 +27,11 @@ def list_(
     timeout: Timeout = 10.0,
 ) -> None:
     """Lists an order's payments, the newest first, with what went back of each."""
-    request = payment_service_pb2.ListPaymentsRequest(order_id=order, page_size=1000)
+    request = payment_service_pb2.ListPaymentsRequest(order_id=order)
 
     async def work(channel: Channel) -> None:
-        payments = (await ask(PaymentServiceStub(channel).ListPayments, request, timeout_s=timeout)).payments
+        every = pages(PaymentServiceStub(channel).ListPayments, request, "payments", size=PAGE, timeout_s=timeout)
+        payments = [payment async for page in every for payment in page]
         for each in payments if json else ():
             output.line(each)
         if not json:

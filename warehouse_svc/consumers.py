@@ -45,4 +45,4 @@ class Consumers:
         return await self._write([wire.work_changed(d.message, d.keyed) for d in deliveries])
 
     async def _write(self, commands: Sequence[StockCommand | None]) -> Sequence[Outcome[Any]]:
-        return await carry_out(commands, self.operations.write)  # type: ignore[arg-type]  # mypy takes a union's classes for their base
+        return await carry_out(commands, self.operations.write)  # type: ignore[arg-type]  # mypy joins the union to Command

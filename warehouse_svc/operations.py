@@ -121,15 +121,16 @@ class Operations:
 
     async def get_reservation(self, id: UUID) -> Reservation:
         async with self.database.read() as connection:
-            reservation = await store.find_reservation(connection, id)
+            reservation = (await store.find_reservations(connection, [id])).get(id)
         if reservation is None:
             raise NotFound("RESERVATION_NOT_FOUND", f"There is no reservation {id}.", reservation_id=str(id))
         return reservation
 
     async def list_reservations(self, wanted: ReservationFilter, page: Page) -> tuple[Sequence[Reservation], str]:
         async with self.database.read() as connection:
-            page = page.fitting(await store.lines_of_reservations(connection, wanted, page))
-            return page.cut(await store.list_reservations(connection, wanted, page), lambda reservation: (reservation.id,))
+            ids, token = page.choose(await store.list_reservations(connection, wanted, page))
+            found = await store.find_reservations(connection, ids)
+        return [found[id] for id in ids], token
 
     async def expire_reservations(self) -> int:
         """Takes back all that is reserved past its time, batch by batch; answers how many orders had such.

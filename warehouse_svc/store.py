@@ -11,7 +11,7 @@ from uuid import UUID
 from sqlalchemy import BigInteger, Select, bindparam, cast, func, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chassis.paging import Page
+from chassis.paging import Listed, Page
 from chassis.tables import among, arrays, arrays_of, given, insert_rows
 from warehouse_svc.lifecycle import Bucket, MovementKind, Status
 from warehouse_svc.model import (
@@ -277,25 +277,16 @@ async def _move_balances(connection: AsyncConnection, booked: Sequence[Movement]
 # --- read
 
 
-async def find_reservation(connection: AsyncConnection, id: UUID) -> Reservation | None:
-    rows = await connection.execute(read_reservation, arrays(["id"], [[id]]))
-    found = await _with_lines(connection, [Reservation(*row) for row in rows])
-    return found[0] if found else None
+async def find_reservations(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, Reservation]:
+    """The reservations as they stand, unlocked, by id; unknown ids are missing."""
+    rows = await connection.execute(read_reservation, arrays(["id"], [[id] for id in ids]))
+    return {r.id: r for r in await _with_lines(connection, [Reservation(*row) for row in rows])}
 
 
-async def list_reservations(connection: AsyncConnection, wanted: ReservationFilter, page: Page) -> list[Reservation]:
+async def list_reservations(connection: AsyncConnection, wanted: ReservationFilter, page: Page) -> list[Listed]:
     """Newest first, one more than the page where there are more."""
-    query = _listed(select(reservations), wanted, page)
-    return await _with_lines(connection, [Reservation(*row) for row in await connection.execute(query)])
-
-
-async def lines_of_reservations(connection: AsyncConnection, wanted: ReservationFilter, page: Page) -> list[int]:
-    """How many lines each of the reservations has that `list_reservations` finds."""
-    return list((await connection.execute(_listed(select(count_lines).select_from(reservations), wanted, page))).scalars())
-
-
-def _listed(what: Select[Any], wanted: ReservationFilter, page: Page) -> Select[Any]:
-    query, r = what.order_by(reservations.c.id.desc()).limit(page.size + 1), reservations.c
+    r = reservations.c
+    query = select(r.id, count_lines).order_by(r.id.desc()).limit(page.size + 1)
     if wanted.order_id:
         query = query.where(r.order_id == wanted.order_id)
     if wanted.warehouse_id:
@@ -304,7 +295,7 @@ def _listed(what: Select[Any], wanted: ReservationFilter, page: Page) -> Select[
         query = query.where(r.status.in_(wanted.statuses))
     if page.after:
         query = query.where(r.id < page.after[0])
-    return query
+    return [Listed((id,), lines) for id, lines in await connection.execute(query)]
 
 
 async def find_level(connection: AsyncConnection, place: Place) -> StockLevel | None:

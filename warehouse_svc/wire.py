@@ -41,7 +41,6 @@ from warehouse_svc.model import (
     ReserveStock,
     SpoiledLine,
     StockChanged,
-    StockCommand,
     StockLevel,
     View,
     WantedLine,
@@ -145,7 +144,7 @@ def reservation_filter(request: reserving.ListReservationsRequest) -> Reservatio
 # --- events of others
 
 
-def order_changed(event: order_events_pb2.OrderStatusChanged, of: Keyed) -> StockCommand | None:
+def order_changed(event: order_events_pb2.OrderStatusChanged, of: Keyed) -> ConfirmReservations | KeepUnits | EndAttempt | None:
     """What an order's new status asks of its stock; None: nothing."""
     target = UUID(event.order_id)
     if event.new_status == order_pb2.ORDER_STATUS_CONFIRMED:
@@ -174,7 +173,7 @@ def _keep(
 
 def work_changed(
     event: fulfillment_events_pb2.FulfillmentStatusChanged | fulfillment_events_pb2.FulfillmentLinesChanged, of: Keyed
-) -> StockCommand | None:
+) -> FollowWork | EndAttempt | None:
     """What a fulfilment's picklist says of units; None: nothing that is not known.
 
     Of an attempt on which nobody ever worked, and nobody will, fulfilment says so once, whichever warehouses have its units.

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from chassis.decision import Decision
 from chassis.errors import Deferred, Refused, Violation
-from fulfillment_svc.decisions.steps import DecidedOne, lessened, misplaced, move, readied, walk
+from fulfillment_svc.decisions.steps import DecidedOne, lessened, move, readied, walk, wrong_status
 from fulfillment_svc.lifecycle import MOVES, Status, Trigger
 from fulfillment_svc.model import Fulfillment, Line, LinesChanged, NoteSpoiled, Pack, Package, RecordInspection
 
@@ -90,7 +90,7 @@ def spoil(fulfillment: Fulfillment, command: RecordInspection, now: datetime) ->
             return Decision(told, (), (LinesChanged(told, why),))
         case _ if Status.CANCELLED in MOVES[fulfillment.status]:
             return lessened(fulfillment, lines, why, command, now, note=command.note)
-    raise misplaced(fulfillment, "its packages have left")
+    raise wrong_status(fulfillment, "its packages have left")
 
 
 def _unscanned(lines: tuple[Line, ...]) -> tuple[Line, ...]:

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from chassis.decision import Decision
 from chassis.errors import Invalid, Refused, Violation
-from fulfillment_svc.decisions.steps import DecidedOne, committed, lessened, misplaced, move, walk
+from fulfillment_svc.decisions.steps import DecidedOne, committed, lessened, move, walk, wrong_status
 from fulfillment_svc.lifecycle import Status, Trigger
 from fulfillment_svc.model import CompletePicking, Fulfillment, Line, Scan, ScanItems, StartPicking
 
@@ -21,7 +21,7 @@ def start_picking(fulfillment: Fulfillment, command: StartPicking, now: datetime
 def scan_items(fulfillment: Fulfillment, command: ScanItems, now: datetime) -> DecidedOne:
     """Counts all scans in, or none. No status changes, so nothing is told."""
     if fulfillment.status is not Status.PICKING:
-        raise misplaced(fulfillment, "units are scanned while it is picked")
+        raise wrong_status(fulfillment, "units are scanned while it is picked")
     lines = fulfillment.lines
     for scan in command.scans:
         lines = scanned(lines, scan)

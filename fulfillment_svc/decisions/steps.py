@@ -73,7 +73,7 @@ def move(fulfillment: Fulfillment, trigger: Trigger) -> Status:
     """Where the trigger leads from here. Raises Refused ILLEGAL_TRANSITION where it leads nowhere."""
     there = TRIGGERS[trigger].get(fulfillment.status)
     if there is None:
-        raise misplaced(fulfillment, f"{trigger.replace('_', ' ')} is for {', '.join(TRIGGERS[trigger])}")
+        raise wrong_status(fulfillment, f"{trigger.replace('_', ' ')} is for {', '.join(TRIGGERS[trigger])}")
     return there
 
 
@@ -83,6 +83,6 @@ def committed(fulfillment: Fulfillment) -> None:
         raise Refused("STOCK_NOT_COMMITTED", "the warehouse has not committed the stock yet", fulfillment_id=str(fulfillment.id))
 
 
-def misplaced(fulfillment: Fulfillment, why: str) -> Refused:
+def wrong_status(fulfillment: Fulfillment, why: str) -> Refused:
     """The refusal of what is done in another status."""
     return illegal(f"the fulfilment is {fulfillment.status}; {why}", fulfillment.status, MOVES[fulfillment.status])

@@ -31,7 +31,6 @@ from chassis.errors import Failure
 
 T = TypeVar("T")
 
-# Orders of 500 lines are large: a page of so many fits into a message all the same.
 PAGE = 100
 TIMEOUT_S = 30.0
 

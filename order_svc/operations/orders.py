@@ -192,8 +192,9 @@ class Operations:
 
     async def list_orders(self, wanted: OrderFilter, page: Page) -> tuple[Sequence[Order], str]:
         async with self.database.read() as connection:
-            page = page.fitting(await store.lines_of_orders(connection, wanted, page))
-            return page.cut(await store.list_orders(connection, wanted, page), lambda order: (order.id,))
+            ids, token = page.choose(await store.list_orders(connection, wanted, page))
+            found = await store.find_orders(connection, ids)
+        return [found[id] for id in ids], token
 
     async def list_transitions(self, order_id: UUID, page: Page) -> tuple[Sequence[Transition], str]:
         await self.get_orders([order_id])

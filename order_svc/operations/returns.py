@@ -32,15 +32,16 @@ class ReturnOperations:
 
     async def get_return(self, return_id: UUID) -> Return:
         async with self.database.read() as connection:
-            rma = await store.find_return(connection, return_id)
+            rma = (await store.find_returns(connection, [return_id])).get(return_id)
         if rma is None:
             raise _missing(return_id)
         return rma
 
     async def list_returns(self, wanted: ReturnFilter, page: Page) -> tuple[Sequence[Return], str]:
         async with self.database.read() as connection:
-            page = page.fitting(await store.lines_of_returns(connection, wanted, page))
-            return page.cut(await store.list_returns(connection, wanted, page), lambda rma: (rma.create_time, rma.id))
+            ids, token = page.choose(await store.list_returns(connection, wanted, page))
+            found = await store.find_returns(connection, ids)
+        return [found[id] for id in ids], token
 
 
 def _missing(return_id: UUID) -> NotFound:

@@ -8,7 +8,6 @@ from order_svc.store.orders import (
     expired,
     find_orders,
     find_recipient,
-    lines_of_orders,
     list_history,
     list_orders,
     lock_orders,
@@ -17,15 +16,13 @@ from order_svc.store.orders import (
     save_orders,
     versions,
 )
-from order_svc.store.returns import find_return, lines_of_returns, list_returns, order_of_return
+from order_svc.store.returns import find_returns, list_returns, order_of_return
 
 __all__ = [
     "expired",
     "find_orders",
     "find_recipient",
-    "find_return",
-    "lines_of_orders",
-    "lines_of_returns",
+    "find_returns",
     "list_history",
     "list_orders",
     "list_returns",

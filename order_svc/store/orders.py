@@ -12,7 +12,7 @@ from sqlalchemy import BigInteger, ColumnElement, Select, and_, bindparam, delet
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chassis.paging import Page
+from chassis.paging import Listed, Page
 from chassis.tables import among, arrays, arrays_of, given, insert_rows
 from order_svc.lifecycle import TERMINAL, Status, StockStatus
 from order_svc.model import (
@@ -162,17 +162,8 @@ async def versions(connection: AsyncConnection, ids: Collection[UUID]) -> dict[U
     return {row.id: row.version for row in rows}
 
 
-async def list_orders(connection: AsyncConnection, wanted: OrderFilter, page: Page) -> list[Order]:
+async def list_orders(connection: AsyncConnection, wanted: OrderFilter, page: Page) -> list[Listed]:
     """The page's orders and one more where there are more, newest first."""
-    return await _whole(connection, _listed(select(orders), wanted, page), {})
-
-
-async def lines_of_orders(connection: AsyncConnection, wanted: OrderFilter, page: Page) -> list[int]:
-    """How many lines each of the orders has that `list_orders` finds."""
-    return list((await connection.execute(_listed(select(count_lines).select_from(orders), wanted, page))).scalars())
-
-
-def _listed(what: Select[Any], wanted: OrderFilter, page: Page) -> Select[Any]:
     conditions: list[ColumnElement[bool]] = [orders.c.status.in_(wanted.statuses)] if wanted.statuses else []
     equal = {
         "customer_id": wanted.customer_id,
@@ -187,7 +178,8 @@ def _listed(what: Select[Any], wanted: OrderFilter, page: Page) -> Select[Any]:
         conditions.append(orders.c.create_time < wanted.create_time_before)
     if page.after:
         conditions.append(orders.c.id < page.after[0])
-    return what.where(*conditions).order_by(orders.c.id.desc()).limit(page.size + 1)
+    statement = select(orders.c.id, count_lines).where(*conditions).order_by(orders.c.id.desc()).limit(page.size + 1)
+    return [Listed((id,), lines) for id, lines in await connection.execute(statement)]
 
 
 async def list_history(connection: AsyncConnection, order_id: UUID, after: int, most: int) -> list[Transition]:

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import Insert
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from chassis.paging import Page
+from chassis.paging import Listed, Page
 from chassis.tables import among, arrays, arrays_of, given, insert_rows
 from order_svc.model import Order, Return, ReturnFilter, ReturnLine, ReturnStep
 from order_svc.tables import lines, orders, return_history, return_lines, returns
@@ -74,21 +74,13 @@ async def order_of_return(connection: AsyncConnection, return_id: UUID) -> UUID 
     return (await connection.execute(read_order_id, {"return_id": return_id})).scalar_one_or_none()
 
 
-async def find_return(connection: AsyncConnection, return_id: UUID) -> Return | None:
-    return next(iter(await _whole(connection, read_by_id, arrays(["id"], [[return_id]]))), None)
+async def find_returns(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, Return]:
+    """The returns as they stand, by id; unknown ids are missing."""
+    return {rma.id: rma for rma in await _whole(connection, read_by_id, arrays(["id"], [[id] for id in ids]))}
 
 
-async def list_returns(connection: AsyncConnection, wanted: ReturnFilter, page: Page) -> list[Return]:
+async def list_returns(connection: AsyncConnection, wanted: ReturnFilter, page: Page) -> list[Listed]:
     """The page's returns and one more where there are more, newest first."""
-    return await _whole(connection, _listed(read, wanted, page), {})
-
-
-async def lines_of_returns(connection: AsyncConnection, wanted: ReturnFilter, page: Page) -> list[int]:
-    """How many lines each of the returns has that `list_returns` finds."""
-    return list((await connection.execute(_listed(select(count_lines).select_from(returns), wanted, page))).scalars())
-
-
-def _listed(what: Select[Any], wanted: ReturnFilter, page: Page) -> Select[Any]:
     conditions: list[ColumnElement[bool]] = [returns.c.status.in_(wanted.statuses)] if wanted.statuses else []
     if wanted.order_id:
         conditions.append(returns.c.order_id == wanted.order_id)
@@ -97,7 +89,9 @@ def _listed(what: Select[Any], wanted: ReturnFilter, page: Page) -> Select[Any]:
     if page.after:
         time, id = page.after
         conditions.append(tuple_(returns.c.create_time, returns.c.id) < tuple_(literal(time), literal(id)))
-    return what.where(*conditions).order_by(returns.c.create_time.desc(), returns.c.id.desc()).limit(page.size + 1)
+    place = (returns.c.create_time, returns.c.id)
+    statement = select(*place, count_lines).where(*conditions).order_by(*(column.desc() for column in place)).limit(page.size + 1)
+    return [Listed((time, id), lines) for time, id, lines in await connection.execute(statement)]
 
 
 async def _whole(connection: AsyncConnection, statement: Select[Any], parameters: Mapping[str, Any]) -> list[Return]:

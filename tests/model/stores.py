@@ -72,8 +72,8 @@ class Orders:
     async def order_of_return(self, _: None, return_id: UUID) -> UUID | None:
         return next((order.id for order in self.orders.values() for each in order.rmas if each.id == return_id), None)
 
-    async def find_return(self, _: None, return_id: UUID) -> Return | None:
-        return next((each for order in self.orders.values() for each in order.rmas if each.id == return_id), None)
+    async def find_returns(self, _: None, ids: Collection[UUID]) -> dict[UUID, Return]:
+        return {each.id: each for order in self.orders.values() for each in order.rmas if each.id in ids}
 
 
 class Stock:

@@ -83,8 +83,8 @@ class EndAttempt(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeepUnits(Command):
-    """What a living order keeps, by reservation and line number: it says so when units are cancelled, and of stock that was committed by
-    its call when it is confirmed. `while_pending`: of the units that went, no fulfilment will ever speak.
+    """What a living order keeps, by reservation and line number: it says so when units are cancelled, and when it is confirmed with its
+    stock committed. `while_pending`: of the units that went, no fulfilment will ever speak.
     """
 
     attempt: int

@@ -17,7 +17,6 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
-from prometheus_client import REGISTRY
 
 from chassis import telemetry, tracing
 from chassis.client import ask, connect
@@ -26,7 +25,7 @@ from chassis.server import Server
 from tests.rpc.plain import plain_tracebacks
 from tests.rpc.sample import Sample, contract, serving
 from tests.rpc.spans import named, recorded
-from tests.support import eventually
+from tests.support import eventually, measured
 
 __all__ = ["plain_tracebacks"]  # a fixture of this module
 
@@ -217,10 +216,6 @@ async def test_the_consumers_span(spans: InMemorySpanExporter) -> None:
     assert telemetry.traceparent() is None
 
 
-def _value(name: str, labels: dict[str, str]) -> float:
-    return REGISTRY.get_sample_value(name, labels) or 0.0
-
-
 @pytest.mark.parametrize(
     ("call", "name", "kind", "sent"), [(_unary, "GetThing", "unary", (1, 0)), (_stream, "WatchThing", "server_stream", (2, 1))]
 )
@@ -233,13 +228,13 @@ async def test_calls_are_counted_by_code(sample: Sample, stub: Any, call: Any, n
         *[(f"grpc_{side}_handled_total", which | {"grpc_code": code}) for side in ("server", "client") for code in ("OK", "INTERNAL")],
         *[(f"grpc_server_msg_{way}_total", which) for way in ("received", "sent")],
     ]
-    before = [_value(*metric) for metric in counted]
+    before = [measured(name, **labels) for name, labels in counted]
     await call(stub)
     sample.fail(ValueError())
     with pytest.raises(grpc.aio.AioRpcError):
         await call(stub)
-    await eventually(lambda: _value("grpc_server_in_flight", {}) == 0)
-    after = [_value(*metric) for metric in counted]
+    await eventually(lambda: measured("grpc_server_in_flight") == 0)
+    after = [measured(name, **labels) for name, labels in counted]
     assert [late - early for early, late in zip(before, after, strict=True)] == [2, 2, 2, 2, 1, 1, 1, 1, 2, sum(sent)]
 
 
@@ -250,7 +245,7 @@ async def test_unfinished_calls_are_counted(sample: Sample, stub: Any, call: Any
     kind = "unary" if call is _unary else "server_stream"
     which = {"grpc_type": kind, "grpc_service": "sample.v1.SampleService", "grpc_method": name, "grpc_code": code}
     gc.collect()  # streams that other tests have left are counted now, and not while this one counts
-    before = [_value(f"grpc_{side}_handled_total", which) for side in ("server", "client")]
+    before = [measured(f"grpc_{side}_handled_total", **which) for side in ("server", "client")]
     sample.hang()
     task = asyncio.create_task(call(stub, 0.2 if late else 60))
     await eventually(lambda: sample.calls == 1)
@@ -259,7 +254,7 @@ async def test_unfinished_calls_are_counted(sample: Sample, stub: Any, call: Any
     await asyncio.gather(task, return_exceptions=True)
 
     def one_more() -> bool:
-        assert [_value(f"grpc_{side}_handled_total", which) for side in ("server", "client")] == [early + 1 for early in before]
+        assert [measured(f"grpc_{side}_handled_total", **which) for side in ("server", "client")] == [early + 1 for early in before]
         return True
 
     await eventually(one_more)

@@ -207,7 +207,7 @@ async def test_bad_fields_are_named(fulfillments: Fulfillments, method: str, req
     assert (caught.value.reason, [v.subject for v in caught.value.violations]) == ("VALIDATION_FAILED", [field])
 
 
-@pytest.mark.parametrize(("page_size", "lines_max", "sizes"), [(2, paging.LINES_MAX, [2, 2, 1]), (1000, 1, [1] * 5)])
+@pytest.mark.parametrize(("page_size", "lines_max", "sizes"), [(2, 5_000, [2, 2, 1]), (1000, 5, [2, 2, 1]), (1000, 1, [1] * 5)])
 async def test_lists_go_page_by_page(
     fulfillments: Fulfillments, operations: Operations, monkeypatch: pytest.MonkeyPatch, page_size: int, lines_max: int, sizes: list[int]
 ) -> None:

@@ -221,7 +221,10 @@ async def test_lists_are_filtered_and_oldest_first(engine: AsyncEngine) -> None:
 
     async def listed(wanted: Filter, size: int = 100, after: Fulfillment | None = None) -> list[Fulfillment]:
         async with engine.connect() as connection:
-            return await store.list_fulfillments(connection, wanted, Page(size, (after.id,) if after else None, ""))
+            found = await store.list_fulfillments(connection, wanted, Page(size, (after.id,) if after else None, ""))
+            by_id = await store.find_fulfillments(connection, [its.place[0] for its in found])
+        assert [its.lines for its in found] == [len(each.lines) + sum(len(p.items) for p in each.packages) for each in by_id.values()]
+        return list(by_id.values())
 
     assert await listed(Filter()) == made
     assert await listed(Filter(order_id=UUID(int=1))) == made[6:]
@@ -230,6 +233,9 @@ async def test_lists_are_filtered_and_oldest_first(engine: AsyncEngine) -> None:
     assert await listed(Filter(statuses=frozenset(Status), warehouse_id=dover, order_id=UUID(int=0))) == made[1:6:3]
     assert await listed(Filter(), size=4) == made[:5]
     assert await listed(Filter(), size=4, after=made[3]) == made[4:9]
+    packed = replace(standing(Status.PACKED), id=uuid7(), work=replace(WORK, order_id=UUID(int=9)))
+    await saved(engine, packed)
+    assert await listed(Filter(order_id=UUID(int=9))) == [packed]
 
 
 async def test_owed_work_is_read_in_batches(engine: AsyncEngine) -> None:

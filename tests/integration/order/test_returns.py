@@ -266,7 +266,7 @@ async def test_what_the_contract_forbids_never_reaches_a_decision(returns: Retur
         assert refused.value.reason == "VALIDATION_FAILED"
 
 
-@pytest.mark.parametrize(("page_size", "lines_max", "sizes"), [(2, paging.LINES_MAX, [2, 2, 1]), (1000, 1, [1] * 5)])
+@pytest.mark.parametrize(("page_size", "lines_max", "sizes"), [(2, 5_000, [2, 2, 1]), (1000, 3, [2, 3])])
 async def test_lists_page_newest_first_and_filter(
     returns: Returns,
     orders: Orders,
@@ -281,7 +281,8 @@ async def test_lists_page_newest_first_and_filter(
     another filter is refused.
     """
     other = await delivered(orders, operations)
-    rmas = [await made(returns, which, {1: 1}) for which in (order, other, order, other, order)]
+    asked_for = ((order, {1: 1}), (other, {1: 1}), (order, {1: 1}), (other, {1: 1, 2: 1}), (order, {1: 1}))
+    rmas = [await made(returns, which, lines) for which, lines in asked_for]
     await ask(returns.ApproveReturn, api.ApproveReturnRequest(**about(rmas[2])))
     with monkeypatch.context() as patch:
         patch.setattr(paging, "LINES_MAX", lines_max)

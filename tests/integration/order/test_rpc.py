@@ -151,14 +151,17 @@ async def test_unknown_orders_are_not_found(orders: Orders) -> None:
         assert (missing.value.reason, missing.value.metadata["order_id"]) == ("ORDER_NOT_FOUND", unknown)
 
 
-@pytest.mark.parametrize(("page_size", "lines_max", "sizes"), [(2, paging.LINES_MAX, [2, 2, 1]), (1000, 1, [1] * 5)])
+@pytest.mark.parametrize(("page_size", "lines_max", "sizes"), [(2, 5_000, [2, 2, 1]), (1000, 3, [2, 2, 1])])
 async def test_lists_page_newest_first_and_filter(
     orders: Orders, monkeypatch: pytest.MonkeyPatch, page_size: int, lines_max: int, sizes: list[int]
 ) -> None:
     """Pages neither miss nor repeat an order, and hold no more lines together than a client takes; filters must all hold; a token of
     another filter is refused.
     """
-    made = [await create(orders, create_order(customer_id="even" if n % 2 == 0 else "odd", external_reference=f"r{n}")) for n in range(5)]
+    made = []
+    for n in range(5):
+        items = [item(), item("BULB")] if n == 2 else [item()]
+        made.append(await create(orders, create_order(*items, customer_id="odd" if n % 2 else "even", external_reference=f"r{n}")))
     every = order_service_pb2.ListOrdersRequest()
     with monkeypatch.context() as patch:
         patch.setattr(paging, "LINES_MAX", lines_max)

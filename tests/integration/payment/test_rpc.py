@@ -9,7 +9,7 @@ from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed, Pay
 from ordermesh.payment.v1 import payment_pb2
 from ordermesh.payment.v1 import payment_service_pb2 as api
 
-from chassis.client import ask
+from chassis.client import ask, pages
 from chassis.errors import Exists, Failure, Invalid, NotFound, Refused, Stale
 from tests.integration.payment.world import Payments, World, create_payment, pay, pounds, refused, status_of
 
@@ -333,14 +333,8 @@ async def test_refunds_are_listed_by_page_and_filter(payments: Payments, world: 
             refused_ones += 1
 
     async def listed(**fields: Any) -> list[payment_pb2.Refund]:
-        found: list[payment_pb2.Refund] = []
-        token = ""
-        while True:
-            page = await ask(payments.ListRefunds, api.ListRefundsRequest(page_size=2, page_token=token, **fields))
-            found += page.refunds
-            token = page.next_page_token
-            if not token:
-                return found
+        every = pages(payments.ListRefunds, api.ListRefundsRequest(**fields), "refunds", size=2)
+        return [refund async for page in every for refund in page]
 
     failed = await listed(statuses=[payment_pb2.REFUND_STATUS_FAILED])
     assert [each.failure_code for each in failed] == ["card_closed"] * refused_ones == ["card_closed"] * 2
@@ -363,13 +357,8 @@ async def test_payments_are_listed_by_page_and_filter(payments: Payments, world:
     await refused(payments, create_payment(await world.order(), "tok_declined_stolen"))
 
     async def listed(**fields: Any) -> list[str]:
-        found, token = [], ""
-        while True:
-            page = await ask(payments.ListPayments, api.ListPaymentsRequest(page_size=2, page_token=token, **fields))
-            found += [payment.payment_id for payment in page.payments]
-            token = page.next_page_token
-            if not token:
-                return found
+        every = pages(payments.ListPayments, api.ListPaymentsRequest(**fields), "payments", size=2)
+        return [payment.payment_id async for page in every for payment in page]
 
     captured = [payment_pb2.PAYMENT_STATUS_CAPTURED]
     newest_first = [payment.payment_id for payment in reversed(made)]

@@ -300,7 +300,7 @@ async def test_expiry_in_batches_by_several_replicas(clients: Clients, engine: A
     world.check()
 
 
-@pytest.mark.parametrize(("page_size", "lines_max", "sizes"), [(2, paging.LINES_MAX, [2, 2, 2]), (1000, 1, [1] * 6)])
+@pytest.mark.parametrize(("page_size", "lines_max", "sizes"), [(2, 5_000, [2, 2, 2]), (1000, 4, [4, 2])])
 async def test_reading_reservations(
     clients: Clients, monkeypatch: pytest.MonkeyPatch, page_size: int, lines_max: int, sizes: list[int]
 ) -> None:

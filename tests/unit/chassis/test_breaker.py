@@ -10,7 +10,7 @@ from prometheus_client import REGISTRY
 from chassis.breaker import FAIR_TIMEOUT_S, OUTAGE, Breaker, Open
 from chassis.errors import Defect, Deferred, Failure, Overloaded
 from chassis.status import DOMAIN, encode
-from tests.support import eventually
+from tests.support import eventually, measured
 
 OPEN_S = 10.0
 
@@ -272,9 +272,7 @@ async def test_too_short_a_time_is_not_the_peers_fault(breaker: Breaker) -> None
 
 async def test_the_state_is_a_metric(breaker: Breaker, clock: Clock) -> None:
     """0 closed, 1 half-open, 2 open; refusals and trips are counted."""
-    labels = {"breaker": "sample"}
-    refused = REGISTRY.get_sample_value("grpc_client_breaker_refused_total", labels) or 0
-    opened = REGISTRY.get_sample_value("grpc_client_breaker_opened_total", labels) or 0
+    refused, opened = (measured(f"grpc_client_breaker_{what}_total", breaker="sample") for what in ("refused", "opened"))
     assert _state_metric() == 0
     await _trip(breaker)
     assert _state_metric() == 2
@@ -286,5 +284,5 @@ async def test_the_state_is_a_metric(breaker: Breaker, clock: Clock) -> None:
     assert _state_metric() == 1
     await _call(breaker)
     assert _state_metric() == 0
-    assert REGISTRY.get_sample_value("grpc_client_breaker_refused_total", labels) == refused + 1
-    assert REGISTRY.get_sample_value("grpc_client_breaker_opened_total", labels) == opened + 1
+    assert measured("grpc_client_breaker_refused_total", breaker="sample") == refused + 1
+    assert measured("grpc_client_breaker_opened_total", breaker="sample") == opened + 1

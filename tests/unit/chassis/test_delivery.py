@@ -1,4 +1,4 @@
-"""From a message of the stream to what a handler gets, whatever the message looks like."""
+"""From a message of the stream to what a handler gets, whatever the message looks like; and an outcome for each of several."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import pytest
-from prometheus_client import REGISTRY
 
 from chassis import client, interceptors, telemetry
+from tests.support import measured
 
 CALL = {"grpc_type": "unary", "grpc_service": "sample.v1.Abandoned", "grpc_method": "Get"}
 
@@ -49,7 +49,7 @@ SIDES = pytest.mark.parametrize("side", [a_client_s, a_server_s])
 
 def counted(handled: Any) -> float:
     """How many calls have ended as cancelled."""
-    return REGISTRY.get_sample_value(f"{handled._name}_total", CALL | {"grpc_code": "CANCELLED"}) or 0
+    return measured(f"{handled._name}_total", **CALL, grpc_code="CANCELLED")
 
 
 @SIDES

@@ -17,7 +17,7 @@ from ordermesh.shipping.v1.shipping_service_pb2 import ListShipmentsRequest, Lis
 
 from chassis import paging
 from chassis.errors import Invalid
-from chassis.paging import SIZE_DEFAULT, ListRequest, asked
+from chassis.paging import SIZE_DEFAULT, Listed, ListRequest, asked
 
 ROW = UUID(int=7)
 
@@ -54,8 +54,9 @@ def test_a_page_holds_no_more_lines_than_a_client_takes(lines: list[int], size: 
         patch.setattr(paging, "LINES_MAX", most)
         token = "first"
         while token:
-            page = asked(ListShipmentsRequest(page_size=size)).fitting(lines[len(seen) :][: size + 1])
-            kept, token = page.cut(lines[len(seen) :][: page.size + 1], lambda row: (row,))
+            there = [Listed((n, UUID(int=n)), lines[n]) for n in range(len(seen), len(lines))][: size + 1]
+            ids, token = asked(ListShipmentsRequest(page_size=size)).choose(there)
+            kept = [lines[id.int] for id in ids]
             assert len(kept) <= size
             assert sum(kept) <= most or len(kept) == 1
             rest = lines[len(seen) + len(kept) :]
@@ -64,11 +65,11 @@ def test_a_page_holds_no_more_lines_than_a_client_takes(lines: list[int], size: 
     assert seen == lines
 
 
-def test_the_widest_lines_of_a_page_are_taken_by_any_client() -> None:
-    """A page of orders of 500 lines, each with the longest SKU, shares of three kinds, and units in two warehouses, has less than 4 MiB."""
+def test_a_page_of_wide_lines_is_taken_by_any_client() -> None:
+    """Orders of 500 lines, each with the longest SKU, shares of three kinds, and units in two warehouses of long names: less than 4 MiB."""
     money = Money(currency_code="GBP", units=9_999_999_999, nanos=990_000_000)
     share = order_pb2.UnitShare(quantity=1_000_000, amount=money, discount_amount=money, tax_amount=money)
-    somewhere = order_pb2.Allocation(warehouse_id="w" * 32, reservation_id=str(ROW), quantity=1_000_000)
+    somewhere = order_pb2.Allocation(warehouse_id="w" * 64, reservation_id=str(ROW), quantity=1_000_000)
     line = order_pb2.OrderItem(
         line_number=500,
         sku="S" * 64,

@@ -1,4 +1,4 @@
-"""Protobuf to model and back: what each event means here, every field of what is told, and outcomes at their own event's place."""
+"""Protobuf to model and back: what each event means here, and every field of what is told."""
 
 from datetime import UTC, datetime
 

@@ -71,7 +71,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_FAILED_EVENT_NOT_FOUND: _ErrorReason.ValueType  # 28
     """NOT_FOUND: there is no failed event with this name."""
     ERROR_REASON_ILLEGAL_TRANSITION: _ErrorReason.ValueType  # 40
-    """FAILED_PRECONDITION: the status does not allow it (metadata: status, allowed)."""
+    """FAILED_PRECONDITION: the status does not allow it (metadata: status; allowed: where it may go from there,
+    in alphabetical order with ", " between, or empty).
+    """
     ERROR_REASON_ORDER_ALREADY_CANCELLED: _ErrorReason.ValueType  # 41
     """FAILED_PRECONDITION: the order is cancelled already."""
     ERROR_REASON_ORDER_NOT_CANCELLABLE: _ErrorReason.ValueType  # 42
@@ -195,7 +197,9 @@ ERROR_REASON_RETURN_NOT_FOUND: ErrorReason.ValueType  # 27
 ERROR_REASON_FAILED_EVENT_NOT_FOUND: ErrorReason.ValueType  # 28
 """NOT_FOUND: there is no failed event with this name."""
 ERROR_REASON_ILLEGAL_TRANSITION: ErrorReason.ValueType  # 40
-"""FAILED_PRECONDITION: the status does not allow it (metadata: status, allowed)."""
+"""FAILED_PRECONDITION: the status does not allow it (metadata: status; allowed: where it may go from there,
+in alphabetical order with ", " between, or empty).
+"""
 ERROR_REASON_ORDER_ALREADY_CANCELLED: ErrorReason.ValueType  # 41
 """FAILED_PRECONDITION: the order is cancelled already."""
 ERROR_REASON_ORDER_NOT_CANCELLABLE: ErrorReason.ValueType  # 42

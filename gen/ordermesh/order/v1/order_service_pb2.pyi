@@ -266,7 +266,9 @@ class ListOrdersRequest(_message.Message):
     CREATE_TIME_BEFORE_FIELD_NUMBER: _builtins.int
     STOCK_STATUS_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Orders in a page: 50 where unset, 1,000 at most. Fewer come where they have more than 5,000 lines together."""
+    """Orders in a page: 50 where unset, 1,000 at most. Where these have more than 5,000 lines together fewer come, with a
+    next_page_token all the same.
+    """
     page_token: _builtins.str
     """From the page before, with the same filters; empty for the first."""
     customer_id: _builtins.str

@@ -193,7 +193,9 @@ class ListReturnsRequest(_message.Message):
     STATUSES_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FROM_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Returns in a page: 50 where unset, 1,000 at most. Fewer come where they have more than 5,000 lines together."""
+    """Returns in a page: 50 where unset, 1,000 at most. Where these have more than 5,000 lines together fewer come, with a
+    next_page_token all the same.
+    """
     page_token: _builtins.str
     """From the page before, with the same filters; empty for the first."""
     order_id: _builtins.str
