@@ -6,7 +6,7 @@ Failure
 │   ├── NotFound         there is no such record (yet: an event waits for it)              NOT_FOUND
 │   ├── Exists           there is one already                                              ALREADY_EXISTS
 │   ├── Stale            the caller decided on an older version of the record              ABORTED
-│   ├── TooOld           the token points at what is no longer kept                        OUT_OF_RANGE
+│   ├── OutOfRange       the token points beyond the record's life                         OUT_OF_RANGE
 │   ├── Denied           the caller may not                                                PERMISSION_DENIED
 │   │   └── Unauthenticated  nobody knows who the caller is                                UNAUTHENTICATED
 │   └── Defect           our own fault: a bug, or data that the schema rejects             INTERNAL
@@ -85,8 +85,8 @@ class Stale(Refused):
         super().__init__(reason, message, violations=violations, **metadata)
 
 
-class TooOld(Refused):
-    """The caller's token points at what is no longer kept."""
+class OutOfRange(Refused):
+    """The caller's token points beyond the record's life."""
 
     code = "OUT_OF_RANGE"
 

@@ -1,6 +1,6 @@
 """What a request is idempotent on: its key, and the digest that tells a repeat from another request under the same key.
 
-What lives here: pure functions over a request and its descriptor. Claims are the database's (chassis/database.py).
+What lives here: pure functions over a request and its descriptor. Claims are chassis/claims.py's.
 """
 
 import hashlib

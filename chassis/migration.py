@@ -81,7 +81,8 @@ def create_chassis_tables_v1() -> None:
 def migrate(url: str, service: str) -> None:
     """Brings a database to the newest revision of `service` (a package's name: "order_svc"). Several at once wait for each other.
 
-    A migration works while the version before it still serves: it adds first, and takes away in a later release.
+    A migration works while the version before it still serves: it adds first, and takes away in a later release. docs/operations.md names
+    those that need more.
     """
     package = importlib.import_module(f"{service}.migrations")
     config = Config()

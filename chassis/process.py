@@ -1,17 +1,8 @@
 """A service as a process: it starts, runs until it is told to end or something in it fails, and ends in order, within a bounded time.
 
 What lives here: signals, the supervision of background tasks, timers. What is run is the service's own `running(config)`, an async
-context manager that starts on entering, gives its Supervisor, and ends on leaving, in reverse order:
-
-    @asynccontextmanager
-    async def running(config: Config) -> AsyncIterator[Supervisor]:
-        async with AsyncExitStack() as stack:
-            ...                                                          # database, broker, channels: ended last
-            tasks = await stack.enter_async_context(Supervisor())
-            tasks.start("relay", relay.run())                            # cancelled after the server has drained
-            tasks.start("expiry", every(10, operations.expire, "expiry"))
-            await stack.enter_async_context(configured(config, [...]))   # the server: drained first
-            yield tasks
+context manager that starts on entering, gives its Supervisor, and ends on leaving, in reverse order: what was entered first (database,
+broker, channels) ends last, the server is entered last and drains first. chassis/service.py puts every service together so.
 """
 
 from __future__ import annotations

@@ -25,10 +25,10 @@ from chassis.errors import (
     Failure,
     Invalid,
     NotFound,
+    OutOfRange,
     Overloaded,
     Refused,
     Stale,
-    TooOld,
     Unauthenticated,
     Violation,
 )
@@ -42,7 +42,7 @@ STATUS_BYTES_MAX: Final = 7_000
 MESSAGE_BYTES_MAX: Final = 600
 
 _REFUSALS: Final[Mapping[str, type[Refused]]] = {
-    kind.code: kind for kind in (Refused, Invalid, NotFound, Exists, Stale, TooOld, Denied, Unauthenticated)
+    kind.code: kind for kind in (Refused, Invalid, NotFound, Exists, Stale, OutOfRange, Denied, Unauthenticated)
 }
 # A moment's trouble, whoever made the status (gRPC itself, a proxy, a peer of another version).
 _MOMENTARY: Final = frozenset({"UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED", "RESOURCE_EXHAUSTED", "UNIMPLEMENTED", "UNKNOWN"})

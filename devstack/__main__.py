@@ -20,6 +20,7 @@ from devstack.child import tethered
 from devstack.clean import clean
 from devstack.errors import DevstackError, refused
 from devstack.processes import Program, program
+from devstack.rooms import installed_programs
 from devstack.stack import SERVICES, Stack
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -198,7 +199,8 @@ def _directions(stack: Stack) -> Iterator[str]:
     yield f"  grpcurl -plaintext -max-time 5 -d '{{\"page_size\": 5}}' {order} {LIST_ORDERS}"
     yield f"  {programs}/buf curl --timeout 5s --protocol grpc --http2-prior-knowledge -d '{{\"pageSize\": 5}}' http://{order}/{LIST_ORDERS}"
     if server is not None:
-        yield f"  PGPASSWORD=$(cat {_shown(server.password_file)}) psql -h 127.0.0.1 -p {server.port} -U postgres orders"
+        psql = _shown(installed_programs() / "psql")
+        yield f"  PGPASSWORD=$(cat {_shown(server.password_file)}) {psql} -h 127.0.0.1 -p {server.port} -U postgres orders"
     yield ""
     yield f"Logs are in {_shown(stack.folder / 'logs')}. Ctrl-C stops everything."
 

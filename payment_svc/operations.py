@@ -24,7 +24,7 @@ from chassis.money import Money
 from chassis.paging import Page
 from payment_svc import decisions, store
 from payment_svc.lifecycle import OPEN, REFUND_STATUS, Cause, Kind, OrderStatus, Status
-from payment_svc.lifecycle import Outcome as Asked
+from payment_svc.lifecycle import Outcome as OperationOutcome
 from payment_svc.model import (
     METHOD_INVALID,
     NOTHING_REFUNDABLE,
@@ -287,7 +287,7 @@ class Operations:
                         answer = await processor.abandon(operation.id)
         except TimeoutError:
             self._count(payment, operation, "lost")
-            return None if lookup or operation.outcome is Asked.UNKNOWN else lost(payment, operation, str(operation.id))
+            return None if lookup or operation.outcome is OperationOutcome.UNKNOWN else lost(payment, operation, str(operation.id))
         except Deferred:
             self._count(payment, operation, "unavailable")
             return None
@@ -350,7 +350,7 @@ class Operations:
 
 def by_itself(its: Operation) -> bool:
     """Whether an operation was requested by no caller (it was due at once), and nobody has asked the processor yet."""
-    return its.outcome is Asked.REQUESTED and its.cause in (Cause.ORDER, Cause.RETURN) and its.ask_time == its.request_time
+    return its.outcome is OperationOutcome.REQUESTED and its.cause in (Cause.ORDER, Cause.RETURN) and its.ask_time == its.request_time
 
 
 def result(payment: Payment, operation: Operation, answer: Answer, cause: str) -> Settle:

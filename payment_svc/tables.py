@@ -61,7 +61,7 @@ payments = Table(
     Column("authorized", BigInteger, nullable=False),
     Column("captured", BigInteger, nullable=False),
     Column("refunded", BigInteger, nullable=False),
-    Column("refund_pending", BigInteger, nullable=False, server_default="0"),  # a replica of yesterday's writes none
+    Column("refund_pending", BigInteger, nullable=False, server_default="0"),  # a replica of the release before writes none
     Column("processor", Text, nullable=False),
     Column("decline_code", Text),
     Column("version", Integer, CheckConstraint("version >= 1", "version"), nullable=False),

@@ -1,6 +1,6 @@
 """The shipping service's settings, from the environment."""
 
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from pydantic import Field
 
@@ -15,7 +15,6 @@ class Config(ServiceConfig):
     listen_address: str = "127.0.0.1:15054"
     metrics_address: str = "127.0.0.1:15064"
     order_address: str = Field(default="127.0.0.1:15051", description="host:port of the order service")
-    carrier: Literal["sandbox"] = Field(default="sandbox", description="who carries the parcels")
     label_timeout_s: float = Field(default=5.0, gt=0, le=60, description="seconds that the purchase or the recall of a label may take")
     labels_at_once_max: int = Field(default=16, ge=1, le=1_000, description="labels that are bought or recalled at the same time")
     label_patience_s: float = Field(

@@ -1,4 +1,4 @@
-"""The verbs: what a shipment becomes when something is asked of it or told of it. Pure: no I/O, no clock, no ids made."""
+"""The verbs: what a shipment becomes when something is asked of it or told of it. Pure: no I/O, no clock, no chance."""
 
 from dataclasses import replace
 from datetime import datetime

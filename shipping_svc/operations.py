@@ -15,7 +15,7 @@ from chassis import crash, telemetry
 from chassis.blame import deferring
 from chassis.database import Database
 from chassis.decision import Done, Outcome, unwrap
-from chassis.errors import Defect, Deferred, Failure, NotFound, Refused, TooOld
+from chassis.errors import Defect, Deferred, Failure, NotFound, OutOfRange, Refused
 from chassis.idempotency import Keyed
 from chassis.paging import Page
 from chassis.watch import Watches
@@ -58,7 +58,7 @@ _log = structlog.get_logger(__name__)
 class Patience:
     """How long things may take, and how many at once.
 
-    `label_s` is for a whole set of labels, or of recalls, waiting for a free place included; `retry_s` (longer than that) is when one that
+    `label_s` is for a whole set of labels, or of recalls, waiting for a free place included; `retry_s` is when one that
     has told nothing is taken on again, and twice that after the next try, and so on.
     """
 
@@ -220,7 +220,7 @@ class Operations:
                 changed.clear()
                 shipment = await self.get_shipment(shipment_id)
                 if shipment.version < told:
-                    raise TooOld("WATCH_TOKEN_EXPIRED", "The resume_token is not of this shipment's life. Watch again without it.")
+                    raise OutOfRange("WATCH_TOKEN_EXPIRED", "The resume_token is not of this shipment's life. Watch again without it.")
                 if shipment.version > told:
                     told = shipment.version
                     yield shipment, told

@@ -1,17 +1,11 @@
 """Where the services and the broker are: from the environment, by default where `make run` puts them."""
 
 from pydantic import Field, SecretStr
-from pydantic_settings import BaseSettings, SettingsConfigDict
+
+import omctl.config
 
 
-class Settings(BaseSettings):
-    """Addresses are host:port. A field's environment variable is its name in capitals."""
+class Settings(omctl.config.Settings):
+    """What omctl knows, and the broker."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, hide_input_in_errors=True)
-
-    order_address: str = Field(default="127.0.0.1:15051", description="the order service")
-    warehouse_address: str = Field(default="127.0.0.1:15052", description="the warehouse service")
-    fulfillment_address: str = Field(default="127.0.0.1:15053", description="the fulfillment service")
-    shipping_address: str = Field(default="127.0.0.1:15054", description="the shipping service")
-    payment_address: str = Field(default="127.0.0.1:15055", description="the payment service")
     nats_url: SecretStr = Field(default=SecretStr("nats://127.0.0.1:14222"), description="NATS; it may hold a password, and is never shown")

@@ -1,4 +1,4 @@
-"""The verbs: what fulfilments become when something is asked of them, or heard of their order. Pure: no I/O, no clock, no ids made.
+"""The verbs: what fulfilments become when something is asked of them, or heard of their order. Pure: no I/O, no clock, no chance.
 
 orders.py   what the order makes of all its fulfilments: planned, settled, cut, ended
 picking.py  scans, and the picklist closed

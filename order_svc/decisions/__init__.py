@@ -1,4 +1,4 @@
-"""The verbs: what an order becomes when something is asked of it or told to it. Pure: no I/O, no clock, no ids made.
+"""The verbs: what an order becomes when something is asked of it or told to it. Pure: no I/O, no clock, no chance.
 
 placing.py      a checkout becomes an order
 paying.py       the outcome of its payment, and money that goes back
@@ -19,6 +19,7 @@ from order_svc.decisions.placing import PAYMENT_WINDOW, TOTAL_MAX, check
 from order_svc.decisions.steps import Decided
 from order_svc.model import (
     AnyCommand,
+    Asked,
     CancelItems,
     CancelOrder,
     ConfirmPayment,
@@ -33,6 +34,7 @@ from order_svc.model import (
     Order,
     PlaceOrder,
     RetryOrder,
+    ReturnCommand,
     Told,
 )
 
@@ -52,12 +54,10 @@ def decide(order: Order | None, command: AnyCommand, now: datetime) -> Decided:
     return replace(decided, record=returning.axes(decided.record))
 
 
-def _decide(order: Order, command: AnyCommand, now: datetime) -> Decided:
+def _decide(order: Order, command: ExpireOrder | Asked | Told | ReturnCommand, now: datetime) -> Decided:
     if isinstance(command, OfReturn):
         return returning.decide(order, command, now)
     match command:
-        case PlaceOrder():
-            return placing.place(order, command, now)
         case CancelOrder():
             return cancelling.cancel(order, command, now)
         case CancelItems():

@@ -11,7 +11,7 @@ from chassis.decision import Decision
 from chassis.errors import Deferred, Refused
 from order_svc.decisions import returning
 from order_svc.decisions.paying import refunding
-from order_svc.decisions.steps import Decided, allocated, end, late, reallocated, serving, settled, steps, take, then
+from order_svc.decisions.steps import Decided, allocated, emptied, end, late, reallocated, serving, steps, take, then
 from order_svc.lifecycle import MOVES, RANK, End, Status, StockStatus, Work, progress_of, status_of, way
 from order_svc.model import (
     Allocation,
@@ -54,7 +54,7 @@ def further(part: Part, heard: Part) -> bool:
 
 
 def noted(order: Order, followed: Decided, reason: str, command: Command, now: datetime) -> Decided:
-    """What was decided; where the order had ended before, it stands on its timeline as told too late."""
+    """What was decided; where the order had ended before, it stands among its late events."""
     return followed if MOVES[order.status] else then(followed, late(followed.record, reason, command, now))
 
 
@@ -178,12 +178,12 @@ def follow(order: Order, heard: Part, lines: tuple[Line, ...], reasons: tuple[st
         return Decision(order)
     if order.status is Status.CANCELLED:
         known = tuple(as_shipped(old, new) for old, new in zip(order.lines, lines, strict=True))
-        return Decision(settled(replace(order, parts=parts, lines=known, update_time=now)))
+        return Decision(emptied(replace(order, parts=parts, lines=known, update_time=now)))
     standings = [part.standing for part in parts]
     followed = replace(order, parts=parts, progress=progress_of(standings), update_time=now)
     if not MOVES[order.status]:
         left = replace(followed, lines=lines)
-        return Decision(left if any(line.staying for line in lines) else settled(left))
+        return Decision(left if any(line.staying for line in lines) else emptied(left))
     taken = take(followed, lines, reasons[0], command, now)
     if taken.record.status is Status.CANCELLED:
         return taken

@@ -6,7 +6,7 @@ from datetime import datetime
 from chassis.decision import Decision
 from chassis.errors import Refused
 from order_svc.decisions import returning
-from order_svc.decisions.steps import Decided, allocated, late, payment_of, serving, settled, steps, then
+from order_svc.decisions.steps import Decided, allocated, emptied, late, payment_of, serving, steps, then
 from order_svc.lifecycle import PaymentStatus, Status, StockStatus
 from order_svc.model import Committed, ConfirmPayment, FailPayment, NoteRefund, Order, Unavailable
 
@@ -40,7 +40,7 @@ def confirm(order: Order, command: ConfirmPayment, now: datetime) -> Decided:
 def fail(order: Order, command: FailPayment, now: datetime) -> Decided:
     if order.status is not Status.PENDING:
         return Decision(order)
-    failed = settled(replace(order, payment=PaymentStatus.FAILED, expire_time=None))
+    failed = emptied(replace(order, payment=PaymentStatus.FAILED, expire_time=None))
     return steps(failed, (Status.CANCELLED,), "PAYMENT_FAILED", command, now)
 
 

@@ -59,7 +59,7 @@ def take(order: Order, lines: tuple[Line, ...], reason: str, command: Command, n
     if not any(line.staying for line in lines):
         if Status.CANCELLED in MOVES[order.status]:
             return end(order, reason, command, now)
-        order = settled(order)
+        order = emptied(order)
     order, step = _stepped(order, order.status, order.status, reason, command, now)
     return Decision(order, [step], [ItemsCancelled(order, step)])
 
@@ -67,7 +67,7 @@ def take(order: Order, lines: tuple[Line, ...], reason: str, command: Command, n
 def end(order: Order, reason: str, command: Command, now: datetime) -> Decided:
     """The order is cancelled. Its lines stay as they were; what had left is seen to by whoever recalls it."""
     payment = PaymentStatus.CANCELLED if order.payment is PaymentStatus.PENDING else order.payment
-    return steps(settled(replace(order, payment=payment, expire_time=None)), (Status.CANCELLED,), reason, command, now)
+    return steps(emptied(replace(order, payment=payment, expire_time=None)), (Status.CANCELLED,), reason, command, now)
 
 
 def then(first: Decided, second: Decided) -> Decided:
@@ -98,7 +98,7 @@ def payment_of(order: Order) -> PaymentStatus:
     return PaymentStatus.REFUNDED if order.refunded >= order.captured else PaymentStatus.PARTIALLY_REFUNDED
 
 
-def settled(order: Order) -> Order:
+def emptied(order: Order) -> Order:
     """An order of which nothing stays, with what its parts make of its axes: what did not leave a warehouse comes back.
 
     What is committed is back when fulfilment, or the warehouse, says so; what is not is free at once.

@@ -1,10 +1,11 @@
 """The nouns: the order and its parts, what may be asked of it, what is told of it; pure rules.
 
-order.py      the order, its history, its facts, its prices
+order.py      the order, what its units cost, its history, its facts; checkout.py: what it is made of
 commands.py   what may be asked of it, or told to it
 returns.py    its returns (RMAs), their history and facts; return_commands.py: what may be asked of them
 """
 
+from order_svc.model.checkout import Checkout, WantedLine, number_of, priced
 from order_svc.model.commands import (
     Asked,
     CancelItems,
@@ -31,7 +32,6 @@ from order_svc.model.order import (
     LATE_SHOWN,
     Allocation,
     Allocations,
-    Checkout,
     ItemsCancelled,
     LateEvent,
     Line,
@@ -43,9 +43,6 @@ from order_svc.model.order import (
     Share,
     StatusChanged,
     Transition,
-    WantedLine,
-    number_of,
-    priced,
 )
 from order_svc.model.return_commands import (
     AnyCommand,

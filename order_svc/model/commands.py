@@ -7,7 +7,8 @@ from uuid import UUID
 
 from chassis.money import Money
 from order_svc.lifecycle import End, Work
-from order_svc.model.order import Allocations, Checkout
+from order_svc.model.checkout import Checkout
+from order_svc.model.order import Allocations
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What the order service does: one method for each thing. A peer is asked before the write, for the whole set at once."""
+"""Orders: placed, paid, cancelled, tried again, expired; what is heard of them; lists and watches."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Collection, Sequence
@@ -12,7 +12,7 @@ from uuid_utils.compat import uuid7
 from chassis import crash, telemetry
 from chassis.database import Database
 from chassis.decision import Done, Outcome, unwrap
-from chassis.errors import Failure, NotFound, TooOld
+from chassis.errors import Failure, NotFound, OutOfRange
 from chassis.idempotency import Keyed
 from chassis.paging import Page
 from chassis.watch import Watches
@@ -103,7 +103,7 @@ class Operations:
         return outcomes
 
     async def note_reservations(self, commands: Sequence[NoteReservation]) -> Sequence[Outcome[Any]]:
-        """What the warehouse tells of stock that was owed. A checkout that nobody has completed expires there, and is nothing to us."""
+        """What the warehouse tells of reservations. A checkout that nobody has completed expires there, and is nothing to us."""
         known = await self._found([c.target for c in commands])
         meant = [c for c in commands if c.target in known or c.allocations or c.refused]
         outcomes: dict[str, Outcome[Any]] = dict(zip((c.key for c in meant), await self._write(meant), strict=True))
@@ -216,7 +216,7 @@ class Operations:
             if after is None:
                 yield order, order.version
             elif after > order.version:
-                raise TooOld("WATCH_TOKEN_EXPIRED", "The resume_token is not of this order's life. Watch again without it.")
+                raise OutOfRange("WATCH_TOKEN_EXPIRED", "The resume_token is not of this order's life. Watch again without it.")
             version = order.version if after is None else after
             while True:
                 changed.clear()

@@ -61,7 +61,7 @@ def note_refund(event: payment_events_pb2.RefundCompleted | payment_events_pb2.R
 
 
 def _returned(its: payment_pb2.Refund) -> str:
-    """The return that the refund is for; events of yesterday, when a return had one refund, name it as their cause alone."""
+    """The return that the refund is for; events of releases before, when a return had one refund, name it as their cause alone."""
     return its.return_id or its.cause_id
 
 

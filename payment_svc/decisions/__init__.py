@@ -52,8 +52,8 @@ def _decide(account: Account | None, command: PaymentCommand, now: datetime) -> 
         case RefundReturn():
             return refunds.of_return(account, command, now)
         case Settle():
-            return orders.free(settlement.settle(*settlement.asked(account, command), command, now), command, now)
+            return orders.free(settlement.settle(*settlement.named_operation(account, command), command, now), command, now)
         case LoseAnswer():
-            return settlement.lose_answer(*settlement.asked(account, command), command, now)
+            return settlement.lose_answer(*settlement.named_operation(account, command), command, now)
         case AskAgain():
-            return settlement.ask_again(*settlement.asked(account, command), command, now)
+            return settlement.ask_again(*settlement.named_operation(account, command), command, now)

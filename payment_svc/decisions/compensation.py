@@ -3,8 +3,8 @@
 Whichever of the two facts comes second, the order's death (or a lower total) or the money, meets the other here. What is open is settled
 first: a charge, an authorisation or a capture whose outcome nobody knows comes by again when it is known. Of what was captured the order
 keeps what it costs (`Account.due`); refunds of another cause (a return, a request) give away money of the rest, never of the ceiling twice.
-But what the processor has refused to give back, and nobody has given since, the next requests are taken for: who repairs it by hand must
-not see it given twice. What they give beyond that is a favour like any other.
+What the processor has refused to give back counts as repaid by later refunds by request: whoever repairs it by hand must not see it given
+twice. What they give beyond that is a favour like any other.
 """
 
 from datetime import datetime

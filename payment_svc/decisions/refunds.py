@@ -33,7 +33,7 @@ def again(account: Account, payment: Payment, command: RefundPayment, return_id:
 
     Where all has gone back meanwhile this one fails like a first one would, and with it the return ends.
     """
-    tries = of(payment, return_id)
+    tries = refunds_of(payment, return_id)
     if not tries or any(o.outcome is not Outcome.FAILED or o.failure_code == NOTHING_REFUNDABLE for o in tries):
         status = (tries[-1].failure_code or tries[-1].outcome) if tries else "none"
         text = f"The processor must have refused the last refund of return {return_id}: it is {status}."
@@ -46,7 +46,7 @@ def again(account: Account, payment: Payment, command: RefundPayment, return_id:
     if amount < worth and (command.amount or payment.refund_pending):
         raise exceeding(payment)  # more than is left, by name; or what is on its way may come free yet
     operation = replace(request(command, Kind.REFUND, amount, now), cause=Cause.RETURN, cause_id=f"{return_id}:{len(tries) + 1}")
-    return given(account, payment, operation, command, now)
+    return begun(account, payment, operation, command, now)
 
 
 def of_return(account: Account | None, command: RefundReturn, now: datetime) -> Decided:
@@ -57,15 +57,15 @@ def of_return(account: Account | None, command: RefundReturn, now: datetime) -> 
         raise NotFound("PAYMENT_NOT_FOUND", text, order_id=str(command.target))
     if payment.status in (Status.PENDING, Status.AUTHORIZED):
         raise Deferred("EVENT_AHEAD", "The return's order is not paid yet, as far as is known here.", payment_id=str(payment.id))
-    if of(payment, command.return_id):
+    if refunds_of(payment, command.return_id):
         return Decision(account)
     if command.amount.currency != payment.currency:
         raise foreign(payment)
     amount = min(command.amount.minor, payment.refundable)
-    return given(account, payment, going_back(payment, Kind.REFUND, amount, Cause.RETURN, command.return_id, now), command, now)
+    return begun(account, payment, going_back(payment, Kind.REFUND, amount, Cause.RETURN, command.return_id, now), command, now)
 
 
-def given(account: Account, payment: Payment, operation: Operation, command: Command, now: datetime) -> Decided:
+def begun(account: Account, payment: Payment, operation: Operation, command: Command, now: datetime) -> Decided:
     """A return's refund, requested; of zero, it has failed before anybody is asked."""
     if operation.amount:
         payment, change = refunding(payment, operation, command, now)
@@ -75,7 +75,7 @@ def given(account: Account, payment: Payment, operation: Operation, command: Com
     return Decision(put(account, payment), [change], [RefundSettled(payment, payment.refund(operation))])
 
 
-def of(payment: Payment, return_id: str) -> list[Operation]:
+def refunds_of(payment: Payment, return_id: str) -> list[Operation]:
     """The return's refunds, oldest first: the first is named as the return is, each further try with its number."""
     return [o for o in payment.operations if o.cause is Cause.RETURN and o.cause_id and o.cause_id.partition(":")[0] == return_id]
 

@@ -127,7 +127,7 @@ def ask_again(account: Account, payment: Payment, operation: Operation, command:
     return Decision(put(account, with_operation(payment, asking)))  # nothing that anybody sees has changed: no version, no history
 
 
-def asked(account: Account | None, command: Settle | LoseAnswer | AskAgain) -> tuple[Account, Payment, Operation]:
+def named_operation(account: Account | None, command: Settle | LoseAnswer | AskAgain) -> tuple[Account, Payment, Operation]:
     """The account with the payment and the operation that a command is about. Raises NotFound where there is none."""
     payment = account.of_operation(command.operation_id) if account else None
     operation = payment.operation(command.operation_id) if payment else None

@@ -30,7 +30,7 @@ class NoteOrder(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreatePayment(Command):
-    """The intent to charge an order. `order` is what the order service said where the account did not know it, or knew it as dead.
+    """The intent to charge an order. `order` is what the order service said where the account did not know it as pending.
 
     The settling worker asks for the operation's outcome `ask_after` from now, if nothing is heard of it before.
     """

@@ -1,4 +1,6 @@
-"""Units that are found damaged are noted before the warehouse is told. The version before knows none: the count has a default."""
+"""Units that are found damaged are noted before the warehouse is told. The version before knows none: the count has a default, and its
+replicas end before inspections go on.
+"""
 
 from alembic import op
 

@@ -16,7 +16,7 @@ from chassis import paging
 from chassis.client import ask, pages
 from chassis.convert import resume_token
 from chassis.database import Database
-from chassis.errors import Deferred, Invalid, NotFound, Refused, TooOld, Violation
+from chassis.errors import Deferred, Invalid, NotFound, OutOfRange, Refused, Violation
 from chassis.status import decode
 from order_svc import tables
 from order_svc.model import CancelItems
@@ -237,7 +237,7 @@ async def test_a_watch_with_a_token_from_the_future_or_of_another_order_is_refus
 
     ahead = resume_token(UUID(one.order_id), 99)
     foreign = resume_token(UUID(other.order_id), 1)
-    assert isinstance(await refusal(ahead), TooOld)
+    assert isinstance(await refusal(ahead), OutOfRange)
     for token in (foreign, resume_token(UUID(one.order_id), -(10**10))):
         assert isinstance(await refusal(token), Invalid)
 

@@ -13,7 +13,7 @@ from ordermesh.shipping.v1 import shipping_service_pb2 as api
 from chassis import follow
 from chassis.client import ask
 from chassis.convert import resume_token
-from chassis.errors import Invalid, NotFound, TooOld
+from chassis.errors import Invalid, NotFound, OutOfRange
 from shipping_svc import wire
 from shipping_svc.operations import Operations
 from tests.integration.shipping.requests import Shipping, create, report
@@ -116,6 +116,6 @@ async def test_what_cannot_be_watched(shipping: Shipping) -> None:
         with pytest.raises(Invalid) as refused:
             await changes(watch(shipping, shipment, token))
         assert [violation.subject for violation in refused.value.violations] == ["resume_token"]
-    with pytest.raises(TooOld) as ahead:
+    with pytest.raises(OutOfRange) as ahead:
         await changes(watch(shipping, shipment, resume_token(UUID(shipment.shipment_id), 99)))
     assert ahead.value.reason == "WATCH_TOKEN_EXPIRED"

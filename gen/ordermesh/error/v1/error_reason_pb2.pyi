@@ -35,7 +35,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_VERSION_MISMATCH: _ErrorReason.ValueType  # 5
     """ABORTED: expected_version is not the resource's version (metadata: expected, actual). Read it again, then decide."""
     ERROR_REASON_WATCH_TOKEN_EXPIRED: _ErrorReason.ValueType  # 6
-    """OUT_OF_RANGE: the resume_token is older than what is kept. Watch again without it."""
+    """OUT_OF_RANGE: the resume_token points beyond the record's life: it was never given out, or its database was restored since.
+    Watch again without it.
+    """
     ERROR_REASON_DEPENDENCY_UNAVAILABLE: _ErrorReason.ValueType  # 7
     """UNAVAILABLE: something that the call needs cannot be reached just now, or its circuit breaker is open. RetryInfo says
     when to try again; the same request_id is safe.
@@ -125,11 +127,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_PAYMENT_METHOD_INVALID: _ErrorReason.ValueType  # 88
     """INVALID_ARGUMENT: the payment-method token is not one that this processor knows."""
     ERROR_REASON_REFUND_FAILED: _ErrorReason.ValueType  # 89
-    """FAILED_PRECONDITION: the processor refuses the refund (metadata: failure_code, refund_id). The money is still owed."""
+    """FAILED_PRECONDITION: the processor refuses the refund (metadata: failure_code, refund_id). The money is still
+    owed, unless the failure_code is nothing_refundable.
+    """
     ERROR_REASON_SKU_NOT_ON_PICKLIST: _ErrorReason.ValueType  # 100
     """INVALID_ARGUMENT: the scanned SKU is not on the picklist (metadata: sku)."""
     ERROR_REASON_QUANTITY_EXCEEDS_PICKLIST: _ErrorReason.ValueType  # 101
-    """FAILED_PRECONDITION: one unit more than the picklist asks for (metadata: sku, quantity, picked)."""
+    """FAILED_PRECONDITION: more units than the picklist has were scanned (metadata: sku, quantity, picked), or found spoiled (a
+    violation for each line).
+    """
     ERROR_REASON_PICKING_INCOMPLETE: _ErrorReason.ValueType  # 102
     """FAILED_PRECONDITION: lines are still open (a violation for each)."""
     ERROR_REASON_PACKAGES_INCOMPLETE: _ErrorReason.ValueType  # 103
@@ -137,7 +143,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_INSPECTION_NOT_REQUIRED: _ErrorReason.ValueType  # 104
     """FAILED_PRECONDITION: this fulfilment needs no inspection."""
     ERROR_REASON_SHIPMENT_ALREADY_EXISTS: _ErrorReason.ValueType  # 120
-    """ALREADY_EXISTS: the fulfilment has a shipment (metadata: shipment_id)."""
+    """ALREADY_EXISTS: the fulfilment has a shipment of another order, attempt or warehouse (metadata: shipment_id)."""
     ERROR_REASON_CARRIER_REFUSED: _ErrorReason.ValueType  # 121
     """FAILED_PRECONDITION: the carrier refuses the shipment (metadata: carrier, carrier_code)."""
     ERROR_REASON_ORDER_CLOSED: _ErrorReason.ValueType  # 122
@@ -161,7 +167,9 @@ ERROR_REASON_DEADLINE_REQUIRED: ErrorReason.ValueType  # 4
 ERROR_REASON_VERSION_MISMATCH: ErrorReason.ValueType  # 5
 """ABORTED: expected_version is not the resource's version (metadata: expected, actual). Read it again, then decide."""
 ERROR_REASON_WATCH_TOKEN_EXPIRED: ErrorReason.ValueType  # 6
-"""OUT_OF_RANGE: the resume_token is older than what is kept. Watch again without it."""
+"""OUT_OF_RANGE: the resume_token points beyond the record's life: it was never given out, or its database was restored since.
+Watch again without it.
+"""
 ERROR_REASON_DEPENDENCY_UNAVAILABLE: ErrorReason.ValueType  # 7
 """UNAVAILABLE: something that the call needs cannot be reached just now, or its circuit breaker is open. RetryInfo says
 when to try again; the same request_id is safe.
@@ -251,11 +259,15 @@ ERROR_REASON_WEBHOOK_MALFORMED: ErrorReason.ValueType  # 86
 ERROR_REASON_PAYMENT_METHOD_INVALID: ErrorReason.ValueType  # 88
 """INVALID_ARGUMENT: the payment-method token is not one that this processor knows."""
 ERROR_REASON_REFUND_FAILED: ErrorReason.ValueType  # 89
-"""FAILED_PRECONDITION: the processor refuses the refund (metadata: failure_code, refund_id). The money is still owed."""
+"""FAILED_PRECONDITION: the processor refuses the refund (metadata: failure_code, refund_id). The money is still
+owed, unless the failure_code is nothing_refundable.
+"""
 ERROR_REASON_SKU_NOT_ON_PICKLIST: ErrorReason.ValueType  # 100
 """INVALID_ARGUMENT: the scanned SKU is not on the picklist (metadata: sku)."""
 ERROR_REASON_QUANTITY_EXCEEDS_PICKLIST: ErrorReason.ValueType  # 101
-"""FAILED_PRECONDITION: one unit more than the picklist asks for (metadata: sku, quantity, picked)."""
+"""FAILED_PRECONDITION: more units than the picklist has were scanned (metadata: sku, quantity, picked), or found spoiled (a
+violation for each line).
+"""
 ERROR_REASON_PICKING_INCOMPLETE: ErrorReason.ValueType  # 102
 """FAILED_PRECONDITION: lines are still open (a violation for each)."""
 ERROR_REASON_PACKAGES_INCOMPLETE: ErrorReason.ValueType  # 103
@@ -263,7 +275,7 @@ ERROR_REASON_PACKAGES_INCOMPLETE: ErrorReason.ValueType  # 103
 ERROR_REASON_INSPECTION_NOT_REQUIRED: ErrorReason.ValueType  # 104
 """FAILED_PRECONDITION: this fulfilment needs no inspection."""
 ERROR_REASON_SHIPMENT_ALREADY_EXISTS: ErrorReason.ValueType  # 120
-"""ALREADY_EXISTS: the fulfilment has a shipment (metadata: shipment_id)."""
+"""ALREADY_EXISTS: the fulfilment has a shipment of another order, attempt or warehouse (metadata: shipment_id)."""
 ERROR_REASON_CARRIER_REFUSED: ErrorReason.ValueType  # 121
 """FAILED_PRECONDITION: the carrier refuses the shipment (metadata: carrier, carrier_code)."""
 ERROR_REASON_ORDER_CLOSED: ErrorReason.ValueType  # 122
