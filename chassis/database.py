@@ -38,6 +38,7 @@ Save = Callable[[AsyncConnection, Mapping[UUID, R], Mapping[UUID, R], Sequence[H
 Attempt = Callable[[AsyncConnection, Sequence[C]], Awaitable[dict[str, Outcome[R]]]]
 
 TRIES = 5
+IDLE_IN_TRANSACTION_S = 15.0
 CLOCK = select(func.clock_timestamp())  # the only clock of a decision, read once the locks are held
 
 
@@ -48,7 +49,6 @@ def connect(
     pool_size: int = 8,
     statement_timeout_s: float = 10,
     lock_timeout_s: float = 5,
-    idle_in_transaction_timeout_s: float = 15,
     silence_s: float = 15,
 ) -> AsyncEngine:
     """An engine over psycopg. Nothing on it waits for ever: not for a connection, a lock, a statement, or a silent server.
@@ -60,7 +60,7 @@ def connect(
     limits = {
         "statement_timeout": statement_timeout_s,
         "lock_timeout": lock_timeout_s,
-        "idle_in_transaction_session_timeout": idle_in_transaction_timeout_s,
+        "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION_S,
     }
     options = " ".join(f"-c {key}={int(seconds * 1000)}" for key, seconds in limits.items())
     engine = create_async_engine(

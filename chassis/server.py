@@ -26,6 +26,22 @@ Register = Callable[[grpc.aio.Server], None]
 
 MESSAGE_BYTES_MAX: Final = 4 << 20
 RESPONSE_BYTES_MAX: Final = 16 << 20
+STREAMS_PER_CONNECTION_MAX: Final = 1_000
+# Connections end now and then, so that clients look the name up again and find new replicas; calls get as long again.
+CONNECTION_AGE_MS: Final = 600_000
+OPTIONS: Final = (
+    ("grpc.so_reuseport", 0),  # else a second process silently shares the port
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", RESPONSE_BYTES_MAX),
+    ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION_MAX),
+    ("grpc.max_connection_age_ms", CONNECTION_AGE_MS),
+    ("grpc.max_connection_age_grace_ms", CONNECTION_AGE_MS),
+    # Clients ping every 20 s (chassis/client.py), also while they call nothing; one that pings twice as often is still welcome.
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_time_ms", 60_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+)
 # How long a drain waits, once no call of ours runs, for the last answers to leave. What is open then is a standard service's stream: a
 # balancer that watches health, somebody at the reflection. It has heard NOT_SERVING, and would stay for the whole grace.
 LAST_ANSWERS_S: Final = 1.0
@@ -41,8 +57,6 @@ class Limits:
 
     calls_max: int = 256
     streams_max: int = 1_000
-    streams_per_connection_max: int = 1_000
-    connection_age_s: float = 600.0
     drain_delay_s: float = 0.5
     drain_grace_s: float = 10.0
 
@@ -78,7 +92,7 @@ class Server:
                 interceptors.Admission(calls_max=limits.calls_max, streams_max=limits.streams_max),
                 interceptors.Validation(),
             ],
-            options=_options(limits),
+            options=OPTIONS,
         )
         registry = _Registry(self._server)
         for register in services:
@@ -160,24 +174,6 @@ class _Registry:
     def add_registered_method_handlers(self, service_name: str, method_handlers: Mapping[str, grpc.RpcMethodHandler[Any, Any]]) -> None:
         self.names.append(service_name)
         self._server.add_registered_method_handlers(service_name, method_handlers)
-
-
-def _options(limits: Limits) -> list[tuple[str, Any]]:
-    age_ms = int(limits.connection_age_s * 1000)
-    return [
-        ("grpc.so_reuseport", 0),  # else a second process silently shares the port
-        ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-        ("grpc.max_send_message_length", RESPONSE_BYTES_MAX),
-        ("grpc.max_concurrent_streams", limits.streams_per_connection_max),
-        # Connections end now and then, so that clients look the name up again and find new replicas; calls get the grace.
-        ("grpc.max_connection_age_ms", age_ms),
-        ("grpc.max_connection_age_grace_ms", age_ms),
-        # Clients ping every 20 s (chassis/client.py), also while they call nothing; one that pings twice as often is still welcome.
-        ("grpc.keepalive_permit_without_calls", 1),
-        ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-        ("grpc.keepalive_time_ms", 60_000),
-        ("grpc.keepalive_timeout_ms", 10_000),
-    ]
 
 
 def _add_reflection(server: grpc.aio.Server, names: tuple[str, ...]) -> None:

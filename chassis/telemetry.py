@@ -129,9 +129,9 @@ def gauge(name: str, what: str, *labels: str) -> Gauge:
 
 
 @cache
-def histogram(name: str, what: str, *labels: str, buckets: tuple[float, ...] = SECONDS) -> Histogram:
-    """The process's histogram of this name, of seconds unless `buckets` say otherwise: made at the first call, then the same."""
-    return Histogram(name, what, labels, buckets=buckets)
+def histogram(name: str, what: str, *labels: str) -> Histogram:
+    """The process's histogram of this name, of seconds: made at the first call, then the same."""
+    return Histogram(name, what, labels, buckets=SECONDS)
 
 
 def at_end(tell: Callable[[], object]) -> None:

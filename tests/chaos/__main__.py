@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from devstack.errors import DevstackError
-from tests.chaos.run import random as random_run
-from tests.chaos.run import run
+from tests.chaos.run import by_chance, run
 from tests.support import reachable_folder
 
 KEPT: Final = Path(__file__).parents[2] / ".ordermesh" / "chaos"
@@ -31,7 +30,7 @@ def main() -> int:
     kept.mkdir(parents=True)
     with reachable_folder("ordermesh-chaos-") as folder:
         try:
-            report = asyncio.run(run(random_run(seed, duration_s, rate), folder))
+            report = asyncio.run(run(by_chance(seed, duration_s, rate), folder))
         except DevstackError as error:
             sys.stderr.write(f"{error}\n")
             return DIFFERS

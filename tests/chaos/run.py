@@ -62,7 +62,7 @@ class Wanted:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-def random(seed: int, duration_s: float, rate: float) -> Wanted:
+def by_chance(seed: int, duration_s: float, rate: float) -> Wanted:
     """A run with faults and shoppers of every kind, `rate` shoppers a second."""
     return Wanted(seed, duration_s, plan.faults(seed, duration_s, known_roads()), list(intents(seed, duration_s, rate)))
 
