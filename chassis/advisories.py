@@ -23,7 +23,7 @@ from chassis.blame import LATER, TROUBLE, blame
 from chassis.delivery import described
 from chassis.errors import Defect
 from chassis.failed import FailedEvent, FailedEvents
-from chassis.inbox import told
+from chassis.handling import failed_with
 from chassis.pull import Pull
 from chassis.stream import ADVISORIES, BROKER_ERRORS, GIVEN_UP, Broker
 
@@ -82,7 +82,7 @@ class Advisories:
             return None
         body, headers = found.data or b"", found.headers or {}
         event = described(words.consumer, words.stream, words.seq, found.subject or "", headers, body, found.time, words.deliveries)
-        return told(event, Defect(RuntimeError(f"given up by the broker after {words.deliveries} deliveries")))
+        return failed_with(event, Defect(RuntimeError(f"given up by the broker after {words.deliveries} deliveries")))
 
     async def _patiently(self, work: Callable[[], Awaitable[None]]) -> None:
         """Nothing is passed over because the database or the broker is away."""

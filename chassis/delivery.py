@@ -1,7 +1,7 @@
-"""An event as it arrives, as a handler gets it, and how one answers for each of several. Nothing is acknowledged or stored here."""
+"""An event as it arrives, and as a handler gets it: from message to Delivery, pure. Nothing is acknowledged or stored here."""
 
 import hashlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Generic, TypeVar
@@ -10,14 +10,12 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 from google.protobuf.message import DecodeError, Message
 from nats.aio.msg import Msg
 
-from chassis.decision import Done, Outcome
 from chassis.errors import Defect, Deferred, Failure
 from chassis.failed import FailedEvent
 from chassis.idempotency import Keyed
 from chassis.stream import subject_of
 from chassis.tables import FailedState
 
-C = TypeVar("C")
 M = TypeVar("M", bound=Message)
 
 TEXT_MAX = 2000
@@ -42,18 +40,6 @@ class Delivery(Generic[M]):
     def cause(self) -> str:
         """What a command that comes of it names as its cause."""
         return str(self.event_id)
-
-
-Handler = Callable[[Sequence[Delivery[M]]], Awaitable[Sequence[Outcome[Any]]]]
-
-
-async def carry_out(
-    commands: Sequence[C | None], operation: Callable[[Sequence[C]], Awaitable[Sequence[Outcome[Any]]]]
-) -> Sequence[Outcome[Any]]:
-    """An outcome for each event, of which these are the commands; one that asks for nothing (None) is done as it comes."""
-    meant = [command for command in commands if command is not None]
-    outcomes = iter(await operation(meant) if meant else ())
-    return [Done(None) if command is None else next(outcomes) for command in commands]
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ nothing is given up before it stands in failed_events. How messages get here is 
 import asyncio
 import random
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -24,9 +24,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis import crash, telemetry
 from chassis.blame import LATER, TROUBLE, blame
 from chassis.decision import Done, Outcome
-from chassis.delivery import Handler, Received, receive, storable, understand
-from chassis.errors import Defect, Deferred, Failure, NotFound, Refused
+from chassis.delivery import Received, receive
+from chassis.errors import Defect, Failure
 from chassis.failed import DEFERRAL_LIMIT, FailedEvent, FailedEvents
+from chassis.handling import Handler, Handlers, failed_with, sets
 from chassis.pull import Pull
 from chassis.stream import ACK_WAIT_S, BROKER_ERRORS, MAX_DELIVER, Broker, stream_of, subject_of
 from chassis.tables import FailedState
@@ -34,8 +35,8 @@ from chassis.tables import FailedState
 T = TypeVar("T")
 
 DELAY_MIN_S, DELAY_MAX_S = 0.1, 10.0
-# So many deliveries without a word of ours about the event: it may be what ends its consumer. First it goes alone, then it is given up.
-SUSPECT, HOPELESS = 3, 20
+# After so many deliveries without a word of ours the event, which has gone alone since SUSPECT of them, is given up: it ends its consumer.
+HOPELESS = 20
 TICK_S = ACK_WAIT_S / 3
 SURVEY_S = 30.0
 
@@ -63,12 +64,12 @@ class Inbox:
         subjects: dict[str, list[str]] = defaultdict(list)
         for kind in handlers:
             subjects[stream_of(subject_of(kind))].append(subject_of(kind))
-        failed = FailedEvents(engine, failed_events, deferral_limit)
-        hands = Hands(handlers)
-        self._hands, self.failed = hands, failed
+        self._handlers, self.failed = Handlers(handlers), FailedEvents(engine, failed_events, deferral_limit)
         self._consumers = [
             Consumer(
-                Pull(broker, stream, f"{service}-{stream.lower()}", wanted, batch_size_max=batch_size_max, linger_s=linger_s), hands, failed
+                Pull(broker, stream, f"{service}-{stream.lower()}", wanted, batch_size_max=batch_size_max, linger_s=linger_s),
+                self._handlers,
+                self.failed,
             )
             for stream, wanted in subjects.items()
         ]
@@ -81,7 +82,7 @@ class Inbox:
     @property
     def kinds(self) -> Mapping[str, type[Message]]:
         """The events that there are handlers for, by their full names."""
-        return self._hands.kinds
+        return self._handlers.kinds
 
     async def run(self) -> NoReturn:
         """Handles events until it is cancelled. What it has in hand then is given back, for another replica."""
@@ -97,63 +98,20 @@ class Inbox:
         """
         events = await self.failed.get(consumer, event_ids)
         over: dict[UUID, Outcome[Any]] = {e.event_id: Done(None, repeat=True) for e in events if e.state is FailedState.REPLAYED}
-        outcomes = await self._hands.again([e for e in events if e.event_id not in over])
+        outcomes = await self._handlers.again([e for e in events if e.event_id not in over])
         if done := [key for key, outcome in outcomes.items() if isinstance(outcome, Done)]:
             await self.failed.replayed(consumer, done)
         failures = {key: outcome for key, outcome in outcomes.items() if isinstance(outcome, Failure)}
         if failures:
-            await self.failed.still([told(e, failures[e.event_id]) for e in events if e.event_id in failures])
+            await self.failed.still([failed_with(e, failures[e.event_id]) for e in events if e.event_id in failures])
         return over | dict(outcomes)
-
-
-class Hands:
-    """The handlers, and what they make of a set of events."""
-
-    def __init__(self, handlers: Mapping[type[Message], Handler[Any]]) -> None:
-        self._handlers, self.kinds = handlers, {kind.DESCRIPTOR.full_name: kind for kind in handlers}
-        self._took = telemetry.histogram("inbox_handle_seconds", "How long a handler takes for a set of events", "event")
-
-    async def again(self, events: Sequence[FailedEvent]) -> Mapping[UUID, Outcome[Any]]:
-        """What the handlers make of events that were stored."""
-        outcomes: dict[UUID, Outcome[Any]] = {}
-        for group in sets([understand(event, self.kinds) for event in events]):
-            for received, outcome in zip(group, await self.ask(group), strict=True):
-                outcomes[received.event.event_id] = outcome
-        return outcomes
-
-    async def ask(self, group: Sequence[Received]) -> Sequence[Outcome[Any]]:
-        """What the handler of these events, all of one kind, has made of each. Never raises but what ends the process.
-
-        Whatever it raises for several, it is asked for each of them alone: so one event condemns itself and no other.
-        """
-        kind = group[0].kind
-        if kind is None:
-            return [received.fault or Defect(LookupError()) for received in group]
-        deliveries = [received.delivery for received in group if received.delivery]
-        try:
-            with (
-                telemetry.consuming(subject_of(kind), [r.event.traceparent for r in group]),
-                self._took.labels(kind.DESCRIPTOR.name).time(),
-            ):
-                outcomes = await self._handlers[kind](deliveries)
-            if len(outcomes) != len(group):
-                raise TypeError(f"{len(group)} events, and {len(outcomes)} outcomes")
-            return outcomes
-        except Deferred as deferred:
-            return [deferred] * len(group)
-        except Exception as error:  # noqa: BLE001  # a handler's exception concerns its events, and they are answered for
-            if fault := LATER.get(blame(error)):
-                return [Deferred(fault)] * len(group)
-            if len(group) == 1:
-                return [error if isinstance(error, Refused) else Defect(error)]
-        return [outcome for received in group for outcome in await self.ask([received])]
 
 
 class Consumer:
     """One durable consumer: takes what has arrived, has it handled, and settles it."""
 
-    def __init__(self, pull: Pull, hands: Hands, failed: FailedEvents) -> None:
-        self.name, self.stream, self._pull, self._hands, self._failed = pull.consumer, pull.stream, pull, hands, failed
+    def __init__(self, pull: Pull, handlers: Handlers, failed: FailedEvents) -> None:
+        self.name, self.stream, self._pull, self._handlers, self._failed = pull.consumer, pull.stream, pull, handlers, failed
         self._held: list[Received] = []
         self._any_open, self._recorded = True, 0
         self._handled = telemetry.counter("inbox_handled_total", "Events by what became of them", "consumer", "event", "outcome")
@@ -169,7 +127,7 @@ class Consumer:
                 group.create_task(self._look_around(), name=f"inbox {self.name} looks around")
                 while True:
                     messages = await self._pull.next()
-                    self._held = [receive(raw, self.name, self._hands.kinds) for raw in messages]
+                    self._held = [receive(raw, self.name, self._handlers.kinds) for raw in messages]
                     self._pending.set(messages[-1].metadata.num_pending)
                     await self._handle(self._held)
         finally:
@@ -182,7 +140,7 @@ class Consumer:
                 await self._say(received, Msg.term)
             if left := [r for r in group if not r.settled]:
                 await self._precaution(left)
-                await self._settle(left, await self._hands.ask(left))
+                await self._settle(left, await self._handlers.ask(left))
 
     async def _look_up(self, batch: Sequence[Received]) -> None:
         """How the events stand in failed_events. None has a row there, as a rule: then only those that come again are looked up."""
@@ -217,7 +175,7 @@ class Consumer:
             self._tell(received, outcome)
 
     async def _record(self, group: Sequence[Received], failures: Sequence[Failure]) -> None:
-        events = [told(received.event, failure) for received, failure in zip(group, failures, strict=True)]
+        events = [failed_with(received.event, failure) for received, failure in zip(group, failures, strict=True)]
         states = await self._patiently(lambda: self._failed.record(events))
         self._any_open, self._recorded = True, self._recorded + 1
         for received in group:
@@ -293,12 +251,12 @@ class Consumer:
         if not events:
             return
         log.warning("deferred events were not delivered again: they are tried from the database", consumer=self.name, events=len(events))
-        outcomes = await self._hands.again(events)
+        outcomes = await self._handlers.again(events)
         await self._failed.resolve(self.name, [key for key, outcome in outcomes.items() if isinstance(outcome, Done)])
         failures = {key: outcome for key, outcome in outcomes.items() if isinstance(outcome, Failure)}
         again = [replace(e, attempts=e.attempts + 1) for e in events if e.event_id in failures]
         if again:
-            await self._failed.record([told(e, failures[e.event_id]) for e in again])
+            await self._failed.record([failed_with(e, failures[e.event_id]) for e in again])
 
     async def _give_back(self) -> None:
         """Another replica may have at once what this one does not handle any more."""
@@ -317,24 +275,3 @@ def given_up(received: Received) -> bool:
 def delay_s(attempts: int) -> float:
     """How long an event waits before it comes again: twice as long each time, up to ten seconds, and never all at once."""
     return min(DELAY_MIN_S * 2.0 ** min(attempts - 1, 16), DELAY_MAX_S) * random.uniform(0.5, 1.0)
-
-
-def told(event: FailedEvent, failure: Failure) -> FailedEvent:
-    """The event with what went wrong. What may still come right is deferred: it is not now, or what it is about is not here yet."""
-    state = FailedState.DEFERRED if isinstance(failure, (Deferred, NotFound)) else FailedState.FAILED
-    cause = failure.__cause__
-    error = failure.message or (f"{type(cause).__name__}: {cause}".partition("\n")[0] if cause else "")
-    return replace(event, state=state, reason=storable(failure.reason), error=storable(error))
-
-
-def sets(batch: Sequence[Received]) -> Iterator[list[Received]]:
-    """What goes to its handler together: all of a kind; but alone what may have ended its consumer before, or cannot be read."""
-    together: dict[type[Message], list[Received]] = defaultdict(list)
-    for received in batch:
-        if received.kind and (received.state or received.event.attempts <= SUSPECT or not received.raw):
-            together[received.kind].append(received)
-    yield from together.values()
-    grouped = {id(received) for group in together.values() for received in group}
-    for received in batch:
-        if id(received) not in grouped:
-            yield [received]

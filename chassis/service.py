@@ -30,7 +30,7 @@ from chassis.advisories import Advisories
 from chassis.breaker import Breaker
 from chassis.config import ServiceConfig, load
 from chassis.database import Database, connect
-from chassis.delivery import Handler
+from chassis.handling import Handler
 from chassis.inbox import Inbox
 from chassis.migration import migrate
 from chassis.ops import FailedEventService, OutboxService

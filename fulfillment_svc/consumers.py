@@ -8,7 +8,8 @@ from ordermesh.order.events.v1.order_events_pb2 import OrderItemsCancelled, Orde
 from ordermesh.shipping.events.v1.shipping_events_pb2 import DeliveryConfirmed, ShipmentCreated
 
 from chassis.decision import Outcome
-from chassis.delivery import Delivery, Handler
+from chassis.delivery import Delivery
+from chassis.handling import Handler
 from fulfillment_svc import wire
 from fulfillment_svc.model import Fulfillment, Job
 from fulfillment_svc.operations import Operations

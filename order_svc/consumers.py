@@ -10,7 +10,8 @@ from ordermesh.shipping.events.v1.shipping_events_pb2 import DeliveryConfirmed, 
 from ordermesh.warehouse.events.v1.warehouse_events_pb2 import ReservationStatusChanged
 
 from chassis.decision import Outcome
-from chassis.delivery import Delivery, Handler
+from chassis.delivery import Delivery
+from chassis.handling import Handler
 from order_svc import wire
 from order_svc.model import Order
 from order_svc.operations import Operations

@@ -8,7 +8,8 @@ from ordermesh.order.events.v1.order_events_pb2 import OrderItemsCancelled, Orde
 from uuid_utils.compat import uuid7
 
 from chassis.decision import Outcome
-from chassis.delivery import Delivery, Handler, carry_out
+from chassis.delivery import Delivery
+from chassis.handling import Handler, carry_out
 from payment_svc import wire
 from payment_svc.operations import Operations
 

@@ -8,8 +8,9 @@ from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentSt
 from ordermesh.order.events.v1.order_events_pb2 import OrderStatusChanged
 
 from chassis.decision import Outcome
-from chassis.delivery import Delivery, Handler, carry_out
+from chassis.delivery import Delivery
 from chassis.errors import Failure
+from chassis.handling import Handler, carry_out
 from shipping_svc import wire
 from shipping_svc.operations import Operations
 

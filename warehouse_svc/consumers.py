@@ -8,7 +8,8 @@ from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentLi
 from ordermesh.order.events.v1.order_events_pb2 import OrderItemsCancelled, OrderStatusChanged, ReturnStatusChanged
 
 from chassis.decision import Outcome
-from chassis.delivery import Delivery, Handler, carry_out
+from chassis.delivery import Delivery
+from chassis.handling import Handler, carry_out
 from warehouse_svc import wire
 from warehouse_svc.model import StockCommand
 from warehouse_svc.operations import Operations

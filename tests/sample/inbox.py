@@ -13,7 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.database import Database
 from chassis.decision import Done, Outcome
-from chassis.delivery import Delivery, Handler
+from chassis.delivery import Delivery
+from chassis.handling import Handler
 from chassis.inbox import Inbox
 from chassis.stream import BROKER_ERRORS, Broker, stream_of, subject_of
 from tests.sample import store

@@ -13,7 +13,8 @@ from chassis import pull as pulls
 from chassis import stream as streams
 from chassis.decision import Done
 from chassis.errors import Deferred
-from chassis.inbox import HOPELESS, SUSPECT
+from chassis.handling import SUSPECT
+from chassis.inbox import HOPELESS
 from chassis.pull import SILENCE_S, Pull
 from chassis.stream import Broker, Limits, connect
 from devstack.nats import Nats

@@ -1,6 +1,5 @@
-"""From a message of the stream to what a handler gets, whatever the message looks like; and an outcome for each of several."""
+"""From a message of the stream to what a handler gets, whatever the message looks like."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -9,9 +8,7 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from chassis.decision import Done, Outcome
-from chassis.delivery import Received, carry_out, receive, storable
-from chassis.errors import Refused
+from chassis.delivery import Received, receive, storable
 from tests.sample.events import SampleStatusChanged
 
 NAME = SampleStatusChanged.DESCRIPTOR.full_name
@@ -79,20 +76,3 @@ def test_words_of_others_can_be_stored(words: str) -> None:
     assert stored.encode("utf-8").decode("utf-8") == stored
     assert len(stored) <= 2000
     assert storable("plain") == "plain"
-
-
-async def test_each_event_gets_its_own_outcome() -> None:
-    """Events that ask for nothing are done; the outcome of each other one stands at its place, and the operation sees them alone."""
-    asked: list[list[str]] = []
-
-    async def operation(commands: Sequence[str]) -> Sequence[Outcome[str]]:
-        asked.append(list(commands))
-        return [Done("first"), Refused("SECOND")]
-
-    nothing, first, nothing_again, second = await carry_out([None, "a", None, "b"], operation)
-    assert asked == [["a", "b"]]
-    assert nothing == nothing_again == Done(None)
-    assert first == Done("first")
-    assert isinstance(second, Refused)
-    assert await carry_out([None, None], operation) == [Done(None), Done(None)]
-    assert len(asked) == 1

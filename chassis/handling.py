@@ -1,0 +1,99 @@
+"""What handlers make of events: a set of one kind at a time, and an outcome for each event. Nothing is acknowledged or stored here."""
+
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
+from uuid import UUID
+
+from google.protobuf.message import Message
+
+from chassis import telemetry
+from chassis.blame import LATER, blame
+from chassis.decision import Done, Outcome
+from chassis.delivery import Delivery, Received, storable, understand
+from chassis.errors import Defect, Deferred, Failure, NotFound, Refused
+from chassis.failed import FailedEvent
+from chassis.stream import subject_of
+from chassis.tables import FailedState
+
+C = TypeVar("C")
+M = TypeVar("M", bound=Message)
+
+# So many deliveries without a word of ours about the event: it may be what ends its consumer, and goes alone.
+SUSPECT = 3
+
+Handler = Callable[[Sequence[Delivery[M]]], Awaitable[Sequence[Outcome[Any]]]]
+
+
+async def carry_out(
+    commands: Sequence[C | None], operation: Callable[[Sequence[C]], Awaitable[Sequence[Outcome[Any]]]]
+) -> Sequence[Outcome[Any]]:
+    """An outcome for each event, of which these are the commands; one that asks for nothing (None) is done as it comes."""
+    meant = [command for command in commands if command is not None]
+    outcomes = iter(await operation(meant) if meant else ())
+    return [Done(None) if command is None else next(outcomes) for command in commands]
+
+
+class Handlers:
+    """The handlers, and what they make of a set of events."""
+
+    def __init__(self, handlers: Mapping[type[Message], Handler[Any]]) -> None:
+        self._by_kind, self.kinds = handlers, {kind.DESCRIPTOR.full_name: kind for kind in handlers}
+        self._took = telemetry.histogram("inbox_handle_seconds", "How long a handler takes for a set of events", "event")
+
+    async def again(self, events: Sequence[FailedEvent]) -> Mapping[UUID, Outcome[Any]]:
+        """What the handlers make of events that were stored."""
+        outcomes: dict[UUID, Outcome[Any]] = {}
+        for group in sets([understand(event, self.kinds) for event in events]):
+            for received, outcome in zip(group, await self.ask(group), strict=True):
+                outcomes[received.event.event_id] = outcome
+        return outcomes
+
+    async def ask(self, group: Sequence[Received]) -> Sequence[Outcome[Any]]:
+        """What the handler of these events, all of one kind, has made of each. Never raises but what ends the process.
+
+        Whatever it raises for several, it is asked for each of them alone: so one event condemns itself and no other.
+        """
+        kind = group[0].kind
+        if kind is None:
+            return [received.fault or Defect(LookupError()) for received in group]
+        deliveries = [received.delivery for received in group if received.delivery]
+        try:
+            with (
+                telemetry.consuming(subject_of(kind), [r.event.traceparent for r in group]),
+                self._took.labels(kind.DESCRIPTOR.name).time(),
+            ):
+                outcomes = await self._by_kind[kind](deliveries)
+            if len(outcomes) != len(group):
+                raise TypeError(f"{len(group)} events, and {len(outcomes)} outcomes")
+            return outcomes
+        except Deferred as deferred:
+            return [deferred] * len(group)
+        except Exception as error:  # noqa: BLE001  # a handler's exception concerns its events, and they are answered for
+            if fault := LATER.get(blame(error)):
+                return [Deferred(fault)] * len(group)
+            if len(group) == 1:
+                return [error if isinstance(error, Refused) else Defect(error)]
+        return [outcome for received in group for outcome in await self.ask([received])]
+
+
+def sets(batch: Sequence[Received]) -> Iterator[list[Received]]:
+    """What goes to its handler together: all of a kind; but alone what may have ended its consumer before, or cannot be read."""
+    together: dict[type[Message], list[Received]] = defaultdict(list)
+    for received in batch:
+        if received.kind and (received.state or received.event.attempts <= SUSPECT or not received.raw):
+            together[received.kind].append(received)
+    yield from together.values()
+    grouped = {id(received) for group in together.values() for received in group}
+    for received in batch:
+        if id(received) not in grouped:
+            yield [received]
+
+
+def failed_with(event: FailedEvent, failure: Failure) -> FailedEvent:
+    """The event with what went wrong. What may still come right is deferred: it is not now, or what it is about is not here yet."""
+    state = FailedState.DEFERRED if isinstance(failure, (Deferred, NotFound)) else FailedState.FAILED
+    cause = failure.__cause__
+    error = failure.message or (f"{type(cause).__name__}: {cause}".partition("\n")[0] if cause else "")
+    return replace(event, state=state, reason=storable(failure.reason), error=storable(error))
