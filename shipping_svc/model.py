@@ -127,7 +127,7 @@ class DeadOrder:
 
     order_id: UUID
     attempt: int
-    status: str
+    status: str  # how it ended; for people, as is the time
     version: int  # the order's, at its death
     dead_time: datetime  # when we heard of it
 
