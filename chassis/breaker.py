@@ -36,7 +36,7 @@ OUTAGE: Final = frozenset(
 # Answers all the same, though their code is UNAVAILABLE: the peer has looked at the record that is asked for, and with this one it is
 # not the moment: others hold it, or it waits for an event. All the other records are to be had. What defers everybody stays an outage: a
 # database that is away or not ready, a peer of the peer's, too much at once, a replica that drains.
-ALIVE: Final = frozenset({"CONTENTION", "EVENT_AHEAD"})
+ALIVE: Final = frozenset({"CONTENTION", "EVENT_AHEAD", "PAYMENT_OUTSTANDING"})
 # A call that was given less than this and ran out of it says nothing about the peer: its caller had spent the time elsewhere.
 FAIR_TIMEOUT_S: Final = 0.25
 

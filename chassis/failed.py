@@ -108,10 +108,10 @@ class FailedEvents:
         recent = t.event_time > now - bindparam("known", KNOWN, type_=INTERVAL)
         self._any_discarded = select(exists().where(of_consumer, t.state == FailedState.DISCARDED, recent))
         self._forget = delete(table).where(of_consumer, among(t.event_id), t.state == FailedState.DEFERRED)
-        close = update(table).where(of_consumer, among(t.event_id)).values(update_time=now)
-        self._close = close.where(t.state.in_((FailedState.FAILED, FailedState.DISCARDED))).values(state=FailedState.REPLAYED)
-        self._mark_replayed = close.where(t.state != FailedState.REPLAYED).values(state=FailedState.REPLAYED)
-        self._discarded = close.where(t.state.in_(OPEN)).values(state=FailedState.DISCARDED).returning(t.event_id)
+        base = update(table).where(of_consumer, among(t.event_id)).values(update_time=now)
+        self._replay_given_up = base.where(t.state.in_((FailedState.FAILED, FailedState.DISCARDED))).values(state=FailedState.REPLAYED)
+        self._replay_any = base.where(t.state != FailedState.REPLAYED).values(state=FailedState.REPLAYED)
+        self._discarded = base.where(t.state.in_(OPEN)).values(state=FailedState.DISCARDED).returning(t.event_id)
         one = update(table).where(of_consumer, t.event_id == bindparam("of_event"), t.state != FailedState.REPLAYED)
         words = {"reason": bindparam("why", type_=t.reason.type), "error": bindparam("words", type_=t.error.type)}
         self._still = one.values(words | {"attempts": t.attempts + 1, "update_time": now})
@@ -157,12 +157,12 @@ class FailedEvents:
         which = _which(consumer, event_ids)
         async with self._engine.begin() as connection:
             await connection.execute(self._forget, which)
-            await connection.execute(self._close, which)
+            await connection.execute(self._replay_given_up, which)
 
     async def replayed(self, consumer: str, event_ids: Collection[UUID]) -> None:
         """The events have had their effect because somebody wanted it: all count as replayed, and none is forgotten."""
         async with self._engine.begin() as connection:
-            await connection.execute(self._mark_replayed, _which(consumer, event_ids))
+            await connection.execute(self._replay_any, _which(consumer, event_ids))
 
     async def still(self, events: Sequence[FailedEvent]) -> None:
         """A replay did not help: each stays as it stands, with what went wrong this time. One that was replayed meanwhile is let alone."""

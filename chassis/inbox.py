@@ -1,7 +1,8 @@
 """Events in: what has arrived goes to its handlers as sets, and by their outcomes it is acknowledged, comes later, or has failed.
 
 One durable consumer for each (service, stream), shared by the service's replicas. Nothing is acknowledged that was not done, and
-nothing is given up before it stands in failed_events. How messages get here is chassis.pull's, what they say chassis.delivery's.
+nothing is given up before it stands in failed_events. How messages get here is chassis.pull's, what they say
+chassis.delivery's, and what is made of them chassis.handling's.
 """
 
 import asyncio
@@ -35,7 +36,7 @@ from chassis.tables import FailedState
 T = TypeVar("T")
 
 DELAY_MIN_S, DELAY_MAX_S = 0.1, 10.0
-# After so many deliveries without a word of ours the event, which has gone alone since SUSPECT of them, is given up: it ends its consumer.
+# After so many deliveries without a word of ours an event is given up: it ends its consumer. (It has gone alone since handling.SUSPECT.)
 HOPELESS = 20
 TICK_S = ACK_WAIT_S / 3
 SURVEY_S = 30.0

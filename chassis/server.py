@@ -29,7 +29,7 @@ RESPONSE_BYTES_MAX: Final = 16 << 20
 STREAMS_PER_CONNECTION_MAX: Final = 1_000
 # Connections end now and then, so that clients look the name up again and find new replicas; calls get as long again.
 CONNECTION_AGE_MS: Final = 600_000
-OPTIONS: Final = (
+OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.so_reuseport", 0),  # else a second process silently shares the port
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_send_message_length", RESPONSE_BYTES_MAX),

@@ -164,6 +164,5 @@ def arrays(names: Iterable[str], rows: Collection[Sequence[Any]]) -> dict[str, l
 
 
 def arrays_of(names: Sequence[str], records: Iterable[object]) -> dict[str, list[Any]]:
-    """As `arrays`, of what the records have under these names. (Of a single name attrgetter would make no rows.)"""
-    assert len(names) > 1
+    """As `arrays`, of what the records have under these names: two at least, for of one attrgetter makes no row."""
     return arrays(names, list(map(attrgetter(*names), records)))

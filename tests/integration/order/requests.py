@@ -1,10 +1,14 @@
-"""Requests that a storefront would send, and to whom."""
+"""Requests that a storefront would send, and to whom; and time that passes. No tests here."""
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 from uuid import uuid4
 
 from google.type.money_pb2 import Money
 from ordermesh.order.v1 import order_pb2, order_service_pb2
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from order_svc.model import Order
 
 if TYPE_CHECKING:
     from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceAsyncStub as AsyncStub  # only the stubs know them
@@ -28,3 +32,10 @@ def create_order(*items: order_service_pb2.NewOrderItem, **fields: Any) -> order
 
 def pounds(units: int, pence: int = 0) -> Money:
     return Money(currency_code="GBP", units=units, nanos=pence * 10_000_000)
+
+
+async def overdue(engine: AsyncEngine, *several: Order) -> None:
+    """Their time to pay is over."""
+    ids = ", ".join(f"'{order.id}'" for order in several)
+    async with engine.begin() as connection:
+        await connection.execute(text(f"update orders set expire_time = clock_timestamp() - interval '1 second' where id in ({ids})"))

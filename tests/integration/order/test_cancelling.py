@@ -9,7 +9,7 @@ import pytest
 from ordermesh.order.events.v1.order_events_pb2 import OrderItemsCancelled, OrderStatusChanged
 from ordermesh.order.v1 import order_pb2
 from ordermesh.order.v1 import order_service_pb2 as api
-from sqlalchemy import select, text
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.client import ask
@@ -21,7 +21,7 @@ from order_svc.model import AnyCommand, Order, Unavailable
 from order_svc.operations import Operations
 from tests.integration.order.conftest import FakeWarehouse
 from tests.integration.order.events import committed, delivery, not_paid, paid
-from tests.integration.order.requests import Orders, pounds
+from tests.integration.order.requests import Orders, overdue, pounds
 from tests.integration.order.test_events import place, tell
 from tests.support import measured
 
@@ -59,13 +59,6 @@ async def failed(orders: Orders, operations: Operations, warehouse: FakeWarehous
     await tell(operations, [delivery(paid(order))])
     del warehouse.answers[order.id]
     return await now(operations, order)
-
-
-async def overdue(engine: AsyncEngine, *several: Order) -> None:
-    """Their time to pay is over."""
-    ids = ", ".join(f"'{order.id}'" for order in several)
-    async with engine.begin() as connection:
-        await connection.execute(text(f"update orders set expire_time = clock_timestamp() - interval '1 second' where id in ({ids})"))
 
 
 async def test_a_cancelled_order_gives_up_its_stock_and_says_why(orders: Orders, operations: Operations, warehouse: FakeWarehouse) -> None:

@@ -1,4 +1,4 @@
-"""The warehouse over a real channel, when it is away, too slow, or fails by a defect of its own."""
+"""The warehouse over a real channel, when it is away or fails by a defect of its own."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -21,8 +21,7 @@ from order_svc.model import CancelOrder, Order
 from order_svc.operations import Operations
 from order_svc.peers import Warehouse
 from tests.integration.order.events import delivery, paid
-from tests.integration.order.requests import Orders
-from tests.integration.order.test_cancelling import overdue
+from tests.integration.order.requests import Orders, overdue
 from tests.integration.order.test_events import place, tell
 from tests.support import channel_of, measured
 

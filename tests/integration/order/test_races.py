@@ -19,8 +19,8 @@ from order_svc.model import Order, Transition
 from order_svc.operations import Operations
 from tests.integration.order.conftest import FakeWarehouse
 from tests.integration.order.events import WORK, delivery, fewer_lines, paid, worked_on, working
-from tests.integration.order.requests import Orders
-from tests.integration.order.test_cancelling import cancel, cancel_items, failed, now, overdue, retry
+from tests.integration.order.requests import Orders, overdue
+from tests.integration.order.test_cancelling import cancel, cancel_items, failed, now, retry
 from tests.integration.order.test_events import place, tell
 
 RACES = range(8)

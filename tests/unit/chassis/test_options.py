@@ -3,7 +3,7 @@
 from chassis import client, server
 
 CLIENT = dict(client._options({}))
-SERVER: dict[str, int] = dict(server.OPTIONS)
+SERVER = dict(server.OPTIONS)
 
 
 def test_the_server_permits_the_clients_pings() -> None:

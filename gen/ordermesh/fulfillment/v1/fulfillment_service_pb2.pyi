@@ -77,8 +77,8 @@ class ListFulfillmentsRequest(_message.Message):
     WAREHOUSE_ID_FIELD_NUMBER: _builtins.int
     STATUSES_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Fulfilments in a page: 50 where unset, 1,000 at most. Where these have more than 5,000 lines together fewer come, with a
-    next_page_token all the same.
+    """Fulfilments in a page: 50 where unset, 1,000 at most. Where these have more than 5,000 lines and packed items together fewer
+    come, with a next_page_token all the same.
     """
     page_token: _builtins.str
     """From the page before, with the same filters; empty for the first."""
