@@ -65,8 +65,8 @@ class Ground:
     stack: AsyncExitStack
     channels: AsyncExitStack
 
-    async def channel(self, address: str, breaker: Breaker | None = None) -> grpc.aio.Channel:
-        """A channel to a peer, closed at the end, after the tasks: what is in hand may still call."""
+    async def channel(self, address: str, breaker: Breaker) -> grpc.aio.Channel:
+        """A channel to a peer, every call behind its breaker; closed at the end, after the tasks: what is in hand may still call."""
         return await self.channels.enter_async_context(client.connect(address, breaker=breaker))
 
     async def open(self, services: Iterable[Register], handlers: Mapping[type[Message], Handler[Any]]) -> None:

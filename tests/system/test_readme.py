@@ -100,17 +100,21 @@ async def test_the_commands_of_the_docs_work_too(stack: Stack, environment: Mapp
 
 
 async def test_the_page_that_subscribes_goes_on_where_it_stopped(stack: Stack, environment: Mapping[str, str], tmp_path: Path) -> None:
-    """Killed and started again without a time, it prints what came since, and nothing that it had before."""
+    """From a time it prints what came then or later, and nothing older. Killed and started again without one, it prints what came since,
+    and nothing that it had before.
+    """
     [page] = [moved(block.text, stack) for block in blocks() if block.language == "python" and subscribes(block)]
-    since = datetime.now(UTC)
     async with open_counter(stack) as counter:
 
         async def placed(count: int) -> list[str]:
             return [(await counter.order(await counter.place(1))).order_number for _ in range(count)]
 
-        before = await placed(3)
+        began, older = datetime.now(UTC), await placed(1)
+        await python(tmp_path, environment, page, began.isoformat(), enough=printed(older))
+        since, before = datetime.now(UTC), await placed(3)
         first = await python(tmp_path, environment, page, since.isoformat(), enough=printed(before))
         assert all(number in first for number in before)
+        assert older[0] not in first
         after = await placed(2)
         second = await python(tmp_path, environment, page, enough=printed(after))
     assert all(number in second for number in after)
@@ -158,14 +162,16 @@ async def python(
     return "".join(printed)
 
 
-async def test_make_run_shows_what_the_page_shows(eventually: Eventually) -> None:
+async def test_make_run_shows_what_the_page_shows(environment: Mapping[str, str], eventually: Eventually) -> None:
     """`make run`, on a fresh folder and other ports: it comes up, walks an order to delivered, and ends with Ctrl-C; all as shown.
 
     The next day the order is still there.
     """
     names = [f"{name}{kind}_PORT".upper() for name in SERVICE_PORTS for kind in ("", "_metrics")] + ["POSTGRES_PORT", "NATS_PORT"]
     chosen = {name: str(port) for name, port in zip(names, free_ports(len(names)), strict=True)}
-    environment = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "NATS_URL")} | chosen
+    # grpcurl is there: the fixture has made it.
+    path = {"PATH": f"{ROOT / 'build'}:{environment['PATH']}"}
+    environment = {name: value for name, value in os.environ.items() if name not in ("DATABASE_URL", "NATS_URL")} | chosen | path
     shown = next(block.text for block in blocks() if block.language == "text" and UP in block.text)
     with reachable_folder("ordermesh-readme-") as folder:
         data = folder / "data"
@@ -173,6 +179,8 @@ async def test_make_run_shows_what_the_page_shows(eventually: Eventually) -> Non
         order = re.search(r"\bOM(-[0-9A-Z]{5}){3}\b", output)
         assert order, output
         address = f"127.0.0.1:{chosen['ORDER_PORT']}"
+        ready_to_paste = [line.strip() for line in output.partition("Try:\n")[2].partition("\n\n")[0].splitlines()]
+        assert len(ready_to_paste) == 4
 
         async def look() -> None:
             told = await asyncio.to_thread(
@@ -180,6 +188,12 @@ async def test_make_run_shows_what_the_page_shows(eventually: Eventually) -> Non
             )
             assert order[0].encode() in told.stdout, told
             assert b"ORDER_STATUS_DELIVERED" in told.stdout
+            for line in ready_to_paste:
+                if HAS_GRPCURL or not line.startswith("grpcurl"):
+                    pasted = await asyncio.to_thread(
+                        subprocess.run, ["bash", "-c", line], env=environment, stdin=subprocess.DEVNULL, capture_output=True, cwd=ROOT
+                    )
+                    assert pasted.returncode == 0, (line, pasted)
 
         later, _ = await ran(("--no-demo", "--folder", data), environment, folder / "second.log", eventually, look)
     assert (code, later) == (0, 0), output

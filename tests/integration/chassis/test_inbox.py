@@ -11,13 +11,15 @@ from sqlalchemy import text, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis.decision import Done
-from chassis.delivery import receive
+from chassis import telemetry
+from chassis.decision import Done, Outcome
+from chassis.delivery import Delivery, receive
 from chassis.errors import Deferred, Invalid, NotFound, Overloaded, Refused
 from chassis.failed import FailedEvents
 from chassis.inbox import Inbox, delay_s
 from chassis.stream import BROKER_ERRORS, Broker
 from chassis.tables import FailedState
+from tests.rpc.spans import recorded
 from tests.sample import store
 from tests.sample.events import SampleNoted, SamplePaid, SampleStatusChanged
 from tests.sample.inbox import CONSUMER, Handling, all_acknowledged, consuming, failed, publish, states
@@ -49,6 +51,24 @@ async def test_a_delivery_says_all_that_a_command_needs(broker: Broker, engine: 
     assert (first.message.order_id, first.message.version) == ("7", 3)
     assert len(first.digest) == 32
     assert first.digest != second.digest
+
+
+async def test_an_event_is_handled_in_the_trace_that_it_came_with(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+    """What its handler does goes on with the trace in the event's header."""
+    traces: list[str | None] = []
+
+    def outcome(_: Delivery[Any]) -> Outcome[Any]:
+        traces.append(telemetry.traceparent())
+        return Done(None)
+
+    await publish(broker, SampleStatusChanged(version=1), traceparent=f"00-{7:032x}-{7:016x}-01")
+    with recorded():
+        async with consuming(broker, engine, {SampleStatusChanged: Handling(outcome)}):
+            await eventually(lambda: traces)
+    [inside] = traces
+    assert inside
+    assert inside.startswith(f"00-{7:032x}-")
+    assert not inside.endswith(f"-{7:016x}-01")
 
 
 async def test_what_changed_nothing_is_counted_as_such(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:

@@ -1,11 +1,16 @@
 """The ground of a service: what its settings say is what it stands on."""
 
 import asyncio
+from datetime import UTC, datetime
 from typing import ClassVar
 
 import grpc
 from nats.js.errors import NotFoundError
+from sqlalchemy import insert, select, text
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from chassis.breaker import Breaker
+from chassis.claims import KEPT, NOBODY
 from chassis.config import ServiceConfig
 from chassis.service import founded
 from chassis.stream import Broker, Limits, connect
@@ -46,11 +51,28 @@ async def test_tasks_end_before_the_channels_that_they_call_over(sample_url: str
             states.append(channel.get_state())
 
     async with founded(Config.model_validate(settings), store, stream_name="ORDERS", encode=store.event) as ground:
-        channel = await ground.channel("127.0.0.1:1")
+        channel = await ground.channel("127.0.0.1:1", Breaker("peer"))
         ground.tasks.start("working", working(channel))
         await asyncio.sleep(0)  # it begins
     assert states == [grpc.ChannelConnectivity.IDLE]
     assert channel.get_state() is grpc.ChannelConnectivity.SHUTDOWN
+
+
+async def test_a_service_keeps_its_house(sample_url: str, nats_url: str, engine: AsyncEngine, eventually: Eventually) -> None:
+    """From its start on: the outbox has a partition for each of the coming days, and claims that nothing can come to again are gone."""
+    async with engine.begin() as connection:
+        await connection.execute(insert(store.claims).values(key="old", digest=b"", target=NOBODY, claim_time=datetime.now(UTC) - 2 * KEPT))
+
+    async def is_kept() -> bool:
+        async with engine.connect() as connection:
+            days = await connection.execute(text("select count(*) from pg_inherits where inhparent = 'outbox'::regclass"))
+            return days.scalar_one() > 1 and (await connection.execute(select(store.claims))).first() is None
+
+    assert not await is_kept()
+    async with founded(
+        Config.model_validate({"database_url": sample_url, "nats_url": nats_url}), store, stream_name="ORDERS", encode=store.event
+    ):
+        await eventually(is_kept)
 
 
 async def _exists(broker: Broker) -> bool:

@@ -32,12 +32,14 @@ class FakeWarehouse(Warehouse):
     away: bool = False
     answers: dict[UUID, CommitAnswer] = field(default_factory=dict)
     reserved: dict[UUID, tuple[UUID, Allocations]] = field(default_factory=dict)
+    ttls: list[timedelta] = field(default_factory=list)
     asked_to_confirm: list[list[tuple[UUID, int]]] = field(default_factory=list)
     asked_to_release: list[list[tuple[UUID, int]]] = field(default_factory=list)
 
     async def reserve(
         self, request_id: UUID, order_id: UUID, attempt: int, wanted: Sequence[Wanted], ttl: timedelta
     ) -> tuple[UUID, Allocations]:
+        self.ttls.append(ttl)
         if self.refuses:
             raise self.refuses
         if self.away:

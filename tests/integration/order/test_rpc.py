@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import aclosing
+from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -151,6 +152,13 @@ async def test_unknown_orders_are_not_found(orders: Orders) -> None:
         assert (missing.value.reason, missing.value.metadata["order_id"]) == ("ORDER_NOT_FOUND", unknown)
 
 
+async def test_an_order_has_half_an_hour_to_be_paid(orders: Orders, warehouse: FakeWarehouse) -> None:
+    """Its stock is set aside for five minutes more, so that the order decides first."""
+    order = await create(orders, create_order())
+    assert order.expire_time.ToDatetime() - order.create_time.ToDatetime() == timedelta(minutes=30)
+    assert warehouse.ttls == [timedelta(minutes=35)]
+
+
 @pytest.mark.parametrize(("page_size", "lines_max", "sizes"), [(2, 5_000, [2, 2, 1]), (1000, 3, [2, 2, 1])])
 async def test_lists_page_newest_first_and_filter(
     orders: Orders, monkeypatch: pytest.MonkeyPatch, page_size: int, lines_max: int, sizes: list[int]
@@ -170,6 +178,10 @@ async def test_lists_page_newest_first_and_filter(
     assert list(map(len, found)) == sizes
     wanted = order_service_pb2.ListOrdersRequest(customer_id="odd", statuses=[order_pb2.ORDER_STATUS_PENDING])
     assert {order.external_reference for order in (await ask(orders.ListOrders, wanted)).orders} == {"r1", "r3"}
+    by_time = order_service_pb2.ListOrdersRequest(create_time_from=made[1].create_time, create_time_before=made[3].create_time)
+    assert [order.external_reference for order in (await ask(orders.ListOrders, by_time)).orders] == ["r2", "r1"]
+    for stock, all_of_them in ((order_pb2.STOCK_STATUS_RESERVED, 5), (order_pb2.STOCK_STATUS_OWED, 0)):
+        assert len((await ask(orders.ListOrders, order_service_pb2.ListOrdersRequest(stock_status=stock))).orders) == all_of_them
     by_number = order_service_pb2.ListOrdersRequest(order_number=made[0].order_number)
     assert [order.order_id for order in (await ask(orders.ListOrders, by_number)).orders] == [made[0].order_id]
     first = await ask(orders.ListOrders, order_service_pb2.ListOrdersRequest(page_size=1))

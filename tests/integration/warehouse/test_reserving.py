@@ -38,6 +38,13 @@ async def refusal(call: object) -> Failure:
     return refused.value
 
 
+async def test_stock_is_set_aside_for_half_an_hour(clients: Clients) -> None:
+    """Where nobody says for how long."""
+    await ask(clients.inventory.ReceiveStock, receive("london", tea=1))
+    [its] = (await ask(clients.reservations.ReserveStock, reserve(("tea", 1)))).reservations
+    assert its.expire_time.ToMilliseconds() - its.create_time.ToMilliseconds() == 30 * 60 * 1000
+
+
 async def test_all_lines_from_the_fewest_warehouses(clients: Clients, engine: AsyncEngine) -> None:
     """Reservations say where each line's units are, until when, and under which order; nothing is promised twice."""
     await ask(clients.inventory.ReceiveStock, receive("london", tea=3, cup=1))

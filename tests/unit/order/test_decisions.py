@@ -1,6 +1,7 @@
 """What an order becomes, decision by decision."""
 
 from dataclasses import replace
+from datetime import timedelta
 from itertools import permutations
 
 import pytest
@@ -19,7 +20,7 @@ def test_a_placed_order_is_pending_with_its_history_and_its_fact() -> None:
     decided = decisions.decide(None, command, NOW)
     order, [step], [fact] = decided.record, decided.history, decided.facts
     assert (order.status, order.version, order.attempt, order.stock) == (Status.PENDING, 1, 1, StockStatus.RESERVED)
-    assert order.expire_time == NOW + decisions.PAYMENT_WINDOW
+    assert order.expire_time == NOW + timedelta(minutes=30)
     assert isinstance(step, Transition)
     assert (step.old, step.new, step.version, step.cause) == (None, Status.PENDING, 1, command.cause)
     assert fact == StatusChanged(order, step)
