@@ -1,4 +1,4 @@
-"""A service is killed at the worst moment; nothing is lost and nothing is done twice."""
+"""A service is killed at the worst moment, or ended while it works; nothing is lost and nothing is done twice."""
 
 import asyncio
 import signal
@@ -65,4 +65,18 @@ async def test_every_service_killed_at_once_loses_and_doubles_nothing(stack: Sta
         for child in stack.services.values():
             child.kill()
         await asyncio.gather(*(child.start() for child in stack.services.values()))
+        await shop.account(await asyncio.gather(*walks))
+
+
+async def test_services_that_are_ended_in_turn_lose_and_double_nothing(stack: Stack) -> None:
+    """Each gets a SIGTERM while orders are on their way, ends by itself and in order, and starts again: all are delivered, the books agree."""
+    async with open_shop(stack) as shop:
+        await shop.stock()
+        walks = []
+        for service in stack.services.values():
+            walks += [asyncio.create_task(shop.walk()) for _ in range(ORDERS // 2)]
+            await service.stop()
+            code = await service.wait(CRASH_TIMEOUT_S)
+            await service.start()
+            assert code == 0, service.name
         await shop.account(await asyncio.gather(*walks))
