@@ -69,7 +69,7 @@ async def test_every_service_killed_at_once_loses_and_doubles_nothing(stack: Sta
 
 
 async def test_services_that_are_ended_in_turn_lose_and_double_nothing(stack: Stack) -> None:
-    """Each gets a SIGTERM while orders are on their way, ends by itself and in order, and starts again: all are delivered, the books agree."""
+    """Each gets a SIGTERM while orders are on their way, ends by itself, and starts again: all are delivered, the books agree."""
     async with open_shop(stack) as shop:
         await shop.stock()
         walks = []
