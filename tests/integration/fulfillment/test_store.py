@@ -234,8 +234,10 @@ async def test_lists_are_filtered_and_oldest_first(engine: AsyncEngine) -> None:
     assert await listed(Filter(statuses=frozenset(Status), warehouse_id=dover, order_id=UUID(int=0))) == made[1:6:3]
     assert await listed(Filter(), size=4) == made[:5]
     assert await listed(Filter(), size=4, after=made[3]) == made[4:9]
-    packed = replace(standing(Status.PACKED), id=uuid7(), work=replace(WORK, order_id=UUID(int=9)))
-    await saved(engine, packed)
+    unpacked = replace(standing(Status.PLANNING), id=uuid7(), work=replace(WORK, order_id=UUID(int=9)))
+    packed = replace(standing(Status.PACKED), id=unpacked.id, work=unpacked.work, packages=TWO_PACKAGES)
+    await saved(engine, unpacked)
+    await saved(engine, packed, before=(unpacked,))
     assert await listed(Filter(order_id=UUID(int=9))) == [packed]
 
 
