@@ -1,9 +1,13 @@
 """Free ports of 127.0.0.1, and who may have one. No servers here."""
 
+import fcntl
 import itertools
 import os
 import socket
+import tempfile
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 
 from devstack.errors import PortTaken
 
@@ -13,7 +17,7 @@ ATTEMPTS_MAX = 20
 # Processes that start together have neighbouring numbers; the fractions of their multiples of this one lie far apart.
 GOLDEN_RATIO = 0.618033988749895
 
-# Each process walks through all of them, from a place of its own: a port that it lets go for a while nobody else is given meanwhile.
+# Each process walks through all of them, from a place of its own, and gives each once.
 _walk = itertools.islice(itertools.cycle(CHOSEN), int(os.getpid() * GOLDEN_RATIO % 1 * len(CHOSEN)), None)
 
 
@@ -29,10 +33,28 @@ def taken(port: int) -> bool:
     return False
 
 
+@cache
+def _claims() -> int:
+    """The file of which each port's byte is locked by the process that has chosen it. One for each user: nobody can lock another's."""
+    path = Path(tempfile.gettempdir()) / f"ordermesh-ports-{os.geteuid()}"
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+
+
+def claimed(port: int) -> bool:
+    """Whether the port is this process's now, until its end: while a server of its own is down there, nobody else who chooses like this
+    is given it.
+    """
+    try:
+        fcntl.lockf(_claims(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except OSError:
+        return False
+    return True
+
+
 def free_ports(count: int) -> list[int]:
-    """Different ports of 127.0.0.1 that were free a moment ago; another process may take one meanwhile, see `on_free_port`."""
+    """Different ports of 127.0.0.1 that were free a moment ago; who does not choose here may take one meanwhile, see `on_free_port`."""
     candidates = itertools.islice(_walk, len(CHOSEN))
-    found = list(itertools.islice((port for port in candidates if not taken(port)), count))
+    found = list(itertools.islice((port for port in candidates if claimed(port) and not taken(port)), count))
     if len(found) < count:
         raise PortTaken(f"No {count} ports between {CHOSEN.start} and {CHOSEN.stop} are free: stop something that listens.")
     return found

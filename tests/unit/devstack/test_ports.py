@@ -3,6 +3,7 @@
 import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 
 import pytest
 
@@ -25,6 +26,20 @@ def test_a_port_that_was_let_go_is_not_chosen_again_soon() -> None:
     together = [subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) for _ in range(4)]
     theirs = [int(port) for process in together for port in process.communicate()[0].split()]
     assert len(set(theirs)) == len(theirs) == 400
+
+
+def test_what_another_process_has_chosen_is_not_chosen() -> None:
+    """Wherever two begin to look: what one has, and does not use just now, the other is not given while the first lives."""
+    look = "ports._walk = itertools.cycle(range(31000, 31200)); print(*ports.free_ports(50), flush=True)"
+    program = f"import itertools, sys; from devstack import ports; {look}; sys.stdin.read()"
+    chosen: list[str] = []
+    with ExitStack() as living:
+        for _ in range(2):
+            process = subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            living.enter_context(process)
+            assert process.stdout
+            chosen += process.stdout.readline().split()
+    assert len(set(chosen)) == len(chosen) == 100
 
 
 def test_a_listener_is_seen() -> None:
