@@ -44,9 +44,10 @@ def claimed(port: int) -> bool:
     """Whether the port is this process's now, until its end: while a server of its own is down there, nobody else who chooses like this
     is given it.
     """
+    claims = _claims()
     try:
-        fcntl.lockf(_claims(), fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
-    except OSError:
+        fcntl.lockf(claims, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, port)
+    except BlockingIOError:
         return False
     return True
 
