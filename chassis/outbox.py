@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from google.protobuf.message import Message
-from sqlalchemy import Table
+from sqlalchemy import Row, Table
 from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils.compat import uuid7
 
@@ -17,6 +17,8 @@ from chassis import telemetry
 from chassis.stream import subject_of
 from chassis.tables import SHARDS, arrays, insert_rows
 
+# The columns of a row that `headers` reads.
+HEADER_COLUMNS = ("aggregate", "event_id", "type", "create_time", "traceparent")
 COLUMNS = ("shard", "aggregate", "event_id", "subject", "type", "payload", "traceparent")
 
 
@@ -45,3 +47,21 @@ def _row(aggregate: UUID, event: Message, traceparent: str | None) -> tuple[obje
 def shard_of(aggregate: UUID) -> int:
     """All events of an aggregate stand in one shard, and a shard has one publisher at a time."""
     return aggregate.int % SHARDS
+
+
+def headers(row: Row[*tuple[Any, ...]], source: str) -> dict[str, str]:
+    """The NATS headers of a row with HEADER_COLUMNS: CloudEvents attributes, the same at each
+    publication. `source` is the name of the service. A second publication of a row may only
+    replace `Nats-Msg-Id`, by which the stream recognises a repeat.
+    """
+    attributes = {
+        "Nats-Msg-Id": str(row.event_id),
+        "ce-specversion": "1.0",
+        "ce-id": str(row.event_id),
+        "ce-type": row.type,
+        "ce-source": f"/ordermesh/{source}",
+        "ce-subject": str(row.aggregate),
+        "ce-time": row.create_time.isoformat(),
+        "content-type": "application/protobuf",
+    }
+    return attributes | ({"traceparent": row.traceparent} if row.traceparent else {})

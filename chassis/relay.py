@@ -25,6 +25,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from chassis import crash, telemetry
 from chassis.blame import LATER, TROUBLE, blame
 from chassis.database import Database, connect
+from chassis.outbox import HEADER_COLUMNS, headers
 from chassis.rebuild import Rebuild
 from chassis.shards import Shards
 from chassis.stream import BROKER_ERRORS, Broker
@@ -82,7 +83,7 @@ class Relay:
         t = database.outbox.table.c
         waiting = t.stream_seq.is_(None)
         highest = select(func.max(t.stream_seq)).scalar_subquery().label("highest")
-        columns = (t.id, t.create_time, t.aggregate, t.event_id, t.subject, t.type, t.payload, t.traceparent, highest)
+        columns = (t.id, t.subject, t.payload, *(t[name] for name in HEADER_COLUMNS), highest)
         mine = t.shard == any_(bindparam("shards", type_=ARRAY(SmallInteger)))
         free = t.aggregate != all_(bindparam("blocked", type_=ARRAY(Uuid)))
         self._read = select(*columns).where(waiting, mine, free).order_by(t.id).limit(batch_size_max)
@@ -255,18 +256,3 @@ def by_aggregate(rows: Sequence[Waiting]) -> Iterator[list[Waiting]]:
     """The rows of each aggregate, in the order of their ids."""
     for _, of_one in groupby(sorted(rows, key=attrgetter("aggregate", "id")), key=attrgetter("aggregate")):
         yield list(of_one)
-
-
-def headers(row: Waiting, source: str) -> dict[str, str]:
-    """CloudEvents' attributes in NATS headers; the event id is also what the stream knows a repeat by."""
-    attributes = {
-        "Nats-Msg-Id": str(row.event_id),
-        "ce-specversion": "1.0",
-        "ce-id": str(row.event_id),
-        "ce-type": row.type,
-        "ce-source": f"/ordermesh/{source}",
-        "ce-subject": str(row.aggregate),
-        "ce-time": row.create_time.isoformat(),
-        "content-type": "application/protobuf",
-    }
-    return attributes | ({"traceparent": row.traceparent} if row.traceparent else {})

@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis import rebuild
 from chassis import relay as relaying
 from chassis.database import Database
+from chassis.outbox import headers
 from chassis.rebuild import Rebuild
-from chassis.relay import headers
 from chassis.stream import BROKER_ERRORS, MAX_AGE_S, Broker
 from devstack.nats import Nats
 from tests.sample.relaying import none_waits, published, relay, republished, rows_read, running, shipped, versions, waiting
