@@ -33,15 +33,15 @@ class OrderService(OrderServiceServicer):
 
     async def GetOrder(self, request: api.GetOrderRequest, context: Context) -> api.GetOrderResponse:
         [order] = await self.operations.get_orders([UUID(request.order_id)])
-        return api.GetOrderResponse(order=wire.order(order))
+        return api.GetOrderResponse(order=wire.order(order, request.view))
 
     async def BatchGetOrders(self, request: api.BatchGetOrdersRequest, context: Context) -> api.BatchGetOrdersResponse:
         orders = await self.operations.get_orders([UUID(id) for id in request.order_ids])
-        return api.BatchGetOrdersResponse(orders=map(wire.order, orders))
+        return api.BatchGetOrdersResponse(orders=(wire.order(order, request.view) for order in orders))
 
     async def ListOrders(self, request: api.ListOrdersRequest, context: Context) -> api.ListOrdersResponse:
         orders, token = await self.operations.list_orders(wire.order_filter(request), asked(request))
-        return api.ListOrdersResponse(orders=map(wire.order, orders), next_page_token=token)
+        return api.ListOrdersResponse(orders=(wire.order(order, request.view) for order in orders), next_page_token=token)
 
     async def CancelOrder(self, request: api.CancelOrderRequest, context: Context) -> api.CancelOrderResponse:
         order = await self.operations.cancel(wire.cancel_order(request, keyed(request)))

@@ -4,6 +4,7 @@ from datetime import datetime
 from uuid import UUID
 
 from ordermesh.order.v1 import order_pb2, order_service_pb2
+from ordermesh.view.v1.view_pb2 import VIEW_FULL, VIEW_SUMMARY, View
 
 from chassis.convert import resume_token, timestamp, timestamp_or_none
 from chassis.money import to_message
@@ -11,7 +12,9 @@ from order_svc.model import Allocation, LateEvent, Line, Order, Part, Recipient,
 from order_svc.wire.names import PAYMENT, PROGRESS, RETURNS, STATUS, STOCK
 
 
-def order(its: Order) -> order_pb2.Order:
+def order(its: Order, view: View.ValueType = VIEW_FULL) -> order_pb2.Order:
+    """The order, in VIEW_SUMMARY without its items and late events."""
+    full = view != VIEW_SUMMARY
     return order_pb2.Order(
         order_id=str(its.id),
         order_number=its.number,
@@ -25,7 +28,7 @@ def order(its: Order) -> order_pb2.Order:
         fulfillment_progress=PROGRESS[its.progress],
         stock_status=STOCK[its.stock],
         return_progress=RETURNS[its.returns],
-        items=[_item(its, line) for line in its.lines],
+        items=[_item(its, line) for line in its.lines] if full else None,
         subtotal_amount=to_message(its.money(sum(line.subtotal for line in its.lines))),
         discount_amount=to_message(its.money(sum(line.discount for line in its.lines))),
         tax_amount=to_message(its.money(sum(line.tax for line in its.lines))),
@@ -37,7 +40,7 @@ def order(its: Order) -> order_pb2.Order:
         create_time=timestamp(its.create_time),
         update_time=timestamp(its.update_time),
         expire_time=timestamp_or_none(its.expire_time),
-        late_events=[_late(event) for event in its.late],
+        late_events=[_late(event) for event in its.late] if full else None,
     )
 
 

@@ -10,6 +10,7 @@ import grpc
 import pytest
 from google.type.money_pb2 import Money
 from ordermesh.order.v1 import order_pb2, order_service_pb2
+from ordermesh.view.v1.view_pb2 import VIEW_FULL, VIEW_SUMMARY, VIEW_UNSPECIFIED
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -150,6 +151,21 @@ async def test_unknown_orders_are_not_found(orders: Orders) -> None:
         with pytest.raises(NotFound) as missing:
             await call
         assert (missing.value.reason, missing.value.metadata["order_id"]) == ("ORDER_NOT_FOUND", unknown)
+
+
+async def test_order_summary_has_all_but_its_lines(orders: Orders) -> None:
+    """GetOrder, BatchGetOrders and ListOrders leave items and late events out in VIEW_SUMMARY alone."""
+    whole = await create(orders, create_order(item("LAMP", 3), item("BULB")))
+    summary = order_pb2.Order()
+    summary.CopyFrom(whole)
+    summary.ClearField("items")
+    for view, expected in ((VIEW_UNSPECIFIED, whole), (VIEW_FULL, whole), (VIEW_SUMMARY, summary)):
+        get = order_service_pb2.GetOrderRequest(order_id=whole.order_id, view=view)
+        batch = order_service_pb2.BatchGetOrdersRequest(order_ids=[whole.order_id], view=view)
+        several = order_service_pb2.ListOrdersRequest(view=view)
+        assert (await ask(orders.GetOrder, get)).order == expected
+        assert list((await ask(orders.BatchGetOrders, batch)).orders) == [expected]
+        assert list((await ask(orders.ListOrders, several)).orders) == [expected]
 
 
 async def test_an_order_has_half_an_hour_to_be_paid(orders: Orders, warehouse: FakeWarehouse) -> None:

@@ -10,6 +10,7 @@ from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.type import money_pb2 as _money_pb2
 from ordermesh.order.v1 import order_pb2 as _order_pb2
+from ordermesh.view.v1 import view_pb2 as _view_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -163,16 +164,20 @@ class GetOrderRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ORDER_ID_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
     """Its id."""
+    view: _view_pb2.View.ValueType
+    """How much of the order is answered: all of it where unset. VIEW_SUMMARY leaves `items` and `late_events` empty."""
     def __init__(
         self,
         *,
         order_id: _builtins.str = ...,
+        view: _view_pb2.View.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_id", b"order_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_id", b"order_id", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -209,6 +214,9 @@ class BatchGetOrdersRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ORDER_IDS_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
+    view: _view_pb2.View.ValueType
+    """How much of each order is answered: all of it where unset. VIEW_SUMMARY leaves `items` and `late_events` empty."""
     @_builtins.property
     def order_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """1 to 1,000 ids, each once."""
@@ -217,10 +225,11 @@ class BatchGetOrdersRequest(_message.Message):
         self,
         *,
         order_ids: _abc.Iterable[_builtins.str] | None = ...,
+        view: _view_pb2.View.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_ids", b"order_ids"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_ids", b"order_ids", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -265,6 +274,7 @@ class ListOrdersRequest(_message.Message):
     CREATE_TIME_FROM_FIELD_NUMBER: _builtins.int
     CREATE_TIME_BEFORE_FIELD_NUMBER: _builtins.int
     STOCK_STATUS_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Orders in a page: 50 where unset, 1,000 at most. Where these have more than 5,000 lines together fewer come, with a
     next_page_token all the same.
@@ -279,6 +289,8 @@ class ListOrdersRequest(_message.Message):
     """With this number of ours."""
     stock_status: _order_pb2.StockStatus.ValueType
     """With this stock status, e.g. owed."""
+    view: _view_pb2.View.ValueType
+    """How much of each order is answered: all of it where unset. VIEW_SUMMARY leaves `items` and `late_events` empty."""
     @_builtins.property
     def statuses(self) -> _containers.RepeatedScalarFieldContainer[_order_pb2.OrderStatus.ValueType]:
         """In one of these; empty: in any."""
@@ -303,10 +315,11 @@ class ListOrdersRequest(_message.Message):
         create_time_from: _timestamp_pb2.Timestamp | None = ...,
         create_time_before: _timestamp_pb2.Timestamp | None = ...,
         stock_status: _order_pb2.StockStatus.ValueType | None = ...,
+        view: _view_pb2.View.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_customer_id", b"_customer_id", "_external_reference", b"_external_reference", "_order_number", b"_order_number", "_stock_status", b"_stock_status", "create_time_before", b"create_time_before", "create_time_from", b"create_time_from", "customer_id", b"customer_id", "external_reference", b"external_reference", "order_number", b"order_number", "stock_status", b"stock_status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_customer_id", b"_customer_id", "_external_reference", b"_external_reference", "_order_number", b"_order_number", "_stock_status", b"_stock_status", "create_time_before", b"create_time_before", "create_time_from", b"create_time_from", "customer_id", b"customer_id", "external_reference", b"external_reference", "order_number", b"order_number", "page_size", b"page_size", "page_token", b"page_token", "statuses", b"statuses", "stock_status", b"stock_status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_customer_id", b"_customer_id", "_external_reference", b"_external_reference", "_order_number", b"_order_number", "_stock_status", b"_stock_status", "create_time_before", b"create_time_before", "create_time_from", b"create_time_from", "customer_id", b"customer_id", "external_reference", b"external_reference", "order_number", b"order_number", "page_size", b"page_size", "page_token", b"page_token", "statuses", b"statuses", "stock_status", b"stock_status", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__customer_id: _TypeAlias = _typing.Literal["customer_id"]  # noqa: Y015
     _WhichOneofArgType__customer_id: _TypeAlias = _typing.Literal["_customer_id", b"_customer_id"]  # noqa: Y015
