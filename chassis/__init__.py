@@ -2,14 +2,14 @@
 
 a service    service.py puts all of this together; process.py starts and ends it; config.py reads its settings
 values       errors.py why something was not done; decision.py what goes into a write and comes out; money.py; texts.py what no table
-             can hold; convert.py what every service's wire needs; paging.py pages of lists
+             can hold; validation.py what breaks a contract's rules; convert.py what every service's wire needs; paging.py pages of lists
 the write    database.py; in it claims.py the keys, fold.py the decisions, blame.py whose fault it was; idempotency.py what a request's key
              and digest are; writing.py whether one is under way; tables.py what all have, and SQL over sets; migration.py; silence.py a
              connection that hangs up on a server that says nothing
 events out   outbox.py appends; relay.py publishes; shards.py whose turn it is; rebuild.py what a stream has lost; partitions.py the outbox
              by day; republish.py what operators want published again
-events in    inbox.py settles; pull.py fetches; delivery.py reads; handling.py asks the handlers; failed.py what could not be handled;
-             replays.py what operators want handled again; advisories.py what the broker has given up
+events in    inbox.py settles; pull.py fetches; delivery.py reads; event_payload.py parses; handling.py asks the
+             handlers; failed.py what could not be handled; replays.py what operators want handled again; advisories.py what the broker has given up
 the broker   stream.py its streams, its consumers and the connection; follow.py listening, as a client does
 calls in     server.py; interceptors.py what surrounds each; in_flight.py those that run; watch.py those that wait for a change; ops/ what
              every service hosts for operators

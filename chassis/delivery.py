@@ -7,10 +7,11 @@ from datetime import datetime
 from typing import Any, Generic, TypeVar
 from uuid import NAMESPACE_URL, UUID, uuid5
 
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 from nats.aio.msg import Msg
 
-from chassis.errors import Defect, Deferred, Failure
+from chassis.errors import Deferred, Failure, Invalid
+from chassis.event_payload import parse, wrong_type
 from chassis.failed import FailedEvent
 from chassis.idempotency import Keyed
 from chassis.stream import subject_of
@@ -95,19 +96,18 @@ def understand(event: FailedEvent, kinds: Mapping[str, type[Message]]) -> Receiv
     if kind is None:
         return Received(event, fault=_unhandled(event, kinds))
     try:
-        message = kind.FromString(event.payload)
-    except DecodeError as error:
-        return Received(event, fault=Defect(error))
+        message = parse(kind, event.subject, event.payload)
+    except Invalid as fault:
+        return Received(event, fault=fault)
     digest = hashlib.sha256(event.payload).digest()
     return Received(event, kind, Delivery(event.event_id, f"{event.consumer}:{event.event_id}", digest, message, event.event_time))
 
 
 def _unhandled(event: FailedEvent, kinds: Mapping[str, type[Message]]) -> Failure:
     """Of a subject that nobody here asked for it is a newer replica's, which shares the consumer: it has it when it comes again."""
-    words = f"nobody handles events of type {event.type!r}"
     if event.subject in {subject_of(kind) for kind in kinds.values()}:
-        return Defect(LookupError(words))
-    return Deferred("EVENT_AHEAD", f"{words} here: does a newer version?")
+        return wrong_type(event.type, event.subject)
+    return Deferred("EVENT_AHEAD", f"nobody handles events of type {event.type!r} here: does a newer version?")
 
 
 def storable(words: str) -> str:

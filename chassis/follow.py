@@ -12,11 +12,12 @@ from typing import Any, NoReturn, TypeVar
 
 import grpc
 import structlog
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from chassis.errors import Deferred
+from chassis.errors import Deferred, Invalid
+from chassis.event_payload import parse, wrong_type
 from chassis.status import decode
 from chassis.stream import BROKER_ERRORS, Broker, subject_of
 
@@ -100,12 +101,14 @@ async def _subscribe(client: Client, hear: Mapping[type[Message], Hear]) -> None
 
 
 def _reader(event: type[Message], tell: Hear) -> Any:
-    async def read(message: Msg) -> None:
+    async def on_message(message: Msg) -> None:
         try:
-            parsed = event.FromString(message.data)
-        except DecodeError:
-            log.warning("an event that cannot be read", subject=message.subject)
+            if (name := (message.headers or {}).get("ce-type", "")) != event.DESCRIPTOR.full_name:
+                raise wrong_type(name, message.subject)
+            parsed = parse(event, message.subject, message.data)
+        except Invalid as unreadable:
+            log.warning("event ignored", subject=message.subject, reason=unreadable.reason, error=unreadable.message)
             return
         tell(parsed)
 
-    return read
+    return on_message

@@ -12,7 +12,8 @@ from chassis import telemetry
 from chassis.blame import LATER, blame
 from chassis.decision import Done, Outcome
 from chassis.delivery import Delivery, Received, storable, understand
-from chassis.errors import Defect, Deferred, Failure, NotFound, Refused
+from chassis.errors import Defect, Deferred, Failure, Invalid, NotFound, Refused
+from chassis.event_payload import unreadable
 from chassis.failed import FailedEvent
 from chassis.stream import subject_of
 from chassis.tables import FailedState
@@ -67,15 +68,22 @@ class Handlers:
                 outcomes = await self._by_kind[kind](deliveries)
             if len(outcomes) != len(group):
                 raise TypeError(f"{len(group)} events, and {len(outcomes)} outcomes")
-            return outcomes
+            return [_judged(outcome) for outcome in outcomes]
         except Deferred as deferred:
             return [deferred] * len(group)
         except Exception as error:  # noqa: BLE001  # a handler's exception concerns its events, and they are answered for
             if fault := LATER.get(blame(error)):
                 return [Deferred(fault)] * len(group)
             if len(group) == 1:
-                return [error if isinstance(error, Refused) else Defect(error)]
+                return [_judged(error) if isinstance(error, Refused) else Defect(error)]
         return [outcome for received in group for outcome in await self.ask([received])]
+
+
+def _judged(outcome: Outcome[Any]) -> Outcome[Any]:
+    """The outcome; of an event whose field breaks a rule that no contract can state, that it cannot be read."""
+    if isinstance(outcome, Invalid) and outcome.reason == "VALIDATION_FAILED":
+        return unreadable(outcome.message.rstrip("."), outcome.violations)
+    return outcome
 
 
 def sets(batch: Sequence[Received]) -> Iterator[list[Received]]:

@@ -26,14 +26,12 @@ from typing import TYPE_CHECKING, Any, Final
 import grpc
 import structlog
 from google.protobuf.message import DecodeError, Message
-from protovalidate import Validator
-from protovalidate import Violation as RuleViolation
 
 from chassis import deadline, telemetry
-from chassis.errors import Defect, Failure, Invalid, OutOfTime, Overloaded, Violation
+from chassis.errors import Defect, Failure, Invalid, OutOfTime, Overloaded
 from chassis.status import encode
-from chassis.texts import with_nul
 from chassis.tracing import code_of_cancelled
+from chassis.validation import summary, violations
 
 if TYPE_CHECKING:  # generic only for the type checker
     Handler = grpc.RpcMethodHandler[Any, Any]
@@ -291,34 +289,12 @@ class Admission(Interceptor):
 
 
 class Validation(Interceptor):
-    """Holds each message that comes in to the rules in its contract (`buf.validate`), and names every field that breaks one.
-
-    One rule stands in no contract, since it holds for every text: no NUL, which PostgreSQL cannot store.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._validator = Validator()
+    """Holds each message that comes in to the rules in its contract, and names every field that breaks one."""
 
     def received(self, method: Method, message: Message) -> Message:
-        violations = [_violation(rule) for rule in self._validator.collect_violations(message)]
-        violations += [Violation(path, "must not hold the character NUL", "string.no_nul") for path in with_nul(message)]
-        if violations:
-            first = f"{violations[0].subject or 'the request'}: {violations[0].description}"
-            more = f" (and {len(violations) - 1} more)" if len(violations) > 1 else ""
-            raise Invalid("VALIDATION_FAILED", first + more, violations=violations)
+        if found := violations(message):
+            raise Invalid("VALIDATION_FAILED", summary(found, "the request"), violations=found)
         return message
-
-
-def _violation(broken: RuleViolation) -> Violation:
-    """A broken rule in our terms: the field's path as one would write it (`items[0].sku`), what it must be, and the rule's name."""
-    rule = broken.proto
-    path = ""
-    for step in rule.field.elements if rule.field else ():
-        path += f".{step.field_name}" if path else step.field_name
-        if step.subscript:
-            path += f"[{step.subscript.value}]" if step.subscript.field == "index" else f"[{step.subscript.value!r}]"
-    return Violation(path, rule.message, rule.rule_id)
 
 
 async def _abort(context: Context, failure: Failure) -> None:

@@ -27,6 +27,7 @@ NEXT: Final = {
     "ORDER_NOT_CANCELLABLE": "goods that have arrived come back by a return",
     "ITEMS_NOT_CANCELLABLE": "see with `omctl order get` how many units are left",
     "WATCH_TOKEN_EXPIRED": "watch again from the start",
+    "EVENT_UNREADABLE": "discard it with `omctl events discard`: no replay can help",
     "INTERNAL": "it is the service's own fault: look at its log",
 }
 

@@ -112,7 +112,8 @@ def events(facts: Facts, patience: timedelta) -> Differences:
         for event in failed:
             subject = f"event {event.event_id} for {event.consumer}"
             text = f"{event.subject} of {event.aggregate_id}: {event.reason} {event.error}".rstrip()
-            yield Difference("event.failed", subject, text, f"omctl events replay {event.consumer} {event.event_id}")
+            verb = "discard" if event.reason == "EVENT_UNREADABLE" else "replay"
+            yield Difference("event.failed", subject, text, f"omctl events {verb} {event.consumer} {event.event_id}")
     for service, outbox in facts.outboxes.items():
         if outbox.waiting_count and older(outbox.oldest_waiting_time, facts.time, patience):
             text = f"{outbox.waiting_count} events wait to be published on {outbox.stream}"

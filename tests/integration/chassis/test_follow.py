@@ -134,13 +134,15 @@ def message(kind: type[Message]) -> Message:
     return kind.FromString(filled.SerializeToString())
 
 
-async def publish(broker: Broker, subject: str, payload: bytes) -> None:
+async def publish(broker: Broker, subject: str, payload: bytes, kind: type[Message] = SamplePaid) -> None:
     """Publishes an event as the relay does."""
-    await broker.publish(subject, payload, {}, stream=stream_of(subject))
+    await broker.publish(subject, payload, {"ce-type": kind.DESCRIPTOR.full_name}, stream=stream_of(subject))
 
 
 async def test_events_are_heard_as_they_are_published(broker: Broker, eventually: Eventually) -> None:
-    """Each event comes to whom it is for, parsed; one that cannot be read is passed over, and a subject not asked for is not heard."""
+    """Each event comes to whom it is for, parsed; one that cannot be read, or whose type belongs to
+    another subject, is passed over, and a subject not asked for is not heard.
+    """
     paid, changed = message(SamplePaid), message(SampleStatusChanged)
 
     async with listening(broker) as heard:
@@ -152,9 +154,11 @@ async def test_events_are_heard_as_they_are_published(broker: Broker, eventually
         await eventually(is_heard, what="the listener has subscribed")
         heard.clear()
         await publish(broker, "payments.sample.refunded", paid.SerializeToString())
-        await publish(broker, "orders.sample.status_changed", b"\xff\xff")
-        await publish(broker, "orders.sample.status_changed", changed.SerializeToString())
+        await publish(broker, "orders.sample.status_changed", b"\xff\xff", SampleStatusChanged)
+        await publish(broker, "orders.sample.status_changed", message(SampleStatusChanged).SerializeToString(), SamplePaid)
+        await publish(broker, "orders.sample.status_changed", changed.SerializeToString(), SampleStatusChanged)
         await eventually(lambda: changed in heard)
+    assert heard.count(changed) == 1
     assert {type(each) for each in heard} <= {SampleStatusChanged, SamplePaid}
 
 

@@ -262,7 +262,7 @@ async def test_what_cannot_be_read_has_failed(broker: Broker, engine: AsyncEngin
         await eventually(lambda: all_acknowledged(broker))
     rows = await failed(engine)
     assert [row.state for row in rows] == [FailedState.FAILED] * 5
-    assert {row.reason for row in rows} == {"INTERNAL"}
+    assert {row.reason for row in rows} == {"EVENT_UNREADABLE"}
     assert len({row.event_id for row in rows}) == 5
     assert sorted(row.stream_seq for row in rows) == [1, 2, 3, 4, 5]
 

@@ -161,7 +161,7 @@ async def test_many_are_replayed_the_oldest_first(sample: Sample) -> None:
     assert not rest.more
     found = {UUID(e.event_id): e for e in (*some.failed_events, *rest.failed_events)}
     assert {id_: e.state for id_, e in found.items()} == dict.fromkeys(fine, REPLAYED) | dict.fromkeys((poison, strange), FAILED)
-    assert (found[poison].reason, found[strange].reason) == ("ORDER_NOT_FOUND", "INTERNAL")
+    assert (found[poison].reason, found[strange].reason) == ("ORDER_NOT_FOUND", "EVENT_UNREADABLE")
     assert some.replayed_count + rest.replayed_count == 3
     assert await count(sample.engine, store.history) == rows + 3
     again = await sample.replay_all()

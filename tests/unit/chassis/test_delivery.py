@@ -9,16 +9,20 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from chassis.delivery import Received, receive, storable
-from tests.sample.events import SampleStatusChanged
+from chassis.errors import Invalid
+from tests.sample.events import SamplePaid, SampleStatusChanged
 
 NAME = SampleStatusChanged.DESCRIPTOR.full_name
 STORED = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)  # by the stream
-KINDS = {NAME: SampleStatusChanged}
+PAID = SamplePaid.DESCRIPTOR.full_name
+KINDS = {NAME: SampleStatusChanged, PAID: SamplePaid}
 
 
-def received(headers: dict[str, str] | None, body: bytes = b"", seq: int = 7, attempts: int = 1) -> Received:
+def received(
+    headers: dict[str, str] | None, body: bytes = b"", seq: int = 7, attempts: int = 1, subject: str = "orders.sample.status_changed"
+) -> Received:
     reply = f"$JS.ACK.ORDERS.sample-orders.{attempts}.{seq}.{seq}.{int(STORED.timestamp() * 1e9)}.0"
-    return receive(Msg(Client(), "orders.sample.status_changed", reply, body, headers), "sample-orders", KINDS)
+    return receive(Msg(Client(), subject, reply, body, headers), "sample-orders", KINDS)
 
 
 def test_all_that_a_message_says() -> None:
@@ -63,9 +67,24 @@ def test_what_cannot_be_read_says_why(headers: dict[str, str] | None, body: byte
     """No headers, no type, an unknown one, or a body of something else: no delivery, but all that there is to store."""
     it = received(headers, body)
     assert it.delivery is None
-    assert it.fault
-    assert it.fault.__cause__
+    assert isinstance(it.fault, Invalid)
+    assert it.fault.reason == "EVENT_UNREADABLE"
     assert isinstance(it.event.event_id, UUID)
+
+
+@pytest.mark.parametrize(
+    ("kind", "subject"), [(NAME, "payments.sample.paid"), (PAID, "orders.sample.status_changed"), (PAID, "payments.sample.other")]
+)
+def test_type_on_foreign_subject_is_unreadable(kind: str, subject: str) -> None:
+    """A type on another subject than its own is unreadable, whether that subject has a handler here
+    or not, and says both.
+    """
+    it = received({"ce-type": kind}, SamplePaid(order_id="7").SerializeToString(), subject=subject)
+    assert it.delivery is None
+    assert isinstance(it.fault, Invalid)
+    assert it.fault.reason == "EVENT_UNREADABLE"
+    assert kind in it.fault.message
+    assert subject in it.fault.message
 
 
 @pytest.mark.parametrize("words", ["plain", "n\0l", "\udcff", "x" * 5000])

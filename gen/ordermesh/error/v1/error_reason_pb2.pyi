@@ -148,6 +148,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: the carrier refuses the shipment (metadata: carrier, carrier_code)."""
     ERROR_REASON_ORDER_CLOSED: _ErrorReason.ValueType  # 122
     """FAILED_PRECONDITION: the order is dead; nothing is shipped for it."""
+    ERROR_REASON_EVENT_UNREADABLE: _ErrorReason.ValueType  # 160
+    """Of a failed event: its type does not belong to its subject, its payload is no such message, or a field breaks a rule of the
+    contract (the error names it). No replay can help: discard it, and mend its publisher. No call answers with it.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed: the `reason` of the google.rpc.ErrorInfo (domain `ordermesh`) in every failed call's status, without
@@ -280,4 +284,8 @@ ERROR_REASON_CARRIER_REFUSED: ErrorReason.ValueType  # 121
 """FAILED_PRECONDITION: the carrier refuses the shipment (metadata: carrier, carrier_code)."""
 ERROR_REASON_ORDER_CLOSED: ErrorReason.ValueType  # 122
 """FAILED_PRECONDITION: the order is dead; nothing is shipped for it."""
+ERROR_REASON_EVENT_UNREADABLE: ErrorReason.ValueType  # 160
+"""Of a failed event: its type does not belong to its subject, its payload is no such message, or a field breaks a rule of the
+contract (the error names it). No replay can help: discard it, and mend its publisher. No call answers with it.
+"""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
