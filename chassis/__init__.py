@@ -9,7 +9,8 @@ the write    database.py; in it claims.py the keys, fold.py the decisions, blame
 events out   outbox.py appends; relay.py publishes; shards.py whose turn it is; rebuild.py what a stream has lost; partitions.py the outbox
              by day; republish.py what operators want published again
 events in    inbox.py settles; pull.py fetches; delivery.py reads; event_payload.py parses; handling.py asks the
-             handlers; failed.py what could not be handled; replays.py what operators want handled again; advisories.py what the broker has given up
+             handlers; failed.py what could not be handled; replays.py what operators want handled again;
+             advisories.py what the broker has given up
 the broker   stream.py its streams, its consumers and the connection; follow.py listening, as a client does
 calls in     server.py; interceptors.py what surrounds each; in_flight.py those that run; watch.py those that wait for a change; ops/ what
              every service hosts for operators
