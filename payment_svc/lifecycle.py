@@ -17,7 +17,7 @@ class Status(StrEnum):
     CAPTURED = "captured"  # the money is ours
     DECLINED = "declined"  # this try came to nothing, and another may be made
     FAILED = "failed"  # declined for good: the order's attempt has failed
-    VOIDED = "voided"  # the authorisation was given back
+    VOIDED = "voided"  # the authorisation was given back, or has expired at the processor
     PARTIALLY_REFUNDED = "partially_refunded"
     REFUNDED = "refunded"
     NOT_REQUIRED = "not_required"  # the total is zero: no processor was asked

@@ -26,6 +26,7 @@ from payment_svc import decisions, store
 from payment_svc.lifecycle import OPEN, REFUND_STATUS, Cause, Kind, OrderStatus, Status
 from payment_svc.lifecycle import Outcome as OperationOutcome
 from payment_svc.model import (
+    AUTHORIZATION_EXPIRED,
     METHOD_INVALID,
     NOTHING_REFUNDABLE,
     Account,
@@ -378,14 +379,17 @@ def refunded(payment: Payment, operation_id: UUID) -> Refund:
 
 def verdict(payment: Payment, operation_id: UUID) -> Payment:
     """The payment, where what was asked for it is done or on its way. Raises the processor's no."""
-    code = one(payment.operations, operation_id).failure_code
-    if code is None:
-        return payment
+    operation = one(payment.operations, operation_id)
+    code = operation.failure_code
+    if code is None or (operation.kind is Kind.VOID and payment.status is Status.VOIDED):
+        return payment  # a void is done as well where the authorisation had expired
     if code == METHOD_INVALID:
         violation = Violation("payment_method_token", "must be a token that the processor knows")
         raise Invalid("PAYMENT_METHOD_INVALID", "The processor does not know this payment-method token.", violations=[violation])
     retryable = payment.status is not Status.FAILED
     text = f"The payment was declined: {code}." + (" Another try may be made." if retryable else "")
+    if code == AUTHORIZATION_EXPIRED:
+        text = "The authorisation has expired and is voided. Make another payment with CreatePayment."
     raise Refused("PAYMENT_DECLINED", text, decline_code=code, retryable=str(retryable).lower(), payment_id=str(payment.id))
 
 

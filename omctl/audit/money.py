@@ -149,5 +149,11 @@ def _refunds(facts: Facts, payment: payment_pb2.Payment, status: int) -> int:
 def _authorised_for_nobody(order: order_pb2.Order, its: Sequence[payment_pb2.Payment]) -> Differences:
     for payment in its:
         if payment.status == payment_pb2.PAYMENT_STATUS_AUTHORIZED and (order.status in DEAD or payment.attempt != order.attempt):
-            text = f"payment {payment.payment_id} is still authorised"
+            text = f"payment {payment.payment_id} is still authorised{_void_declined(payment)}"
             yield Difference("money.authorised", f"order {order.order_id}", text, f"omctl payment void {payment.payment_id}")
+
+
+def _void_declined(payment: payment_pb2.Payment) -> str:
+    """What the processor answered to the last void, where it declined it."""
+    voids = [o for o in payment.operations if o.kind == payment_pb2.PAYMENT_OPERATION_KIND_VOID]
+    return f"; its last void was declined: {voids[-1].failure_code}" if voids and voids[-1].failure_code else ""

@@ -9,6 +9,7 @@ from chassis.errors import NotFound, illegal
 from payment_svc.decisions.steps import Decided, cannot_become, changed, put, with_operation
 from payment_svc.lifecycle import OPEN, SUCCESS_MEANS, Kind, Outcome, Status, after_refund, may
 from payment_svc.model import (
+    AUTHORIZATION_EXPIRED,
     UNCOUNTED,
     Account,
     AskAgain,
@@ -94,7 +95,10 @@ def decline(account: Account, payment: Payment, operation: Operation, answer: De
         left = payment.refund_pending - operation.amount
         payment, change = changed(payment, command, now, "REFUND_DECLINED", operation, refund_pending=left)
         return Decision(put(account, payment), [change], [RefundSettled(payment, payment.refund(operation))])
-    if operation.kind in (Kind.CAPTURE, Kind.VOID):  # what was set aside stays so, and may be captured or voided again
+    if operation.kind in (Kind.CAPTURE, Kind.VOID):
+        if answer.code == AUTHORIZATION_EXPIRED:  # nothing is set aside any more
+            return expire(account, payment, operation, command, now)
+        # What was set aside stays so, and may be captured or voided again.
         payment, change = changed(payment, command, now, f"{operation.kind.upper()}_DECLINED", operation)
         return Decision(put(account, payment), [change])
     status = Status.FAILED if is_final(account, payment, answer) else Status.DECLINED
@@ -102,6 +106,14 @@ def decline(account: Account, payment: Payment, operation: Operation, answer: De
         raise cannot_become(payment, status)
     payment, change = changed(payment, command, now, status.upper(), operation, status=status, decline_code=answer.code)
     return Decision(put(account, payment), [change], [Failed(payment)] if status is Status.FAILED else [])
+
+
+def expire(account: Account, payment: Payment, operation: Operation, command: Command, now: datetime) -> Decided:
+    """An authorisation that has expired at the processor counts as voided: another payment may be made for the attempt."""
+    if not may(payment.status, Status.VOIDED):
+        raise cannot_become(payment, Status.VOIDED)
+    payment, change = changed(payment, command, now, "AUTHORIZATION_EXPIRED", operation, status=Status.VOIDED)
+    return Decision(put(account, payment), [change])
 
 
 def is_final(account: Account, payment: Payment, answer: Declined) -> bool:

@@ -7,6 +7,7 @@ lists.py     what lists show
 """
 
 from payment_svc.model.answers import (
+    AUTHORIZATION_EXPIRED,
     METHOD_INVALID,
     NOT_PROCESSED,
     NOTHING_REFUNDABLE,
@@ -48,6 +49,7 @@ from payment_svc.model.records import (
 )
 
 __all__ = [
+    "AUTHORIZATION_EXPIRED",
     "METHOD_INVALID",
     "NOTHING_REFUNDABLE",
     "NOT_PROCESSED",

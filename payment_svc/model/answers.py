@@ -9,6 +9,8 @@ from uuid import UUID
 NOT_PROCESSED = "not_processed"  # the processor never had the request, and will not take it any more
 METHOD_INVALID = "payment_method_invalid"  # the processor does not know the payment-method token
 UNCOUNTED = frozenset({NOT_PROCESSED, METHOD_INVALID})
+# An authorisation has expired at the processor: it can be neither captured nor voided any more.
+AUTHORIZATION_EXPIRED = "authorization_expired"
 NOTHING_REFUNDABLE = "nothing_refundable"  # a return is worth money, and none of it is left: no processor was asked
 
 

@@ -35,7 +35,10 @@ class Processor(Protocol):
         """Sets money aside, or charges it. A token that it does not know is Declined with the code METHOD_INVALID."""
 
     async def capture(self, key: UUID, authorization: str, amount: int) -> Answer:
-        """Takes money that was set aside under the processor's reference `authorization`."""
+        """Takes money that was set aside under the processor's reference `authorization`.
+
+        Declined with the code AUTHORIZATION_EXPIRED where the processor holds it no longer; `void` likewise.
+        """
 
     async def void(self, key: UUID, authorization: str) -> Answer:
         """Gives back all that was set aside under the processor's reference `authorization`, and not captured."""

@@ -18,7 +18,7 @@ from uuid import UUID
 import structlog
 
 from chassis.errors import Deferred, Failure, Invalid
-from payment_svc.model import METHOD_INVALID, NOT_PROCESSED, Answer, Awaited, Declined, Report, Succeeded
+from payment_svc.model import AUTHORIZATION_EXPIRED, METHOD_INVALID, NOT_PROCESSED, Answer, Awaited, Declined, Report, Succeeded
 from payment_svc.providers import webhooks
 from payment_svc.providers.port import Authorization
 from payment_svc.providers.sandbox_ledger import Entry, Ledger, fingerprint
@@ -76,9 +76,18 @@ TOKENS: dict[str, Token] = {
         Token("tok_timeout_not_charged", "The first request is lost; asked again it succeeds.", fault=Fault.REQUEST_LOST),
         Token("tok_unavailable_once", "Cannot be reached the first time; asked again it succeeds.", fault=Fault.REFUSED),
         Token("tok_unavailable", "Can never be reached.", fault=Fault.REFUSED, always=True),
-        Token("tok_capture_declined", "Authorises; a later capture is declined.", capture_code="authorization_expired"),
+        Token(
+            "tok_capture_declined",
+            "Authorises; a later capture is declined, and the authorisation stays.",
+            capture_code="insufficient_funds",
+        ),
         Token("tok_capture_timeout", "Authorises; a later capture is done, and its answer is lost.", capture_fault=Fault.ANSWER_LOST),
-        Token("tok_void_declined", "Authorises; to void it is declined.", void_code="authorization_expired"),
+        Token(
+            "tok_void_declined",
+            "Authorises; the authorisation has expired by the time that it is captured or voided.",
+            capture_code=AUTHORIZATION_EXPIRED,
+            void_code=AUTHORIZATION_EXPIRED,
+        ),
         Token("tok_void_timeout", "Authorises; a void is done, and its answer is lost.", void_fault=Fault.ANSWER_LOST),
         Token("tok_refund_declined", "Succeeds; refunds are declined.", refund_code="card_closed"),
         Token(

@@ -14,6 +14,7 @@ from chassis.money import Money
 from payment_svc.decisions import DECLINES_MAX, decide
 from payment_svc.lifecycle import BACK, CHARGED, DEAD, MOVES, ONE_PER_ATTEMPT, OPEN, Cause, Kind, OrderStatus, Outcome, Status
 from payment_svc.model import (
+    AUTHORIZATION_EXPIRED,
     METHOD_INVALID,
     NOT_PROCESSED,
     UNCOUNTED,
@@ -55,7 +56,7 @@ from tests.unit.payment.samples import (
 ANSWERS: tuple[Answer, ...] = (
     Succeeded("ref"),
     Awaited("ref"),
-    *(Declined(code) for code in ("insufficient_funds", NOT_PROCESSED, METHOD_INVALID)),
+    *(Declined(code) for code in ("insufficient_funds", NOT_PROCESSED, METHOD_INVALID, AUTHORIZATION_EXPIRED)),
     Declined("stolen_card", final=True),
 )
 operation_ids = st.one_of(st.builds(numbered, st.just(3), st.integers(1, 6)), st.builds(numbered, st.just(3), st.integers(201, 204)))
@@ -217,7 +218,7 @@ steps = st.builds(
     kind=st.sampled_from(KINDS),
     which=st.integers(0, 8),
     minor=st.sampled_from([None, 1, 250, 1_000, 4_000, 4_250, 9_999]),
-    answer=st.sampled_from([Succeeded(""), Succeeded(""), Awaited(""), Declined("card_closed")]),
+    answer=st.sampled_from([Succeeded(""), Succeeded(""), Awaited(""), Declined("card_closed"), Declined(AUTHORIZATION_EXPIRED)]),
     manual=st.booleans(),
 )
 # A payment that is made and captured stands at the start of most of them: without it there is no money to give back.

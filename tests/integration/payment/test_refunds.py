@@ -124,6 +124,16 @@ async def test_a_refund_by_request_and_the_orders_death_at_once_share_the_money(
 # --- cancel x payment: `dies` is cancelled, expired (which is the same to payment) or failed
 
 
+async def test_dead_orders_expired_authorization_is_voided(world: World) -> None:
+    """The order is cancelled, and the processor answers the void with authorization_expired: no authorisation is left to void."""
+    order, _ = await paid(world, "tok_void_declined", manual_capture=True)
+    await world.dies(order)
+    await settle(world)
+    payment = await world.payment(order)
+    assert (payment.status, payment.operations[1].failure_code) == (Status.VOIDED, "authorization_expired")
+    assert await balanced(world, order) == (Status.VOIDED, 0, 0, 0)
+
+
 @pytest.mark.parametrize("status", ["CANCELLED", "FAILED"])
 async def test_captured_before_the_death(world: World, status: str) -> None:
     """Refunded once, told once, whichever event of the death comes, and however often the worker looks."""

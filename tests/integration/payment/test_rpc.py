@@ -219,7 +219,7 @@ async def test_a_declined_capture_leaves_the_money_set_aside(payments: Payments,
     for _ in range(2):
         with pytest.raises(Refused) as declined:
             await capture(payments, authorized, request_id=request_id)
-        assert declined.value.metadata.items() >= {"decline_code": "authorization_expired", "retryable": "true"}.items()
+        assert declined.value.metadata.items() >= {"decline_code": "insufficient_funds", "retryable": "true"}.items()
     payment = (await ask(payments.GetPayment, api.GetPaymentRequest(payment_id=authorized.payment_id))).payment
     assert status_of(payment) == "authorized"
     with pytest.raises(Refused):
@@ -255,18 +255,39 @@ async def test_an_authorisation_is_given_back(payments: Payments, world: World) 
 
 
 async def test_what_cannot_be_voided_says_why(payments: Payments, world: World) -> None:
-    """A stale version, one that there is not, and the processor's no, which the repeat hears again; it stays authorised."""
-    authorized = await pay(payments, create_payment(await world.order(), "tok_void_declined", manual_capture=True))
+    """A stale version, and a payment that there is not; it stays authorised."""
+    authorized = await pay(payments, create_payment(await world.order(), manual_capture=True))
     with pytest.raises(Stale):
         await void(payments, authorized, expected_version=1)
     with pytest.raises(NotFound):
         await void(payments, authorized, payment_id=str(uuid4()))
-    request_id = str(uuid4())
+    assert status_of(await capture(payments, authorized)) == "captured"
+
+
+async def test_void_of_an_expired_authorization_frees_the_order(payments: Payments, world: World) -> None:
+    """tok_void_declined, whose authorisation has expired: VoidPayment and its repeat answer voided, and another card pays at once."""
+    order, request_id = await world.order(), str(uuid4())
+    authorized = await pay(payments, create_payment(order, "tok_void_declined", manual_capture=True))
+    for _ in range(2):
+        voided = await void(payments, authorized, request_id=request_id)
+        assert (status_of(voided), voided.operations[1].failure_code) == ("voided", "authorization_expired")
+    paid = await pay(payments, create_payment(order))
+    assert (status_of(paid), paid.try_number) == ("captured", 2)
+    assert await world.books.charged() == {"charge": 4250}
+
+
+async def test_capture_of_an_expired_authorization_frees_the_order(payments: Payments, world: World) -> None:
+    """tok_void_declined: CapturePayment and its repeat are declined, the payment is voided, and another card pays at once."""
+    order, request_id = await world.order(), str(uuid4())
+    authorized = await pay(payments, create_payment(order, "tok_void_declined", manual_capture=True))
     for _ in range(2):
         with pytest.raises(Refused) as declined:
-            await void(payments, authorized, request_id=request_id)
-        assert (declined.value.reason, declined.value.metadata["decline_code"]) == ("PAYMENT_DECLINED", "authorization_expired")
-    assert status_of(await capture(payments, authorized)) == "captured"
+            await capture(payments, authorized, request_id=request_id)
+        assert declined.value.metadata.items() >= {"decline_code": "authorization_expired", "retryable": "true"}.items()
+    payment = (await ask(payments.GetPayment, api.GetPaymentRequest(payment_id=authorized.payment_id))).payment
+    assert status_of(payment) == "voided"
+    assert status_of(await pay(payments, create_payment(order))) == "captured"
+    assert await world.books.charged() == {"charge": 4250}
 
 
 async def test_a_return_that_was_not_refused_is_not_tried_again(payments: Payments, world: World) -> None:

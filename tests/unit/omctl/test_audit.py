@@ -300,6 +300,9 @@ def test_money_that_is_set_aside_for_a_dead_order_is_voided_by_hand() -> None:
     world = World()
     _authorised(world)
     assert {d.repair for d in differences(world.facts()) if d.check == "money.authorised"} == {"omctl payment void payment"}
+    world.payment.operations.add(kind=payment_pb2.PAYMENT_OPERATION_KIND_VOID, failure_code="processing_error")
+    [text] = [d.text for d in differences(world.facts()) if d.check == "money.authorised"]
+    assert text == "payment payment is still authorised; its last void was declined: processing_error"
 
 
 def test_a_return_whose_refund_was_refused_is_tried_again_by_hand() -> None:

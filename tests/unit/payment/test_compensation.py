@@ -10,7 +10,18 @@ from chassis.errors import Refused
 from chassis.money import Money
 from payment_svc.decisions import decide
 from payment_svc.lifecycle import DEAD, OPEN, Cause, Kind, OrderStatus, Outcome, Status
-from payment_svc.model import Account, Answer, Confirmed, Declined, Operation, Payment, PaymentCommand, RefundSettled, Succeeded
+from payment_svc.model import (
+    AUTHORIZATION_EXPIRED,
+    Account,
+    Answer,
+    Confirmed,
+    Declined,
+    Operation,
+    Payment,
+    PaymentCommand,
+    RefundSettled,
+    Succeeded,
+)
 from tests.unit.payment.samples import (
     LATER,
     OPERATION,
@@ -100,14 +111,17 @@ def test_a_charge_that_is_open_at_death_is_settled_first(unknown: bool) -> None:
 
 
 def test_a_capture_that_is_open_at_death_is_settled_first() -> None:
-    """Captured: refunded. Declined: the authorisation is voided."""
+    """Captured: refunded. Declined: the authorisation is voided, unless it has expired."""
     capturing = decide(account(payment(Status.AUTHORIZED)), capture(), LATER).record
     dead = decide(capturing, cancelled(), LATER).record
     assert going_back(dead) == []
     taken = decide(dead, settle(Succeeded("ref-2"), numbered(3, 201)), LATER)
     assert going_back(taken.record) == [(Kind.REFUND, TOTAL.minor, "version:2")]
-    not_taken = decide(dead, settle(Declined("authorization_expired"), numbered(3, 201)), LATER)
+    not_taken = decide(dead, settle(Declined("insufficient_funds"), numbered(3, 201)), LATER)
     assert going_back(not_taken.record) == [(Kind.VOID, TOTAL.minor, "version:2")]
+    expired = decide(dead, settle(Declined(AUTHORIZATION_EXPIRED), numbered(3, 201)), LATER)
+    assert going_back(expired.record) == []
+    assert only(expired.record).status is Status.VOIDED
 
 
 def test_an_authorisation_for_a_dead_order_is_voided_at_once() -> None:
@@ -160,7 +174,7 @@ def test_units_cancelled_before_a_capture_are_not_captured() -> None:
 def test_nothing_is_captured_for_a_dead_order() -> None:
     """Also where the processor has refused to void the authorisation."""
     record = decide(account(payment(Status.AUTHORIZED)), cancelled(), LATER).record
-    record = decide(record, settle(Declined("authorization_expired"), newest(record).id), LATER).record
+    record = decide(record, settle(Declined("processing_error"), newest(record).id), LATER).record
     with pytest.raises(Refused) as refused:
         decide(record, capture(), LATER)
     assert (refused.value.reason, refused.value.metadata["status"]) == ("ORDER_NOT_PAYABLE", "cancelled")
@@ -252,7 +266,7 @@ def test_a_repair_that_is_refused_in_its_turn_repairs_nothing() -> None:
 def test_a_refused_void_is_not_asked_for_in_a_circle() -> None:
     """The authorisation runs out by itself; nothing more is asked of it for this version of the order."""
     record = decide(account(payment(Status.AUTHORIZED)), cancelled(), LATER).record
-    decided = decide(record, settle(Declined("authorization_expired"), newest(record).id), LATER)
+    decided = decide(record, settle(Declined("processing_error"), newest(record).id), LATER)
     assert going_back(decided.record) == []
     assert only(decided.record).status is Status.AUTHORIZED
 

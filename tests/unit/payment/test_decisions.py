@@ -1,5 +1,6 @@
 """What an order's account becomes, by tables: each verb in each situation."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,10 +11,12 @@ from chassis.money import Money
 from payment_svc.decisions import DECLINES_MAX, decide
 from payment_svc.lifecycle import Kind, OrderStatus, Outcome, Status
 from payment_svc.model import (
+    AUTHORIZATION_EXPIRED,
     METHOD_INVALID,
     NOT_PROCESSED,
     Account,
     Awaited,
+    CapturePayment,
     Change,
     Confirmed,
     Declined,
@@ -21,6 +24,7 @@ from payment_svc.model import (
     Payment,
     PaymentCommand,
     Succeeded,
+    VoidPayment,
 )
 from tests.unit.payment.samples import (
     LATER,
@@ -41,6 +45,7 @@ from tests.unit.payment.samples import (
     order,
     payment,
     settle,
+    void,
 )
 
 FREE = Money(0, "GBP")
@@ -362,11 +367,23 @@ def test_a_capture_is_an_intent_first() -> None:
 def test_a_declined_capture_leaves_the_authorisation() -> None:
     """The money stays set aside, nobody is told, and another capture may be asked for."""
     asked = decide(account(payment(Status.AUTHORIZED)), capture(), LATER).record
-    declined_ = decide(asked, settle(Declined("authorization_expired"), numbered(3, 201)), LATER)
+    declined_ = decide(asked, settle(Declined("insufficient_funds"), numbered(3, 201)), LATER)
     its = only(declined_.record)
-    assert (its.status, its.decline_code, its.operations[1].failure_code) == (Status.AUTHORIZED, None, "authorization_expired")
+    assert (its.status, its.decline_code, its.operations[1].failure_code) == (Status.AUTHORIZED, None, "insufficient_funds")
     assert not declined_.facts
     assert len(only(decide(declined_.record, capture(2), LATER).record).operations) == 3
+
+
+@pytest.mark.parametrize("ask", [capture, void])
+def test_expired_authorization_counts_as_voided(ask: Callable[[], CapturePayment | VoidPayment]) -> None:
+    """The processor answers a capture or a void with authorization_expired: the payment is voided, and another one may be made."""
+    asked = decide(account(payment(Status.AUTHORIZED)), ask(), LATER).record
+    decided = decide(asked, settle(Declined(AUTHORIZATION_EXPIRED), asked.payments[0].operations[1].id), LATER)
+    its = only(decided.record)
+    assert (its.status, its.decline_code, its.operations[1].failure_code) == (Status.VOIDED, None, AUTHORIZATION_EXPIRED)
+    assert [change.reason for change in decided.history] == ["AUTHORIZATION_EXPIRED"]
+    assert not decided.facts
+    assert decide(decided.record, create(2), LATER).record.payments[1].try_number == 2
 
 
 def test_two_captures_at_once_are_one() -> None:

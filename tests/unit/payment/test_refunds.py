@@ -304,7 +304,7 @@ def test_an_authorisation_is_given_back_by_request() -> None:
 def test_a_declined_void_leaves_the_authorisation() -> None:
     """It may be captured, or voided by another request."""
     asked = decide(account(payment(Status.AUTHORIZED)), void(), LATER).record
-    decided = decide(asked, settle(Declined("authorization_expired"), numbered(3, 301)), LATER)
+    decided = decide(asked, settle(Declined("processing_error"), numbered(3, 301)), LATER)
     assert (only(decided.record).status, decided.history[0].reason) == (Status.AUTHORIZED, "VOID_DECLINED")
     assert len(only(decide(decided.record, void(2), LATER).record).operations) == 3
 

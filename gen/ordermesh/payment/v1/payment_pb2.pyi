@@ -40,7 +40,7 @@ class _PaymentStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Payment
     PAYMENT_STATUS_FAILED: _PaymentStatus.ValueType  # 5
     """Declined for good: the order's attempt has failed. Terminal."""
     PAYMENT_STATUS_VOIDED: _PaymentStatus.ValueType  # 6
-    """The authorisation was given back. Terminal."""
+    """The authorisation was given back, or has expired at the processor. Another payment may be made. Terminal."""
     PAYMENT_STATUS_PARTIALLY_REFUNDED: _PaymentStatus.ValueType  # 7
     """A part went back. Goes to refunded."""
     PAYMENT_STATUS_REFUNDED: _PaymentStatus.ValueType  # 8
@@ -64,7 +64,7 @@ PAYMENT_STATUS_DECLINED: PaymentStatus.ValueType  # 4
 PAYMENT_STATUS_FAILED: PaymentStatus.ValueType  # 5
 """Declined for good: the order's attempt has failed. Terminal."""
 PAYMENT_STATUS_VOIDED: PaymentStatus.ValueType  # 6
-"""The authorisation was given back. Terminal."""
+"""The authorisation was given back, or has expired at the processor. Another payment may be made. Terminal."""
 PAYMENT_STATUS_PARTIALLY_REFUNDED: PaymentStatus.ValueType  # 7
 """A part went back. Goes to refunded."""
 PAYMENT_STATUS_REFUNDED: PaymentStatus.ValueType  # 8

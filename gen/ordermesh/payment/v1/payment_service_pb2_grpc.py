@@ -102,16 +102,18 @@ class PaymentServiceServicer:
     def CapturePayment(self, request, context):
         """Takes the money of a payment that was created with manual_capture: authorized -> captured. Where units were cancelled meanwhile
         it takes what the order costs by now, and nothing for a dead order, whose authorisation goes back by itself. A capture that the
-        processor declines leaves it authorized; a repeat answers with the same decline. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH,
-        ILLEGAL_TRANSITION (also while it is being voided), ORDER_NOT_PAYABLE, PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+        processor declines leaves it authorized; a repeat answers with the same decline. An authorisation that has expired at the
+        processor becomes voided (PAYMENT_DECLINED, decline_code authorization_expired): another payment may be made at once.
+        Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being voided), ORDER_NOT_PAYABLE,
+        PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def VoidPayment(self, request, context):
-        """Gives an authorisation back: authorized -> voided. A void that the processor declines leaves it authorized; one that is under way
-        already is waited for. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being captured),
+        """Gives an authorisation back: authorized -> voided, also where it has expired at the processor. A void that the processor
+        declines for another reason leaves it authorized; one that is under way already is waited for. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being captured),
         PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -48,12 +48,14 @@ class PaymentServiceStub:
     CapturePayment: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.CapturePaymentRequest, _payment_service_pb2.CapturePaymentResponse]
     """Takes the money of a payment that was created with manual_capture: authorized -> captured. Where units were cancelled meanwhile
     it takes what the order costs by now, and nothing for a dead order, whose authorisation goes back by itself. A capture that the
-    processor declines leaves it authorized; a repeat answers with the same decline. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH,
-    ILLEGAL_TRANSITION (also while it is being voided), ORDER_NOT_PAYABLE, PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+    processor declines leaves it authorized; a repeat answers with the same decline. An authorisation that has expired at the
+    processor becomes voided (PAYMENT_DECLINED, decline_code authorization_expired): another payment may be made at once.
+    Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being voided), ORDER_NOT_PAYABLE,
+    PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
     """
     VoidPayment: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.VoidPaymentRequest, _payment_service_pb2.VoidPaymentResponse]
-    """Gives an authorisation back: authorized -> voided. A void that the processor declines leaves it authorized; one that is under way
-    already is waited for. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being captured),
+    """Gives an authorisation back: authorized -> voided, also where it has expired at the processor. A void that the processor
+    declines for another reason leaves it authorized; one that is under way already is waited for. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being captured),
     PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
     """
     RefundPayment: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.RefundPaymentRequest, _payment_service_pb2.RefundPaymentResponse]
@@ -101,12 +103,14 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     CapturePayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.CapturePaymentRequest, _payment_service_pb2.CapturePaymentResponse]  # type: ignore[assignment]
     """Takes the money of a payment that was created with manual_capture: authorized -> captured. Where units were cancelled meanwhile
     it takes what the order costs by now, and nothing for a dead order, whose authorisation goes back by itself. A capture that the
-    processor declines leaves it authorized; a repeat answers with the same decline. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH,
-    ILLEGAL_TRANSITION (also while it is being voided), ORDER_NOT_PAYABLE, PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+    processor declines leaves it authorized; a repeat answers with the same decline. An authorisation that has expired at the
+    processor becomes voided (PAYMENT_DECLINED, decline_code authorization_expired): another payment may be made at once.
+    Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being voided), ORDER_NOT_PAYABLE,
+    PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
     """
     VoidPayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.VoidPaymentRequest, _payment_service_pb2.VoidPaymentResponse]  # type: ignore[assignment]
-    """Gives an authorisation back: authorized -> voided. A void that the processor declines leaves it authorized; one that is under way
-    already is waited for. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being captured),
+    """Gives an authorisation back: authorized -> voided, also where it has expired at the processor. A void that the processor
+    declines for another reason leaves it authorized; one that is under way already is waited for. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being captured),
     PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
     """
     RefundPayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.RefundPaymentRequest, _payment_service_pb2.RefundPaymentResponse]  # type: ignore[assignment]
@@ -163,8 +167,10 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_payment_service_pb2.CapturePaymentResponse, _abc.Awaitable[_payment_service_pb2.CapturePaymentResponse]]:
         """Takes the money of a payment that was created with manual_capture: authorized -> captured. Where units were cancelled meanwhile
         it takes what the order costs by now, and nothing for a dead order, whose authorisation goes back by itself. A capture that the
-        processor declines leaves it authorized; a repeat answers with the same decline. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH,
-        ILLEGAL_TRANSITION (also while it is being voided), ORDER_NOT_PAYABLE, PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+        processor declines leaves it authorized; a repeat answers with the same decline. An authorisation that has expired at the
+        processor becomes voided (PAYMENT_DECLINED, decline_code authorization_expired): another payment may be made at once.
+        Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being voided), ORDER_NOT_PAYABLE,
+        PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
         """
 
     @_abc_1.abstractmethod
@@ -173,8 +179,8 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _payment_service_pb2.VoidPaymentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_payment_service_pb2.VoidPaymentResponse, _abc.Awaitable[_payment_service_pb2.VoidPaymentResponse]]:
-        """Gives an authorisation back: authorized -> voided. A void that the processor declines leaves it authorized; one that is under way
-        already is waited for. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being captured),
+        """Gives an authorisation back: authorized -> voided, also where it has expired at the processor. A void that the processor
+        declines for another reason leaves it authorized; one that is under way already is waited for. Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being captured),
         PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
         """
 
