@@ -1,6 +1,6 @@
-"""What an audit finds, and the few notions that all its checks share. Pure."""
+"""What an audit finds, what a check is, and the few notions that all checks share. Pure."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -9,11 +9,18 @@ from google.type.money_pb2 import Money
 from ordermesh.order.v1 import order_pb2
 
 from chassis.money import from_message
+from omctl.audit.facts import Facts
 
 # Orders that go on, and those of which nothing more is to come but returns.
 DEAD = frozenset({order_pb2.ORDER_STATUS_CANCELLED, order_pb2.ORDER_STATUS_FAILED})
 ARRIVED = frozenset({order_pb2.ORDER_STATUS_DELIVERED, order_pb2.ORDER_STATUS_REFUNDED})
-AT_WORK = frozenset({order_pb2.ORDER_STATUS_CONFIRMED, order_pb2.ORDER_STATUS_PROCESSING, order_pb2.ORDER_STATUS_SHIPPED})
+AT_WORK = frozenset(
+    {
+        order_pb2.ORDER_STATUS_CONFIRMED,
+        order_pb2.ORDER_STATUS_PROCESSING,
+        order_pb2.ORDER_STATUS_SHIPPED,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -29,6 +36,27 @@ class Difference:
 
 
 Differences = Iterator[Difference]
+Find = Callable[[Facts, timedelta], Differences]
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One check of the audit. It is made only where the services have given all that it needs.
+
+    `find` gets the facts, and how long what goes on by itself may take. `needs` are the fields of
+    Facts that it reads, `rules` the names that its differences bear. A check `by_service` looks at
+    each service by itself, and so is made for those that answer.
+    """
+
+    find: Find
+    needs: frozenset[str]
+    rules: frozenset[str]
+    by_service: bool = False
+
+
+def check(*needs: str, rules: tuple[str, ...], by_service: bool = False) -> Callable[[Find], Check]:
+    """Makes a function a Check."""
+    return lambda find: Check(find, frozenset(needs), frozenset(rules), by_service)
 
 
 def minor(money: Money) -> int:

@@ -4,7 +4,7 @@ Nothing stops the world meanwhile, so that two facts of one reading may be of di
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -35,9 +35,21 @@ PAGE = 100
 TIMEOUT_S = 30.0
 
 
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Facts that a service did not give: `field` is the field of Facts, `failure` says why."""
+
+    service: str
+    field: str
+    failure: Failure
+
+
 @dataclass(frozen=True)
 class Facts:
-    """All that the services told. `failed` and `outboxes` are by service."""
+    """All that the services told. `failed` and `outboxes` are by service.
+
+    A field that is named in `gaps` is empty; `failed` and `outboxes` lack the gap's service.
+    """
 
     time: datetime
     orders: Mapping[str, order_pb2.Order]
@@ -51,6 +63,7 @@ class Facts:
     shipments: Sequence[shipping_pb2.Shipment]
     failed: Mapping[str, Sequence[ops_service_pb2.FailedEvent]]
     outboxes: Mapping[str, ops_service_pb2.GetOutboxStatsResponse]
+    gaps: Sequence[Gap] = ()
 
     @cached_property
     def returns_of(self) -> Mapping[str, Sequence[return_pb2.Return]]:
@@ -82,13 +95,36 @@ class Facts:
 
 
 class Silent(Failure):
-    """A service has not told its facts: `service` is its name, `failure` why not. Without all facts there is nothing to compare."""
+    """A service has not told its facts: `service` is its name, `failure` why not."""
 
     code = "UNAVAILABLE"
 
     def __init__(self, service: str, failure: Failure) -> None:
-        super().__init__(failure.reason, f"{service}: {failure}", violations=failure.violations, **failure.metadata)
+        super().__init__(
+            failure.reason,
+            f"{service}: {failure}",
+            violations=failure.violations,
+            **failure.metadata,
+        )
         self.service, self.failure = service, failure
+
+
+@dataclass(frozen=True, slots=True)
+class _List:
+    """A List method whose records are `field` of Facts.
+
+    `answer` is their name in the method's answer, where that is another.
+    """
+
+    service: str
+    field: str
+    method: Any
+    request: Any
+    answer: str = ""
+
+    async def records(self) -> list[Any]:
+        """Every page of it."""
+        return await _all(self.method, self.request, self.answer or self.field)
 
 
 class Witnesses:
@@ -97,71 +133,77 @@ class Witnesses:
     def __init__(self, channels: Mapping[str, Channel]) -> None:
         """`channels` by service: order, warehouse, fulfillment, shipping, payment."""
         self._channels = channels
-        self._orders, self._returns = OrderServiceStub(channels["order"]), ReturnServiceStub(channels["order"])
+        self._orders, self._returns = (
+            OrderServiceStub(channels["order"]),
+            ReturnServiceStub(channels["order"]),
+        )
         self._inventory = InventoryServiceStub(channels["warehouse"])
         self._reservations = ReservationServiceStub(channels["warehouse"])
         self._fulfillments = FulfillmentServiceStub(channels["fulfillment"])
-        self._shipping, self._payments = ShippingServiceStub(channels["shipping"]), PaymentServiceStub(channels["payment"])
+        self._shipping, self._payments = (
+            ShippingServiceStub(channels["shipping"]),
+            PaymentServiceStub(channels["payment"]),
+        )
 
     async def tell(self) -> Facts:
-        """What they say now. Raises Silent for the first that cannot be asked."""
-        try:
-            return await self._tell()
-        except ExceptionGroup as group:  # one of several that were asked at once is enough to know that nothing whole is told
-            if silent := group.subgroup(Silent):
-                raise _first(silent) from None
-            raise
+        """What they say now, all of it. Raises Silent for the first that has not answered."""
+        facts = await self.read()
+        for gap in facts.gaps:
+            raise Silent(gap.service, gap.failure) from gap.failure
+        return facts
 
-    async def _tell(self) -> Facts:
-        names = list(self._channels)
+    async def read(self) -> Facts:
+        """What they say now. What a service does not give is in `gaps`."""
+        names, lists = list(self._channels), list(self._lists())
         async with asyncio.TaskGroup() as group:
-            lists = {
-                name: group.create_task(_told(service, _all(method, request, field)))
-                for name, service, method, request, field in (
-                    ("orders", "order", self._orders.ListOrders, order_service_pb2.ListOrdersRequest(), "orders"),
-                    ("returns", "order", self._returns.ListReturns, return_service_pb2.ListReturnsRequest(), "returns"),
-                    (
-                        "levels",
-                        "warehouse",
-                        self._inventory.ListStockLevels,
-                        inventory_service_pb2.ListStockLevelsRequest(),
-                        "stock_levels",
-                    ),
-                    (
-                        "movements",
-                        "warehouse",
-                        self._inventory.ListStockMovements,
-                        inventory_service_pb2.ListStockMovementsRequest(),
-                        "stock_movements",
-                    ),
-                    (
-                        "reservations",
-                        "warehouse",
-                        self._reservations.ListReservations,
-                        reservation_service_pb2.ListReservationsRequest(),
-                        "reservations",
-                    ),
-                    ("payments", "payment", self._payments.ListPayments, payment_service_pb2.ListPaymentsRequest(), "payments"),
-                    ("refunds", "payment", self._payments.ListRefunds, payment_service_pb2.ListRefundsRequest(), "refunds"),
-                    (
-                        "fulfillments",
-                        "fulfillment",
-                        self._fulfillments.ListFulfillments,
-                        fulfillment_service_pb2.ListFulfillmentsRequest(),
-                        "fulfillments",
-                    ),
-                    ("shipments", "shipping", self._shipping.ListShipments, shipping_service_pb2.ListShipmentsRequest(), "shipments"),
-                )
-            }
-            failed = [group.create_task(_told(name, self._failed(name))) for name in names]
-            outboxes = [group.create_task(_told(name, self._outbox(name))) for name in names]
-        found: dict[str, Any] = {name: task.result() for name, task in lists.items()}
+            listed = [group.create_task(_given(each.service, each.field, each.records())) for each in lists]
+            failed = [group.create_task(_given(name, "failed", self._failed(name))) for name in names]
+            outboxes = [group.create_task(_given(name, "outboxes", self._outbox(name))) for name in names]
+        answers = [task.result() for task in (*listed, *failed, *outboxes)]
+        found = {each.field: _or_empty(task.result()) for each, task in zip(lists, listed, strict=True)}
         found["orders"] = {order.order_id: order for order in found["orders"]}
         return Facts(
             time=datetime.now(UTC),
-            failed=dict(zip(names, (task.result() for task in failed), strict=True)),
-            outboxes=dict(zip(names, (task.result() for task in outboxes), strict=True)),
+            failed=_without_gaps(zip(names, failed, strict=True)),
+            outboxes=_without_gaps(zip(names, outboxes, strict=True)),
+            gaps=[answer for answer in answers if isinstance(answer, Gap)],
             **found,
+        )
+
+    def _lists(self) -> Iterator[_List]:
+        orders, returns = (
+            order_service_pb2.ListOrdersRequest(),
+            return_service_pb2.ListReturnsRequest(),
+        )
+        yield _List("order", "orders", self._orders.ListOrders, orders)
+        yield _List("order", "returns", self._returns.ListReturns, returns)
+        levels, movements = (
+            inventory_service_pb2.ListStockLevelsRequest(),
+            inventory_service_pb2.ListStockMovementsRequest(),
+        )
+        yield _List("warehouse", "levels", self._inventory.ListStockLevels, levels, "stock_levels")
+        yield _List(
+            "warehouse",
+            "movements",
+            self._inventory.ListStockMovements,
+            movements,
+            "stock_movements",
+        )
+        reservations = reservation_service_pb2.ListReservationsRequest()
+        yield _List("warehouse", "reservations", self._reservations.ListReservations, reservations)
+        payments, refunds = (
+            payment_service_pb2.ListPaymentsRequest(),
+            payment_service_pb2.ListRefundsRequest(),
+        )
+        yield _List("payment", "payments", self._payments.ListPayments, payments)
+        yield _List("payment", "refunds", self._payments.ListRefunds, refunds)
+        fulfillments = fulfillment_service_pb2.ListFulfillmentsRequest()
+        yield _List("fulfillment", "fulfillments", self._fulfillments.ListFulfillments, fulfillments)
+        yield _List(
+            "shipping",
+            "shipments",
+            self._shipping.ListShipments,
+            shipping_service_pb2.ListShipmentsRequest(),
         )
 
     async def _failed(self, service: str) -> list[ops_service_pb2.FailedEvent]:
@@ -180,18 +222,21 @@ async def witnesses(addresses: Mapping[str, str]) -> AsyncIterator[Witnesses]:
         yield Witnesses({name: await stack.enter_async_context(connect(address)) for name, address in addresses.items()})
 
 
-async def _told(service: str, facts: Awaitable[T]) -> T:
-    """What the service answers. Raises Silent."""
+async def _given(service: str, field: str, facts: Awaitable[T]) -> T | Gap:
+    """What the service answers, or the gap that it leaves."""
     try:
         return await facts
     except Failure as failure:
-        raise Silent(service, failure) from failure
+        return Gap(service, field, failure)
 
 
-def _first(group: BaseExceptionGroup[Silent]) -> Silent:
-    """The first of a group, which may hold groups."""
-    first = group.exceptions[0]
-    return first if isinstance(first, Silent) else _first(first)
+def _or_empty(answer: list[Any] | Gap) -> Any:
+    return [] if isinstance(answer, Gap) else answer
+
+
+def _without_gaps(answers: Iterable[tuple[str, asyncio.Task[T | Gap]]]) -> dict[str, T]:
+    """What each service has answered, of those that have."""
+    return {name: answer for name, task in answers if not isinstance(answer := task.result(), Gap)}
 
 
 async def _all(method: Any, request: Any, field: str) -> list[Any]:

@@ -1,43 +1,88 @@
 """Every penny: payments against their refunds, and both against what the orders cost. Pure."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from ordermesh.order.v1 import order_pb2
 from ordermesh.payment.v1 import payment_pb2
 
 from chassis.money import Money
-from omctl.audit.difference import ARRIVED, AT_WORK, DEAD, Difference, Differences, minor, republish
+from omctl.audit.difference import (
+    ARRIVED,
+    AT_WORK,
+    DEAD,
+    Difference,
+    Differences,
+    check,
+    minor,
+    republish,
+)
 from omctl.audit.facts import Facts
 
-COMPLETED, PENDING, FAILED = payment_pb2.REFUND_STATUS_COMPLETED, payment_pb2.REFUND_STATUS_PENDING, payment_pb2.REFUND_STATUS_FAILED
+COMPLETED, PENDING, FAILED = (
+    payment_pb2.REFUND_STATUS_COMPLETED,
+    payment_pb2.REFUND_STATUS_PENDING,
+    payment_pb2.REFUND_STATUS_FAILED,
+)
 
 
-def payments(facts: Facts) -> Differences:
+@check("payments", "refunds", rules=("payment.ceiling", "payment.refunds"))
+def payments(facts: Facts, _patience: timedelta) -> Differences:
     """refunded + pending <= captured <= authorized <= amount, and the refunds are what the payment says."""
     for payment in facts.payments:
         subject = f"payment {payment.payment_id} of order {payment.order_id}"
         repair = f"omctl order get {payment.order_id}"
         captured, refunded, pending = map(minor, (payment.captured_amount, payment.refunded_amount, payment.refund_pending_amount))
         if not refunded + pending <= captured <= minor(payment.authorized_amount) <= minor(payment.amount):
-            yield Difference("payment.ceiling", subject, f"captured {captured}, refunded {refunded}, pending {pending}", repair)
-        for name, told, status in (("refunded", refunded, COMPLETED), ("pending", pending, PENDING)):
+            yield Difference(
+                "payment.ceiling",
+                subject,
+                f"captured {captured}, refunded {refunded}, pending {pending}",
+                repair,
+            )
+        for name, told, status in (
+            ("refunded", refunded, COMPLETED),
+            ("pending", pending, PENDING),
+        ):
             if (found := _refunds(facts, payment, status)) != told:
                 yield Difference("payment.refunds", subject, f"{name} is {told}, its refunds say {found}", repair)
 
 
-def charged_once(facts: Facts) -> Differences:
-    """An attempt of an order is charged once, and an order's dead attempts keep nothing."""
+@check("payments", rules=("payment.twice",))
+def charged_once(facts: Facts, _patience: timedelta) -> Differences:
+    """An attempt of an order is charged once."""
+    for order_id, all_of_order in facts.payments_of.items():
+        attempts = [payment.attempt for payment in all_of_order if minor(payment.captured_amount)]
+        if len(attempts) != len(set(attempts)):
+            yield Difference(
+                "payment.twice",
+                f"order {order_id}",
+                "an attempt was charged more than once",
+                f"omctl order get {order_id}",
+            )
+
+
+@check("orders", "payments", rules=("payment.order",))
+def charged_for_no_order(facts: Facts, _patience: timedelta) -> Differences:
+    """Money is taken for orders that there are."""
+    for order_id, all_of_order in facts.payments_of.items():
+        if order_id not in facts.orders and any(minor(payment.captured_amount) for payment in all_of_order):
+            yield Difference(
+                "payment.order",
+                f"order {order_id}",
+                "money for an order that there is not",
+                "omctl order list",
+            )
+
+
+@check("orders", "payments", "refunds", rules=("money.dead", "money.authorised"))
+def kept_for_the_dead(facts: Facts, _patience: timedelta) -> Differences:
+    """An order's dead attempts keep nothing."""
     for order_id, all_of_order in facts.payments_of.items():
         order = facts.orders.get(order_id)
-        charged = [p for p in all_of_order if minor(p.captured_amount)]
-        attempts = [p.attempt for p in charged]
-        if len(attempts) != len(set(attempts)):
-            yield Difference("payment.twice", f"order {order_id}", "an attempt was charged more than once", f"omctl order get {order_id}")
         if order is None:
-            if charged:
-                yield Difference("payment.order", f"order {order_id}", "money for an order that there is not", "omctl order list")
             continue
-        for payment in charged:
+        for payment in all_of_order:
             if order.status in DEAD or payment.attempt != order.attempt:
                 kept = minor(payment.captured_amount) - minor(payment.refunded_amount)
                 if kept:
@@ -46,17 +91,24 @@ def charged_once(facts: Facts) -> Differences:
         yield from _authorised_for_nobody(order, all_of_order)
 
 
-def owed(facts: Facts) -> Differences:
+@check("orders", "payments", "refunds", rules=("money.unpaid", "money.owed", "money.told"))
+def owed(facts: Facts, _patience: timedelta) -> Differences:
     """A living order that is paid keeps what it costs, and gave back the rest; and the order says so."""
     for order in facts.orders.values():
         if order.status not in AT_WORK | ARRIVED or order.payment_status == order_pb2.PAYMENT_STATUS_NOT_REQUIRED:
             continue
         payment = next(
-            (p for p in facts.payments_of.get(order.order_id, ()) if p.attempt == order.attempt and minor(p.captured_amount)), None
+            (p for p in facts.payments_of.get(order.order_id, ()) if p.attempt == order.attempt and minor(p.captured_amount)),
+            None,
         )
         subject = f"order {order.order_id}"
         if payment is None:
-            yield Difference("money.unpaid", subject, "goes on without a captured payment", f"omctl order get {order.order_id}")
+            yield Difference(
+                "money.unpaid",
+                subject,
+                "goes on without a captured payment",
+                f"omctl order get {order.order_id}",
+            )
             continue
         captured, costs = minor(payment.captured_amount), minor(order.total_amount)
         because_of_order, refused = _because_of_order(facts.refunds_of.get(payment.payment_id, ()))
@@ -64,13 +116,19 @@ def owed(facts: Facts) -> Differences:
         exhausted = minor(payment.refunded_amount) + minor(payment.refund_pending_amount) == captured
         if captured - because_of_order != costs and not (exhausted and captured - because_of_order > costs):
             text = f"costs {costs}, and {captured} − {because_of_order} minor units were captured and given back"
-            yield Difference("money.owed", subject, text, _settle(payment, captured - because_of_order - costs, refused))
+            yield Difference(
+                "money.owed",
+                subject,
+                text,
+                _settle(payment, captured - because_of_order - costs, refused),
+            )
         if minor(order.refunded_amount) != minor(payment.refunded_amount):
             text = f"says {minor(order.refunded_amount)} refunded, its payment {minor(payment.refunded_amount)}"
             yield Difference("money.told", subject, text, republish("payment", order.order_id))
 
 
-def returns(facts: Facts) -> Differences:
+@check("returns", "refunds", rules=("return.money",))
+def returns(facts: Facts, _patience: timedelta) -> Differences:
     """A return that is done gave back what its units are worth, or what was left."""
     given: dict[str, int] = {}
     for refund in facts.refunds:
@@ -85,7 +143,8 @@ def returns(facts: Facts) -> Differences:
             yield Difference("return.money", subject, text, republish("payment", each.order_id))
 
 
-def refunded_once(facts: Facts) -> Differences:
+@check("orders", "payments", "refunds", rules=("return.twice",))
+def refunded_once(facts: Facts, _patience: timedelta) -> Differences:
     """What goes back of an order that lives, for what it costs less and for its returns, is together no more than its units cost."""
     for order in facts.orders.values():
         for payment in facts.payments_of.get(order.order_id, ()):
@@ -97,7 +156,12 @@ def refunded_once(facts: Facts) -> Differences:
             units = max(minor(payment.captured_amount) - minor(order.shipping_amount), 0)
             if because_of_order + returned > units:
                 text = f"its units cost {units}; {because_of_order} minor units went back for what it costs less, {returned} for returns"
-                yield Difference("return.twice", f"order {order.order_id}", text, f"omctl order get {order.order_id}")
+                yield Difference(
+                    "return.twice",
+                    f"order {order.order_id}",
+                    text,
+                    f"omctl order get {order.order_id}",
+                )
 
 
 def _give_back(facts: Facts, payment: payment_pb2.Payment) -> str:
@@ -150,7 +214,12 @@ def _authorised_for_nobody(order: order_pb2.Order, its: Sequence[payment_pb2.Pay
     for payment in its:
         if payment.status == payment_pb2.PAYMENT_STATUS_AUTHORIZED and (order.status in DEAD or payment.attempt != order.attempt):
             text = f"payment {payment.payment_id} is still authorised{_void_declined(payment)}"
-            yield Difference("money.authorised", f"order {order.order_id}", text, f"omctl payment void {payment.payment_id}")
+            yield Difference(
+                "money.authorised",
+                f"order {order.order_id}",
+                text,
+                f"omctl payment void {payment.payment_id}",
+            )
 
 
 def _void_declined(payment: payment_pb2.Payment) -> str:

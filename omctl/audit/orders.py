@@ -7,7 +7,16 @@ from ordermesh.order.v1 import order_pb2, return_pb2
 from ordermesh.payment.v1 import payment_pb2
 from ordermesh.shipping.v1 import shipping_pb2
 
-from omctl.audit.difference import AT_WORK, DEAD, Difference, Differences, minor, older, republish
+from omctl.audit.difference import (
+    AT_WORK,
+    DEAD,
+    Difference,
+    Differences,
+    check,
+    minor,
+    older,
+    republish,
+)
 from omctl.audit.facts import Facts
 from omctl.names import name_of
 
@@ -25,7 +34,12 @@ AT_REST = frozenset(
 OPEN_OPERATIONS = frozenset({payment_pb2.PAYMENT_OPERATION_OUTCOME_REQUESTED, payment_pb2.PAYMENT_OPERATION_OUTCOME_UNKNOWN})
 
 
-def fulfillments(facts: Facts) -> Differences:
+@check(
+    "orders",
+    "fulfillments",
+    rules=("fulfillment.unknown", "fulfillment.status", "fulfillment.order", "fulfillment.dead"),
+)
+def fulfillments(facts: Facts, _patience: timedelta) -> Differences:
     """Order and fulfilment tell the same of each warehouse's work; and nobody works for a dead order."""
     works = {work.fulfillment_id: work for work in facts.fulfillments}
     for order in facts.orders.values():
@@ -33,13 +47,24 @@ def fulfillments(facts: Facts) -> Differences:
             work = works.get(part.fulfillment_id)
             subject = f"order {order.order_id} in {part.warehouse_id}"
             if work is None:
-                if part.HasField("fulfillment_id") or part.status not in ("expected", "cancelled"):  # else none was ever heard of
+                if part.HasField("fulfillment_id") or part.status not in (
+                    "expected",
+                    "cancelled",
+                ):  # else none was ever heard of
                     yield Difference(
-                        "fulfillment.unknown", subject, f"{part.status}, and there is no such fulfilment", _get(order.order_id)
+                        "fulfillment.unknown",
+                        subject,
+                        f"{part.status}, and there is no such fulfilment",
+                        _get(order.order_id),
                     )
             elif (theirs := name_of(fulfillment_pb2.FulfillmentStatus, work.status)) != part.status:
                 text = f"the order says {part.status}, the fulfilment {theirs}"
-                yield Difference("fulfillment.status", subject, text, republish("fulfillment", work.fulfillment_id))
+                yield Difference(
+                    "fulfillment.status",
+                    subject,
+                    text,
+                    republish("fulfillment", work.fulfillment_id),
+                )
     for work in facts.fulfillments:
         order_ = facts.orders.get(work.order_id)
         status = name_of(fulfillment_pb2.FulfillmentStatus, work.status)
@@ -47,10 +72,20 @@ def fulfillments(facts: Facts) -> Differences:
         if order_ is None:
             yield Difference("fulfillment.order", subject, "there is no such order", "omctl order list")
         elif order_.status in DEAD and status not in OVER:
-            yield Difference("fulfillment.dead", subject, f"{status}, and its order is dead", republish("order", work.order_id))
+            yield Difference(
+                "fulfillment.dead",
+                subject,
+                f"{status}, and its order is dead",
+                republish("order", work.order_id),
+            )
 
 
-def shipments(facts: Facts) -> Differences:
+@check(
+    "orders",
+    "shipments",
+    rules=("shipment.order", "shipment.dead", "shipment.status", "shipment.unknown"),
+)
+def shipments(facts: Facts, _patience: timedelta) -> Differences:
     """Parcels of dead orders are recalled; a delivered order's parcels are delivered; and each is one that the order knows."""
     for shipment in facts.shipments:
         order = facts.orders.get(shipment.order_id)
@@ -61,7 +96,12 @@ def shipments(facts: Facts) -> Differences:
             yield Difference("shipment.order", subject, "there is no such order", "omctl order list")
             continue
         if order.status in DEAD and shipment.status not in AT_REST and not shipment.HasField("recall_time"):
-            yield Difference("shipment.dead", subject, f"{status}, not recalled, and its order is dead", republish("order", order.order_id))
+            yield Difference(
+                "shipment.dead",
+                subject,
+                f"{status}, not recalled, and its order is dead",
+                republish("order", order.order_id),
+            )
         if order.status == order_pb2.ORDER_STATUS_DELIVERED and shipment.status not in AT_REST:
             yield Difference("shipment.status", subject, f"{status}, and its order is delivered", repair)
         known = {part.shipment_id for part in order.fulfillments}
@@ -69,55 +109,121 @@ def shipments(facts: Facts) -> Differences:
             yield Difference("shipment.unknown", subject, f"{status}, and its order knows nothing of it", repair)
 
 
-def stuck(facts: Facts, patience: timedelta) -> Differences:
-    """Whatever should go on by itself does so, within `patience`."""
+@check("orders", rules=("stuck.expiry", "stuck.stock", "stuck.fulfillment"))
+def stuck_orders(facts: Facts, patience: timedelta) -> Differences:
+    """What an order waits for comes by itself, within `patience`."""
     now = facts.time
     for order in facts.orders.values():
         subject, get = f"order {order.order_id}", _get(order.order_id)
         if order.status == order_pb2.ORDER_STATUS_PENDING and older(order.expire_time, now, patience):
             yield Difference("stuck.expiry", subject, "pending past its time", get)
         if order.stock_status == order_pb2.STOCK_STATUS_OWED and order.status in AT_WORK and older(order.update_time, now, patience):
-            yield Difference("stuck.stock", subject, "its stock is still owed", republish("warehouse", order.order_id))
+            yield Difference(
+                "stuck.stock",
+                subject,
+                "its stock is still owed",
+                republish("warehouse", order.order_id),
+            )
         waiting = [part for part in order.fulfillments if part.status == "expected" and order.status in AT_WORK]
         if waiting and older(order.update_time, now, patience):
             yield Difference(
-                "stuck.fulfillment", subject, f"no fulfilment in {waiting[0].warehouse_id}", republish("order", order.order_id)
+                "stuck.fulfillment",
+                subject,
+                f"no fulfilment in {waiting[0].warehouse_id}",
+                republish("order", order.order_id),
             )
+
+
+@check("fulfillments", "shipments", rules=("stuck.shipment",))
+def stuck_fulfillments(facts: Facts, _patience: timedelta) -> Differences:
+    """A fulfilment that is ready has a carrier."""
     failed = {s.fulfillment_id for s in facts.shipments if s.status == shipping_pb2.SHIPMENT_STATUS_FAILED}
     for work in facts.fulfillments:
         if work.status == fulfillment_pb2.FULFILLMENT_STATUS_READY and work.fulfillment_id in failed:
             subject = f"fulfilment {work.fulfillment_id} of order {work.order_id}"
             repair = f"omctl order cancel {work.order_id}"
-            yield Difference("stuck.shipment", subject, "ready, and no carrier takes it: its shipment has failed", repair)
+            yield Difference(
+                "stuck.shipment",
+                subject,
+                "ready, and no carrier takes it: its shipment has failed",
+                repair,
+            )
+
+
+@check("shipments", rules=("stuck.label",))
+def stuck_labels(facts: Facts, patience: timedelta) -> Differences:
+    """A label is bought within `patience`."""
     for shipment in facts.shipments:
-        if shipment.status == shipping_pb2.SHIPMENT_STATUS_PENDING and older(shipment.update_time, now, patience):
-            yield Difference("stuck.label", f"shipment {shipment.shipment_id}", "its label is not bought", _get(shipment.order_id))
+        if shipment.status == shipping_pb2.SHIPMENT_STATUS_PENDING and older(shipment.update_time, facts.time, patience):
+            yield Difference(
+                "stuck.label",
+                f"shipment {shipment.shipment_id}",
+                "its label is not bought",
+                _get(shipment.order_id),
+            )
+
+
+@check("payments", rules=("stuck.payment",))
+def stuck_payments(facts: Facts, patience: timedelta) -> Differences:
+    """What a processor was asked for is settled within `patience`."""
     for payment in facts.payments:
         for operation in payment.operations:
-            if operation.outcome in OPEN_OPERATIONS and older(operation.request_time, now, patience):
+            if operation.outcome in OPEN_OPERATIONS and older(operation.request_time, facts.time, patience):
                 kind = name_of(payment_pb2.PaymentOperationKind, operation.kind)
                 subject = f"payment {payment.payment_id} of order {payment.order_id}"
-                yield Difference("stuck.payment", subject, f"the {kind} {operation.operation_id} is not settled", _get(payment.order_id))
+                yield Difference(
+                    "stuck.payment",
+                    subject,
+                    f"the {kind} {operation.operation_id} is not settled",
+                    _get(payment.order_id),
+                )
+
+
+@check("returns", "payments", rules=("stuck.return",))
+def stuck_returns(facts: Facts, patience: timedelta) -> Differences:
+    """A return that was inspected is closed within `patience`."""
     for each in facts.returns:
-        if each.status in (return_pb2.RETURN_STATUS_INSPECTED, return_pb2.RETURN_STATUS_REFUNDED) and older(
-            each.update_time, now, patience
-        ):
+        if each.status in (
+            return_pb2.RETURN_STATUS_INSPECTED,
+            return_pb2.RETURN_STATUS_REFUNDED,
+        ) and older(each.update_time, facts.time, patience):
             subject = f"return {each.return_id} of order {each.order_id}"
-            yield Difference("stuck.return", subject, f"inspected, and not closed ({each.status_reason})", _refund(facts, each))
+            yield Difference(
+                "stuck.return",
+                subject,
+                f"inspected, and not closed ({each.status_reason})",
+                _refund(facts, each),
+            )
 
 
-def events(facts: Facts, patience: timedelta) -> Differences:
-    """No event has failed, and none waits to be published."""
+@check("failed", rules=("event.failed",), by_service=True)
+def failed_events(facts: Facts, _patience: timedelta) -> Differences:
+    """No event has failed."""
     for failed in facts.failed.values():
         for event in failed:
             subject = f"event {event.event_id} for {event.consumer}"
             text = f"{event.subject} of {event.aggregate_id}: {event.reason} {event.error}".rstrip()
             verb = "discard" if event.reason == "EVENT_UNREADABLE" else "replay"
-            yield Difference("event.failed", subject, text, f"omctl events {verb} {event.consumer} {event.event_id}")
+            yield Difference(
+                "event.failed",
+                subject,
+                text,
+                f"omctl events {verb} {event.consumer} {event.event_id}",
+            )
+
+
+@check("outboxes", rules=("event.waiting",), by_service=True)
+def waiting_events(facts: Facts, patience: timedelta) -> Differences:
+    """No event waits to be published for longer than `patience`."""
     for service, outbox in facts.outboxes.items():
         if outbox.waiting_count and older(outbox.oldest_waiting_time, facts.time, patience):
             text = f"{outbox.waiting_count} events wait to be published on {outbox.stream}"
-            yield Difference("event.waiting", f"outbox of {service}", text, f"omctl events stats --service {service}")
+            yield Difference(
+                "event.waiting",
+                f"outbox of {service}",
+                text,
+                f"omctl events stats --service {service}",
+            )
 
 
 def _refund(facts: Facts, its: return_pb2.Return) -> str:

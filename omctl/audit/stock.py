@@ -8,14 +8,30 @@ from ordermesh.order.v1 import order_pb2, return_pb2
 from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.warehouse.v1 import warehouse_pb2
 
-from omctl.audit.difference import ARRIVED, AT_WORK, DEAD, Difference, Differences, older, republish, units
+from omctl.audit.difference import (
+    ARRIVED,
+    AT_WORK,
+    DEAD,
+    Difference,
+    Differences,
+    check,
+    older,
+    republish,
+    units,
+)
 from omctl.audit.facts import Facts
 
 LOST, DELIVERED = shipping_pb2.SHIPMENT_STATUS_LOST, shipping_pb2.SHIPMENT_STATUS_DELIVERED
+RESTOCK, MARK_DAMAGED = (
+    warehouse_pb2.STOCK_MOVEMENT_KIND_RESTOCK,
+    warehouse_pb2.STOCK_MOVEMENT_KIND_MARK_DAMAGED,
+)
+SHIP = warehouse_pb2.STOCK_MOVEMENT_KIND_SHIP
 BALANCES = ("available", "reserved", "committed", "damaged")
 
 
-def ledger(facts: Facts) -> Differences:
+@check("levels", "movements", rules=("stock.ledger", "stock.conservation", "stock.negative"))
+def ledger(facts: Facts, _patience: timedelta) -> Differences:
     """Each balance is the sum of its movements, and what is here and what is outside sum to zero."""
     sums: dict[tuple[str, str], Counter[str]] = {}
     for movement in facts.movements:
@@ -27,16 +43,41 @@ def ledger(facts: Facts) -> Differences:
         repair = _shown(level)
         for name in BALANCES:
             if booked[name] != getattr(level, name):
-                yield Difference("stock.ledger", subject, f"{name} is {getattr(level, name)}, its movements say {booked[name]}", repair)
+                yield Difference(
+                    "stock.ledger",
+                    subject,
+                    f"{name} is {getattr(level, name)}, its movements say {booked[name]}",
+                    repair,
+                )
         if gap := booked["available"] + booked["committed"] + booked["damaged"] + booked["outside"]:
             yield Difference("stock.conservation", subject, f"movements make or lose {gap} units", repair)
-        if min(level.available, level.reserved, level.committed, level.damaged, level.available - level.reserved) < 0:
-            yield Difference("stock.negative", subject, "a balance is below zero, or more is reserved than there is", repair)
+        if (
+            min(
+                level.available,
+                level.reserved,
+                level.committed,
+                level.damaged,
+                level.available - level.reserved,
+            )
+            < 0
+        ):
+            yield Difference(
+                "stock.negative",
+                subject,
+                "a balance is below zero, or more is reserved than there is",
+                repair,
+            )
     for warehouse_id, sku in sums:
-        yield Difference("stock.ledger", f"stock {warehouse_id}/{sku}", "has movements and no balance", "omctl stock list")
+        yield Difference(
+            "stock.ledger",
+            f"stock {warehouse_id}/{sku}",
+            "has movements and no balance",
+            "omctl stock list",
+        )
 
 
-def promises(facts: Facts) -> Differences:
+@check("levels", "reservations", rules=("stock.reservations",))
+def promises(facts: Facts, _patience: timedelta) -> Differences:
     """What a stock level counts as reserved and committed is what its reservations hold."""
     held: dict[tuple[str, str], Counter[str]] = {}
     for reservation in facts.reservations:
@@ -48,85 +89,131 @@ def promises(facts: Facts) -> Differences:
         for name in ("reserved", "committed"):
             if promised[name] != getattr(level, name):
                 text = f"{name} is {getattr(level, name)}, its reservations hold {promised[name]}"
-                yield Difference("stock.reservations", f"stock {level.warehouse_id}/{level.sku}", text, _shown(level))
+                yield Difference(
+                    "stock.reservations",
+                    f"stock {level.warehouse_id}/{level.sku}",
+                    text,
+                    _shown(level),
+                )
 
 
-def held(facts: Facts, patience: timedelta) -> Differences:
-    """Units are held for orders that need them, and for nobody else."""
+@check("orders", "reservations", rules=("reservation.order",))
+def held_for_no_order(facts: Facts, patience: timedelta) -> Differences:
+    """Units are held for orders that there are."""
     for reservation in facts.reservations:
-        units_held = sum(line.reserved + line.committed for line in reservation.lines)
-        if not units_held:
-            continue
-        order = facts.orders.get(reservation.order_id)
-        subject = f"reservation {reservation.reservation_id} of order {reservation.order_id}"
-        if order is None:
-            if older(reservation.expire_time, facts.time, patience):
-                yield Difference("reservation.order", subject, f"{units_held} units for an order that there is not", "omctl stock list")
-        elif order.status in DEAD | ARRIVED or order.attempt != reservation.attempt:
+        over = older(reservation.expire_time, facts.time, patience)
+        if over and reservation.order_id not in facts.orders and (units_held := _held(reservation)):
+            text = f"{units_held} units for an order that there is not"
+            yield Difference("reservation.order", _subject(reservation), text, "omctl stock list")
+
+
+@check("orders", "reservations", "fulfillments", rules=("reservation.dead",))
+def held_for_the_dead(facts: Facts, _patience: timedelta) -> Differences:
+    """No units are held for an order that has ended, nor for an attempt that has."""
+    for reservation in facts.reservations:
+        order, units_held = facts.orders.get(reservation.order_id), _held(reservation)
+        if order and units_held and (order.status in DEAD | ARRIVED or order.attempt != reservation.attempt):
             status = order_pb2.OrderStatus.Name(order.status)
             text = f"{units_held} units for attempt {reservation.attempt}; the order is {status} at attempt {order.attempt}"
-            yield Difference(
-                "reservation.dead", subject, text, republish("fulfillment", _work_of(facts, reservation) or reservation.order_id)
-            )
+            repair = republish("fulfillment", _work_of(facts, reservation) or reservation.order_id)
+            yield Difference("reservation.dead", _subject(reservation), text, repair)
 
 
-def allocations(facts: Facts) -> Differences:
-    """What an order counts on is what the warehouse holds or has shipped for it; and no unit of an order is forgotten."""
+@check("orders", rules=("order.units",))
+def lines(facts: Facts, _patience: timedelta) -> Differences:
+    """No unit of an order is forgotten: each stays, or is cancelled."""
+    for order in facts.orders.values():
+        for item in order.items:
+            live = units(item)
+            if order.status not in DEAD and live + item.cancelled_quantity != item.quantity:
+                text = f"line {item.line_number}: {item.quantity} ordered, {live} stay and {item.cancelled_quantity} are cancelled"
+                yield Difference(
+                    "order.units",
+                    f"order {order.order_id}",
+                    text,
+                    f"omctl order get {order.order_id}",
+                )
+
+
+@check("orders", "reservations", rules=("order.stock",))
+def allocations(facts: Facts, _patience: timedelta) -> Differences:
+    """What an order counts on is what the warehouse holds or has shipped for it."""
     there: dict[tuple[str, int, int, str], Counter[str]] = {}
     for reservation in facts.reservations:
         for line in reservation.lines:
-            key = (reservation.order_id, reservation.attempt, line.line_number, reservation.warehouse_id)
+            key = (
+                reservation.order_id,
+                reservation.attempt,
+                line.line_number,
+                reservation.warehouse_id,
+            )
             there.setdefault(key, Counter()).update(reserved=line.reserved, committed=line.committed, shipped=line.shipped)
     for order in facts.orders.values():
-        subject = f"order {order.order_id}"
         for item in order.items:
-            live, name = units(item), f"line {item.line_number}"
-            if order.status not in DEAD and live + item.cancelled_quantity != item.quantity:
-                text = f"{name}: {item.quantity} ordered, {live} stay and {item.cancelled_quantity} are cancelled"
-                yield Difference("order.units", subject, text, f"omctl order get {order.order_id}")
             for place in item.allocations:
                 held = there.get((order.order_id, order.attempt, item.line_number, place.warehouse_id), Counter())
                 if fault := _unheld(order, place.quantity, held):
-                    text = f"{name}: {place.quantity} units from {place.warehouse_id}, {fault}"
-                    yield Difference("order.stock", subject, text, republish("warehouse", order.order_id))
+                    text = f"line {item.line_number}: {place.quantity} units from {place.warehouse_id}, {fault}"
+                    yield Difference(
+                        "order.stock",
+                        f"order {order.order_id}",
+                        text,
+                        republish("warehouse", order.order_id),
+                    )
 
 
-def returned(facts: Facts) -> Differences:
-    """Each unit that came back and was inspected is booked, once, and none that never left."""
+@check("returns", "movements", rules=("return.stock",))
+def returned(facts: Facts, _patience: timedelta) -> Differences:
+    """Each unit that came back and was inspected is booked, once."""
     booked: Counter[tuple[str, int, int]] = Counter()
-    shipped: Counter[tuple[str, int]] = Counter()
-    back: Counter[tuple[str, int]] = Counter()
-    restock, damaged = warehouse_pb2.STOCK_MOVEMENT_KIND_RESTOCK, warehouse_pb2.STOCK_MOVEMENT_KIND_MARK_DAMAGED
     for movement in facts.movements:
-        line = (movement.order_id, movement.line_number)
-        if movement.kind in (restock, damaged):
+        if movement.kind in (RESTOCK, MARK_DAMAGED):
             booked[movement.source_id, movement.line_number, movement.kind] += movement.quantity
-            back[line] += movement.quantity
-        elif movement.kind == warehouse_pb2.STOCK_MOVEMENT_KIND_SHIP:
-            shipped[line] += movement.quantity
     for each in facts.returns:
         for its in each.lines:
-            for kind, told, what in ((restock, its.passed_quantity, "passed"), (damaged, its.failed_quantity, "failed")):
+            for kind, told, what in (
+                (RESTOCK, its.passed_quantity, "passed"),
+                (MARK_DAMAGED, its.failed_quantity, "failed"),
+            ):
                 if (found := booked.pop((each.return_id, its.line_number, kind), 0)) != told:
                     subject = f"return {each.return_id} of order {each.order_id}"
                     text = f"line {its.line_number}: {told} units {what}, {found} booked"
                     yield Difference("return.stock", subject, text, republish("order", each.return_id))
     for (source, number, _), quantity in booked.items():
-        yield Difference("return.stock", f"return {source}", f"line {number}: {quantity} units booked for no return", "omctl stock list")
+        yield Difference(
+            "return.stock",
+            f"return {source}",
+            f"line {number}: {quantity} units booked for no return",
+            "omctl stock list",
+        )
+
+
+@check("movements", rules=("return.shipped",))
+def came_back(facts: Facts, _patience: timedelta) -> Differences:
+    """No unit came back that never left."""
+    shipped: Counter[tuple[str, int]] = Counter()
+    back: Counter[tuple[str, int]] = Counter()
+    for movement in facts.movements:
+        line = (movement.order_id, movement.line_number)
+        if movement.kind in (RESTOCK, MARK_DAMAGED):
+            back[line] += movement.quantity
+        elif movement.kind == SHIP:
+            shipped[line] += movement.quantity
     for (order_id, number), quantity in back.items():
         if quantity > shipped[order_id, number]:
             text = f"line {number}: {quantity} units came back, {shipped[order_id, number]} were shipped"
             yield Difference("return.shipped", f"order {order_id}", text, f"omctl order get {order_id}")
 
 
-def recalled(facts: Facts) -> Differences:
+@check("orders", "returns", "movements", "shipments", rules=("return.recall",))
+def recalled(facts: Facts, _patience: timedelta) -> Differences:
     """Goods that left, and that nobody wants any more, are to come back: all of a dead order's, and those that were cut too late.
 
     Of parcels that were lost, or that came to their customers all the same, nothing is waited for.
     """
     gone: dict[str, Counter[tuple[int, str]]] = {}
     for movement in facts.movements:
-        if movement.kind == warehouse_pb2.STOCK_MOVEMENT_KIND_SHIP:
+        if movement.kind == SHIP:
             gone.setdefault(movement.order_id, Counter())[movement.line_number, movement.warehouse_id] += movement.quantity
     for order_id, shipped in gone.items():
         order = facts.orders.get(order_id)
@@ -154,6 +241,15 @@ def _shown(level: warehouse_pb2.StockLevel) -> str:
     return f"omctl stock list --warehouse {quote(level.warehouse_id)} --sku {quote(level.sku)}"
 
 
+def _subject(reservation: warehouse_pb2.Reservation) -> str:
+    return f"reservation {reservation.reservation_id} of order {reservation.order_id}"
+
+
+def _held(reservation: warehouse_pb2.Reservation) -> int:
+    """The units that the reservation keeps from others."""
+    return sum(line.reserved + line.committed for line in reservation.lines)
+
+
 def _unheld(order: order_pb2.Order, wanted: int, held: Counter[str]) -> str:
     """Why the warehouse does not stand for these units as the order thinks; empty where it does."""
     if order.status == order_pb2.ORDER_STATUS_PENDING:
@@ -169,4 +265,7 @@ def _unheld(order: order_pb2.Order, wanted: int, held: Counter[str]) -> str:
 def _work_of(facts: Facts, reservation: warehouse_pb2.Reservation) -> str | None:
     """The fulfilment whose word would free the reservation."""
     works = facts.fulfillments_of.get(reservation.order_id, ())
-    return next((w.fulfillment_id for w in works if (w.warehouse_id, w.attempt) == (reservation.warehouse_id, reservation.attempt)), None)
+    return next(
+        (w.fulfillment_id for w in works if (w.warehouse_id, w.attempt) == (reservation.warehouse_id, reservation.attempt)),
+        None,
+    )

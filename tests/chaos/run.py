@@ -12,7 +12,6 @@ from typing import Any, Final
 
 from ordermesh.warehouse.v1 import inventory_service_pb2
 
-from chassis.errors import Failure
 from devstack.errors import DevstackError
 from devstack.postgres import UNSAFE_ON_POWER_LOSS
 from devstack.processes import Program
@@ -125,10 +124,10 @@ async def _judged(
     stack: Stack, calls: Calls, faults: Faults, stories: Sequence[Story], told: Witnesses, events: Events
 ) -> tuple[Sequence[Difference], Facts]:
     """What the audit finds, and what must be true beside it."""
-    try:
-        found, facts = await persisting(told, settle_s=SETTLE_S, patience=timedelta(seconds=SETTLE_S))
-    except* Failure as failure:
-        raise DevstackError(f"The services do not answer, long after the last fault: {failure!r}") from failure
+    audit = await persisting(told, settle_s=SETTLE_S, patience=timedelta(seconds=SETTLE_S))
+    if audit.gaps:
+        raise DevstackError(f"The services do not answer, long after the last fault: {audit.gaps}")
+    facts = audit.facts
     beside = [
         *verdict.promises(facts, stories),
         *verdict.resting(facts),
@@ -137,7 +136,7 @@ async def _judged(
         *await verdict.processor(facts, stack.database_urls["payment"]),
         *verdict.faults(calls, faults.unclean),
     ]
-    return [*found, *beside], facts
+    return [*audit.found, *beside], facts
 
 
 async def _stock(calls: Calls) -> None:

@@ -21,7 +21,7 @@ from ordermesh.warehouse.v1 import reservation_service_pb2
 import order_svc.wire
 from chassis.errors import Defect
 from fulfillment_svc.lifecycle import Status as WorkStatus
-from omctl.audit import differences, stock
+from omctl.audit import PATIENCE, differences, stock
 from order_svc.lifecycle import MOVES, Status
 from tests.model.outside import DECLINED
 from tests.model.world import COMING, World
@@ -206,7 +206,7 @@ class Shop(RuleBasedStateMachine):
     @invariant()
     def nothing_is_lost_or_oversold(self) -> None:
         facts = self.world.facts()
-        found = [*stock.ledger(facts), *stock.promises(facts)]
+        found = [*stock.ledger.find(facts, PATIENCE), *stock.promises.find(facts, PATIENCE)]
         assert found == [], found
 
     @invariant()
@@ -231,7 +231,7 @@ class Shop(RuleBasedStateMachine):
     def _rests(self) -> None:
         world = self.world
         world.come_to_rest()
-        found = differences(world.facts(), timedelta(minutes=1))
+        found = differences(world.facts())
         assert found == [], found
         statuses = {order.status for order in world.orders.orders.values()}
         assert statuses <= RESTING, statuses

@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,7 +16,9 @@ from ordermesh.payment.v1 import payment_pb2
 from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.warehouse.v1 import warehouse_pb2
 
-from omctl.audit import Facts, differences, persisting
+from chassis.errors import Deferred
+from omctl.audit import CHECKS, PATIENCE, Facts, Gap, differences, persisting, unchecked
+from omctl.audit.difference import Check
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=UTC)
 KINDS = warehouse_pb2.StockMovementKind
@@ -122,6 +125,7 @@ class World:
         self.failed: Sequence[ops_service_pb2.FailedEvent] = ()
         self.outbox = ops_service_pb2.GetOutboxStatsResponse(stream="ORDERS", kept_count=9)
         self.has_order = True
+        self.gaps: Sequence[Gap] = ()
 
     def facts(self) -> Facts:
         orders: Mapping[str, order_pb2.Order] = {"order": self.order} if self.has_order else {}
@@ -138,6 +142,7 @@ class World:
             [self.parcel],
             {"order": self.failed},
             {"order": self.outbox},
+            self.gaps,
         )
 
 
@@ -398,9 +403,9 @@ async def test_what_is_on_its_way_is_no_difference() -> None:
     readings = [World(), World(), World()]
     readings[0].level.available = 8
     readings[0].order.items[0].cancelled_quantity = readings[1].order.items[0].cancelled_quantity = 0
-    left, facts = await persisting(Told(readings), settle_s=0.0)  # type: ignore[arg-type]  # witnesses as far as they are asked
-    assert list(left) == []
-    assert facts.levels[0].available == 9
+    audit = await persisting(Told(readings), settle_s=0.0)  # type: ignore[arg-type]  # witnesses as far as they are asked
+    assert list(audit.found) == []
+    assert audit.facts.levels[0].available == 9
 
 
 async def test_what_stays_wrong_is_told() -> None:
@@ -408,8 +413,64 @@ async def test_what_stays_wrong_is_told() -> None:
     readings = [World(), World(), World()]
     for world in readings:
         world.level.available = 8
-    left, _ = await persisting(Told(readings), settle_s=0.0)  # type: ignore[arg-type]  # witnesses as far as they are asked
-    assert [each.check for each in left] == ["stock.ledger"]
+    audit = await persisting(Told(readings), settle_s=0.0)  # type: ignore[arg-type]  # witnesses as far as they are asked
+    assert [each.check for each in audit.found] == ["stock.ledger"]
+
+
+async def test_audit_service_away_once_names_the_gap() -> None:
+    """A rule counts as checked only where each reading had its facts; the others are checked."""
+    readings = [World(), World(), World()]
+    for world in readings:
+        world.level.available = 8
+        world.line.shipped = 1  # breaks order.stock, in each reading
+    readings[1].gaps = [AWAY]
+    audit = await persisting(Told(readings), settle_s=0.0)  # type: ignore[arg-type]  # witnesses as far as they are asked
+    assert [each.check for each in audit.found] == ["stock.ledger"]
+    assert list(audit.gaps) == [AWAY]
+    assert "order.stock" in unchecked(audit.gaps)
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: "-".join(sorted(check.rules)))
+def test_check_reads_only_the_facts_it_needs(check: Check) -> None:
+    """So `needs` is true, and a check is never made on facts that a service did not give."""
+    others = {field.name for field in fields(Facts)} - check.needs - {"time"}
+    not_given: dict[str, Any] = dict.fromkeys(others, object())  # whatever a check does with it fails
+    for broken in BROKEN.values():
+        world = World()
+        broken(world)
+        limited = replace(world.facts(), **not_given)
+        assert {found.check for found in check.find(limited, PATIENCE)} <= check.rules
+
+
+def test_rules_of_checks_are_each_broken_once() -> None:
+    """No rule is without a test, and each belongs to one check."""
+    rules = [rule for check in CHECKS for rule in check.rules]
+    assert sorted(rules) == sorted(BROKEN)
+
+
+def test_audit_gap_leaves_out_what_needs_it_alone() -> None:
+    """Without reservations the ledger is checked, and what a reservation holds is not."""
+    world = World()
+    world.level.available, world.line.shipped, world.gaps = 8, 1, [AWAY]
+    assert [each.check for each in differences(world.facts())] == ["stock.ledger"]
+    assert unchecked([AWAY]) == [
+        "order.stock",
+        "reservation.dead",
+        "reservation.order",
+        "stock.reservations",
+    ]
+
+
+def test_audit_gap_of_one_service_leaves_out_that_service() -> None:
+    """Failed events are each service's own: one that is away hides no other's."""
+    world = World()
+    _failed_event(world)
+    world.gaps = [Gap("payment", "failed", Deferred("DEPENDENCY_UNAVAILABLE"))]
+    assert [each.check for each in differences(world.facts())] == ["event.failed"]
+    assert unchecked(world.gaps) == ["event.failed of payment"]
+
+
+AWAY = Gap("warehouse", "reservations", Deferred("DEPENDENCY_UNAVAILABLE"))
 
 
 class Told:
@@ -418,5 +479,5 @@ class Told:
     def __init__(self, worlds: Sequence[World]) -> None:
         self._worlds = iter(worlds)
 
-    async def tell(self) -> Facts:
+    async def read(self) -> Facts:
         return next(self._worlds).facts()

@@ -1,5 +1,6 @@
-"""`omctl audit` as it asks: it names the service that does not answer, for nobody knows five addresses by heart."""
+"""`omctl audit` as it asks: it names the service that does not answer, and checks what the others' answers show."""
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -12,6 +13,7 @@ from chassis.client import connect
 from chassis.errors import Deferred
 from devstack.ports import free_ports
 from omctl.__main__ import app
+from omctl.audit import CHECKS
 from omctl.audit.facts import Silent, Witnesses
 from omctl.config import SERVICES
 from omctl.errors import UNAVAILABLE
@@ -40,15 +42,36 @@ def addresses(empty: str, away: str, place: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("away", SERVICES)
-def test_the_service_that_is_away_is_named(empty: str, away: str) -> None:
-    """One line says which service has not answered, and where it was looked for; the exit code says that it may be tried again."""
+def test_audit_service_away_checks_the_rest_and_names_it(empty: str, away: str) -> None:
+    """One line names the service, where it was looked for, and what was not checked; the rest is audited all the same, and the exit
+    code says that it may be tried again.
+    """
     place = f"127.0.0.1:{next(iter(free_ports(1)))}"
     environment = {f"{name.upper()}_ADDRESS": address for name, address in addresses(empty, away, place).items()}
     result = CliRunner().invoke(app, ["audit", "--settle", "0"], env=environment)
     assert result.exit_code == UNAVAILABLE, result.output
-    assert result.output.startswith(f"omctl: {away}: ")
-    assert f"see whether the service at {place} is up" in result.output
-    assert result.output.count("\n") == 1
+    assert result.stdout.startswith("0 differences over 0 orders")
+    assert result.stderr.startswith(f"omctl: {away}: DEPENDENCY_UNAVAILABLE")
+    assert f"see whether the service at {place} is up" in result.stderr
+    assert result.stderr.count("\n") == 1
+    not_checked = result.stderr.partition("Not checked: ")[2].rstrip(".\n").split(", ")
+    assert f"event.failed of {away}" in not_checked
+    assert f"event.waiting of {away}" in not_checked
+    rules = {rule for check in CHECKS for rule in check.rules}
+    left_out = {rule for rule in rules if rule in not_checked}
+    assert 0 < len(left_out) < len(rules)
+    assert not any("event.failed of" in rule for rule in not_checked if away not in rule)
+
+
+def test_audit_service_away_is_a_json_line(empty: str) -> None:
+    """A script that reads stdout alone sees that the audit is not whole."""
+    place = f"127.0.0.1:{next(iter(free_ports(1)))}"
+    environment = {f"{name.upper()}_ADDRESS": address for name, address in addresses(empty, "payment", place).items()}
+    result = CliRunner().invoke(app, ["audit", "--settle", "0", "--json"], env=environment)
+    assert result.exit_code == UNAVAILABLE, result.output
+    [told] = map(json.loads, result.stdout.splitlines())
+    assert (told["check"], told["subject"], told["repair"]) == ("audit.incomplete", "payment", "omctl audit")
+    assert "payment.ceiling" in told["text"]
 
 
 def test_all_that_answer_are_heard(empty: str) -> None:
