@@ -1,7 +1,8 @@
 """`make clients`: a Python wheel with the contracts' messages and stubs, for projects that call the services.
 
-It needs grpcio and protobuf, in versions that its code was generated for, and nothing of ours; and googleapis-common-protos, for amounts
-are google.type.Money, whose code is there and is not generated again. The same contracts make the same bytes; no network is needed.
+It needs protobuf and grpcio, from the versions that its code was generated for; googleapis-common-protos,
+for google.type.Money and the error details; and grpcio-status, which reads those details from a failed call.
+The same contracts make the same bytes; no network is needed.
 """
 
 import argparse
@@ -20,6 +21,9 @@ NAME = "ordermesh-client"
 # What stands in the archive as the time of every file: the earliest that it can hold.
 EPOCH = "315532800"
 GRPC_VERSION = re.compile(r"^GRPC_GENERATED_VERSION = '([^']+)'", re.MULTILINE)
+# Generated code runs under its own major version of protobuf and under the next one: protobuf's
+# cross-version runtime guarantee. tests/system/test_client_wheel.py runs it under both ends.
+PROTOBUF_MAJORS = 2
 PROTOBUF_VERSION = re.compile(r"ValidateProtobufRuntimeVersion\(\s*_runtime_version\.Domain\.PUBLIC,\s*(\d+),\s*(\d+),\s*(\d+)")
 
 PYPROJECT = """\
@@ -34,8 +38,9 @@ description = "Messages and gRPC stubs of ordermesh: orders, stock, fulfilment, 
 readme = "README.md"
 requires-python = "{python}"
 dependencies = [
-    "googleapis-common-protos>=1.60,<2",
+    "googleapis-common-protos>=1.70.0,<2",
     "grpcio>={grpc},<2",
+    "grpcio-status>={grpc},<2",
     "protobuf>={protobuf},<{protobuf_after}",
 ]
 
@@ -109,7 +114,7 @@ def _pyproject(source: Path, packages: list[str]) -> str:
         python=project["requires-python"],
         grpc=grpc_version,
         protobuf=".".join(protobuf_version),
-        protobuf_after=int(protobuf_version[0]) + 1,
+        protobuf_after=int(protobuf_version[0]) + PROTOBUF_MAJORS,
         packages=packages,
     )
 

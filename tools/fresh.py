@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
@@ -44,12 +44,16 @@ def _files(folder: Path) -> set[Path]:
 
 def lock_differences() -> Iterator[str]:
     """What requirements.lock has otherwise than pyproject.toml asks for."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return unlocked(project, (ROOT / "requirements.lock").read_text())
+    ours = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    stated = {each["name"]: each["requires-dist"] for each in ours["tool"]["uv"]["dependency-metadata"]}
+    return unlocked(ours["project"], (ROOT / "requirements.lock").read_text(), stated)
 
 
-def unlocked(project: Mapping[str, Any], lock: str) -> Iterator[str]:
-    """What a lock lacks, has out of bounds, or has too much, for the requirements of a `project` table."""
+def unlocked(project: Mapping[str, Any], lock: str, stated: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    """What a lock lacks, has out of bounds, or has too much, for the requirements of a `project` table.
+
+    `stated` are packages whose own requirements pyproject.toml replaces, as the lock's resolver does.
+    """
     pins = {canonicalize_name(name): (version, marker) for name, version, marker in PIN.findall(lock)}
     waiting = [Requirement(r) for r in (*project["dependencies"], *project["optional-dependencies"]["dev"])]
     needed: set[tuple[str, frozenset[str]]] = set()
@@ -65,17 +69,17 @@ def unlocked(project: Mapping[str, Any], lock: str) -> Iterator[str]:
         elif name not in pins and not known:
             yield f"{requirement} is needed and not pinned"
         elif not known:
-            waiting += _needs(requirement)
+            waiting += _needs(requirement, stated)
     names = {name for name, _ in needed}
     for name, (_, marker) in pins.items():
         if name not in names and not marker:  # what a marker holds back here may be needed on another system
             yield f"{name} is pinned, and nobody needs it"
 
 
-def _needs(requirement: Requirement) -> Iterator[Requirement]:
+def _needs(requirement: Requirement, stated: Mapping[str, Sequence[str]]) -> Iterator[Requirement]:
     """What an installed package needs in its turn, with the extras that are asked for."""
     try:
-        declared = distribution(requirement.name).requires or ()
+        declared = stated.get(requirement.name) or distribution(requirement.name).requires or ()
     except PackageNotFoundError:
         return  # pinned for another system
     for each in map(Requirement, declared):

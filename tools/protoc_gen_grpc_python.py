@@ -1,8 +1,10 @@
-"""A protoc plugin that offers the grpc_python generator of grpcio-tools to `buf generate`.
+"""A protoc plugin for `buf generate`: the stubs of each file that has a service, and their types.
 
-buf can call protoc's own generators, but this one is built into grpcio-tools and has no plugin of its own.
+The grpc_python generator is built into grpcio-tools and has no plugin of its own. mypy-protobuf's
+plugin also writes types for files without a service, for which there is no module; it gets none of them.
 """
 
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -11,24 +13,39 @@ from google.protobuf import descriptor_pb2
 from google.protobuf.compiler import plugin_pb2
 from grpc_tools import protoc
 
+TYPES = Path(sys.executable).with_name("protoc-gen-mypy_grpc")
+
 
 def generate(request: plugin_pb2.CodeGeneratorRequest) -> plugin_pb2.CodeGeneratorResponse:
-    """The `*_pb2_grpc.py` of every requested file that has a service; protoc's failure becomes the response's error."""
-    response = plugin_pb2.CodeGeneratorResponse(supported_features=plugin_pb2.CodeGeneratorResponse.FEATURE_PROTO3_OPTIONAL)
+    """The `*_pb2_grpc.py` and `.pyi` of each requested file with a service.
+
+    protoc's failure becomes the response's error.
+    """
     requested = set(request.file_to_generate)
-    wanted = sorted(file.name for file in request.proto_file if file.service and file.name in requested)
+    wanted = sorted(f.name for f in request.proto_file if f.service and f.name in requested)
     if not wanted:
-        return response
+        return plugin_pb2.CodeGeneratorResponse(supported_features=plugin_pb2.CodeGeneratorResponse.FEATURE_PROTO3_OPTIONAL)
+    request.file_to_generate[:] = wanted
+    response = _types(request)
     with tempfile.TemporaryDirectory() as folder:
         descriptors, out = Path(folder, "descriptors.binpb"), Path(folder, "out")
-        descriptors.write_bytes(descriptor_pb2.FileDescriptorSet(file=request.proto_file).SerializeToString())
+        files = descriptor_pb2.FileDescriptorSet(file=request.proto_file)
+        descriptors.write_bytes(files.SerializeToString())
         out.mkdir()
-        status = protoc.main(["protoc", f"--descriptor_set_in={descriptors}", f"--grpc_python_out={out}", *wanted])
+        source = f"--descriptor_set_in={descriptors}"
+        status = protoc.main(["protoc", source, f"--grpc_python_out={out}", *wanted])
         if status:
             response.error = f"grpc_tools.protoc ended with {status}"
         for path in sorted(out.rglob("*.py")):
             response.file.add(name=path.relative_to(out).as_posix(), content=path.read_text())
     return response
+
+
+def _types(request: plugin_pb2.CodeGeneratorRequest) -> plugin_pb2.CodeGeneratorResponse:
+    """What mypy-protobuf's plugin answers. Raises CalledProcessError where it fails."""
+    asked = request.SerializeToString()
+    told = subprocess.run([TYPES], input=asked, stdout=subprocess.PIPE, check=True)
+    return plugin_pb2.CodeGeneratorResponse.FromString(told.stdout)
 
 
 if __name__ == "__main__":

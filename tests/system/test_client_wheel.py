@@ -1,6 +1,8 @@
 """The client wheel as somebody else has it: in a clean environment with nothing but what it declares."""
 
+import ast
 import asyncio
+import re
 import subprocess
 import sys
 import zipfile
@@ -13,8 +15,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from devstack.stack import Stack
+from tests.system.readme import blocks
 from tools import clients
 
+OLDEST = clients.ROOT / "requirements-oldest.txt"
 PROGRAM = Path(__file__).parent / "wheel_walk.py"
 # In the order of the program's arguments.
 SERVICES = ("order", "warehouse", "fulfillment", "shipping", "payment")
@@ -46,21 +50,39 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return clients.build(tmp_path_factory.mktemp("dist"))
 
 
-@pytest.fixture(scope="module")
-def python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python of a clean environment: the wheel is installed, and what it declares is linked to; no network is needed."""
+@pytest.fixture(scope="module", params=["newest", "oldest"])
+def python(request: pytest.FixtureRequest, wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Python of a clean environment that has the wheel and what it declares.
+
+    Newest: what .venv has, linked to. Oldest: what requirements-oldest.txt pins, installed.
+    """
     folder = tmp_path_factory.mktemp("client")
     run(sys.executable, "-m", "venv", "--without-pip", folder)
     python = folder / "bin/python"
+    pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--python", python)
+    install: tuple[str | Path, ...] = (*pip, "install", "--quiet", "--no-deps")
+    run(*install, "--no-index", wheel)
+    if request.param == "newest":
+        _link(python, wheel)
+    else:
+        run(*install, "--only-binary", ":all:", "--require-hashes", "-r", OLDEST)
+    return python
+
+
+def _link(python: Path, wheel: Path) -> None:
+    """Links what the wheel declares into the environment of `python`."""
     site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))").strip())
-    run(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-index", "--no-deps", wheel)
-    declared = [line.partition(":")[2] for line in _metadata(wheel).splitlines() if line.startswith("Requires-Dist:")]
-    for name in needs([Requirement(each.strip()).name for each in declared]):
+    for name in needs([each.name for each in _declared(wheel)]):
         files = distribution(name).files or ()
         for top in {file.parts[0] for file in files} - {".."}:
             if not (site / top).exists():
                 (site / top).symlink_to(Path(str(distribution(name).locate_file(top))))
-    return python
+
+
+def _declared(wheel: Path) -> list[Requirement]:
+    """The requirements that the wheel's metadata names."""
+    lines = [line.partition(":")[::2] for line in _metadata(wheel).splitlines()]
+    return [Requirement(value.strip()) for name, value in lines if name == "Requires-Dist"]
 
 
 def _metadata(wheel: Path) -> str:
@@ -78,13 +100,37 @@ def test_the_wheel_holds_contracts_alone(wheel: Path) -> None:
     assert "ordermesh/py.typed" in names
     modules = {name for name in names if name.endswith("_pb2.py")}
     assert {Path(name).name for name in modules} == {f"{path.stem}_pb2.py" for path in (clients.ROOT / "proto").rglob("*.proto")}
-    assert {f"{name}i" for name in modules} <= set(names)
+    types = {name for name in names if name.endswith(".pyi")}
+    assert {f"{name}i" for name in modules} <= types
+    assert {name.removesuffix("i") for name in types} <= set(names)
     assert [name for name, text in texts.items() if "buf.validate" in text or "buf/validate" in text] == []
 
 
 def test_the_same_contracts_make_the_same_wheel(wheel: Path, tmp_path: Path) -> None:
     """Built again it is the same, byte for byte: who pins its hash can build it himself."""
     assert clients.build(tmp_path).read_bytes() == wheel.read_bytes()
+
+
+def test_oldest_versions_are_the_declared_bounds(wheel: Path) -> None:
+    """requirements-oldest.txt pins the lower bound of each declared requirement, and protobuf 7 is in range."""
+    pins = dict(re.findall(r"^([a-z-]+)==(\S+)", OLDEST.read_text(), re.MULTILINE))
+    declared = _declared(wheel)
+    assert {f"{each.name}>={pins[each.name]}" for each in declared} == {
+        f"{each.name}>={bound.version}" for each in declared for bound in each.specifier if bound.operator == ">="
+    }
+    [protobuf] = [each for each in declared if each.name == "protobuf"]
+    assert protobuf.specifier.contains("7.36.2")
+
+
+def test_readme_pages_import_only_what_the_wheel_brings(python: Path) -> None:
+    """Each Python page of README.md imports in an environment with the wheel alone, NATS's client apart."""
+    pages = [block.text for block in blocks() if block.language == "python"]
+    assert len(pages) == 2
+    for page in pages:
+        imports = [node for node in ast.parse(page).body if isinstance(node, ast.Import | ast.ImportFrom)]
+        wanted = [line for line in map(ast.unparse, imports) if not re.match(r"(from|import) nats\b", line)]
+        assert any("ordermesh" in line for line in wanted)
+        run(python, "-I", "-c", "\n".join(wanted))
 
 
 def test_its_declared_needs_are_all_that_it_needs(python: Path) -> None:

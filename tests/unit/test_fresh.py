@@ -59,12 +59,16 @@ def _project() -> Any:
     return tomllib.loads((fresh.ROOT / "pyproject.toml").read_text())["project"]
 
 
+# The generator's own bound on protobuf is replaced in pyproject.toml.
+STATED = {"grpcio-tools": ["grpcio>=1.76.0", "setuptools>=77.0.1"]}
+
+
 def test_a_stale_lock_is_named() -> None:
     """A requirement without a pin, a pin out of bounds and a pin of no use are each named, with what is needed."""
     lock = (fresh.ROOT / "requirements.lock").read_text()
     project = _project()
     project["dependencies"] = [*project["dependencies"], "no-such-package>=1", "grpcio<1"]
-    found = list(fresh.unlocked(project, lock + "\nleft-over==1.0 \\\n    --hash=sha256:00\n"))
+    found = list(fresh.unlocked(project, lock + "\nleft-over==1.0 \\\n    --hash=sha256:00\n", STATED))
     assert "no-such-package>=1 is needed and not pinned" in found
     assert any(said.startswith("grpcio is pinned to ") and said.endswith("and grpcio<1 is needed") for said in found)
     assert "left-over is pinned, and nobody needs it" in found
@@ -76,7 +80,7 @@ def test_what_a_package_needs_is_needed_too() -> None:
     lock = (fresh.ROOT / "requirements.lock").read_text()
     [pin] = [line for line in lock.splitlines() if line.startswith("greenlet==")]
     assert "greenlet" not in " ".join(_project()["dependencies"])
-    found = list(fresh.unlocked(_project(), lock.replace(pin, "")))
+    found = list(fresh.unlocked(_project(), lock.replace(pin, ""), STATED))
     assert [said.endswith("is needed and not pinned") and said.startswith("greenlet") for said in found] == [True]
 
 
@@ -92,3 +96,12 @@ def test_it_says_what_mends_it(monkeypatch: pytest.MonkeyPatch, capsys: pytest.C
     monkeypatch.setattr(fresh, "generated_differences", lambda: iter([]))
     monkeypatch.setattr(fresh, "lock_differences", lambda: iter([]))
     assert (fresh.main(), capsys.readouterr().err) == (0, "")
+
+
+def test_unlocked_metadata_not_replaced_names_the_bound() -> None:
+    """The generator's own metadata asks for protobuf below 7; only the stated replacement admits 7."""
+    lock = (fresh.ROOT / "requirements.lock").read_text()
+    assert list(fresh.unlocked(_project(), lock, STATED)) == []
+    [found] = fresh.unlocked(_project(), lock, {})
+    assert found.startswith("protobuf is pinned to 7")
+    assert "<7" in found

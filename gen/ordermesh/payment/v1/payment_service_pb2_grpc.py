@@ -5,7 +5,7 @@ import warnings
 
 from ordermesh.payment.v1 import payment_service_pb2 as ordermesh_dot_payment_dot_v1_dot_payment__service__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class PaymentServiceStub:
+class PaymentServiceStub(object):
     """Payments for orders.
 
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
@@ -80,7 +80,7 @@ class PaymentServiceStub:
                 _registered_method=True)
 
 
-class PaymentServiceServicer:
+class PaymentServiceServicer(object):
     """Payments for orders.
 
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
@@ -218,7 +218,7 @@ def add_PaymentServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class PaymentService:
+class PaymentService(object):
     """Payments for orders.
 
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,

@@ -1,0 +1,83 @@
+"""The contracts in other languages: code for Go and Java is generated without options and compiles.
+
+The compilers are Debian's; `.ci/run` installs them. Where one is missing, the test says what it did not check.
+"""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.unit.contracts import rules
+
+SOURCES = [rules.ROOT / "proto", *(rules.ROOT / "third_party" / name for name in ("googleapis", "protovalidate"))]
+JAVA_RUNTIME = Path("/usr/share/java/protobuf.jar")
+GO_RUNTIME = Path("/usr/share/gocode")
+PACKAGES = {
+    "protoc": "protobuf-compiler",
+    "protoc-gen-go": "protoc-gen-go",
+    "go": "golang-go",
+    "javac": "default-jdk-headless",
+    str(JAVA_RUNTIME): "libprotobuf-java",
+    str(GO_RUNTIME / "src/google.golang.org/protobuf"): "golang-google-protobuf-dev",
+}
+
+
+def need(*tools: str) -> None:
+    """Skips the test where a tool is missing, and names the Debian package that has it."""
+    missing = [PACKAGES[tool] for tool in tools if not (shutil.which(tool) or Path(tool).exists())]
+    if missing:
+        pytest.skip(f"NOT CHECKED: that the generated code compiles. Install {', '.join(missing)} (Debian packages)")
+
+
+def run(*command: str | Path, folder: Path, environment: Mapping[str, str] | None = None) -> None:
+    """Runs a tool in the folder. Raises AssertionError with its output where it fails."""
+    told = subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert told.returncode == 0, told.stdout + told.stderr
+
+
+def generate(option: str, folder: Path) -> None:
+    """Generates all contracts, and the third-party ones that they import, with protoc's one option."""
+    protos = [str(path.relative_to(source)) for source in SOURCES for path in sorted(source.rglob("*.proto"))]
+    run("protoc", *(f"-I{source}" for source in SOURCES), f"{option}={folder}", *protos, folder=folder)
+
+
+def test_go_without_mappings_compiles(tmp_path: Path) -> None:
+    """`protoc --go_out` needs no M-option: each contract names its Go package, and all of them compile."""
+    gocode = GO_RUNTIME / "src/google.golang.org/protobuf"
+    need("protoc", "protoc-gen-go", "go", str(gocode))
+    (tmp_path / "src").mkdir()
+    generate("--go_out", tmp_path / "src")
+    built = {
+        "GO111MODULE": "off",
+        "GOPATH": f"{tmp_path}{os.pathsep}{GO_RUNTIME}",
+        "GOCACHE": str(tmp_path / "cache"),
+        "GOFLAGS": "-p=1",
+    }
+    run("go", "build", "./src/github.com/ordermesh/...", folder=tmp_path, environment=built)
+
+
+def test_java_compiles(tmp_path: Path) -> None:
+    """`protoc --java_out`: one class a file, in the package that the contract names, and all compile."""
+    need("protoc", "javac", str(JAVA_RUNTIME))
+    sources, classes = tmp_path / "java", tmp_path / "classes"
+    sources.mkdir()
+    classes.mkdir()
+    generate("--java_out", sources)
+    assert (sources / "com/ordermesh/order/v1/Order.java").exists()
+    files = tmp_path / "files"
+    files.write_text("\n".join(map(str, sorted(sources.rglob("*.java")))))
+    quick = ("-J-XX:TieredStopAtLevel=1", "-J-XX:+UseSerialGC", "-nowarn", "-proc:none")
+    run("javac", *quick, "-cp", JAVA_RUNTIME, "-d", classes, f"@{files}", folder=tmp_path)
+    assert (classes / "com/ordermesh/order/v1/Order.class").exists()
