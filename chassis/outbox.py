@@ -14,9 +14,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from uuid_utils.compat import uuid7
 
 from chassis import telemetry
-from chassis.stream import subject_of
+from chassis.stream import MESSAGE_BYTES_MAX, subject_of
 from chassis.tables import SHARDS, arrays, insert_rows
 
+# The largest payload of an event: what a message may have, less what its headers may have.
+EVENT_BYTES_MAX = MESSAGE_BYTES_MAX - 16 * 2**10
 # The columns of a row that `headers` reads.
 HEADER_COLUMNS = ("aggregate", "event_id", "type", "create_time", "traceparent")
 COLUMNS = ("shard", "aggregate", "event_id", "subject", "type", "payload", "traceparent")
@@ -33,7 +35,11 @@ class Outbox:
         self._insert = insert_rows(*(table.c[name] for name in COLUMNS))
 
     async def append(self, connection: AsyncConnection, facts: Sequence[object]) -> None:
-        """Stores the facts' events; each has its id from here on, whatever happens to it."""
+        """Stores the facts' events; each has its id from here on, whatever happens to it.
+
+        Raises ValueError for an event of more than EVENT_BYTES_MAX: it could never be published,
+        and would hold back all later events of its aggregate.
+        """
         traceparent = telemetry.traceparent()
         rows = [_row(*self.encode(fact), traceparent) for fact in facts]
         await connection.execute(self._insert, arrays(COLUMNS, rows))
@@ -41,6 +47,8 @@ class Outbox:
 
 def _row(aggregate: UUID, event: Message, traceparent: str | None) -> tuple[object, ...]:
     payload = event.SerializeToString(deterministic=True)
+    if len(payload) > EVENT_BYTES_MAX:
+        raise ValueError(f"{event.DESCRIPTOR.full_name} of {aggregate} has {len(payload)} bytes, and an event may have {EVENT_BYTES_MAX}")
     return shard_of(aggregate), aggregate, uuid7(), subject_of(type(event)), event.DESCRIPTOR.full_name, payload, traceparent
 
 

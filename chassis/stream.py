@@ -6,7 +6,7 @@ What is published stands in the outbox (chassis.relay), what is received goes to
 import asyncio
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -16,6 +16,7 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 from nats.aio.client import Client
 from nats.errors import Error as NatsError
+from nats.errors import MaxPayloadError
 from nats.js import JetStreamContext
 from nats.js.api import (
     AckPolicy,
@@ -46,6 +47,10 @@ STREAMS = {
 ADVISORIES = "ADVISORIES"
 GIVEN_UP = ("$JS.EVENT.ADVISORY.CONSUMER.MAX_DELIVERIES", "$JS.EVENT.ADVISORY.CONSUMER.MSG_TERMINATED")
 ADVISORIES_BYTES_MAX = 64 * 2**20
+# The largest message that a service publishes, headers included. The broker's `max_payload` must not
+# be below it: docs/operations.md, "The broker". tests/unit/contracts/test_event_sizes.py computes
+# that the largest legal event stays below it.
+MESSAGE_BYTES_MAX = 2 * 2**20
 MAX_AGE_S = 14 * 24 * 3600.0
 DUPLICATE_WINDOW_S = 10 * 60.0  # longer than the relay ever waits before it tries again
 ACK_WAIT_S = 10.0
@@ -84,6 +89,12 @@ def stream_of(subject: str) -> str:
     raise LookupError(f"no stream holds {subject}")
 
 
+def message_bytes(payload: bytes, headers: Mapping[str, str]) -> int:
+    """The size of a message as the broker counts it: a header line is `name: value` CR LF."""
+    lines = sum(len(f"{name}: {value}\r\n".encode()) for name, value in headers.items())
+    return len(payload) + len(b"NATS/1.0\r\n\r\n") + lines
+
+
 @dataclass(frozen=True, slots=True)
 class Limits:
     """What a stream may take: bytes on disk (then it refuses, and the outbox keeps), and how many servers hold a copy."""
@@ -109,6 +120,10 @@ class Broker:
         self._replaced = telemetry.counter("broker_connections_replaced_total", "Connections to the broker that had fallen silent")
         self._refused_copies = telemetry.counter(
             "broker_copies_refused_total", "Times that the broker refused a stream the copies that it should have: alert on it", "stream"
+        )
+        self._max_payload = telemetry.gauge(
+            "broker_max_payload_bytes",
+            "The largest message that the broker takes: alert below 2097152",
         )
         self._connected = telemetry.gauge("broker_connected", "Whether the broker has answered lately (1) or not (0)")
 
@@ -140,7 +155,11 @@ class Broker:
         """Publishes on a stream, which is to be `stream`, and waits for its answer.
 
         Raises one of BROKER_ERRORS; whether the stream has the message nobody knows then: repeat it under the same Nats-Msg-Id.
+        MaxPayloadError, one of them, is raised before anything is sent: the server would close the
+        connection at a message that is too large, and nats-py itself does not count the headers.
         """
+        if message_bytes(payload, {"Nats-Expected-Stream": stream, **headers}) > self.client.max_payload:
+            raise MaxPayloadError
         return await self.streams.publish(subject, payload, timeout=timeout_s, stream=stream, headers=headers)
 
     async def ensure_streams(self) -> None:
@@ -241,6 +260,8 @@ class Broker:
             if not self.answers:
                 await self._replace()
             self._connected.set(self.answers)
+            if self._client:
+                self._max_payload.set(self._client.max_payload)
 
     async def _asks(self, client: Client, timeout_s: float) -> bool:
         """Whether the server answers a PING. A question that was not answered in time stays open until the next time.
@@ -275,6 +296,14 @@ class Broker:
             log.warning("the broker cannot be reached", error=repr(error))
             await _discard(client)
             return
+        if client.max_payload < MESSAGE_BYTES_MAX:
+            log.error(
+                "the broker's max_payload is too small: events that are larger are not published. "
+                "Raise max_payload in the broker's settings",
+                max_payload=client.max_payload,
+                needed=MESSAGE_BYTES_MAX,
+            )
+        self._max_payload.set(client.max_payload)
         old, self._client, self._heard = self._client, client, time.monotonic()
         self.generation += 1
         if old:

@@ -26,6 +26,9 @@ from warehouse_svc.model import (
 
 # A repeat that finds more than this share of its time left changes nothing. What is left has to do for an order that is placed only now.
 FRESH = 0.9
+# An order's events name each line at each of its warehouses, so this bounds their size, and with it
+# what the broker must take (chassis.stream.MESSAGE_BYTES_MAX).
+WAREHOUSES_MAX = 8
 SHORTAGES_IN_METADATA = 10  # a status must stay small, whatever a SKU is called
 
 
@@ -212,13 +215,27 @@ def set_aside(
     before: Sequence[Reservation],
     expire_time: datetime,
 ) -> list[Reservation]:
-    """The next generation of reservations. Refused INSUFFICIENT_STOCK, with each SKU that is short, where there is not enough."""
+    """The next generation of reservations. Refused INSUFFICIENT_STOCK, with each SKU that is short, where there is not enough.
+
+    Refused TOO_MANY_WAREHOUSES where the units lie in more than WAREHOUSES_MAX.
+    """
     sellable = books.sellable()
     if short := shortages(lines, sellable):
         text = f"There is not enough stock of {len(short)} of {len(demand(lines))} SKUs."
         raise Refused("INSUFFICIENT_STOCK", text, violations=violations(short, "INSUFFICIENT_STOCK"), **metadata(short))
     of = (command.target, command.attempt, max((r.generation for r in before), default=0) + 1)
     by_warehouse = source(lines, sellable, [r.warehouse_id for r in before])
+    if len(by_warehouse) > WAREHOUSES_MAX:
+        text = (
+            f"The units lie in {len(by_warehouse)} warehouses, and an order is served from "
+            f"{WAREHOUSES_MAX} at most. Place several smaller orders."
+        )
+        raise Refused(
+            "TOO_MANY_WAREHOUSES",
+            text,
+            warehouses=str(len(by_warehouse)),
+            warehouses_max=str(WAREHOUSES_MAX),
+        )
     return [books.reserve(of, warehouse_id, parts, expire_time) for warehouse_id, parts in by_warehouse.items()]
 
 

@@ -7,13 +7,27 @@ import signal
 from typing import Any
 
 import pytest
+import structlog
 from nats.errors import MaxPayloadError
 from nats.js.api import AckPolicy, ConsumerConfig, RetentionPolicy, StorageType, StreamConfig
 from nats.js.errors import BadRequestError, NoStreamResponseError
 
 from chassis.claims import KEPT
+from chassis.outbox import EVENT_BYTES_MAX
 from chassis.partitions import KEPT_DAYS
-from chassis.stream import ACK_WAIT_S, BROKER_ERRORS, DUPLICATE_WINDOW_S, MAX_AGE_S, STREAMS, Broker, Limits, connect
+from chassis.stream import (
+    ACK_WAIT_S,
+    BROKER_ERRORS,
+    DUPLICATE_WINDOW_S,
+    MAX_AGE_S,
+    MESSAGE_BYTES_MAX,
+    STREAMS,
+    Broker,
+    Limits,
+    connect,
+    message_bytes,
+)
+from devstack import nats
 from devstack.nats import Nats
 from tests.proxy import Proxy
 from tests.support import Eventually, measured
@@ -118,7 +132,44 @@ async def test_what_the_stream_refuses_is_told(broker: Broker) -> None:
     with pytest.raises(NoStreamResponseError):
         await broker.publish("nobody.x", b"", headers("b"), stream="ORDERS")
     with pytest.raises(MaxPayloadError):
-        await broker.publish(SUBJECT, b"x" * 2**21, headers("c"), stream="ORDERS")
+        await broker.publish(SUBJECT, b"x" * MESSAGE_BYTES_MAX, headers("c"), stream="ORDERS")
+
+
+async def test_largest_event_with_its_headers_is_published(broker: Broker) -> None:
+    """The local broker takes a payload of EVENT_BYTES_MAX with 16 KiB of headers, to the byte. One byte more is refused before it is
+    sent, whatever the share of its headers: the server would close the connection at it.
+    """
+    names = {"Nats-Msg-Id": "a", "Nats-Expected-Stream": "ORDERS", "padding": ""}
+    padding = MESSAGE_BYTES_MAX - EVENT_BYTES_MAX - message_bytes(b"", names)
+    client, largest = broker.client, b"x" * EVENT_BYTES_MAX
+    with pytest.raises(MaxPayloadError):
+        await broker.publish(SUBJECT, largest, headers("a") | {"padding": "x" * (padding + 1)}, stream="ORDERS")
+    assert (await broker.publish(SUBJECT, largest, headers("a") | {"padding": "x" * padding}, stream="ORDERS")).seq == 1
+    assert (broker.client, client.stats["reconnects"]) == (client, 0)
+
+
+async def test_broker_that_takes_too_little_is_reported(own_nats: Nats, monkeypatch: pytest.MonkeyPatch, eventually: Eventually) -> None:
+    """A max_payload below what events may need: each connection to such a broker is an error in the log, with both numbers, and a gauge
+    shows what it takes. An event that is too large for it is refused by itself, those that are not are published.
+    """
+    own_nats.stop()
+    default = f"max_payload: {2**20}"
+    monkeypatch.setattr(nats, "CONFIGURATION", nats.CONFIGURATION.replace("max_payload: 2097152", default))
+    own_nats.start()
+    with structlog.testing.capture_logs() as logs:
+        small = await connect(own_nats.url, name="small", beat_s=0.05, silence_s=1.0)
+    [told] = [line for line in logs if "max_payload" in line]
+    assert (told["log_level"], told["max_payload"], told["needed"]) == ("error", 2**20, MESSAGE_BYTES_MAX)
+    assert measured("broker_max_payload_bytes") == 2**20
+    await small.ensure_streams()
+    with pytest.raises(MaxPayloadError):
+        await small.publish(SUBJECT, b"x" * 2**20, headers("a"), stream="ORDERS")
+    assert await works(small)
+    own_nats.stop()
+    monkeypatch.undo()
+    own_nats.start()
+    await eventually(lambda: measured("broker_max_payload_bytes") == MESSAGE_BYTES_MAX)
+    await small.close()
 
 
 async def test_a_full_stream_refuses_and_forgets_nothing(nats_url: str) -> None:

@@ -5,9 +5,11 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
+from google.protobuf.message import Message
 from sqlalchemy import delete, make_url, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -16,9 +18,11 @@ from chassis.blame import Race
 from chassis.database import TRIES, Database, connect
 from chassis.decision import Done
 from chassis.errors import Defect, Deferred, NotFound
+from chassis.outbox import EVENT_BYTES_MAX, Outbox
 from tests.proxy import Proxy
 from tests.sample import model, store
-from tests.sample.model import ConfirmPayment, Order, OrderCommand, Status
+from tests.sample.events import SampleStatusChanged
+from tests.sample.model import ConfirmPayment, Order, OrderCommand, Status, Transition
 from tests.sample.store import claims, history, orders
 from tests.sample.writes import Recorder, count, create, key, kinds, placed, reason, retried, someone_waits, status, write
 from tests.support import Eventually
@@ -432,3 +436,22 @@ async def test_a_rolled_back_set_leaves_no_trace(database: Database, engine: Asy
     assert kinds(await write(database, create(), save=save)) == ["Defect"]
     assert "COMMIT" not in recorder.statements
     assert [await count(engine, table) for table in (orders, claims, history, store.outbox)] == [0, 0, 0, 0]
+
+
+async def test_event_too_large_to_publish_fails_its_own_write(engine: AsyncEngine) -> None:
+    """A change whose event no broker would take is never committed: its command fails as a defect, the others of its set are done, and
+    the outbox has no row that would hold back its aggregate.
+    """
+
+    def fat(fact: Transition) -> tuple[UUID, Message]:
+        return fact.order_id, SampleStatusChanged(order_id=str(fact.order_id), new="x" * sizes[fact.order_id])
+
+    first, second, third = create(), create(), create()
+    around = len(SampleStatusChanged(order_id=str(first.target), new="x" * EVENT_BYTES_MAX).SerializeToString()) - EVENT_BYTES_MAX
+    sizes = {first.target: 1, second.target: EVENT_BYTES_MAX - around + 1, third.target: EVENT_BYTES_MAX - around}
+    database = Database(engine, claims, Outbox(store.outbox, encode=fat))
+    outcomes = await write(database, first, second, third)
+    assert kinds(outcomes) == ["Done", "Defect", "Done"]
+    assert isinstance(outcomes[1], Defect)
+    assert f"{EVENT_BYTES_MAX + 1} bytes, and an event may have {EVENT_BYTES_MAX}" in str(outcomes[1].__cause__)
+    assert await count(engine, orders) == await count(engine, store.outbox) == 2

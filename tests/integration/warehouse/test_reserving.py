@@ -9,16 +9,19 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from ordermesh.warehouse.v1 import reservation_service_pb2 as api
 from ordermesh.warehouse.v1 import warehouse_pb2
-from sqlalchemy import select, text
+from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis import paging
 from chassis.client import ask, pages
+from chassis.decision import unwrap
 from chassis.errors import Defect, Failure, Invalid, NotFound, Refused
+from chassis.outbox import EVENT_BYTES_MAX
 from tests.integration.warehouse.conftest import Clients
 from tests.integration.warehouse.requests import as_stored, attempt, confirm, count, receive, receive_all, release, reserve
-from warehouse_svc import decisions, store
-from warehouse_svc.model import StockCommand, View
+from warehouse_svc import decisions, store, wire
+from warehouse_svc.decisions.reservations import WAREHOUSES_MAX
+from warehouse_svc.model import ConfirmReservations, ReceiveStock, ReserveStock, StockCommand, View, WantedLine
 from warehouse_svc.operations import EXPIRY_BATCH, Operations
 from warehouse_svc.tables import claims, holdings, movements, outbox, reservation_lines, reservations
 
@@ -334,3 +337,23 @@ async def test_reading_reservations(
     unknown = api.GetReservationRequest(reservation_id=str(uuid4()))
     refused = await refusal(ask(clients.reservations.GetReservation, unknown))
     assert (type(refused), refused.reason) == (NotFound, "RESERVATION_NOT_FOUND")
+
+
+async def test_largest_order_is_confirmed_and_can_be_published(operations: Operations, engine: AsyncEngine) -> None:
+    """500 lines, each split over the 8 warehouses that may serve an order, with names of 256 bytes: it is reserved and confirmed, each
+    answer is one that gRPC takes (4 MiB), each event one that the broker takes.
+    """
+    skus = [f"{number:03}" + 61 * "\U0001f4e6" for number in range(500)]
+    order_id, units = uuid4(), dict.fromkeys(skus, 1)
+    for number in range(WAREHOUSES_MAX):
+        name = f"{number:02}" + 62 * "\U0001f3ed"
+        await operations.receive_stock(ReceiveStock(f"test:{number}", b"", uuid4(), warehouse_id=name, quantities=units))
+    lines = tuple(WantedLine(number, sku, WAREHOUSES_MAX) for number, sku in enumerate(skus, 1))
+    holding = await operations.reserve_stock(ReserveStock("test:reserve", b"", order_id, attempt=1, lines=lines, ttl=timedelta(hours=1)))
+    assert [len(its.lines) for its in holding.reservations] == [500] * WAREHOUSES_MAX
+    unwrap((await operations.move_reservations([ConfirmReservations("test:confirm", b"", order_id, attempt=1)]))[0])
+    answer = api.ReserveStockResponse(reservations=[wire.reservation(its) for its in holding.reservations])
+    assert answer.ByteSize() < 4 * 2**20
+    async with engine.connect() as connection:
+        sizes = (await connection.execute(select(func.length(outbox.c.payload)))).scalars().all()
+    assert 2**20 < max(sizes) <= EVENT_BYTES_MAX

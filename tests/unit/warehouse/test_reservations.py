@@ -14,6 +14,7 @@ from tests.unit.warehouse.world import (
     ORDER,
     TTL,
     World,
+    adjust,
     confirm,
     end,
     expire,
@@ -344,3 +345,32 @@ def test_ids_are_the_same_whenever_a_command_is_decided_again() -> None:
     assert one.ledger == other.ledger
     assert [m.id for m in one.ledger[2:]] == sorted(m.id for m in one.ledger[2:])
     assert unwrap(one.try_all(renew())[0]).holding == one.holdings[ORDER]
+
+
+def test_reserve_from_more_than_8_warehouses_is_refused() -> None:
+    """An order's events name each line at each of its warehouses: 8 are served, 9 are refused with both numbers and what to do, and
+    nothing is moved.
+    """
+    world = stocked(**{f"w{number}": {"tea": 1} for number in range(17)})
+    world.do(reserve(("tea", 8)))
+    assert len(world.standing()) == 8
+    [outcome] = world.try_all(reserve(("tea", 9), order=OTHER))
+    assert isinstance(outcome, Refused)
+    assert (outcome.code, outcome.reason) == ("FAILED_PRECONDITION", "TOO_MANY_WAREHOUSES")
+    assert outcome.metadata == {"warehouses": "9", "warehouses_max": "8"}
+    assert "Place several smaller orders" in outcome.message
+    assert OTHER not in world.holdings
+    world.check()
+
+
+def test_expired_stock_spread_too_wide_is_not_confirmed() -> None:
+    """A confirmation that must source expired units anew refuses what no event could tell of: the call, and the event as a fact."""
+    world = stocked(w0={"tea": 9})
+    world.do(reserve(("tea", 9)))
+    world.pass_time(TTL)
+    world.do(expire(), adjust("w0", "tea", -8), *(receive(f"w{number}", tea=1) for number in range(1, 9)))
+    facts = len(told(world))
+    assert [reason(outcome) for outcome in world.try_all(confirm())] == ["TOO_MANY_WAREHOUSES"]
+    world.do(confirm(by_event=True))
+    assert told(world)[facts:] == [(Status.EXPIRED, Status.EXPIRED, "TOO_MANY_WAREHOUSES")]
+    world.check()

@@ -94,6 +94,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: more units than the customer has (a violation for each line)."""
     ERROR_REASON_INSPECTION_EXCEEDS_RECEIPT: _ErrorReason.ValueType  # 50
     """FAILED_PRECONDITION: more units inspected than have arrived (a violation for each line)."""
+    ERROR_REASON_TOO_MANY_WAREHOUSES: _ErrorReason.ValueType  # 51
+    """FAILED_PRECONDITION: the order's units lie in more than 8 warehouses (metadata: warehouses, warehouses_max). Place several
+    smaller orders.
+    """
     ERROR_REASON_INSUFFICIENT_STOCK: _ErrorReason.ValueType  # 60
     """FAILED_PRECONDITION: not enough stock; a violation for each SKU says what was asked for and what is left."""
     ERROR_REASON_RESERVATION_EXPIRED: _ErrorReason.ValueType  # 61
@@ -230,6 +234,10 @@ ERROR_REASON_RETURN_EXCEEDS_DELIVERED: ErrorReason.ValueType  # 49
 """FAILED_PRECONDITION: more units than the customer has (a violation for each line)."""
 ERROR_REASON_INSPECTION_EXCEEDS_RECEIPT: ErrorReason.ValueType  # 50
 """FAILED_PRECONDITION: more units inspected than have arrived (a violation for each line)."""
+ERROR_REASON_TOO_MANY_WAREHOUSES: ErrorReason.ValueType  # 51
+"""FAILED_PRECONDITION: the order's units lie in more than 8 warehouses (metadata: warehouses, warehouses_max). Place several
+smaller orders.
+"""
 ERROR_REASON_INSUFFICIENT_STOCK: ErrorReason.ValueType  # 60
 """FAILED_PRECONDITION: not enough stock; a violation for each SKU says what was asked for and what is left."""
 ERROR_REASON_RESERVATION_EXPIRED: ErrorReason.ValueType  # 61

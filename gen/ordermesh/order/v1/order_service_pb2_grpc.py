@@ -100,7 +100,8 @@ class OrderServiceServicer(object):
     def CreateOrder(self, request, context):
         """Places an order: reserves its stock, all lines or none, and stores it as pending. A repeat of the request_id answers
         with the order as it now stands. Nothing is stored where it is refused. Reasons: INSUFFICIENT_STOCK (a violation for each
-        short SKU), RESERVATION_CLOSED (what an earlier try of this request_id had reserved was given up meanwhile).
+        short SKU), TOO_MANY_WAREHOUSES (an order's units come from 8 warehouses at most), RESERVATION_CLOSED (what an earlier try of
+        this request_id had reserved was given up meanwhile).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -150,7 +151,8 @@ class OrderServiceServicer(object):
     def RetryOrder(self, request, context):
         """Tries an order again whose stock could not be confirmed: reserves its stock anew, failed -> pending, with the next attempt
         and a new time to pay. It stays failed where it is refused. Reasons: ORDER_NOT_FOUND, ILLEGAL_TRANSITION, VERSION_MISMATCH,
-        INSUFFICIENT_STOCK, RESERVATION_CLOSED (what an earlier try had reserved for the attempt was given up meanwhile).
+        INSUFFICIENT_STOCK, TOO_MANY_WAREHOUSES, RESERVATION_CLOSED (what an earlier try had reserved for the attempt was given up
+        meanwhile).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -40,7 +40,8 @@ class OrderServiceStub:
     CreateOrder: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.CreateOrderRequest, _order_service_pb2.CreateOrderResponse]
     """Places an order: reserves its stock, all lines or none, and stores it as pending. A repeat of the request_id answers
     with the order as it now stands. Nothing is stored where it is refused. Reasons: INSUFFICIENT_STOCK (a violation for each
-    short SKU), RESERVATION_CLOSED (what an earlier try of this request_id had reserved was given up meanwhile).
+    short SKU), TOO_MANY_WAREHOUSES (an order's units come from 8 warehouses at most), RESERVATION_CLOSED (what an earlier try of
+    this request_id had reserved was given up meanwhile).
     """
     GetOrder: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.GetOrderRequest, _order_service_pb2.GetOrderResponse]
     """Reads one order. Reasons: ORDER_NOT_FOUND."""
@@ -63,7 +64,8 @@ class OrderServiceStub:
     RetryOrder: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.RetryOrderRequest, _order_service_pb2.RetryOrderResponse]
     """Tries an order again whose stock could not be confirmed: reserves its stock anew, failed -> pending, with the next attempt
     and a new time to pay. It stays failed where it is refused. Reasons: ORDER_NOT_FOUND, ILLEGAL_TRANSITION, VERSION_MISMATCH,
-    INSUFFICIENT_STOCK, RESERVATION_CLOSED (what an earlier try had reserved for the attempt was given up meanwhile).
+    INSUFFICIENT_STOCK, TOO_MANY_WAREHOUSES, RESERVATION_CLOSED (what an earlier try had reserved for the attempt was given up
+    meanwhile).
     """
     WatchOrder: _grpc.UnaryStreamMultiCallable[_order_service_pb2.WatchOrderRequest, _order_service_pb2.WatchOrderResponse]
     """Sends the order as it stands, then each transition as it happens, with heartbeats between. Ends when the client does.
@@ -86,7 +88,8 @@ class OrderServiceAsyncStub(OrderServiceStub):
     CreateOrder: _aio.UnaryUnaryMultiCallable[_order_service_pb2.CreateOrderRequest, _order_service_pb2.CreateOrderResponse]  # type: ignore[assignment]
     """Places an order: reserves its stock, all lines or none, and stores it as pending. A repeat of the request_id answers
     with the order as it now stands. Nothing is stored where it is refused. Reasons: INSUFFICIENT_STOCK (a violation for each
-    short SKU), RESERVATION_CLOSED (what an earlier try of this request_id had reserved was given up meanwhile).
+    short SKU), TOO_MANY_WAREHOUSES (an order's units come from 8 warehouses at most), RESERVATION_CLOSED (what an earlier try of
+    this request_id had reserved was given up meanwhile).
     """
     GetOrder: _aio.UnaryUnaryMultiCallable[_order_service_pb2.GetOrderRequest, _order_service_pb2.GetOrderResponse]  # type: ignore[assignment]
     """Reads one order. Reasons: ORDER_NOT_FOUND."""
@@ -109,7 +112,8 @@ class OrderServiceAsyncStub(OrderServiceStub):
     RetryOrder: _aio.UnaryUnaryMultiCallable[_order_service_pb2.RetryOrderRequest, _order_service_pb2.RetryOrderResponse]  # type: ignore[assignment]
     """Tries an order again whose stock could not be confirmed: reserves its stock anew, failed -> pending, with the next attempt
     and a new time to pay. It stays failed where it is refused. Reasons: ORDER_NOT_FOUND, ILLEGAL_TRANSITION, VERSION_MISMATCH,
-    INSUFFICIENT_STOCK, RESERVATION_CLOSED (what an earlier try had reserved for the attempt was given up meanwhile).
+    INSUFFICIENT_STOCK, TOO_MANY_WAREHOUSES, RESERVATION_CLOSED (what an earlier try had reserved for the attempt was given up
+    meanwhile).
     """
     WatchOrder: _aio.UnaryStreamMultiCallable[_order_service_pb2.WatchOrderRequest, _order_service_pb2.WatchOrderResponse]  # type: ignore[assignment]
     """Sends the order as it stands, then each transition as it happens, with heartbeats between. Ends when the client does.
@@ -135,7 +139,8 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_order_service_pb2.CreateOrderResponse, _abc.Awaitable[_order_service_pb2.CreateOrderResponse]]:
         """Places an order: reserves its stock, all lines or none, and stores it as pending. A repeat of the request_id answers
         with the order as it now stands. Nothing is stored where it is refused. Reasons: INSUFFICIENT_STOCK (a violation for each
-        short SKU), RESERVATION_CLOSED (what an earlier try of this request_id had reserved was given up meanwhile).
+        short SKU), TOO_MANY_WAREHOUSES (an order's units come from 8 warehouses at most), RESERVATION_CLOSED (what an earlier try of
+        this request_id had reserved was given up meanwhile).
         """
 
     @_abc_1.abstractmethod
@@ -194,7 +199,8 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_order_service_pb2.RetryOrderResponse, _abc.Awaitable[_order_service_pb2.RetryOrderResponse]]:
         """Tries an order again whose stock could not be confirmed: reserves its stock anew, failed -> pending, with the next attempt
         and a new time to pay. It stays failed where it is refused. Reasons: ORDER_NOT_FOUND, ILLEGAL_TRANSITION, VERSION_MISMATCH,
-        INSUFFICIENT_STOCK, RESERVATION_CLOSED (what an earlier try had reserved for the attempt was given up meanwhile).
+        INSUFFICIENT_STOCK, TOO_MANY_WAREHOUSES, RESERVATION_CLOSED (what an earlier try had reserved for the attempt was given up
+        meanwhile).
         """
 
     @_abc_1.abstractmethod

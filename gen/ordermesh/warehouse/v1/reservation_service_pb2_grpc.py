@@ -88,12 +88,12 @@ class ReservationServiceServicer(object):
     """
 
     def ReserveStock(self, request, context):
-        """Reserves all lines or none: from one warehouse where one can serve them, else from the fewest. A repeat of the
+        """Reserves all lines or none: from one warehouse where one can serve them, else from the fewest, 8 at most. A repeat of the
         request_id answers with the first reservation and its order_id, whatever order_id it proposes; where that one has
         expired, it is made anew, and where less than nine tenths of its time are left, it has its whole time again, however often.
         New reservations are active. Reasons: INSUFFICIENT_STOCK (a violation for each short SKU: asked,
-        left; metadata: shortages, and sku_1, asked_1, left_1 and so on for the first ten), RESERVATION_CLOSED (the order's attempt
-        is dead, or has a reservation of another request).
+        left; metadata: shortages, and sku_1, asked_1, left_1 and so on for the first ten), TOO_MANY_WAREHOUSES, RESERVATION_CLOSED (the
+        order's attempt is dead, or has a reservation of another request).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -103,7 +103,8 @@ class ReservationServiceServicer(object):
         """Commits what an order's attempt has reserved: active -> confirmed. Of an expired reservation, a new one is made and
         confirmed if its units are still sellable. A repeat is a success that changes nothing. Reasons:
         RESERVATION_NOT_FOUND, RESERVATION_EXPIRED (a violation for each SKU that is short), RESERVATION_CLOSED (the attempt is
-        dead, or its units were released; metadata: status), QUANTITY_OUT_OF_RANGE.
+        dead, or its units were released; metadata: status), TOO_MANY_WAREHOUSES (the new reservation would be spread wider than 8
+        warehouses), QUANTITY_OUT_OF_RANGE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,18 +38,19 @@ class ReservationServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ReservationServiceAsyncStub: ...
     ReserveStock: _grpc.UnaryUnaryMultiCallable[_reservation_service_pb2.ReserveStockRequest, _reservation_service_pb2.ReserveStockResponse]
-    """Reserves all lines or none: from one warehouse where one can serve them, else from the fewest. A repeat of the
+    """Reserves all lines or none: from one warehouse where one can serve them, else from the fewest, 8 at most. A repeat of the
     request_id answers with the first reservation and its order_id, whatever order_id it proposes; where that one has
     expired, it is made anew, and where less than nine tenths of its time are left, it has its whole time again, however often.
     New reservations are active. Reasons: INSUFFICIENT_STOCK (a violation for each short SKU: asked,
-    left; metadata: shortages, and sku_1, asked_1, left_1 and so on for the first ten), RESERVATION_CLOSED (the order's attempt
-    is dead, or has a reservation of another request).
+    left; metadata: shortages, and sku_1, asked_1, left_1 and so on for the first ten), TOO_MANY_WAREHOUSES, RESERVATION_CLOSED (the
+    order's attempt is dead, or has a reservation of another request).
     """
     ConfirmReservation: _grpc.UnaryUnaryMultiCallable[_reservation_service_pb2.ConfirmReservationRequest, _reservation_service_pb2.ConfirmReservationResponse]
     """Commits what an order's attempt has reserved: active -> confirmed. Of an expired reservation, a new one is made and
     confirmed if its units are still sellable. A repeat is a success that changes nothing. Reasons:
     RESERVATION_NOT_FOUND, RESERVATION_EXPIRED (a violation for each SKU that is short), RESERVATION_CLOSED (the attempt is
-    dead, or its units were released; metadata: status), QUANTITY_OUT_OF_RANGE.
+    dead, or its units were released; metadata: status), TOO_MANY_WAREHOUSES (the new reservation would be spread wider than 8
+    warehouses), QUANTITY_OUT_OF_RANGE.
     """
     BatchConfirmReservations: _grpc.UnaryUnaryMultiCallable[_reservation_service_pb2.BatchConfirmReservationsRequest, _reservation_service_pb2.BatchConfirmReservationsResponse]
     """ConfirmReservation for many orders, with a result for each: each order all or none, one order's failure is not another's.
@@ -85,18 +86,19 @@ class ReservationServiceAsyncStub(ReservationServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ReserveStock: _aio.UnaryUnaryMultiCallable[_reservation_service_pb2.ReserveStockRequest, _reservation_service_pb2.ReserveStockResponse]  # type: ignore[assignment]
-    """Reserves all lines or none: from one warehouse where one can serve them, else from the fewest. A repeat of the
+    """Reserves all lines or none: from one warehouse where one can serve them, else from the fewest, 8 at most. A repeat of the
     request_id answers with the first reservation and its order_id, whatever order_id it proposes; where that one has
     expired, it is made anew, and where less than nine tenths of its time are left, it has its whole time again, however often.
     New reservations are active. Reasons: INSUFFICIENT_STOCK (a violation for each short SKU: asked,
-    left; metadata: shortages, and sku_1, asked_1, left_1 and so on for the first ten), RESERVATION_CLOSED (the order's attempt
-    is dead, or has a reservation of another request).
+    left; metadata: shortages, and sku_1, asked_1, left_1 and so on for the first ten), TOO_MANY_WAREHOUSES, RESERVATION_CLOSED (the
+    order's attempt is dead, or has a reservation of another request).
     """
     ConfirmReservation: _aio.UnaryUnaryMultiCallable[_reservation_service_pb2.ConfirmReservationRequest, _reservation_service_pb2.ConfirmReservationResponse]  # type: ignore[assignment]
     """Commits what an order's attempt has reserved: active -> confirmed. Of an expired reservation, a new one is made and
     confirmed if its units are still sellable. A repeat is a success that changes nothing. Reasons:
     RESERVATION_NOT_FOUND, RESERVATION_EXPIRED (a violation for each SKU that is short), RESERVATION_CLOSED (the attempt is
-    dead, or its units were released; metadata: status), QUANTITY_OUT_OF_RANGE.
+    dead, or its units were released; metadata: status), TOO_MANY_WAREHOUSES (the new reservation would be spread wider than 8
+    warehouses), QUANTITY_OUT_OF_RANGE.
     """
     BatchConfirmReservations: _aio.UnaryUnaryMultiCallable[_reservation_service_pb2.BatchConfirmReservationsRequest, _reservation_service_pb2.BatchConfirmReservationsResponse]  # type: ignore[assignment]
     """ConfirmReservation for many orders, with a result for each: each order all or none, one order's failure is not another's.
@@ -135,12 +137,12 @@ class ReservationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reservation_service_pb2.ReserveStockRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reservation_service_pb2.ReserveStockResponse, _abc.Awaitable[_reservation_service_pb2.ReserveStockResponse]]:
-        """Reserves all lines or none: from one warehouse where one can serve them, else from the fewest. A repeat of the
+        """Reserves all lines or none: from one warehouse where one can serve them, else from the fewest, 8 at most. A repeat of the
         request_id answers with the first reservation and its order_id, whatever order_id it proposes; where that one has
         expired, it is made anew, and where less than nine tenths of its time are left, it has its whole time again, however often.
         New reservations are active. Reasons: INSUFFICIENT_STOCK (a violation for each short SKU: asked,
-        left; metadata: shortages, and sku_1, asked_1, left_1 and so on for the first ten), RESERVATION_CLOSED (the order's attempt
-        is dead, or has a reservation of another request).
+        left; metadata: shortages, and sku_1, asked_1, left_1 and so on for the first ten), TOO_MANY_WAREHOUSES, RESERVATION_CLOSED (the
+        order's attempt is dead, or has a reservation of another request).
         """
 
     @_abc_1.abstractmethod
@@ -152,7 +154,8 @@ class ReservationServiceServicer(metaclass=_abc_1.ABCMeta):
         """Commits what an order's attempt has reserved: active -> confirmed. Of an expired reservation, a new one is made and
         confirmed if its units are still sellable. A repeat is a success that changes nothing. Reasons:
         RESERVATION_NOT_FOUND, RESERVATION_EXPIRED (a violation for each SKU that is short), RESERVATION_CLOSED (the attempt is
-        dead, or its units were released; metadata: status), QUANTITY_OUT_OF_RANGE.
+        dead, or its units were released; metadata: status), TOO_MANY_WAREHOUSES (the new reservation would be spread wider than 8
+        warehouses), QUANTITY_OUT_OF_RANGE.
         """
 
     @_abc_1.abstractmethod
