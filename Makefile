@@ -36,8 +36,8 @@ check: .venv/ready ## Lint, types, contracts; generated code and lock fresh
 	@$(BIN)/buf format --diff --exit-code proto
 	@$(BIN)/python tools/fresh.py
 
-generate: .venv/ready ## Write gen/ from proto/
-	@$(BIN)/buf generate
+generate: .venv/ready ## Write gen/ from proto/: code, and the image that reflection answers from
+	@$(BIN)/buf generate && $(BIN)/buf build --as-file-descriptor-set --output gen/contracts.binpb
 
 pictures: .venv/ready ## Draw the pictures and tables of README.md and docs/ again, from the code
 	@$(BIN)/python tools/pictures.py

@@ -12,8 +12,8 @@ events in    inbox.py settles; pull.py fetches; delivery.py reads; event_payload
              handlers; failed.py what could not be handled; replays.py what operators want handled again;
              advisories.py what the broker has given up
 the broker   stream.py its streams, its consumers and the connection; follow.py listening, as a client does
-calls in     server.py; interceptors.py what surrounds each; in_flight.py those that run; watch.py those that wait for a change; ops/ what
-             every service hosts for operators
+calls in     server.py; interceptors.py what surrounds each; in_flight.py those that run; watch.py those that wait for a
+             change; reflection.py what the contracts say; ops/ what every service hosts for operators
 calls out    client.py; breaker.py before a peer that is away
 both ways    deadline.py the time that is left; status.py a failure on the wire; tracing.py spans
 telling      telemetry.py logs, metrics and traces

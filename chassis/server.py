@@ -16,11 +16,11 @@ import grpc
 import structlog
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
-from grpc_reflection.v1alpha._async import ReflectionServicer
 
 from chassis import interceptors, tracing
 from chassis.config import ServiceConfig
 from chassis.in_flight import InFlight
+from chassis.reflection import Reflection
 
 Register = Callable[[grpc.aio.Server], None]
 
@@ -177,18 +177,18 @@ class _Registry:
 
 
 def _add_reflection(server: grpc.aio.Server, names: tuple[str, ...]) -> None:
-    """Reflection under both its names: grpcio knows only v1alpha, newer tools ask for v1; the messages are the same.
+    """Reflection under both its names: Python has only the messages of v1alpha, newer tools ask for v1; they are the same.
 
-    The v1 name itself is not listed: its descriptor is not in the pool, and tools that look it up would stumble.
+    The v1 name itself is not listed: there is no descriptor of it, and tools that look it up would stumble.
     """
-    reflection.enable_server_reflection(names, server)
     handler = grpc.stream_stream_rpc_method_handler(
-        ReflectionServicer(names).ServerReflectionInfo,
+        Reflection(names).ServerReflectionInfo,
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
+    services = ("grpc.reflection.v1.ServerReflection", reflection.SERVICE_NAME)
     server.add_generic_rpc_handlers(
-        (grpc.method_handlers_generic_handler("grpc.reflection.v1.ServerReflection", {"ServerReflectionInfo": handler}),)
+        tuple(grpc.method_handlers_generic_handler(name, {"ServerReflectionInfo": handler}) for name in services)
     )
 
 

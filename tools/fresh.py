@@ -19,13 +19,17 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
+IMAGE = "contracts.binpb"
 PIN = re.compile(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)(?: ; ([^\\]+))?", re.MULTILINE)
 
 
 def generated_differences(ours: Path = ROOT / "gen") -> Iterator[str]:
-    """Files of gen/ that differ from what `buf generate` writes, are missing, or are of no use any more."""
+    """Files of gen/ that differ from what `make generate` writes, are missing, or are of no use any more."""
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([ROOT / ".venv/bin/buf", "generate", "--output", folder], cwd=ROOT, check=True)
+        buf = ROOT / ".venv/bin/buf"
+        subprocess.run([buf, "generate", "--output", folder], cwd=ROOT, check=True)
+        image = Path(folder, "gen", IMAGE)
+        subprocess.run([buf, "build", "--as-file-descriptor-set", "--output", image], cwd=ROOT, check=True)
         yield from differences(Path(folder, "gen"), ours)
 
 
@@ -39,7 +43,8 @@ def differences(fresh: Path, ours: Path) -> Iterator[str]:
 
 
 def _files(folder: Path) -> set[Path]:
-    return {path.relative_to(folder) for path in folder.rglob("*.py*") if "__pycache__" not in path.parts}
+    found = [*folder.rglob("*.py*"), *folder.glob(IMAGE)]
+    return {path.relative_to(folder) for path in found if "__pycache__" not in path.parts}
 
 
 def lock_differences() -> Iterator[str]:

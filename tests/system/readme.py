@@ -1,6 +1,7 @@
 """A page as its reader has it: its blocks, a terminal to paste them into, and what two outputs have in common. No tests here."""
 
 import asyncio
+import platform
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ PAGE = ROOT / "README.md"
 BLOCK = re.compile(r"^```([^`\n]*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 HEADING = re.compile(r"^## (.*)$", re.MULTILINE)
 BLOCK_TIMEOUT_S = 120.0
+# The binary of requirements-test.txt is for these; elsewhere everything is walked with buf curl alone.
+HAS_GRPCURL = platform.system() == "Linux" and platform.machine() == "x86_64"
 # What is another one each time, in the order in which it is replaced.
 VARIABLE = (
     (r"\b\w+_(ADDRESS|URL)=\S+ ", ""),  # `make run` says these where its ports are moved

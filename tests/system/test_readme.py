@@ -5,7 +5,6 @@
 
 import asyncio
 import os
-import platform
 import re
 import signal
 import subprocess
@@ -23,7 +22,7 @@ from devstack.settings import SERVICE_PORTS
 from devstack.stack import Stack
 from tests.support import Eventually, reachable_folder
 from tests.system.counter import open_counter
-from tests.system.readme import PAGE, ROOT, Block, Terminal, blocks, moved, pattern, with_outputs
+from tests.system.readme import HAS_GRPCURL, PAGE, ROOT, Block, Terminal, blocks, moved, pattern, with_outputs
 from tools import pictures
 
 BY_HAND = "Walk an order by hand"
@@ -32,8 +31,6 @@ MAKE_RUN = ("-m", "devstack")
 LIST = (sys.executable, "-m", "omctl", "order", "list", "--json")
 NOT_EXECUTED = {"docs/faults.md"}  # it calls `make chaos`, which takes minutes
 UP = "Ctrl-C stops everything."
-# The binary of requirements-test.txt is for these; elsewhere everything is walked with buf curl alone.
-HAS_GRPCURL = platform.system() == "Linux" and platform.machine() == "x86_64"
 
 
 @pytest.fixture(scope="session")
