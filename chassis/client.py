@@ -40,8 +40,6 @@ TIMEOUTS_S: Final[Mapping[str, float]] = {
     "/ordermesh.warehouse.v1.ReservationService/ConfirmReservation": 5.0,
     "/ordermesh.warehouse.v1.ReservationService/BatchConfirmReservations": 5.0,
 }
-# What a caller keeps for itself of the time that it was given, to answer in.
-MARGIN_S: Final = 0.05
 
 READS: Final = ("Get", "List", "BatchGet", "Check")
 # The order service makes its own three attempts (and gRPC's on top would be nine).
@@ -221,7 +219,7 @@ def _bounded(details: Details, default_s: float) -> Details:
     timeout_s = min(timeout_s, TIMEOUTS_S.get(_path(details), timeout_s))
     left = deadline.remaining()
     if left is not None:
-        timeout_s = min(timeout_s, left - MARGIN_S)
+        timeout_s = min(timeout_s, left - deadline.margin(left))
     if timeout_s <= 0:
         raise _status(grpc.StatusCode.DEADLINE_EXCEEDED, "no time is left for this call")
     return Details(details.method, timeout_s, details.metadata, details.credentials, details.wait_for_ready)
@@ -258,8 +256,15 @@ class _StreamBreaker(grpc.aio.UnaryStreamClientInterceptor):
         except BaseException:  # a cancellation too: a probe's place that is not given back would keep the breaker half-open
             attempt.over()
             raise
-        call.add_done_callback(lambda _: attempt.over())
+        call.add_done_callback(partial(_ended, attempt))
         return _proving(call, attempt)
+
+
+def _ended(attempt: Attempt, call: Any) -> None:
+    """The stream is over. Cancelled before its first response, it may have waited for longer than the peer's time-out."""
+    if call.cancelled():
+        attempt.cancelled()
+    attempt.over()
 
 
 async def _proving(call: Any, attempt: Attempt) -> AsyncIterator[Any]:

@@ -8,6 +8,14 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from typing import Final
+
+# What a caller keeps for itself of the time that it was given, to answer in. The longer the deadline,
+# the more calls wait for a frozen peer and time out together, and the longer it takes to see that
+# before the callers hang up.
+MARGIN_SHARE: Final = 0.05
+MARGIN_MIN_S: Final = 0.05
+MARGIN_MAX_S: Final = 1.0
 
 _expires: ContextVar[float | None] = ContextVar("deadline", default=None)
 
@@ -21,6 +29,11 @@ def remaining() -> float | None:
     """Seconds left to whoever asked for what is running now, 0 when the time is over; None when nobody set a limit (a worker)."""
     expires = _expires.get()
     return None if expires is None else max(expires - time.monotonic(), 0.0)
+
+
+def margin(left_s: float) -> float:
+    """How much of `left_s` seconds is kept for the answer, when a peer is asked."""
+    return min(max(MARGIN_SHARE * left_s, MARGIN_MIN_S), MARGIN_MAX_S)
 
 
 @contextmanager

@@ -376,7 +376,7 @@ async def test_a_stream_proves_the_peer_by_its_first_response(sample: Sample, se
         now = 10.0
         sample.hang()
         unread = stub.WatchThing(_watch())
-        await eventually(lambda: breaker.state == "half-open")
+        await eventually(lambda: sample.calls == 1, what="the probe is on its way")
         unread.cancel()
         sample.fail(Deferred("DEPENDENCY_UNAVAILABLE"))
         watch = stub.WatchThing(_watch())
@@ -412,3 +412,27 @@ def test_the_client_comes_without_the_server() -> None:
     modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60).stdout.split()
     assert "chassis.client" in modules
     assert not {"chassis.server", "chassis.interceptors", "chassis.database", "protovalidate", "sqlalchemy"} & set(modules)
+
+
+@pytest.mark.parametrize("method", ["GetThing", "WatchThing"])
+async def test_callers_hanging_up_on_a_frozen_peer_open(sample: Sample, method: str) -> None:
+    """Calls and watches that are cancelled after the peer's time-out count as failures, though each deadline is far away."""
+
+    async def silent(request: Any, context: Any) -> Any:
+        await sample.behave()
+        yield contract()[0].WatchThingResponse()
+
+    breaker = Breaker("sample", failures_max=3, timeout_s=0.3)
+    sample.WatchThing = silent  # type: ignore[method-assign]  # not even its first response comes
+    sample.hang()
+    async with serving(sample) as server, connect(f"127.0.0.1:{server.port}", breaker=breaker) as channel:
+        ask_peer = getattr(contract()[1].SampleServiceStub(channel), method)
+        request = getattr(contract()[0], f"{method}Request")(thing_id="1")
+        calls = [ask_peer(request, timeout=30) for _ in range(3)]
+        waiting = [asyncio.ensure_future(call if method == "GetThing" else call.read()) for call in calls]
+        await asyncio.wait(waiting, timeout=0.5)  # longer than the peer's time-out
+        assert breaker.state == "closed"
+        for call in waiting:
+            call.cancel()
+        await asyncio.wait(waiting)
+        await eventually(lambda: breaker.state == "open", what="the breaker opens")

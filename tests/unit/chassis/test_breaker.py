@@ -7,7 +7,7 @@ import grpc
 import pytest
 from prometheus_client import REGISTRY
 
-from chassis.breaker import FAIR_TIMEOUT_S, OUTAGE, Breaker, Open
+from chassis.breaker import FAIR_TIMEOUT_S, OUTAGE, PEER_TIMEOUT_S, PROBE_MAX_S, Breaker, Open
 from chassis.errors import Defect, Deferred, Failure, Overloaded
 from chassis.status import DOMAIN, encode
 from tests.support import eventually, measured
@@ -286,3 +286,78 @@ async def test_the_state_is_a_metric(breaker: Breaker, clock: Clock) -> None:
     assert _state_metric() == 0
     assert measured("grpc_client_breaker_refused_total", breaker="sample") == refused + 1
     assert measured("grpc_client_breaker_opened_total", breaker="sample") == opened + 1
+
+
+async def test_cancel_after_the_peers_timeout_opens(breaker: Breaker, clock: Clock) -> None:
+    """A caller that hangs up after the peer's time-out, or after all the time that the call was given, has met an outage."""
+
+    def hanging_up_after(waited_s: float) -> Callable[[], Awaitable[None]]:
+        async def work() -> None:
+            clock.now += waited_s
+            raise asyncio.CancelledError
+
+        return work
+
+    async def give_up(waited_s: float, timeout_s: float | None) -> None:
+        for _ in range(3):
+            with pytest.raises(asyncio.CancelledError):
+                await _call(breaker, hanging_up_after(waited_s), timeout_s)
+
+    await give_up(PEER_TIMEOUT_S - 0.1, 10.0)
+    await give_up(0.9, 1.0)
+    await give_up(FAIR_TIMEOUT_S / 2, FAIR_TIMEOUT_S / 2)
+    assert breaker.state == "closed"
+    await give_up(PEER_TIMEOUT_S, 10.0)
+    assert breaker.state == "open"
+    clock.now += OPEN_S
+    await _call(breaker)
+    assert breaker.state == "closed"
+    await give_up(1.0, 1.0)
+    assert breaker.state == "open"
+
+
+async def test_probe_past_its_deadline_opens_again(breaker: Breaker, clock: Clock) -> None:
+    """However short the deadline was: a probe that the peer does not answer in time is a failed one."""
+    await _trip(breaker)
+    clock.now += OPEN_S
+    late = _status(grpc.StatusCode.DEADLINE_EXCEEDED)
+    with pytest.raises(grpc.aio.AioRpcError):
+        await _call(breaker, _raising(late), FAIR_TIMEOUT_S / 2)
+    assert breaker.state == "open"
+    assert _state_metric() == 2
+
+
+@pytest.mark.parametrize(("timeout_s", "bound_s"), [(1.0, 1.0), (3_600.0, PROBE_MAX_S), (None, PROBE_MAX_S)])
+async def test_probe_without_an_end_opens_again(breaker: Breaker, clock: Clock, timeout_s: float | None, bound_s: float) -> None:
+    """A probe that neither fails nor ends counts as failed at its deadline, after ten seconds at most; its end comes too late."""
+    await _trip(breaker)
+    clock.now += OPEN_S
+    free = asyncio.Event()
+    probe = asyncio.create_task(_call(breaker, lambda: _done(free), timeout_s))
+    await asyncio.sleep(0)
+    clock.now += bound_s - 0.1
+    assert (breaker.state, _state_metric()) == ("half-open", 1)
+    clock.now += 0.1
+    assert (breaker.state, _state_metric()) == ("open", 2)
+    with pytest.raises(Open) as caught:
+        await _call(breaker)
+    assert caught.value.retry_after_s == OPEN_S
+    free.set()
+    await probe
+    assert breaker.state == "open"
+    clock.now += OPEN_S
+    await _call(breaker)
+    assert breaker.state == "closed"
+
+
+async def _done(event: asyncio.Event) -> None:
+    await event.wait()
+
+
+async def test_the_gauge_is_true_without_traffic(breaker: Breaker, clock: Clock) -> None:
+    """Nobody calls, and the gauge tells half-open as soon as a probe would be let through."""
+    await _trip(breaker)
+    clock.now += OPEN_S - 0.1
+    assert _state_metric() == 2
+    clock.now += 0.1
+    assert (_state_metric(), breaker.state) == (1, "half-open")

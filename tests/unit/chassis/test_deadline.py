@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+
 from chassis import deadline
 
 
@@ -36,3 +38,9 @@ def test_a_budget_only_shrinks() -> None:
             assert 0 < (deadline.remaining() or 0) <= 1
         assert 9 < (deadline.remaining() or 0) <= 10
     assert deadline.remaining() is None
+
+
+@pytest.mark.parametrize(("left_s", "kept_s"), [(0.2, 0.05), (1, 0.05), (5, 0.25), (10, 0.5), (20, 1), (3600, 1)])
+def test_margin_grows_with_the_deadline(left_s: float, kept_s: float) -> None:
+    """A twentieth of what is left is kept, 50 ms at least and a second at most."""
+    assert deadline.margin(left_s) == pytest.approx(kept_s)
