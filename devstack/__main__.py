@@ -21,7 +21,7 @@ from devstack.clean import clean
 from devstack.errors import DevstackError, refused
 from devstack.processes import Program, program
 from devstack.rooms import installed_programs
-from devstack.stack import SERVICES, Stack
+from devstack.stack import SERVICES, Stack, beside
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / ".ordermesh"
@@ -30,6 +30,10 @@ DEMO_GRACE_S = 5.0
 LIST_ORDERS = "ordermesh.order.v1.OrderService/ListOrders"
 COULD_NOT = "The stack could not run."
 INTERRUPTED = 130  # what a shell reports of a program that Ctrl-C ended
+
+
+class Reported(DevstackError):
+    """A failure that has been shown already."""
 
 
 class Screen:
@@ -51,9 +55,19 @@ class Screen:
     def step(self, what: str) -> Iterator[None]:
         """Shows that `what` is being done, and how long it took once it is done."""
         started = time.monotonic()
-        with self._out.status(what) if self._out.is_terminal else nullcontext():
+        with self._out.status(what) if self._out.is_terminal else nullcontext(), self.reporting():
             yield
         self.say(f"  {what:<12} ready in {time.monotonic() - started:.1f} s")
+
+    @contextmanager
+    def reporting(self) -> Iterator[None]:
+        """Shows a failure as soon as it happens, and not when all else has been stopped. Raises Reported in its place."""
+        try:
+            yield
+        except (DevstackError, OSError) as error:
+            self.fail(_told(error))
+            self.say("Stopping everything ...")
+            raise Reported(str(error)) from error
 
 
 def main(arguments: Sequence[str], *, program: Program = program, demo: Sequence[str] = DEMO) -> int:
@@ -72,6 +86,8 @@ def main(arguments: Sequence[str], *, program: Program = program, demo: Sequence
             _clean(options.folder.absolute())
             return 0
         return asyncio.run(_run(screen, options.folder.absolute(), program, () if options.no_demo else demo))
+    except Reported:
+        return 1
     except (DevstackError, OSError) as error:
         screen.fail(_told(error))
     return 1
@@ -145,15 +161,20 @@ def _stop_on_signals(stack: Stack, screen: Screen) -> None:
 
 async def _stay_up(stack: Stack, screen: Screen, demo: Sequence[str]) -> None:
     """Shows the demo and the addresses, and ends only with an error, or cancelled."""
-    try:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(stack.watch())
-            if demo:
-                await _show(stack, demo)
-            for line in _directions(stack):
-                screen.say(line)
-    except* (DevstackError, OSError) as failed:
-        raise DevstackError("\n".join(map(_told, failed.exceptions))) from None
+
+    async def watch() -> None:
+        with screen.reporting():
+            await stack.watch()
+
+    async def show() -> None:
+        with screen.reporting():
+            await _show(stack, demo)
+
+    if demo:
+        await beside(watch(), show())
+    for line in _directions(stack):
+        screen.say(line)
+    await watch()
 
 
 def _told(failed: Exception) -> str:
@@ -176,6 +197,7 @@ async def _show(stack: Stack, demo: Sequence[str]) -> None:
                 process.kill()
                 await process.wait()
     if code != 0:
+        stack.check()  # a part that has died is the cause
         raise DevstackError(
             f"The demo failed (exit code {code}); what it printed stands above, the services' logs are in {_shown(stack.folder / 'logs')}. "
             "`.venv/bin/python -m devstack --no-demo` starts everything without it."

@@ -6,13 +6,13 @@ What a server or a service is stands in the other modules; what a person sees of
 import asyncio
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, AsyncExitStack, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 from urllib.parse import urlsplit
 
 from devstack import databases
@@ -177,15 +177,18 @@ class Stack:
             service.spawn()
         for service in self.services.values():
             with self._step(service.name):
-                await service.ready()
+                await beside(self.watch(), service.ready())
 
     async def _migrate(self) -> None:
+        failures: list[Exception] = []
         try:
             async with asyncio.TaskGroup() as group:
                 for service in self.services.values():
                     group.create_task(service.migrate())
         except* DevstackError as failed:
-            raise DevstackError("\n".join(map(str, failed.exceptions))) from None
+            failures += failed.exceptions
+        if failures:  # raised here: before Python 3.11.4 `except*` raises a group, whatever is raised in it
+            raise DevstackError("\n".join(map(str, failures)))
 
     def _service(self, name: str) -> Service:
         environment = {
@@ -198,6 +201,19 @@ class Stack:
         }
         log = self.folder / "logs" / f"{name}.log"
         return Service(name, self._program(name), address=self.addresses[name], environment=self._route(name, environment), log=log)
+
+
+async def beside(watch: Coroutine[Any, Any, None], work: Coroutine[Any, Any, None]) -> None:
+    """Does `work`, and ends it when `watch` fails first. Raises what failed."""
+    tasks = [asyncio.create_task(watch), asyncio.create_task(work)]
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
 
 
 def need_disk(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """A stand-in for a service: it migrates, serves health, and misbehaves when told. Run as `fake_service.py NAME [migrate]`.
 
-FAULT in its environment may say `NAME:migration`, `NAME:start` or `NAME:silent`; its database holds a row for each migration.
+FAULT in its environment may say `NAME:migration`, `NAME:start`, `NAME:silent` or `NAME:deaf` (to SIGTERM), several with commas between;
+its database holds a row for each migration.
 """
 
 import asyncio
@@ -18,8 +19,8 @@ def migrate() -> None:
         connection.execute("INSERT INTO migrations DEFAULT VALUES")
 
 
-async def serve() -> None:
-    """Serves health until SIGTERM."""
+async def serve(*, deaf: bool) -> None:
+    """Serves health until SIGTERM, or for ever."""
     import grpc
     from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
@@ -30,7 +31,7 @@ async def serve() -> None:
     await server.start()
     await servicer.set("", health_pb2.HealthCheckResponse.SERVING)
     stopped = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, (lambda: None) if deaf else stopped.set)
     await stopped.wait()
     await server.stop(0)
 
@@ -38,7 +39,8 @@ async def serve() -> None:
 def main(name: str, *action: str) -> None:
     """Does what the command line says, or the fault."""
     print(f"{name} {' '.join(action) or 'serves'} with {os.environ['NATS_URL']}", flush=True)  # noqa: T201  its log is what tests look at
-    fault = os.environ.get("FAULT", "").removeprefix(f"{name}:")
+    faults = dict(each.split(":") for each in os.environ.get("FAULT", "").split(",") if each)
+    fault = faults.get(name)
     if action == ("migrate",):
         if fault == "migration":
             sys.exit("the migration 0007 is broken")
@@ -46,7 +48,7 @@ def main(name: str, *action: str) -> None:
         return
     if fault == "start":
         sys.exit("WAREHOUSE_ADDRESS is missing")
-    asyncio.run(asyncio.Event().wait() if fault == "silent" else serve())
+    asyncio.run(asyncio.Event().wait() if fault == "silent" else serve(deaf=fault == "deaf"))
 
 
 if __name__ == "__main__":

@@ -87,18 +87,29 @@ async def test_it_comes_up_and_ctrl_c_ends_it(run: Run, environment: dict[str, s
 
 
 async def test_a_service_that_dies_later_ends_it(run: Run, folder: Path, eventually: Eventually) -> None:
-    """The message names the service, its log and its last words; everything else is stopped, and the exit code says so."""
-    up = run("--no-demo")
+    """The message names the service, its log and its last words, and comes while the others still run: one of them does not end at once.
+    Then everything is stopped, and the exit code says so.
+    """
+    up = run("--no-demo", FAULT="order:deaf")
     await eventually(lambda: UP in up.output(), timeout_s=60, what="the stack is up")
     assert "the demo asks" not in up.output()
     processes = descendants(up.pid)
-    fakes = [pid for pid in processes if command_of(pid)[1:] == [str(FAKE_SERVICE), "shipping"]]
-    assert len(fakes) == 1
-    os.kill(fakes[0], signal.SIGKILL)
+    [shipping], [order] = (fakes(processes, name) for name in ("shipping", "order"))
+    os.kill(shipping, signal.SIGKILL)
+    told = f"The shipping service was killed (SIGKILL); its log is {folder}/stack/logs/shipping.log."
+    await eventually(lambda: told in up.output(), timeout_s=60, what="the death is reported")
+    await eventually(lambda: up.output().rstrip().endswith("Stopping everything ..."))
+    assert alive({order}), "the report came after the end of everything"
+    os.kill(order, signal.SIGKILL)
     assert await ended(up, eventually) == 1
-    assert f"The shipping service was killed (SIGKILL); its log is {folder}/stack/logs/shipping.log." in up.output()
     assert "    shipping serves" in up.output()
+    assert up.output().count(told) == 1
     assert not alive(processes)
+
+
+def fakes(processes: set[int], name: str) -> list[int]:
+    """The stand-ins for a service among these processes."""
+    return [pid for pid in processes if command_of(pid)[1:] == [str(FAKE_SERVICE), name]]
 
 
 async def test_a_failed_demo_ends_it(run: Run, eventually: Eventually) -> None:

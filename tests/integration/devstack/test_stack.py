@@ -158,6 +158,7 @@ async def test_a_dead_child_is_reported_at_any_time(running: Stack) -> None:
     [
         ("warehouse:migration", r"(?s)migrations of warehouse failed \(exit code 1\).*the migration 0007 is broken"),
         ("shipping:start", r"(?s)The shipping service ended \(exit code 1\).*WAREHOUSE_ADDRESS is missing"),
+        ("warehouse:silent,order:start", r"(?s)The order service ended \(exit code 1\).*WAREHOUSE_ADDRESS is missing"),
         ("order:silent", r"(?s)The order service was not ready within 3 s; its log is .*order\.log.*order serves"),
     ],
 )

@@ -1,6 +1,8 @@
 """What a person sees of `make run` when the machine itself refuses something while it is up."""
 
+import asyncio
 import errno
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,3 +53,26 @@ def test_what_fails_later_is_one_message(
     monkeypatch.setattr(settings, "need_ports", lambda _settings: None)
     assert command.main(["--no-demo", "--folder", str(tmp_path / "stack")]) == 1
     assert capsys.readouterr().err.startswith(told)
+
+
+class Dying(Refused):
+    """A stack of which a service dies while the demo runs, and whose watch has not looked yet."""
+
+    environment: Mapping[str, str] = {}
+
+    async def watch(self) -> None:
+        await asyncio.Event().wait()
+
+    def check(self) -> None:
+        raise DevstackError("The payment service was killed.")
+
+
+def test_part_dying_under_the_demo_is_the_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A demo that fails because a service has died: the service is reported, and not the demo."""
+    monkeypatch.setattr(command, "Stack", Dying)
+    monkeypatch.setattr(command, "_stop_on_signals", lambda _stack, _screen: None)
+    monkeypatch.setattr(settings, "need_ports", lambda _settings: None)
+    assert command.main(["--folder", str(tmp_path / "stack")], demo=["/bin/false"]) == 1
+    assert capsys.readouterr().err == "The payment service was killed.\n"
