@@ -14,7 +14,7 @@ from shipping_svc.config import Config
 from shipping_svc.consumers import Consumers
 from shipping_svc.operations import Operations, Patience
 from shipping_svc.peers import Orders
-from shipping_svc.providers.sandbox import SandboxCarrier
+from shipping_svc.providers import sandbox
 from shipping_svc.rpc import ShippingService
 
 
@@ -25,12 +25,12 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
 
         async def reported(tracking_number: str) -> bool:
             async with ground.database.read() as connection:
-                return await store.is_reported(connection, tracking_number)
+                return await store.is_reported(connection, sandbox.NAME, tracking_number)
 
         # Open for a short while only: who waits for a label is tried again later by itself, and a probe costs nobody anything.
         orders = Orders(await ground.channel(config.order_address, Breaker("order", open_s=2)))
         patience = Patience(config.label_timeout_s, config.labels_at_once_max, config.label_patience_s, config.watch_heartbeat_s)
-        operations = Operations(ground.database, orders, SandboxCarrier(reported), patience)
+        operations = Operations(ground.database, orders, sandbox.SandboxCarrier(reported), patience)
         ground.tasks.start("watches", operations.watches.run())
         ground.work(config.label_sweep_s, operations.buy_waiting_labels, "labels")
         ground.work(config.label_sweep_s, operations.ask_for_open_recalls, "recalls")

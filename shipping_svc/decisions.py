@@ -107,11 +107,15 @@ def repack(shipment: Shipment, command: AskForShipment, now: datetime) -> Decide
 
 
 def keep_label(shipment: Shipment, command: KeepLabel, now: datetime) -> Decided:
+    """The label of the present purchase makes it created; it fails where another live shipment has the tracking number."""
     if shipment.status is Status.FAILED or command.purchase < shipment.purchase:
         # Nobody wanted it any more, or its parcels were packed anew, while it was being sold: the carrier takes it back.
         return Decision(shipment, [RecallOpened(shipment.id, command.purchase, command.label.tracking_number, now)])
     if shipment.status is not Status.PENDING:
         return Decision(shipment)  # another replica was as quick; the carrier sold the same label twice, for one key
+    if command.label.tracking_number in shipment.rivals:
+        # Reports could not tell the two apart. The label goes back by its purchase: its number would name the other's.
+        return fail(shipment, "TRACKING_NUMBER_IN_USE", command, now)
     bought = replace(shipment, tracking_number=command.label.tracking_number)
     created, row = step(bought, Status.CREATED, "LABEL_BOUGHT", command, now)
     return Decision(created, [row, KeptLabel(created.id, command.label)], [Created(created)])
@@ -215,6 +219,9 @@ def refusal(shipment: Shipment) -> Refused | None:
         code = shipment.carrier_code or ""
         text = f"{shipment.carrier} refuses the shipment: {code}."
         return Refused("CARRIER_REFUSED", text, carrier=shipment.carrier, carrier_code=code, shipment_id=str(shipment.id))
+    if shipment.reason == "TRACKING_NUMBER_IN_USE":
+        text = f"{shipment.carrier} sold a tracking number that another of its live shipments has."
+        return Refused("TRACKING_NUMBER_IN_USE", text, carrier=shipment.carrier, shipment_id=str(shipment.id))
     return closed(shipment, shipment.reason) if shipment.reason in ("ORDER_CLOSED", "FULFILLMENT_CANCELLED") else no_label(shipment)
 
 

@@ -46,6 +46,9 @@ TERMINAL = frozenset(status for status, moves in MOVES.items() if not moves)
 # The carrier has the parcels, or was to have them: there is a label and a tracking number from here on.
 LABELLED = frozenset(MOVES) - {Status.PENDING, Status.FAILED}
 
+# The carrier may report of it. Among these its tracking number is no other's.
+LIVE = LABELLED - TERMINAL
+
 # How far a parcel is on its way; what a carrier can report is all of it but the start.
 STAGE: dict[Status, int] = {
     Status.CREATED: 0,

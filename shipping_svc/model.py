@@ -1,7 +1,7 @@
 """The nouns: the shipment and its parts, what may be asked of it, what is told of it; pure rules about them."""
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
@@ -86,6 +86,7 @@ class Shipment:
     `report_time` is when, by the carrier's clock, the parcels were where the status says; None while nothing was reported.
     `recall_time` is when we wanted them back; None where we did not, or where there was no label yet.
     `known_reports` are the ids of those reports that are recorded already, among those that the present write is about.
+    `rivals` are other live shipments of the carrier by tracking number, for the numbers that the present write is about.
     """
 
     id: UUID
@@ -108,6 +109,7 @@ class Shipment:
     purchase: int = 0  # how often they were packed anew before a label was bought: each time another purchase
     parcels: tuple[Parcel, ...] = ()
     known_reports: frozenset[str] = frozenset()
+    rivals: Mapping[str, UUID] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -313,6 +315,7 @@ class ShipmentFilter:
     """Which shipments a list shows; what is None or empty filters nothing."""
 
     order_id: UUID | None = None
+    carrier: str | None = None
     tracking_number: str | None = None
     statuses: tuple[Status, ...] = ()
 

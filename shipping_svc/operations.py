@@ -176,14 +176,14 @@ class Operations:
         self._open.set(count)
         self._open_s.set(oldest_s)
 
-    async def record_report(self, of: Keyed, tracking_number: str, report: Report) -> Shipment:
-        """What the carrier reports of the shipment that it calls so."""
+    async def record_report(self, of: Keyed, carrier: str, tracking_number: str, report: Report) -> Shipment:
+        """What the carrier reports of the shipment that it calls so: the live one, or the latest."""
         async with self.database.read() as connection:
-            shipment_id = await store.id_of_tracking_number(connection, tracking_number)
+            shipment_id = await store.find_reported(connection, carrier, tracking_number, report.carrier_event_id)
         if shipment_id is None:
-            text = f"No shipment has the tracking number {tracking_number}."
-            raise NotFound("SHIPMENT_NOT_FOUND", text, tracking_number=tracking_number)
-        command = RecordReport(of.key, of.digest, shipment_id, self.carrier.name, report.carrier_event_id, report=report)
+            text = f"No shipment of {carrier} has the tracking number {tracking_number}."
+            raise NotFound("SHIPMENT_NOT_FOUND", text, carrier=carrier, tracking_number=tracking_number)
+        command = RecordReport(of.key, of.digest, shipment_id, carrier, report.carrier_event_id, report=report)
         [outcome] = await self._write([command])
         return unwrap(outcome)
 
@@ -204,11 +204,13 @@ class Operations:
             raise decisions.no_label(await self.get_shipment(shipment_id))
         return label
 
-    async def list_tracking_events(self, shipment_id: UUID, page: Page) -> tuple[Sequence[TrackingEvent], str]:
-        await self.get_shipment(shipment_id)
+    async def list_tracking_events(self, shipment_id: UUID, page: Page) -> tuple[Sequence[TrackingEvent], str, str]:
+        """A page of what the carrier reported, the carrier, and the token of the next page."""
+        shipment = await self.get_shipment(shipment_id)
         async with self.database.read() as connection:
             rows = await store.list_tracking_events(connection, shipment_id, page)
-        return page.cut(rows, lambda row: (row.sequence,))
+        events, token = page.cut(rows, lambda row: (row.sequence,))
+        return events, shipment.carrier, token
 
     async def watch_shipment(self, shipment_id: UUID, after: int) -> AsyncGenerator[tuple[Shipment | datetime, int], None]:
         """The shipment as it stands if it is beyond version `after`, then whenever it changed, up to its end; the time when nothing
@@ -269,6 +271,7 @@ class Operations:
         written = dict(zip((command.key for command in commands), await self._write(commands), strict=True))
         outcomes = [answer if isinstance(answer, Failure) else written[answer.key] for answer in answers]
         _report_defects("a label could not be bought, by a defect of ours", [shipment.id for shipment in shipments], outcomes)
+        _report_clashes(answers, outcomes)
         return outcomes
 
     async def _answer(self, shipment: Shipment, graves: Graves) -> KeepLabel | GiveUp | Failure:
@@ -365,3 +368,12 @@ def _report_defects(what: str, shipment_ids: Sequence[UUID], outcomes: Sequence[
     for shipment_id, outcome in zip(shipment_ids, outcomes, strict=True):
         if isinstance(outcome, Defect):
             _log.error(what, shipment_id=str(shipment_id), exc_info=outcome.__cause__)
+
+
+def _report_clashes(answers: Sequence[object], outcomes: Sequence[Outcome[Shipment]]) -> None:
+    """Logs the labels whose tracking number another live shipment has: the carrier has to be asked about it."""
+    for answer, outcome in zip(answers, outcomes, strict=True):
+        failed = isinstance(outcome, Done) and outcome.record.reason == "TRACKING_NUMBER_IN_USE"
+        if failed and isinstance(answer, KeepLabel):
+            number = answer.label.tracking_number
+            _log.error("a tracking number was sold twice", shipment_id=str(answer.target), carrier=answer.actor, tracking_number=number)

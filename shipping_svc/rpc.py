@@ -44,11 +44,12 @@ class ShippingService(ShippingServiceServicer):
         return wire.label(await self.operations.get_label(UUID(request.shipment_id)))
 
     async def ListTrackingEvents(self, request: api.ListTrackingEventsRequest, context: Context) -> api.ListTrackingEventsResponse:
-        events, token = await self.operations.list_tracking_events(UUID(request.shipment_id), asked(request, int))
-        return api.ListTrackingEventsResponse(tracking_events=map(wire.tracking_event, events), next_page_token=token)
+        events, carrier, token = await self.operations.list_tracking_events(UUID(request.shipment_id), asked(request, int))
+        messages = [wire.tracking_event(each, carrier) for each in events]
+        return api.ListTrackingEventsResponse(tracking_events=messages, next_page_token=token)
 
     async def RecordTrackingEvent(self, request: api.RecordTrackingEventRequest, context: Context) -> api.RecordTrackingEventResponse:
-        shipment = await self.operations.record_report(keyed(request), request.tracking_number, wire.report(request))
+        shipment = await self.operations.record_report(keyed(request), request.carrier, request.tracking_number, wire.report(request))
         return api.RecordTrackingEventResponse(shipment=wire.shipment(shipment))
 
     async def WatchShipment(self, request: api.WatchShipmentRequest, context: Context) -> AsyncIterator[api.WatchShipmentResponse]:

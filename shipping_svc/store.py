@@ -7,14 +7,14 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Float, Select, Table, Update, and_, bindparam, delete, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Float, Select, Table, Update, and_, bindparam, delete, exists, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import INTERVAL
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.paging import Page
 from chassis.tables import among, arrays, arrays_of, given, insert_rows
-from shipping_svc.lifecycle import TERMINAL, Status
+from shipping_svc.lifecycle import LIVE, TERMINAL, Status
 from shipping_svc.model import (
     AskForShipment,
     BuryFulfillment,
@@ -22,6 +22,7 @@ from shipping_svc.model import (
     DeadFulfillment,
     DeadOrder,
     Graves,
+    KeepLabel,
     KeptLabel,
     Label,
     Parcel,
@@ -63,7 +64,27 @@ read_by_id = all_shipments.where(among(shipments.c.id))
 read_fulfillments = select(shipments.c.fulfillment_id).where(among(shipments.c.fulfillment_id))
 lock_by_id = read_by_id.with_for_update(key_share=True)
 lock_by_fulfillment = all_shipments.where(or_(among(shipments.c.id), among(shipments.c.fulfillment_id))).with_for_update(key_share=True)
-read_id_by_tracking_number = select(shipments.c.id).where(shipments.c.tracking_number == bindparam("tracking_number"))
+named_so = and_(shipments.c.carrier == bindparam("carrier"), shipments.c.tracking_number == bindparam("tracking_number"))
+recorded_before = (
+    select(tracking_events.c.sequence)
+    .where(tracking_events.c.shipment_id == shipments.c.id, tracking_events.c.carrier_event_id == bindparam("carrier_event_id"))
+    .exists()
+)
+read_reported = (
+    select(shipments.c.id)
+    .where(named_so)
+    .order_by(recorded_before.desc(), shipments.c.status.in_(LIVE).desc(), shipments.c.id.desc())
+    .limit(1)
+)
+asked_numbers = given(shipments.c.carrier, shipments.c.tracking_number)
+read_rivals = (
+    select(shipments.c.carrier, shipments.c.tracking_number, shipments.c.id)
+    .join(
+        asked_numbers,
+        and_(shipments.c.carrier == asked_numbers.c.carrier, shipments.c.tracking_number == asked_numbers.c.tracking_number),
+    )
+    .where(shipments.c.status.in_(LIVE))
+)
 read_versions = select(shipments.c.id, shipments.c.version).where(among(shipments.c.id))
 read_parcels = select(parcels).where(among(parcels.c.shipment_id)).order_by(parcels.c.shipment_id, parcels.c.number)
 read_label = (
@@ -78,7 +99,7 @@ read_living = (
 )
 an_open_recall = (recall_tries.c.shipment_id, recall_tries.c.purchase, recall_tries.c.tracking_number, recall_tries.c.open_time)
 read_recalls = select(*an_open_recall).where(among(recall_tries.c.shipment_id), recall_tries.c.tracking_number.is_not(None))
-read_reported = select(shipments.c.report_time.is_not(None)).where(shipments.c.tracking_number == bindparam("tracking_number"))
+read_is_reported = select(exists().where(named_so, shipments.c.status.in_(LIVE), shipments.c.report_time.is_not(None)))
 
 asked_reports = given(tracking_events.c.shipment_id, tracking_events.c.carrier_event_id)
 read_known_reports = select(tracking_events.c.shipment_id, tracking_events.c.carrier_event_id).join(
@@ -160,6 +181,8 @@ async def lock_shipments(
     found = {s.id: s for s in await _whole(connection, lock_by_fulfillment if asked else lock_by_id, parameters)}
     if reports := [(c.target, c.report.carrier_event_id) for c in commands if isinstance(c, RecordReport)]:
         await _mark_known(connection, found, reports)
+    if sold := [(c.target, c.label.tracking_number) for c in commands if isinstance(c, KeepLabel) and c.target in found]:
+        await _mark_rivals(connection, found, sold)
     of_fulfillment = {s.fulfillment_id: s for s in found.values()}
     return found | {target: of_fulfillment[fulfillment] for fulfillment, target in asked if fulfillment in of_fulfillment}
 
@@ -193,9 +216,12 @@ async def find_fulfillments(connection: AsyncConnection, fulfillment_ids: Collec
     return set(found.scalars())
 
 
-async def id_of_tracking_number(connection: AsyncConnection, tracking_number: str) -> UUID | None:
-    """The shipment that the carrier calls so."""
-    return (await connection.execute(read_id_by_tracking_number, {"tracking_number": tracking_number})).scalar_one_or_none()
+async def find_reported(connection: AsyncConnection, carrier: str, tracking_number: str, carrier_event_id: str) -> UUID | None:
+    """The shipment that the carrier means by this number: the one that has recorded this report before, else the live one, else the
+    latest.
+    """
+    named = {"carrier": carrier, "tracking_number": tracking_number, "carrier_event_id": carrier_event_id}
+    return (await connection.execute(read_reported, named)).scalar_one_or_none()
 
 
 async def versions(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, int]:
@@ -207,7 +233,7 @@ async def versions(connection: AsyncConnection, ids: Collection[UUID]) -> dict[U
 async def list_shipments(connection: AsyncConnection, wanted: ShipmentFilter, page: Page) -> list[Shipment]:
     """The page's shipments and one more where there are more, newest first."""
     conditions: list[ColumnElement[bool]] = [shipments.c.status.in_(wanted.statuses)] if wanted.statuses else []
-    equal = {"order_id": wanted.order_id, "tracking_number": wanted.tracking_number}
+    equal = {"order_id": wanted.order_id, "carrier": wanted.carrier, "tracking_number": wanted.tracking_number}
     conditions += [shipments.c[name] == value for name, value in equal.items() if value is not None]
     if page.after:
         conditions.append(shipments.c.id < page.after[0])
@@ -271,9 +297,9 @@ async def open_recalls(connection: AsyncConnection) -> tuple[int, float]:
     return count, float(oldest_s or 0)
 
 
-async def is_reported(connection: AsyncConnection, tracking_number: str) -> bool:
-    """Whether the carrier has reported anything of what it calls so."""
-    return bool((await connection.execute(read_reported, {"tracking_number": tracking_number})).scalar_one_or_none())
+async def is_reported(connection: AsyncConnection, carrier: str, tracking_number: str) -> bool:
+    """Whether the carrier has reported anything of the live shipment that it calls so."""
+    return bool((await connection.execute(read_is_reported, {"carrier": carrier, "tracking_number": tracking_number})).scalar_one())
 
 
 async def find_graves(connection: AsyncConnection, order_ids: Collection[UUID], fulfillment_ids: Collection[UUID]) -> Graves:
@@ -343,6 +369,16 @@ async def _mark_known(connection: AsyncConnection, found: dict[UUID, Shipment], 
         known[shipment_id].add(carrier_event_id)
     for shipment_id, carrier_event_ids in known.items():
         found[shipment_id] = replace(found[shipment_id], known_reports=frozenset(carrier_event_ids))
+
+
+async def _mark_rivals(connection: AsyncConnection, found: dict[UUID, Shipment], sold: Sequence[tuple[UUID, str]]) -> None:
+    """Tells the shipments which other live shipments of their carrier have the tracking numbers that were sold for them."""
+    asked = arrays(["carrier", "tracking_number"], [(found[target].carrier, number) for target, number in sold])
+    live = {(row.carrier, row.tracking_number): row.id for row in await connection.execute(read_rivals, asked)}
+    for target, number in sold:
+        other = live.get((found[target].carrier, number))
+        if other not in (None, target):
+            found[target] = replace(found[target], rivals={number: other})
 
 
 async def _save_rows(connection: AsyncConnection, rows: Sequence[Row]) -> None:

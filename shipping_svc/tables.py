@@ -20,7 +20,7 @@ from sqlalchemy import (
 
 from chassis import tables as chassis
 from chassis.tables import enum
-from shipping_svc.lifecycle import Status
+from shipping_svc.lifecycle import LIVE, Status
 
 metadata = chassis.new_metadata()
 claims = chassis.claims(metadata)
@@ -41,7 +41,7 @@ shipments = Table(
     Column("reason", Text, nullable=False),
     Column("carrier", Text, nullable=False),
     Column("carrier_code", Text),
-    Column("tracking_number", Text, unique=True),
+    Column("tracking_number", Text),
     Column("version", Integer, CheckConstraint("version >= 1", "version"), nullable=False),
     Column("create_time", DateTime(timezone=True), nullable=False),
     Column("update_time", DateTime(timezone=True), nullable=False),
@@ -65,6 +65,15 @@ shipments = Table(
 )
 Index(None, shipments.c.order_id, shipments.c.id)
 Index(None, shipments.c.status, shipments.c.id)
+Index(None, shipments.c.tracking_number)
+# Carriers reuse their numbers, and know nothing of each other's.
+Index(
+    "shipments_live_tracking_number_key",
+    shipments.c.carrier,
+    shipments.c.tracking_number,
+    unique=True,
+    postgresql_where=shipments.c.status.in_(sorted(LIVE)),
+)
 
 parcels = Table(
     "parcels",

@@ -53,6 +53,7 @@ def shipment_filter(request: api.ListShipmentsRequest) -> ShipmentFilter:
     order_id = given(request, "order_id")
     return ShipmentFilter(
         order_id=UUID(order_id) if order_id else None,
+        carrier=given(request, "carrier"),
         tracking_number=given(request, "tracking_number"),
         statuses=tuple(STATUS_OF[status] for status in request.statuses),
     )
@@ -132,9 +133,10 @@ def shipment(its: Shipment) -> shipping_pb2.Shipment:
     )
 
 
-def tracking_event(its: TrackingEvent) -> shipping_pb2.TrackingEvent:
+def tracking_event(its: TrackingEvent, carrier: str) -> shipping_pb2.TrackingEvent:
     return shipping_pb2.TrackingEvent(
         shipment_id=str(its.shipment_id),
+        carrier=carrier,
         carrier_event_id=its.report.carrier_event_id,
         status=STATUS[its.report.status],
         occur_time=timestamp(its.report.occur_time),

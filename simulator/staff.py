@@ -79,6 +79,7 @@ def next_report(shipment: shipping_pb2.Shipment) -> shipping_service_pb2.RecordT
     name = name_of(shipping_pb2.ShipmentStatus, status)
     return shipping_service_pb2.RecordTrackingEventRequest(
         request_id=request_id(UUID(shipment.shipment_id), f"{name}@{shipment.version}"),
+        carrier=shipment.carrier,
         tracking_number=shipment.tracking_number,
         carrier_event_id=f"{shipment.shipment_id}:{name}",
         status=status,

@@ -215,8 +215,8 @@ class Parcels:
     async def find_fulfillments(self, _: None, ids: Collection[UUID]) -> set[UUID]:
         return {s.fulfillment_id for s in self.shipments.values()} & set(ids)
 
-    async def id_of_tracking_number(self, _: None, number: str) -> UUID | None:
-        return next((s.id for s in self.shipments.values() if s.tracking_number == number), None)
+    async def find_reported(self, _: None, carrier: str, number: str, carrier_event_id: str) -> UUID | None:
+        return next((s.id for s in self.shipments.values() if (s.carrier, s.tracking_number) == (carrier, number)), None)
 
     async def begin_tries_due(self, _: None, patience_s: float, most: int) -> list[UUID]:
         return [s.id for s in self.shipments.values() if s.status is ShipmentStatus.PENDING]

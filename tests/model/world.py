@@ -214,6 +214,7 @@ class World:
         its = self.parcels.shipments[shipment_id]
         request = shipping_service_pb2.RecordTrackingEventRequest(
             request_id=self.request_id(),
+            carrier=its.carrier,
             tracking_number=its.tracking_number or "",
             carrier_event_id=self.request_id(),
             status=shipping_pb2.ShipmentStatus.Value(f"SHIPMENT_STATUS_{status}"),

@@ -116,6 +116,7 @@ class Counter:
         for shipment in shipments:
             request = shipping_service_pb2.RecordTrackingEventRequest(
                 request_id=new(),
+                carrier=shipment.carrier,
                 tracking_number=shipment.tracking_number,
                 carrier_event_id=new(),
                 status=reported,

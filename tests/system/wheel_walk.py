@@ -83,6 +83,7 @@ def deliver(shipping: ShippingServiceStub, order_id: str) -> None:
     [shipment] = await_that(lambda: list(shipping.ListShipments(labelled, timeout=CALL_S).shipments))
     report = shipping_service_pb2.RecordTrackingEventRequest(
         request_id=new_id(),
+        carrier=shipment.carrier,
         tracking_number=shipment.tracking_number,
         carrier_event_id=new_id(),
         status=shipping_pb2.SHIPMENT_STATUS_DELIVERED,

@@ -12,6 +12,7 @@ from chassis.outbox import Outbox
 from chassis.process import Supervisor
 from shipping_svc import store, tables, wire
 from shipping_svc.operations import Operations, Patience
+from shipping_svc.providers import sandbox
 from shipping_svc.rpc import ShippingService
 from tests.integration.shipping.peers import CountingCarrier, KnownOrders
 from tests.integration.shipping.requests import Shipping
@@ -50,7 +51,7 @@ def carrier(database: Database) -> CountingCarrier:
 
     async def reported(tracking_number: str) -> bool:
         async with database.read() as connection:
-            return await store.is_reported(connection, tracking_number)
+            return await store.is_reported(connection, sandbox.NAME, tracking_number)
 
     return CountingCarrier(reported)
 

@@ -9,7 +9,7 @@ from uuid import UUID
 from chassis.errors import Failure
 from shipping_svc.model import Label, Parcel, Recalled, Recipient
 from shipping_svc.peers import Orders
-from shipping_svc.providers.sandbox import SandboxCarrier
+from shipping_svc.providers.sandbox import NAME, SandboxCarrier
 
 ADA = Recipient("Ada Lovelace", ("1 High Street",), "Dover", "", "CT16 1AA", "GB", "")
 
@@ -40,6 +40,7 @@ class CountingCarrier(SandboxCarrier):
 
     `failure` is raised instead of selling or giving back while it is set, `after_sale` after the sale, `after_recall` after the label is
     void, `bugs` to the recipients of these postal codes. `sale`, `recall_answer`: what it waits for before it answers.
+    `number`: the tracking number that it sells instead of its own while it is set; `called`: its name.
     """
 
     def __init__(self, reported: Callable[[str], Awaitable[bool]]) -> None:
@@ -53,6 +54,11 @@ class CountingCarrier(SandboxCarrier):
         self.failure: BaseException | None = None
         self.after_sale: BaseException | None = None
         self.bugs: dict[str, Exception] = {}
+        self.number, self.called = "", NAME
+
+    @property
+    def name(self) -> str:
+        return self.called
 
     async def buy_label(self, key: str, parcels: Sequence[Parcel], recipient: Recipient, warehouse_id: str) -> Label:
         self.calls[key] += 1
@@ -62,7 +68,7 @@ class CountingCarrier(SandboxCarrier):
         if self.after_sale:
             raise self.after_sale
         await self.sale.wait()
-        return label
+        return replace(label, tracking_number=self.number or label.tracking_number)
 
     async def recall(self, key: str, purchase: str, tracking_number: str | None) -> Recalled:
         self.recalls[tracking_number or purchase] += 1

@@ -44,6 +44,7 @@ def report(tracking_number: str, status: str, minute: int = 0, **more: Any) -> a
     occur_time.FromDatetime(NOON + timedelta(minutes=minute))
     fields: dict[str, Any] = {
         "request_id": str(uuid4()),
+        "carrier": "sandbox",
         "tracking_number": tracking_number,
         "carrier_event_id": f"{status}@{minute}",
         "status": f"SHIPMENT_STATUS_{status.upper()}",

@@ -124,7 +124,7 @@ async def test_an_unknown_tracking_number_is_nobodys(shipping: Shipping, engine:
     """SHIPMENT_NOT_FOUND, and no trace of the report: the carrier may tell it again when the label is stored."""
     with pytest.raises(NotFound) as unknown:
         await ask(shipping.RecordTrackingEvent, report("SBX0", "in_transit"))
-    assert (unknown.value.reason, unknown.value.metadata) == ("SHIPMENT_NOT_FOUND", {"tracking_number": "SBX0"})
+    assert (unknown.value.reason, unknown.value.metadata) == ("SHIPMENT_NOT_FOUND", {"carrier": "sandbox", "tracking_number": "SBX0"})
     assert await rows(engine, "select * from claims") == []
 
 
@@ -138,6 +138,8 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"occur_time": {"nanos": -1}}, "occur_time"),
     ({"carrier_event_id": ""}, "carrier_event_id"),
     ({"tracking_number": "x" * 65}, "tracking_number"),
+    ({"carrier": ""}, "carrier"),
+    ({"carrier": "x" * 65}, "carrier"),
     ({"location": "x" * 101}, "location"),
     ({"request_id": "7"}, "request_id"),
 ]

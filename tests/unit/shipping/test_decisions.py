@@ -361,3 +361,19 @@ def test_a_recalled_parcel_is_where_its_carrier_says(there: Status) -> None:
     assert (decided.record.status, decided.record.version, decided.record.recall_time) == (there, 4, NOON)
     assert decided.facts[0] == StatusChanged(decided.record, Status.CREATED)
     assert (RecallClosed(SHIPMENT, 0, LABEL.tracking_number) in decided.history) == (there in TERMINAL)
+
+
+def test_label_with_number_in_use_fails_shipment() -> None:
+    """A label whose tracking number another live shipment of the carrier has: failed with a reason that repeats are told, without
+    the number, and given back by its purchase. Another number of that carrier is no obstacle.
+    """
+    before = shipment("pending", rivals={LABEL.tracking_number: ORDER})
+    decided = decide(before, keep_label(), LATER)
+    assert (decided.record.status, decided.record.reason) == (Status.FAILED, "TRACKING_NUMBER_IN_USE")
+    assert decided.record.tracking_number is None
+    assert RecallOpened(SHIPMENT, 0, None, LATER) in decided.history
+    refused = refusal(decided.record)
+    assert refused
+    assert (refused.reason, refused.metadata["shipment_id"]) == ("TRACKING_NUMBER_IN_USE", str(SHIPMENT))
+    other = replace(LABEL, tracking_number="SBX9")
+    assert decide(before, keep_label(label=other), LATER).record.status is Status.CREATED

@@ -146,9 +146,12 @@ def test_a_filter_that_is_not_set_filters_nothing() -> None:
     """An unset field is None or empty, a set one is what it says."""
     assert wire.shipment_filter(api.ListShipmentsRequest()) == ShipmentFilter()
     request = api.ListShipmentsRequest(
-        order_id=str(ORDER), tracking_number="T", statuses=[shipping_pb2.SHIPMENT_STATUS_LOST, shipping_pb2.SHIPMENT_STATUS_FAILED]
+        order_id=str(ORDER),
+        carrier="C",
+        tracking_number="T",
+        statuses=[shipping_pb2.SHIPMENT_STATUS_LOST, shipping_pb2.SHIPMENT_STATUS_FAILED],
     )
-    assert wire.shipment_filter(request) == ShipmentFilter(ORDER, "T", (Status.LOST, Status.FAILED))
+    assert wire.shipment_filter(request) == ShipmentFilter(ORDER, "C", "T", (Status.LOST, Status.FAILED))
 
 
 def test_a_recipient_is_what_the_label_needs() -> None:

@@ -156,6 +156,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Of a failed event: its type does not belong to its subject, its payload is no such message, or a field breaks a rule of the
     contract (the error names it). No replay can help: discard it, and mend its publisher. No call answers with it.
     """
+    ERROR_REASON_TRACKING_NUMBER_IN_USE: _ErrorReason.ValueType  # 123
+    """FAILED_PRECONDITION: the carrier sold a tracking number that another live shipment of that carrier has (metadata: carrier,
+    shipment_id). The shipment has failed and its label is being given back. Cancel the order, or its fulfilment.
+    """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed: the `reason` of the google.rpc.ErrorInfo (domain `ordermesh`) in every failed call's status, without
@@ -295,5 +299,9 @@ ERROR_REASON_ORDER_CLOSED: ErrorReason.ValueType  # 122
 ERROR_REASON_EVENT_UNREADABLE: ErrorReason.ValueType  # 160
 """Of a failed event: its type does not belong to its subject, its payload is no such message, or a field breaks a rule of the
 contract (the error names it). No replay can help: discard it, and mend its publisher. No call answers with it.
+"""
+ERROR_REASON_TRACKING_NUMBER_IN_USE: ErrorReason.ValueType  # 123
+"""FAILED_PRECONDITION: the carrier sold a tracking number that another live shipment of that carrier has (metadata: carrier,
+shipment_id). The shipment has failed and its label is being given back. Cancel the order, or its fulfilment.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

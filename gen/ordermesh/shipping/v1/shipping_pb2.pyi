@@ -117,12 +117,14 @@ class Shipment(_message.Message):
     carrier: _builtins.str
     """The carrier, e.g. "sandbox"."""
     tracking_number: _builtins.str
-    """The carrier's name for it; unset until the label is bought."""
+    """The carrier's name for it; unset until the label is bought. Carriers reuse numbers: with the carrier it identifies one live
+    shipment, which is one that is neither delivered, lost, returned, failed nor voided.
+    """
     version: _builtins.int
     """Rises by one with each change."""
     status_reason: _builtins.str
     """Why it last changed: FULFILLMENT_READY, REPACKED (before it had a label), LABEL_BOUGHT, CARRIER_REPORTED, CARRIER_REFUSED,
-    ORDER_CLOSED (its order is dead), FULFILLMENT_CANCELLED or RECALLED (somebody cancelled it); the last three of a recall, and of the void label that it led to.
+    TRACKING_NUMBER_IN_USE (the carrier sold a number that another of its live shipments has), ORDER_CLOSED (its order is dead), FULFILLMENT_CANCELLED or RECALLED (somebody cancelled it); the last three of a recall, and of the void label that it led to.
     """
     carrier_code: _builtins.str
     """The carrier's own code for its refusal; unset where it did not refuse."""
@@ -230,6 +232,7 @@ class TrackingEvent(_message.Message):
     OCCUR_TIME_FIELD_NUMBER: _builtins.int
     LOCATION_FIELD_NUMBER: _builtins.int
     RECORD_TIME_FIELD_NUMBER: _builtins.int
+    CARRIER_FIELD_NUMBER: _builtins.int
     shipment_id: _builtins.str
     """The shipment."""
     carrier_event_id: _builtins.str
@@ -238,6 +241,8 @@ class TrackingEvent(_message.Message):
     """What the parcel's status was then."""
     location: _builtins.str
     """Where, e.g. "Dover hub"; empty where the carrier does not say. Never an address of the recipient."""
+    carrier: _builtins.str
+    """The carrier that reported it, e.g. "sandbox"."""
     @_builtins.property
     def occur_time(self) -> _timestamp_pb2.Timestamp:
         """When it happened, by the carrier's clock."""
@@ -255,10 +260,11 @@ class TrackingEvent(_message.Message):
         occur_time: _timestamp_pb2.Timestamp | None = ...,
         location: _builtins.str = ...,
         record_time: _timestamp_pb2.Timestamp | None = ...,
+        carrier: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["occur_time", b"occur_time", "record_time", b"record_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["carrier_event_id", b"carrier_event_id", "location", b"location", "occur_time", b"occur_time", "record_time", b"record_time", "shipment_id", b"shipment_id", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["carrier", b"carrier", "carrier_event_id", b"carrier_event_id", "location", b"location", "occur_time", b"occur_time", "record_time", b"record_time", "shipment_id", b"shipment_id", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

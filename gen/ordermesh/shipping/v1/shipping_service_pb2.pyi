@@ -149,6 +149,7 @@ class ListShipmentsRequest(_message.Message):
     ORDER_ID_FIELD_NUMBER: _builtins.int
     TRACKING_NUMBER_FIELD_NUMBER: _builtins.int
     STATUSES_FIELD_NUMBER: _builtins.int
+    CARRIER_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Shipments in a page: 50 where unset, 1,000 at most."""
     page_token: _builtins.str
@@ -156,7 +157,9 @@ class ListShipmentsRequest(_message.Message):
     order_id: _builtins.str
     """For this order."""
     tracking_number: _builtins.str
-    """With this tracking number."""
+    """With this tracking number. Carriers may share one, and reuse their own: set carrier and statuses too to name one shipment."""
+    carrier: _builtins.str
+    """Of this carrier."""
     @_builtins.property
     def statuses(self) -> _containers.RepeatedScalarFieldContainer[_shipping_pb2.ShipmentStatus.ValueType]:
         """In one of these; empty: in any."""
@@ -169,15 +172,20 @@ class ListShipmentsRequest(_message.Message):
         order_id: _builtins.str | None = ...,
         tracking_number: _builtins.str | None = ...,
         statuses: _abc.Iterable[_shipping_pb2.ShipmentStatus.ValueType] | None = ...,
+        carrier: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_order_id", b"_order_id", "_tracking_number", b"_tracking_number", "order_id", b"order_id", "tracking_number", b"tracking_number"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_carrier", b"_carrier", "_order_id", b"_order_id", "_tracking_number", b"_tracking_number", "carrier", b"carrier", "order_id", b"order_id", "tracking_number", b"tracking_number"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_order_id", b"_order_id", "_tracking_number", b"_tracking_number", "order_id", b"order_id", "page_size", b"page_size", "page_token", b"page_token", "statuses", b"statuses", "tracking_number", b"tracking_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_carrier", b"_carrier", "_order_id", b"_order_id", "_tracking_number", b"_tracking_number", "carrier", b"carrier", "order_id", b"order_id", "page_size", b"page_size", "page_token", b"page_token", "statuses", b"statuses", "tracking_number", b"tracking_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__carrier: _TypeAlias = _typing.Literal["carrier"]  # noqa: Y015
+    _WhichOneofArgType__carrier: _TypeAlias = _typing.Literal["_carrier", b"_carrier"]  # noqa: Y015
     _WhichOneofReturnType__order_id: _TypeAlias = _typing.Literal["order_id"]  # noqa: Y015
     _WhichOneofArgType__order_id: _TypeAlias = _typing.Literal["_order_id", b"_order_id"]  # noqa: Y015
     _WhichOneofReturnType__tracking_number: _TypeAlias = _typing.Literal["tracking_number"]  # noqa: Y015
     _WhichOneofArgType__tracking_number: _TypeAlias = _typing.Literal["_tracking_number", b"_tracking_number"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__carrier) -> _WhichOneofReturnType__carrier | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__order_id) -> _WhichOneofReturnType__order_id | None: ...
     @_typing.overload
@@ -387,16 +395,19 @@ class RecordTrackingEventRequest(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     OCCUR_TIME_FIELD_NUMBER: _builtins.int
     LOCATION_FIELD_NUMBER: _builtins.int
+    CARRIER_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     tracking_number: _builtins.str
-    """The carrier's name for the shipment."""
+    """The carrier's name for the shipment, as it is sold with the label."""
     carrier_event_id: _builtins.str
     """The carrier's own id of this report: the same report twice is one."""
     status: _shipping_pb2.ShipmentStatus.ValueType
     """What the parcel's status is: in_transit, out_for_delivery, delivery_failed, delivered, lost or returned_to_sender."""
     location: _builtins.str
     """Where; empty where the carrier does not say. Never an address of the recipient."""
+    carrier: _builtins.str
+    """The carrier that reports, as Shipment.carrier names it: a tracking number alone names no shipment."""
     @_builtins.property
     def occur_time(self) -> _timestamp_pb2.Timestamp:
         """When it happened, by the carrier's clock."""
@@ -410,10 +421,11 @@ class RecordTrackingEventRequest(_message.Message):
         status: _shipping_pb2.ShipmentStatus.ValueType = ...,
         occur_time: _timestamp_pb2.Timestamp | None = ...,
         location: _builtins.str = ...,
+        carrier: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["occur_time", b"occur_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["carrier_event_id", b"carrier_event_id", "location", b"location", "occur_time", b"occur_time", "request_id", b"request_id", "status", b"status", "tracking_number", b"tracking_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["carrier", b"carrier", "carrier_event_id", b"carrier_event_id", "location", b"location", "occur_time", b"occur_time", "request_id", b"request_id", "status", b"status", "tracking_number", b"tracking_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -92,8 +92,8 @@ class ShippingServiceServicer(object):
         each fulfilment: a repeat, with whatever request_id, answers with it. Where the fulfilment was packed anew meanwhile, a shipment
         without a label takes the parcels of the greatest fulfillment_version; one that has a label stays as it is. After
         DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the shipment stays pending, and the service goes on trying by itself. Reasons:
-        ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED, SHIPMENT_ALREADY_EXISTS (of another order or warehouse), ILLEGAL_TRANSITION
-        (it was recalled before it had a label, or the fulfilment is cancelled).
+        ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED, TRACKING_NUMBER_IN_USE, SHIPMENT_ALREADY_EXISTS (of another order or
+        warehouse), ILLEGAL_TRANSITION (it was recalled before it had a label, or the fulfilment is cancelled).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -142,7 +142,8 @@ class ShippingServiceServicer(object):
     def RecordTrackingEvent(self, request, context):
         """Takes what a carrier reports: created -> in_transit -> out_for_delivery -> delivered, with its detours; a report may skip
         steps. One that is older or less far than the status, or comes after the end, is recorded and moves nothing; the same
-        carrier_event_id again changes nothing. Reasons: SHIPMENT_NOT_FOUND (no shipment has this tracking_number).
+        carrier_event_id again changes nothing. The shipment is the live one of this carrier and tracking_number; where none is live, the
+        latest. Reasons: SHIPMENT_NOT_FOUND (the carrier has sold no such tracking_number).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -42,8 +42,8 @@ class ShippingServiceStub:
     each fulfilment: a repeat, with whatever request_id, answers with it. Where the fulfilment was packed anew meanwhile, a shipment
     without a label takes the parcels of the greatest fulfillment_version; one that has a label stays as it is. After
     DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the shipment stays pending, and the service goes on trying by itself. Reasons:
-    ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED, SHIPMENT_ALREADY_EXISTS (of another order or warehouse), ILLEGAL_TRANSITION
-    (it was recalled before it had a label, or the fulfilment is cancelled).
+    ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED, TRACKING_NUMBER_IN_USE, SHIPMENT_ALREADY_EXISTS (of another order or
+    warehouse), ILLEGAL_TRANSITION (it was recalled before it had a label, or the fulfilment is cancelled).
     """
     GetShipment: _grpc.UnaryUnaryMultiCallable[_shipping_service_pb2.GetShipmentRequest, _shipping_service_pb2.GetShipmentResponse]
     """Reads one shipment. Reasons: SHIPMENT_NOT_FOUND."""
@@ -64,7 +64,8 @@ class ShippingServiceStub:
     RecordTrackingEvent: _grpc.UnaryUnaryMultiCallable[_shipping_service_pb2.RecordTrackingEventRequest, _shipping_service_pb2.RecordTrackingEventResponse]
     """Takes what a carrier reports: created -> in_transit -> out_for_delivery -> delivered, with its detours; a report may skip
     steps. One that is older or less far than the status, or comes after the end, is recorded and moves nothing; the same
-    carrier_event_id again changes nothing. Reasons: SHIPMENT_NOT_FOUND (no shipment has this tracking_number).
+    carrier_event_id again changes nothing. The shipment is the live one of this carrier and tracking_number; where none is live, the
+    latest. Reasons: SHIPMENT_NOT_FOUND (the carrier has sold no such tracking_number).
     """
     WatchShipment: _grpc.UnaryStreamMultiCallable[_shipping_service_pb2.WatchShipmentRequest, _shipping_service_pb2.WatchShipmentResponse]
     """Sends the shipment as it stands, then again whenever it changed, with heartbeats between. Ends after a terminal status.
@@ -85,8 +86,8 @@ class ShippingServiceAsyncStub(ShippingServiceStub):
     each fulfilment: a repeat, with whatever request_id, answers with it. Where the fulfilment was packed anew meanwhile, a shipment
     without a label takes the parcels of the greatest fulfillment_version; one that has a label stays as it is. After
     DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the shipment stays pending, and the service goes on trying by itself. Reasons:
-    ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED, SHIPMENT_ALREADY_EXISTS (of another order or warehouse), ILLEGAL_TRANSITION
-    (it was recalled before it had a label, or the fulfilment is cancelled).
+    ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED, TRACKING_NUMBER_IN_USE, SHIPMENT_ALREADY_EXISTS (of another order or
+    warehouse), ILLEGAL_TRANSITION (it was recalled before it had a label, or the fulfilment is cancelled).
     """
     GetShipment: _aio.UnaryUnaryMultiCallable[_shipping_service_pb2.GetShipmentRequest, _shipping_service_pb2.GetShipmentResponse]  # type: ignore[assignment]
     """Reads one shipment. Reasons: SHIPMENT_NOT_FOUND."""
@@ -107,7 +108,8 @@ class ShippingServiceAsyncStub(ShippingServiceStub):
     RecordTrackingEvent: _aio.UnaryUnaryMultiCallable[_shipping_service_pb2.RecordTrackingEventRequest, _shipping_service_pb2.RecordTrackingEventResponse]  # type: ignore[assignment]
     """Takes what a carrier reports: created -> in_transit -> out_for_delivery -> delivered, with its detours; a report may skip
     steps. One that is older or less far than the status, or comes after the end, is recorded and moves nothing; the same
-    carrier_event_id again changes nothing. Reasons: SHIPMENT_NOT_FOUND (no shipment has this tracking_number).
+    carrier_event_id again changes nothing. The shipment is the live one of this carrier and tracking_number; where none is live, the
+    latest. Reasons: SHIPMENT_NOT_FOUND (the carrier has sold no such tracking_number).
     """
     WatchShipment: _aio.UnaryStreamMultiCallable[_shipping_service_pb2.WatchShipmentRequest, _shipping_service_pb2.WatchShipmentResponse]  # type: ignore[assignment]
     """Sends the shipment as it stands, then again whenever it changed, with heartbeats between. Ends after a terminal status.
@@ -131,8 +133,8 @@ class ShippingServiceServicer(metaclass=_abc_1.ABCMeta):
         each fulfilment: a repeat, with whatever request_id, answers with it. Where the fulfilment was packed anew meanwhile, a shipment
         without a label takes the parcels of the greatest fulfillment_version; one that has a label stays as it is. After
         DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the shipment stays pending, and the service goes on trying by itself. Reasons:
-        ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED, SHIPMENT_ALREADY_EXISTS (of another order or warehouse), ILLEGAL_TRANSITION
-        (it was recalled before it had a label, or the fulfilment is cancelled).
+        ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED, TRACKING_NUMBER_IN_USE, SHIPMENT_ALREADY_EXISTS (of another order or
+        warehouse), ILLEGAL_TRANSITION (it was recalled before it had a label, or the fulfilment is cancelled).
         """
 
     @_abc_1.abstractmethod
@@ -189,7 +191,8 @@ class ShippingServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_shipping_service_pb2.RecordTrackingEventResponse, _abc.Awaitable[_shipping_service_pb2.RecordTrackingEventResponse]]:
         """Takes what a carrier reports: created -> in_transit -> out_for_delivery -> delivered, with its detours; a report may skip
         steps. One that is older or less far than the status, or comes after the end, is recorded and moves nothing; the same
-        carrier_event_id again changes nothing. Reasons: SHIPMENT_NOT_FOUND (no shipment has this tracking_number).
+        carrier_event_id again changes nothing. The shipment is the live one of this carrier and tracking_number; where none is live, the
+        latest. Reasons: SHIPMENT_NOT_FOUND (the carrier has sold no such tracking_number).
         """
 
     @_abc_1.abstractmethod
