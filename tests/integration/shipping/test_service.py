@@ -128,7 +128,13 @@ def ready(request: api.CreateShipmentRequest) -> FulfillmentStatusChanged:
 
 def changed(request: api.CreateShipmentRequest, status: "fulfillment_pb2.FulfillmentStatus.ValueType") -> FulfillmentStatusChanged:
     packages = [
-        fulfillment_pb2.Package(weight_grams=p.weight_grams, length_mm=p.length_mm, width_mm=p.width_mm, height_mm=p.height_mm)
+        fulfillment_pb2.Package(
+            weight_grams=p.weight_grams,
+            length_mm=p.length_mm,
+            width_mm=p.width_mm,
+            height_mm=p.height_mm,
+            items=[fulfillment_pb2.PackedItem(line_number=1, quantity=1)],
+        )
         for p in request.parcels
     ]
     fulfillment = fulfillment_pb2.Fulfillment(
