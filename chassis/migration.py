@@ -72,9 +72,32 @@ V1 = (
 )
 
 
+# What a relay has compared with its stream; events of an aggregate are found by it.
+V2 = (
+    """
+    CREATE TABLE stream_positions (
+        shard smallint CONSTRAINT stream_positions_pkey PRIMARY KEY,
+        create_time timestamptz NOT NULL,
+        first_seq bigint NOT NULL,
+        deleted bigint NOT NULL,
+        seq bigint NOT NULL,
+        message_seq bigint NOT NULL,
+        message_time timestamptz
+    )
+    """,
+    "CREATE INDEX outbox_aggregate ON outbox (aggregate)",
+)
+
+
 def create_chassis_tables_v1() -> None:
     """For a service's first migration: the tables that every service has."""
     for statement in V1:
+        op.execute(statement)
+
+
+def compare_with_the_stream_v2() -> None:
+    """For a service's migration: the table and the index of chassis.rebuild."""
+    for statement in V2:
         op.execute(statement)
 
 

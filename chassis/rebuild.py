@@ -1,130 +1,406 @@
-"""Whether a stream still has what the outbox says it has. Where it was lost or rolled back, its events wait to be published again.
+"""Whether the stream has the events that the outbox marks as published. What is lost waits again.
 
-The outbox is the log of record: consumers know what they have had, so a repeat does no harm, and a gap would.
+The outbox is the log of record. A mark is a place in the stream, and places repeat: a stream that
+was wiped, rebuilt or replaced by an older copy of itself has other events at the same places. So
+event ids are compared, page by page, and what was compared is remembered as a `Position`: the
+identity of the stream, and the message up to which the marks are right. While that very message is
+in the stream, so is all that was stored before it; when it is not, the comparison begins anew.
+
+Marks of a shard are written by its owner alone, over the connection that is given here, and never
+while a page is compared: so no mark appears below a position unnoticed.
+
+What is lost waits again a little at a time, in the order of the old places: new events are never
+behind more than LOST_MAX old ones. Where a new event's aggregate has lost events, those go first
+(`take_along`), so that its order holds.
 """
 
-from datetime import timedelta
-from itertools import groupby
+import asyncio
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 import structlog
-from nats.js.api import StreamState
-from nats.js.errors import NotFoundError
-from sqlalchemy import ARRAY, BigInteger, Select, Table, any_, bindparam, func, select, tuple_, update
-from sqlalchemy.dialects.postgresql import INTERVAL
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Row,
+    SmallInteger,
+    Table,
+    any_,
+    bindparam,
+    func,
+    select,
+    update,
+)
+from sqlalchemy.dialects.postgresql import INTERVAL, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis import telemetry
+from chassis.contents import Bounds, Contents, Entry
+from chassis.outbox import shard_of
 from chassis.stream import MAX_AGE_S, Broker
+from chassis.tables import among, arrays, given
 
-LOOK_BACK = 1000
-BATCH = 5000
-PAGE = 20_000  # places that are looked through at once: more than a BATCH, and far from what a statement's time allows
-# What is younger than this its stream still has: it keeps messages for longer, and an hour is more than two clocks differ.
+CHECK_S = 10.0
+PAGE = 1000  # marks, and places of the stream, that are compared at once
+PLACES_RATE = 5000  # a second: reading them costs about 0.1 ms each
+LOST_MAX = 100
+LOST_RATE = 500  # a second, of each process: publishing one costs about 0.5 ms
+UNKNOWN_MAX = 10_000  # that are kept in memory
+# What is younger than this its stream still has: it keeps messages for longer, and an hour is more
+# than two clocks differ.
 YOUNG = timedelta(seconds=MAX_AGE_S) - timedelta(hours=1)
+NO_END = 2**63 - 1
 
 log = structlog.get_logger()
 
+Marked = Row[*tuple[Any, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Marks from `first_seq` to `seq` are those of the stream that was created at `create_time`.
+
+    `message_seq` and `message_time` name the last message that was read (0: there was none): one
+    that was stored at another time is another message, whatever its id. `deleted` is
+    Bounds.deleted.
+    """
+
+    create_time: datetime
+    first_seq: int
+    deleted: int
+    seq: int
+    message_seq: int = 0
+    message_time: datetime | None = None
+
+    def may_stand(self, bounds: Bounds | None) -> bool:
+        """Whether a stream with these bounds can still have what was compared."""
+        if bounds is None or bounds.create_time != self.create_time:
+            return False
+        if bounds.last_seq < self.seq or bounds.deleted > self.deleted:
+            return False
+        if not self.message_seq:
+            return bounds.first_seq > self.seq
+        return bounds.first_seq <= self.message_seq
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Marks and messages up to the place `high`: the rows whose event is not where it is marked,
+    and the messages that no mark explains.
+    """
+
+    high: int
+    rows: int
+    lost: Sequence[Marked]
+    entries: Mapping[int, Entry]
+    unexplained: Sequence[Entry]
+
+
+class Comparison:
+    """An outbox beside its stream. Reads only."""
+
+    def __init__(self, outbox: Table, broker: Broker, stream: str, source: str) -> None:
+        """`source` is the service's name: only messages that it has published are its outbox's."""
+        t, self.contents, self._source = outbox.c, Contents(broker, stream), f"/ordermesh/{source}"
+        young = bindparam("young", YOUNG, type_=INTERVAL)
+        # The first day that may have young rows: so that no older partition is looked at, and what
+        # has grown old within it is read page by page.
+        day = func.date_trunc("day", func.now() - young, "UTC")
+        columns = (t.id, t.create_time, t.aggregate, t.event_id, t.type, t.stream_seq)
+        mine = t.shard == any_(bindparam("shards", type_=ARRAY(SmallInteger)))
+        here = t.stream_seq.between(bindparam("low"), bindparam("high"))
+        self._page = (
+            select(*columns, (t.create_time > func.now() - young).label("young"))
+            .where(here, mine, t.create_time >= day)
+            .order_by(t.stream_seq)
+            .fetch(PAGE, with_ties=True)
+        )
+        self._known = select(t.event_id).where(among(t.aggregate), among(t.event_id))
+
+    async def page(
+        self,
+        connection: AsyncConnection,
+        shards: Collection[int],
+        bounds: Bounds,
+        low: int,
+        *,
+        lost_max: int = PAGE,
+    ) -> Page:
+        """Compares from the place `low` on as far as one page goes: beyond the stream to NO_END."""
+        if low < bounds.first_seq:
+            high = bounds.first_seq - 1
+        else:
+            high = min(low + PAGE - 1, bounds.last_seq) if low <= bounds.last_seq else NO_END
+        where = {"shards": sorted(shards), "low": low, "high": high}
+        rows = (await connection.execute(self._page, where)).all()
+        if len(rows) >= PAGE:
+            high = rows[-1].stream_seq
+        held: Mapping[int, Entry] = {}
+        if bounds.first_seq <= low <= bounds.last_seq:
+            held = await self.contents.between(low, min(high, bounds.last_seq))
+        lost = [row for row in rows if row.young and not _is_at(held, row)]
+        if len(lost) > lost_max:
+            high = lost[lost_max - 1].stream_seq
+            lost = [row for row in lost if row.stream_seq <= high]
+        entries = {seq: entry for seq, entry in held.items() if seq <= high}
+        explained = {(row.stream_seq, str(row.event_id)) for row in rows}
+        unexplained = [e for e in entries.values() if (e.seq, e.event_id) not in explained]
+        return Page(high, len(rows), lost, entries, unexplained)
+
+    async def unknown(
+        self,
+        connection: AsyncConnection,
+        shards: Collection[int],
+        entries: Iterable[Entry],
+    ) -> list[Entry]:
+        """Those that this service has published, and that its outbox does not have and should."""
+        now = datetime.now(UTC)
+        ours = [entry for entry in entries if self._is_ours(entry, shards, now)]
+        if not ours:
+            return []
+        rows = [(UUID(entry.aggregate), UUID(entry.event_id)) for entry in ours]
+        found = await connection.execute(self._known, arrays(("aggregate", "event_id"), rows))
+        known = {str(event_id) for event_id in found.scalars()}
+        return [entry for entry in ours if entry.event_id not in known]
+
+    def _is_ours(self, entry: Entry, shards: Collection[int], now: datetime) -> bool:
+        if entry.source != self._source:
+            return False
+        try:
+            UUID(entry.event_id)
+            mine = shard_of(UUID(entry.aggregate)) in shards
+            return mine and datetime.fromisoformat(entry.time) > now - YOUNG
+        except (ValueError, TypeError):  # not one of ours, though it says so: consumers see to it
+            return False
+
 
 class Rebuild:
-    """The comparison of one outbox with its stream, over the connection of whoever publishes."""
+    """Compares the shards that one relay owns, and lets wait again what the stream has lost."""
 
-    def __init__(self, table: Table, broker: Broker, stream: str) -> None:
-        t, self._broker, self._stream = table.c, broker, stream
-        below = select(t.stream_seq, t.event_id).where(t.stream_seq <= bindparam("seq")).order_by(t.stream_seq.desc()).limit(LOOK_BACK)
-        self._highest, self._below = select(func.max(t.stream_seq)), below
-        rows = select(t.id, t.create_time).order_by(t.stream_seq).limit(BATCH)
-        young = t.create_time > func.clock_timestamp() - bindparam("young", YOUNG, type_=INTERVAL)
-        again = update(table).values(stream_seq=None)
+    def __init__(
+        self,
+        outbox: Table,
+        positions: Table,
+        broker: Broker,
+        stream: str,
+        source: str,
+    ) -> None:
+        t, p = outbox.c, positions.c
+        self._comparison = Comparison(outbox, broker, stream, source)
+        self.contents, self._stream = self._comparison.contents, stream
+        lost = given(t.id, t.create_time)
+        span = t.create_time.between(bindparam("first"), bindparam("last"))
+        same = (t.id == lost.c.id) & (t.create_time == lost.c.create_time)
+        self._unmark = update(outbox).values(stream_seq=None).where(same, span)
+        young = t.create_time > func.now() - bindparam("young", YOUNG, type_=INTERVAL)
+        compared = t.stream_seq.between(bindparam("first"), bindparam("seq"))
+        columns: tuple[ColumnElement[Any], ...] = (t.id, t.create_time, t.event_id, t.stream_seq)
+        self._of_aggregates = select(*columns).where(among(t.aggregate), ~compared, young)
+        self._highest = select(func.max(t.stream_seq))
+        shards = bindparam("shards", type_=ARRAY(SmallInteger))
+        self._load = select(positions).where(p.shard == any_(shards))
+        facts = [column for column in positions.c if column is not p.shard]
+        values = [bindparam(f"at_{column.name}", type_=column.type) for column in facts]
+        shard = func.unnest(shards).column_valued("shard")
+        store = insert(positions).from_select([p.shard, *facts], select(shard, *values))
+        changes = {column.name: store.excluded[column.name] for column in facts}
+        self._store = store.on_conflict_do_update(index_elements=[p.shard], set_=changes)
+        self._unmarked = telemetry.counter(
+            "outbox_republished_total",
+            "Events that were published again after a loss",
+            "stream",
+        ).labels(stream)
+        self._left = telemetry.gauge(
+            "outbox_comparison_left",
+            "Places whose events are still to be compared with the stream",
+            "stream",
+        ).labels(stream)
+        self._foreign = telemetry.gauge(
+            "outbox_unknown_events",
+            "Events of this service that its stream has and its outbox has not: alert on it",
+            "stream",
+        ).labels(stream)
+        self.begin()
 
-        def unmark(which: Select[Any]) -> Any:
-            return again.where(tuple_(t.id, t.create_time).in_(which))
+    def begin(self) -> None:
+        """A new session of the relay: what another one has marked meanwhile is in the database."""
+        self._shards: frozenset[int] = frozenset()
+        self._position: Position | None = None
+        self._kept: Position | None = None  # in the database
+        self._connection = (-1, -1)
+        self._lost, self._spent = 0, 0
+        self._unknown: dict[str, Entry] = {}
+        self.whole = False  # all marks are compared, as far as the last look tells
+        self.next_time = float("-inf")  # when `advance` is due
 
-        self._unmark_beyond = unmark(rows.where(t.stream_seq > bindparam("seq")))
-        page = t.stream_seq >= bindparam("low"), t.stream_seq < bindparam("high")
-        self._lowest = select(func.min(t.stream_seq)).where(*page)
-        self._unmark_young = again.where(*page, young)
-        self._unmark_these = unmark(rows.where(t.stream_seq == any_(bindparam("seqs", type_=ARRAY(BigInteger)))))
-        self._gaps: tuple[int, int] | None = None  # (how many, the first message) when they were looked at
-        self._looked = 0  # the stream has let go of what was marked below, and of that nothing is young
-        self._unmarked = telemetry.counter("outbox_republished_total", "Events that were published again after a loss", "stream")
+    def hurry(self) -> None:
+        """The next `advance` looks at once."""
+        self.next_time = float("-inf")
 
-    async def check(self, connection: AsyncConnection) -> bool:
-        """Creates the stream if it is missing, and lets what it has lost wait again. Answers whether that was all: if not, call it again
-        soon. Raises one of BROKER_ERRORS where the broker is away.
+    async def stands(self) -> bool:
+        """Whether the stream is still the one that was compared: as far as its bounds tell, and the
+        connection, for nobody replaces the files of a server that runs.
         """
-        highest = (await connection.execute(self._highest)).scalar_one() or 0  # before the stream is asked: it may only grow
-        state = await self._broker.ensure_stream(self._stream)
-        if state.last_seq < highest or (state.first_seq <= highest and not await self._stands(connection, highest)):
-            await self.restore(connection, min(state.last_seq, highest))
+        if self._position is None or self.contents.connection != self._connection:
+            return False
+        return self._position.may_stand(await self.contents.bounds())
+
+    async def advance(self, connection: AsyncConnection, shards: frozenset[int]) -> None:
+        """Compares the next page, where it is time to. Creates a stream that is missing."""
+        gained, self._shards = shards - self._shards, shards
+        if gained:
+            self._position = self._kept = None
+        changed = self.contents.connection != self._connection
+        if not shards or not (gained or changed or time.monotonic() >= self.next_time):
+            return
+        started = time.monotonic()
+        pause_s = await self._step(connection)
+        self.next_time = started + (CHECK_S if self.whole else pause_s)
+
+    async def take_along(self, connection: AsyncConnection, aggregates: Collection[UUID]) -> bool:
+        """Before new events of these aggregates are published, those wait again that are lost, and
+        that the comparison has not come to yet. Answers whether there are any.
+        """
+        position = self._position
+        bounds = await self.contents.bounds()
+        if position is None or bounds is None:
+            return False
+        where: dict[str, Any] = {"first": bounds.first_seq, "seq": position.seq}
+        where |= arrays(("aggregate",), [(aggregate,) for aggregate in aggregates])
+        rows = (await connection.execute(self._of_aggregates, where)).all()
+        asked = [row for row in rows if bounds.first_seq <= row.stream_seq <= bounds.last_seq]
+        held = await asyncio.gather(*(self.contents.holds(r.stream_seq, r.event_id) for r in asked))
+        there = {row.id for row, holds in zip(asked, held, strict=True) if holds}
+        return await self._wait_again(connection, [row for row in rows if row.id not in there]) > 0
+
+    async def _step(self, connection: AsyncConnection) -> float:
+        """Compares up to a page. Answers how long to pause before the next."""
+        self._connection = self.contents.connection
+        bounds = await self.contents.ensured()
+        position = await self._standing(connection, bounds)
+        self._spent, places, budget, self.whole = 0, 0, PAGE, False
+        while budget > 0 and self._spent < LOST_MAX and not self.whole:
+            low = position.first_seq if position.first_seq < bounds.first_seq else position.seq + 1
+            left = LOST_MAX - self._spent
+            page = await self._comparison.page(
+                connection,
+                self._shards,
+                bounds,
+                low,
+                lost_max=left,
+            )
+            moved = await self._moved(position, bounds, page)
+            if moved is None:
+                self._position = None
+                return 0.0
+            await self._wait_again(connection, page.lost)
+            await self._note(connection, page.unexplained)
+            position, self.whole = moved, page.high == NO_END
+            places += len(page.entries)
+            budget -= max(1, page.rows, len(page.entries))
+        await self._keep(connection, position, bounds)
+        return max(self._spent / LOST_RATE, places / PLACES_RATE)
+
+    async def _standing(self, connection: AsyncConnection, bounds: Bounds) -> Position:
+        """The position from which to go on: the first, where that stream is not there any more."""
+        known = [self._position] if self._position else await self._stored(connection)
+        for position in known:
+            if not position.may_stand(bounds) or not await self._has_message(position):
+                log.error("the stream has changed: comparing all of it", stream=self._stream)
+                known = []
+                break
+        if not known:
+            return Position(bounds.create_time, 1, bounds.deleted, 0)
+        lowest = min(known, key=lambda position: position.seq)
+        first_seq = min(position.first_seq for position in known)
+        return replace(lowest, first_seq=first_seq, deleted=bounds.deleted)
+
+    async def _stored(self, connection: AsyncConnection) -> list[Position]:
+        """The different positions of the owned shards; none where one of them has none."""
+        rows = (await connection.execute(self._load, {"shards": sorted(self._shards)})).all()
+        if len(rows) < len(self._shards):
+            return []
+        names = Position.__slots__
+        return list({Position(*(getattr(row, name) for name in names)) for row in rows})
+
+    async def _has_message(self, position: Position) -> bool:
+        if not position.message_seq:
             return True
-        whole = await self._before(connection, state.first_seq)
-        await self._fill(connection, state)
-        return whole
+        found = await self.contents.at(position.message_seq)
+        return found is not None and found[1] == position.message_time
 
-    async def _before(self, connection: AsyncConnection, first_seq: int) -> bool:
-        """What the stream has let go of because of its age is not lost; what is too young for that waits again.
-
-        Only what was not looked at before is looked through, a page at a time, and page after page while there is something to find: a
-        day's events that have merely grown old take longer than a statement may. Answers whether nothing is left to look at.
-        """
-        purged, going_on = 0, True
-        self._looked = min(self._looked, first_seq)
-        while going_on:
-            low = self._looked - BATCH  # some again: another replica may have marked them since
-            lowest = (await connection.execute(self._lowest, {"low": low, "high": first_seq})).scalar_one()
-            high = first_seq if lowest is None else min(lowest + PAGE, first_seq)
-            unmarked = await self._wait_again(connection, self._unmark_young, low=low, high=high)
-            purged += unmarked
-            going_on = unmarked > 0 and high < first_seq
-            self._looked = high
-        if purged:
-            log.error("the stream was purged: publishing again", stream=self._stream, events=purged)
-        return self._looked == first_seq
-
-    async def _fill(self, connection: AsyncConnection, state: StreamState) -> None:
-        """The end of the stream is as it was. What is gone from its middle waits again."""
-        gaps = (state.num_deleted or 0, state.first_seq)
-        if gaps[0] and gaps != self._gaps:
-            missing = await self._broker.deleted(self._stream)
-            if lost := await self._wait_again(connection, self._unmark_these, seqs=missing):
-                log.error("the stream has gaps: publishing again", stream=self._stream, events=lost)
-        self._gaps = gaps
-
-    async def restore(self, connection: AsyncConnection, seq: int) -> None:
-        """Lets every event wait again that was marked beyond the last one, at `seq` or before, which is where it was marked."""
-        self._looked = 0  # another stream may let go of other messages
-        intact = await self._intact(connection, seq)
-        unmarked = await self._wait_again(connection, self._unmark_beyond, seq=intact)
-        log.error("the stream was lost or rolled back: publishing again", stream=self._stream, from_seq=intact + 1, events=unmarked)
-
-    async def holds(self, seq: int, event_id: UUID) -> bool:
-        """Whether the stream has the event at this place."""
-        return await self._event_at(seq) == str(event_id)
-
-    async def _wait_again(self, connection: AsyncConnection, unmark: Any, **where: Any) -> int:
-        unmarked = 0
-        while gone := (await connection.execute(unmark, where)).rowcount:
-            unmarked += gone
-        self._unmarked.labels(self._stream).inc(unmarked)
-        return unmarked
-
-    async def _stands(self, connection: AsyncConnection, seq: int) -> bool:
-        return await self._intact(connection, seq) == seq
-
-    async def _intact(self, connection: AsyncConnection, seq: int) -> int:
-        """The highest sequence number, `seq` at most, at which stream and outbox agree; 0 where there is none."""
-        while rows := (await connection.execute(self._below, {"seq": seq})).all():
-            for seq, marked in groupby(rows, key=lambda row: int(row.stream_seq)):
-                if {str(row.event_id) for row in marked} == {await self._event_at(seq)}:
-                    return seq
-            seq -= 1
-        return 0
-
-    async def _event_at(self, seq: int) -> str | None:
-        try:
-            message = await self._broker.streams.get_msg(self._stream, seq)
-        except NotFoundError:
+    async def _moved(self, position: Position, bounds: Bounds, page: Page) -> Position | None:
+        """The position behind a page; None where the stream has changed while it was read."""
+        seq = max(position.seq, min(page.high, bounds.last_seq))
+        if page.high < bounds.first_seq:
+            return replace(position, first_seq=page.high + 1, seq=seq)
+        position = replace(position, first_seq=bounds.first_seq, seq=seq)
+        if not page.entries:
+            return position
+        last = page.entries[max(page.entries)]
+        found = await self.contents.at(last.seq)
+        if found is None or found[0] != last.event_id:
             return None
-        return (message.headers or {}).get("ce-id")
+        return replace(position, message_seq=last.seq, message_time=found[1])
+
+    async def _wait_again(self, connection: AsyncConnection, lost: Sequence[Marked]) -> int:
+        if not lost:
+            return 0
+        if not self._lost:
+            log.error("the stream has lost events: publishing them again", stream=self._stream)
+        times = [row.create_time for row in lost]
+        rows = arrays(("id", "create_time"), [(row.id, row.create_time) for row in lost])
+        await connection.execute(self._unmark, rows | {"first": min(times), "last": max(times)})
+        self._lost += len(lost)
+        self._spent += len(lost)
+        self._unmarked.inc(len(lost))
+        return len(lost)
+
+    async def _note(self, connection: AsyncConnection, entries: Sequence[Entry]) -> None:
+        """The outbox does not know some of these: it was restored to a time before them."""
+        found = await self._comparison.unknown(connection, self._shards, entries)
+        new = [entry for entry in found if entry.event_id not in self._unknown]
+        if not new:
+            return
+        if not self._unknown:
+            log.error(
+                "the database was restored to an older state: the stream has events that the "
+                "outbox does not know. `omctl audit` says what to do",
+                stream=self._stream,
+                events=len(new),
+                first_seq=new[0].seq,
+                first_time=new[0].time,
+            )
+        kept = new[: UNKNOWN_MAX - len(self._unknown)]
+        self._unknown |= {entry.event_id: entry for entry in kept}
+
+    async def _keep(self, connection: AsyncConnection, position: Position, bounds: Bounds) -> None:
+        """Remembers the position; in the database the first, where the outbox lacks events of the
+        stream, so that the next process finds them again.
+        """
+        left = await self._comparison.unknown(connection, self._shards, self._unknown.values())
+        self._unknown = {entry.event_id: entry for entry in left}
+        self._foreign.set(len(left))
+        highest = (await connection.execute(self._highest)).scalar_one() or 0
+        self._left.set(0 if self.whole else max(highest, bounds.last_seq) - position.seq)
+        if self.whole and self._lost:
+            log.error(
+                "events that the stream had lost are published again",
+                stream=self._stream,
+                events=self._lost,
+            )
+            self._lost = 0
+        stored = position if not left else Position(bounds.create_time, 1, bounds.deleted, 0)
+        if stored != self._kept:
+            values = {f"at_{name}": getattr(stored, name) for name in Position.__slots__}
+            await connection.execute(self._store, values | {"shards": sorted(self._shards)})
+        self._position, self._kept = position, stored
+
+
+def _is_at(held: Mapping[int, Entry], row: Marked) -> bool:
+    entry = held.get(row.stream_seq)
+    return entry is not None and entry.event_id == str(row.event_id)

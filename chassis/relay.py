@@ -1,7 +1,8 @@
 """The relay: publishes what waits in the outbox, and marks it with the place that the stream gave it.
 
 Each aggregate's events go one after the other, aggregates at once. Work and marks are done on the connection that holds the locks of
-the shards (chassis.shards): who loses the one has lost the other. Whether the stream still has what was marked: chassis.rebuild.
+the shards (chassis.shards): who loses the one has lost the other. Whether the stream still has what was marked: chassis.rebuild, which
+is asked before and after each round. Events of a round during which the stream became another are not marked.
 """
 
 import asyncio
@@ -17,9 +18,8 @@ from uuid import UUID
 
 import structlog
 from nats.errors import BadSubjectError, MaxPayloadError
-from nats.js.api import PubAck
 from nats.js.errors import BadRequestError
-from sqlalchemy import ARRAY, Row, SmallInteger, Uuid, all_, any_, bindparam, func, select, text, update
+from sqlalchemy import ARRAY, Row, SmallInteger, Table, Uuid, all_, any_, bindparam, func, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis import crash, telemetry
@@ -29,15 +29,15 @@ from chassis.outbox import HEADER_COLUMNS, headers
 from chassis.rebuild import Rebuild
 from chassis.shards import Shards
 from chassis.stream import BROKER_ERRORS, Broker
-from chassis.tables import arrays, given
+from chassis.tables import among, arrays, given
 
 POLL_S = 1.0
 POLL_AMONG_OTHERS_S = 0.1  # a replica that appends wakes its own relay, and the shard may be another's
-CHECK_S = 10.0
 MEASURE_S = 15.0
 COUNTED_MAX = 100_000  # of the events that wait
 PAUSE_MAX_S = 1.0
 BLOCKED_MAX_S = 60.0
+FORGET_S = 5.0  # between two tries of an event that the broker takes for a repeat, until its window has passed
 ROUND_S = 3.0  # what a round of publishing takes at most, and one publication's timeout: then the session is used again
 DRAIN_S = 5.0
 
@@ -48,6 +48,10 @@ class Away(Exception):
     """The broker did not take what it was given; what was published before is marked."""
 
 
+class Changed(Exception):
+    """The stream is not the one that was compared with the outbox; nothing of this round is marked."""
+
+
 Waiting = Row[*tuple[Any, ...]]  # what `_read` gives
 
 
@@ -56,7 +60,6 @@ class Chain:
     """What became of one aggregate's events: the rows that the stream has, with their places, and why it ended early."""
 
     done: list[tuple[Waiting, int]]
-    first_new_seq: int | None = None  # the lowest place of a message that the stream did not have yet
     trouble: Exception | None = None
 
 
@@ -68,25 +71,30 @@ class Relay:
         database: Database,
         broker: Broker,
         *,
+        positions: Table,
         stream: str,
         source: str,
         poll_s: float = POLL_S,
         batch_size_max: int = 256,
         session_timeout_s: float = 10.0,
     ) -> None:
-        """`session_timeout_s` bounds how long a relay that is frozen keeps its shards; `batch_size_max` what is in flight."""
+        """`session_timeout_s` bounds how long a relay that is frozen keeps its shards; `batch_size_max` what is in flight.
+        `positions` is the service's table of that name.
+        """
         self._broker, self._stream, self._source = broker, stream, source
         self._poll_s, self._batch, self._session_timeout_s = poll_s, batch_size_max, session_timeout_s
         self._url, self._appended = database.engine.url, database.outbox.appended
-        self._rebuild = Rebuild(database.outbox.table, broker, stream)
+        self._rebuild = Rebuild(database.outbox.table, positions, broker, stream, source)
+        self._contents = self._rebuild.contents
         self._blocked: dict[UUID, tuple[float, float]] = {}  # aggregate -> until when, and how long the next time
         t = database.outbox.table.c
         waiting = t.stream_seq.is_(None)
-        highest = select(func.max(t.stream_seq)).scalar_subquery().label("highest")
-        columns = (t.id, t.subject, t.payload, *(t[name] for name in HEADER_COLUMNS), highest)
+        columns = (t.id, t.subject, t.payload, *(t[name] for name in HEADER_COLUMNS))
         mine = t.shard == any_(bindparam("shards", type_=ARRAY(SmallInteger)))
         free = t.aggregate != all_(bindparam("blocked", type_=ARRAY(Uuid)))
         self._read = select(*columns).where(waiting, mine, free).order_by(t.id).limit(batch_size_max)
+        # A chain that has grown at its beginning, as far as one round may take it.
+        self._chains = select(*columns).where(waiting, among(t.aggregate)).order_by(t.id).limit(4 * batch_size_max)
         marks = given(t.id, t.create_time, t.stream_seq)
         span = t.create_time.between(bindparam("first"), bindparam("last"))  # so that only these days' partitions are looked at
         same = (t.id == marks.c.id) & (t.create_time == marks.c.create_time)
@@ -122,7 +130,7 @@ class Relay:
                 await shards.take_free()
                 while time.monotonic() < end:  # nats-py may swallow the timeout's cancellation
                     try:
-                        if not await self._round(connection, shards):
+                        if not await self._turn(connection, shards):
                             return
                     except Away:
                         await asyncio.sleep(0.1)
@@ -139,12 +147,13 @@ class Relay:
             timeout = {"timeout": f"{int(self._session_timeout_s * 1000)}ms"}
             await connection.execute(text("select set_config('idle_session_timeout', :timeout, false)"), timeout)
             shards = Shards(connection)
+            self._rebuild.begin()
             await shards.join()
             yield connection, shards
 
     async def _serve(self, connection: AsyncConnection, shards: Shards) -> NoReturn:
-        balance = measure = check = float("-inf")
-        pause, generation = 0.0, -1
+        balance = measure = float("-inf")
+        pause = 0.0
         while True:
             self._appended.clear()
             now = time.monotonic()
@@ -155,52 +164,73 @@ class Relay:
                 await self._measure(connection)
                 measure = time.monotonic() + MEASURE_S  # from its end: however slow it is, most of the time is for publishing
             try:
-                if now >= check or generation != self._broker.generation:
-                    generation, check = self._broker.generation, now + CHECK_S
-                    if not await self._look(connection):
-                        check = now  # it goes on after the next round: publishing does not wait for the end of it
-                busy = await self._round(connection, shards)
+                busy = await self._turn(connection, shards)
             except Away as away:
-                pause, check = min(max(2 * pause, 0.05), PAUSE_MAX_S), float("-inf")
+                pause = min(max(2 * pause, 0.05), PAUSE_MAX_S)
                 log.warning("the broker does not take events: they wait", stream=self._stream, error=repr(away.__cause__))
                 await asyncio.sleep(pause)
                 continue
             pause = 0.0
-            if busy < self._batch and check > now:
+            if busy < self._batch:
                 poll_s = self._poll_s if shards.replicas == 1 else min(self._poll_s, POLL_AMONG_OTHERS_S)
                 with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(poll_s):
+                    async with asyncio.timeout(min(poll_s, max(0.0, self._rebuild.next_time - time.monotonic()))):
                         await self._appended.wait()
 
-    async def _look(self, connection: AsyncConnection) -> bool:
+    async def _turn(self, connection: AsyncConnection, shards: Shards) -> int:
+        """Looks at the stream, where it is time to, and publishes a round; answers how many events there were. Raises Away."""
         try:
-            return await self._rebuild.check(connection)
+            await self._rebuild.advance(connection, shards.owned)
+            return await self._round(connection, shards)
+        except Changed:
+            self._rebuild.hurry()
+            return self._batch
+        except Away:
+            self._rebuild.hurry()
+            raise
         except BROKER_ERRORS as error:
+            self._rebuild.hurry()
             raise Away from error
 
     async def _round(self, connection: AsyncConnection, shards: Shards) -> int:
-        """Publishes what waits, a batch at most, and marks it; answers how many events there were. Raises Away."""
-        now = time.monotonic()
-        blocked = [aggregate for aggregate, (until, _) in self._blocked.items() if until > now]
+        """Publishes what waits, a batch at most, and marks it; answers how many events there were.
+
+        Raises Away and Changed, and BROKER_ERRORS where the broker cannot say what it has: then nothing is marked.
+        """
+        end = time.monotonic() + ROUND_S
+        blocked = self._blocked_now()
         rows: Sequence[Waiting] = (await connection.execute(self._read, {"shards": sorted(shards.owned), "blocked": blocked})).all()
         if not rows:
             return 0
-        chains = await asyncio.gather(*(self._publish(rows_of_one, now + ROUND_S) for rows_of_one in by_aggregate(rows)))
-        new = [chain.first_new_seq for chain in chains if chain.first_new_seq is not None]
-        if new and min(new) <= (rows[0].highest or 0):
-            # What comes new must stand behind all that was marked: it does not, so that is gone.
-            await self._restore(connection, min(new) - 1)
+        await self._same_stream()
+        if not self._rebuild.whole:
+            aggregates = {row.aggregate for row in rows}
+            if await self._rebuild.take_along(connection, aggregates):
+                rows = (await connection.execute(self._chains, arrays(("aggregate",), [(a,) for a in aggregates]))).all()
+        chains = await asyncio.gather(*(self._publish(rows_of_one, end) for rows_of_one in by_aggregate(rows)))
+        await self._same_stream()
         await self._marks(connection, [done for chain in chains for done in chain.done])
         if away := next((chain.trouble for chain in chains if chain.trouble), None):
             raise Away from away
         return len(rows)
 
+    async def _same_stream(self) -> None:
+        if not await self._rebuild.stands():
+            raise Changed
+
+    def _blocked_now(self) -> list[UUID]:
+        now = time.monotonic()
+        return [aggregate for aggregate, (until, _) in self._blocked.items() if until > now]
+
     async def _publish(self, rows: Sequence[Waiting], end: float) -> Chain:
         """One aggregate's events, each after the one before it; the first that fails ends the chain."""
-        chain = Chain([])
+        chain, last = Chain([]), 0
         for row in rows:
             try:
-                ack = await self._send(row)
+                ack = await self._broker.publish(row.subject, row.payload, headers(row, self._source), stream=self._stream)
+                if ack.duplicate and (ack.seq < last or not await self._contents.holds(ack.seq, row.event_id)):
+                    self._wait_for_window(row)
+                    break
             except (MaxPayloadError, BadSubjectError, BadRequestError) as error:
                 self._block(row, error)
                 break
@@ -208,21 +238,19 @@ class Relay:
                 chain.trouble = error
                 break
             chain.done.append((row, ack.seq))
-            if not ack.duplicate and chain.first_new_seq is None:
-                chain.first_new_seq = ack.seq
+            last = ack.seq
             self._blocked.pop(row.aggregate, None)
             if time.monotonic() > end:
                 break
         return chain
 
-    async def _send(self, row: Waiting) -> PubAck:
-        """Publishes one event. Where the stream knows its id, and has lost the message since, it goes under another name."""
-        attributes = headers(row, self._source)
-        while True:
-            ack = await self._broker.publish(row.subject, row.payload, dict(attributes), stream=self._stream)
-            if not ack.duplicate or await self._rebuild.holds(ack.seq, row.event_id):
-                return ack
-            attributes["Nats-Msg-Id"] = f"{row.event_id}:{ack.seq}"
+    def _wait_for_window(self, row: Waiting) -> None:
+        """The broker takes the event for a repeat, and its stream has it no more, or before an earlier event of its aggregate: it takes
+        it again once its window for repeats has passed.
+        """
+        if row.aggregate not in self._blocked:
+            log.info("an event waits until the broker has forgotten it", event_id=str(row.event_id), type=row.type)
+        self._blocked[row.aggregate] = (time.monotonic() + FORGET_S, FORGET_S)
 
     def _block(self, row: Waiting, error: Exception) -> None:
         """The stream refuses this event, whatever the weather: its aggregate waits, the others go on."""
@@ -230,12 +258,6 @@ class Relay:
         self._blocked[row.aggregate] = (time.monotonic() + wait_s, min(2 * wait_s, BLOCKED_MAX_S))
         self._refused.inc()
         log.error("the stream refuses an event: its aggregate's events wait", event_id=str(row.event_id), type=row.type, error=repr(error))
-
-    async def _restore(self, connection: AsyncConnection, seq: int) -> None:
-        try:
-            await self._rebuild.restore(connection, seq)
-        except BROKER_ERRORS as error:
-            raise Away from error
 
     async def _marks(self, connection: AsyncConnection, done: Sequence[tuple[Waiting, int]]) -> None:
         if not done:

@@ -50,6 +50,7 @@ class Tables(Protocol):
     claims: Table
     outbox: Table
     failed_events: Table
+    stream_positions: Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,7 @@ async def founded(
         broker = await stream.connect(config.nats_url.get_secret_value(), name=config.service, limits=limits)
         stack.push_async_callback(broker.close)
         database = Database(engine, tables.claims, Outbox(tables.outbox, encode=encode))
-        relay = Relay(database, broker, stream=stream_name, source=config.service)
+        relay = Relay(database, broker, positions=tables.stream_positions, stream=stream_name, source=config.service)
         stack.push_async_callback(relay.drain)
         channels = await stack.enter_async_context(AsyncExitStack())
         tasks = await stack.enter_async_context(Supervisor())

@@ -4,7 +4,6 @@ What is published stands in the outbox (chassis.relay), what is received goes to
 """
 
 import asyncio
-import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -52,7 +51,9 @@ ADVISORIES_BYTES_MAX = 64 * 2**20
 # that the largest legal event stays below it.
 MESSAGE_BYTES_MAX = 2 * 2**20
 MAX_AGE_S = 14 * 24 * 3600.0
-DUPLICATE_WINDOW_S = 10 * 60.0  # longer than the relay ever waits before it tries again
+# Within this time the broker recognises a message that it is given again. It is longer than the relay waits before it tries again; and as
+# long does what was purged wait before the stream takes it again, for a purge does not make the broker forget.
+DUPLICATE_WINDOW_S = 2 * 60.0
 ACK_WAIT_S = 10.0
 # A consumer defers by its own nak, a hundred times or so in 15 minutes; more deliveries than this mean that it crashes.
 MAX_DELIVER = 250
@@ -140,6 +141,11 @@ class Broker:
         return self._client
 
     @property
+    def connection(self) -> tuple[int, int]:
+        """Changes with each connection to a server. Raises ConnectionError where there has been none yet."""
+        return self.generation, self.client.stats["reconnects"]
+
+    @property
     def streams(self) -> JetStreamContext:
         """JetStream over the client that serves now. Raises ConnectionError while that is not connected."""
         if not self.client.is_connected:  # nats-py would fail too, and leak a little each time
@@ -173,6 +179,10 @@ class Broker:
         A stream of another service's may be created, for one cannot listen to nothing, but is its publisher's to `correct`: were their
         limits different, the two would change it for ever.
         """
+        return (await self.ensure_stream_info(name, correct=correct)).state
+
+    async def ensure_stream_info(self, name: str, *, correct: bool = True) -> StreamInfo:
+        """As `ensure_stream`; answers with all that the broker knows of it."""
         wanted = self._wanted(name)
         try:
             info = await self.streams.stream_info(name)
@@ -181,7 +191,7 @@ class Broker:
             log.info("stream created", stream=name)
         if correct and info.config.evolve(**wanted) != info.config:
             info = await self._correct(info, wanted)
-        return info.state
+        return info
 
     async def _correct(self, info: StreamInfo, wanted: dict[str, Any]) -> StreamInfo:
         """A stream that the broker refuses more copies, as a single server does, serves with those that it has."""
@@ -197,12 +207,6 @@ class Broker:
             return await self._correct(info, wanted) if info.config.evolve(**wanted) != info.config else info
         log.info("stream corrected", stream=name)
         return info
-
-    async def deleted(self, name: str) -> list[int]:
-        """The places between the first message of a stream and its last that are empty. Raises one of BROKER_ERRORS."""
-        answer = await self.client.request(f"$JS.API.STREAM.INFO.{name}", b'{"deleted_details": true}', timeout=5)
-        found: list[int] = json.loads(answer.data).get("state", {}).get("deleted") or []
-        return found
 
     def _wanted(self, name: str) -> dict[str, Any]:
         events = name in STREAMS

@@ -104,8 +104,24 @@ def outbox(metadata: MetaData) -> Table:
     # In the order of reading: by any other index a long backlog would be sorted anew, or published rows be looked through.
     Index("outbox_waiting", table.c.id, table.c.shard, postgresql_where=table.c.stream_seq.is_(None))
     Index("outbox_published", table.c.stream_seq, postgresql_where=table.c.stream_seq.is_not(None))
+    Index("outbox_aggregate", table.c.aggregate)
     event.listen(table, "after_create", DDL("CREATE TABLE outbox_default PARTITION OF outbox DEFAULT"))  # type: ignore[no-untyped-call]  # SQLAlchemy has not typed it
     return table
+
+
+def stream_positions(metadata: MetaData) -> Table:
+    """For each shard of the outbox, up to where its marks were compared with the stream: chassis.rebuild.Position."""
+    return Table(
+        "stream_positions",
+        metadata,
+        Column("shard", SmallInteger, primary_key=True, autoincrement=False),
+        Column("create_time", DateTime(timezone=True), nullable=False),
+        Column("first_seq", BigInteger, nullable=False),
+        Column("deleted", BigInteger, nullable=False),
+        Column("seq", BigInteger, nullable=False),
+        Column("message_seq", BigInteger, nullable=False),
+        Column("message_time", DateTime(timezone=True)),
+    )
 
 
 def failed_events(metadata: MetaData) -> Table:

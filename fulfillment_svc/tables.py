@@ -28,6 +28,7 @@ metadata = chassis.new_metadata()
 claims = chassis.claims(metadata)
 outbox = chassis.outbox(metadata)
 failed_events = chassis.failed_events(metadata)
+stream_positions = chassis.stream_positions(metadata)
 
 
 status = enum(Status, "fulfillment_status", metadata)

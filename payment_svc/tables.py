@@ -26,6 +26,7 @@ metadata = chassis.new_metadata()
 claims = chassis.claims(metadata)
 outbox = chassis.outbox(metadata)
 failed_events = chassis.failed_events(metadata)
+stream_positions = chassis.stream_positions(metadata)
 
 
 def quoted(members: frozenset[Status] | frozenset[Outcome] | frozenset[Kind]) -> str:

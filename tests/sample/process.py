@@ -34,7 +34,7 @@ async def main(database_url: str, nats_url: str, what: str = "", number: str = "
     async def paid(deliveries: Sequence[Delivery[Any]]) -> Sequence[Outcome[Order]]:
         return await write(database, *(ConfirmPayment(d.key, UUID(d.message.order_id), d.digest) for d in deliveries))
 
-    relay = Relay(database, broker, stream="ORDERS", source="sample", poll_s=0.1, session_timeout_s=1.0)
+    relay = Relay(database, broker, positions=store.stream_positions, stream="ORDERS", source="sample", poll_s=0.1, session_timeout_s=1.0)
     inbox = Inbox(broker, database.engine, store.failed_events, service="sample", handlers={SampleNoted: paid})
     async with asyncio.TaskGroup() as group:
         group.create_task(relay.run())

@@ -14,14 +14,14 @@ from chassis.relay import Relay
 from chassis.stream import Broker
 from tests.sample import events
 from tests.sample.model import ConfirmPayment, ShipmentCreated
-from tests.sample.store import outbox
+from tests.sample.store import outbox, stream_positions
 from tests.sample.writes import count, key, write
 from tests.support import cancelled_at_end, measured
 
 
 def relay(database: Database, broker: Broker, **settings: Any) -> Relay:
     """The sample's relay."""
-    return Relay(database, broker, stream="ORDERS", source="sample", **settings)
+    return Relay(database, broker, positions=stream_positions, stream="ORDERS", source="sample", **settings)
 
 
 @asynccontextmanager

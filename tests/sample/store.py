@@ -34,6 +34,7 @@ metadata = MetaData()
 claims = tables.claims(metadata)
 outbox = tables.outbox(metadata)
 failed_events = tables.failed_events(metadata)
+stream_positions = tables.stream_positions(metadata)
 status = Enum(Status, name="order_status", values_callable=lambda statuses: [s.value for s in statuses])
 
 orders = Table(

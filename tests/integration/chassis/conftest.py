@@ -7,6 +7,7 @@ import pytest
 from sqlalchemy import create_engine
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from chassis import relay, stream
 from chassis.database import Database, connect
 from chassis.outbox import Outbox
 from chassis.stream import Broker
@@ -63,6 +64,13 @@ async def broker(nats_url: str) -> AsyncIterator[Broker]:
     await broker.ensure_streams()
     yield broker
     await broker.close()
+
+
+@pytest.fixture
+def short_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The broker recognises a repeat for half a second, and the relay tries again sooner than that."""
+    monkeypatch.setattr(stream, "DUPLICATE_WINDOW_S", 0.5)
+    monkeypatch.setattr(relay, "FORGET_S", 0.2)
 
 
 @pytest.fixture

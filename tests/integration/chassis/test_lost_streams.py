@@ -82,7 +82,7 @@ class House:
 
 
 @pytest.fixture
-async def house(own_nats: Nats, own_broker: Broker, database: Database, listener: Database) -> AsyncIterator[House]:
+async def house(short_window: None, own_nats: Nats, own_broker: Broker, database: Database, listener: Database) -> AsyncIterator[House]:
     """A publisher and a listener, with ten orders behind them."""
     house = House(own_nats, own_broker, database, listener)
     async with house.lives():

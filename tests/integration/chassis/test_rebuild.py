@@ -2,30 +2,33 @@
 
 import contextlib
 import shutil
+import time
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
+from uuid import UUID
 
 import pytest
-from sqlalchemy import select, text, update
+from sqlalchemy import Row, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis import rebuild
-from chassis import relay as relaying
 from chassis.database import Database
 from chassis.outbox import headers
 from chassis.rebuild import Rebuild
 from chassis.stream import BROKER_ERRORS, MAX_AGE_S, Broker
+from chassis.tables import SHARDS
 from devstack.nats import Nats
 from tests.sample.relaying import none_waits, published, relay, republished, rows_read, running, shipped, versions, waiting
-from tests.sample.store import outbox
+from tests.sample.store import outbox, stream_positions
 from tests.sample.writes import placed
-from tests.support import Eventually
+from tests.support import Eventually, measured
 
 
 @pytest.fixture
 def unwatched(monkeypatch: pytest.MonkeyPatch) -> None:
     """The relay does not look at the stream while it runs: only the answers to what it publishes tell."""
-    monkeypatch.setattr(relaying, "CHECK_S", 3600.0)
+    monkeypatch.setattr(rebuild, "CHECK_S", 3600.0)
 
 
 async def told(broker: Broker) -> dict[str, list[int]]:
@@ -37,7 +40,7 @@ async def test_a_deleted_stream_is_published_again(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody publishes, and the stream goes: at its next look the relay makes it again, with all that it had."""
-    monkeypatch.setattr(relaying, "CHECK_S", 0.1)
+    monkeypatch.setattr(rebuild, "CHECK_S", 0.1)
     async with running(relay(database, broker, poll_s=0.1)):
         ids = await placed(database, 10)
         await shipped(database, ids)
@@ -134,8 +137,8 @@ async def test_who_published_after_a_loss_and_died_hides_nothing(
 async def test_what_still_agrees_is_left_alone(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However far back that is: the comparison goes down to the last event that stands where it was marked, and no further."""
-    monkeypatch.setattr(rebuild, "LOOK_BACK", 2)
+    """An event that is in the stream where it is marked is not published again, whatever became of those after it."""
+    monkeypatch.setattr(rebuild, "PAGE", 2)
     async with running(relay(database, broker)):
         await placed(database, 8)
         await eventually(lambda: none_waits(engine))
@@ -187,13 +190,13 @@ async def test_what_has_grown_old_is_not_lost(database: Database, broker: Broker
     assert republished() == before
 
 
+@pytest.mark.usefixtures("short_window")
 @pytest.mark.parametrize("kept", [0, 2])
 async def test_what_was_purged_is_published_again(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually, kept: int
 ) -> None:
-    """All messages are taken out, or all but the last: they are too young to have gone by themselves. The stream remembers their ids, and
-
-    would take none of them for new: they are there again all the same, at once, under the ids that consumers know.
+    """All messages are taken out, or all but the last: they are too young to have gone by themselves. The broker takes their ids for
+    repeats until its window has passed: then they are there again, under the same ids.
     """
     async with running(relay(database, broker)):
         await placed(database, 5)
@@ -211,15 +214,16 @@ async def test_what_was_purged_is_published_again(
     assert republished() - before == 5 - kept
 
 
+@pytest.mark.usefixtures("short_window")
 async def test_what_is_lost_later_is_noticed_too(
     database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A relay looks only at what the stream has let go of since its last look: page by page, and anew where the stream is another. Purged
-    once and again, deleted in between, with all that is there already looked at: each time everything is published again, in order.
+    """A relay compares only what is new, page by page, and all where the stream is another. Purged once and again, deleted in between,
+    with all that is there already compared: each time everything is published again, in order.
     """
-    monkeypatch.setattr(relaying, "CHECK_S", 0.05)
+    monkeypatch.setattr(rebuild, "CHECK_S", 0.05)
     monkeypatch.setattr(rebuild, "PAGE", 3)
-    monkeypatch.setattr(rebuild, "BATCH", 1)
+    monkeypatch.setattr(rebuild, "LOST_MAX", 2)
     async with running(relay(database, broker, poll_s=0.05)):
         ids = await placed(database, 5)
         await shipped(database, ids)
@@ -237,24 +241,25 @@ async def test_what_has_grown_old_is_looked_through_once_and_in_pages(
     """A day's events have grown old, more than can be read in the time of a statement: no look reads more than a page of them, none is
     read again, and what was purged behind them is found in the end.
     """
-    monkeypatch.setattr(rebuild, "PAGE", 1_000)
-    monkeypatch.setattr(rebuild, "BATCH", 100)
+    monkeypatch.setattr(rebuild, "PAGE", 500)
     number = 20_000
     await _old(engine, number)
     await broker.streams.purge_stream("ORDERS", seq=number + 1)
-    state = await broker.ensure_stream("ORDERS")
-    assert state.first_seq == number + 1
-    looks = Rebuild(outbox, broker, "ORDERS")
-    before, whole = republished(), False
+    assert (await broker.ensure_stream("ORDERS")).first_seq == number + 1
+    looks, shards = Rebuild(outbox, stream_positions, broker, "ORDERS", "sample"), frozenset(range(SHARDS))
+    before = republished()
     async with engine.connect() as connection:
-        while not whole:
+        while not looks.whole:
             read = await rows_read(connection)
-            whole = await looks.check(connection)
-            assert await rows_read(connection) - read < 2_500, "a page, of what was looked at before a little, and the ends"
+            looks.hurry()
+            await looks.advance(connection, shards)
+            assert await rows_read(connection) - read < 1_500, "two pages at most, and the ends"
         assert republished() - before == 1
         read = await rows_read(connection)
-        assert await looks.check(connection)
-        assert await rows_read(connection) - read < 250
+        looks.hurry()
+        await looks.advance(connection, shards)
+        assert looks.whole
+        assert await rows_read(connection) - read < 50
 
 
 async def _old(engine: AsyncEngine, number: int) -> None:
@@ -269,6 +274,7 @@ async def _old(engine: AsyncEngine, number: int) -> None:
         await connection.execute(text("analyze outbox"))
 
 
+@pytest.mark.usefixtures("short_window")
 async def test_a_gap_is_filled(database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
     """Messages are gone from the middle, as a damaged disk may lose them; the ends stand. What is missing is published again, once."""
     await broker.publish("orders.sample.noted", b"", {"Nats-Msg-Id": "a stranger's"}, stream="ORDERS")
@@ -306,3 +312,45 @@ async def test_two_relays_rebuild_one_stream(database: Database, broker: Broker,
         await eventually(lambda: _has(broker, 120))
         await eventually(lambda: none_waits(engine))
     assert await waiting(engine) == 0
+
+
+async def test_new_events_do_not_wait_for_a_rebuild(
+    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """The stream has lost 1,500 events. What is new meanwhile is published behind some hundred of them,
+    behind those of its own aggregate in any case; and no more than LOST_RATE a second are published
+    again, which a gauge shows.
+    """
+    number = 1500
+    async with running(relay(database, broker, poll_s=0.05)):
+        old = await placed(database, number)
+        await eventually(lambda: none_waits(engine), timeout_s=60)
+        before = republished()
+        await broker.streams.delete_stream("ORDERS")
+        await broker.ensure_streams()
+        began = time.monotonic()
+        await shipped(database, old[-1:])  # the last that would come again
+        await eventually(lambda: republished() > before)
+        assert measured("outbox_comparison_left", stream="ORDERS") > 0
+        there = (await broker.ensure_stream("ORDERS")).last_seq
+        new = await placed(database, 1)
+        await eventually(lambda: _marked(engine, [*new, *old[-1:]]))
+        marks = [row.stream_seq for row in await _rows(engine, [*new, *old[-1:]])]
+        assert max(marks) <= there + 4 * rebuild.LOST_MAX
+        assert max(marks) < number
+        await eventually(lambda: _has(broker, number + 4), timeout_s=60)
+        await eventually(lambda: none_waits(engine))
+        took_s = time.monotonic() - began
+        await eventually(lambda: measured("outbox_comparison_left", stream="ORDERS") == 0)
+    assert took_s >= (number - 3 * rebuild.LOST_MAX) / rebuild.LOST_RATE
+    assert (await versions(broker))[str(old[-1])] == [1, 2, 3, 4]
+    assert republished() - before == number
+
+
+async def _rows(engine: AsyncEngine, aggregates: list[UUID]) -> Sequence[Row[tuple[object, ...]]]:
+    async with engine.connect() as connection:
+        return (await connection.execute(select(outbox).where(outbox.c.aggregate.in_(aggregates)))).all()
+
+
+async def _marked(engine: AsyncEngine, aggregates: list[UUID]) -> bool:
+    return all(row.stream_seq for row in await _rows(engine, aggregates))

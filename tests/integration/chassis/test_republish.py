@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis import relay as relaying
+from chassis import rebuild
 from chassis import stream as streams
 from chassis.claims import NOBODY, Claim
 from chassis.database import Database, connect
@@ -39,7 +39,7 @@ def command(target: UUID = NOBODY) -> Claim:
 
 @pytest.fixture
 def forgotten(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Awaitable[None]]:
-    """The stream remembers ids for a tenth of a second, and not for ten minutes; what is given waits until it has forgotten all."""
+    """The stream remembers ids for a tenth of a second, and not for two minutes; what is given waits until it has forgotten all."""
     monkeypatch.setattr(streams, "DUPLICATE_WINDOW_S", 0.1)
     return partial(asyncio.sleep, 0.5)  # time itself is what has to pass
 
@@ -220,6 +220,7 @@ async def test_no_effect_is_repeated(
     assert await failed(listener.engine) == []
 
 
+@pytest.mark.usefixtures("short_window")
 async def test_a_rollback_after_a_republication_loses_nothing(
     database: Database,
     own_nats: Nats,
@@ -230,7 +231,7 @@ async def test_a_rollback_after_a_republication_loses_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Republished rows have new marks, beyond those of younger events. The disk is rolled back to before: every event is there again."""
-    monkeypatch.setattr(relaying, "CHECK_S", 0.5)
+    monkeypatch.setattr(rebuild, "CHECK_S", 0.5)
     async with running(relay(database, own_broker)):
         [one] = await placed(database)
         await shipped(database, [one])
