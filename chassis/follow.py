@@ -19,7 +19,7 @@ from nats.aio.msg import Msg
 from chassis.errors import Deferred, Invalid
 from chassis.event_payload import parse, wrong_type
 from chassis.status import decode
-from chassis.stream import BROKER_ERRORS, Broker, subject_of
+from chassis.stream import BROKER_ERRORS, Broker, heed_cancellation, subject_of
 
 Request = TypeVar("Request", bound=Message)
 Response = TypeVar("Response")
@@ -90,6 +90,7 @@ async def listen(broker: Broker, hear: Mapping[type[Message], Hear], *, renew_s:
                 log.debug("nothing is heard yet", error=repr(error))
             else:
                 generation = broker.generation
+        heed_cancellation()
         await asyncio.sleep(renew_s)
 
 

@@ -30,7 +30,7 @@ from chassis.errors import Defect, Failure
 from chassis.failed import DEFERRAL_LIMIT, FailedEvent, FailedEvents
 from chassis.handling import Handler, Handlers, failed_with, sets
 from chassis.pull import Pull
-from chassis.stream import ACK_WAIT_S, BROKER_ERRORS, MAX_DELIVER, Broker, stream_of, subject_of
+from chassis.stream import ACK_WAIT_S, BROKER_ERRORS, MAX_DELIVER, Broker, heed_cancellation, stream_of, subject_of
 from chassis.tables import FailedState
 
 T = TypeVar("T")
@@ -117,8 +117,7 @@ class Consumer:
         self._any_open, self._recorded = True, 0
         self._handled = telemetry.counter("inbox_handled_total", "Events by what became of them", "consumer", "event", "outcome")
         self._age = telemetry.histogram("inbox_event_age_seconds", "From an event's publication to its effect", "event")
-        self._pending = telemetry.gauge("inbox_pending", "Events that the stream has still to give", "consumer").labels(self.name)
-        self._open = telemetry.gauge("failed_events", "Events that are deferred, and those that have failed", "consumer", "state")
+        self._open = telemetry.reading("failed_events", "Events that are deferred, and those that have failed", "consumer", "state")
 
     async def run(self) -> NoReturn:
         """Handles events until it is cancelled."""
@@ -126,10 +125,10 @@ class Consumer:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._tick(), name=f"inbox {self.name} keeps")
                 group.create_task(self._look_around(), name=f"inbox {self.name} looks around")
+                group.create_task(self._pull.measure(), name=f"inbox {self.name} counts")
                 while True:
                     messages = await self._pull.next()
                     self._held = [receive(raw, self.name, self._handlers.kinds) for raw in messages]
-                    self._pending.set(messages[-1].metadata.num_pending)
                     await self._handle(self._held)
         finally:
             await self._give_back()
@@ -223,6 +222,7 @@ class Consumer:
     async def _tick(self) -> NoReturn:
         """The server hears of what is in hand, and does not give it to others."""
         while True:
+            heed_cancellation()
             await asyncio.sleep(TICK_S)
             for raw in self._in_hand():
                 with suppress(*BROKER_ERRORS):
@@ -239,7 +239,8 @@ class Consumer:
 
     async def _survey(self) -> None:
         recorded = self._recorded
-        counts = await self._failed.counts(self.name)
+        with telemetry.reading_of(self._open.labels(self.name)):
+            counts = await self._failed.counts(self.name)
         for state in (FailedState.DEFERRED, FailedState.FAILED):
             self._open.labels(self.name, str(state)).set(counts.get(state, 0))
         any_open = bool(counts) or await self._failed.any_discarded(self.name)

@@ -11,17 +11,21 @@ import random
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
+from typing import NoReturn
 
 import structlog
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from chassis.stream import BROKER_ERRORS, Broker
+from chassis import telemetry
+from chassis.stream import BROKER_ERRORS, Broker, heed_cancellation
 
 HEARTBEAT_S = 0.5
 SILENCE_S = 3 * HEARTBEAT_S
 EXPIRES_S = 30.0
 PAUSE_S = 0.2
+MEASURE_S = 10.0
 HEARTBEAT = "100"
 EXPIRED = ("404", "408")
 
@@ -45,10 +49,12 @@ class Pull:
         self._reply = ""
         self._outstanding = 0  # messages that the server may still send for what it was asked
         self._heard = 0.0
+        self._pending = telemetry.reading("inbox_pending", "Events that the stream has still to give", "consumer").labels(consumer)
 
     async def next(self) -> list[Msg]:
         """At least one message and a batch at most, in the order of arrival. Waits; outlives the broker, the stream and the consumer."""
         while True:
+            heed_cancellation()
             try:
                 await self._ask()
             except BROKER_ERRORS as error:
@@ -60,7 +66,18 @@ class Pull:
             await self._wait()
         if self._linger_s and len(self.arrived) < self._batch:
             await asyncio.sleep(self._linger_s)
-        return [self.arrived.popleft() for _ in range(min(len(self.arrived), self._batch))]
+        taken = [self.arrived.popleft() for _ in range(min(len(self.arrived), self._batch))]
+        self._pending.set(taken[-1].metadata.num_pending)
+        return taken
+
+    async def measure(self) -> NoReturn:
+        """Shows how many events the stream has still to give, also where none arrive; no number while the broker cannot be asked."""
+        while True:
+            with suppress(*BROKER_ERRORS), telemetry.reading_of(self._pending):  # `next` says that the broker is away
+                info = await self._broker.streams.consumer_info(self.stream, self.consumer)
+                self._pending.set(info.num_pending or 0)
+            heed_cancellation()
+            await asyncio.sleep(MEASURE_S)
 
     async def close(self) -> None:
         """Nothing more arrives here. What has arrived and was not taken is still in `arrived`."""

@@ -122,7 +122,7 @@ class Broker:
         self._refused_copies = telemetry.counter(
             "broker_copies_refused_total", "Times that the broker refused a stream the copies that it should have: alert on it", "stream"
         )
-        self._max_payload = telemetry.gauge(
+        self._max_payload = telemetry.reading(
             "broker_max_payload_bytes",
             "The largest message that the broker takes: alert below 2097152",
         )
@@ -264,8 +264,10 @@ class Broker:
             if not self.answers:
                 await self._replace()
             self._connected.set(self.answers)
-            if self._client:
+            if self._client and self.answers:
                 self._max_payload.set(self._client.max_payload)
+            else:
+                self._max_payload.drop()
 
     async def _asks(self, client: Client, timeout_s: float) -> bool:
         """Whether the server answers a PING. A question that was not answered in time stays open until the next time.
@@ -350,6 +352,13 @@ async def _discard(client: Client) -> None:
     closing = asyncio.create_task(client.close(), name="broker close")
     await asyncio.wait([closing], timeout=2)
     await _end(closing)
+
+
+def heed_cancellation() -> None:
+    """Raises the cancellation of this task again, where nats-py has swallowed it (its flush does). For loops that call it, once a turn."""
+    task = asyncio.current_task()
+    if task and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def _end(task: asyncio.Task[Any]) -> None:

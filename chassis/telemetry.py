@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequenc
 from contextlib import contextmanager, suppress
 from functools import cache
 from socketserver import ThreadingMixIn
-from typing import Any, Final, TextIO
+from typing import Any, Final, Self, TextIO
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import structlog
@@ -28,6 +28,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, make_wsgi_app
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 # Log fields that would carry somebody's data or a secret; their values are never written.
 PRIVATE_FIELDS: Final = frozenset(
@@ -126,6 +128,63 @@ def counter(name: str, what: str, *labels: str) -> Counter:
 def gauge(name: str, what: str, *labels: str) -> Gauge:
     """The process's gauge of this name: made at the first call, the same at every other."""
     return Gauge(name, what, labels)
+
+
+class _Readings(Collector):
+    """One gauge on the page, with as many values as there are."""
+
+    def __init__(self, name: str, what: str, labels: Sequence[str]) -> None:
+        self._name, self._what, self._labels = name, what, labels
+        self.values: dict[tuple[str, ...], float] = {}
+
+    def collect(self) -> Iterator[Metric]:
+        """What has been read. It runs in the threads of the page's readers."""
+        family = GaugeMetricFamily(self._name, self._what, labels=self._labels)
+        for labels, value in self.values.copy().items():
+            family.add_metric(labels, value)
+        yield family
+
+
+class Reading:
+    """A gauge of what must be read somewhere. Where that fails it has no value, and is not on the page, until it is read again.
+
+    A reader of the page never sees a value from before the failure. With labels there is a reading for each of their values.
+    """
+
+    def __init__(self, of: _Readings, labels: tuple[str, ...] = ()) -> None:
+        self._of, self._labels = of, labels
+
+    def labels(self, *values: str) -> Self:
+        """The reading of these labels, behind those that are chosen already."""
+        return type(self)(self._of, (*self._labels, *values))
+
+    def set(self, value: float) -> None:
+        """It has been read."""
+        self._of.values[self._labels] = value
+
+    def drop(self) -> None:
+        """It could not be read: neither it nor any that has more labels behind these."""
+        for labels in [each for each in self._of.values if each[: len(self._labels)] == self._labels]:
+            del self._of.values[labels]
+
+
+@cache
+def reading(name: str, what: str, *labels: str) -> Reading:
+    """The process's reading of this name: made at the first call, the same at every other."""
+    readings = _Readings(name, what, labels)
+    REGISTRY.register(readings)
+    return Reading(readings)
+
+
+@contextmanager
+def reading_of(*readings: Reading) -> Iterator[None]:
+    """These are read inside. Where that fails, or is given up, they have no value until they are read again."""
+    try:
+        yield
+    except BaseException:
+        for each in readings:
+            each.drop()
+        raise
 
 
 @cache

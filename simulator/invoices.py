@@ -7,6 +7,7 @@ here. The file as a whole is ledger.py's, the credit notes are credits.py's.
 import hashlib
 import json
 import re
+import unicodedata
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -25,6 +26,9 @@ PRICE_MAX: Final = 10_000_000 * PENCE
 POSTAGE: Final = frozenset({"POST", "DOT", "C2"})  # postage, the carrier's charge, carriage
 DISCOUNT: Final = "D"
 FEES: Final = frozenset({"AMAZONFEE", "BANK CHARGES", "B", "CRUK"})  # the shop's own book-keeping
+
+# General categories of Unicode: control, format (but for joiners in the middle, which no edition has), surrogate, line, paragraph.
+UNPRINTABLE: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 
 # With strokes the month stands first: so does the data set's own edition.
 TIME_FORMATS: Final = ("%d-%m-%y %H:%M", "%d-%m-%Y %H:%M", "%Y-%m-%d %H:%M:%S", "%Y-%m-%d %H:%M", "%m/%d/%Y %H:%M", "%m/%d/%y %H:%M")
@@ -199,6 +203,8 @@ def quantity_of(row: Row) -> int:
     """Units, negative where they are given back. Raises Unusable, for names that are too long too."""
     if max(len(row.invoice), len(row.sku), len(row.customer)) > NAME_LENGTH_MAX:
         raise Unusable(f"a number or code of more than {NAME_LENGTH_MAX} characters")
+    if not all(map(_printable, (row.invoice, row.sku, row.customer, row.country))):
+        raise Unusable("a character that is not to be printed")
     quantity = _whole(row.quantity)
     if quantity is None:
         raise Unusable("a quantity that is no whole number")
@@ -228,6 +234,11 @@ def time_of(row: Row) -> datetime:
         except ValueError:
             continue
     raise Unusable("a date that cannot be read")
+
+
+def _printable(text: str) -> bool:
+    """Whether it has no control or format characters: one in a name would have the whole invoice refused."""
+    return not any(unicodedata.category(character) in UNPRINTABLE for character in text)
 
 
 def _whole(text: str) -> int | None:

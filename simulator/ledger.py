@@ -1,12 +1,12 @@
 """A file of invoices, read from CSV: what can be ordered, what comes back of that, and what is left. Pure but for `read`.
 
 The format is that of the Online Retail data set: one row a line, InvoiceNo, StockCode, Description, Quantity, InvoiceDate
-(day-month-year), UnitPrice, CustomerID, Country. A number that begins with C is a credit note's, and its quantities are negative.
+(day-month-year), UnitPrice, CustomerID, Country, between commas, semicolons or tabs. A number that begins with C is a credit note's,
+and its quantities are negative.
 """
 
 import csv
-import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,6 +24,11 @@ COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "customer": ("CustomerID", "Customer ID"),
     "country": ("Country",),
 }
+
+
+DELIMITERS: Final[Mapping[str, str]] = {",": "commas", ";": "semicolons", "\t": "tabs"}
+LINES_OF_ROW_MAX: Final = 10
+UNCLOSED: Final = "unexpected end of data"  # as csv says it
 
 
 class FileFault(Exception):
@@ -61,13 +66,15 @@ def parse(text: str) -> Ledger:
     rows = list(_rows(text))
     by_number: dict[str, list[Row]] = {}
     notes: list[Row] = []
+    left: list[Left] = []
     for row in rows:
-        if row.invoice[:1] in ("C", "c"):
+        if isinstance(row, Left):
+            left.append(row)
+        elif row.invoice[:1] in ("C", "c"):
             notes.append(row)
         else:
             by_number.setdefault(row.invoice, []).append(row)
     invoices: list[Invoice] = []
-    left: list[Left] = []
     for number, of_invoice in by_number.items():
         invoice, unused = invoice_of(number, of_invoice)
         left += unused
@@ -77,22 +84,77 @@ def parse(text: str) -> Ledger:
     return Ledger(tuple(invoices), tuple(sorted([*left, *unmatched], key=lambda entry: entry.row.line)), len(rows), tuple(credited))
 
 
-def _rows(text: str) -> Iterator[Row]:
-    reader = csv.reader(io.StringIO(text, newline=""))
-    try:
-        places = _places([name.strip() for name in next(reader, [])])
-        for fields in reader:
-            if any(field.strip() for field in fields):
-                values = {name: fields[place].strip() if place < len(fields) else "" for name, place in places.items()}
-                yield Row(reader.line_num, **values)
-    except csv.Error as error:
-        raise FileFault(f"Line {reader.line_num} is not CSV: {error}.") from error
+@dataclass(frozen=True, slots=True)
+class _Columns:
+    """How the header says that rows are to be read: the delimiter, how many fields there are, and in which place each column stands."""
+
+    delimiter: str
+    width: int
+    places: Mapping[str, int]
+
+    def row(self, line: int, fields: Sequence[str]) -> Row:
+        """The row that ends on that line."""
+        values = {name: fields[place].strip() if place < len(fields) else "" for name, place in self.places.items()}
+        if self.delimiter == ";":  # then a comma stands before the pence
+            values["price"] = values["price"].replace(",", ".", 1)
+        return Row(line, **values)
+
+    def fields(self, text: str) -> list[str]:
+        """The fields of one row. Raises csv.Error."""
+        [fields] = csv.reader([text], delimiter=self.delimiter, strict=True)
+        return fields
+
+    def whole(self, fields: Sequence[str]) -> bool:
+        """Whether there are no more fields than the header has: delimiters at the end are no fields."""
+        return not any(field.strip() for field in fields[self.width :])
 
 
-def _places(header: list[str]) -> dict[str, int]:
-    """In which place of a row each column stands."""
-    places = {name: next((header.index(name) for name in names if name in header), None) for name, names in COLUMNS.items()}
-    missing = [COLUMNS[name][0] for name, place in places.items() if place is None]
-    if missing:
-        raise FileFault(f"These are not invoices: the first line names no column {', '.join(missing)}.")
-    return {name: place for name, place in places.items() if place is not None}
+def _rows(text: str) -> Iterator[Row | Left]:
+    """Every row of the file, read or left with its reason: each line that is not blank is in one. Raises FileFault for the header."""
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    columns = _columns(lines[0])
+    place = 1
+    while place < len(lines):
+        used, found = _row(columns, lines, place)
+        if found is not None:
+            yield found
+        place += used
+
+
+def _row(columns: _Columns, lines: Sequence[str], place: int) -> tuple[int, Row | Left | None]:
+    """How many lines the row at this place has, and the row; None where it is blank.
+
+    A field in quotes may go on over LINES_OF_ROW_MAX lines. A quote that is not closed there, or closed by another row's, costs its own
+    line and no other.
+    """
+    fault = ""
+    for count in range(1, 1 + min(LINES_OF_ROW_MAX, len(lines) - place)):
+        try:
+            fields = columns.fields("\n".join(lines[place : place + count]))
+        except csv.Error as error:
+            fault = fault or str(error)
+            if fault != UNCLOSED:
+                break
+            continue
+        if count > 1 and len(fields) < columns.width:
+            continue
+        if not columns.whole(fields):
+            fault = fault or f"more than {columns.width} fields"
+            break
+        blank = not any(field.strip() for field in fields)
+        return count, None if blank else columns.row(place + count, fields)
+    reason = "a quote that is not closed" if fault == UNCLOSED else fault
+    return 1, Left(Row(place + 1, "", "", "", ""), reason)
+
+
+def _columns(header: str) -> _Columns:
+    """The columns of the file, by the first delimiter that yields them all. Raises FileFault where none does."""
+    faults = []
+    for delimiter, name in DELIMITERS.items():
+        names = [each.strip().strip('"') for each in header.split(delimiter)]
+        places = {column: next((names.index(each) for each in known if each in names), None) for column, known in COLUMNS.items()}
+        missing = [COLUMNS[column][0] for column, place in places.items() if place is None]
+        if not missing:
+            return _Columns(delimiter, len(names), {column: place for column, place in places.items() if place is not None})
+        faults.append((len(missing), f"These are not invoices: the first line, split at {name}, names no column {', '.join(missing)}."))
+    raise FileFault(f"{min(faults)[1]} Fields may stand between commas, semicolons or tabs.")

@@ -114,6 +114,22 @@ async def test_a_file_is_replayed_once(environment: dict[str, str], tmp_path: Pa
     assert len(await orders_of(environment, "771")) == 2
 
 
+@pytest.mark.parametrize(
+    ("row", "rows"),
+    [
+        ("", "0 in the file: 0 in orders, 0 left out"),
+        ("775,BANK CHARGES,,1,01-12-10 8:26,5,,UK", "1 in the file: 0 in orders, 1 left out; 1 a fee of the shop's own, not goods"),
+    ],
+)
+async def test_file_without_orders_ends(environment: dict[str, str], tmp_path: Path, row: str, rows: str) -> None:
+    """A header alone, or rows of which none can be ordered: each row is accounted for, and the replay ends."""
+    file = tmp_path / "invoices.csv"
+    file.write_text(INVOICES.partition("\n")[0] + "\n" + row)
+    told = await run(environment, "simulator", "replay", file)
+    assert (told.code, told.err) == (0, "")
+    assert f"  rows     {rows}" in told.out.splitlines()
+
+
 async def on_the_shelf(environment: Mapping[str, str], sku: str) -> int:
     """Units that are available, wherever; nothing of it is reserved, on its way out, or damaged."""
     stock = await run(environment, "omctl", "stock", "list", "--json", "--sku", sku)

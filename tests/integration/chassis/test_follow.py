@@ -2,8 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -203,3 +204,29 @@ async def test_a_listener_may_start_before_the_broker(own_nats: Nats, eventually
             await eventually(is_heard)
     finally:
         await broker.close()
+
+
+class Swallowing:
+    """A client of nats-py as it is: where a flush is cancelled, it goes on as if nothing had been said."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+
+    async def subscribe(self, subject: str, cb: object) -> None:
+        self.asked.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    async def flush(self) -> None:
+        """Nothing waits."""
+
+
+async def test_listener_ends_though_its_cancellation_was_swallowed() -> None:
+    """A cancellation during a call of nats-py ends the listening all the same, at its next turn."""
+    client = Swallowing()
+    broker: Any = SimpleNamespace(generation=1, client=client)
+    listening = asyncio.create_task(follow.listen(broker, {SampleStatusChanged: lambda _: None}, renew_s=0.01))
+    await client.asked.wait()
+    listening.cancel()
+    await asyncio.wait([listening], timeout=10)
+    assert listening.cancelled()

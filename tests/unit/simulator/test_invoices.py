@@ -5,6 +5,8 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from simulator.invoices import Good
 from simulator.ledger import FileFault, Ledger, parse, read
@@ -191,3 +193,64 @@ def test_the_key_is_of_what_is_ordered() -> None:
     others = [row(invoice="1"), row(quantity="7"), row(price="2.56"), row(customer="1"), row(country="France")]
     keys = {book(other).invoices[0].key() for other in others}
     assert len(keys | {first.key(), first.key("again")}) == len(others) + 2
+
+
+def test_unclosed_quote_costs_its_own_row_alone() -> None:
+    """Of twenty rows the seventh has a quote that is not closed: nineteen are ordered, whether or not rows behind it have quotes."""
+    for behind in ("HEART", '"HEART, RED"'):
+        rows = [row(invoice=str(number), description=behind if number > 7 else "HEART") for number in range(1, 21)]
+        rows[6] = row(invoice="7", description='"HEART')
+        ledger = book(*rows)
+        assert [(left.row.line, left.reason) for left in ledger.left] == [(8, "a quote that is not closed")]
+        assert (len(ledger.invoices), ledger.rows) == (19, 20)
+
+
+def test_header_alone_is_a_file_without_rows() -> None:
+    """Nothing is ordered, and nothing is left out."""
+    assert book() == book("", "") == Ledger((), (), 0)
+
+
+@pytest.mark.parametrize("delimiter", [";", "\t"])
+def test_other_delimiters_are_found_in_the_header(delimiter: str) -> None:
+    """A semicolon or a tab between the columns; with semicolons, as spreadsheets write them, a comma before the pence."""
+    text = "\n".join([HEADER, row(description="HEART. WHITE")]).replace(",", delimiter)
+    ledger = parse(text.replace("2.55", "2,55") if delimiter == ";" else text)
+    assert [(invoice.total, invoice.rows) for invoice in ledger.invoices] == [(1530, 1)]
+
+
+def test_header_at_fault_names_the_delimiter() -> None:
+    """A file of semicolons that lacks a column is told so as a file of semicolons."""
+    with pytest.raises(FileFault, match=r"split at semicolons, names no column Country\. Fields may stand between commas, semicolons or"):
+        parse(HEADER.replace(",", ";").removesuffix(";Country"))
+
+
+@pytest.mark.parametrize("column", ["invoice", "sku", "customer", "country"])
+@pytest.mark.parametrize("character", ["\0", "\x1b", "\u200b", "\u2028"])
+def test_unprintable_character_costs_its_own_row_alone(column: str, character: str) -> None:
+    """A NUL, say, would have the whole invoice refused: the other rows of it are ordered."""
+    ledger = book(row(), row(**{column: f"5{character}6"}), row(sku="B2"))
+    assert [(left.row.line, left.reason) for left in ledger.left] == [(3, "a character that is not to be printed")]
+    assert [invoice.rows for invoice in ledger.invoices] == [2]
+
+
+def test_row_with_too_many_fields_is_left() -> None:
+    """A comma that is not in quotes moves all that stands behind it; empty fields at the end do no harm."""
+    ledger = book(row(description="HEART, WHITE"), row() + ",,")
+    assert [(left.row.line, left.reason) for left in ledger.left] == [(2, "more than 8 fields")]
+    assert [invoice.rows for invoice in ledger.invoices] == [1]
+
+
+LINES = st.lists(st.one_of(st.just(row()), st.text('",;\r\0C-6A \u2028x', max_size=12), st.text(max_size=12)), max_size=12)
+
+
+@given(lines=LINES, header=st.sampled_from([HEADER, HEADER.replace(",", ";"), f'"{HEADER}"'.replace(",", '","')]))
+def test_every_row_is_accounted_for_whatever_the_file(lines: list[str], header: str) -> None:
+    """Whatever stands below a header: each row is in an order, in a return, or left with its reason; and no good row is lost."""
+    ledger = parse("\n".join([header, *lines]))
+    ordered, returned = sum(invoice.rows for invoice in ledger.invoices), sum(credit.rows for credit in ledger.credits)
+    assert ordered + returned + len(ledger.left) == ledger.rows
+    assert all(left.reason for left in ledger.left)
+    blank = [line for line in "\n".join(lines).replace("\r", "\n").split("\n") if not line.strip(' ,;"')]
+    assert ledger.rows <= len("\n".join(lines).replace("\r", "\n").split("\n"))
+    if not any('"' in line for line in lines):
+        assert ledger.rows >= len("\n".join(lines).replace("\r", "\n").split("\n")) - len(blank)
