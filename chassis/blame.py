@@ -24,8 +24,17 @@ class Blame(Enum):
     SCHEMA = auto()  # the database is not as we expect it (a migration is due): find whom it concerns, and later
 
 
+DATABASE = "database"  # as a dependency that is away is named
+
 # Where it is nobody's fault here, the same may succeed later; this is what callers are told.
 LATER = {Blame.RACE: "CONTENTION", Blame.AWAY: "DEPENDENCY_UNAVAILABLE", Blame.SCHEMA: "DATABASE_NOT_READY"}
+
+# What people are told beside it.
+TOLD = {
+    Blame.RACE: "others write the same records just now",
+    Blame.AWAY: "the database cannot be reached, or does not answer",
+    Blame.SCHEMA: "the database is not migrated to what this version expects",
+}
 
 # What may be nobody's fault here: `blame` gives any other error to DATA. An error of a connection is an OSError, and so is a timeout.
 TROUBLE = (Race, DBAPIError, PoolExhausted, OSError)
@@ -65,14 +74,24 @@ def blame(error: BaseException) -> Blame:
     return Blame.DATA
 
 
+def deferral(fault: Blame) -> Deferred | None:
+    """What callers are told where it is nobody's fault here; None where it is somebody's."""
+    if fault not in LATER:
+        return None
+    later = Deferred(LATER[fault], TOLD[fault])
+    if fault is not Blame.RACE:
+        later.metadata["peer"] = DATABASE
+    return later
+
+
 @contextmanager
 def deferring() -> Iterator[None]:
     """Turns what is the database's fault into Deferred; all else goes through."""
     try:
         yield
     except TROUBLE as error:
-        if reason := LATER.get(blame(error)):
-            raise Deferred(reason) from error
+        if later := deferral(blame(error)):
+            raise later from error
         raise
 
 

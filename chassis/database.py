@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
 
 from chassis import crash, silence, telemetry
-from chassis.blame import LATER, READ_ONLY, Blame, blame, deferring, only_reading
+from chassis.blame import READ_ONLY, Blame, blame, deferral, deferring, only_reading
 from chassis.claims import Claims
 from chassis.decision import Command, Done, Outcome
 from chassis.errors import Defect, Deferred, Invalid
@@ -153,8 +153,8 @@ class Database:
                     return
             except Exception as error:  # noqa: BLE001  # whatever it is, `blame` judges it
                 failure, fault = error, blame(error)
-            if fault is Blame.AWAY:
-                raise Deferred(LATER[fault]) from failure
+            if fault is Blame.AWAY and (away := deferral(fault)):
+                raise away from failure
             if fault not in (Blame.RACE, Blame.TAKEN):
                 break
             self._retries.labels(fault.name.lower()).inc()
@@ -163,7 +163,7 @@ class Database:
             for command in commands:
                 await self._settle([command], attempt, outcomes)
         else:
-            outcomes |= {c.key: Deferred(LATER[fault]) if fault in LATER else Defect(failure) for c in commands}
+            outcomes |= {c.key: deferral(fault) or Defect(failure) for c in commands}
 
     async def _attempt(
         self, connection: AsyncConnection, commands: Sequence[C], load: Load[C, R], decide: Decide[R, C, H], save: Save[R, H]

@@ -9,7 +9,7 @@ from uuid import UUID
 from google.protobuf.message import Message
 
 from chassis import telemetry
-from chassis.blame import LATER, blame
+from chassis.blame import blame, deferral
 from chassis.decision import Done, Outcome
 from chassis.delivery import Delivery, Received, storable, understand
 from chassis.errors import Defect, Deferred, Failure, Invalid, NotFound, Refused
@@ -72,8 +72,8 @@ class Handlers:
         except Deferred as deferred:
             return [deferred] * len(group)
         except Exception as error:  # noqa: BLE001  # a handler's exception concerns its events, and they are answered for
-            if fault := LATER.get(blame(error)):
-                return [Deferred(fault)] * len(group)
+            if later := deferral(blame(error)):
+                return [later] * len(group)
             if len(group) == 1:
                 return [_judged(error) if isinstance(error, Refused) else Defect(error)]
         return [outcome for received in group for outcome in await self.ask([received])]

@@ -103,10 +103,10 @@ class Relay:
         first = select(t.create_time).where(waiting).order_by(t.id).limit(COUNTED_MAX).subquery()
         age = func.coalesce(func.extract("epoch", func.clock_timestamp() - func.min(first.c.create_time)), 0)
         self._survey = select(func.count(), age).select_from(first)
-        self._waiting = telemetry.gauge("outbox_waiting", "Events that wait to be published: counted up to 100 000", "stream").labels(
+        self._waiting = telemetry.reading("outbox_waiting", "Events that wait to be published: counted up to 100 000", "stream").labels(
             stream
         )
-        self._oldest = telemetry.gauge("outbox_oldest_waiting_seconds", "How long the oldest of them waits", "stream").labels(stream)
+        self._oldest = telemetry.reading("outbox_oldest_waiting_seconds", "How long the oldest of them waits", "stream").labels(stream)
         self._published = telemetry.counter("outbox_published_total", "Events published and marked", "stream").labels(stream)
         self._refused = telemetry.counter("outbox_refused_total", "Events that the stream refuses: alert on it", "stream").labels(stream)
 
@@ -114,8 +114,9 @@ class Relay:
         """Publishes until it is cancelled. Outlives the absence of the database and of the broker."""
         while True:
             try:
-                async with self._session() as (connection, shards):
-                    await self._serve(connection, shards)
+                with telemetry.reading_of(self._waiting, self._oldest):
+                    async with self._session() as (connection, shards):
+                        await self._serve(connection, shards)
             except TROUBLE as error:
                 if blame(error) not in LATER:
                     raise

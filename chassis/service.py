@@ -25,7 +25,7 @@ from google.protobuf.message import Message
 from ordermesh.ops.v1.ops_service_pb2_grpc import add_FailedEventServiceServicer_to_server, add_OutboxServiceServicer_to_server
 from sqlalchemy import Table
 
-from chassis import client, partitions, process, stream
+from chassis import client, partitions, probe, process, stream
 from chassis.advisories import Advisories
 from chassis.breaker import Breaker
 from chassis.config import ServiceConfig, load
@@ -105,6 +105,7 @@ async def founded(
         channels = await stack.enter_async_context(AsyncExitStack())
         tasks = await stack.enter_async_context(Supervisor())
         tasks.start("relay", relay.run())
+        tasks.start("database probe", probe.run(engine))
         ground = Ground(config, tables, database, broker, stream_name, tasks, stack, channels)
         ground.work(HOUSEKEEPING_S, lambda: partitions.maintain(engine, tables.outbox), "partitions")
         ground.work(HOUSEKEEPING_S, lambda: database.claims.sweep(engine), "claims")

@@ -70,15 +70,20 @@ def decode(error: grpc.aio.AioRpcError, peer: str) -> Failure:
 
     A refusal comes back as the peer raised it. What may be a moment's trouble (no connection, no answer in time, a peer of another
     version) is Deferred, DEPENDENCY_UNAVAILABLE, with the peer's name and reason in the metadata; only what the peer itself calls
-    OVERLOADED is Overloaded. A peer's defect, and an answer outside the contract, is a Defect with `error` as its cause.
+    OVERLOADED is Overloaded. Where the peer answers that something it needs is away, its database say, the metadata's `dependency`
+    names that, and the message has the peer's own words. A peer's defect, and an answer outside the contract, is a Defect with `error`
+    as its cause.
     """
     code, told = error.code().name, _details(error)
     if code == Overloaded.code and told.reason:
         return Overloaded(told.reason, told.message, retry_after_s=told.retry_after_s, peer=peer)
     if code in _MOMENTARY:
-        text = f"{peer} is not available just now"
+        text = f"{peer}: {told.message}" if told.reason else f"{peer} is not available just now"
         deferred = Deferred("DEPENDENCY_UNAVAILABLE", text, retry_after_s=told.retry_after_s, peer=peer, peer_code=code)
-        deferred.metadata.update({"peer_reason": told.reason} if told.reason else {})
+        if told.reason:
+            deferred.metadata["peer_reason"] = told.reason
+        if away := told.metadata.get("dependency") or told.metadata.get("peer"):
+            deferred.metadata["dependency"] = away
         return deferred
     if code in _REFUSALS and told.reason:
         failure = _REFUSALS[code](told.reason, told.message)

@@ -66,7 +66,9 @@ class Operations:
         self._shipments = telemetry.counter(
             "fulfillment_shipment_calls_total", "Shipments asked for at once, by what came of it", "outcome"
         )
-        self._owed = telemetry.gauge("fulfillments_stock_owed", "In planning without committed stock, by the warehouse's answer", "answer")
+        self._owed = telemetry.reading(
+            "fulfillments_stock_owed", "In planning without committed stock, by the warehouse's answer", "answer"
+        )
 
     async def follow_orders(self, news: Sequence[OrderNews]) -> list[Outcome[tuple[Fulfillment, ...]]]:
         """A confirmed order becomes one fulfilment for each of its warehouses; they lose what it loses; of a dead one, none lives on."""
@@ -89,20 +91,31 @@ class Operations:
 
         Several replicas may do it at once: the warehouse commits once, and the write settles once.
         """
-        after, left = FIRST, Counter[str]()
+        with telemetry.reading_of(self._owed):
+            left, away = await self._commit_owed_stock()
+        for answer in ("later", "refused"):
+            self._owed.labels(answer).set(left[answer])
+        if away:
+            raise away
+
+    async def _commit_owed_stock(self) -> tuple[Counter[str], Deferred | None]:
+        """How many fulfilments still wait, by the warehouse's answer; and why it was not asked to the end, if so. All are counted."""
+        after, left, away = FIRST, Counter[str](), None
         while page := await self._page_of_owed(after):
             request_id, after = uuid7(), page[-1].id
+            answers: Mapping[OrderAttempt, CommitAnswer] = {}
             try:
-                answers = await self._confirm(request_id, {each.work.of for each in page})
+                if not away:
+                    answers = await self._confirm(request_id, {each.work.of for each in page})
+            except Deferred as deferred:
+                away = deferred
             except Defect as defect:  # what the warehouse stumbles over keeps those that come after it from nothing
                 _log.error("the warehouse fails to say what became of owed stock", exc_info=defect)
-                answers = {}
             for outcome in await self._write(list(settling(page, answers, str(request_id)))):
                 if isinstance(outcome, Failure):
                     _log.error("stock is committed, and not settled here yet", reason=outcome.reason, exc_info=outcome)
             left.update(answered(answers.get(each.work.of)) for each in page)
-        for answer in ("later", "refused"):
-            self._owed.labels(answer).set(left[answer])
+        return left, away
 
     async def change(self, command: Asked) -> Fulfillment:
         """What a person asks for. For what is ready then, a shipment is asked for at once."""

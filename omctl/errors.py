@@ -29,6 +29,7 @@ NEXT: Final = {
     "ITEMS_NOT_CANCELLABLE": "see with `omctl order get` how many units are left",
     "WATCH_TOKEN_EXPIRED": "watch again from the start",
     "EVENT_UNREADABLE": "discard it with `omctl events discard`: no replay can help",
+    "DATABASE_NOT_READY": "migrate the service's database, with `python -m NAME_svc migrate`",
     "INTERNAL": "it is the service's own fault: look at its log",
 }
 
@@ -58,5 +59,11 @@ def _next(failure: Failure, address: str) -> str:
     if isinstance(failure, Overloaded):
         return f"try again in {failure.retry_after_s:g} s, with the same --request-id where there was one"
     if isinstance(failure, Deferred):
-        return f"see whether the service at {address} is up (`make run`), and try again, with the same --request-id where there was one"
+        again = "try again, with the same --request-id where there was one"
+        if "peer_reason" not in failure.metadata:
+            return f"see whether the service at {address} is up (`make run`), and {again}"
+        first = NEXT.get(failure.metadata["peer_reason"], "")
+        if away := failure.metadata.get("dependency"):
+            first = first or f"see whether the {away} that the service at {address} needs is up"
+        return f"{first}, and {again}" if first else again
     return NEXT.get(failure.reason, "")

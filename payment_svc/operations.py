@@ -86,8 +86,8 @@ class Operations:
         self.answer_timeout_s, self.settle_after_s = answer_timeout_s, settle_after_s
         self._requested = asyncio.Event()  # something is due that a write has requested by itself
         self._refunds = telemetry.counter("payment_refunds_total", "Refunds that were settled", "cause", "outcome")
-        self._refunds_open = telemetry.gauge("payment_refunds_open", "Refunds that wait for the processor's answer")
-        self._refund_age = telemetry.gauge("payment_refunds_open_seconds", "How long the oldest of them has been waiting")
+        self._refunds_open = telemetry.reading("payment_refunds_open", "Refunds that wait for the processor's answer")
+        self._refund_age = telemetry.reading("payment_refunds_open_seconds", "How long the oldest of them has been waiting")
         self._answers = telemetry.counter("processor_answers_total", "What processors answered", "processor", "kind", "answer")
         self._contradictions = telemetry.counter(
             "processor_contradictions_total", "Answers that cannot be, after what the processor said before: alert on it"
@@ -221,8 +221,9 @@ class Operations:
 
     async def measure_refunds(self) -> None:
         """Sets the gauges of open refunds."""
-        async with self.database.read() as connection:
-            count, age_s = await store.open_refunds(connection)
+        with telemetry.reading_of(self._refunds_open, self._refund_age):
+            async with self.database.read() as connection:
+                count, age_s = await store.open_refunds(connection)
         self._refunds_open.set(count)
         self._refund_age.set(age_s)
 

@@ -80,10 +80,10 @@ class Operations:
         self._closed = telemetry.counter(
             "shipping_dead_orders_skipped_total", "Fulfilments that were ready when they or their order were dead"
         )
-        self._waiting = telemetry.gauge("shipping_labels_waiting", "Shipments whose label is still to be bought")
-        self._oldest = telemetry.gauge("shipping_labels_waiting_seconds", "How long the oldest of them has been waiting")
-        self._open = telemetry.gauge("shipping_recalls_open", "Recalls that the carrier has not answered yet")
-        self._open_s = telemetry.gauge("shipping_recalls_open_seconds", "How long the oldest of them has been open")
+        self._waiting = telemetry.reading("shipping_labels_waiting", "Shipments whose label is still to be bought")
+        self._oldest = telemetry.reading("shipping_labels_waiting_seconds", "How long the oldest of them has been waiting")
+        self._open = telemetry.reading("shipping_recalls_open", "Recalls that the carrier has not answered yet")
+        self._open_s = telemetry.reading("shipping_recalls_open_seconds", "How long the oldest of them has been open")
 
     async def create_shipment(self, ask: Ask) -> Shipment:
         """The fulfilment's shipment, with its label. Where it cannot be bought just now the shipment stays pending, for the sweeper."""
@@ -108,6 +108,14 @@ class Operations:
 
     async def buy_waiting_labels(self) -> None:
         """Goes on where a call, an event or an earlier turn has stopped: crashed, or without an answer. For several replicas at once."""
+        with telemetry.reading_of(self._waiting, self._oldest):
+            await self._buy_due_labels()
+            async with self.database.read() as connection:
+                waiting, oldest_s = await store.waiting_labels(connection)
+        self._waiting.set(waiting)
+        self._oldest.set(oldest_s)
+
+    async def _buy_due_labels(self) -> None:
         taken = SWEEP_BATCH
         while taken == SWEEP_BATCH:
             with deferring():
@@ -118,10 +126,6 @@ class Operations:
             pending = [shipment for shipment in found.values() if shipment.status is Status.PENDING]
             random.shuffle(pending)  # those that hang take the places of others: not always of the same
             await self._buy(pending)
-        async with self.database.read() as connection:
-            waiting, oldest_s = await store.waiting_labels(connection)
-        self._waiting.set(waiting)
-        self._oldest.set(oldest_s)
 
     async def cancel_shipment(self, command: Cancel) -> Shipment:
         """The shipment, wanted back. Where the carrier does not answer just now it is asked again by the sweeper."""
@@ -164,6 +168,14 @@ class Operations:
 
     async def ask_for_open_recalls(self) -> None:
         """Goes on with what the carrier was to be asked for and has not answered. For several replicas at once."""
+        with telemetry.reading_of(self._open, self._open_s):
+            await self._ask_for_due_recalls()
+            async with self.database.read() as connection:
+                count, oldest_s = await store.open_recalls(connection)
+        self._open.set(count)
+        self._open_s.set(oldest_s)
+
+    async def _ask_for_due_recalls(self) -> None:
         taken = SWEEP_BATCH
         while taken == SWEEP_BATCH:
             with deferring():
@@ -171,10 +183,6 @@ class Operations:
                     due = await store.begin_recalls_due(connection, self.patience.retry_s, SWEEP_BATCH)
             taken = len(due)
             await self._ask_back(due)
-        async with self.database.read() as connection:
-            count, oldest_s = await store.open_recalls(connection)
-        self._open.set(count)
-        self._open_s.set(oldest_s)
 
     async def record_report(self, of: Keyed, carrier: str, tracking_number: str, report: Report) -> Shipment:
         """What the carrier reports of the shipment that it calls so: the live one, or the latest."""

@@ -221,10 +221,10 @@ def _metrics(tree: ast.Module) -> Iterator[Metric]:
         for node in ast.walk(function):
             match node:
                 case ast.Call(func=ast.Attribute(value=ast.Name(id="telemetry"), attr=kind), args=[name, what, *labels]) if kind in KINDS:
-                    yield Metric(ast.literal_eval(name), kind, tuple(_labels(labels, known)), ast.literal_eval(what))
+                    yield Metric(ast.literal_eval(name), KINDS[kind], tuple(_labels(labels, known)), ast.literal_eval(what))
 
 
-KINDS = ("counter", "gauge", "histogram")
+KINDS = {"counter": "counter", "gauge": "gauge", "reading": "gauge", "histogram": "histogram"}
 
 
 def _labels(arguments: Sequence[ast.expr], known: dict[str, tuple[str, ...]]) -> Iterator[str]:

@@ -59,7 +59,7 @@ class Operations:
         self._confirmed = telemetry.counter(
             "order_stock_confirmations_total", "Orders whose stock was confirmed, is owed, or was refused", "answer"
         )
-        self._owed = telemetry.gauge("orders_stock_owed", "Orders that are paid, and whose stock is not confirmed yet")
+        self._owed = telemetry.reading("orders_stock_owed", "Orders that are paid, and whose stock is not confirmed yet")
         self._unknown = telemetry.counter(
             "order_fulfillment_statuses_unknown_total", "Events of fulfilments whose status we do not know: they change nothing"
         )
@@ -174,8 +174,10 @@ class Operations:
 
     async def count_owed(self) -> None:
         """Shows how many orders' stock is owed."""
-        async with self.database.read() as connection:
-            self._owed.set(await store.owed(connection))
+        with telemetry.reading_of(self._owed):
+            async with self.database.read() as connection:
+                owed = await store.owed(connection)
+        self._owed.set(owed)
 
     async def release(self, outcomes: Sequence[Outcome[Order]]) -> None:
         """Gives up the stock of the orders that have just ended."""

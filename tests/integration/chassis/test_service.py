@@ -1,20 +1,30 @@
 """The ground of a service: what its settings say is what it stands on."""
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import grpc
+import pytest
 from nats.js.errors import NotFoundError
-from sqlalchemy import insert, select, text
+from prometheus_client import REGISTRY
+from sqlalchemy import insert, make_url, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from chassis import inbox, probe, pull, relay
 from chassis.breaker import Breaker
 from chassis.claims import KEPT, NOBODY
 from chassis.config import ServiceConfig
+from chassis.decision import Done, Outcome
+from chassis.delivery import Delivery
+from chassis.errors import Deferred
 from chassis.service import founded
 from chassis.stream import Broker, Limits, connect
+from devstack.nats import Nats
+from tests.proxy import Proxy
 from tests.sample import store
+from tests.sample.events import SampleNoted
 from tests.support import Eventually
 
 
@@ -81,3 +91,76 @@ async def _exists(broker: Broker) -> bool:
     except NotFoundError:
         return False
     return True
+
+
+GAUGES = ("outbox_waiting", "outbox_oldest_waiting_seconds", "failed_events")
+
+
+@pytest.mark.parametrize("frozen", [False, True], ids=["cut", "frozen"])
+async def test_database_away_takes_its_gauges_along(
+    sample_url: str, nats_url: str, eventually: Eventually, monkeypatch: pytest.MonkeyPatch, frozen: bool
+) -> None:
+    """While the database is away, `database_up` is 0 and what is read from it has no value; back again, all are there."""
+    for module, name in ((relay, "MEASURE_S"), (inbox, "SURVEY_S"), (probe, "PROBE_S")):
+        monkeypatch.setattr(module, name, 0.1)
+    url = make_url(sample_url)
+    async with Proxy(url.port or 5432).serving() as proxy:
+        database_url = url.set(port=proxy.port).render_as_string(hide_password=False)
+        config = Config.model_validate({"database_url": database_url, "nats_url": nats_url})
+        async with founded(config, store, stream_name="ORDERS", encode=store.event) as ground:
+            await ground.open([], {SampleNoted: _nothing})
+
+            async def all_are_read() -> bool:
+                return _value("database_up") == 1 and all(_value(name) is not None for name in GAUGES)
+
+            async def none_is_read() -> bool:
+                return _value("database_up") == 0 and all(_value(name) is None for name in GAUGES)
+
+            await eventually(all_are_read, what="all gauges are read")
+            target, proxy.target = proxy.target, 1
+            if frozen:
+                proxy.stop()
+            else:
+                proxy.cut()
+            await eventually(none_is_read, timeout_s=60, what="no gauge is left")
+            with pytest.raises(Deferred) as caught:
+                async with ground.database.read() as connection:
+                    await connection.execute(select(store.claims))
+            assert (caught.value.reason, caught.value.metadata["peer"]) == ("DEPENDENCY_UNAVAILABLE", "database")
+            proxy.target = target
+            proxy.go()
+            await eventually(all_are_read, timeout_s=60, what="all gauges are read again")
+
+
+async def test_broker_away_takes_its_gauges_along(
+    sample_url: str, own_nats: Nats, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the broker is away, `broker_connected` is 0 and what is read from it has no value; the database's gauges stay."""
+    monkeypatch.setattr(pull, "MEASURE_S", 0.1)
+    monkeypatch.setattr(relay, "MEASURE_S", 0.1)
+    config = Config.model_validate({"database_url": sample_url, "nats_url": own_nats.url})
+    async with founded(config, store, stream_name="ORDERS", encode=store.event) as ground:
+        await ground.open([], {SampleNoted: _nothing})
+
+        async def all_are_read() -> bool:
+            return _value("broker_connected") == 1 and None not in (_value("inbox_pending"), _value("broker_max_payload_bytes"))
+
+        async def none_is_read() -> bool:
+            gone = _value("inbox_pending") is None and _value("broker_max_payload_bytes") is None
+            return _value("broker_connected") == 0 and gone
+
+        await eventually(all_are_read, timeout_s=30, what="all gauges are read, though no event arrives")
+        own_nats.kill()
+        await eventually(none_is_read, timeout_s=30, what="no gauge is left")
+        assert _value("outbox_waiting") == 0
+        own_nats.start()
+        await eventually(all_are_read, timeout_s=30, what="all gauges are read again")
+
+
+async def _nothing(deliveries: Sequence[Delivery[Any]]) -> Sequence[Outcome[None]]:
+    return [Done(None) for _ in deliveries]
+
+
+def _value(name: str) -> float | None:
+    """What the page says of a gauge, whatever its labels; None where it says nothing."""
+    return next((s.value for family in REGISTRY.collect() if family.name == name for s in family.samples), None)

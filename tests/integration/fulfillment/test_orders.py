@@ -128,6 +128,7 @@ async def test_a_warehouse_that_is_away_only_delays(
         await operations.change(command(StartPicking, target=waiting.id))
     with pytest.raises(Deferred):
         await operations.commit_owed_stock()
+    assert measured("fulfillments_stock_owed", answer="later") == len(orders)  # it is counted all the same
 
     stock.shares = {str(id): ONE_PLACE for id in orders[2:]}
     stock.refused = {

@@ -9,6 +9,7 @@ import pytest
 from ordermesh.order.events.v1.order_events_pb2 import OrderItemsCancelled, OrderStatusChanged
 from ordermesh.order.v1 import order_pb2
 from ordermesh.order.v1 import order_service_pb2 as api
+from prometheus_client import REGISTRY
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -272,7 +273,7 @@ async def test_stock_that_is_owed_is_counted(orders: Orders, operations: Operati
     assert measured("orders_stock_owed") == 1
     await tell(operations, [delivery(committed(order, "london"))])
     await operations.count_owed()
-    assert measured("orders_stock_owed") == 0
+    assert REGISTRY.get_sample_value("orders_stock_owed") == 0
     await failed(orders, operations, warehouse)
     after = {answer: measured("order_stock_confirmations_total", answer=answer) for answer in before}
     assert {answer: after[answer] - before[answer] for answer in before} == {"confirmed": 0, "owed": 1, "refused": 1}

@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 from ordermesh.order.v1 import order_pb2
 from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed, RefundCompleted, RefundFailed
+from prometheus_client import REGISTRY
 
 from chassis.errors import Deferred, Failure, Refused
 from chassis.idempotency import Keyed
@@ -23,7 +24,7 @@ from payment_svc.providers.sandbox import Sandbox
 from payment_svc.providers.sandbox_ledger import Entry
 from tests.integration.payment.conftest import Replica
 from tests.integration.payment.world import World, create_payment, pounds, return_changed
-from tests.support import Eventually
+from tests.support import Eventually, measured
 
 TOTAL = 4250  # what world.order() costs
 
@@ -491,15 +492,15 @@ async def test_refunds_are_counted_once_and_what_is_open_is_shown(world: World, 
     before = counts(operations)
     made = await refund(world, payment, 1_000, at=operations)
     await operations.measure_refunds()
-    assert operations._refunds_open._value.get() == 1
-    assert operations._refund_age._value.get() > 0
+    assert REGISTRY.get_sample_value("payment_refunds_open") == 1
+    assert measured("payment_refunds_open_seconds") > 0
     sandbox = operations.processors["sandbox"]
     assert isinstance(sandbox, Sandbox)
     await sandbox.ledger.settle_due()
     for _ in range(3):
         await operations.ingest_webhook("sandbox", *webhook(sandbox, made.id))
     await operations.measure_refunds()
-    assert operations._refunds_open._value.get() == operations._refund_age._value.get() == 0
+    assert REGISTRY.get_sample_value("payment_refunds_open") == REGISTRY.get_sample_value("payment_refunds_open_seconds") == 0
     assert counts(operations) - before == {"completed": 1}
 
 

@@ -71,3 +71,28 @@ def test_a_message_too_large_is_not_overload() -> None:
     error = grpc.aio.AioRpcError(grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.aio.Metadata(), grpc.aio.Metadata(), "too large")
     got = decode(error, "peer")
     assert (type(got), got.reason) == (Deferred, "DEPENDENCY_UNAVAILABLE")
+
+
+def test_dependency_behind_a_peer_is_named_to_the_end() -> None:
+    """A service whose peer's database is away tells its caller that: the words are the peer's, and `dependency` names the database."""
+    away = Deferred("DEPENDENCY_UNAVAILABLE", "the database cannot be reached", peer="database")
+    here = decode(_sent(away), "warehouse")
+    assert (here.message, here.metadata["peer"], here.metadata["dependency"]) == (
+        "warehouse: the database cannot be reached",
+        "warehouse",
+        "database",
+    )
+    there = decode(_sent(here), "order")
+    assert (there.message, there.metadata["peer"], there.metadata["dependency"]) == (
+        "order: warehouse: the database cannot be reached",
+        "order",
+        "database",
+    )
+
+
+def test_peer_that_says_nothing_is_itself_the_dependency() -> None:
+    """Where a peer of the peer has not answered at all, that one is named."""
+    silent = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), "no connection")
+    here = decode(silent, "warehouse")
+    assert (here.message, "dependency" in here.metadata) == ("warehouse is not available just now", False)
+    assert decode(_sent(here), "order").metadata["dependency"] == "warehouse"

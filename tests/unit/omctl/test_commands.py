@@ -265,7 +265,18 @@ def test_a_watch_ends_with_its_time(omctl: Omctl) -> None:
         (
             Deferred("CONTENTION", "busy"),
             4,
-            "CONTENTION: ordermesh.order.v1.OrderService is not available just now. Next: see whether the service at ",
+            "CONTENTION: ordermesh.order.v1.OrderService: busy. Next: try again, with the same --request-id where there was one.",
+        ),
+        (
+            Deferred("DEPENDENCY_UNAVAILABLE", "the database cannot be reached", peer="database"),
+            4,
+            "DEPENDENCY_UNAVAILABLE: ordermesh.order.v1.OrderService: the database cannot be reached. "
+            "Next: see whether the database that the service at 127.0.0.1:",
+        ),
+        (
+            Deferred("DATABASE_NOT_READY", "the database is not migrated", peer="database"),
+            4,
+            "DATABASE_NOT_READY: ordermesh.order.v1.OrderService: the database is not migrated. Next: migrate the service",
         ),
         (Defect(ValueError("secret")), 1, "INTERNAL. Next: it is the service's own fault: look at its log."),
     ],

@@ -40,7 +40,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_DEPENDENCY_UNAVAILABLE: _ErrorReason.ValueType  # 7
     """UNAVAILABLE: something that the call needs cannot be reached just now, or its circuit breaker is open. RetryInfo says
-    when to try again; the same request_id is safe.
+    when to try again; the same request_id is safe. Metadata: peer, what the service itself has asked ("database", a carrier, a service's
+    full name); where that has answered, peer_reason, and dependency, what in the end is away.
     """
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 8
     """RESOURCE_EXHAUSTED: more calls at once than the server admits. RetryInfo says when to try again."""
@@ -184,7 +185,8 @@ Watch again without it.
 """
 ERROR_REASON_DEPENDENCY_UNAVAILABLE: ErrorReason.ValueType  # 7
 """UNAVAILABLE: something that the call needs cannot be reached just now, or its circuit breaker is open. RetryInfo says
-when to try again; the same request_id is safe.
+when to try again; the same request_id is safe. Metadata: peer, what the service itself has asked ("database", a carrier, a service's
+full name); where that has answered, peer_reason, and dependency, what in the end is away.
 """
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 8
 """RESOURCE_EXHAUSTED: more calls at once than the server admits. RetryInfo says when to try again."""
