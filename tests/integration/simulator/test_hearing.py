@@ -34,7 +34,7 @@ async def broker(nats_url: str) -> AsyncIterator[Broker]:
 async def publish(broker: Broker, event: Message) -> None:
     """Publishes an event as its service does."""
     subject = subject_of(type(event))
-    await broker.publish(subject, event.SerializeToString(), {}, stream=stream_of(subject))
+    await broker.publish(subject, event.SerializeToString(), {"ce-type": event.DESCRIPTOR.full_name}, stream=stream_of(subject))
 
 
 def planned(shop: Shop, order_id: str) -> FulfillmentStatusChanged:
