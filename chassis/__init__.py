@@ -6,8 +6,8 @@ values       errors.py why something was not done; decision.py what goes into a 
 the write    database.py; in it claims.py the keys, fold.py the decisions, blame.py whose fault it was; idempotency.py what a request's key
              and digest are; writing.py whether one is under way; tables.py what all have, and SQL over sets; migration.py; silence.py a
              connection that hangs up on a server that says nothing
-events out   outbox.py appends; relay.py publishes; shards.py whose turn it is; rebuild.py what a stream has lost; contents.py what it
-             holds; partitions.py the outbox by day; republish.py what operators want published again
+events out   outgoing.py what a fact becomes; outbox.py appends; relay.py publishes; shards.py whose turn it is; rebuild.py what a stream
+             has lost; contents.py what it holds; partitions.py the outbox by day; republish.py what operators want published again
 events in    inbox.py settles; pull.py fetches; delivery.py reads; event_payload.py parses; handling.py asks the
              handlers; failed.py what could not be handled; replays.py what operators want handled again;
              advisories.py what the broker has given up

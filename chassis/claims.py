@@ -24,7 +24,7 @@ NOBODY = UUID(int=0)
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A key and its digest, where there is no more to a command: a chassis.decision.Command. `target` may be nobody's."""
+    """A key and its digest, where there is no more to a command. `target` may be nobody's."""
 
     key: str
     digest: bytes = b""
@@ -43,7 +43,7 @@ class Claims:
         batch = old.order_by(t.claim_time).limit(bindparam("most")).with_for_update(skip_locked=True)
         self._sweep = delete(table).where(t.key.in_(batch))
 
-    async def take(self, connection: AsyncConnection, commands: Sequence[Command]) -> Mapping[str, tuple[bytes, UUID]]:
+    async def take(self, connection: AsyncConnection, commands: Sequence[Command | Claim]) -> Mapping[str, tuple[bytes, UUID]]:
         """Claims every key, and answers with the claims that were there before: their digest and target."""
         rows = sorted((c.key, c.digest, c.target) for c in commands)  # all writes in one order: they wait, and never deadlock
         won = set((await connection.execute(self._insert, arrays(["key", "digest", "target"], rows))).scalars())
@@ -54,7 +54,7 @@ class Claims:
             raise Race("a claim was swept between the two statements")
         return found
 
-    async def first(self, connection: AsyncConnection, command: Command) -> bool:
+    async def first(self, connection: AsyncConnection, command: Claim) -> bool:
         """Claims one key, and answers whether nobody had. Raises Invalid REQUEST_ID_REUSED where it stands for something else."""
         known = (await self.take(connection, [command])).get(command.key)
         if known and known[0] != command.digest:

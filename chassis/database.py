@@ -180,7 +180,7 @@ class Database:
             if folded.after or folded.history:
                 await save(connection, folded.before, folded.after, folded.history)
             if folded.facts:
-                await self.outbox.append(connection, folded.facts)
+                await self.outbox.append(connection, folded.facts, folded.causes)
             if folded.undone:
                 await self.claims.give_up(connection, folded.undone)
             await _finish(self._commit(connection, bool(folded.facts)))

@@ -17,6 +17,7 @@ class Command(Protocol):
     key     `method:request_id`, `consumer:event_id`, or `...:step` where one thing needs several writes
     digest  a hash of what is asked without its request_id: the same key with another digest is refused
     target  the id of the one record that the command names, known before the write; for a new record its proposed id
+    cause   what led to it: a request_id, an event's id, or a name that a worker gives its turn. Empty: nothing that has a name
     """
 
     @property
@@ -25,6 +26,8 @@ class Command(Protocol):
     def digest(self) -> bytes: ...
     @property
     def target(self) -> UUID: ...
+    @property
+    def cause(self) -> str: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,13 +20,17 @@ Decide = Callable[[R | None, C, datetime], Decision[R, H]]
 
 @dataclass(frozen=True, slots=True)
 class Folded(Generic[R, H]):
-    """What came of each command, by its key, and what there is to save: each record once, history and facts all, in order."""
+    """What came of each command, by its key, and what there is to save: each record once, history and facts all, in order.
+
+    `causes` has the cause of each fact's command.
+    """
 
     outcomes: dict[str, Outcome[R]]
     before: dict[UUID, R]
     after: dict[UUID, R]
     history: list[H]
     facts: list[object]
+    causes: list[str]
 
     @property
     def undone(self) -> list[str]:
@@ -45,7 +49,9 @@ def fold(picture: Picture[UUID, R], commands: Sequence[C], decide: Decide[R, C, 
     for name, record in before.items():
         names.setdefault(id(record), []).append(name)
     outcomes: dict[str, Outcome[R]] = {}
-    decisions: list[Decision[R, H]] = []
+    history: list[H] = []
+    facts: list[object] = []
+    causes: list[str] = []
     for command in commands:
         known = picture.get(command.target)
         try:
@@ -59,7 +65,9 @@ def fold(picture: Picture[UUID, R], commands: Sequence[C], decide: Decide[R, C, 
                 picture[name] = decision.record
             skipped = decision.record is known and not decision.history and not decision.facts
             outcomes[command.key] = Done(decision.record, skipped=skipped)
-            decisions.append(decision)
+            history += decision.history
+            facts += decision.facts
+            causes += [command.cause] * len(decision.facts)
     changed = {id(record): name for name, record in picture.items() if record is not before.get(name)}
     after = {name: picture[name] for name in changed.values()}
-    return Folded(outcomes, before, after, [row for d in decisions for row in d.history], [fact for d in decisions for fact in d.facts])
+    return Folded(outcomes, before, after, history, facts, causes)

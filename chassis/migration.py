@@ -71,6 +71,31 @@ V1 = (
     "CREATE INDEX failed_events_open ON failed_events (consumer, state) WHERE state IN ('deferred', 'failed')",
 )
 
+# The numbers and causes of events. The events that are there are numbered by their aggregate.
+NUMBERED_EVENTS = (
+    """
+    CREATE TABLE event_sequences (
+        aggregate uuid NOT NULL CONSTRAINT event_sequences_pkey PRIMARY KEY,
+        sequence bigint NOT NULL
+    )
+    """,
+    """
+    ALTER TABLE outbox
+        ADD COLUMN sequence bigint,
+        ADD COLUMN correlation_id uuid,
+        ADD COLUMN causation_id text,
+        ADD COLUMN refusal text
+    """,
+    """
+    UPDATE outbox SET sequence = numbered.sequence
+    FROM (SELECT id, create_time, row_number() OVER (PARTITION BY aggregate ORDER BY id) AS sequence FROM outbox) AS numbered
+    WHERE outbox.id = numbered.id AND outbox.create_time = numbered.create_time
+    """,
+    "INSERT INTO event_sequences SELECT aggregate, max(sequence) FROM outbox GROUP BY aggregate",
+    "ALTER TABLE outbox ALTER COLUMN sequence SET NOT NULL",
+    "CREATE INDEX outbox_refused ON outbox (id) WHERE refusal IS NOT NULL",
+)
+
 
 # What a relay has compared with its stream; events of an aggregate are found by it.
 V2 = (
@@ -98,6 +123,12 @@ def create_chassis_tables_v1() -> None:
 def compare_with_the_stream_v2() -> None:
     """For a service's migration: the table and the index of chassis.rebuild."""
     for statement in V2:
+        op.execute(statement)
+
+
+def number_events() -> None:
+    """For one later migration of each service: the outbox stores the number, the order and the cause of each event."""
+    for statement in NUMBERED_EVENTS:
         op.execute(statement)
 
 

@@ -35,6 +35,8 @@ POLL_S = 1.0
 POLL_AMONG_OTHERS_S = 0.1  # a replica that appends wakes its own relay, and the shard may be another's
 MEASURE_S = 15.0
 COUNTED_MAX = 100_000  # of the events that wait
+NAMED_MAX = 20  # of the aggregates whose events the stream refuses
+REFUSAL_MAX = 200  # characters
 PAUSE_MAX_S = 1.0
 BLOCKED_MAX_S = 60.0
 FORGET_S = 5.0  # between two tries of an event that the broker takes for a repeat, until its window has passed
@@ -60,6 +62,7 @@ class Chain:
     """What became of one aggregate's events: the rows that the stream has, with their places, and why it ended early."""
 
     done: list[tuple[Waiting, int]]
+    refused: tuple[Waiting, str] | None = None  # the row that the stream refuses, and why
     trouble: Exception | None = None
 
 
@@ -98,23 +101,35 @@ class Relay:
         marks = given(t.id, t.create_time, t.stream_seq)
         span = t.create_time.between(bindparam("first"), bindparam("last"))  # so that only these days' partitions are looked at
         same = (t.id == marks.c.id) & (t.create_time == marks.c.create_time)
-        self._mark = update(database.outbox.table).values(stream_seq=marks.c.stream_seq).where(same, span)
+        self._mark = update(database.outbox.table).values(stream_seq=marks.c.stream_seq, refusal=None).where(same, span)
+        refused = given(t.id, t.create_time, t.refusal)
+        same_refused = (t.id == refused.c.id) & (t.create_time == refused.c.create_time)
+        self._refuse = update(database.outbox.table).values(refusal=refused.c.refusal).where(same_refused)
         # The first by their ids, which are the oldest to a moment; and not all: it is read over the connection that is to publish them.
         first = select(t.create_time).where(waiting).order_by(t.id).limit(COUNTED_MAX).subquery()
         age = func.coalesce(func.extract("epoch", func.clock_timestamp() - func.min(first.c.create_time)), 0)
         self._survey = select(func.count(), age).select_from(first)
+        since = func.extract("epoch", func.clock_timestamp() - t.create_time)
+        self._find_refused = select(t.aggregate, since).where(t.refusal.is_not(None)).order_by(t.id).limit(NAMED_MAX)
         self._waiting = telemetry.reading("outbox_waiting", "Events that wait to be published: counted up to 100 000", "stream").labels(
             stream
         )
         self._oldest = telemetry.reading("outbox_oldest_waiting_seconds", "How long the oldest of them waits", "stream").labels(stream)
         self._published = telemetry.counter("outbox_published_total", "Events published and marked", "stream").labels(stream)
+        blocked = telemetry.reading(
+            "outbox_blocked_seconds",
+            "How long an aggregate's events wait behind one that the stream refuses; the first 20 aggregates: alert on it",
+            "stream",
+            "aggregate",
+        )
+        self._blocked_seconds = blocked.labels(stream)
         self._refused = telemetry.counter("outbox_refused_total", "Events that the stream refuses: alert on it", "stream").labels(stream)
 
     async def run(self) -> NoReturn:
         """Publishes until it is cancelled. Outlives the absence of the database and of the broker."""
         while True:
             try:
-                with telemetry.reading_of(self._waiting, self._oldest):
+                with telemetry.reading_of(self._waiting, self._oldest, self._blocked_seconds):
                     async with self._session() as (connection, shards):
                         await self._serve(connection, shards)
             except TROUBLE as error:
@@ -211,6 +226,7 @@ class Relay:
         chains = await asyncio.gather(*(self._publish(rows_of_one, end) for rows_of_one in by_aggregate(rows)))
         await self._same_stream()
         await self._marks(connection, [done for chain in chains for done in chain.done])
+        await self._store_refusals(connection, [chain.refused for chain in chains if chain.refused])
         if away := next((chain.trouble for chain in chains if chain.trouble), None):
             raise Away from away
         return len(rows)
@@ -234,6 +250,7 @@ class Relay:
                     break
             except (MaxPayloadError, BadSubjectError, BadRequestError) as error:
                 self._block(row, error)
+                chain.refused = row, f"{type(error).__name__}: {error}"[:REFUSAL_MAX]
                 break
             except BROKER_ERRORS as error:
                 chain.trouble = error
@@ -269,10 +286,19 @@ class Relay:
         await connection.execute(self._mark, marks | {"first": min(times), "last": max(times)})
         self._published.inc(len(done))
 
+    async def _store_refusals(self, connection: AsyncConnection, refused: Sequence[tuple[Waiting, str]]) -> None:
+        if refused:
+            rows = [(row.id, row.create_time, why) for row, why in refused]
+            await connection.execute(self._refuse, arrays(("id", "create_time", "refusal"), rows))
+
     async def _measure(self, connection: AsyncConnection) -> None:
         waiting, age_s = (await connection.execute(self._survey)).one()
         self._waiting.set(waiting)
         self._oldest.set(float(age_s))
+        refused = (await connection.execute(self._find_refused)).all()
+        self._blocked_seconds.drop()
+        for aggregate, since_s in refused:
+            self._blocked_seconds.labels(str(aggregate)).set(float(since_s))
 
 
 def by_aggregate(rows: Sequence[Waiting]) -> Iterator[list[Waiting]]:

@@ -6,39 +6,58 @@ mark in the stream is then the new place, and the old copy stays where it is. So
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Update, func, select, update
+from sqlalchemy import ColumnElement, Update, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.blame import deferring
 from chassis.claims import Claim
 from chassis.database import Database, connect
-from chassis.outbox import shard_of
 
 # One statement, however many rows. Who asks waits for it, and his deadline ends it before these do.
 STATEMENT_TIMEOUT_S = 600.0
 SILENCE_S = STATEMENT_TIMEOUT_S + 15.0
 AT_ONCE_MAX = 4
+REFUSED_SHOWN = 100
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedEvent:
+    """An event that the stream refuses, and why. `size` is its payload's, in bytes."""
+
+    aggregate: UUID
+    event_id: UUID
+    type: str
+    size: int
+    refusal: str
+    create_time: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """How an outbox stands: events that wait, the oldest of them, all that are kept, the highest place of one that was published."""
+    """How an outbox stands: events that wait, the oldest of them, all that are kept, the highest place of one that was published.
+
+    `refused` are the events that the stream refuses, the oldest first, REFUSED_SHOWN at most: their aggregates' events wait behind them.
+    """
 
     waiting: int
     oldest_waiting: datetime | None
     kept: int
     highest: int
+    refused: Sequence[RefusedEvent] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Events:
-    """Which events, by what must all hold; `since` included, `before` not."""
+    """Which events, by what must all hold; `since` included, `before` not.
+
+    `aggregate` is the record that they tell of, or the order that they concern.
+    """
 
     aggregate: UUID | None = None
     since: datetime | None = None
@@ -63,11 +82,16 @@ class Republish:
         every, waits = select(func.count()).select_from(self._table), t.stream_seq.is_(None)
         oldest, highest = select(func.min(t.create_time)).where(waits), select(func.coalesce(func.max(t.stream_seq), 0))
         self._stats = select(*(query.scalar_subquery() for query in (every.where(waits), oldest, every, highest)))
+        size = func.length(t.payload)
+        refused = select(t.aggregate, t.event_id, t.type, size, t.refusal, t.create_time).where(t.refusal.is_not(None))
+        self._refused = refused.order_by(t.id).limit(REFUSED_SHOWN)
 
     async def stats(self) -> Stats:
         """How it stands. Raises Deferred where the database is away."""
         async with self._transaction() as connection:
-            return Stats(*(await connection.execute(self._stats)).one())
+            waiting, oldest, kept, highest = (await connection.execute(self._stats)).one()
+            refused = [RefusedEvent(*row) for row in await connection.execute(self._refused)]
+        return Stats(waiting, oldest, kept, highest, refused)
 
     async def count(self, events: Events) -> int:
         """How many of the events were published, and would be again. Raises Deferred where the database is away."""
@@ -104,8 +128,7 @@ class Republish:
     def _conditions(self, events: Events) -> Iterator[ColumnElement[bool]]:
         t = self._table.c
         if events.aggregate is not None:
-            yield t.shard == shard_of(events.aggregate)
-            yield t.aggregate == events.aggregate
+            yield or_(t.aggregate == events.aggregate, t.correlation_id == events.aggregate)
         if events.since is not None:
             yield t.create_time >= events.since
         if events.before is not None:

@@ -18,7 +18,6 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, NoReturn, Protocol, TypeVar
-from uuid import UUID
 
 import grpc
 from google.protobuf.message import Message
@@ -35,6 +34,7 @@ from chassis.inbox import Inbox
 from chassis.migration import migrate
 from chassis.ops import FailedEventService, OutboxService
 from chassis.outbox import Outbox
+from chassis.outgoing import OutgoingEvent
 from chassis.process import Supervisor, every
 from chassis.relay import Relay
 from chassis.republish import Republish
@@ -89,7 +89,7 @@ class Ground:
 
 @asynccontextmanager
 async def founded(
-    config: ServiceConfig, tables: Tables, *, stream_name: str, encode: Callable[[Any], tuple[UUID, Message]]
+    config: ServiceConfig, tables: Tables, *, stream_name: str, encode: Callable[[Any], OutgoingEvent]
 ) -> AsyncIterator[Ground]:
     """The ground of a service that publishes on the stream `stream_name`. The database need not be there yet, nor the broker."""
     async with AsyncExitStack() as stack:

@@ -38,6 +38,7 @@ from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.sql.naming import conv
 
 SHARDS = 16
+EVENT_SEQUENCES = "event_sequences"
 
 
 class FailedState(StrEnum):
@@ -84,6 +85,12 @@ def claims(metadata: MetaData) -> Table:
 def outbox(metadata: MetaData) -> Table:
     """Events, waiting to be published (no stream_seq yet) or published: within an aggregate, the order of ids is the order of events.
 
+    aggregate       the versioned record that the event tells of
+    sequence        numbers the events of one aggregate, from 1, without a gap; counted in the table event_sequences
+    correlation_id  the order that the event concerns, if it concerns one
+    causation_id    the request or event that led to it
+    refusal         why the stream refuses the event; its aggregate's later events wait behind it
+
     One partition for each day of creation (UTC), made and dropped by chassis.partitions; rows of a day that has none go to the default one.
     """
     table = Table(
@@ -99,12 +106,24 @@ def outbox(metadata: MetaData) -> Table:
         Column("payload", LargeBinary, nullable=False),
         Column("traceparent", Text),
         Column("stream_seq", BigInteger),
+        Column("sequence", BigInteger, nullable=False),
+        Column("correlation_id", Uuid),
+        Column("causation_id", Text),
+        Column("refusal", Text),
         postgresql_partition_by="RANGE (create_time)",
     )
     # In the order of reading: by any other index a long backlog would be sorted anew, or published rows be looked through.
     Index("outbox_waiting", table.c.id, table.c.shard, postgresql_where=table.c.stream_seq.is_(None))
     Index("outbox_published", table.c.stream_seq, postgresql_where=table.c.stream_seq.is_not(None))
     Index("outbox_aggregate", table.c.aggregate)
+    Index("outbox_refused", table.c.id, postgresql_where=table.c.refusal.is_not(None))
+    # Outlives the outbox's rows: a record's events are numbered for ever.
+    Table(
+        EVENT_SEQUENCES,
+        metadata,
+        Column("aggregate", Uuid, primary_key=True),
+        Column("sequence", BigInteger, nullable=False),
+    )
     event.listen(table, "after_create", DDL("CREATE TABLE outbox_default PARTITION OF outbox DEFAULT"))  # type: ignore[no-untyped-call]  # SQLAlchemy has not typed it
     return table
 

@@ -15,6 +15,7 @@ from ordermesh.shipping.v1 import shipping_pb2
 
 from chassis.convert import given, money, names, timestamp
 from chassis.idempotency import Keyed
+from chassis.outgoing import OutgoingEvent
 from fulfillment_svc.lifecycle import Status
 from fulfillment_svc.model import (
     Complete,
@@ -208,14 +209,19 @@ def fulfillment(its: Fulfillment) -> fulfillment_pb2.Fulfillment:
     )
 
 
-def event(fact: StatusChanged | LinesChanged) -> tuple[UUID, Message]:
+def event(fact: StatusChanged | LinesChanged) -> OutgoingEvent:
     """The event that tells of a change, with the fulfilment as it stood after it."""
     its = fact.fulfillment
+    return OutgoingEvent(aggregate=its.id, order_id=its.work.order_id, message=_message(fact))
+
+
+def _message(fact: StatusChanged | LinesChanged) -> Message:
+    its = fact.fulfillment
     if isinstance(fact, LinesChanged):
-        return its.id, fulfillment_events_pb2.FulfillmentLinesChanged(
+        return fulfillment_events_pb2.FulfillmentLinesChanged(
             fulfillment=fulfillment(its), reason=fact.reason, occur_time=timestamp(its.update_time), attempt_unworked=fact.unworked
         )
-    return its.id, fulfillment_events_pb2.FulfillmentStatusChanged(
+    return fulfillment_events_pb2.FulfillmentStatusChanged(
         fulfillment=fulfillment(its),
         old_status=STATUS[fact.old] if fact.old else fulfillment_pb2.FULFILLMENT_STATUS_UNSPECIFIED,
         new_status=STATUS[its.status],

@@ -180,7 +180,7 @@ def discard(
 def republish(
     service: Services = None,
     aggregate: Annotated[
-        str | None, typer.Option(parser=arguments.uuid, metavar="UUID", help="The events of this record, e.g. an order's id.")
+        str | None, typer.Option(parser=arguments.uuid, metavar="UUID", help="The events of this record, or all that concern this order.")
     ] = None,
     since: Annotated[datetime | None, typer.Option(formats=arguments.TIME_FORMATS, help="Events of this time, or later.")] = None,
     before: Annotated[datetime | None, typer.Option(formats=arguments.TIME_FORMATS, help="Events before this time.")] = None,
@@ -216,7 +216,7 @@ def republish(
 
 @app.command(epilog=EXIT_CODES)
 def stats(service: Services = None, json: Json = False, timeout: Timeout = 10.0) -> None:
-    """Shows how each service's publishing stands: what waits, since when, and how far its stream is."""
+    """Shows how each service's publishing stands: what waits, since when, how far its stream is, and what the stream refuses."""
 
     async def work(channel: Channel) -> api.GetOutboxStatsResponse:
         return await ask(_outbox(channel).GetOutboxStats, api.GetOutboxStatsRequest(), timeout_s=timeout)
@@ -226,6 +226,8 @@ def stats(service: Services = None, json: Json = False, timeout: Timeout = 10.0)
         output.line(answer, service=name)
     if not json:
         output.show(views.outboxes(answers.found), Console())
+        if refused := views.refused_events(answers.found):
+            output.show(refused, Console())
     answers.end()
 
 

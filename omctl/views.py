@@ -161,6 +161,25 @@ def outboxes(found: Mapping[str, ops_service_pb2.GetOutboxStatsResponse]) -> Tab
     return Table(("SERVICE", "STREAM", "WAITING", "OLDEST", "KEPT", "PUBLISHED UP TO"), rows, frozenset({2, 4, 5}))
 
 
+def refused_events(found: Mapping[str, ops_service_pb2.GetOutboxStatsResponse]) -> Table | None:
+    """A line an event that its stream refuses; None where there is none."""
+    rows = [
+        (
+            name,
+            its.aggregate_id,
+            its.event_id,
+            its.type,
+            str(its.payload_bytes),
+            time(its.create_time)[:SECONDS],
+            its.refusal,
+        )
+        for name, stats in found.items()
+        for its in stats.refused_events
+    ]
+    headings = ("SERVICE", "BLOCKED AGGREGATE", "REFUSED EVENT", "TYPE", "BYTES", "SINCE", "WHY")
+    return Table(headings, rows, frozenset({4})) if rows else None
+
+
 def republished(found: Mapping[str, ops_service_pb2.RepublishEventsResponse]) -> Table:
     """A line a service."""
     return Table(("SERVICE", "EVENTS"), [(name, str(answer.event_count)) for name, answer in found.items()], frozenset({1}))

@@ -35,6 +35,8 @@ MOVES: dict[Status, frozenset[Status]] = {
     Status.NOT_REQUIRED: frozenset(),
 }
 TERMINAL = frozenset(status for status, moves in MOVES.items() if not moves)
+# A change to one of these is an event of its own. Refunds and payments of nothing have events that say more.
+PUBLISHED_STATUSES = frozenset({Status.AUTHORIZED, Status.CAPTURED, Status.DECLINED, Status.FAILED, Status.VOIDED})
 ONE_PER_ATTEMPT = frozenset(Status) - {Status.DECLINED, Status.VOIDED}
 # Money of the customer's is with us, or was: what was captured is more than zero exactly in these.
 CHARGED = frozenset({Status.CAPTURED, Status.PARTIALLY_REFUNDED, Status.REFUNDED})

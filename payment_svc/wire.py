@@ -12,6 +12,7 @@ from ordermesh.payment.v1 import payment_service_pb2 as api
 from chassis.convert import given, money, names, timestamp, timestamp_or_none
 from chassis.idempotency import Keyed
 from chassis.money import Money, to_message
+from chassis.outgoing import OutgoingEvent
 from payment_svc.lifecycle import REFUND_STATUS, Cause, Kind, OrderStatus, Outcome, RefundStatus, Status
 from payment_svc.model import (
     Confirmed,
@@ -26,6 +27,7 @@ from payment_svc.model import (
     RefundFilter,
     RefundReturn,
     RefundSettled,
+    StatusChanged,
 )
 
 STATUS = names(Status, "PAYMENT_STATUS", payment_pb2.PaymentStatus.Value)
@@ -144,12 +146,34 @@ def refund(its: Refund) -> payment_pb2.Refund:
     )
 
 
-def event(fact: Fact) -> tuple[UUID, Message]:
-    """The event that tells of a fact. Its aggregate is the order, whose account is what was locked: all of its money, in one chain."""
+def event(fact: Fact) -> OutgoingEvent:
+    """The event that tells of a fact: of the payment, whose version it carries."""
+    its = fact.payment
+    return OutgoingEvent(aggregate=its.id, order_id=its.order_id, message=_message(fact))
+
+
+def _message(fact: Fact) -> Message:
     its = fact.payment
     match fact:
+        case StatusChanged():
+            change = fact.change
+            return payment_events_pb2.PaymentStatusChanged(
+                payment_id=str(its.id),
+                order_id=str(its.order_id),
+                attempt=its.attempt,
+                try_number=its.try_number,
+                old_status=STATUS[change.old] if change.old else payment_pb2.PAYMENT_STATUS_UNSPECIFIED,
+                new_status=STATUS[change.new],
+                amount=to_message(its.money(its.amount)),
+                authorized_amount=to_message(its.money(its.authorized)),
+                captured_amount=to_message(its.money(its.captured)),
+                processor=its.processor,
+                decline_code=its.decline_code,
+                payment_version=change.version,
+                occur_time=timestamp(change.time),
+            )
         case Confirmed():
-            return its.order_id, payment_events_pb2.PaymentConfirmed(
+            return payment_events_pb2.PaymentConfirmed(
                 payment_id=str(its.id),
                 order_id=str(its.order_id),
                 attempt=its.attempt,
@@ -159,7 +183,7 @@ def event(fact: Fact) -> tuple[UUID, Message]:
                 occur_time=timestamp(its.update_time),
             )
         case Failed():
-            return its.order_id, payment_events_pb2.PaymentFailed(
+            return payment_events_pb2.PaymentFailed(
                 payment_id=str(its.id),
                 order_id=str(its.order_id),
                 attempt=its.attempt,
@@ -170,7 +194,7 @@ def event(fact: Fact) -> tuple[UUID, Message]:
         case RefundSettled():
             done = fact.refund.outcome is Outcome.SUCCEEDED
             kind = payment_events_pb2.RefundCompleted if done else payment_events_pb2.RefundFailed
-            return its.order_id, kind(
+            return kind(
                 refund=refund(fact.refund),
                 captured_amount=to_message(its.money(its.captured)),
                 refunded_amount=to_message(its.money(its.refunded)),

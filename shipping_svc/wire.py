@@ -15,6 +15,7 @@ from ordermesh.shipping.v1 import shipping_service_pb2 as api
 
 from chassis.convert import given, invalid, moment, names, resume_token, timestamp, timestamp_or_none
 from chassis.idempotency import Keyed
+from chassis.outgoing import OutgoingEvent
 from shipping_svc.lifecycle import Status
 from shipping_svc.model import (
     Ask,
@@ -160,19 +161,24 @@ def watched(shipment_id: UUID, update: Shipment | datetime, version: int) -> api
     return response
 
 
-def event(fact: Fact) -> tuple[UUID, Message]:
+def event(fact: Fact) -> OutgoingEvent:
     """The event that tells of a fact, with the shipment as it stood after it."""
+    its = fact.shipment
+    return OutgoingEvent(aggregate=its.id, order_id=its.order_id, message=_message(fact))
+
+
+def _message(fact: Fact) -> Message:
     its = fact.shipment
     message, when = shipment(its), timestamp(its.update_time)
     match fact:
         case Created():
-            return its.id, shipping_events_pb2.ShipmentCreated(shipment=message, occur_time=when)
+            return shipping_events_pb2.ShipmentCreated(shipment=message, occur_time=when)
         case StatusChanged():
-            return its.id, shipping_events_pb2.ShipmentStatusChanged(
+            return shipping_events_pb2.ShipmentStatusChanged(
                 shipment=message, old_status=STATUS[fact.old], new_status=STATUS[its.status], occur_time=when
             )
         case Delivered():
-            return its.id, shipping_events_pb2.DeliveryConfirmed(shipment=message, deliver_time=message.deliver_time, occur_time=when)
+            return shipping_events_pb2.DeliveryConfirmed(shipment=message, deliver_time=message.deliver_time, occur_time=when)
 
 
 def _parcels(messages: Iterable[shipping_pb2.Parcel | fulfillment_pb2.Package]) -> tuple[Parcel, ...]:

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from google.protobuf.message import Message
 from ordermesh.fulfillment.events.v1 import fulfillment_events_pb2
 from ordermesh.fulfillment.v1 import fulfillment_pb2
 from ordermesh.order.events.v1 import order_events_pb2
@@ -18,6 +17,7 @@ from chassis.convert import given, names, timestamp
 from chassis.decision import Outcome
 from chassis.errors import Deferred, Failure
 from chassis.idempotency import Keyed
+from chassis.outgoing import OutgoingEvent
 from warehouse_svc.lifecycle import MovementKind, Status
 from warehouse_svc.model import (
     AdjustStock,
@@ -294,21 +294,30 @@ def result(its: reserving.OrderAttempt, outcome: Outcome[View]) -> reserving.Res
 # --- events of ours
 
 
-def event(fact: StockChanged | ReservationChanged) -> tuple[UUID, Message]:
-    """The event that tells of a fact, and whose it is: a stock level's, or an order's."""
+def event(fact: StockChanged | ReservationChanged) -> OutgoingEvent:
+    """The event that tells of a fact: of a stock level, or of all that is held for an order, whose versions count together."""
     match fact:
         case StockChanged():
-            changed = warehouse_events_pb2.StockChanged(stock_level=stock_level(fact.level), stock_movement=movement(fact.movement))
-            return fact.level.id, changed
+            level_id, message = fact.level.id, _stock_changed(fact)
+            return OutgoingEvent(aggregate=level_id, order_id=fact.movement.order_id, message=message)
         case ReservationChanged():
-            return fact.reservation.order_id, warehouse_events_pb2.ReservationStatusChanged(
-                reservation=reservation(fact.reservation),
-                old_status=STATUS[fact.old_status] if fact.old_status else warehouse_pb2.RESERVATION_STATUS_UNSPECIFIED,
-                confirm_refused_reason=fact.refused,
-                occur_time=timestamp(fact.time),
-                attempt_reservations=map(reservation, fact.standing),
-                holding_version=fact.holding_version,
-            )
+            order_id, told = fact.reservation.order_id, _reservation_changed(fact)
+            return OutgoingEvent(aggregate=order_id, order_id=order_id, message=told)
+
+
+def _stock_changed(fact: StockChanged) -> warehouse_events_pb2.StockChanged:
+    return warehouse_events_pb2.StockChanged(stock_level=stock_level(fact.level), stock_movement=movement(fact.movement))
+
+
+def _reservation_changed(fact: ReservationChanged) -> warehouse_events_pb2.ReservationStatusChanged:
+    return warehouse_events_pb2.ReservationStatusChanged(
+        reservation=reservation(fact.reservation),
+        old_status=STATUS[fact.old_status] if fact.old_status else warehouse_pb2.RESERVATION_STATUS_UNSPECIFIED,
+        confirm_refused_reason=fact.refused,
+        occur_time=timestamp(fact.time),
+        attempt_reservations=map(reservation, fact.standing),
+        holding_version=fact.holding_version,
+    )
 
 
 def _line(its: ReservationLine) -> warehouse_pb2.ReservationLine:

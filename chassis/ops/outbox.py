@@ -8,7 +8,7 @@ from ordermesh.ops.v1 import ops_service_pb2 as api
 from ordermesh.ops.v1.ops_service_pb2_grpc import OutboxServiceServicer
 
 from chassis.claims import NOBODY, Claim
-from chassis.convert import given, timestamp_or_none
+from chassis.convert import given, timestamp, timestamp_or_none
 from chassis.idempotency import keyed
 from chassis.republish import Events, Republish
 
@@ -30,6 +30,17 @@ class OutboxService(OutboxServiceServicer):
             oldest_waiting_time=timestamp_or_none(stats.oldest_waiting),
             kept_count=stats.kept,
             highest_stream_seq=stats.highest,
+            refused_events=[
+                api.RefusedEvent(
+                    aggregate_id=str(its.aggregate),
+                    event_id=str(its.event_id),
+                    type=its.type,
+                    payload_bytes=its.size,
+                    refusal=its.refusal,
+                    create_time=timestamp(its.create_time),
+                )
+                for its in stats.refused
+            ],
         )
 
     async def RepublishEvents(self, request: api.RepublishEventsRequest, context: Context) -> api.RepublishEventsResponse:

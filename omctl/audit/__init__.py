@@ -57,6 +57,7 @@ CHECKS: Final[Sequence[Check]] = (
     orders.stuck_returns,
     orders.failed_events,
     orders.waiting_events,
+    orders.refused_events,
 )
 
 

@@ -226,6 +226,19 @@ def waiting_events(facts: Facts, patience: timedelta) -> Differences:
             )
 
 
+@check("outboxes", rules=("event.refused",), by_service=True)
+def refused_events(facts: Facts, _patience: timedelta) -> Differences:
+    """No event is refused by its stream: the later events of its aggregate wait behind it."""
+    for service, outbox in facts.outboxes.items():
+        for refused in outbox.refused_events:
+            subject = f"aggregate {refused.aggregate_id} in the outbox of {service}"
+            text = (
+                f"its events wait behind {refused.type} {refused.event_id} of {refused.payload_bytes} bytes, "
+                f"which {outbox.stream} refuses: {refused.refusal}"
+            )
+            yield Difference("event.refused", subject, text, f"omctl events stats --service {service}")
+
+
 def _refund(facts: Facts, its: return_pb2.Return) -> str:
     """How a return goes on: by itself once payment is told again; by another try, where the processor has refused its refund."""
     of_order = facts.payments_of.get(its.order_id, ())

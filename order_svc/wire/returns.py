@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import UUID, uuid5
 
-from google.protobuf.message import Message
 from ordermesh.order.events.v1 import order_events_pb2
 from ordermesh.order.v1 import return_pb2, return_service_pb2
 
@@ -112,10 +111,10 @@ def order_return(its: Return) -> return_pb2.Return:
     )
 
 
-def return_changed(fact: ReturnChanged) -> tuple[UUID, Message]:
-    """The event that tells of a version of a return; its aggregate is the return."""
+def return_changed(fact: ReturnChanged) -> order_events_pb2.ReturnStatusChanged:
+    """The event that tells of a version of a return."""
     step = fact.step
-    return fact.rma.id, order_events_pb2.ReturnStatusChanged(
+    return order_events_pb2.ReturnStatusChanged(
         order_return=order_return(fact.rma),
         old_status=STATUS[step.old] if step.old else return_pb2.RETURN_STATUS_UNSPECIFIED,
         new_status=STATUS[step.new],

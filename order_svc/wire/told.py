@@ -1,36 +1,44 @@
 """What the order service tells the world: a fact becomes an event."""
 
-from uuid import UUID
-
-from google.protobuf.message import Message
 from ordermesh.order.events.v1 import order_events_pb2
 from ordermesh.order.v1 import order_pb2
 
 from chassis.convert import timestamp, timestamp_or_none
 from chassis.money import to_message
+from chassis.outgoing import OutgoingEvent
 from order_svc.model import ItemsCancelled, Line, Order, ReturnChanged, StatusChanged
 from order_svc.wire.names import PAYMENT, STATUS, STOCK
 from order_svc.wire.returns import return_changed
 
 
-def event(fact: StatusChanged | ItemsCancelled | ReturnChanged) -> tuple[UUID, Message]:
-    """The aggregate's id and the event that tells of a step, with the order, or the return, as it stood after it."""
+def event(fact: StatusChanged | ItemsCancelled | ReturnChanged) -> OutgoingEvent:
+    """The event that tells of a step, with the order, or the return, as it stood after it."""
     if isinstance(fact, ReturnChanged):
-        return return_changed(fact)
+        rma = fact.rma
+        return OutgoingEvent(aggregate=rma.id, order_id=rma.order_id, message=return_changed(fact))
+    order_id = fact.order.id
+    message = _items_cancelled(fact) if isinstance(fact, ItemsCancelled) else _status_changed(fact)
+    return OutgoingEvent(aggregate=order_id, order_id=order_id, message=message)
+
+
+def _items_cancelled(fact: ItemsCancelled) -> order_events_pb2.OrderItemsCancelled:
     its, step = fact.order, fact.step
-    if isinstance(fact, ItemsCancelled):
-        return its.id, order_events_pb2.OrderItemsCancelled(
-            order_id=str(its.id),
-            order_number=its.number,
-            attempt=step.attempt,
-            status=STATUS[step.new],
-            reason=step.reason,
-            total_amount=to_message(its.money(its.total)),
-            order_version=step.version,
-            occur_time=timestamp(step.time),
-            items=[_event_line(its, line) for line in its.lines],
-        )
-    return its.id, order_events_pb2.OrderStatusChanged(
+    return order_events_pb2.OrderItemsCancelled(
+        order_id=str(its.id),
+        order_number=its.number,
+        attempt=step.attempt,
+        status=STATUS[step.new],
+        reason=step.reason,
+        total_amount=to_message(its.money(its.total)),
+        order_version=step.version,
+        occur_time=timestamp(step.time),
+        items=[_event_line(its, line) for line in its.lines],
+    )
+
+
+def _status_changed(fact: StatusChanged) -> order_events_pb2.OrderStatusChanged:
+    its, step = fact.order, fact.step
+    return order_events_pb2.OrderStatusChanged(
         order_id=str(its.id),
         order_number=its.number,
         attempt=step.attempt,

@@ -8,13 +8,14 @@ compensation.py    money that the order does not cost (any more) goes back, afte
 steps.py           how records change
 """
 
+from dataclasses import replace
 from datetime import datetime
 
 from payment_svc.decisions import orders, payments, refunds, settlement
 from payment_svc.decisions.compensation import compensated
 from payment_svc.decisions.settlement import DECLINES_MAX
 from payment_svc.decisions.steps import Decided
-from payment_svc.lifecycle import Kind
+from payment_svc.lifecycle import PUBLISHED_STATUSES, Kind
 from payment_svc.model import (
     Account,
     AskAgain,
@@ -26,6 +27,7 @@ from payment_svc.model import (
     RefundPayment,
     RefundReturn,
     Settle,
+    StatusChanged,
     VoidPayment,
 )
 
@@ -34,7 +36,15 @@ __all__ = ["DECLINES_MAX", "Decided", "decide"]
 
 def decide(account: Account | None, command: PaymentCommand, now: datetime) -> Decided:
     """What becomes of the account; raises a Failure where nothing may. The same record back: the command is skipped."""
-    return compensated(_decide(account, command, now), command, now)
+    return with_status_changes(compensated(_decide(account, command, now), command, now))
+
+
+def with_status_changes(decided: Decided) -> Decided:
+    """The decision, with a fact for each change to a status of PUBLISHED_STATUSES, before what follows from it."""
+    changes = [change for change in decided.history if change.new in PUBLISHED_STATUSES and change.new is not change.old]
+    payments = {payment.id: payment for payment in decided.record.payments}
+    facts = [StatusChanged(payments[change.payment_id], change) for change in changes]
+    return replace(decided, facts=[*facts, *decided.facts]) if facts else decided
 
 
 def _decide(account: Account | None, command: PaymentCommand, now: datetime) -> Decided:

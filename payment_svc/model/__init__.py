@@ -46,6 +46,7 @@ from payment_svc.model.records import (
     Payment,
     Refund,
     RefundSettled,
+    StatusChanged,
 )
 
 __all__ = [
@@ -80,6 +81,7 @@ __all__ = [
     "RefundSettled",
     "Report",
     "Settle",
+    "StatusChanged",
     "Succeeded",
     "VoidPayment",
 ]

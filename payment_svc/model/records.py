@@ -220,4 +220,12 @@ class RefundSettled:
     refund: Refund
 
 
-Fact = Confirmed | Failed | RefundSettled
+@dataclass(frozen=True, slots=True)
+class StatusChanged:
+    """The payment went to a status that is not a refund's: as the row of history says. The payment as the decision left it."""
+
+    payment: Payment
+    change: Change
+
+
+Fact = Confirmed | Failed | RefundSettled | StatusChanged

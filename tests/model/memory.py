@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from chassis.decision import Done, Outcome
 from chassis.errors import Deferred, Invalid
 from chassis.fold import fold
+from chassis.outgoing import OutgoingEvent
 
 
 class Crash(BaseException):
@@ -26,7 +27,7 @@ class Memory:
 
     def __init__(
         self,
-        encode: Callable[[Any], tuple[UUID, Message]],
+        encode: Callable[[Any], OutgoingEvent],
         clock: Callable[[], datetime],
         publish: Callable[[UUID, Message], None],
         point: Callable[[str], None],
@@ -69,7 +70,8 @@ class Memory:
             await save(None, folded.before, folded.after, folded.history)
         self.claims |= {c.key: (c.digest, c.target) for c in fresh if c.key not in undone}
         for fact in folded.facts:
-            self._publish(*self._encode(fact))
+            event = self._encode(fact)
+            self._publish(event.aggregate, event.message)
         self._point("committed")
 
 

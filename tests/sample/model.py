@@ -50,6 +50,10 @@ class Command:
     target: UUID
     digest: bytes = b""
 
+    @property
+    def cause(self) -> str:
+        return self.key.partition(":")[2]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreateOrder(Command):

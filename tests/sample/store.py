@@ -5,7 +5,6 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from google.protobuf.message import Message
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
@@ -26,6 +25,7 @@ from sqlalchemy import (
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis import tables
+from chassis.outgoing import OutgoingEvent
 from chassis.tables import among, arrays, given, insert_rows
 from tests.sample.events import SampleStatusChanged
 from tests.sample.model import CreateOrder, Order, OrderCommand, Status, Transition
@@ -95,7 +95,8 @@ async def save_orders(
     await connection.execute(insert_history, arrays(STEP, list(map(attrgetter(*STEP), steps))))
 
 
-def event(fact: Transition) -> tuple[UUID, Message]:
+def event(fact: Transition) -> OutgoingEvent:
     """A fact as an event."""
     fields: dict[str, Any] = {"order_id": str(fact.order_id), "version": fact.version, "old": fact.old or "", "new": fact.new}
-    return fact.order_id, SampleStatusChanged(**fields)
+    id = fact.order_id
+    return OutgoingEvent(aggregate=id, order_id=id, message=SampleStatusChanged(**fields))

@@ -47,7 +47,7 @@ ROOMS = {
     "model": _room("lifecycle", "money", pure=True),
     "decisions": _room("lifecycle model", "decision errors money", pure=True),
     # All that it may know of the chassis are pure values and functions.
-    "wire": _room("lifecycle model", "money convert idempotency decision errors", contracts=True, pure=True),
+    "wire": _room("lifecycle model", "money convert idempotency decision errors outgoing", contracts=True, pure=True),
     "tables": _room("lifecycle", "tables", "sqlalchemy"),
     "store": _room("lifecycle model tables", "tables money paging", "sqlalchemy"),
     "peers": _room("model wire", "client errors", contracts=True),

@@ -16,6 +16,11 @@ class Command:
     digest: bytes
     target: UUID
 
+    @property
+    def cause(self) -> str:
+        """The request_id or the event's id that the key names: `<method or consumer>:<id>`, and `:<step>` where there are several."""
+        return self.key.partition(":")[2].partition(":")[0]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceiveStock(Command):

@@ -34,6 +34,7 @@ class Reserve:
     sku: str
     quantity: int
     digest: bytes = b""
+    cause: str = ""
 
 
 @dataclass(frozen=True, slots=True)

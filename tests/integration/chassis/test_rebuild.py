@@ -265,9 +265,10 @@ async def test_what_has_grown_old_is_looked_through_once_and_in_pages(
 async def _old(engine: AsyncEngine, number: int) -> None:
     """So many rows that were published and have grown old, and one that was published after them and is young."""
     rows = (
-        f"insert into outbox (create_time, shard, aggregate, event_id, subject, type, payload, stream_seq) select clock_timestamp() - "
-        f"case when i < {number} then interval '14 days' else interval '1 hour' end, i % 16, gen_random_uuid(), gen_random_uuid(), "
-        f"'orders.x', 'x', '', i from generate_series(1, {number}) i"
+        "insert into outbox (create_time, shard, aggregate, event_id, sequence, subject, type, payload, stream_seq) "
+        "select clock_timestamp() - "
+        f"case when i < {number} then interval '14 days' else interval '1 hour' end, i % 16, gen_random_uuid(), "
+        f"gen_random_uuid(), 1, 'orders.x', 'x', '', i from generate_series(1, {number}) i"
     )
     async with engine.begin() as connection:
         await connection.execute(text(rows))

@@ -14,14 +14,16 @@ from nats.js import JetStreamContext
 from nats.js.errors import NotFoundError
 from opentelemetry import trace
 from opentelemetry.sdk.trace import TracerProvider
+from prometheus_client import REGISTRY
 from sqlalchemy import insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from chassis import relay as relaying
 from chassis import telemetry
 from chassis.database import Database, connect
+from chassis.republish import Republish
 from chassis.shards import Shards
-from chassis.stream import Broker
+from chassis.stream import MESSAGE_BYTES_MAX, Broker
 from chassis.stream import connect as connect_broker
 from chassis.tables import SHARDS
 from devstack.nats import Nats
@@ -56,6 +58,11 @@ async def test_an_event_is_published_with_its_attributes(
         "ce-type": "ordermesh.sample.events.v1.SampleStatusChanged",
         "ce-source": "/ordermesh/sample",
         "ce-subject": str(order),
+        "ce-dataschema": "urn:ordermesh:proto:ordermesh.sample.events.v1.SampleStatusChanged",
+        "ce-partitionkey": str(order),
+        "ce-sequence": "0000000000000000001",
+        "ce-correlationid": str(order),
+        "ce-causationid": row.causation_id,
         "ce-time": row.create_time.isoformat(),
         "content-type": "application/protobuf",
         "traceparent": traceparent,
@@ -117,26 +124,49 @@ async def test_aggregates_are_published_at_once(database: Database, broker: Brok
 
 
 async def test_a_refused_event_stops_its_own_aggregate(
-    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
+    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What the stream will never take waits, and what follows it too; the others go on, however many such there are."""
+    """What the stream will never take waits, and what follows it too; the others go on, however many such there are. A metric, and the
+    outbox's state as operators see it, name each aggregate that waits so, and why, until it waits no more.
+    """
+    monkeypatch.setattr(relaying, "MEASURE_S", 0.05)
     poisoned, fine = [uuid4() for _ in range(5)], await placed(database, 4)
     common = {"subject": "orders.sample.status_changed", "type": "x"}
     rows = [
-        {**common, "shard": p.int % SHARDS, "aggregate": p, "event_id": uuid4(), "payload": b"x" * size}
+        {
+            **common,
+            "shard": p.int % SHARDS,
+            "aggregate": p,
+            "event_id": uuid4(),
+            "payload": b"x" * size,
+            "sequence": sequence,
+        }
         for p in poisoned
-        for size in (2**21, 1)
+        for sequence, size in enumerate((MESSAGE_BYTES_MAX, 1), 1)
     ]
     async with engine.begin() as connection:
         await connection.execute(insert(outbox), rows)
+    republish = Republish(database)
     async with running(relay(database, broker, batch_size_max=2, poll_s=0.05)):
         await shipped(database, fine)
         await eventually(lambda: _all_published(engine, fine))
         assert await waiting(engine) == 10
+        await eventually(lambda: _blocked() == {str(p) for p in poisoned})
+        refused = (await republish.stats()).refused
+        assert [(its.aggregate, its.size, its.type) for its in refused] == [(p, MESSAGE_BYTES_MAX, "x") for p in poisoned]
+        assert {its.refusal for its in refused} == {"MaxPayloadError: nats: maximum payload exceeded"}
         async with engine.begin() as connection:
             await connection.execute(update(outbox).where(outbox.c.aggregate == poisoned[0]).values(payload=b"mended"))
         await eventually(lambda: _all_published(engine, poisoned[:1]))
         assert await waiting(engine) == 8
+        await eventually(lambda: _blocked() == {str(p) for p in poisoned[1:]})
+        assert [its.aggregate for its in (await republish.stats()).refused] == poisoned[1:]
+
+
+def _blocked() -> set[str]:
+    """The aggregates that the gauge of blocked ones names."""
+    samples = [sample for metric in REGISTRY.collect() if metric.name == "outbox_blocked_seconds" for sample in metric.samples]
+    return {sample.labels["aggregate"] for sample in samples}
 
 
 async def _all_published(engine: AsyncEngine, aggregates: list[UUID]) -> bool:
@@ -310,9 +340,9 @@ async def test_a_long_backlog_is_measured_by_its_beginning(
     """No more is read of what waits than the metric's text promises, and the oldest is among it."""
     monkeypatch.setattr(relaying, "COUNTED_MAX", 50)
     rows = (
-        "insert into outbox (create_time, shard, aggregate, event_id, subject, type, payload, stream_seq) "
-        f"select clock_timestamp() - interval '2 hours' + i * interval '1 ms', i % {SHARDS}, gen_random_uuid(), gen_random_uuid(), "
-        "'orders.x', 'x', '', case when i % 2 = 0 then i end from generate_series(1, 20000) i"
+        "insert into outbox (create_time, shard, aggregate, event_id, sequence, subject, type, payload, stream_seq) "
+        f"select clock_timestamp() - interval '2 hours' + i * interval '1 ms', i % {SHARDS}, gen_random_uuid(), "
+        "gen_random_uuid(), 1, 'orders.x', 'x', '', case when i % 2 = 0 then i end from generate_series(1, 20000) i"
     )
     async with engine.connect() as connection:
         await connection.execute(text(rows))
@@ -346,8 +376,9 @@ async def test_a_backlog_is_read_without_sorting_it(database: Database, broker: 
     """However much waits, and however much is published: the next batch comes off one index in its order."""
     number = 20_000
     rows = (
-        f"insert into outbox (shard, aggregate, event_id, subject, type, payload, stream_seq) select i % {SHARDS}, gen_random_uuid(), "
-        f"gen_random_uuid(), 'orders.x', 'x', '', case when i % 2 = 0 then i end from generate_series(1, {number}) i"
+        "insert into outbox (shard, aggregate, event_id, sequence, subject, type, payload, stream_seq) "
+        f"select i % {SHARDS}, gen_random_uuid(), gen_random_uuid(), 1, 'orders.x', 'x', '', "
+        f"case when i % 2 = 0 then i end from generate_series(1, {number}) i"
     )
     query = relay(database, broker)._read.compile(dialect=engine.dialect)
     async with engine.connect() as connection:

@@ -5,11 +5,9 @@ from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
-from uuid import UUID
 
 import psycopg
 import pytest
-from google.protobuf.message import Message
 from sqlalchemy import delete, make_url, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
@@ -19,6 +17,7 @@ from chassis.database import TRIES, Database, connect
 from chassis.decision import Done
 from chassis.errors import Defect, Deferred, NotFound
 from chassis.outbox import EVENT_BYTES_MAX, Outbox
+from chassis.outgoing import OutgoingEvent
 from tests.proxy import Proxy
 from tests.sample import model, store
 from tests.sample.events import SampleStatusChanged
@@ -443,8 +442,10 @@ async def test_event_too_large_to_publish_fails_its_own_write(engine: AsyncEngin
     the outbox has no row that would hold back its aggregate.
     """
 
-    def fat(fact: Transition) -> tuple[UUID, Message]:
-        return fact.order_id, SampleStatusChanged(order_id=str(fact.order_id), new="x" * sizes[fact.order_id])
+    def fat(fact: Transition) -> OutgoingEvent:
+        id = fact.order_id
+        message = SampleStatusChanged(order_id=str(id), new="x" * sizes[id])
+        return OutgoingEvent(aggregate=id, order_id=id, message=message)
 
     first, second, third = create(), create(), create()
     around = len(SampleStatusChanged(order_id=str(first.target), new="x" * EVENT_BYTES_MAX).SerializeToString()) - EVENT_BYTES_MAX

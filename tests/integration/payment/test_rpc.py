@@ -8,9 +8,11 @@ from google.type.money_pb2 import Money
 from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed, PaymentFailed, RefundCompleted
 from ordermesh.payment.v1 import payment_pb2
 from ordermesh.payment.v1 import payment_service_pb2 as api
+from sqlalchemy import select
 
 from chassis.client import ask, pages
 from chassis.errors import Exists, Failure, Invalid, NotFound, Refused, Stale
+from payment_svc import tables
 from tests.integration.payment.world import Payments, World, create_payment, pay, pounds, refused, status_of
 
 
@@ -400,3 +402,36 @@ async def test_a_request_that_breaks_the_contract_is_told_each_field(payments: P
     with pytest.raises(Invalid) as invalid:
         await ask(payments.CreatePayment, api.CreatePaymentRequest(request_id="no", order_id="neither"))
     assert {v.subject for v in invalid.value.violations} == {"request_id", "order_id", "payment_method_token"}
+
+
+async def test_tries_are_told_under_their_payment(payments: Payments, world: World) -> None:
+    """A declined try, an authorisation and its capture: each change of status is an event keyed by its payment, numbered without a gap
+    with the payment's other events, of the order, and caused by the request; so an analyst can compute the decline rate.
+    """
+    order = await world.order(pounds(42, 50))
+    request = create_payment(order, "tok_declined_insufficient_funds")
+    assert (await refused(payments, request)).reason == "PAYMENT_DECLINED"
+    authorized = await pay(payments, create_payment(order, manual_capture=True))
+    taking = str(uuid4())
+    await capture(payments, authorized, request_id=taking)
+    told = [
+        (payment_pb2.PaymentStatus.Name(each.new_status), each.try_number, each.decline_code, each.payment_version)
+        for each in await world.books.status_changes()
+    ]
+    assert told == [
+        ("PAYMENT_STATUS_DECLINED", 1, "insufficient_funds", 2),
+        ("PAYMENT_STATUS_AUTHORIZED", 2, "", 2),
+        ("PAYMENT_STATUS_CAPTURED", 2, "", 4),
+    ]
+    its = tables.outbox.c
+    async with world.books.engine.connect() as connection:
+        rows = (await connection.execute(select(tables.outbox).order_by(its.id))).all()
+    declined = (await world.books.status_changes())[0].payment_id
+    assert [(str(row.aggregate), row.sequence) for row in rows] == [
+        (declined, 1),
+        (authorized.payment_id, 1),
+        (authorized.payment_id, 2),
+        (authorized.payment_id, 3),  # confirmed
+    ]
+    assert {str(row.correlation_id) for row in rows} == {order.order_id}
+    assert [row.causation_id for row in rows] == [request.request_id, rows[1].causation_id, taking, taking]

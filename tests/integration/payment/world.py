@@ -15,7 +15,13 @@ from google.type.money_pb2 import Money
 from ordermesh.order.events.v1.order_events_pb2 import OrderItemsCancelled, OrderStatusChanged, ReturnStatusChanged
 from ordermesh.order.v1 import order_pb2, order_service_pb2, return_pb2
 from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceServicer, add_OrderServiceServicer_to_server
-from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed, PaymentFailed, RefundCompleted, RefundFailed
+from ordermesh.payment.events.v1.payment_events_pb2 import (
+    PaymentConfirmed,
+    PaymentFailed,
+    PaymentStatusChanged,
+    RefundCompleted,
+    RefundFailed,
+)
 from ordermesh.payment.v1 import payment_pb2
 from ordermesh.payment.v1 import payment_service_pb2 as api
 from ordermesh.payment.v1.payment_service_pb2_grpc import PaymentServiceStub, add_PaymentServiceServicer_to_server
@@ -39,6 +45,7 @@ if TYPE_CHECKING:
     from ordermesh.payment.v1.payment_service_pb2_grpc import PaymentServiceAsyncStub  # only the stubs know it
 
 Payments: TypeAlias = "PaymentServiceAsyncStub"
+# What is told of payments and refunds, besides each change of a status.
 EVENTS: dict[str, type[Message]] = {
     kind.DESCRIPTOR.full_name: kind for kind in (PaymentConfirmed, PaymentFailed, RefundCompleted, RefundFailed)
 }
@@ -128,10 +135,11 @@ async def refused(payments: Payments, request: api.CreatePaymentRequest) -> Fail
 
 
 async def told(broker: Broker) -> list[Any]:
-    """Every event of the payment service's stream, in its order; what the broker took twice stands there once."""
+    """Every event of the payment service's stream but changes of status, in its order; what the broker took twice stands there once."""
     last = (await broker.streams.stream_info("PAYMENTS")).state.last_seq
     messages = [await broker.streams.get_msg("PAYMENTS", seq) for seq in range(1, last + 1)]
-    return [EVENTS[(message.headers or {})["ce-type"]].FromString(message.data or b"") for message in messages]
+    types = [EVENTS.get((message.headers or {})["ce-type"]) for message in messages]
+    return [kind.FromString(message.data or b"") for kind, message in zip(types, messages, strict=True) if kind]
 
 
 async def publish(broker: Broker, event: Message, aggregate: str, *, times: int = 2) -> None:
@@ -168,10 +176,18 @@ class Books:
     engine: AsyncEngine
 
     async def events(self) -> list[Any]:
-        """The events in the outbox, in their order."""
+        """The events in the outbox but changes of status, in their order."""
         async with self.engine.connect() as connection:
             rows = await connection.execute(select(tables.outbox.c.type, tables.outbox.c.payload).order_by(tables.outbox.c.id))
-            return [EVENTS[kind].FromString(payload) for kind, payload in rows]
+            return [EVENTS[kind].FromString(payload) for kind, payload in rows if kind in EVENTS]
+
+    async def status_changes(self) -> list[PaymentStatusChanged]:
+        """The changes of status in the outbox, in their order."""
+        its = tables.outbox.c
+        of_kind = its.type == PaymentStatusChanged.DESCRIPTOR.full_name
+        async with self.engine.connect() as connection:
+            payloads = await connection.execute(select(its.payload).where(of_kind).order_by(its.id))
+            return [PaymentStatusChanged.FromString(payload) for payload in payloads.scalars()]
 
     async def charged(self) -> Counter[str]:
         """How much money the sandbox has taken, by what it was asked for: charges and captures."""

@@ -23,6 +23,7 @@ class Pay:
     target: UUID
     amount: int
     digest: bytes = b""
+    cause: str = ""
 
 
 def decide(account: Account | None, command: Pay, now: datetime) -> Decision[Account, str]:

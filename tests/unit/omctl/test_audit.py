@@ -229,6 +229,10 @@ def _waiting_event(world: World) -> None:
     world.outbox.oldest_waiting_time.CopyFrom(at(600))
 
 
+def _refused_event(world: World) -> None:
+    world.outbox.refused_events.add(aggregate_id="order", event_id="e", type="T", payload_bytes=9, refusal="MaxPayloadError")
+
+
 def _cut_too_late(world: World) -> None:
     world.order.items[0].cancelled_quantity, world.order.items[0].allocations[0].quantity = 2, 1
 
@@ -275,6 +279,7 @@ BROKEN: dict[str, Callable[[World], None]] = {
     "stuck.return": _set("rma", "status", return_pb2.RETURN_STATUS_INSPECTED),
     "event.failed": _failed_event,
     "event.waiting": _waiting_event,
+    "event.refused": _refused_event,
 }
 
 

@@ -53,6 +53,7 @@ class Fake(FailedEventServiceServicer, OutboxServiceServicer):
     def __init__(self) -> None:
         self.asked: list[Any] = []
         self.failure: Failure | None = None
+        self.refused: list[api.RefusedEvent] = []
         self.events: list[api.FailedEvent] = []
         self.stubborn: set[str] = set()
         self.more = False
@@ -108,7 +109,12 @@ class Fake(FailedEventServiceServicer, OutboxServiceServicer):
     def GetOutboxStats(self, request: Any, context: Any) -> Any:
         self._take(request, context)
         return api.GetOutboxStatsResponse(
-            stream="S", waiting_count=2, oldest_waiting_time=timestamp(NINE), kept_count=9, highest_stream_seq=7
+            stream="S",
+            waiting_count=2,
+            oldest_waiting_time=timestamp(NINE),
+            kept_count=9,
+            highest_stream_seq=7,
+            refused_events=self.refused,
         )
 
     def RepublishEvents(self, request: Any, context: Any) -> Any:
@@ -314,6 +320,17 @@ def test_outboxes_are_told(omctl: Omctl) -> None:
     lines = [json.loads(line) for line in omctl("stats", "--json").stdout.splitlines()]
     assert [line["service"] for line in lines] == ["order", "warehouse", "fulfillment", "shipping", "payment"]
     assert lines[0]["waitingCount"] == "2"
+
+
+def test_refused_events_are_listed_with_their_aggregates(omctl: Omctl) -> None:
+    """Below the table of services stands each event that a stream refuses, with the aggregate whose events wait, its size and why."""
+    its = api.RefusedEvent(aggregate_id="a", event_id="e", type="T", payload_bytes=9, refusal="too large", create_time=timestamp(NINE))
+    omctl.order.refused = [its]
+    lines = omctl("stats", "--service", "order").stdout.splitlines()
+    assert lines[2:] == [
+        "SERVICE  BLOCKED AGGREGATE  REFUSED EVENT  TYPE  BYTES  SINCE                WHY",
+        f"order    a                  e              T         9  {AT}  too large",
+    ]
 
 
 @pytest.mark.parametrize("command", [("failed",), ("stats",), ("replay", "--all"), ("republish", "--since", "2026-01-31")])

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID, uuid5
 
 from chassis.money import Money
+from payment_svc.decisions import Decided
 from payment_svc.lifecycle import CHARGED, Cause, Kind, OrderStatus, Outcome, Status
 from payment_svc.model import (
     Account,
@@ -21,6 +22,7 @@ from payment_svc.model import (
     RefundPayment,
     RefundReturn,
     Settle,
+    StatusChanged,
     VoidPayment,
 )
 
@@ -35,6 +37,11 @@ def numbered(kind: int, number: int = 1) -> UUID:
 
 
 ORDER, PAYMENT, OPERATION = numbered(1), numbered(2), numbered(3)
+
+
+def news(decided: Decided) -> list[object]:
+    """The decision's facts but for changes of a status: test_status_changes.py has those."""
+    return [fact for fact in decided.facts if not isinstance(fact, StatusChanged)]
 
 
 def order(**changes: Any) -> Order:

@@ -31,6 +31,7 @@ from tests.unit.payment.samples import (
     back,
     capture,
     lose,
+    news,
     note,
     numbered,
     operation,
@@ -106,7 +107,7 @@ def test_a_charge_that_is_open_at_death_is_settled_first(unknown: bool) -> None:
     decided = decide(dead, settle(Succeeded("ref-1")), LATER)
     assert going_back(decided.record) == [(Kind.REFUND, TOTAL.minor, "version:2")]
     assert [change.reason for change in decided.history] == ["CAPTURED", "REFUND_REQUESTED"]
-    assert [type(fact) for fact in decided.facts] == [Confirmed]
+    assert [type(fact) for fact in news(decided)] == [Confirmed]
     assert going_back(decide(dead, settle(Declined("insufficient_funds")), LATER).record) == []
 
 
@@ -155,7 +156,7 @@ def test_units_cancelled_while_the_payment_was_in_flight_are_refunded_when_it_is
     record = decide(account(payment()), costs(4_000, status=OrderStatus.PENDING), LATER).record
     decided = decide(record, settle(Succeeded("ref-1")), LATER)
     assert going_back(decided.record) == [(Kind.REFUND, 250, "version:2")]
-    [confirmed] = decided.facts
+    [confirmed] = news(decided)
     assert isinstance(confirmed, Confirmed)
     assert confirmed.payment.captured == TOTAL.minor
 
@@ -317,6 +318,6 @@ def test_an_order_that_costs_nothing_by_then_is_paid_by_what_ends_its_last_try(t
     ended = decide(before, ending, LATER)
     [free] = [p for p in ended.record.payments if p.status is Status.NOT_REQUIRED]
     assert (free.id, free.attempt, free.try_number, free.amount) == (ending.payment_id, 1, 2, 0)
-    assert ended.facts == [Confirmed(free)]
+    assert news(ended) == [Confirmed(free)]
     assert [(c.payment_id, c.new) for c in ended.history][-1] == (free.id, Status.NOT_REQUIRED)
     assert decide(ended.record, ending, LATER).record is ended.record

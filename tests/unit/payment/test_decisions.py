@@ -39,6 +39,7 @@ from tests.unit.payment.samples import (
     create,
     declined,
     lose,
+    news,
     note,
     numbered,
     operation,
@@ -211,7 +212,7 @@ def test_a_charge_that_succeeds_captures_and_confirms() -> None:
     assert decided.history == [
         Change(PAYMENT, 2, Status.PENDING, Status.CAPTURED, OPERATION, Outcome.SUCCEEDED, "CAPTURED", "sandbox", "w1", LATER)
     ]
-    assert decided.facts == [Confirmed(only(decided.record))]
+    assert news(decided) == [Confirmed(only(decided.record))]
 
 
 def test_an_authorisation_that_succeeds_confirms_nothing_yet() -> None:
@@ -220,7 +221,7 @@ def test_an_authorisation_that_succeeds_confirms_nothing_yet() -> None:
     decided = decide(account(asked), settle(Succeeded("ref-1")), LATER)
     its = only(decided.record)
     assert (its.status, its.authorized, its.captured) == (Status.AUTHORIZED, TOTAL.minor, 0)
-    assert not decided.facts
+    assert not news(decided)
 
 
 @pytest.mark.parametrize("order_status", OrderStatus)
@@ -228,7 +229,7 @@ def test_money_that_comes_for_a_dead_order_is_booked_and_told(order_status: Orde
     """The truth about money does not depend on the order: captured is captured, for the attempt that it was asked for."""
     decided = decide(account(payment(), attempt=2, version=4, status=order_status), settle(Succeeded("ref-1")), LATER)
     assert only(decided.record).status is Status.CAPTURED
-    [fact] = decided.facts
+    [fact] = news(decided)
     assert isinstance(fact, Confirmed)
     assert fact.payment.attempt == 1
 
@@ -252,7 +253,7 @@ def test_a_decline_is_final_by_its_code_or_at_the_third_try(before: int, answer:
     ended = decided.record.payments[-1]
     assert (ended.status, ended.decline_code, ended.captured) == (status, answer.code, 0)
     assert ended.operations[0].failure_code == answer.code
-    assert decided.facts == ([Failed(ended)] if status is Status.FAILED else [])
+    assert news(decided) == ([Failed(ended)] if status is Status.FAILED else [])
 
 
 @pytest.mark.parametrize("code", [NOT_PROCESSED, METHOD_INVALID])
@@ -361,7 +362,7 @@ def test_a_capture_is_an_intent_first() -> None:
     done = decide(asked.record, settle(Succeeded("ref-2"), its.operations[1].id), LATER)
     captured = only(done.record)
     assert (captured.status, captured.authorized, captured.captured) == (Status.CAPTURED, TOTAL.minor, TOTAL.minor)
-    assert done.facts == [Confirmed(captured)]
+    assert news(done) == [Confirmed(captured)]
 
 
 def test_a_declined_capture_leaves_the_authorisation() -> None:
@@ -382,7 +383,7 @@ def test_expired_authorization_counts_as_voided(ask: Callable[[], CapturePayment
     its = only(decided.record)
     assert (its.status, its.decline_code, its.operations[1].failure_code) == (Status.VOIDED, None, AUTHORIZATION_EXPIRED)
     assert [change.reason for change in decided.history] == ["AUTHORIZATION_EXPIRED"]
-    assert not decided.facts
+    assert not news(decided)
     assert decide(decided.record, create(2), LATER).record.payments[1].try_number == 2
 
 

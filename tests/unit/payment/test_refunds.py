@@ -30,6 +30,7 @@ from tests.unit.payment.samples import (
     capture,
     declined,
     lose,
+    news,
     numbered,
     operation,
     payment,
@@ -298,7 +299,7 @@ def test_an_authorisation_is_given_back_by_request() -> None:
     done = decide(asked.record, settle(Succeeded("ref-2"), made.id), LATER)
     voided = only(done.record)
     assert (voided.status, voided.authorized, voided.captured) == (Status.VOIDED, TOTAL.minor, 0)
-    assert not done.facts
+    assert not news(done)
 
 
 def test_a_declined_void_leaves_the_authorisation() -> None:

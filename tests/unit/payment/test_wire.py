@@ -45,17 +45,21 @@ def test_each_status_has_its_name_in_the_contract(status: Status) -> None:
 
 
 def test_facts_become_events_of_their_order() -> None:
-    """Confirmed with what was captured, or not required; failed with why; in the chain of the order whose account was locked."""
-    aggregate, event = wire.event(Confirmed(payment(Status.CAPTURED)))
+    """Confirmed with what was captured, or not required; failed with why. Each is of the payment whose version it carries, and concerns
+    its order.
+    """
+    outgoing = wire.event(Confirmed(payment(Status.CAPTURED)))
+    event = outgoing.message
+    assert (outgoing.aggregate, outgoing.order_id) == (PAYMENT, ORDER)
     assert isinstance(event, PaymentConfirmed)
-    assert (aggregate, event.order_id, event.attempt, event.payment_version) == (ORDER, str(ORDER), 1, 2)
+    assert (event.payment_id, event.order_id, event.attempt, event.payment_version) == (str(PAYMENT), str(ORDER), 1, 2)
     assert (event.captured_amount, event.not_required) == (POUNDS, False)
-    _, event = wire.event(Confirmed(payment(Status.NOT_REQUIRED)))
+    event = wire.event(Confirmed(payment(Status.NOT_REQUIRED))).message
     assert isinstance(event, PaymentConfirmed)
     assert (event.captured_amount, event.not_required) == (MoneyMessage(currency_code="GBP"), True)
-    _, event = wire.event(Failed(payment(Status.FAILED)))
-    assert isinstance(event, PaymentFailed)
-    assert (event.payment_id, event.decline_code) == (str(PAYMENT), "insufficient_funds")
+    failed = wire.event(Failed(payment(Status.FAILED))).message
+    assert isinstance(failed, PaymentFailed)
+    assert (failed.payment_id, failed.decline_code) == (str(PAYMENT), "insufficient_funds")
 
 
 @pytest.mark.parametrize("status", [status for status in OrderStatus if status is not OrderStatus.UNKNOWN])
@@ -107,9 +111,10 @@ def test_a_refund_is_told_with_its_cause(outcome: Outcome, cause: Cause) -> None
     assert wire.refund_filter(api.ListRefundsRequest(statuses=[told.status])).statuses == (REFUND_STATUS[outcome],)
     if outcome in (Outcome.REQUESTED, Outcome.UNKNOWN):
         return
-    aggregate, event = wire.event(RefundSettled(its, made))
+    outgoing = wire.event(RefundSettled(its, made))
+    event = outgoing.message
     assert isinstance(event, RefundCompleted if outcome is Outcome.SUCCEEDED else RefundFailed)
-    assert (aggregate, event.refund, event.captured_amount, event.payment_version) == (ORDER, told, POUNDS, 2)
+    assert (outgoing.aggregate, event.refund, event.captured_amount, event.payment_version) == (PAYMENT, told, POUNDS, 2)
     assert (event.refunded_amount.units, wire.payment(its).refund_pending_amount.nanos) == (10, 500_000_000)
 
 

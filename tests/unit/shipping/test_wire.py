@@ -14,6 +14,7 @@ from ordermesh.shipping.v1 import shipping_service_pb2 as api
 from chassis.convert import timestamp
 from chassis.errors import Invalid
 from chassis.idempotency import Keyed
+from chassis.outgoing import OutgoingEvent
 from shipping_svc import wire
 from shipping_svc.lifecycle import Status
 from shipping_svc.model import BuryFulfillment, BuryOrder, Cancel, Created, Delivered, Recipient, Report, ShipmentFilter, StatusChanged
@@ -131,15 +132,17 @@ def test_statuses_have_the_contracts_names(status: Status) -> None:
 
 
 def test_each_fact_has_its_event() -> None:
-    """The event's aggregate is the shipment; it carries the shipment as it stood, and when that was."""
+    """The event is of the shipment, and concerns its order; it carries the shipment as it stood, and when that was."""
     its = shipment("delivered", update_time=datetime(2026, 3, 3, tzinfo=UTC))
     said, when = wire.shipment(its), timestamp(its.update_time)
-    assert wire.event(Created(its)) == (SHIPMENT, events.ShipmentCreated(shipment=said, occur_time=when))
+    records = {"aggregate": SHIPMENT, "order_id": ORDER}
+    created = events.ShipmentCreated(shipment=said, occur_time=when)
+    assert wire.event(Created(its)) == OutgoingEvent(**records, message=created)
     old, new = shipping_pb2.SHIPMENT_STATUS_LOST, shipping_pb2.SHIPMENT_STATUS_DELIVERED
     changed = events.ShipmentStatusChanged(shipment=said, old_status=old, new_status=new, occur_time=when)
-    assert wire.event(StatusChanged(its, Status.LOST)) == (SHIPMENT, changed)
+    assert wire.event(StatusChanged(its, Status.LOST)) == OutgoingEvent(**records, message=changed)
     confirmed = events.DeliveryConfirmed(shipment=said, deliver_time=timestamp(NOON), occur_time=when)
-    assert wire.event(Delivered(its)) == (SHIPMENT, confirmed)
+    assert wire.event(Delivered(its)) == OutgoingEvent(**records, message=confirmed)
 
 
 def test_a_filter_that_is_not_set_filters_nothing() -> None:

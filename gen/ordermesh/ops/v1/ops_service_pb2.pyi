@@ -513,6 +513,7 @@ class GetOutboxStatsResponse(_message.Message):
     OLDEST_WAITING_TIME_FIELD_NUMBER: _builtins.int
     KEPT_COUNT_FIELD_NUMBER: _builtins.int
     HIGHEST_STREAM_SEQ_FIELD_NUMBER: _builtins.int
+    REFUSED_EVENTS_FIELD_NUMBER: _builtins.int
     stream: _builtins.str
     """The stream that it publishes on."""
     waiting_count: _builtins.int
@@ -525,6 +526,10 @@ class GetOutboxStatsResponse(_message.Message):
     def oldest_waiting_time(self) -> _timestamp_pb2.Timestamp:
         """When the oldest of them was stored; unset where none waits."""
 
+    @_builtins.property
+    def refused_events(self) -> _containers.RepeatedCompositeFieldContainer[Global___RefusedEvent]:
+        """Events that the stream refuses, the oldest first; the first 100. The later events of their aggregates wait behind them."""
+
     def __init__(
         self,
         *,
@@ -533,14 +538,59 @@ class GetOutboxStatsResponse(_message.Message):
         oldest_waiting_time: _timestamp_pb2.Timestamp | None = ...,
         kept_count: _builtins.int = ...,
         highest_stream_seq: _builtins.int = ...,
+        refused_events: _abc.Iterable[Global___RefusedEvent] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["oldest_waiting_time", b"oldest_waiting_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["highest_stream_seq", b"highest_stream_seq", "kept_count", b"kept_count", "oldest_waiting_time", b"oldest_waiting_time", "stream", b"stream", "waiting_count", b"waiting_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["highest_stream_seq", b"highest_stream_seq", "kept_count", b"kept_count", "oldest_waiting_time", b"oldest_waiting_time", "refused_events", b"refused_events", "stream", b"stream", "waiting_count", b"waiting_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetOutboxStatsResponse: _TypeAlias = GetOutboxStatsResponse  # noqa: Y015
+
+@_typing.final
+class RefusedEvent(_message.Message):
+    """An event that the stream refuses: it is tried again, every minute at least, until the stream takes it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    AGGREGATE_ID_FIELD_NUMBER: _builtins.int
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    PAYLOAD_BYTES_FIELD_NUMBER: _builtins.int
+    REFUSAL_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_FIELD_NUMBER: _builtins.int
+    aggregate_id: _builtins.str
+    """The aggregate whose events wait."""
+    event_id: _builtins.str
+    """The event."""
+    type: _builtins.str
+    """Its message's full name."""
+    payload_bytes: _builtins.int
+    """The size of its payload."""
+    refusal: _builtins.str
+    """Why, e.g. "MaxPayloadError: nats: maximum payload exceeded"."""
+    @_builtins.property
+    def create_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was stored."""
+
+    def __init__(
+        self,
+        *,
+        aggregate_id: _builtins.str = ...,
+        event_id: _builtins.str = ...,
+        type: _builtins.str = ...,
+        payload_bytes: _builtins.int = ...,
+        refusal: _builtins.str = ...,
+        create_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregate_id", b"aggregate_id", "create_time", b"create_time", "event_id", b"event_id", "payload_bytes", b"payload_bytes", "refusal", b"refusal", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RefusedEvent: _TypeAlias = RefusedEvent  # noqa: Y015
 
 @_typing.final
 class RepublishEventsRequest(_message.Message):
@@ -556,7 +606,7 @@ class RepublishEventsRequest(_message.Message):
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     aggregate_id: _builtins.str
-    """Of this aggregate, e.g. an order_id."""
+    """Of this aggregate, e.g. a payment_id; or all that concern this order, where it is an order_id."""
     dry_run: _builtins.bool
     """Publish nothing, only count."""
     @_builtins.property

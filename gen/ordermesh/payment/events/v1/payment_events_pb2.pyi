@@ -20,6 +20,89 @@ else:
 DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
+class PaymentStatusChanged(_message.Message):
+    """A payment, one try to pay an order's attempt, went to authorized, captured, declined, failed or voided. The share of tries whose
+    new_status is declined or failed, among those with a new_status of authorized, captured, declined or failed and an old_status of
+    pending, is the decline rate.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAYMENT_ID_FIELD_NUMBER: _builtins.int
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    ATTEMPT_FIELD_NUMBER: _builtins.int
+    TRY_NUMBER_FIELD_NUMBER: _builtins.int
+    OLD_STATUS_FIELD_NUMBER: _builtins.int
+    NEW_STATUS_FIELD_NUMBER: _builtins.int
+    AMOUNT_FIELD_NUMBER: _builtins.int
+    AUTHORIZED_AMOUNT_FIELD_NUMBER: _builtins.int
+    CAPTURED_AMOUNT_FIELD_NUMBER: _builtins.int
+    PROCESSOR_FIELD_NUMBER: _builtins.int
+    DECLINE_CODE_FIELD_NUMBER: _builtins.int
+    PAYMENT_VERSION_FIELD_NUMBER: _builtins.int
+    OCCUR_TIME_FIELD_NUMBER: _builtins.int
+    payment_id: _builtins.str
+    """The payment."""
+    order_id: _builtins.str
+    """The order."""
+    attempt: _builtins.int
+    """The order's attempt."""
+    try_number: _builtins.int
+    """Which try to pay the attempt this payment is, from 1."""
+    old_status: _payment_pb2.PaymentStatus.ValueType
+    """Before the change."""
+    new_status: _payment_pb2.PaymentStatus.ValueType
+    """The status from then on."""
+    processor: _builtins.str
+    """Who processes it, e.g. "sandbox"."""
+    decline_code: _builtins.str
+    """Why the try came to nothing, e.g. "insufficient_funds"; unset where it did not."""
+    payment_version: _builtins.int
+    """The payment's version that the change made. The PaymentConfirmed or PaymentFailed of the same change has the same."""
+    @_builtins.property
+    def amount(self) -> _money_pb2.Money:
+        """What the payment is to pay."""
+
+    @_builtins.property
+    def authorized_amount(self) -> _money_pb2.Money:
+        """What was authorised so far."""
+
+    @_builtins.property
+    def captured_amount(self) -> _money_pb2.Money:
+        """What was captured so far."""
+
+    @_builtins.property
+    def occur_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        payment_id: _builtins.str = ...,
+        order_id: _builtins.str = ...,
+        attempt: _builtins.int = ...,
+        try_number: _builtins.int = ...,
+        old_status: _payment_pb2.PaymentStatus.ValueType = ...,
+        new_status: _payment_pb2.PaymentStatus.ValueType = ...,
+        amount: _money_pb2.Money | None = ...,
+        authorized_amount: _money_pb2.Money | None = ...,
+        captured_amount: _money_pb2.Money | None = ...,
+        processor: _builtins.str = ...,
+        decline_code: _builtins.str | None = ...,
+        payment_version: _builtins.int = ...,
+        occur_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_decline_code", b"_decline_code", "amount", b"amount", "authorized_amount", b"authorized_amount", "captured_amount", b"captured_amount", "decline_code", b"decline_code", "occur_time", b"occur_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decline_code", b"_decline_code", "amount", b"amount", "attempt", b"attempt", "authorized_amount", b"authorized_amount", "captured_amount", b"captured_amount", "decline_code", b"decline_code", "new_status", b"new_status", "occur_time", b"occur_time", "old_status", b"old_status", "order_id", b"order_id", "payment_id", b"payment_id", "payment_version", b"payment_version", "processor", b"processor", "try_number", b"try_number"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__decline_code: _TypeAlias = _typing.Literal["decline_code"]  # noqa: Y015
+    _WhichOneofArgType__decline_code: _TypeAlias = _typing.Literal["_decline_code", b"_decline_code"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__decline_code) -> _WhichOneofReturnType__decline_code | None: ...
+
+Global___PaymentStatusChanged: _TypeAlias = PaymentStatusChanged  # noqa: Y015
+
+@_typing.final
 class PaymentConfirmed(_message.Message):
     """An order's attempt is paid: captured, or nothing was to be paid."""
 

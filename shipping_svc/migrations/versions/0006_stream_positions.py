@@ -2,8 +2,8 @@
 
 from chassis.migration import compare_with_the_stream_v2
 
-revision = "0005"
-down_revision = "0004"
+revision = "0006"
+down_revision = "0005"
 
 
 def upgrade() -> None:

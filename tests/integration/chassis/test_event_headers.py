@@ -1,0 +1,120 @@
+"""The number, the order and the cause of each event: stored with its row, and sent at each publication."""
+
+import asyncio
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import select, text, update
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from chassis.claims import Claim
+from chassis.database import Database
+from chassis.outbox import CAUSATION_MAX, Outbox
+from chassis.outgoing import OutgoingEvent
+from chassis.republish import Events, Republish
+from chassis.stream import Broker
+from tests.sample import store
+from tests.sample.events import SampleNoted
+from tests.sample.model import CancelOrder, ConfirmPayment, ShipmentCreated, Transition
+from tests.sample.relaying import none_waits, published, relay, running
+from tests.sample.store import outbox
+from tests.sample.writes import create, key, kinds, placed, write
+from tests.support import Eventually, FreshDatabase
+from tests.yesterday import rows, upgraded
+
+ROW = "insert into outbox (shard, aggregate, event_id, subject, type, payload) select 0, '{}', gen_random_uuid(), 'orders.x', 'x', ''"
+
+
+async def numbers(engine: AsyncEngine) -> dict[UUID, list[int]]:
+    """The sequences of each record's events, in the order of their rows."""
+    async with engine.connect() as connection:
+        found = (await connection.execute(select(outbox.c.aggregate, outbox.c.sequence).order_by(outbox.c.id))).all()
+    by_record = sorted(found, key=attrgetter("aggregate"))  # stable: the order of the rows stays
+    return {record: [row.sequence for row in of_one] for record, of_one in groupby(by_record, key=attrgetter("aggregate"))}
+
+
+async def test_events_of_a_record_are_numbered_without_a_gap(database: Database, engine: AsyncEngine) -> None:
+    """From 1, in the order of the rows: several in one write, refused commands and rolled back sets between them, and rivals at once."""
+    ids = await placed(database, 5)
+    await write(database, *(ShipmentCreated(key(), id) for id in ids))  # deferred: not paid yet
+    await asyncio.gather(*(write(database, *(ConfirmPayment(key(), id) for id in order)) for order in (ids, ids[::-1], ids[1:])))
+
+    async def failing(connection: AsyncConnection, *rest: Any) -> None:
+        await store.save_orders(connection, *rest)
+        if any(step.reason == "SHIPMENT_CREATED" for step in rest[-1]):
+            raise ZeroDivisionError
+
+    assert kinds(await write(database, ShipmentCreated(key(), ids[0]), CancelOrder(key(), ids[1]), save=failing)) == ["Defect", "Done"]
+    await write(database, *(ShipmentCreated(key(), id) for id in ids))
+    assert await numbers(engine) == {id: [1, 2, 3] if id == ids[1] else [1, 2, 3, 4] for id in ids}
+
+
+async def test_records_under_one_lock_are_numbered_apart(engine: AsyncEngine) -> None:
+    """What was locked may hold several versioned records, as an order's account its payments: each has a sequence of its own, whose
+    order is that of the rows; and an operator who names the order has the events of all of them published again.
+    """
+    first, second = sorted([uuid4(), uuid4()])
+
+    def encode(fact: Transition) -> OutgoingEvent:
+        record = second if fact.new == "confirmed" else first
+        return OutgoingEvent(aggregate=record, order_id=fact.order_id, message=SampleNoted(order_id="x"))
+
+    database = Database(engine, store.claims, Outbox(store.outbox, encode=encode))
+    [order] = await placed(database)
+    await write(database, ConfirmPayment(key(), order), ShipmentCreated(key(), order))
+    assert await numbers(engine) == {first: [1, 2, 3], second: [1]}
+    async with engine.begin() as connection:
+        await connection.execute(update(outbox).values(stream_seq=1))
+    republish = Republish(database)
+    assert [await republish.count(Events(aggregate=id)) for id in (first, second, order, uuid4())] == [3, 1, 4, 0]
+
+
+async def test_each_publication_of_a_row_has_the_same_headers(
+    database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """The second one, asked for by an operator, says what the first one said, in all attributes."""
+    [order] = await placed(database)
+    await write(database, ConfirmPayment(key(), order))
+    async with running(relay(database, broker)):
+        await eventually(lambda: none_waits(engine))
+        first = [message.headers for message in await published(broker)]
+        await broker.streams.delete_stream("ORDERS")
+        await broker.ensure_streams()
+        await Republish(database).again(Events(aggregate=order), Claim(key()))
+        await eventually(lambda: none_waits(engine))
+    again = [message.headers for message in await published(broker)]
+    assert [headers and headers["ce-sequence"] for headers in first] == [f"{1:019}", f"{2:019}"]
+    assert first == again
+
+
+async def test_cause_of_an_event_is_what_led_to_it(database: Database, broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+    """A request's id, an event's id, or what a carrier calls its report, in characters that a header takes; nothing where nothing has a
+    name. A key that stands for its request is told as the request_id.
+    """
+    request, event = str(uuid4()), str(uuid4())
+    causes = {
+        f"x:/ordermesh.order.v1.OrderService/CreateOrder:{request}": request,
+        f"order-payments:{event}": event,
+        "carrier:report 7 \N{SNOWMAN}\r\nx": "report%207%20%E2%98%83%0D%0Ax",
+        f"carrier:{'x' * 1000}": "x" * CAUSATION_MAX,
+        "nothing": None,
+    }
+    for name in causes:
+        await write(database, create(key=name))
+    async with running(relay(database, broker)):
+        await eventually(lambda: none_waits(engine))
+    messages = await published(broker)
+    assert {(message.headers or {}).get("ce-causationid") for message in messages} == set(causes.values())
+
+
+def test_events_of_yesterday_are_numbered_by_their_aggregate(fresh_database: FreshDatabase) -> None:
+    """The migration numbers the rows that are kept, in their order, and later ones go on from there."""
+    one, other = uuid4(), uuid4()
+    fill = rows(*(ROW.format(id) for id in (one, other, one, one)))
+    with upgraded(fresh_database(), "order_svc", fill, since="0003") as engine, engine.connect() as connection:
+        stored = connection.execute(text("select aggregate, sequence from outbox order by id")).all()
+        assert [tuple(row) for row in stored] == [(one, 1), (other, 1), (one, 2), (one, 3)]
+        counted = connection.execute(text("select aggregate, sequence from event_sequences")).all()
+        assert {tuple(row) for row in counted} == {(one, 3), (other, 1)}

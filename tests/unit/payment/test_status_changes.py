@@ -1,0 +1,95 @@
+"""Each try to pay is told with its end: what an analyst needs for the decline rate."""
+
+import pytest
+from google.type.money_pb2 import Money as MoneyMessage
+from ordermesh.payment.events.v1.payment_events_pb2 import PaymentStatusChanged
+from ordermesh.payment.v1 import payment_pb2
+
+from chassis.convert import timestamp
+from payment_svc import wire
+from payment_svc.decisions import decide
+from payment_svc.lifecycle import Kind, Status
+from payment_svc.model import Account, Command, Confirmed, Declined, StatusChanged, Succeeded
+from tests.unit.payment.samples import (
+    LATER,
+    OPERATION,
+    ORDER,
+    PAYMENT,
+    account,
+    create,
+    declined,
+    operation,
+    payment,
+    refund,
+    settle,
+    void,
+)
+
+ASKED_TO_AUTHORIZE = payment(operations=(operation(kind=Kind.AUTHORIZE),))
+VOIDING = payment(Status.AUTHORIZED, operations=(operation(kind=Kind.VOID),), version=3)
+CAPTURING = payment(Status.AUTHORIZED, operations=(operation(kind=Kind.CAPTURE),), version=3)
+LAST_TRY = account(declined(1), declined(2), payment(try_number=3))
+
+
+@pytest.mark.parametrize(
+    ("before", "command", "old", "new", "version"),
+    [
+        (account(ASKED_TO_AUTHORIZE), settle(Succeeded("r")), Status.PENDING, Status.AUTHORIZED, 2),
+        (account(payment()), settle(Succeeded("r")), Status.PENDING, Status.CAPTURED, 2),
+        (account(CAPTURING), settle(Succeeded("r")), Status.AUTHORIZED, Status.CAPTURED, 4),
+        (account(VOIDING), settle(Succeeded("r")), Status.AUTHORIZED, Status.VOIDED, 4),
+        (account(payment()), settle(Declined("insufficient_funds")), Status.PENDING, Status.DECLINED, 2),
+        (LAST_TRY, settle(Declined("insufficient_funds")), Status.PENDING, Status.FAILED, 2),
+    ],
+)
+def test_each_end_of_a_try_is_told(before: Account, command: Command, old: Status, new: Status, version: int) -> None:
+    """Authorised, captured, voided, declined, failed: one fact, with the version that the change made, before what follows from it."""
+    decided = decide(before, command, LATER)  # type: ignore[arg-type]  # a Settle
+    told = decided.facts[0]
+    assert isinstance(told, StatusChanged)
+    assert (told.change.old, told.change.new, told.change.version) == (old, new, version)
+    assert [fact for fact in decided.facts if isinstance(fact, StatusChanged)] == [told]
+
+
+@pytest.mark.parametrize(
+    "decided",
+    [
+        decide(account(), create(), LATER),
+        decide(account(payment(Status.AUTHORIZED)), void(), LATER),
+        decide(account(payment(Status.CAPTURED)), refund(), LATER),
+        decide(account(payment(Status.CAPTURED)), settle(Succeeded("ref-1")), LATER),
+    ],
+)
+def test_intents_refunds_and_repeats_are_no_change_of_status(decided: object) -> None:
+    """A try that begins, what is only asked of a processor, and what is heard again are not told."""
+    assert not [fact for fact in decided.facts if isinstance(fact, StatusChanged)]  # type: ignore[attr-defined]
+
+
+def test_declined_try_is_published_with_its_code_and_amounts() -> None:
+    """The event names the payment, which try it was, what it was to pay, who processed it and why it was declined."""
+    decided = decide(account(declined(1), payment(try_number=2)), settle(Declined("insufficient_funds")), LATER)
+    [fact] = decided.facts
+    assert isinstance(fact, StatusChanged)
+    outgoing = wire.event(fact)
+    assert (outgoing.aggregate, outgoing.order_id) == (PAYMENT, ORDER)
+    assert outgoing.message == PaymentStatusChanged(
+        payment_id=str(PAYMENT),
+        order_id=str(ORDER),
+        attempt=1,
+        try_number=2,
+        old_status=payment_pb2.PAYMENT_STATUS_PENDING,
+        new_status=payment_pb2.PAYMENT_STATUS_DECLINED,
+        amount=MoneyMessage(currency_code="GBP", units=42, nanos=500_000_000),
+        authorized_amount=MoneyMessage(currency_code="GBP"),
+        captured_amount=MoneyMessage(currency_code="GBP"),
+        processor="sandbox",
+        decline_code="insufficient_funds",
+        payment_version=2,
+        occur_time=timestamp(LATER),
+    )
+
+
+def test_captured_payment_is_told_before_its_confirmation() -> None:
+    """Both facts of one change carry one version."""
+    decided = decide(account(payment()), settle(Succeeded("r"), OPERATION), LATER)
+    assert [type(fact) for fact in decided.facts] == [StatusChanged, Confirmed]
