@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0006"
-down_revision = "0005"
+revision = "0005"
+down_revision = "0004"
 
 CHANGES = (
     "ALTER TABLE shipments DROP CONSTRAINT shipments_tracking_number_key",
