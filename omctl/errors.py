@@ -23,6 +23,7 @@ NEXT: Final = {
     "REQUEST_ID_REUSED": "repeat exactly what this --request-id stood for, or leave it out for something new",
     "ORDER_NOT_FOUND": "see `omctl order list`",
     "FAILED_EVENT_NOT_FOUND": "see `omctl events failed`; one that came right by itself leaves no trace",
+    "CONTRADICTION_NOT_FOUND": "see `omctl payment contradictions`",
     "QUANTITY_OUT_OF_RANGE": "book less at once",
     "ORDER_ALREADY_CANCELLED": "nothing is left to do; `omctl order timeline` shows what happened",
     "ORDER_NOT_CANCELLABLE": "goods that have arrived come back by a return",

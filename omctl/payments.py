@@ -41,6 +41,47 @@ def list_(
 
 
 @app.command(epilog=EXIT_CODES)
+def contradictions(
+    order: Annotated[str, typer.Argument(parser=arguments.uuid, metavar="ORDER", help="The order's id.")],
+    timeout: Timeout = 10.0,
+) -> None:
+    """Lists what processors said of an order's payments against what they had said before."""
+    request = payment_service_pb2.ListPaymentsRequest(order_id=order)
+
+    async def work(channel: Channel) -> None:
+        every = pages(PaymentServiceStub(channel).ListPayments, request, "payments", size=PAGE, timeout_s=timeout)
+        output.show(views.contradictions([payment async for page in every for payment in page]), Console())
+
+    run(settings().payment_address, work)
+
+
+@app.command(epilog=EXIT_CODES)
+def resolve(
+    payment: Payment,
+    contradiction: Annotated[
+        str,
+        typer.Argument(parser=arguments.uuid, metavar="CONTRADICTION", help="Its id: see `omctl payment contradictions`."),
+    ],
+    note: Annotated[str, typer.Option(metavar="TEXT", help="What was found at the processor, and done.")],
+    request_id: RequestId = None,
+    timeout: Timeout = 15.0,
+) -> None:
+    """Marks a processor's contradiction as resolved. No money moves.
+
+    The request_id is printed on stderr before anything is sent.
+    """
+    request = payment_service_pb2.ResolveContradictionRequest(
+        request_id=told(request_id), payment_id=payment, contradiction_id=contradiction, note=note
+    )
+
+    async def work(channel: Channel) -> None:
+        answer = await ask(PaymentServiceStub(channel).ResolveContradiction, request, timeout_s=timeout)
+        output.show(views.contradictions([answer.payment]), Console())
+
+    run(settings().payment_address, work)
+
+
+@app.command(epilog=EXIT_CODES)
 def void(payment: Payment, request_id: RequestId = None, json: Json = False, timeout: Timeout = 15.0) -> None:
     """Gives back what is set aside on the card, and not captured.
 

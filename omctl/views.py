@@ -103,6 +103,29 @@ def payments(found: Sequence[payment_pb2.Payment]) -> Table:
     return Table(headings, rows, frozenset(range(3, 7)))
 
 
+def contradictions(found: Sequence[payment_pb2.Payment]) -> Table:
+    """A line for each report in which a processor contradicts what it said before."""
+    headings = ("PAYMENT", "CONTRADICTION", "KIND", "OPERATION", "SAID", "SAYS", "REPORT", "SHA-256", "SINCE", "RESOLVED")
+    rows = [
+        (
+            payment.payment_id,
+            its.contradiction_id,
+            name_of(payment_pb2.PaymentOperationKind, operation.kind),
+            operation.operation_id,
+            name_of(payment_pb2.PaymentOperationOutcome, operation.outcome),
+            name_of(payment_pb2.PaymentOperationOutcome, its.outcome),
+            its.report_id,
+            its.payload_sha256,
+            time(its.report_time)[:SECONDS],
+            its.resolve_note or "-",
+        )
+        for payment in found
+        for operation in payment.operations
+        for its in operation.contradictions
+    ]
+    return Table(headings, rows)
+
+
 def stock(levels: Sequence[warehouse_pb2.StockLevel]) -> Table:
     """A line a SKU and warehouse."""
     headings = ("WAREHOUSE", "SKU", "SELLABLE", "AVAILABLE", "RESERVED", "COMMITTED", "DAMAGED")

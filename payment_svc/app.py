@@ -47,7 +47,7 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
         )
         ground.work(config.settle_every_s, operations.settle_due, "settlement")
         ground.work(COMPENSATE_PAUSE_S, operations.compensate, "compensation")
-        ground.work(MEASURE_EVERY_S, operations.measure_refunds, "refunds")
+        ground.work(MEASURE_EVERY_S, operations.measure, "measurements")
         ground.work(SANDBOX_EVERY_S, lambda: processor.work(partial(operations.ingest_webhook, sandbox.NAME)), "sandbox")
         services = [partial(add_PaymentServiceServicer_to_server, PaymentService(operations))]
         await ground.open(services, Consumers(operations).handlers)

@@ -7,7 +7,9 @@ requested by itself, to give money back, is due from the start, and `compensate`
 
 import asyncio
 import contextlib
+import hashlib
 from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 from uuid import UUID
@@ -33,6 +35,7 @@ from payment_svc.model import (
     Answer,
     AskAgain,
     CapturePayment,
+    Change,
     CreatePayment,
     LoseAnswer,
     NoteOrder,
@@ -46,8 +49,10 @@ from payment_svc.model import (
     RefundPayment,
     RefundReturn,
     RefundSettled,
+    ResolveContradiction,
     Settle,
     VoidPayment,
+    digest_of,
 )
 from payment_svc.peers import Orders
 from payment_svc.providers.port import Authorization, Processor
@@ -90,7 +95,13 @@ class Operations:
         self._refund_age = telemetry.reading("payment_refunds_open_seconds", "How long the oldest of them has been waiting")
         self._answers = telemetry.counter("processor_answers_total", "What processors answered", "processor", "kind", "answer")
         self._contradictions = telemetry.counter(
-            "processor_contradictions_total", "Answers that cannot be, after what the processor said before: alert on it"
+            "processor_contradictions_total",
+            "Reports and answers that contradict what the processor said before",
+            "processor",
+        )
+        self._contradictions_open = telemetry.reading(
+            "processor_contradictions_open",
+            "Contradictions that no operator has resolved: alert on it",
         )
 
     async def create_payment(
@@ -162,9 +173,38 @@ class Operations:
             text = f"No payment has asked for operation {report.operation_id}."
             raise NotFound("PAYMENT_NOT_FOUND", text, operation_id=str(report.operation_id))
         of = Keyed(f"webhook:{processor}:{report.event_id}", report.digest)
-        about = (of.key, of.digest, order_id, processor, report.event_id)
-        command = Settle(*about, operation_id=report.operation_id, answer=report.answer, payment_id=uuid7())
-        return asked_for(unwrap((await self._write([command]))[0]), report.operation_id)
+        command = Settle(
+            *(of.key, of.digest, order_id, processor, report.event_id),
+            operation_id=report.operation_id,
+            answer=report.answer,
+            payment_id=uuid7(),
+            payload_digest=hashlib.sha256(body).digest(),
+        )
+        [outcome] = await self._write([command])
+        if isinstance(outcome, Invalid) and outcome.reason == "REQUEST_ID_REUSED":
+            key = f"{of.key}:reused:{command.payload_digest.hex()}"
+            unwrap((await self._write([replace(command, key=key, reused=True)]))[0])
+        return asked_for(unwrap(outcome), report.operation_id)
+
+    async def resolve_contradiction(
+        self,
+        of: Keyed,
+        request_id: UUID,
+        payment_id: UUID,
+        contradiction_id: UUID,
+        note: str,
+        expected_version: int | None = None,
+    ) -> Payment:
+        """Marks what a processor said against its earlier word as resolved by an operator."""
+        payment = await self.get_payment(payment_id)
+        command = ResolveContradiction(
+            *(of.key, of.digest, payment.order_id, "payment", str(request_id)),
+            payment_id=payment_id,
+            contradiction_id=contradiction_id,
+            note=note,
+            expected_version=expected_version,
+        )
+        return one(unwrap((await self._write([command]))[0]).payments, payment_id)
 
     async def note_orders(self, commands: Sequence[NoteOrder]) -> Sequence[Outcome[Account]]:
         """What the order service tells; an order of total zero is paid by it, and what a dead one has paid goes back."""
@@ -219,13 +259,16 @@ class Operations:
         self._requested.clear()
         await self.settle_due()
 
-    async def measure_refunds(self) -> None:
-        """Sets the gauges of open refunds."""
-        with telemetry.reading_of(self._refunds_open, self._refund_age):
+    async def measure(self) -> None:
+        """Sets the gauges of open refunds, and of contradictions that no operator has resolved."""
+        gauges = (self._refunds_open, self._refund_age, self._contradictions_open)
+        with telemetry.reading_of(*gauges):
             async with self.database.read() as connection:
                 count, age_s = await store.open_refunds(connection)
+                contradictions = await store.open_contradictions(connection)
         self._refunds_open.set(count)
         self._refund_age.set(age_s)
+        self._contradictions_open.set(contradictions)
 
     # --- how a processor is asked
 
@@ -329,25 +372,35 @@ class Operations:
 
     async def _write(self, commands: Sequence[PaymentCommand]) -> list[Outcome[Account]]:
         """Writes, counts what it has settled, and wakes `compensate` where it has requested something by itself."""
-        told: dict[str, Sequence[object]] = {}
+        told: dict[str, decisions.Decided] = {}
 
         def decide(account: Account | None, command: PaymentCommand, now: datetime) -> decisions.Decided:
             decided = decisions.decide(account, command, now)
-            told[command.key] = decided.facts
+            told[command.key] = decided
             return decided
 
         outcomes = await self.database.write(commands, load=store.lock_accounts, decide=decide, save=store.save_accounts)
         for command, outcome in zip(commands, outcomes, strict=True):
             if isinstance(outcome, Done) and not outcome.repeat:
-                for fact in told.pop(command.key, ()):
+                for fact in told[command.key].facts:
                     if isinstance(fact, RefundSettled):
                         self._refunds.labels(fact.refund.cause, REFUND_STATUS[fact.refund.outcome]).inc()
+                for change in told[command.key].history:
+                    if change.reason == decisions.CONTRADICTED:
+                        self._report_contradiction(asked_for(outcome.record, change.operation_id), change)
                 if any(by_itself(o) for p in outcome.record.payments for o in p.operations):
                     self._requested.set()
-            elif isinstance(command, Settle) and isinstance(outcome, Refused) and outcome.reason == "ILLEGAL_TRANSITION":
-                self._contradictions.inc()
-                _log.error("a processor contradicts what it said before", operation_id=str(command.operation_id), text=outcome.message)
         return outcomes
+
+    def _report_contradiction(self, payment: Payment, change: Change) -> None:
+        self._contradictions.labels(payment.processor).inc()
+        _log.error(
+            "a processor contradicts what it said before",
+            payment_id=str(payment.id),
+            operation_id=str(change.operation_id),
+            said=change.outcome,
+            report_id=change.cause,
+        )
 
 
 def by_itself(its: Operation) -> bool:
@@ -358,7 +411,13 @@ def by_itself(its: Operation) -> bool:
 def result(payment: Payment, operation: Operation, answer: Answer, cause: str) -> Settle:
     """What the processor has answered, to be written down once, whoever has asked."""
     key = f"{operation.id}:result:{type(answer).__name__.lower()}"
-    return Settle(key, b"", payment.order_id, "payment", cause, operation_id=operation.id, answer=answer, payment_id=uuid7())
+    return Settle(
+        *(key, b"", payment.order_id, "payment", cause),
+        operation_id=operation.id,
+        answer=answer,
+        payment_id=uuid7(),
+        payload_digest=digest_of(operation.id, answer),
+    )
 
 
 def lost(payment: Payment, operation: Operation, cause: str) -> LoseAnswer:
@@ -394,7 +453,7 @@ def verdict(payment: Payment, operation_id: UUID) -> Payment:
     raise Refused("PAYMENT_DECLINED", text, decline_code=code, retryable=str(retryable).lower(), payment_id=str(payment.id))
 
 
-def asked_for(account: Account, operation_id: UUID) -> Payment:
+def asked_for(account: Account, operation_id: UUID | None) -> Payment:
     """The payment for which the operation was asked for."""
     return next(p for p in account.payments for o in p.operations if o.id == operation_id)
 

@@ -55,6 +55,17 @@ class PaymentService(PaymentServiceServicer):
         )
         return api.RefundPaymentResponse(refund=wire.refund(refund), payment=wire.payment(payment))
 
+    async def ResolveContradiction(self, request: api.ResolveContradictionRequest, context: Context) -> api.ResolveContradictionResponse:
+        payment = await self.operations.resolve_contradiction(
+            keyed(request),
+            UUID(request.request_id),
+            UUID(request.payment_id),
+            UUID(request.contradiction_id),
+            request.note,
+            given(request, "expected_version"),
+        )
+        return api.ResolveContradictionResponse(payment=wire.payment(payment))
+
     async def GetPayment(self, request: api.GetPaymentRequest, context: Context) -> api.GetPaymentResponse:
         payment = await self.operations.get_payment(UUID(request.payment_id))
         return api.GetPaymentResponse(payment=wire.payment(payment))

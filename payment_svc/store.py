@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from operator import attrgetter
 from typing import Any
 from uuid import UUID
@@ -14,15 +15,34 @@ from chassis.money import Money
 from chassis.paging import Page
 from chassis.tables import among, arrays, arrays_of, given, insert_rows
 from payment_svc.lifecycle import REFUND_STATUS, Kind
-from payment_svc.model import Account, Change, Operation, Order, Payment, PaymentCommand, PaymentFilter, Refund, RefundFilter
-from payment_svc.tables import accounts, history, operations, payments
+from payment_svc.model import (
+    Account,
+    Change,
+    Contradiction,
+    Operation,
+    Order,
+    Payment,
+    PaymentCommand,
+    PaymentFilter,
+    Refund,
+    RefundFilter,
+)
+from payment_svc.tables import accounts, contradictions, history, operations, payments
 
-ACCOUNT, PAYMENT, OPERATION, CHANGE = (tuple(table.c.keys()) for table in (accounts, payments, operations, history))
+ACCOUNT, PAYMENT, OPERATION, CHANGE, CONTRADICTION = (
+    tuple(table.c.keys()) for table in (accounts, payments, operations, history, contradictions)
+)
 
 lock_accounts_by_id = select(accounts).where(among(accounts.c.order_id)).order_by(accounts.c.order_id).with_for_update(key_share=True)
 read_accounts = select(accounts).where(among(accounts.c.order_id))
 read_payments = select(payments).where(among(payments.c.order_id)).order_by(payments.c.id)
-read_operations = select(operations).where(among(operations.c.payment_id)).order_by(operations.c.request_time, operations.c.id)
+# A row for each contradiction of an operation, or one where there is none.
+read_operations = (
+    select(operations, *(c.label(f"contradiction_{c.name}") for c in contradictions.c if c.name != "operation_id"))
+    .outerjoin(contradictions)
+    .where(among(operations.c.payment_id))
+    .order_by(operations.c.request_time, operations.c.id, contradictions.c.report_time, contradictions.c.id)
+)
 read_payment = select(payments).where(payments.c.id == bindparam("payment_id"))
 read_order_of_operation = select(payments.c.order_id).join(operations).where(operations.c.id == bindparam("operation_id"))
 read_due = (
@@ -42,6 +62,7 @@ read_refunds = (
 read_open_refunds = select(
     func.count(), func.coalesce(func.extract("epoch", func.clock_timestamp() - func.min(operations.c.request_time)), 0)
 ).where(operations.c.ask_time.is_not(None), operations.c.kind == Kind.REFUND)
+count_open_contradictions = select(func.count()).select_from(contradictions).where(contradictions.c.resolve_time.is_(None))
 
 
 def upsert(table: Table) -> Insert:
@@ -55,7 +76,7 @@ def upsert(table: Table) -> Insert:
 insert_accounts, insert_history = insert_rows(*accounts.c), insert_rows(*history.c)
 changed = given(*accounts.c)
 update_accounts = update(accounts).values({n: changed.c[n] for n in ACCOUNT[1:]}).where(accounts.c.order_id == changed.c.order_id)
-save_payments, save_operations = upsert(payments), upsert(operations)
+save_payments, save_operations, save_contradictions = (upsert(table) for table in (payments, operations, contradictions))
 
 
 async def lock_accounts(connection: AsyncConnection, commands: Sequence[PaymentCommand], repeats: Collection[UUID]) -> dict[UUID, Account]:
@@ -79,6 +100,8 @@ async def save_accounts(
     asked = {id(o) for account in before.values() for p in account.payments for o in p.operations}
     if settled := [(p.id, o) for p in moved for o in p.operations if id(o) not in asked]:
         await connection.execute(save_operations, arrays(OPERATION, [_operation_row(*row) for row in settled]))
+        if said := [_contradiction_row(o.id, c) for _, o in settled for c in o.contradictions]:
+            await connection.execute(save_contradictions, arrays(CONTRADICTION, said))
     if changes:
         await connection.execute(insert_history, arrays_of(CHANGE, changes))
 
@@ -135,6 +158,11 @@ async def open_refunds(connection: AsyncConnection) -> tuple[int, float]:
     return count, float(age_s)
 
 
+async def open_contradictions(connection: AsyncConnection) -> int:
+    """How many contradictions of processors no operator has resolved."""
+    return int((await connection.execute(count_open_contradictions)).scalar_one())
+
+
 async def _whole_accounts(connection: AsyncConnection, statement: Select[Any], order_ids: Iterable[UUID]) -> list[Account]:
     """The accounts that the statement finds, with all that is in them."""
     ids = {"given_order_id": list(order_ids)}
@@ -153,10 +181,14 @@ async def _whole_payments(connection: AsyncConnection, statement: Select[Any], p
     rows = list(await connection.execute(statement, parameters))
     if not rows:
         return []
-    of_payment: defaultdict[UUID, list[Operation]] = defaultdict(list)
-    for id, payment_id, *rest in await connection.execute(read_operations, {"given_payment_id": [row.id for row in rows]}):
-        of_payment[payment_id].append(Operation(id, *rest))
-    return [Payment(*(*row, tuple(of_payment[row.id]))) for row in rows]
+    of_payment: defaultdict[UUID, dict[UUID, Operation]] = defaultdict(dict)
+    for row in await connection.execute(read_operations, {"given_payment_id": [row.id for row in rows]}):
+        id, payment_id, *rest = row[: len(OPERATION)]
+        its = of_payment[payment_id].get(id) or Operation(id, *rest)
+        if row.contradiction_id:
+            its = replace(its, contradictions=(*its.contradictions, Contradiction(*row[len(OPERATION) :])))
+        of_payment[payment_id][id] = its
+    return [Payment(*(*row, tuple(of_payment[row.id].values()))) for row in rows]
 
 
 def _order_row(its: Order) -> tuple[Any, ...]:
@@ -165,3 +197,7 @@ def _order_row(its: Order) -> tuple[Any, ...]:
 
 def _operation_row(payment_id: UUID, its: Operation) -> tuple[Any, ...]:
     return its.id, payment_id, *attrgetter(*OPERATION[2:])(its)
+
+
+def _contradiction_row(operation_id: UUID, its: Contradiction) -> tuple[Any, ...]:
+    return its.id, operation_id, *attrgetter(*CONTRADICTION[2:])(its)

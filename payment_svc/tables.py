@@ -11,6 +11,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     PrimaryKeyConstraint,
     Table,
     Text,
@@ -125,6 +126,35 @@ Index(
     postgresql_where=operations.c.ask_time.is_not(None) & (operations.c.kind != Kind.REFUND),
 )
 Index("operations_refunds", operations.c.request_time, operations.c.id, postgresql_where=operations.c.kind == Kind.REFUND)
+
+contradictions = Table(
+    "contradictions",
+    metadata,
+    Column("id", Uuid, primary_key=True),
+    Column("operation_id", Uuid, ForeignKey("operations.id"), nullable=False),
+    Column("outcome", outcome, nullable=False),
+    Column("reference", Text),
+    Column("failure_code", Text),
+    Column("report_id", Text, nullable=False),
+    Column(
+        "payload_digest",
+        LargeBinary,
+        CheckConstraint("octet_length(payload_digest) = 32", "payload_digest"),
+        nullable=False,
+    ),
+    Column("report_time", DateTime(timezone=True), nullable=False),
+    Column("resolve_time", DateTime(timezone=True)),
+    Column("resolve_note", Text),
+    UniqueConstraint("operation_id", "payload_digest"),
+    CheckConstraint("outcome in ('failed', 'succeeded')", "outcome"),
+    CheckConstraint("(resolve_time is null) = (resolve_note is null)", "resolved"),
+    comment="What a processor said of a settled operation against what it had said before.",
+)
+Index(
+    "contradictions_open",
+    contradictions.c.report_time,
+    postgresql_where=contradictions.c.resolve_time.is_(None),
+)
 
 history = Table(
     "history",

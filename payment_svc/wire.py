@@ -16,6 +16,7 @@ from chassis.outgoing import OutgoingEvent
 from payment_svc.lifecycle import REFUND_STATUS, Cause, Kind, OrderStatus, Outcome, RefundStatus, Status
 from payment_svc.model import (
     Confirmed,
+    Contradiction,
     Fact,
     Failed,
     NoteOrder,
@@ -213,4 +214,19 @@ def _operation(of: Payment, its: Operation) -> payment_pb2.PaymentOperation:
         failure_code=its.failure_code,
         request_time=timestamp(its.request_time),
         settle_time=timestamp_or_none(its.settle_time),
+        contradictions=map(_contradiction, its.contradictions),
+    )
+
+
+def _contradiction(its: Contradiction) -> payment_pb2.ProcessorContradiction:
+    return payment_pb2.ProcessorContradiction(
+        contradiction_id=str(its.id),
+        outcome=OUTCOME[its.outcome],
+        processor_reference=its.reference,
+        failure_code=its.failure_code,
+        report_id=its.report_id,
+        payload_sha256=its.payload_digest.hex(),
+        report_time=timestamp(its.report_time),
+        resolve_time=timestamp_or_none(its.resolve_time),
+        resolve_note=its.resolve_note,
     )

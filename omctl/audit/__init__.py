@@ -42,6 +42,7 @@ CHECKS: Final[Sequence[Check]] = (
     stock.came_back,
     stock.recalled,
     money.payments,
+    money.contradictions,
     money.charged_once,
     money.charged_for_no_order,
     money.kept_for_the_dead,

@@ -18,6 +18,7 @@ from omctl.audit.difference import (
     republish,
 )
 from omctl.audit.facts import Facts
+from omctl.names import name_of
 
 COMPLETED, PENDING, FAILED = (
     payment_pb2.REFUND_STATUS_COMPLETED,
@@ -46,6 +47,23 @@ def payments(facts: Facts, _patience: timedelta) -> Differences:
         ):
             if (found := _refunds(facts, payment, status)) != told:
                 yield Difference("payment.refunds", subject, f"{name} is {told}, its refunds say {found}", repair)
+
+
+@check("payments", rules=("payment.contradicted",))
+def contradictions(facts: Facts, _patience: timedelta) -> Differences:
+    """No processor contradicts what it said before; what an operator has resolved is done."""
+    for payment in facts.payments:
+        for operation in payment.operations:
+            for its in operation.contradictions:
+                if not its.HasField("resolve_time"):
+                    yield Difference(
+                        "payment.contradicted",
+                        f"payment {payment.payment_id} of order {payment.order_id}",
+                        f"{payment.processor} said that operation {operation.operation_id} "
+                        f"{_outcome(operation.outcome)}, and its report {its.report_id} "
+                        f"(SHA-256 {its.payload_sha256}) says that it {_outcome(its.outcome)}",
+                        f"omctl payment contradictions {payment.order_id}",
+                    )
 
 
 @check("payments", rules=("payment.twice",))
@@ -226,3 +244,7 @@ def _void_declined(payment: payment_pb2.Payment) -> str:
     """What the processor answered to the last void, where it declined it."""
     voids = [o for o in payment.operations if o.kind == payment_pb2.PAYMENT_OPERATION_KIND_VOID]
     return f"; its last void was declined: {voids[-1].failure_code}" if voids and voids[-1].failure_code else ""
+
+
+def _outcome(value: int) -> str:
+    return name_of(payment_pb2.PaymentOperationOutcome, value)

@@ -4,6 +4,7 @@ orders.py          what the order service tells; the payment of an order of tota
 payments.py        create, capture, void
 refunds.py         refund by request, refund of a return
 settlement.py      what processors tell, and how they are asked again
+contradictions.py  what a processor tells against what it told before
 compensation.py    money that the order does not cost (any more) goes back, after every command
 steps.py           how records change
 """
@@ -11,8 +12,9 @@ steps.py           how records change
 from dataclasses import replace
 from datetime import datetime
 
-from payment_svc.decisions import orders, payments, refunds, settlement
+from payment_svc.decisions import contradictions, orders, payments, refunds, settlement
 from payment_svc.decisions.compensation import compensated
+from payment_svc.decisions.contradictions import CONTRADICTED
 from payment_svc.decisions.settlement import DECLINES_MAX
 from payment_svc.decisions.steps import Decided
 from payment_svc.lifecycle import PUBLISHED_STATUSES, Kind
@@ -26,12 +28,13 @@ from payment_svc.model import (
     PaymentCommand,
     RefundPayment,
     RefundReturn,
+    ResolveContradiction,
     Settle,
     StatusChanged,
     VoidPayment,
 )
 
-__all__ = ["DECLINES_MAX", "Decided", "decide"]
+__all__ = ["CONTRADICTED", "DECLINES_MAX", "Decided", "decide"]
 
 
 def decide(account: Account | None, command: PaymentCommand, now: datetime) -> Decided:
@@ -61,6 +64,8 @@ def _decide(account: Account | None, command: PaymentCommand, now: datetime) -> 
             return refunds.by_request(account, command, now)
         case RefundReturn():
             return refunds.of_return(account, command, now)
+        case ResolveContradiction():
+            return contradictions.resolve(account, command, now)
         case Settle():
             return orders.free(settlement.settle(*settlement.named_operation(account, command), command, now), command, now)
         case LoseAnswer():

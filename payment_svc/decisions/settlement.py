@@ -5,8 +5,9 @@ from datetime import datetime
 from typing import assert_never
 
 from chassis.decision import Decision
-from chassis.errors import NotFound, illegal
-from payment_svc.decisions.steps import Decided, cannot_become, changed, put, with_operation
+from chassis.errors import NotFound
+from payment_svc.decisions.contradictions import contradicted
+from payment_svc.decisions.steps import Decided, changed, put, with_operation
 from payment_svc.lifecycle import OPEN, SUCCESS_MEANS, Kind, Outcome, Status, after_refund, may
 from payment_svc.model import (
     AUTHORIZATION_EXPIRED,
@@ -14,7 +15,6 @@ from payment_svc.model import (
     Account,
     AskAgain,
     Awaited,
-    Command,
     Confirmed,
     Declined,
     Failed,
@@ -30,6 +30,8 @@ DECLINES_MAX = 3  # the third one is final, whatever its code
 
 
 def settle(account: Account, payment: Payment, operation: Operation, command: Settle, now: datetime) -> Decided:
+    if command.reused:
+        return contradicted(account, payment, command, now)
     match command.answer:
         case Awaited(reference):
             if operation.outcome not in OPEN or operation.reference:
@@ -37,29 +39,23 @@ def settle(account: Account, payment: Payment, operation: Operation, command: Se
             payment, change = changed(payment, command, now, "AWAITED", replace(operation, reference=reference))
             return Decision(put(account, payment), [change])
         case Succeeded(reference):
-            if is_settled(payment, operation, Outcome.SUCCEEDED):
+            if operation.outcome is Outcome.SUCCEEDED and operation.reference == reference:
                 return Decision(account)
+            if operation.outcome not in OPEN:
+                return contradicted(account, payment, command, now)
             done = replace(operation, outcome=Outcome.SUCCEEDED, reference=reference, settle_time=now, ask_time=None)
             return succeed(account, payment, done, command, now)
         case Declined() as answer:
-            if is_settled(payment, operation, Outcome.FAILED):
+            if operation.outcome is Outcome.FAILED:
                 return Decision(account)
+            if operation.outcome not in OPEN:
+                return contradicted(account, payment, command, now)
             failed = replace(operation, outcome=Outcome.FAILED, failure_code=answer.code, settle_time=now, ask_time=None)
             failed = replace(failed, reference=answer.reference or operation.reference)
             return decline(account, payment, failed, answer, command, now)
 
 
-def is_settled(payment: Payment, operation: Operation, told: Outcome) -> bool:
-    """Whether the operation has come out as told already. Refused where the processor contradicts what it said before."""
-    if operation.outcome in OPEN:
-        return False
-    if operation.outcome is told:
-        return True
-    text = f"The processor says that the operation has {told}, and has said before that it has {operation.outcome}."
-    raise illegal(text, operation.outcome, payment_id=str(payment.id), operation_id=str(operation.id))
-
-
-def succeed(account: Account, payment: Payment, operation: Operation, command: Command, now: datetime) -> Decided:
+def succeed(account: Account, payment: Payment, operation: Operation, command: Settle, now: datetime) -> Decided:
     match operation.kind:
         case Kind.REFUND:
             return refunded(account, payment, operation, command, now)
@@ -75,22 +71,22 @@ def succeed(account: Account, payment: Payment, operation: Operation, command: C
             assert_never(unexpected)
     status = SUCCESS_MEANS[operation.kind]
     if not may(payment.status, status):
-        raise cannot_become(payment, status)
+        return contradicted(account, payment, command, now)
     payment, change = changed(payment, command, now, status.upper(), operation, status=status, **amounts)
     return Decision(put(account, payment), [change], [Confirmed(payment)] if status is Status.CAPTURED else [])
 
 
-def refunded(account: Account, payment: Payment, operation: Operation, command: Command, now: datetime) -> Decided:
+def refunded(account: Account, payment: Payment, operation: Operation, command: Settle, now: datetime) -> Decided:
     refunded = payment.refunded + operation.amount
     status = after_refund(payment.captured, refunded)
     if status is not payment.status and not may(payment.status, status):
-        raise cannot_become(payment, status)
+        return contradicted(account, payment, command, now)
     left = payment.refund_pending - operation.amount
     payment, change = changed(payment, command, now, status.upper(), operation, status=status, refunded=refunded, refund_pending=left)
     return Decision(put(account, payment), [change], [RefundSettled(payment, payment.refund(operation))])
 
 
-def decline(account: Account, payment: Payment, operation: Operation, answer: Declined, command: Command, now: datetime) -> Decided:
+def decline(account: Account, payment: Payment, operation: Operation, answer: Declined, command: Settle, now: datetime) -> Decided:
     if operation.kind is Kind.REFUND:  # the money stays with us, and is free for another refund
         left = payment.refund_pending - operation.amount
         payment, change = changed(payment, command, now, "REFUND_DECLINED", operation, refund_pending=left)
@@ -103,15 +99,15 @@ def decline(account: Account, payment: Payment, operation: Operation, answer: De
         return Decision(put(account, payment), [change])
     status = Status.FAILED if is_final(account, payment, answer) else Status.DECLINED
     if not may(payment.status, status):
-        raise cannot_become(payment, status)
+        return contradicted(account, payment, command, now)
     payment, change = changed(payment, command, now, status.upper(), operation, status=status, decline_code=answer.code)
     return Decision(put(account, payment), [change], [Failed(payment)] if status is Status.FAILED else [])
 
 
-def expire(account: Account, payment: Payment, operation: Operation, command: Command, now: datetime) -> Decided:
+def expire(account: Account, payment: Payment, operation: Operation, command: Settle, now: datetime) -> Decided:
     """An authorisation that has expired at the processor counts as voided: another payment may be made for the attempt."""
     if not may(payment.status, Status.VOIDED):
-        raise cannot_become(payment, Status.VOIDED)
+        return contradicted(account, payment, command, now)
     payment, change = changed(payment, command, now, "AUTHORIZATION_EXPIRED", operation, status=Status.VOIDED)
     return Decision(put(account, payment), [change])
 

@@ -18,15 +18,17 @@ from payment_svc.model import (
     Operation,
     Payment,
     RefundPayment,
+    ResolveContradiction,
     Settle,
     VoidPayment,
 )
 
 Decided = Decision[Account, Change]
 Intent = CapturePayment | VoidPayment | RefundPayment
+Request = Intent | ResolveContradiction
 
 
-def named(account: Account | None, command: Intent) -> tuple[Account, Payment]:
+def named(account: Account | None, command: Request) -> tuple[Account, Payment]:
     """The account and the payment that a request names. Raises NotFound where there is none."""
     payment = account.payment(command.payment_id) if account else None
     if account is None or payment is None:
@@ -34,7 +36,7 @@ def named(account: Account | None, command: Intent) -> tuple[Account, Payment]:
     return account, payment
 
 
-def check_version(payment: Payment, command: Intent) -> None:
+def check_version(payment: Payment, command: Request) -> None:
     if command.expected_version not in (None, payment.version):
         raise Stale(expected=str(command.expected_version), actual=str(payment.version))
 

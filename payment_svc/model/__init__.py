@@ -17,6 +17,7 @@ from payment_svc.model.answers import (
     Declined,
     Report,
     Succeeded,
+    digest_of,
 )
 from payment_svc.model.commands import (
     AskAgain,
@@ -28,6 +29,7 @@ from payment_svc.model.commands import (
     PaymentCommand,
     RefundPayment,
     RefundReturn,
+    ResolveContradiction,
     Settle,
     VoidPayment,
 )
@@ -39,6 +41,7 @@ from payment_svc.model.records import (
     Account,
     Change,
     Confirmed,
+    Contradiction,
     Fact,
     Failed,
     Operation,
@@ -63,6 +66,7 @@ __all__ = [
     "Change",
     "Command",
     "Confirmed",
+    "Contradiction",
     "CreatePayment",
     "Declined",
     "Fact",
@@ -80,8 +84,10 @@ __all__ = [
     "RefundReturn",
     "RefundSettled",
     "Report",
+    "ResolveContradiction",
     "Settle",
     "StatusChanged",
     "Succeeded",
     "VoidPayment",
+    "digest_of",
 ]

@@ -51,7 +51,12 @@ class Report:
     @property
     def digest(self) -> bytes:
         """A hash of what it says, however the processor writes it: a report that comes again is a repeat."""
-        return hashlib.sha256(json.dumps([str(self.operation_id), *_said(self.answer)]).encode()).digest()
+        return digest_of(self.operation_id, self.answer)
+
+
+def digest_of(operation_id: UUID, answer: Answer) -> bytes:
+    """A hash of what a processor says of an operation."""
+    return hashlib.sha256(json.dumps([str(operation_id), *_said(answer)]).encode()).digest()
 
 
 def _said(answer: Answer) -> tuple[object, ...]:

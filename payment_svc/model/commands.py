@@ -93,11 +93,25 @@ class Settle(Command):
     """A processor tells of an operation: in its answer, in a webhook, or when it is looked up.
 
     `payment_id` is for the payment that the order gets by itself where this one came to nothing and the order costs nothing by then.
+    `payload_digest` identifies what it tells, as evidence. `reused`: the event id came before, with another report, so that this
+    one is stored as a contradiction and never applied.
     """
 
     operation_id: UUID
     answer: Answer
     payment_id: UUID
+    payload_digest: bytes
+    reused: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolveContradiction(Command):
+    """An operator has asked the processor what is true, and settled with it; `note` says how. No money moves."""
+
+    payment_id: UUID
+    contradiction_id: UUID
+    note: str
+    expected_version: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,4 +131,15 @@ class AskAgain(Command):
     ask_after: timedelta
 
 
-PaymentCommand = NoteOrder | CreatePayment | CapturePayment | VoidPayment | RefundPayment | RefundReturn | Settle | LoseAnswer | AskAgain
+PaymentCommand = (
+    NoteOrder
+    | CreatePayment
+    | CapturePayment
+    | VoidPayment
+    | RefundPayment
+    | RefundReturn
+    | Settle
+    | LoseAnswer
+    | AskAgain
+    | ResolveContradiction
+)

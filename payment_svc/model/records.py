@@ -24,6 +24,26 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
+class Contradiction:
+    """What a processor said of a settled operation, against what it had said before: evidence, of which nothing is booked.
+
+    `outcome`, `reference` and `failure_code` are what it says now. `report_id` is the webhook's event id, or the operation's id
+    where a call was answered so; `payload_digest` is the SHA-256 of the webhook's body, or of the answer.
+    An operator resolves it, with a note of what was found at the processor.
+    """
+
+    id: UUID
+    outcome: Outcome
+    reference: str | None
+    failure_code: str | None
+    report_id: str
+    payload_digest: bytes
+    report_time: datetime
+    resolve_time: datetime | None = None
+    resolve_note: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
     """One thing asked of a processor, with `id` as its idempotency key; `amount` in minor units of the payment's currency.
 
@@ -45,6 +65,10 @@ class Operation:
     settle_time: datetime | None = None
     cause: Cause | None = None
     cause_id: str | None = None
+    contradictions: tuple[Contradiction, ...] = ()
+
+    def contradiction(self, contradiction_id: UUID) -> Contradiction | None:
+        return next((c for c in self.contradictions if c.id == contradiction_id), None)
 
 
 @dataclass(frozen=True, slots=True)

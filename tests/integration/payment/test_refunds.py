@@ -491,7 +491,7 @@ async def test_refunds_are_counted_once_and_what_is_open_is_shown(world: World, 
     _, payment = await paid(world, "tok_refund_late")
     before = counts(operations)
     made = await refund(world, payment, 1_000, at=operations)
-    await operations.measure_refunds()
+    await operations.measure()
     assert REGISTRY.get_sample_value("payment_refunds_open") == 1
     assert measured("payment_refunds_open_seconds") > 0
     sandbox = operations.processors["sandbox"]
@@ -499,7 +499,7 @@ async def test_refunds_are_counted_once_and_what_is_open_is_shown(world: World, 
     await sandbox.ledger.settle_due()
     for _ in range(3):
         await operations.ingest_webhook("sandbox", *webhook(sandbox, made.id))
-    await operations.measure_refunds()
+    await operations.measure()
     assert REGISTRY.get_sample_value("payment_refunds_open") == REGISTRY.get_sample_value("payment_refunds_open_seconds") == 0
     assert counts(operations) - before == {"completed": 1}
 

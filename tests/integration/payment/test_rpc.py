@@ -1,7 +1,9 @@
 """The payment service's methods, over a real channel, a real PostgreSQL and the sandbox processor."""
 
+import hashlib
+from datetime import UTC, datetime
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from google.type.money_pb2 import Money
@@ -13,6 +15,8 @@ from sqlalchemy import select
 from chassis.client import ask, pages
 from chassis.errors import Exists, Failure, Invalid, NotFound, Refused, Stale
 from payment_svc import tables
+from payment_svc.providers.sandbox import Sandbox
+from payment_svc.providers.sandbox_ledger import Entry
 from tests.integration.payment.world import Payments, World, create_payment, pay, pounds, refused, status_of
 
 
@@ -290,6 +294,35 @@ async def test_capture_of_an_expired_authorization_frees_the_order(payments: Pay
     assert status_of(payment) == "voided"
     assert status_of(await pay(payments, create_payment(order))) == "captured"
     assert await world.books.charged() == {"charge": 4250}
+
+
+async def test_contradiction_is_shown_and_resolved(payments: Payments, world: World, sandbox: Sandbox) -> None:
+    """A signed webhook against what was said before is taken; GetPayment shows it, and ResolveContradiction closes it, once."""
+    payment = await pay(payments, create_payment(await world.order()))
+    declined = Entry(UUID(payment.operations[0].operation_id), "charge", "declined", None, None, 4250, "lost_card", final=False)
+    body, headers = sandbox.webhook(declined, datetime.now(UTC))
+    report = api.IngestProviderWebhookRequest(processor="sandbox", body=body, headers=headers)
+    taken = (await ask(payments.IngestProviderWebhook, report)).payment
+    [stored] = taken.operations[0].contradictions
+    assert (stored.failure_code, stored.report_id, stored.payload_sha256) == (
+        "lost_card",
+        headers["webhook-id"],
+        hashlib.sha256(body).hexdigest(),
+    )
+    request = api.ResolveContradictionRequest(
+        request_id=str(uuid4()),
+        payment_id=payment.payment_id,
+        contradiction_id=stored.contradiction_id,
+        note="the charge stands",
+        expected_version=taken.version,
+    )
+    resolved = (await ask(payments.ResolveContradiction, request)).payment
+    assert resolved == (await ask(payments.ResolveContradiction, request)).payment
+    assert resolved.operations[0].contradictions[0].resolve_note == "the charge stands"
+    assert (status_of(resolved), resolved.captured_amount) == ("captured", pounds(42, 50))
+    request.request_id = str(uuid4())
+    with pytest.raises(Stale):
+        await ask(payments.ResolveContradiction, request)
 
 
 async def test_a_return_that_was_not_refused_is_not_tried_again(payments: Payments, world: World) -> None:

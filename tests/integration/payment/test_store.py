@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from chassis.paging import Page
 from payment_svc import store
 from payment_svc.lifecycle import ONE_PER_ATTEMPT, REFUND_STATUS, Cause, Kind, Outcome, RefundStatus, Status
-from payment_svc.model import NOTHING_REFUNDABLE, Account, Change, Operation, Refund, RefundFilter
+from payment_svc.model import NOTHING_REFUNDABLE, Account, Change, Contradiction, Operation, Refund, RefundFilter
 from tests.unit.payment.samples import LATER, NOON, OPERATION, ORDER, PAYMENT, account, back, create, declined, numbered, operation, payment
 
 
@@ -46,6 +46,25 @@ async def test_an_account_is_read_back_as_it_was_saved(engine: AsyncEngine) -> N
             await store.save_accounts(connection, {}, {ORDER: its}, [change])
             assert await store.find_account(connection, ORDER) == its
             await read_by_its_parts(connection, its)
+
+
+async def test_contradictions_are_read_back_with_their_operation(engine: AsyncEngine) -> None:
+    """Two of one operation, the older first, one of them resolved; a resolution replaces what it was."""
+    older = Contradiction(numbered(9, 1), Outcome.FAILED, "r", "late", "evt_1", bytes(32), NOON)
+    newer = replace(older, id=numbered(9, 2), payload_digest=bytes([1] * 32), report_time=LATER)
+    its = operation(Outcome.SUCCEEDED, contradictions=(older, newer))
+    before = account(payment(Status.CAPTURED, operations=(its,)))
+    await save(engine, before)
+    assert await read(engine) == before
+    async with engine.connect() as connection:
+        assert await store.open_contradictions(connection) == 2
+    resolved = replace(older, resolve_time=LATER, resolve_note="settled")
+    its = replace(its, contradictions=(resolved, newer))
+    after = account(payment(Status.CAPTURED, operations=(its,)))
+    await save(engine, after, before)
+    assert await read(engine) == after
+    async with engine.connect() as connection:
+        assert await store.open_contradictions(connection) == 1
 
 
 async def read_by_its_parts(connection: AsyncConnection, its: Account) -> None:

@@ -233,6 +233,12 @@ def _refused_event(world: World) -> None:
     world.outbox.refused_events.add(aggregate_id="order", event_id="e", type="T", payload_bytes=9, refusal="MaxPayloadError")
 
 
+def _contradicted(world: World) -> None:
+    world.payment.operations.add(operation_id="operation", outcome=payment_pb2.PAYMENT_OPERATION_OUTCOME_FAILED).contradictions.add(
+        outcome=payment_pb2.PAYMENT_OPERATION_OUTCOME_SUCCEEDED, report_id="evt_1", payload_sha256="ab12"
+    )
+
+
 def _cut_too_late(world: World) -> None:
     world.order.items[0].cancelled_quantity, world.order.items[0].allocations[0].quantity = 2, 1
 
@@ -254,6 +260,7 @@ BROKEN: dict[str, Callable[[World], None]] = {
     "payment.ceiling": _money("payment", "refund_pending_amount", 251),
     "payment.refunds": _money("payment", "refunded_amount", 499),
     "payment.twice": lambda world: world.payments.append(world.payment),
+    "payment.contradicted": _contradicted,
     "payment.order": _held_for_nobody,
     "money.dead": _dead,
     "money.authorised": _authorised,
@@ -281,6 +288,18 @@ BROKEN: dict[str, Callable[[World], None]] = {
     "event.waiting": _waiting_event,
     "event.refused": _refused_event,
 }
+
+
+def test_contradiction_is_a_finding_until_it_is_resolved() -> None:
+    """It names the operation, both outcomes, the report and its payload's digest; the repair shows more."""
+    world = World()
+    world.payment.processor = "sandbox"
+    _contradicted(world)
+    [found] = [d for d in differences(world.facts()) if d.check == "payment.contradicted"]
+    assert found.text == ("sandbox said that operation operation failed, and its report evt_1 (SHA-256 ab12) says that it succeeded")
+    assert found.repair == "omctl payment contradictions order"
+    world.payment.operations[0].contradictions[0].resolve_time.CopyFrom(at(0))
+    assert "payment.contradicted" not in {d.check for d in differences(world.facts())}
 
 
 def test_a_unit_that_left_too_late_to_be_cut_is_asked_back_and_no_fault_of_the_stock() -> None:

@@ -39,6 +39,10 @@ class Till(PaymentServiceServicer):
         self.asked.append(request)
         return payment_service_pb2.ListPaymentsResponse(payments=[self.payment])
 
+    def ResolveContradiction(self, request: Any, context: Any) -> Any:
+        self.asked.append(request)
+        return payment_service_pb2.ResolveContradictionResponse(payment=self.payment)
+
     def VoidPayment(self, request: Any, context: Any) -> Any:
         self.asked.append(request)
         return payment_service_pb2.VoidPaymentResponse(payment=self.payment)
@@ -127,3 +131,38 @@ def test_a_refund_may_state_the_version_that_was_looked_at(till: Till, address: 
 def test_an_amount_needs_its_currency(address: str) -> None:
     """Half of an amount is a usage error."""
     assert omctl(address, "payment", "refund", PAYMENT_ID, "--amount", "1").exit_code == 2
+
+
+CONTRADICTION_ID = "01890000-0000-7000-8000-000000000003"
+
+
+def test_contradictions_of_a_processor_are_listed(till: Till, address: str) -> None:
+    """What the processor said and says of which operation, the report and its payload's digest."""
+    operation = till.payment.operations.add(
+        kind=payment_pb2.PAYMENT_OPERATION_KIND_CHARGE,
+        operation_id=RETURN_ID,
+        outcome=payment_pb2.PAYMENT_OPERATION_OUTCOME_FAILED,
+    )
+    operation.contradictions.add(
+        contradiction_id=CONTRADICTION_ID,
+        outcome=payment_pb2.PAYMENT_OPERATION_OUTCOME_SUCCEEDED,
+        report_id="evt_1",
+        payload_sha256="ab12",
+    )
+    shown = omctl(address, "payment", "contradictions", PAYMENT_ID).stdout.splitlines()[1].split()
+    expected = [PAYMENT_ID, CONTRADICTION_ID, "charge", RETURN_ID, "failed", "succeeded", "evt_1", "ab12"]
+    assert (shown[:8], shown[-1]) == (expected, "-")
+
+
+def test_contradiction_is_resolved_with_a_note(till: Till, address: str) -> None:
+    """The note is sent, and needed; the request_id is told before."""
+    typed = ("payment", "resolve", PAYMENT_ID, CONTRADICTION_ID, "--request-id", REQUEST_ID)
+    result = omctl(address, *typed, "--note", "given back there")
+    assert result.exit_code == 0, result.output
+    assert till.asked == [
+        payment_service_pb2.ResolveContradictionRequest(
+            request_id=REQUEST_ID, payment_id=PAYMENT_ID, contradiction_id=CONTRADICTION_ID, note="given back there"
+        )
+    ]
+    assert f"request_id {REQUEST_ID}\n" in result.stderr
+    assert omctl(address, *typed).exit_code == 2

@@ -21,9 +21,11 @@ from payment_svc.model import (
     Payment,
     RefundPayment,
     RefundReturn,
+    ResolveContradiction,
     Settle,
     StatusChanged,
     VoidPayment,
+    digest_of,
 )
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -176,8 +178,25 @@ def back(
     return replace(its, cause=cause, cause_id=cause_id)
 
 
-def settle(answer: Answer, operation_id: UUID = OPERATION, key: str = "result") -> Settle:
-    return Settle(key, b"", ORDER, "sandbox", "w1", operation_id=operation_id, answer=answer, payment_id=numbered(2, 90))
+def settle(answer: Answer, operation_id: UUID = OPERATION, key: str = "result", **changes: Any) -> Settle:
+    command = Settle(
+        *(key, b"", ORDER, "sandbox", "w1"),
+        operation_id=operation_id,
+        answer=answer,
+        payment_id=numbered(2, 90),
+        payload_digest=digest_of(operation_id, answer),
+    )
+    return replace(command, **changes)
+
+
+def resolve(contradiction_id: UUID, note: str = "refunded at the processor") -> ResolveContradiction:
+    return ResolveContradiction(
+        *("resolve", b"", ORDER, "payment", "r9"),
+        payment_id=PAYMENT,
+        contradiction_id=contradiction_id,
+        note=note,
+        expected_version=None,
+    )
 
 
 def lose(operation_id: UUID = OPERATION) -> LoseAnswer:

@@ -25,6 +25,7 @@ from payment_svc.model import (
     PaymentCommand,
     Succeeded,
     VoidPayment,
+    digest_of,
 )
 from tests.unit.payment.samples import (
     LATER,
@@ -45,6 +46,7 @@ from tests.unit.payment.samples import (
     operation,
     order,
     payment,
+    resolve,
     settle,
     void,
 )
@@ -282,13 +284,65 @@ def test_what_is_told_twice_is_booked_once(answer: Succeeded | Declined) -> None
 
 
 @pytest.mark.parametrize(
-    ("said", "says"), [(Succeeded("ref-1"), Declined("insufficient_funds")), (Declined("insufficient_funds"), Succeeded("ref-1"))]
+    ("said", "says"),
+    [
+        (Succeeded("ref-1"), Declined("insufficient_funds")),
+        (Declined("insufficient_funds"), Succeeded("ref-1")),
+        (Succeeded("ref-1"), Succeeded("ref-2")),
+    ],
 )
-def test_a_processor_that_contradicts_itself_is_refused(said: Succeeded | Declined, says: Succeeded | Declined) -> None:
-    """What is settled stays; the contradiction is an error that somebody sees, and no silent change."""
-    first = decide(account(payment()), settle(said), LATER)
-    failure = refused(first.record, settle(says, key="webhook"))
-    assert (failure.reason, failure.metadata["operation_id"]) == ("ILLEGAL_TRANSITION", str(OPERATION))
+def test_contradiction_of_a_processor_is_stored_once(said: Succeeded | Declined, says: Succeeded | Declined) -> None:
+    """What is settled stays; what is said against it is stored with its operation, under its payload's digest, once."""
+    first = decide(account(payment()), settle(said), LATER).record
+    decided = decide(first, settle(says, key="webhook"), LATER)
+    before, its = only(first), only(decided.record)
+    [stored] = its.operations[0].contradictions
+    assert its == replace(
+        before,
+        version=before.version + 1,
+        operations=(replace(before.operations[0], contradictions=(stored,)),),
+    )
+    assert (stored.outcome, stored.reference, stored.report_id, stored.payload_digest) == (
+        Outcome.SUCCEEDED if isinstance(says, Succeeded) else Outcome.FAILED,
+        says.reference,
+        "w1",
+        digest_of(OPERATION, says),
+    )
+    assert [change.reason for change in decided.history] == ["CONTRADICTED"]
+    assert not decided.facts
+    assert decide(decided.record, settle(says, key="again"), LATER).record is decided.record
+
+
+def test_report_under_a_reused_event_id_is_stored_only() -> None:
+    """Also of an operation that is open: it is evidence, and nothing is booked of it."""
+    decided = decide(account(payment()), settle(Succeeded("ref-1"), reused=True), LATER)
+    its = only(decided.record)
+    assert (its.status, its.operations[0].outcome, len(its.operations[0].contradictions)) == (
+        Status.PENDING,
+        Outcome.REQUESTED,
+        1,
+    )
+
+
+def test_contradictions_of_an_operation_are_bounded() -> None:
+    """Twenty are stored; what comes after them changes nothing."""
+    record = decide(account(payment()), settle(Succeeded("ref-1")), LATER).record
+    for number in range(25):
+        record = decide(record, settle(Succeeded(f"other-{number}")), LATER).record
+    assert (len(only(record).operations[0].contradictions), only(record).captured) == (20, TOTAL.minor)
+
+
+def test_resolved_contradiction_keeps_its_first_note() -> None:
+    """A resolution moves no money; a second one, and one of an unknown contradiction, change nothing."""
+    record = decide(account(payment()), settle(Declined("insufficient_funds")), LATER).record
+    record = decide(record, settle(Succeeded("ref-1")), LATER).record
+    [stored] = only(record).operations[0].contradictions
+    resolved = decide(record, resolve(stored.id), LATER)
+    [after] = only(resolved.record).operations[0].contradictions
+    assert after == replace(stored, resolve_time=LATER, resolve_note="refunded at the processor")
+    assert only(resolved.record).status is only(record).status
+    assert decide(resolved.record, resolve(stored.id, "another"), LATER).record is resolved.record
+    assert refused(resolved.record, resolve(PAYMENT)).reason == "CONTRADICTION_NOT_FOUND"
 
 
 def test_an_awaited_answer_keeps_the_payment_pending() -> None:
@@ -423,9 +477,10 @@ def test_a_repeated_capture_whose_claim_was_swept_changes_nothing() -> None:
     assert decide(done, capture(operation_id=numbered(3, 299)), LATER).record is done
 
 
-def test_an_answer_that_the_table_does_not_allow_is_refused() -> None:
-    """A payment that was given up cannot be captured by a late success: the money is not ours to book, and somebody must look."""
+def test_impossible_answer_is_stored_as_a_contradiction() -> None:
+    """A payment that was given up cannot be captured by a late success: the money is not ours to book, and an operator must look."""
     voided = payment(Status.VOIDED)
     late = replace(operation(), id=numbered(3, 201), kind=Kind.CAPTURE, requested_by="capture:1")
-    failure = refused(account(replace(voided, operations=(*voided.operations, late))), settle(Succeeded("r"), late.id))
-    assert (failure.reason, failure.metadata["status"]) == ("ILLEGAL_TRANSITION", Status.VOIDED)
+    decided = decide(account(replace(voided, operations=(*voided.operations, late))), settle(Succeeded("r"), late.id), LATER)
+    its = only(decided.record)
+    assert (its.status, its.captured, len(its.operations[1].contradictions)) == (Status.VOIDED, 0, 1)

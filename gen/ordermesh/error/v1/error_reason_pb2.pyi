@@ -135,6 +135,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: the processor refuses the refund (metadata: failure_code, refund_id). The money is still
     owed, unless the failure_code is nothing_refundable.
     """
+    ERROR_REASON_CONTRADICTION_NOT_FOUND: _ErrorReason.ValueType  # 90
+    """NOT_FOUND: the payment has no such contradiction of its processor (metadata: payment_id, contradiction_id)."""
     ERROR_REASON_SKU_NOT_ON_PICKLIST: _ErrorReason.ValueType  # 100
     """INVALID_ARGUMENT: the scanned SKU is not on the picklist (metadata: sku)."""
     ERROR_REASON_QUANTITY_EXCEEDS_PICKLIST: _ErrorReason.ValueType  # 101
@@ -280,6 +282,8 @@ ERROR_REASON_REFUND_FAILED: ErrorReason.ValueType  # 89
 """FAILED_PRECONDITION: the processor refuses the refund (metadata: failure_code, refund_id). The money is still
 owed, unless the failure_code is nothing_refundable.
 """
+ERROR_REASON_CONTRADICTION_NOT_FOUND: ErrorReason.ValueType  # 90
+"""NOT_FOUND: the payment has no such contradiction of its processor (metadata: payment_id, contradiction_id)."""
 ERROR_REASON_SKU_NOT_ON_PICKLIST: ErrorReason.ValueType  # 100
 """INVALID_ARGUMENT: the scanned SKU is not on the picklist (metadata: sku)."""
 ERROR_REASON_QUANTITY_EXCEEDS_PICKLIST: ErrorReason.ValueType  # 101

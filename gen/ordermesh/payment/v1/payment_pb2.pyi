@@ -395,6 +395,7 @@ class PaymentOperation(_message.Message):
     FAILURE_CODE_FIELD_NUMBER: _builtins.int
     REQUEST_TIME_FIELD_NUMBER: _builtins.int
     SETTLE_TIME_FIELD_NUMBER: _builtins.int
+    CONTRADICTIONS_FIELD_NUMBER: _builtins.int
     operation_id: _builtins.str
     """A UUID; the processor gets it as its idempotency key."""
     kind: Global___PaymentOperationKind.ValueType
@@ -417,6 +418,10 @@ class PaymentOperation(_message.Message):
     def settle_time(self) -> _timestamp_pb2.Timestamp:
         """When its outcome became known; unset before."""
 
+    @_builtins.property
+    def contradictions(self) -> _containers.RepeatedCompositeFieldContainer[Global___ProcessorContradiction]:
+        """What the processor said against it later, oldest first; 20 at most. Nothing of it is booked."""
+
     def __init__(
         self,
         *,
@@ -428,10 +433,11 @@ class PaymentOperation(_message.Message):
         failure_code: _builtins.str | None = ...,
         request_time: _timestamp_pb2.Timestamp | None = ...,
         settle_time: _timestamp_pb2.Timestamp | None = ...,
+        contradictions: _abc.Iterable[Global___ProcessorContradiction] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_failure_code", b"_failure_code", "_processor_reference", b"_processor_reference", "amount", b"amount", "failure_code", b"failure_code", "processor_reference", b"processor_reference", "request_time", b"request_time", "settle_time", b"settle_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_failure_code", b"_failure_code", "_processor_reference", b"_processor_reference", "amount", b"amount", "failure_code", b"failure_code", "kind", b"kind", "operation_id", b"operation_id", "outcome", b"outcome", "processor_reference", b"processor_reference", "request_time", b"request_time", "settle_time", b"settle_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_failure_code", b"_failure_code", "_processor_reference", b"_processor_reference", "amount", b"amount", "contradictions", b"contradictions", "failure_code", b"failure_code", "kind", b"kind", "operation_id", b"operation_id", "outcome", b"outcome", "processor_reference", b"processor_reference", "request_time", b"request_time", "settle_time", b"settle_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__failure_code: _TypeAlias = _typing.Literal["failure_code"]  # noqa: Y015
     _WhichOneofArgType__failure_code: _TypeAlias = _typing.Literal["_failure_code", b"_failure_code"]  # noqa: Y015
@@ -443,3 +449,74 @@ class PaymentOperation(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__processor_reference) -> _WhichOneofReturnType__processor_reference | None: ...
 
 Global___PaymentOperation: _TypeAlias = PaymentOperation  # noqa: Y015
+
+@_typing.final
+class ProcessorContradiction(_message.Message):
+    """What a processor said of a settled operation against what it had said before: another outcome, a success under another
+    reference, or a second report under one event id. It is evidence: nothing is booked of it.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CONTRADICTION_ID_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    PROCESSOR_REFERENCE_FIELD_NUMBER: _builtins.int
+    FAILURE_CODE_FIELD_NUMBER: _builtins.int
+    REPORT_ID_FIELD_NUMBER: _builtins.int
+    PAYLOAD_SHA256_FIELD_NUMBER: _builtins.int
+    REPORT_TIME_FIELD_NUMBER: _builtins.int
+    RESOLVE_TIME_FIELD_NUMBER: _builtins.int
+    RESOLVE_NOTE_FIELD_NUMBER: _builtins.int
+    contradiction_id: _builtins.str
+    """A UUID, made of the operation and the payload."""
+    outcome: Global___PaymentOperationOutcome.ValueType
+    """The outcome that it says now: succeeded or failed."""
+    processor_reference: _builtins.str
+    """The processor's own name for it; unset where it says none."""
+    failure_code: _builtins.str
+    """Why it failed, as it says now; unset where it says that it succeeded."""
+    report_id: _builtins.str
+    """The webhook's event id; for the answer to a call, the request_id of the call or the operation's id."""
+    payload_sha256: _builtins.str
+    """SHA-256 of the webhook's body, or of the answer's content, in hexadecimal: to find it in the processor's records."""
+    resolve_note: _builtins.str
+    """What the operator found at the processor and did; unset before."""
+    @_builtins.property
+    def report_time(self) -> _timestamp_pb2.Timestamp:
+        """When it came."""
+
+    @_builtins.property
+    def resolve_time(self) -> _timestamp_pb2.Timestamp:
+        """When an operator resolved it; unset before."""
+
+    def __init__(
+        self,
+        *,
+        contradiction_id: _builtins.str = ...,
+        outcome: Global___PaymentOperationOutcome.ValueType = ...,
+        processor_reference: _builtins.str | None = ...,
+        failure_code: _builtins.str | None = ...,
+        report_id: _builtins.str = ...,
+        payload_sha256: _builtins.str = ...,
+        report_time: _timestamp_pb2.Timestamp | None = ...,
+        resolve_time: _timestamp_pb2.Timestamp | None = ...,
+        resolve_note: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_failure_code", b"_failure_code", "_processor_reference", b"_processor_reference", "_resolve_note", b"_resolve_note", "failure_code", b"failure_code", "processor_reference", b"processor_reference", "report_time", b"report_time", "resolve_note", b"resolve_note", "resolve_time", b"resolve_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_failure_code", b"_failure_code", "_processor_reference", b"_processor_reference", "_resolve_note", b"_resolve_note", "contradiction_id", b"contradiction_id", "failure_code", b"failure_code", "outcome", b"outcome", "payload_sha256", b"payload_sha256", "processor_reference", b"processor_reference", "report_id", b"report_id", "report_time", b"report_time", "resolve_note", b"resolve_note", "resolve_time", b"resolve_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__failure_code: _TypeAlias = _typing.Literal["failure_code"]  # noqa: Y015
+    _WhichOneofArgType__failure_code: _TypeAlias = _typing.Literal["_failure_code", b"_failure_code"]  # noqa: Y015
+    _WhichOneofReturnType__processor_reference: _TypeAlias = _typing.Literal["processor_reference"]  # noqa: Y015
+    _WhichOneofArgType__processor_reference: _TypeAlias = _typing.Literal["_processor_reference", b"_processor_reference"]  # noqa: Y015
+    _WhichOneofReturnType__resolve_note: _TypeAlias = _typing.Literal["resolve_note"]  # noqa: Y015
+    _WhichOneofArgType__resolve_note: _TypeAlias = _typing.Literal["_resolve_note", b"_resolve_note"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__failure_code) -> _WhichOneofReturnType__failure_code | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__processor_reference) -> _WhichOneofReturnType__processor_reference | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__resolve_note) -> _WhichOneofReturnType__resolve_note | None: ...
+
+Global___ProcessorContradiction: _TypeAlias = ProcessorContradiction  # noqa: Y015

@@ -5,7 +5,7 @@ import warnings
 
 from ordermesh.payment.v1 import payment_service_pb2 as ordermesh_dot_payment_dot_v1_dot_payment__service__pb2
 
-GRPC_GENERATED_VERSION = '1.76.0'
+GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class PaymentServiceStub(object):
+class PaymentServiceStub:
     """Payments for orders.
 
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
@@ -58,6 +58,11 @@ class PaymentServiceStub(object):
                 request_serializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.RefundPaymentRequest.SerializeToString,
                 response_deserializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.RefundPaymentResponse.FromString,
                 _registered_method=True)
+        self.ResolveContradiction = channel.unary_unary(
+                '/ordermesh.payment.v1.PaymentService/ResolveContradiction',
+                request_serializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ResolveContradictionRequest.SerializeToString,
+                response_deserializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ResolveContradictionResponse.FromString,
+                _registered_method=True)
         self.GetPayment = channel.unary_unary(
                 '/ordermesh.payment.v1.PaymentService/GetPayment',
                 request_serializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.GetPaymentRequest.SerializeToString,
@@ -80,7 +85,7 @@ class PaymentServiceStub(object):
                 _registered_method=True)
 
 
-class PaymentServiceServicer(object):
+class PaymentServiceServicer:
     """Payments for orders.
 
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
@@ -135,6 +140,15 @@ class PaymentServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ResolveContradiction(self, request, context):
+        """Marks a contradiction of a processor as resolved, once an operator has found out what is true and settled with the processor.
+        The payment stays as it is: no money moves. A second resolution changes nothing. Reasons: PAYMENT_NOT_FOUND,
+        CONTRADICTION_NOT_FOUND, VERSION_MISMATCH.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetPayment(self, request, context):
         """Reads one payment. Reasons: PAYMENT_NOT_FOUND.
         """
@@ -159,9 +173,10 @@ class PaymentServiceServicer(object):
     def IngestProviderWebhook(self, request, context):
         """Takes what a processor reports, as it came: pending -> authorized, captured, declined or failed; authorized -> captured or
         voided; captured -> partially_refunded or refunded.
-        The processor's event id makes it idempotent; what is known already changes nothing. Reasons: WEBHOOK_SIGNATURE_INVALID,
-        WEBHOOK_MALFORMED, REQUEST_ID_REUSED (the event id came before, with another report), CONTENTION, PAYMENT_NOT_FOUND,
-        ILLEGAL_TRANSITION (it contradicts what the processor said before).
+        The processor's event id makes it idempotent; what is known already changes nothing. A report that contradicts what the
+        processor said before is taken and stored with its operation (contradictions), and changes no money. Reasons:
+        WEBHOOK_SIGNATURE_INVALID, WEBHOOK_MALFORMED, REQUEST_ID_REUSED (the event id came before, with another report, and this
+        one is stored as a contradiction), CONTENTION, PAYMENT_NOT_FOUND.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -189,6 +204,11 @@ def add_PaymentServiceServicer_to_server(servicer, server):
                     servicer.RefundPayment,
                     request_deserializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.RefundPaymentRequest.FromString,
                     response_serializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.RefundPaymentResponse.SerializeToString,
+            ),
+            'ResolveContradiction': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResolveContradiction,
+                    request_deserializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ResolveContradictionRequest.FromString,
+                    response_serializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ResolveContradictionResponse.SerializeToString,
             ),
             'GetPayment': grpc.unary_unary_rpc_method_handler(
                     servicer.GetPayment,
@@ -218,7 +238,7 @@ def add_PaymentServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class PaymentService(object):
+class PaymentService:
     """Payments for orders.
 
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
@@ -323,6 +343,33 @@ class PaymentService(object):
             '/ordermesh.payment.v1.PaymentService/RefundPayment',
             ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.RefundPaymentRequest.SerializeToString,
             ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.RefundPaymentResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResolveContradiction(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ordermesh.payment.v1.PaymentService/ResolveContradiction',
+            ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ResolveContradictionRequest.SerializeToString,
+            ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ResolveContradictionResponse.FromString,
             options,
             channel_credentials,
             insecure,

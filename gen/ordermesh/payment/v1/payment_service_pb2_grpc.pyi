@@ -69,6 +69,11 @@ class PaymentServiceStub:
     where the return's last refund has not failed, or failed because nothing was left to refund. A return gets what is left at most;
     where all has gone back meanwhile it is closed without a refund: REFUND_FAILED (failure_code: nothing_refundable).
     """
+    ResolveContradiction: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ResolveContradictionRequest, _payment_service_pb2.ResolveContradictionResponse]
+    """Marks a contradiction of a processor as resolved, once an operator has found out what is true and settled with the processor.
+    The payment stays as it is: no money moves. A second resolution changes nothing. Reasons: PAYMENT_NOT_FOUND,
+    CONTRADICTION_NOT_FOUND, VERSION_MISMATCH.
+    """
     GetPayment: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.GetPaymentRequest, _payment_service_pb2.GetPaymentResponse]
     """Reads one payment. Reasons: PAYMENT_NOT_FOUND."""
     ListPayments: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ListPaymentsRequest, _payment_service_pb2.ListPaymentsResponse]
@@ -78,9 +83,10 @@ class PaymentServiceStub:
     IngestProviderWebhook: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.IngestProviderWebhookRequest, _payment_service_pb2.IngestProviderWebhookResponse]
     """Takes what a processor reports, as it came: pending -> authorized, captured, declined or failed; authorized -> captured or
     voided; captured -> partially_refunded or refunded.
-    The processor's event id makes it idempotent; what is known already changes nothing. Reasons: WEBHOOK_SIGNATURE_INVALID,
-    WEBHOOK_MALFORMED, REQUEST_ID_REUSED (the event id came before, with another report), CONTENTION, PAYMENT_NOT_FOUND,
-    ILLEGAL_TRANSITION (it contradicts what the processor said before).
+    The processor's event id makes it idempotent; what is known already changes nothing. A report that contradicts what the
+    processor said before is taken and stored with its operation (contradictions), and changes no money. Reasons:
+    WEBHOOK_SIGNATURE_INVALID, WEBHOOK_MALFORMED, REQUEST_ID_REUSED (the event id came before, with another report, and this
+    one is stored as a contradiction), CONTENTION, PAYMENT_NOT_FOUND.
     """
 
 @_typing.type_check_only
@@ -124,6 +130,11 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     where the return's last refund has not failed, or failed because nothing was left to refund. A return gets what is left at most;
     where all has gone back meanwhile it is closed without a refund: REFUND_FAILED (failure_code: nothing_refundable).
     """
+    ResolveContradiction: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ResolveContradictionRequest, _payment_service_pb2.ResolveContradictionResponse]  # type: ignore[assignment]
+    """Marks a contradiction of a processor as resolved, once an operator has found out what is true and settled with the processor.
+    The payment stays as it is: no money moves. A second resolution changes nothing. Reasons: PAYMENT_NOT_FOUND,
+    CONTRADICTION_NOT_FOUND, VERSION_MISMATCH.
+    """
     GetPayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.GetPaymentRequest, _payment_service_pb2.GetPaymentResponse]  # type: ignore[assignment]
     """Reads one payment. Reasons: PAYMENT_NOT_FOUND."""
     ListPayments: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ListPaymentsRequest, _payment_service_pb2.ListPaymentsResponse]  # type: ignore[assignment]
@@ -133,9 +144,10 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     IngestProviderWebhook: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.IngestProviderWebhookRequest, _payment_service_pb2.IngestProviderWebhookResponse]  # type: ignore[assignment]
     """Takes what a processor reports, as it came: pending -> authorized, captured, declined or failed; authorized -> captured or
     voided; captured -> partially_refunded or refunded.
-    The processor's event id makes it idempotent; what is known already changes nothing. Reasons: WEBHOOK_SIGNATURE_INVALID,
-    WEBHOOK_MALFORMED, REQUEST_ID_REUSED (the event id came before, with another report), CONTENTION, PAYMENT_NOT_FOUND,
-    ILLEGAL_TRANSITION (it contradicts what the processor said before).
+    The processor's event id makes it idempotent; what is known already changes nothing. A report that contradicts what the
+    processor said before is taken and stored with its operation (contradictions), and changes no money. Reasons:
+    WEBHOOK_SIGNATURE_INVALID, WEBHOOK_MALFORMED, REQUEST_ID_REUSED (the event id came before, with another report, and this
+    one is stored as a contradiction), CONTENTION, PAYMENT_NOT_FOUND.
     """
 
 class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -202,6 +214,17 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def ResolveContradiction(
+        self,
+        request: _payment_service_pb2.ResolveContradictionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.ResolveContradictionResponse, _abc.Awaitable[_payment_service_pb2.ResolveContradictionResponse]]:
+        """Marks a contradiction of a processor as resolved, once an operator has found out what is true and settled with the processor.
+        The payment stays as it is: no money moves. A second resolution changes nothing. Reasons: PAYMENT_NOT_FOUND,
+        CONTRADICTION_NOT_FOUND, VERSION_MISMATCH.
+        """
+
+    @_abc_1.abstractmethod
     def GetPayment(
         self,
         request: _payment_service_pb2.GetPaymentRequest,
@@ -233,9 +256,10 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_payment_service_pb2.IngestProviderWebhookResponse, _abc.Awaitable[_payment_service_pb2.IngestProviderWebhookResponse]]:
         """Takes what a processor reports, as it came: pending -> authorized, captured, declined or failed; authorized -> captured or
         voided; captured -> partially_refunded or refunded.
-        The processor's event id makes it idempotent; what is known already changes nothing. Reasons: WEBHOOK_SIGNATURE_INVALID,
-        WEBHOOK_MALFORMED, REQUEST_ID_REUSED (the event id came before, with another report), CONTENTION, PAYMENT_NOT_FOUND,
-        ILLEGAL_TRANSITION (it contradicts what the processor said before).
+        The processor's event id makes it idempotent; what is known already changes nothing. A report that contradicts what the
+        processor said before is taken and stored with its operation (contradictions), and changes no money. Reasons:
+        WEBHOOK_SIGNATURE_INVALID, WEBHOOK_MALFORMED, REQUEST_ID_REUSED (the event id came before, with another report, and this
+        one is stored as a contradiction), CONTENTION, PAYMENT_NOT_FOUND.
         """
 
 def add_PaymentServiceServicer_to_server(servicer: PaymentServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -5,7 +5,7 @@ import warnings
 
 from ordermesh.warehouse.v1 import inventory_service_pb2 as ordermesh_dot_warehouse_dot_v1_dot_inventory__service__pb2
 
-GRPC_GENERATED_VERSION = '1.76.0'
+GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class InventoryServiceStub(object):
+class InventoryServiceStub:
     """Quantities on the shelves.
 
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
@@ -80,7 +80,7 @@ class InventoryServiceStub(object):
                 _registered_method=True)
 
 
-class InventoryServiceServicer(object):
+class InventoryServiceServicer:
     """Quantities on the shelves.
 
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
@@ -200,7 +200,7 @@ def add_InventoryServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class InventoryService(object):
+class InventoryService:
     """Quantities on the shelves.
 
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
