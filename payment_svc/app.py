@@ -35,7 +35,7 @@ async def running(config: Config) -> AsyncIterator[Supervisor]:
         secret = config.sandbox_webhook_secret
         key = webhooks.key_of(secret.get_secret_value()) if secret else sandbox.generated_key()
         processor = sandbox.Sandbox(Ledger(memory), key)
-        # Asked where a payment arrives before its order's event.
+        # Asked for what an order costs, before anything is charged or captured.
         orders = Orders(await ground.channel(config.order_address, Breaker("order")))
         operations = Operations(
             ground.database,

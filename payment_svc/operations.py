@@ -25,7 +25,7 @@ from chassis.idempotency import Keyed
 from chassis.money import Money
 from chassis.paging import Page
 from payment_svc import decisions, store
-from payment_svc.lifecycle import OPEN, REFUND_STATUS, Cause, Kind, OrderStatus, Status
+from payment_svc.lifecycle import OPEN, REFUND_STATUS, Cause, Kind, Status
 from payment_svc.lifecycle import Outcome as OperationOutcome
 from payment_svc.model import (
     AUTHORIZATION_EXPIRED,
@@ -94,6 +94,10 @@ class Operations:
         self._refunds_open = telemetry.reading("payment_refunds_open", "Refunds that wait for the processor's answer")
         self._refund_age = telemetry.reading("payment_refunds_open_seconds", "How long the oldest of them has been waiting")
         self._answers = telemetry.counter("processor_answers_total", "What processors answered", "processor", "kind", "answer")
+        self._copies = telemetry.counter(
+            "payment_order_copies_total",
+            "Charges and captures that were decided on this service's copy of the order",
+        )
         self._contradictions = telemetry.counter(
             "processor_contradictions_total",
             "Reports and answers that contradict what the processor said before",
@@ -116,7 +120,7 @@ class Operations:
             payment_id=uuid7(),
             operation_id=uuid7(),
             ask_after=timedelta(seconds=self.settle_after_s),
-            order=await self._order(of, order_id),
+            order=await self._order_to_pay(of, order_id),
         )
         account = unwrap((await self._write([command]))[0])
         payment = account.requested_by(of.key) or account.payments[-1]  # the last: of an order of total zero
@@ -129,14 +133,23 @@ class Operations:
             payment = await self._ask(payment, operation, self.processors[payment.processor].authorize(request), str(request_id))
         return verdict(payment, operation.id)
 
-    async def capture_payment(self, of: Keyed, request_id: UUID, payment_id: UUID, expected_version: int | None) -> Payment:
-        """Takes what a payment has set aside, once. Two requests at the same time wait for the same answer."""
-        values = await self._intent(of, request_id, payment_id, expected_version)
-        return await self._end_authorization(CapturePayment(**values), Kind.CAPTURE)
+    async def capture_payment(
+        self,
+        of: Keyed,
+        request_id: UUID,
+        payment_id: UUID,
+        expected_version: int | None,
+        expected: Money | None = None,
+    ) -> Payment:
+        """Takes of what a payment has set aside what the order costs now, once. Two requests at the same time wait for the same answer."""
+        payment = await self.get_payment(payment_id)
+        order = None if payment.requested_by(of.key) else await self._order_now(payment.order_id)
+        values = self._intent(payment, of, request_id, expected_version)
+        return await self._end_authorization(CapturePayment(**values, expected=expected, order=order), Kind.CAPTURE)
 
     async def void_payment(self, of: Keyed, request_id: UUID, payment_id: UUID, expected_version: int | None) -> Payment:
         """Gives back what a payment has set aside, once. Whoever comes while it is being given back waits for the same answer."""
-        values = await self._intent(of, request_id, payment_id, expected_version)
+        values = self._intent(await self.get_payment(payment_id), of, request_id, expected_version)
         return await self._end_authorization(VoidPayment(**values), Kind.VOID)
 
     async def refund_payment(
@@ -149,7 +162,7 @@ class Operations:
         return_id: UUID | None = None,
     ) -> tuple[Payment, Refund]:
         """Gives captured money back, once for the request. Raises REFUND_FAILED where the processor refuses."""
-        values = await self._intent(of, request_id, payment_id, expected_version)
+        values = self._intent(await self.get_payment(payment_id), of, request_id, expected_version)
         command = RefundPayment(**values, amount=amount, return_id=str(return_id) if return_id else None)
         payment = one(unwrap((await self._write([command]))[0]).payments, payment_id)
         operation = next(o for o in payment.operations if o.requested_by == of.key)
@@ -272,16 +285,15 @@ class Operations:
 
     # --- how a processor is asked
 
-    async def _intent(self, of: Keyed, request_id: UUID, payment_id: UUID, expected_version: int | None) -> dict[str, Any]:
-        """What all requests about a payment's money say. Raises NotFound PAYMENT_NOT_FOUND."""
-        payment = await self.get_payment(payment_id)
+    def _intent(self, payment: Payment, of: Keyed, request_id: UUID, expected_version: int | None) -> dict[str, Any]:
+        """What all requests about a payment's money say."""
         return {
             "key": of.key,
             "digest": of.digest,
             "target": payment.order_id,
             "actor": "payment",
             "cause": str(request_id),
-            "payment_id": payment_id,
+            "payment_id": payment.id,
             "operation_id": uuid7(),
             "expected_version": expected_version,
             "ask_after": timedelta(seconds=self.settle_after_s),
@@ -362,13 +374,22 @@ class Operations:
 
     # --- what is known
 
-    async def _order(self, of: Keyed, order_id: UUID) -> Order | None:
-        """What the order service says, where the account does not know that the order waits to be paid. Its events may be on their way."""
+    async def _order_to_pay(self, of: Keyed, order_id: UUID) -> Order | None:
+        """What the order service answers now. None for a repeat, which has decided long since, and where the account's copy must do."""
         async with self.database.read() as connection:
             account = await store.find_account(connection, order_id)
-        if account and (account.order.status is OrderStatus.PENDING or account.requested_by(of.key)):
+        if account and account.requested_by(of.key):
             return None
-        return await self.orders.get(order_id)
+        return await (self._order_now(order_id) if account else self.orders.get(order_id))
+
+    async def _order_now(self, order_id: UUID) -> Order | None:
+        """What the order service answers now; None where it is out of reach, and the account's copy of the order must do."""
+        try:
+            return await self.orders.get(order_id)
+        except Deferred as away:
+            self._copies.inc()
+            _log.warning("an order is paid by this service's copy of it", order_id=str(order_id), reason=away.reason)
+            return None
 
     async def _write(self, commands: Sequence[PaymentCommand]) -> list[Outcome[Account]]:
         """Writes, counts what it has settled, and wakes `compensate` where it has requested something by itself."""

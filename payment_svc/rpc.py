@@ -36,7 +36,13 @@ class PaymentService(PaymentServiceServicer):
 
     async def CapturePayment(self, request: api.CapturePaymentRequest, context: Context) -> api.CapturePaymentResponse:
         version = given(request, "expected_version")
-        payment = await self.operations.capture_payment(keyed(request), UUID(request.request_id), UUID(request.payment_id), version)
+        payment = await self.operations.capture_payment(
+            keyed(request),
+            UUID(request.request_id),
+            UUID(request.payment_id),
+            version,
+            wire.expected(request),
+        )
         return api.CapturePaymentResponse(payment=wire.payment(payment))
 
     async def VoidPayment(self, request: api.VoidPaymentRequest, context: Context) -> api.VoidPaymentResponse:

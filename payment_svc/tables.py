@@ -57,6 +57,7 @@ payments = Table(
     Column("order_id", Uuid, ForeignKey("accounts.order_id"), nullable=False),
     Column("attempt", Integer, CheckConstraint("attempt >= 1", "attempt"), nullable=False),
     Column("try_number", Integer, CheckConstraint("try_number >= 1", "try_number"), nullable=False),
+    Column("order_version", BigInteger, CheckConstraint("order_version >= 1", "order_version")),
     Column("status", status, nullable=False),
     Column("currency", Text, CheckConstraint("currency ~ '^[A-Z]{3}$'", "currency"), nullable=False),
     Column("amount", BigInteger, nullable=False),

@@ -44,8 +44,11 @@ ORDER_STATUS_OF = {order_pb2.OrderStatus.Value(f"ORDER_STATUS_{status.name}"): s
 # --- requests
 
 
-def expected(request: api.CreatePaymentRequest) -> Money | None:
-    """What the customer agreed to pay. Raises Invalid VALIDATION_FAILED for a fraction of a minor unit or no currency."""
+def expected(request: api.CreatePaymentRequest | api.CapturePaymentRequest) -> Money | None:
+    """What is to be charged or captured, as the caller knows it.
+
+    Raises Invalid VALIDATION_FAILED for a fraction of a minor unit or no currency.
+    """
     return money(request.expected_amount, "expected_amount") if request.HasField("expected_amount") else None
 
 
@@ -123,6 +126,7 @@ def payment(its: Payment) -> payment_pb2.Payment:
         processor=its.processor,
         decline_code=its.decline_code,
         try_number=its.try_number,
+        order_version=its.order_version,
         operations=[_operation(its, operation) for operation in its.operations],
         version=its.version,
         create_time=timestamp(its.create_time),

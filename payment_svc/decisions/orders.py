@@ -1,6 +1,7 @@
 """What the order service tells of its order, and the payment of an order that costs nothing. Pure."""
 
 from datetime import datetime
+from typing import overload
 
 from chassis.decision import Decision
 from payment_svc.decisions.steps import Decided, changed, new_payment, put
@@ -30,6 +31,10 @@ def nothing_to_pay(account: Account, command: NoteOrder | CreatePayment | Settle
     return Decision(put(account, payment), [change], [Confirmed(payment)])
 
 
+@overload
+def known(account: Account, order: Order | None) -> Account: ...
+@overload
+def known(account: Account | None, order: Order | None) -> Account | None: ...
 def known(account: Account | None, order: Order | None) -> Account | None:
     """The account, with what the order service has just said where that is news."""
     if order is None or (account and order.version <= account.order.version):

@@ -50,15 +50,23 @@ def on_authorized(account: Account | None, command: CapturePayment | VoidPayment
     if account.requested_by(command.key):
         return Decision(account)  # a repeat whose claim is gone by now
     check_version(payment, command)
+    if isinstance(command, CapturePayment):
+        account = known(account, command.order)
     under_way = payment.open_operation
     if payment.status is not Status.AUTHORIZED or (under_way and under_way.kind is not kind):
         raise cannot_become(payment, SUCCESS_MEANS[kind])
+    amount = min(payment.authorized, account.due(payment)) if kind is Kind.CAPTURE else payment.authorized
+    if under_way:
+        amount = under_way.amount
+    if isinstance(command, CapturePayment) and command.expected not in (None, payment.money(amount)):
+        text = f"The capture takes {payment.money(amount)}, and {command.expected} was expected."
+        raise Refused("PAYMENT_AMOUNT_MISMATCH", text, expected=str(payment.money(amount)))
     if under_way:
         return Decision(account)  # another request is at it: both wait for the one answer
-    amount = min(payment.authorized, account.due(payment)) if kind is Kind.CAPTURE else payment.authorized
     if not amount:
         text = "The order costs nothing any more: nothing is captured for it."
         raise Refused("ORDER_NOT_PAYABLE", text, status=account.order.status, payment_id=str(payment.id))
     operation = request(command, kind, amount, now)
-    payment, change = changed(payment, command, now, f"{kind.upper()}_REQUESTED", operation)
+    version = account.order.version if kind is Kind.CAPTURE else payment.order_version
+    payment, change = changed(payment, command, now, f"{kind.upper()}_REQUESTED", operation, order_version=version)
     return Decision(put(account, payment), [change])

@@ -48,6 +48,7 @@ def new_payment(account: Account, command: NoteOrder | CreatePayment | Settle, n
         order_id=account.order.id,
         attempt=account.order.attempt,
         try_number=len(account.tries) + 1,
+        order_version=account.order.version,
         status=Status.PENDING,
         currency=account.order.total.currency,
         amount=account.order.total.minor,

@@ -30,7 +30,7 @@ class NoteOrder(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CreatePayment(Command):
-    """The intent to charge an order. `order` is what the order service said where the account did not know it as pending.
+    """The intent to charge an order. `order` is what the order service answered; None where it was out of reach.
 
     The settling worker asks for the operation's outcome `ask_after` from now, if nothing is heard of it before.
     """
@@ -46,12 +46,17 @@ class CreatePayment(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CapturePayment(Command):
-    """The intent to take what a payment has set aside."""
+    """The intent to take what a payment has set aside, as far as the order costs it.
+
+    `order` is what the order service answered; None where it was out of reach. `expected`: what must be taken exactly.
+    """
 
     payment_id: UUID
     operation_id: UUID
     expected_version: int | None
     ask_after: timedelta
+    expected: Money | None = None
+    order: Order | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

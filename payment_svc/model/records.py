@@ -94,12 +94,14 @@ class Payment:
     """One try to pay one attempt of an order.
 
     Amounts are minor units of `currency`; refunded + refund_pending (asked for, not yet answered) <= captured <= authorized <= amount.
+    `order_version` is the order's version whose total was charged, or captured last (None: made by a release before that stored it).
     """
 
     id: UUID
     order_id: UUID
     attempt: int
     try_number: int
+    order_version: int | None
     status: Status
     currency: str
     amount: int

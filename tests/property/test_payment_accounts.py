@@ -270,7 +270,7 @@ class Told:
         its = self.account.payments[step.which % len(self.account.payments)]
         match step.kind:
             case "capture":
-                return capture(number, payment_id=its.id)
+                return capture(number, payment_id=its.id, order=known if step.manual else None)
             case "void":
                 return void(number, payment_id=its.id)
             case "refund":

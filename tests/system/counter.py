@@ -12,7 +12,7 @@ from ordermesh.fulfillment.v1.fulfillment_service_pb2_grpc import FulfillmentSer
 from ordermesh.order.v1 import order_pb2, order_service_pb2, return_pb2, return_service_pb2
 from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceStub
 from ordermesh.order.v1.return_service_pb2_grpc import ReturnServiceStub
-from ordermesh.payment.v1 import payment_service_pb2
+from ordermesh.payment.v1 import payment_pb2, payment_service_pb2
 from ordermesh.payment.v1.payment_service_pb2_grpc import PaymentServiceStub
 from ordermesh.shipping.v1 import shipping_pb2, shipping_service_pb2
 from ordermesh.shipping.v1.shipping_service_pb2_grpc import ShippingServiceStub
@@ -78,11 +78,19 @@ class Counter:
         order: order_pb2.Order = (await ask(self.orders.CreateOrder, request)).order
         return order.order_id
 
-    async def pay(self, order_id: str, token: str = "tok_ok") -> None:
-        await ask(
-            self.payments.CreatePayment,
-            payment_service_pb2.CreatePaymentRequest(request_id=new(), order_id=order_id, payment_method_token=token),
+    async def pay(self, order_id: str, token: str = "tok_ok") -> payment_pb2.Payment:
+        return await self._pay(order_id, token, manual_capture=False)
+
+    async def authorize(self, order_id: str) -> payment_pb2.Payment:
+        """Sets what the order costs aside on the card, and takes nothing yet."""
+        return await self._pay(order_id, "tok_ok", manual_capture=True)
+
+    async def _pay(self, order_id: str, token: str, *, manual_capture: bool) -> payment_pb2.Payment:
+        request = payment_service_pb2.CreatePaymentRequest(
+            request_id=new(), order_id=order_id, payment_method_token=token, manual_capture=manual_capture
         )
+        payment: payment_pb2.Payment = (await ask(self.payments.CreatePayment, request)).payment
+        return payment
 
     async def order(self, order_id: str) -> order_pb2.Order:
         order: order_pb2.Order = (await ask(self.orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=order_id))).order

@@ -53,6 +53,29 @@ async def test_cancel_meets_payment(counter: Counter, lead_s: float) -> None:
     await counter.at_peace(order_id, available=(10, 10), refunded=captured)
 
 
+@pytest.mark.parametrize("manual", [False, True])
+async def test_payment_at_once_after_a_cut_takes_what_is_left(counter: Counter, manual: bool) -> None:
+    """CancelOrderItems is answered (the order costs 5.00 of 7.50), then CreatePayment or CapturePayment at once, five times: it
+    takes 5.00, and refunds nothing."""
+    for _ in range(5):
+        order_id = await counter.place(2, 1)
+        authorized = await counter.authorize(order_id) if manual else None
+        lines = [order_service_pb2.CancelledLine(line_number=2, quantity=1)]
+        cut = order_service_pb2.CancelOrderItemsRequest(request_id=new(), order_id=order_id, lines=lines)
+        left = (await ask(counter.orders.CancelOrderItems, cut)).order.total_amount
+        if authorized:
+            capture = payment_service_pb2.CapturePaymentRequest(request_id=new(), payment_id=authorized.payment_id, expected_amount=left)
+            payment = (await ask(counter.payments.CapturePayment, capture)).payment
+        else:
+            payment = await counter.pay(order_id)
+        assert (payment.captured_amount, payment.refunded_amount.units) == (left, 0)
+        assert left == Money(currency_code="GBP", units=5)
+        await counter.becomes(order_id, "CONFIRMED")
+        await counter.cancel(order_id)
+        await counter.work_until(order_id, ["CANCELLED"])
+        await counter.at_peace(order_id, available=(10, 10), refunded=2 * PENNIES)
+
+
 @pytest.mark.parametrize("lead_s", LEADS_S)
 async def test_cancel_meets_shipping(counter: Counter, lead_s: float) -> None:
     """The last parcel is packed while the order is cancelled: it stays in the warehouse, or is recalled; the money goes back once."""

@@ -40,7 +40,7 @@ async def test_an_order_is_paid_in_one_call(payments: Payments, world: World) ->
     assert isinstance(event, PaymentConfirmed)
     assert (event.order_id, event.payment_id, event.attempt) == (order.order_id, payment.payment_id, 1)
     assert (event.captured_amount, event.not_required) == (pounds(42, 50), False)
-    assert world.orders.asked == 0
+    assert (payment.order_version, world.orders.asked) == (order.version, 1)
 
 
 @pytest.mark.parametrize(

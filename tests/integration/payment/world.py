@@ -1,5 +1,6 @@
 """What a payment service needs around it in tests: an order service whose answers a test sets, requests, and looks into its tables."""
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,12 +26,13 @@ from ordermesh.payment.events.v1.payment_events_pb2 import (
 from ordermesh.payment.v1 import payment_pb2
 from ordermesh.payment.v1 import payment_service_pb2 as api
 from ordermesh.payment.v1.payment_service_pb2_grpc import PaymentServiceStub, add_PaymentServiceServicer_to_server
+from ordermesh.view.v1 import view_pb2
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 from uuid_utils.compat import uuid7
 
 from chassis.client import ask
-from chassis.errors import Failure, NotFound
+from chassis.errors import Deferred, Failure, NotFound
 from chassis.idempotency import Keyed, keyed
 from chassis.server import Server
 from chassis.stream import Broker, stream_of, subject_of
@@ -52,19 +54,30 @@ EVENTS: dict[str, type[Message]] = {
 
 
 class FakeOrders(OrderServiceServicer):
-    """Knows the orders that it was told of, and counts how often it was asked."""
+    """Knows the orders that it was told of, and counts how often it was asked. `away`: it cannot be reached; `reached` is set by a
+    call, which is answered once `gate` is."""
 
     def __init__(self) -> None:
         self.orders: dict[str, order_pb2.Order] = {}
         self.asked = 0
+        self.away = False
+        self.reached, self.gate = asyncio.Event(), asyncio.Event()
+        self.gate.set()
 
-    async def GetOrder(
-        self, request: order_service_pb2.GetOrderRequest, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> order_service_pb2.GetOrderResponse:
+    async def BatchGetOrders(
+        self, request: order_service_pb2.BatchGetOrdersRequest, context: grpc.aio.ServicerContext[Any, Any]
+    ) -> order_service_pb2.BatchGetOrdersResponse:
         self.asked += 1
-        if request.order_id not in self.orders:
-            raise NotFound("ORDER_NOT_FOUND", order_id=request.order_id)
-        return order_service_pb2.GetOrderResponse(order=self.orders[request.order_id])
+        self.reached.set()
+        await self.gate.wait()
+        if self.away:
+            raise Deferred("DATABASE_NOT_READY", "away")
+        assert request.view == view_pb2.VIEW_SUMMARY
+        missing = [order_id for order_id in request.order_ids if order_id not in self.orders]
+        if missing:
+            raise NotFound("ORDER_NOT_FOUND", order_id=", ".join(missing[:10]))
+        orders = [self.orders[order_id] for order_id in request.order_ids]
+        return order_service_pb2.BatchGetOrdersResponse(orders=orders)
 
     def place(
         self, total: Money, *, status: str = "PENDING", attempt: int = 1, version: int = 1, order_id: str | None = None

@@ -81,6 +81,7 @@ def payment(status: Status = Status.PENDING, **changes: Any) -> Payment:
         order_id=ORDER,
         attempt=1,
         try_number=1,
+        order_version=1,
         status=status,
         currency=TOTAL.currency,
         amount=amount,

@@ -35,6 +35,7 @@ from tests.unit.payment.samples import (
     note,
     numbered,
     operation,
+    order,
     payment,
     refund,
     returned,
@@ -170,6 +171,26 @@ def test_units_cancelled_before_a_capture_are_not_captured() -> None:
     assert (only(decided.record).captured, only(decided.record).authorized) == (4_000, TOTAL.minor)
     assert going_back(decided.record) == []
     assert newest(decide(account(payment(Status.AUTHORIZED), total=Money(9_999, "GBP")), capture(), LATER).record).amount == TOTAL.minor
+
+
+def test_capture_takes_what_the_order_service_answers() -> None:
+    """A newer version than any event told of decides; an older answer does not. The version is stored with the payment."""
+    authorized = account(payment(Status.AUTHORIZED))
+    newer = order(version=2, total=Money(4_000, "GBP"))
+    asked = decide(authorized, capture(order=newer), LATER).record
+    assert (newest(asked).amount, only(asked).order_version, asked.order) == (4_000, 2, newer)
+    ahead = decide(authorized, costs(3_000, 3, status=OrderStatus.PENDING), LATER).record
+    asked = decide(ahead, capture(order=newer), LATER).record
+    assert (newest(asked).amount, only(asked).order_version) == (3_000, 3)
+
+
+def test_expected_amount_holds_for_a_capture_under_way() -> None:
+    """A second request that waits for the same answer states the same amount, or is refused."""
+    under_way = decide(account(payment(Status.AUTHORIZED)), capture(), LATER).record
+    assert decide(under_way, capture(2, expected=TOTAL), LATER).record is under_way
+    with pytest.raises(Refused) as refused:
+        decide(under_way, capture(3, expected=Money(1, "GBP")), LATER)
+    assert refused.value.reason == "PAYMENT_AMOUNT_MISMATCH"
 
 
 def test_nothing_is_captured_for_a_dead_order() -> None:

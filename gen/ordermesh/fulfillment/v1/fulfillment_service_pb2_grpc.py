@@ -5,7 +5,7 @@ import warnings
 
 from ordermesh.fulfillment.v1 import fulfillment_service_pb2 as ordermesh_dot_fulfillment_dot_v1_dot_fulfillment__service__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class FulfillmentServiceStub:
+class FulfillmentServiceStub(object):
     """The work of pickers and packers. Fulfilments are created by the order's confirmation, one for each warehouse.
 
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
@@ -86,7 +86,7 @@ class FulfillmentServiceStub:
                 _registered_method=True)
 
 
-class FulfillmentServiceServicer:
+class FulfillmentServiceServicer(object):
     """The work of pickers and packers. Fulfilments are created by the order's confirmation, one for each warehouse.
 
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
@@ -225,7 +225,7 @@ def add_FulfillmentServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class FulfillmentService:
+class FulfillmentService(object):
     """The work of pickers and packers. Fulfilments are created by the order's confirmation, one for each warehouse.
 
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,

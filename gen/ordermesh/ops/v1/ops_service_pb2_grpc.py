@@ -5,7 +5,7 @@ import warnings
 
 from ordermesh.ops.v1 import ops_service_pb2 as ordermesh_dot_ops_dot_v1_dot_ops__service__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class FailedEventServiceStub:
+class FailedEventServiceStub(object):
     """Events that this service could not handle.
 
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
@@ -65,7 +65,7 @@ class FailedEventServiceStub:
                 _registered_method=True)
 
 
-class FailedEventServiceServicer:
+class FailedEventServiceServicer(object):
     """Events that this service could not handle.
 
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
@@ -148,7 +148,7 @@ def add_FailedEventServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class FailedEventService:
+class FailedEventService(object):
     """Events that this service could not handle.
 
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
@@ -291,7 +291,7 @@ class FailedEventService:
             _registered_method=True)
 
 
-class OutboxServiceStub:
+class OutboxServiceStub(object):
     """Events that this service publishes: its outbox.
 
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
@@ -316,7 +316,7 @@ class OutboxServiceStub:
                 _registered_method=True)
 
 
-class OutboxServiceServicer:
+class OutboxServiceServicer(object):
     """Events that this service publishes: its outbox.
 
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
@@ -360,7 +360,7 @@ def add_OutboxServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class OutboxService:
+class OutboxService(object):
     """Events that this service publishes: its outbox.
 
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,

@@ -5,7 +5,7 @@ import warnings
 
 from ordermesh.order.v1 import order_service_pb2 as ordermesh_dot_order_dot_v1_dot_order__service__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class OrderServiceStub:
+class OrderServiceStub(object):
     """Orders, from checkout to delivery.
 
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
@@ -90,7 +90,7 @@ class OrderServiceStub:
                 _registered_method=True)
 
 
-class OrderServiceServicer:
+class OrderServiceServicer(object):
     """Orders, from checkout to delivery.
 
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
@@ -241,7 +241,7 @@ def add_OrderServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class OrderService:
+class OrderService(object):
     """Orders, from checkout to delivery.
 
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,

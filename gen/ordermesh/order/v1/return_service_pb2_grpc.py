@@ -5,7 +5,7 @@ import warnings
 
 from ordermesh.order.v1 import return_service_pb2 as ordermesh_dot_order_dot_v1_dot_return__service__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class ReturnServiceStub:
+class ReturnServiceStub(object):
     """Returns (RMAs): goods on their way back, and refunds for goods.
 
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
@@ -85,7 +85,7 @@ class ReturnServiceStub:
                 _registered_method=True)
 
 
-class ReturnServiceServicer:
+class ReturnServiceServicer(object):
     """Returns (RMAs): goods on their way back, and refunds for goods.
 
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
@@ -218,7 +218,7 @@ def add_ReturnServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class ReturnService:
+class ReturnService(object):
     """Returns (RMAs): goods on their way back, and refunds for goods.
 
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,

@@ -219,6 +219,7 @@ class Payment(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     REFUND_PENDING_AMOUNT_FIELD_NUMBER: _builtins.int
+    ORDER_VERSION_FIELD_NUMBER: _builtins.int
     payment_id: _builtins.str
     """UUIDv7."""
     order_id: _builtins.str
@@ -238,6 +239,10 @@ class Payment(_message.Message):
     """Which try of this attempt it is, from 1; the third decline is final."""
     version: _builtins.int
     """Rises by one with each change."""
+    order_version: _builtins.int
+    """The order's version whose total was charged, or was captured last. What a later version costs less is refunded, once for each
+    version. Unset for payments of a release that did not store it.
+    """
     @_builtins.property
     def amount(self) -> _money_pb2.Money:
         """What is to be paid: the order's total."""
@@ -289,14 +294,20 @@ class Payment(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         refund_pending_amount: _money_pb2.Money | None = ...,
+        order_version: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_decline_code", b"_decline_code", "amount", b"amount", "authorized_amount", b"authorized_amount", "captured_amount", b"captured_amount", "create_time", b"create_time", "decline_code", b"decline_code", "refund_pending_amount", b"refund_pending_amount", "refunded_amount", b"refunded_amount", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_decline_code", b"_decline_code", "_order_version", b"_order_version", "amount", b"amount", "authorized_amount", b"authorized_amount", "captured_amount", b"captured_amount", "create_time", b"create_time", "decline_code", b"decline_code", "order_version", b"order_version", "refund_pending_amount", b"refund_pending_amount", "refunded_amount", b"refunded_amount", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decline_code", b"_decline_code", "amount", b"amount", "attempt", b"attempt", "authorized_amount", b"authorized_amount", "captured_amount", b"captured_amount", "create_time", b"create_time", "decline_code", b"decline_code", "operations", b"operations", "order_id", b"order_id", "payment_id", b"payment_id", "processor", b"processor", "refund_pending_amount", b"refund_pending_amount", "refunded_amount", b"refunded_amount", "status", b"status", "try_number", b"try_number", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decline_code", b"_decline_code", "_order_version", b"_order_version", "amount", b"amount", "attempt", b"attempt", "authorized_amount", b"authorized_amount", "captured_amount", b"captured_amount", "create_time", b"create_time", "decline_code", b"decline_code", "operations", b"operations", "order_id", b"order_id", "order_version", b"order_version", "payment_id", b"payment_id", "processor", b"processor", "refund_pending_amount", b"refund_pending_amount", "refunded_amount", b"refunded_amount", "status", b"status", "try_number", b"try_number", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__decline_code: _TypeAlias = _typing.Literal["decline_code"]  # noqa: Y015
     _WhichOneofArgType__decline_code: _TypeAlias = _typing.Literal["_decline_code", b"_decline_code"]  # noqa: Y015
+    _WhichOneofReturnType__order_version: _TypeAlias = _typing.Literal["order_version"]  # noqa: Y015
+    _WhichOneofArgType__order_version: _TypeAlias = _typing.Literal["_order_version", b"_order_version"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__decline_code) -> _WhichOneofReturnType__decline_code | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__order_version) -> _WhichOneofReturnType__order_version | None: ...
 
 Global___Payment: _TypeAlias = Payment  # noqa: Y015
 

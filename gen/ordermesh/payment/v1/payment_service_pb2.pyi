@@ -96,22 +96,30 @@ class CapturePaymentRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     PAYMENT_ID_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    EXPECTED_AMOUNT_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     payment_id: _builtins.str
     """The payment."""
     expected_version: _builtins.int
     """The version that was looked at; unset: whatever it is."""
+    @_builtins.property
+    def expected_amount(self) -> _money_pb2.Money:
+        """What must be captured, exactly: a precondition, never a partial capture. Where the order costs another amount now, nothing is
+        captured (PAYMENT_AMOUNT_MISMATCH names it). Unset: whatever the order costs.
+        """
+
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         payment_id: _builtins.str = ...,
         expected_version: _builtins.int | None = ...,
+        expected_amount: _money_pb2.Money | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_amount", b"expected_amount", "expected_version", b"expected_version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "payment_id", b"payment_id", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_amount", b"expected_amount", "expected_version", b"expected_version", "payment_id", b"payment_id", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
     _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015

@@ -5,7 +5,7 @@ import warnings
 
 from ordermesh.payment.v1 import payment_service_pb2 as ordermesh_dot_payment_dot_v1_dot_payment__service__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class PaymentServiceStub:
+class PaymentServiceStub(object):
     """Payments for orders.
 
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
@@ -85,7 +85,7 @@ class PaymentServiceStub:
                 _registered_method=True)
 
 
-class PaymentServiceServicer:
+class PaymentServiceServicer(object):
     """Payments for orders.
 
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
@@ -93,7 +93,8 @@ class PaymentServiceServicer:
     """
 
     def CreatePayment(self, request, context):
-        """Pays for a pending order: pending -> captured (authorized with manual_capture), or declined, or failed. A repeat of the
+        """Pays for a pending order: pending -> captured (authorized with manual_capture), or declined, or failed. It charges what the
+        order service answers now; only where that is out of reach, what its last event said. A repeat of the
         request_id answers with the payment as it now stands, a declined one with the same decline. Never charges twice: an
         answer that was lost is asked for again with the same key, by a repeat or by the service itself. After a decline a new
         request_id makes a new try. An order of total zero is answered with the payment that it got by itself (not_required).
@@ -106,11 +107,12 @@ class PaymentServiceServicer:
 
     def CapturePayment(self, request, context):
         """Takes the money of a payment that was created with manual_capture: authorized -> captured. Where units were cancelled meanwhile
-        it takes what the order costs by now, and nothing for a dead order, whose authorisation goes back by itself. A capture that the
+        it takes what the order costs now, as the order service answers (what its last event said, where that is out of reach), and
+        nothing for a dead order, whose authorisation goes back by itself. A capture that the
         processor declines leaves it authorized; a repeat answers with the same decline. An authorisation that has expired at the
         processor becomes voided (PAYMENT_DECLINED, decline_code authorization_expired): another payment may be made at once.
-        Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being voided), ORDER_NOT_PAYABLE,
-        PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+        Reasons: PAYMENT_NOT_FOUND, ORDER_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being voided),
+        ORDER_NOT_PAYABLE, PAYMENT_AMOUNT_MISMATCH, PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -238,7 +240,7 @@ def add_PaymentServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class PaymentService:
+class PaymentService(object):
     """Payments for orders.
 
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,

@@ -38,7 +38,8 @@ class PaymentServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> PaymentServiceAsyncStub: ...
     CreatePayment: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.CreatePaymentRequest, _payment_service_pb2.CreatePaymentResponse]
-    """Pays for a pending order: pending -> captured (authorized with manual_capture), or declined, or failed. A repeat of the
+    """Pays for a pending order: pending -> captured (authorized with manual_capture), or declined, or failed. It charges what the
+    order service answers now; only where that is out of reach, what its last event said. A repeat of the
     request_id answers with the payment as it now stands, a declined one with the same decline. Never charges twice: an
     answer that was lost is asked for again with the same key, by a repeat or by the service itself. After a decline a new
     request_id makes a new try. An order of total zero is answered with the payment that it got by itself (not_required).
@@ -47,11 +48,12 @@ class PaymentServiceStub:
     """
     CapturePayment: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.CapturePaymentRequest, _payment_service_pb2.CapturePaymentResponse]
     """Takes the money of a payment that was created with manual_capture: authorized -> captured. Where units were cancelled meanwhile
-    it takes what the order costs by now, and nothing for a dead order, whose authorisation goes back by itself. A capture that the
+    it takes what the order costs now, as the order service answers (what its last event said, where that is out of reach), and
+    nothing for a dead order, whose authorisation goes back by itself. A capture that the
     processor declines leaves it authorized; a repeat answers with the same decline. An authorisation that has expired at the
     processor becomes voided (PAYMENT_DECLINED, decline_code authorization_expired): another payment may be made at once.
-    Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being voided), ORDER_NOT_PAYABLE,
-    PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+    Reasons: PAYMENT_NOT_FOUND, ORDER_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being voided),
+    ORDER_NOT_PAYABLE, PAYMENT_AMOUNT_MISMATCH, PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
     """
     VoidPayment: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.VoidPaymentRequest, _payment_service_pb2.VoidPaymentResponse]
     """Gives an authorisation back: authorized -> voided, also where it has expired at the processor. A void that the processor
@@ -99,7 +101,8 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreatePayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.CreatePaymentRequest, _payment_service_pb2.CreatePaymentResponse]  # type: ignore[assignment]
-    """Pays for a pending order: pending -> captured (authorized with manual_capture), or declined, or failed. A repeat of the
+    """Pays for a pending order: pending -> captured (authorized with manual_capture), or declined, or failed. It charges what the
+    order service answers now; only where that is out of reach, what its last event said. A repeat of the
     request_id answers with the payment as it now stands, a declined one with the same decline. Never charges twice: an
     answer that was lost is asked for again with the same key, by a repeat or by the service itself. After a decline a new
     request_id makes a new try. An order of total zero is answered with the payment that it got by itself (not_required).
@@ -108,11 +111,12 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     """
     CapturePayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.CapturePaymentRequest, _payment_service_pb2.CapturePaymentResponse]  # type: ignore[assignment]
     """Takes the money of a payment that was created with manual_capture: authorized -> captured. Where units were cancelled meanwhile
-    it takes what the order costs by now, and nothing for a dead order, whose authorisation goes back by itself. A capture that the
+    it takes what the order costs now, as the order service answers (what its last event said, where that is out of reach), and
+    nothing for a dead order, whose authorisation goes back by itself. A capture that the
     processor declines leaves it authorized; a repeat answers with the same decline. An authorisation that has expired at the
     processor becomes voided (PAYMENT_DECLINED, decline_code authorization_expired): another payment may be made at once.
-    Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being voided), ORDER_NOT_PAYABLE,
-    PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+    Reasons: PAYMENT_NOT_FOUND, ORDER_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being voided),
+    ORDER_NOT_PAYABLE, PAYMENT_AMOUNT_MISMATCH, PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
     """
     VoidPayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.VoidPaymentRequest, _payment_service_pb2.VoidPaymentResponse]  # type: ignore[assignment]
     """Gives an authorisation back: authorized -> voided, also where it has expired at the processor. A void that the processor
@@ -163,7 +167,8 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _payment_service_pb2.CreatePaymentRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_payment_service_pb2.CreatePaymentResponse, _abc.Awaitable[_payment_service_pb2.CreatePaymentResponse]]:
-        """Pays for a pending order: pending -> captured (authorized with manual_capture), or declined, or failed. A repeat of the
+        """Pays for a pending order: pending -> captured (authorized with manual_capture), or declined, or failed. It charges what the
+        order service answers now; only where that is out of reach, what its last event said. A repeat of the
         request_id answers with the payment as it now stands, a declined one with the same decline. Never charges twice: an
         answer that was lost is asked for again with the same key, by a repeat or by the service itself. After a decline a new
         request_id makes a new try. An order of total zero is answered with the payment that it got by itself (not_required).
@@ -178,11 +183,12 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_payment_service_pb2.CapturePaymentResponse, _abc.Awaitable[_payment_service_pb2.CapturePaymentResponse]]:
         """Takes the money of a payment that was created with manual_capture: authorized -> captured. Where units were cancelled meanwhile
-        it takes what the order costs by now, and nothing for a dead order, whose authorisation goes back by itself. A capture that the
+        it takes what the order costs now, as the order service answers (what its last event said, where that is out of reach), and
+        nothing for a dead order, whose authorisation goes back by itself. A capture that the
         processor declines leaves it authorized; a repeat answers with the same decline. An authorisation that has expired at the
         processor becomes voided (PAYMENT_DECLINED, decline_code authorization_expired): another payment may be made at once.
-        Reasons: PAYMENT_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being voided), ORDER_NOT_PAYABLE,
-        PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
+        Reasons: PAYMENT_NOT_FOUND, ORDER_NOT_FOUND, VERSION_MISMATCH, ILLEGAL_TRANSITION (also while it is being voided),
+        ORDER_NOT_PAYABLE, PAYMENT_AMOUNT_MISMATCH, PAYMENT_DECLINED, PAYMENT_OUTCOME_UNKNOWN.
         """
 
     @_abc_1.abstractmethod

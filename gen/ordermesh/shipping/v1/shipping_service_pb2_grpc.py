@@ -5,7 +5,7 @@ import warnings
 
 from ordermesh.shipping.v1 import shipping_service_pb2 as ordermesh_dot_shipping_dot_v1_dot_shipping__service__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class ShippingServiceStub:
+class ShippingServiceStub(object):
     """Shipments, labels and tracking.
 
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
@@ -80,7 +80,7 @@ class ShippingServiceStub:
                 _registered_method=True)
 
 
-class ShippingServiceServicer:
+class ShippingServiceServicer(object):
     """Shipments, labels and tracking.
 
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
@@ -208,7 +208,7 @@ def add_ShippingServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class ShippingService:
+class ShippingService(object):
     """Shipments, labels and tracking.
 
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,

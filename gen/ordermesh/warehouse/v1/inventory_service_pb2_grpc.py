@@ -5,7 +5,7 @@ import warnings
 
 from ordermesh.warehouse.v1 import inventory_service_pb2 as ordermesh_dot_warehouse_dot_v1_dot_inventory__service__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class InventoryServiceStub:
+class InventoryServiceStub(object):
     """Quantities on the shelves.
 
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
@@ -80,7 +80,7 @@ class InventoryServiceStub:
                 _registered_method=True)
 
 
-class InventoryServiceServicer:
+class InventoryServiceServicer(object):
     """Quantities on the shelves.
 
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
@@ -200,7 +200,7 @@ def add_InventoryServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class InventoryService:
+class InventoryService(object):
     """Quantities on the shelves.
 
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,

@@ -5,7 +5,7 @@ import warnings
 
 from ordermesh.warehouse.v1 import reservation_service_pb2 as ordermesh_dot_warehouse_dot_v1_dot_reservation__service__pb2
 
-GRPC_GENERATED_VERSION = '1.85.1'
+GRPC_GENERATED_VERSION = '1.76.0'
 GRPC_VERSION = grpc.__version__
 _version_not_supported = False
 
@@ -25,7 +25,7 @@ if _version_not_supported:
     )
 
 
-class ReservationServiceStub:
+class ReservationServiceStub(object):
     """Units set aside for orders. All the reservations of an order's attempt move together.
 
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
@@ -80,7 +80,7 @@ class ReservationServiceStub:
                 _registered_method=True)
 
 
-class ReservationServiceServicer:
+class ReservationServiceServicer(object):
     """Units set aside for orders. All the reservations of an order's attempt move together.
 
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
@@ -210,7 +210,7 @@ def add_ReservationServiceServicer_to_server(servicer, server):
 
 
  # This class is part of an EXPERIMENTAL API.
-class ReservationService:
+class ReservationService(object):
     """Units set aside for orders. All the reservations of an order's attempt move together.
 
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,

@@ -1,0 +1,250 @@
+"""What is charged and captured is what the order service answers now; what the order costs less later is refunded, once."""
+
+import asyncio
+from collections.abc import Awaitable, Sequence
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from ordermesh.order.v1 import order_pb2
+from uuid_utils.compat import uuid7
+
+from chassis import deadline
+from chassis.errors import Deferred, NotFound, Refused
+from chassis.idempotency import Keyed
+from chassis.money import Money
+from payment_svc import wire
+from payment_svc.lifecycle import Cause, Kind
+from payment_svc.model import Answer, Order, Payment
+from payment_svc.operations import Operations
+from payment_svc.providers.port import Authorization
+from payment_svc.providers.sandbox import Sandbox
+from tests.integration.payment.conftest import Replica
+from tests.integration.payment.test_races import Line, settle
+from tests.integration.payment.world import World, create_payment, items_cancelled, pounds
+from tests.support import measured
+
+BEFORE, AFTER = 5_000, 3_000  # what the order costs, in pence, before units of it are cancelled and afterwards
+
+
+async def placed(world: World) -> order_pb2.Order:
+    """An order of 50.00, whose event has arrived."""
+    return await world.order(pounds(50))
+
+
+def cut(world: World, order: order_pb2.Order, pence: int = AFTER) -> order_pb2.Order:
+    """CancelOrderItems is answered; its event is on its way."""
+    total = pounds(*divmod(pence, 100))
+    return world.orders.place(total, order_id=order.order_id, version=world.orders.orders[order.order_id].version + 1)
+
+
+async def events_arrive(world: World, *orders: order_pb2.Order) -> None:
+    """The events of these versions of an order, in this order."""
+    for order in orders:
+        of = Keyed(f"payment-orders:{order.version}:{uuid7()}", b"")
+        [outcome] = await world.operations.note_orders([wire.note_order(items_cancelled(order), of, of.key, uuid7())])
+        assert not isinstance(outcome, Exception)
+
+
+async def capture(world: World, payment: Payment, expected: int | None = None) -> Payment:
+    request_id, of = uuid4(), Keyed(f"capture:{uuid4()}", b"")
+    money = None if expected is None else Money(expected, "GBP")
+    return await world.operations.capture_payment(of, request_id, payment.id, None, money)
+
+
+async def kept(world: World, order: order_pb2.Order) -> tuple[int, Sequence[int]]:
+    """Captured - refunded, by the sandbox's own books, and what was refunded because the order costs less."""
+    await world.operations.settle_due()
+    charged, given = await world.books.charged(), await world.books.given_back()
+    payment = await world.payment(order)
+    left = charged["charge"] + charged["capture"] - given["refund"]
+    assert left == payment.captured - payment.refunded
+    return left, [o.amount for o in payment.operations if o.kind is Kind.REFUND and o.cause is Cause.ORDER]
+
+
+async def test_payment_after_a_cut_charges_what_is_left(world: World) -> None:
+    """Units are cancelled (order: 30.00), then CreatePayment at once: 30.00 are charged, for version 2. The event that comes
+    afterwards, the one of before that comes late, and both once more change nothing."""
+    order = await placed(world)
+    less = cut(world, order)
+    with pytest.raises(Refused) as other:
+        await world.pay(create_payment(order, expected_amount=pounds(50)))
+    assert (other.value.reason, other.value.metadata["expected"]) == ("PAYMENT_AMOUNT_MISMATCH", "30.00 GBP")
+    payment = await world.pay(create_payment(order, expected_amount=pounds(30)))
+    assert (payment.amount, payment.captured, payment.order_version) == (AFTER, AFTER, 2)
+    await events_arrive(world, less, order, less, order)
+    assert await kept(world, order) == (AFTER, [])
+
+
+async def test_capture_after_a_cut_takes_what_is_left(world: World) -> None:
+    """50.00 are set aside and units are cancelled (order: 30.00): CapturePayment at once takes 30.00, for version 2."""
+    order = await placed(world)
+    payment = await world.pay(create_payment(order, manual_capture=True))
+    assert (payment.authorized, payment.order_version) == (BEFORE, 1)
+    less = cut(world, order)
+    payment = await capture(world, payment)
+    assert (payment.captured, payment.order_version) == (AFTER, 2)
+    await events_arrive(world, less, order, less)
+    assert await kept(world, order) == (AFTER, [])
+
+
+async def test_expected_amount_of_a_capture_is_a_precondition(world: World) -> None:
+    """Another amount than the order costs now captures nothing; neither is a part of it captured."""
+    order = await placed(world)
+    payment = await world.pay(create_payment(order, manual_capture=True))
+    cut(world, order)
+    for wrong in (BEFORE, 1_000):
+        with pytest.raises(Refused) as refused:
+            await capture(world, payment, wrong)
+        assert (refused.value.reason, refused.value.metadata["expected"]) == ("PAYMENT_AMOUNT_MISMATCH", "30.00 GBP")
+    assert await world.books.charged() == {}
+    assert (await capture(world, payment, AFTER)).captured == AFTER
+
+
+async def test_cancelled_order_is_neither_charged_nor_captured(world: World) -> None:
+    """The order service answers that it is cancelled, before the event arrives."""
+    order, another = await placed(world), await placed(world)
+    payment = await world.pay(create_payment(another, manual_capture=True))
+    for each in (order, another):
+        world.orders.place(pounds(50), order_id=each.order_id, version=2, status="CANCELLED")
+    for call in (world.pay(create_payment(order)), capture(world, payment)):
+        with pytest.raises(Refused) as refused:
+            await call
+        assert (refused.value.reason, refused.value.metadata["status"]) == ("ORDER_NOT_PAYABLE", "cancelled")
+    assert await world.books.charged() == {}
+
+
+@pytest.mark.parametrize("lost", [False, True])
+async def test_cut_during_the_charge_is_refunded_once(world: World, replica: Replica, sandbox: Sandbox, lost: bool) -> None:
+    """Units are cancelled while the processor is asked, and its answer may be lost: 20.00 go back, once, however often and in
+    whichever order the events arrive."""
+    order = await placed(world)
+
+    async def reply(request: Authorization, question: Awaitable[Answer]) -> Answer:
+        answer = await question
+        cut(world, order)
+        if lost:
+            raise TimeoutError
+        return answer
+
+    at = replica(Line(sandbox, reply))
+    if lost:
+        with pytest.raises(Deferred):
+            await world.pay(create_payment(order), at)
+    else:
+        await world.pay(create_payment(order), at)
+    less = world.orders.orders[order.order_id]
+    await events_arrive(world, less, order)
+    await settle(world)
+    await events_arrive(world, order, less)
+    assert await kept(world, order) == (AFTER, [BEFORE - AFTER])
+    assert (await world.payment(order)).order_version == 1
+
+
+async def test_order_service_away_is_replaced_by_the_copy(world: World) -> None:
+    """The last event says 50.00: that is charged, and counted. The cut that nobody could tell of is refunded once it arrives,
+    twice and before an older one; the same holds of a capture."""
+    counted = measured("payment_order_copies_total")
+    order, another = await placed(world), await placed(world)
+    payment = await world.pay(create_payment(another, manual_capture=True))
+    versions = [cut(world, each, 4_000) for each in (order, another)]
+    last = [cut(world, each) for each in (order, another)]
+    world.orders.away = True
+    assert (await world.pay(create_payment(order))).captured == BEFORE
+    assert (await capture(world, payment)).captured == BEFORE
+    assert measured("payment_order_copies_total") - counted == 2
+    with pytest.raises(Deferred):
+        await world.pay(create_payment(world.orders.place(pounds(1))))  # no event has told of it
+    for older, newest in zip(versions, last, strict=True):
+        await events_arrive(world, newest, older, newest, older)
+    await world.operations.settle_due()
+    for each in (order, another):
+        its = await world.payment(each)
+        refunds = [o.amount for o in its.operations if o.kind is Kind.REFUND]
+        assert (its.captured - its.refunded, refunds) == (AFTER, [BEFORE - AFTER])
+
+
+async def test_each_cut_is_refunded_by_its_own_version(world: World) -> None:
+    """Charged for version 2: version 3 gives its own difference back, once, and so does version 4."""
+    order = await placed(world)
+    cut(world, order, 4_500)
+    payment = await world.pay(create_payment(order))
+    third, fourth = cut(world, order, 4_000), cut(world, order)
+    await events_arrive(world, third, third, fourth, third, fourth)
+    assert await kept(world, order) == (AFTER, [500, 1_000])
+    causes = [o.cause_id for o in (await world.payment(order)).operations if o.cause is Cause.ORDER]
+    assert (payment.order_version, causes) == (2, ["version:3", "version:4"])
+
+
+async def test_silent_order_service_leaves_the_caller_time(world: World) -> None:
+    """It never answers: a caller with four seconds left waits for one, and is paid for by the copy."""
+    order = await placed(world)
+    world.orders.gate.clear()
+    with deadline.within(4.0):
+        payment = await world.pay(create_payment(order))
+    world.orders.gate.set()
+    assert payment.captured == BEFORE
+
+
+async def test_orders_are_asked_for_in_sets(world: World) -> None:
+    """Forty orders, and one that there is not, are asked for while a call is under way: one call for all of them, one more without
+    the one that there is not, which alone is refused."""
+    first, *others = [world.orders.place(pounds(10)) for _ in range(41)]
+    get = world.operations.orders.get
+    world.orders.gate.clear()
+    calls = [asyncio.ensure_future(get(UUID(first.order_id)))]
+    await world.orders.reached.wait()
+    calls += [asyncio.ensure_future(get(order_id)) for order_id in (uuid7(), *(UUID(o.order_id) for o in others))]
+    await asyncio.sleep(0)
+    world.orders.gate.set()
+    told = await asyncio.gather(*calls, return_exceptions=True)
+    assert [type(each) for each in told] == [Order, NotFound, *[Order] * 40]
+    assert world.orders.asked == 3
+
+
+async def test_payments_at_once_charge_each_order(world: World) -> None:
+    """Twenty payments at once, and one for an order that there is not: each charges its own order, and that one alone is refused."""
+    orders = [world.orders.place(pounds(number)) for number in range(1, 21)]
+    nobodys = order_pb2.Order(order_id=str(uuid7()))
+    calls: list[Awaitable[Any]] = [world.pay(create_payment(order)) for order in (nobodys, *orders)]
+    refused, *told = await asyncio.gather(*calls, return_exceptions=True)
+    assert isinstance(refused, NotFound)
+    assert [payment.captured for payment in told if isinstance(payment, Payment)] == [n * 100 for n in range(1, 21)]
+
+
+async def test_answer_is_never_older_than_its_question(world: World) -> None:
+    """A call is under way with the order's old total; a payment that begins meanwhile waits for a call of its own."""
+    order = await placed(world)
+    world.orders.gate.clear()
+    first = asyncio.ensure_future(world.pay(create_payment(order)))
+    await world.orders.reached.wait()
+    cut(world, order)
+    second = asyncio.ensure_future(world.operations.orders.get(UUID(order.order_id)))
+    await asyncio.sleep(0)
+    world.orders.gate.set()
+    answered = await second
+    assert (answered.total.minor, world.orders.asked) == (AFTER, 2)
+    await first
+
+
+async def test_caller_who_goes_away_takes_nobodys_answer(world: World) -> None:
+    """Two callers wait for one answer, and the first is cancelled: the second is answered."""
+    order = await placed(world)
+    orders = world.operations.orders
+    world.orders.gate.clear()
+    first, second = (asyncio.ensure_future(orders.get(UUID(order.order_id))) for _ in range(2))
+    await world.orders.reached.wait()
+    first.cancel()
+    world.orders.gate.set()
+    assert (await second).total.minor == BEFORE
+
+
+async def test_repeat_of_a_payment_asks_for_no_total(world: World, replica: Replica) -> None:
+    """The decision was made by the first call: its repeat answers the payment as it stands, with the order service away."""
+    order = await placed(world)
+    request = create_payment(order)
+    first = await world.pay(request)
+    world.orders.away = True
+    asked, again = world.orders.asked, replica()
+    assert isinstance(again, Operations)
+    assert (await world.pay(request, again), world.orders.asked) == (first, asked)
