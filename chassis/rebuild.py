@@ -214,17 +214,22 @@ class Rebuild:
             "Events that were published again after a loss",
             "stream",
         ).labels(stream)
-        self._left = telemetry.gauge(
+        self._left = telemetry.reading(
             "outbox_comparison_left",
             "Places whose events are still to be compared with the stream",
             "stream",
         ).labels(stream)
-        self._foreign = telemetry.gauge(
+        self._foreign = telemetry.reading(
             "outbox_unknown_events",
             "Events of this service that its stream has and its outbox has not: alert on it",
             "stream",
         ).labels(stream)
         self.begin()
+
+    @property
+    def readings(self) -> tuple[telemetry.Reading, ...]:
+        """What is read from the database and the stream for the metrics."""
+        return self._left, self._foreign
 
     def begin(self) -> None:
         """A new session of the relay: what another one has marked meanwhile is in the database."""
@@ -258,7 +263,8 @@ class Rebuild:
         if not shards or not (gained or changed or time.monotonic() >= self.next_time):
             return
         started = time.monotonic()
-        pause_s = await self._step(connection)
+        with telemetry.reading_of(*self.readings):
+            pause_s = await self._step(connection)
         self.next_time = started + (CHECK_S if self.whole else pause_s)
 
     async def take_along(self, connection: AsyncConnection, aggregates: Collection[UUID]) -> bool:

@@ -129,7 +129,8 @@ class Relay:
         """Publishes until it is cancelled. Outlives the absence of the database and of the broker."""
         while True:
             try:
-                with telemetry.reading_of(self._waiting, self._oldest, self._blocked_seconds):
+                readings = (self._waiting, self._oldest, self._blocked_seconds, *self._rebuild.readings)
+                with telemetry.reading_of(*readings):
                     async with self._session() as (connection, shards):
                         await self._serve(connection, shards)
             except TROUBLE as error:

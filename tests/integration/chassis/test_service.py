@@ -93,7 +93,7 @@ async def _exists(broker: Broker) -> bool:
     return True
 
 
-GAUGES = ("outbox_waiting", "outbox_oldest_waiting_seconds", "failed_events")
+GAUGES = ("outbox_waiting", "outbox_oldest_waiting_seconds", "outbox_comparison_left", "outbox_unknown_events", "failed_events")
 
 
 @pytest.mark.parametrize("frozen", [False, True], ids=["cut", "frozen"])
@@ -146,8 +146,8 @@ async def test_broker_away_takes_its_gauges_along(
             return _value("broker_connected") == 1 and None not in (_value("inbox_pending"), _value("broker_max_payload_bytes"))
 
         async def none_is_read() -> bool:
-            gone = _value("inbox_pending") is None and _value("broker_max_payload_bytes") is None
-            return _value("broker_connected") == 0 and gone
+            gone = [_value(name) is None for name in ("inbox_pending", "broker_max_payload_bytes", "outbox_unknown_events")]
+            return _value("broker_connected") == 0 and all(gone)
 
         await eventually(all_are_read, timeout_s=30, what="all gauges are read, though no event arrives")
         own_nats.kill()
