@@ -26,7 +26,7 @@ NEXT: Final = {
     "CONTRADICTION_NOT_FOUND": "see `omctl payment contradictions`",
     "QUANTITY_OUT_OF_RANGE": "book less at once",
     "ORDER_ALREADY_CANCELLED": "nothing is left to do; `omctl order timeline` shows what happened",
-    "ORDER_NOT_CANCELLABLE": "goods that have arrived come back by a return",
+    "ORDER_NOT_CANCELLABLE": "return what has arrived, recall what is on its way, cancel the units that have not left",
     "ITEMS_NOT_CANCELLABLE": "see with `omctl order get` how many units are left",
     "WATCH_TOKEN_EXPIRED": "watch again from the start",
     "EVENT_UNREADABLE": "discard it with `omctl events discard`: no replay can help",

@@ -18,10 +18,8 @@ def cancel(order: Order, command: CancelOrder, now: datetime) -> Decided:
     """The whole order, unless any of it was delivered. What has left is recalled."""
     expected(order, command)
     alive(order)
-    if Status.CANCELLED not in MOVES[order.status] or any(part.deliver_time for part in order.parts):
-        raise not_cancellable(
-            order, "Return what was delivered instead." if order.parts else "It holds no stock and no money; it may be tried again."
-        )
+    if Status.CANCELLED not in MOVES[order.status] or any(part.standing is Status.DELIVERED for part in order.parts):
+        raise not_cancellable(order, instead(order), **recallable(order))
     return end(order, command.reason, command, now)
 
 
@@ -30,7 +28,7 @@ def cancel_items(order: Order, command: CancelItems, now: datetime) -> Decided:
     expected(order, command)
     alive(order)
     if order.status not in CUTTABLE:
-        raise not_cancellable(order, "Its goods have left.")
+        raise not_cancellable(order, instead(order), **recallable(order))
     gone = frozenset(part.warehouse_id for part in order.parts if has_left(part))
     here = {line.number: sum(a.quantity for a in line.allocations if a.warehouse_id not in gone) for line in order.lines}
     violations = [
@@ -88,5 +86,27 @@ def alive(order: Order) -> None:
         raise Refused("ORDER_ALREADY_CANCELLED", "The order was cancelled before.", status=order.status, cancel_reason=order.reason)
 
 
-def not_cancellable(order: Order, why: str) -> Refused:
-    return Refused("ORDER_NOT_CANCELLABLE", f"The order is {order.status}. {why}", status=order.status)
+def instead(order: Order) -> str:
+    """What to do in place of a cancellation, for each of the order's parcels: a sentence each."""
+    if not order.parts:
+        return "It holds no stock and no money: try it again with RetryOrder, or leave it."
+    standings = [part.standing for part in order.parts]
+    advice = []
+    if Status.DELIVERED in standings:
+        advice.append("Return the delivered units with CreateReturn.")
+    if Status.SHIPPED in standings:
+        advice.append("Recall the parcels that are on their way with CancelShipment.")
+    if order.status in CUTTABLE and any(part.standing and not has_left(part) for part in order.parts):
+        advice.append("Cancel the units that have not left with CancelOrderItems.")
+    return " ".join(advice)
+
+
+def recallable(order: Order) -> dict[str, str]:
+    """The shipments that are on their way, for programs."""
+    ids = [str(part.shipment_id) for part in order.parts if part.standing is Status.SHIPPED and part.shipment_id]
+    return {"shipment_ids": ", ".join(ids)} if ids else {}
+
+
+def not_cancellable(order: Order, instead: str, **metadata: str) -> Refused:
+    text = f"The order is {order.status}. {instead}"
+    return Refused("ORDER_NOT_CANCELLABLE", text, violations=(), status=order.status, **metadata)

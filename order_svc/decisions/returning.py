@@ -29,8 +29,6 @@ from order_svc.model import (
     ReturnStep,
 )
 
-RETURNABLE = frozenset({Status.DELIVERED, Status.REFUNDED})
-
 
 def decide(order: Order, command: ReturnCommand, now: datetime) -> Decided:
     """What becomes of the order's returns; raises a Failure where nothing may."""
@@ -194,9 +192,17 @@ def asked_of(order: Order, command: OfReturn, to: ReturnStatus) -> Return:
 
 
 def returnable(order: Order, units: Mapping[int, int]) -> None:
-    """Refuses units that the customer does not have, or that are in another return."""
-    if order.status not in RETURNABLE:
-        raise Refused("ORDER_NOT_RETURNABLE", f"An order that is {order.status} has nothing to return.", status=order.status)
+    """Refuses units that the customer does not have, or that are in another return.
+
+    What counts is which parcels were delivered, whatever the order's status: another parcel may
+    still travel. The parcels of a cancelled order come back by its recalls.
+    """
+    if order.status is Status.CANCELLED:
+        text = "The order is cancelled: goods that had left come back by its recalls, which ListReturns shows."
+        raise Refused("ORDER_NOT_RETURNABLE", text, status=order.status)
+    if not any(part.standing is Status.DELIVERED for part in order.parts):
+        text = f"The order is {order.status}, and nothing of it was delivered: cancel it, or units of it."
+        raise Refused("ORDER_NOT_RETURNABLE", text, status=order.status)
     exceeding(((number, n, left(order, number)) for number, n in units.items()), "RETURN_EXCEEDS_DELIVERED", "can be returned")
 
 
@@ -205,8 +211,10 @@ def left(order: Order, number: int, besides: UUID | None = None) -> int:
     line = order.line(number)
     if line is None:
         return 0
+    delivered = {part.warehouse_id for part in order.parts if part.standing is Status.DELIVERED}
+    units = sum(its.quantity for its in line.allocations if its.warehouse_id in delivered)
     holding = (rma for rma in order.rmas if rma.kind is not ReturnKind.RECALL and rma.id != besides)
-    return max(0, line.quantity - line.cancelled - sum(rma.held(number) for rma in holding))
+    return max(0, min(units, line.staying) - sum(rma.held(number) for rma in holding))
 
 
 def most(order: Order, rma: Return, number: int) -> int:

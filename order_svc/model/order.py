@@ -7,7 +7,7 @@ from itertools import pairwise
 from uuid import UUID
 
 from chassis.money import Money
-from order_svc.lifecycle import End, PaymentStatus, Progress, ReturnProgress, Status, StockStatus, Work, standing
+from order_svc.lifecycle import End, PaymentStatus, Progress, ReturnKind, ReturnProgress, Status, StockStatus, Work, standing
 from order_svc.model.returns import Return, ReturnStep
 
 LATE_SHOWN = 100
@@ -178,12 +178,18 @@ class Order:
 
     @property
     def cancelled_amount(self) -> int:
-        """What the units cost that were cancelled one by one; of a line, at most what its returns have left of its cost.
+        """What the units cost that were cancelled one by one: what all cancelled and refunded units of a line cost, less its refunds.
 
-        Units may be refunded as returned, and turn out afterwards never to have left: never does more go back than the line costs.
+        So a line whose units were partly returned before others were cancelled gives back exactly
+        what it costs. Units may be refunded as returned, and turn out afterwards never to have
+        left: never does more go back than the line costs.
         """
-        cut = [line for line in self.lines if line.cancelled]
-        return sum(min(line.worth(line.cancelled), line.total - self.refunded_of(line.number)) for line in cut)
+        return sum(self._cancelled_amount_of(line) for line in self.lines if line.cancelled)
+
+    def _cancelled_amount_of(self, line: Line) -> int:
+        refundable = sum(rma.line(line.number).refundable for rma in self.rmas if rma.kind is not ReturnKind.RECALL)
+        gone = min(line.cancelled + refundable, line.quantity)
+        return max(0, line.worth(gone) - self.refunded_of(line.number))
 
     @property
     def total(self) -> int:

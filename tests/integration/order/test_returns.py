@@ -10,6 +10,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from ordermesh.order.events.v1.order_events_pb2 import ReturnStatusChanged
 from ordermesh.order.v1 import order_pb2, order_service_pb2, return_pb2
 from ordermesh.order.v1 import return_service_pb2 as api
+from ordermesh.shipping.v1 import shipping_pb2
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -20,7 +21,8 @@ from chassis.errors import Failure, Invalid, NotFound, Refused, Stale
 from order_svc import tables
 from order_svc.model import Order
 from order_svc.operations import Operations
-from tests.integration.order.events import delivery, paid, shipped_and_delivered
+from tests.integration.order.conftest import FakeWarehouse
+from tests.integration.order.events import delivery, paid, parcel_ended, shipped_and_delivered
 from tests.integration.order.requests import Orders, Returns, create_order, item
 from tests.integration.order.test_events import tell
 
@@ -347,3 +349,36 @@ async def test_the_database_refuses_what_may_never_be(returns: Returns, order: O
     with pytest.raises(IntegrityError):
         async with engine.begin() as connection:
             await connection.execute(text(change))
+
+
+async def test_one_of_two_parcels_delivered_can_be_returned(
+    returns: Returns, orders: Orders, operations: Operations, warehouse: FakeWarehouse
+) -> None:
+    """CancelOrder is refused, and says what to do with each parcel: the shipment that it names is recalled, and the delivered units are
+    announced, received and inspected as a return while the order is still shipped. When the recalled parcel comes back, its units count
+    as cancelled.
+    """
+    warehouse.serving = ("london", "paris")
+    placed = (await orders.CreateOrder(create_order(item("LAMP", 3, 10), item("BULB", 2, 1)), timeout=30)).order
+    [order] = await operations.get_orders([UUID(placed.order_id)])
+    created, _ = shipped_and_delivered(order, "paris")
+    await tell(operations, [delivery(event) for event in (paid(order), *shipped_and_delivered(order, "london"), created)])
+    with pytest.raises(Refused) as refused:
+        await ask(orders.CancelOrder, order_service_pb2.CancelOrderRequest(request_id=str(uuid4()), order_id=placed.order_id))
+    assert refused.value.reason == "ORDER_NOT_CANCELLABLE"
+    assert refused.value.metadata == {"status": "shipped", "shipment_ids": created.shipment.shipment_id}
+    assert "Return the delivered units with CreateReturn." in refused.value.message
+    rma = await made(returns, order, {1: 3})
+    await ask(returns.ApproveReturn, api.ApproveReturnRequest(**about(rma)))
+    await ask(returns.ReceiveReturn, receipt(rma, {1: 3}))
+    inspected = (await ask(returns.InspectReturn, inspection(rma, {1: (3, 0, 0)}))).order_return
+    assert (inspected.status, inspected.refund_amount.units) == (STATUS.RETURN_STATUS_INSPECTED, 30)
+    with pytest.raises(Refused) as refused:
+        await ask(returns.CreateReturn, wanted(order, {2: 1}))
+    assert refused.value.reason == "RETURN_EXCEEDS_DELIVERED"
+    back = parcel_ended(created.shipment, shipping_pb2.SHIPMENT_STATUS_RETURNED_TO_SENDER)
+    await tell(operations, [delivery(back)])
+    shown = (await ask(orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=placed.order_id))).order
+    assert shown.status == order_pb2.ORDER_STATUS_DELIVERED
+    assert [(line.cancelled_quantity, line.returned_quantity) for line in shown.items] == [(0, 3), (2, 0)]
+    assert shown.cancelled_amount.units == 2

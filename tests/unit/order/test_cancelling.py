@@ -4,14 +4,16 @@ from dataclasses import replace
 from datetime import timedelta
 from itertools import product
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
 from chassis.decision import Decision
 from chassis.errors import Deferred, Refused, Stale
 from order_svc import decisions
-from order_svc.lifecycle import PaymentStatus, Progress, Status, StockStatus, Work
+from order_svc.lifecycle import End, PaymentStatus, Progress, Status, StockStatus, Work
 from order_svc.model import ExpireOrder, ItemsCancelled, Order, OrderCommand, RetryOrder, StatusChanged, WantedLine
+from tests.unit.order.returns import ask
 from tests.unit.order.samples import (
     NOW,
     after,
@@ -22,6 +24,7 @@ from tests.unit.order.samples import (
     cancel_items,
     checkout,
     commit,
+    end,
     pay,
     placed,
     refund,
@@ -99,13 +102,35 @@ def test_another_version_than_expected_changes_nothing(status: Status) -> None:
 
 
 def test_an_order_of_which_anything_was_delivered_is_not_cancelled() -> None:
-    """One parcel of two is with the customer: a return takes over."""
+    """One parcel of two is with the customer: a return takes over. The refusal says what to do with each parcel, and that works: the
+    delivered units can be returned, those that have not left cancelled.
+    """
     order = placed(None, "london", "paris")
     order = after(order, pay(order), ship(order, "london", NOW))
     assert order.status is Status.PROCESSING
     with pytest.raises(Refused) as refused:
         after(order, cancel(order))
-    assert refused.value.reason == "ORDER_NOT_CANCELLABLE"
+    assert (refused.value.reason, refused.value.metadata) == ("ORDER_NOT_CANCELLABLE", {"status": "processing"})
+    advice = "Return the delivered units with CreateReturn. Cancel the units that have not left with CancelOrderItems."
+    assert refused.value.message == f"The order is processing. {advice}"
+    order = after(order, cancel_items(order, {2: 2}))
+    order = decisions.decide(order, ask(order, {1: 3}), NOW).record
+    assert (order.lines[1].staying, order.rmas[0].line(1).announced) == (0, 3)
+
+
+def test_refusal_names_the_parcels_to_recall() -> None:
+    """The other parcel is on its way: the refusals of both cancellations name its shipment, and a recall of it ends its units."""
+    order, shipment = placed(None, "london", "paris"), uuid4()
+    order = after(order, pay(order), ship(order, "london", NOW), ship(order, "paris", shipment_id=shipment))
+    advice = "Return the delivered units with CreateReturn. Recall the parcels that are on their way with CancelShipment."
+    for command in (cancel(order), cancel_items(order, {2: 1})):
+        with pytest.raises(Refused) as refused:
+            after(order, command)
+        assert refused.value.reason == "ORDER_NOT_CANCELLABLE"
+        assert refused.value.metadata == {"status": "shipped", "shipment_ids": str(shipment)}
+        assert refused.value.message == f"The order is shipped. {advice}"
+    order = after(order, end(order, "paris", End.RETURNED, shipment_id=shipment))
+    assert (order.status, order.lines[1].cancelled) == (Status.DELIVERED, 2)
 
 
 @pytest.mark.parametrize(

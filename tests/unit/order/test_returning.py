@@ -9,9 +9,9 @@ from chassis.errors import Invalid, NotFound, Refused
 from order_svc import decisions
 from order_svc.decisions import returning
 from order_svc.lifecycle import Disposition, End, ReturnKind, ReturnProgress, ReturnStatus, Status, StockStatus, Work
-from order_svc.model import CancelOrder, ItemsCancelled, Return
+from order_svc.model import Allocation, CancelOrder, ItemsCancelled, Order, Return, WantedLine
 from tests.unit.order.returns import NOW, after, arrived, ask, ask_money, cause, delivered, inspect, move, receive, returned, walked
-from tests.unit.order.samples import at, base, pay, placed, ship, work
+from tests.unit.order.samples import at, base, checkout, end, pay, place, placed, ship, work
 
 RESTOCK, DAMAGED, NONE = Disposition.RESTOCK, Disposition.DAMAGED, Disposition.NONE
 
@@ -274,3 +274,55 @@ def test_the_end_of_an_order_counts_what_came_back_before_it() -> None:
     assert order.returns is ReturnProgress.PARTIAL
     order = after(order, CancelOrder(**base(order.id), reason="CUSTOMER_REQUEST"))
     assert (order.status, order.returns, order.stock) == (Status.CANCELLED, ReturnProgress.FULL, StockStatus.RETURNED)
+
+
+def half_delivered() -> Order:
+    """The lamps have come from London; the bulbs are on their way from Paris."""
+    order = placed(None, "london", "paris")
+    return after(order, pay(order), ship(order, "london", NOW), ship(order, "paris"))
+
+
+def test_return_of_a_delivered_parcel_while_another_travels() -> None:
+    """Units are counted by delivered parcels, not by the order's status: the lamps come back and are refunded, the bulbs are not there
+    yet. Once they are delivered, they can be returned too, and the order goes on to delivered.
+    """
+    order = half_delivered()
+    assert order.status is Status.SHIPPED
+    for command in (ask(order, {1: 3, 2: 1}), ask_money(order, {2: (1, NONE)})):
+        with pytest.raises(Refused) as refused:
+            after(order, command)
+        assert (refused.value.reason, [v.subject for v in refused.value.violations]) == ("RETURN_EXCEEDS_DELIVERED", ["line 2"])
+    order, rma = arrived(order, {1: 2})
+    order = after(order, inspect(rma, {1: (2, 0, 0)}))
+    assert (order.rmas[0].refund, order.returns, order.status) == (order.lines[0].worth(2), ReturnProgress.PARTIAL, Status.SHIPPED)
+    order = after(order, ship(order, "paris", NOW), ask(order, {1: 1, 2: 2}))
+    assert (order.status, len(order.rmas)) == (Status.DELIVERED, 2)
+
+
+def test_line_split_over_parcels_is_returned_by_parcel() -> None:
+    """Of three lamps from two warehouses, the one that was delivered can come back; when the other parcel is lost, the line has given
+    back exactly what it costs.
+    """
+    parts = (Allocation("london", uuid4(), 1), Allocation("paris", uuid4(), 2))
+    command = place(checkout(WantedLine("LAMP", 3, 1000, 100, 0)))
+    order = decisions.decide(None, replace(command, allocations={1: parts}), NOW).record
+    order = after(order, pay(order), ship(order, "london", NOW), ship(order, "paris"))
+    with pytest.raises(Refused):
+        after(order, ask(order, {1: 2}))
+    order, rma = arrived(order, {1: 1})
+    order = after(order, inspect(rma, {1: (1, 0, 0)}), end(order, "paris", End.LOST))
+    assert order.lines[0].cancelled == 2
+    assert order.rmas[0].refund + order.cancelled_amount == order.lines[0].total == 2900
+    assert order.total == order.placed_total - order.cancelled_amount
+
+
+def test_parcels_of_a_cancelled_order_come_back_by_its_recall() -> None:
+    """Delivered in spite of the recall, its units are the recall's, and not a customer's return as well."""
+    order = placed(None, "london")
+    order = after(order, pay(order), work(order, "london", Work.SHIPPED, 2, units={1: 3, 2: 2}), ship(order, "london"))
+    order = after(order, CancelOrder(**base(order.id), reason="FRAUD"), ship(order, "london", NOW))
+    assert [rma.kind for rma in order.rmas] == [ReturnKind.RECALL]
+    with pytest.raises(Refused) as refused:
+        after(order, ask(order, {1: 1}))
+    assert refused.value.reason == "ORDER_NOT_RETURNABLE"
+    assert "recalls" in refused.value.message

@@ -80,7 +80,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_ORDER_ALREADY_CANCELLED: _ErrorReason.ValueType  # 41
     """FAILED_PRECONDITION: the order is cancelled already."""
     ERROR_REASON_ORDER_NOT_CANCELLABLE: _ErrorReason.ValueType  # 42
-    """FAILED_PRECONDITION: the order can no longer be cancelled (metadata: status); goods come back as a return."""
+    """FAILED_PRECONDITION: the order can no longer be cancelled (metadata: status; shipment_ids, those on their way, with ", " between).
+    Delivered units come back by CreateReturn, parcels on their way by CancelShipment; units that have not left are cancelled by
+    CancelOrderItems.
+    """
     ERROR_REASON_ORDER_NOT_PAYABLE: _ErrorReason.ValueType  # 44
     """FAILED_PRECONDITION: the order waits for no payment (metadata: status)."""
     ERROR_REASON_PAYMENT_OUTSTANDING: _ErrorReason.ValueType  # 45
@@ -90,7 +93,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_ITEMS_NOT_CANCELLABLE: _ErrorReason.ValueType  # 47
     """FAILED_PRECONDITION: lines have fewer units that can still be cancelled (a violation for each)."""
     ERROR_REASON_ORDER_NOT_RETURNABLE: _ErrorReason.ValueType  # 48
-    """FAILED_PRECONDITION: nothing of the order can be returned (metadata: status)."""
+    """FAILED_PRECONDITION: nothing of the order was delivered, or it is cancelled (metadata: status). Cancel what was not delivered;
+    the parcels of a cancelled order come back by its recalls.
+    """
     ERROR_REASON_RETURN_EXCEEDS_DELIVERED: _ErrorReason.ValueType  # 49
     """FAILED_PRECONDITION: more units than the customer has (a violation for each line)."""
     ERROR_REASON_INSPECTION_EXCEEDS_RECEIPT: _ErrorReason.ValueType  # 50
@@ -227,7 +232,10 @@ in alphabetical order with ", " between, or empty).
 ERROR_REASON_ORDER_ALREADY_CANCELLED: ErrorReason.ValueType  # 41
 """FAILED_PRECONDITION: the order is cancelled already."""
 ERROR_REASON_ORDER_NOT_CANCELLABLE: ErrorReason.ValueType  # 42
-"""FAILED_PRECONDITION: the order can no longer be cancelled (metadata: status); goods come back as a return."""
+"""FAILED_PRECONDITION: the order can no longer be cancelled (metadata: status; shipment_ids, those on their way, with ", " between).
+Delivered units come back by CreateReturn, parcels on their way by CancelShipment; units that have not left are cancelled by
+CancelOrderItems.
+"""
 ERROR_REASON_ORDER_NOT_PAYABLE: ErrorReason.ValueType  # 44
 """FAILED_PRECONDITION: the order waits for no payment (metadata: status)."""
 ERROR_REASON_PAYMENT_OUTSTANDING: ErrorReason.ValueType  # 45
@@ -237,7 +245,9 @@ ERROR_REASON_EVENT_AHEAD: ErrorReason.ValueType  # 46
 ERROR_REASON_ITEMS_NOT_CANCELLABLE: ErrorReason.ValueType  # 47
 """FAILED_PRECONDITION: lines have fewer units that can still be cancelled (a violation for each)."""
 ERROR_REASON_ORDER_NOT_RETURNABLE: ErrorReason.ValueType  # 48
-"""FAILED_PRECONDITION: nothing of the order can be returned (metadata: status)."""
+"""FAILED_PRECONDITION: nothing of the order was delivered, or it is cancelled (metadata: status). Cancel what was not delivered;
+the parcels of a cancelled order come back by its recalls.
+"""
 ERROR_REASON_RETURN_EXCEEDS_DELIVERED: ErrorReason.ValueType  # 49
 """FAILED_PRECONDITION: more units than the customer has (a violation for each line)."""
 ERROR_REASON_INSPECTION_EXCEEDS_RECEIPT: ErrorReason.ValueType  # 50

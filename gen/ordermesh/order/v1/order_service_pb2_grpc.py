@@ -132,7 +132,8 @@ class OrderServiceServicer(object):
         """Cancels an order that nothing of was delivered: pending, confirmed, processing or shipped -> cancelled. What is reserved is
         released at once; goods that are being picked or packed come back when fulfilment says so; parcels that are on their way are
         recalled, and come back as an approved return. Payment voids or refunds by itself, once. Reasons: ORDER_NOT_FOUND,
-        ORDER_ALREADY_CANCELLED, ORDER_NOT_CANCELLABLE (metadata: status), VERSION_MISMATCH.
+        ORDER_ALREADY_CANCELLED, ORDER_NOT_CANCELLABLE (metadata: status; shipment_ids, the parcels that CancelShipment recalls; the
+        message says what to do with each parcel), VERSION_MISMATCH.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

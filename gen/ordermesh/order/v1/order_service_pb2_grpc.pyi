@@ -53,7 +53,8 @@ class OrderServiceStub:
     """Cancels an order that nothing of was delivered: pending, confirmed, processing or shipped -> cancelled. What is reserved is
     released at once; goods that are being picked or packed come back when fulfilment says so; parcels that are on their way are
     recalled, and come back as an approved return. Payment voids or refunds by itself, once. Reasons: ORDER_NOT_FOUND,
-    ORDER_ALREADY_CANCELLED, ORDER_NOT_CANCELLABLE (metadata: status), VERSION_MISMATCH.
+    ORDER_ALREADY_CANCELLED, ORDER_NOT_CANCELLABLE (metadata: status; shipment_ids, the parcels that CancelShipment recalls; the
+    message says what to do with each parcel), VERSION_MISMATCH.
     """
     CancelOrderItems: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.CancelOrderItemsRequest, _order_service_pb2.CancelOrderItemsResponse]
     """Cancels some units of an order, all lines or none: of one that is pending, confirmed or processing, units that are not yet
@@ -101,7 +102,8 @@ class OrderServiceAsyncStub(OrderServiceStub):
     """Cancels an order that nothing of was delivered: pending, confirmed, processing or shipped -> cancelled. What is reserved is
     released at once; goods that are being picked or packed come back when fulfilment says so; parcels that are on their way are
     recalled, and come back as an approved return. Payment voids or refunds by itself, once. Reasons: ORDER_NOT_FOUND,
-    ORDER_ALREADY_CANCELLED, ORDER_NOT_CANCELLABLE (metadata: status), VERSION_MISMATCH.
+    ORDER_ALREADY_CANCELLED, ORDER_NOT_CANCELLABLE (metadata: status; shipment_ids, the parcels that CancelShipment recalls; the
+    message says what to do with each parcel), VERSION_MISMATCH.
     """
     CancelOrderItems: _aio.UnaryUnaryMultiCallable[_order_service_pb2.CancelOrderItemsRequest, _order_service_pb2.CancelOrderItemsResponse]  # type: ignore[assignment]
     """Cancels some units of an order, all lines or none: of one that is pending, confirmed or processing, units that are not yet
@@ -176,7 +178,8 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         """Cancels an order that nothing of was delivered: pending, confirmed, processing or shipped -> cancelled. What is reserved is
         released at once; goods that are being picked or packed come back when fulfilment says so; parcels that are on their way are
         recalled, and come back as an approved return. Payment voids or refunds by itself, once. Reasons: ORDER_NOT_FOUND,
-        ORDER_ALREADY_CANCELLED, ORDER_NOT_CANCELLABLE (metadata: status), VERSION_MISMATCH.
+        ORDER_ALREADY_CANCELLED, ORDER_NOT_CANCELLABLE (metadata: status; shipment_ids, the parcels that CancelShipment recalls; the
+        message says what to do with each parcel), VERSION_MISMATCH.
         """
 
     @_abc_1.abstractmethod

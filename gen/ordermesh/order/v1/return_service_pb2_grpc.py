@@ -93,10 +93,10 @@ class ReturnServiceServicer(object):
     """
 
     def CreateReturn(self, request, context):
-        """Announces a return of units of an order that is delivered or refunded: requested. With without_goods it is a refund of
-        goods that do not come back: inspected at once, and refunded. Reasons: ORDER_NOT_FOUND, ORDER_NOT_RETURNABLE (metadata:
-        status), RETURN_EXCEEDS_DELIVERED (a violation for each line of which the customer has fewer units), VERSION_MISMATCH (of
-        the order).
+        """Announces a return of units of delivered parcels: requested. The order need not be delivered: another of its parcels may
+        still be on its way. With without_goods it is a refund of goods that do not come back: inspected at once, and refunded.
+        Reasons: ORDER_NOT_FOUND, ORDER_NOT_RETURNABLE (nothing was delivered, or the order is cancelled; metadata: status),
+        RETURN_EXCEEDS_DELIVERED (a violation for each line of which the customer has fewer units), VERSION_MISMATCH (of the order).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

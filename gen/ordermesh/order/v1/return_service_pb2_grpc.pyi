@@ -38,10 +38,10 @@ class ReturnServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ReturnServiceAsyncStub: ...
     CreateReturn: _grpc.UnaryUnaryMultiCallable[_return_service_pb2.CreateReturnRequest, _return_service_pb2.CreateReturnResponse]
-    """Announces a return of units of an order that is delivered or refunded: requested. With without_goods it is a refund of
-    goods that do not come back: inspected at once, and refunded. Reasons: ORDER_NOT_FOUND, ORDER_NOT_RETURNABLE (metadata:
-    status), RETURN_EXCEEDS_DELIVERED (a violation for each line of which the customer has fewer units), VERSION_MISMATCH (of
-    the order).
+    """Announces a return of units of delivered parcels: requested. The order need not be delivered: another of its parcels may
+    still be on its way. With without_goods it is a refund of goods that do not come back: inspected at once, and refunded.
+    Reasons: ORDER_NOT_FOUND, ORDER_NOT_RETURNABLE (nothing was delivered, or the order is cancelled; metadata: status),
+    RETURN_EXCEEDS_DELIVERED (a violation for each line of which the customer has fewer units), VERSION_MISMATCH (of the order).
     """
     GetReturn: _grpc.UnaryUnaryMultiCallable[_return_service_pb2.GetReturnRequest, _return_service_pb2.GetReturnResponse]
     """Reads one return. Reasons: RETURN_NOT_FOUND."""
@@ -77,10 +77,10 @@ class ReturnServiceAsyncStub(ReturnServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateReturn: _aio.UnaryUnaryMultiCallable[_return_service_pb2.CreateReturnRequest, _return_service_pb2.CreateReturnResponse]  # type: ignore[assignment]
-    """Announces a return of units of an order that is delivered or refunded: requested. With without_goods it is a refund of
-    goods that do not come back: inspected at once, and refunded. Reasons: ORDER_NOT_FOUND, ORDER_NOT_RETURNABLE (metadata:
-    status), RETURN_EXCEEDS_DELIVERED (a violation for each line of which the customer has fewer units), VERSION_MISMATCH (of
-    the order).
+    """Announces a return of units of delivered parcels: requested. The order need not be delivered: another of its parcels may
+    still be on its way. With without_goods it is a refund of goods that do not come back: inspected at once, and refunded.
+    Reasons: ORDER_NOT_FOUND, ORDER_NOT_RETURNABLE (nothing was delivered, or the order is cancelled; metadata: status),
+    RETURN_EXCEEDS_DELIVERED (a violation for each line of which the customer has fewer units), VERSION_MISMATCH (of the order).
     """
     GetReturn: _aio.UnaryUnaryMultiCallable[_return_service_pb2.GetReturnRequest, _return_service_pb2.GetReturnResponse]  # type: ignore[assignment]
     """Reads one return. Reasons: RETURN_NOT_FOUND."""
@@ -119,10 +119,10 @@ class ReturnServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _return_service_pb2.CreateReturnRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_return_service_pb2.CreateReturnResponse, _abc.Awaitable[_return_service_pb2.CreateReturnResponse]]:
-        """Announces a return of units of an order that is delivered or refunded: requested. With without_goods it is a refund of
-        goods that do not come back: inspected at once, and refunded. Reasons: ORDER_NOT_FOUND, ORDER_NOT_RETURNABLE (metadata:
-        status), RETURN_EXCEEDS_DELIVERED (a violation for each line of which the customer has fewer units), VERSION_MISMATCH (of
-        the order).
+        """Announces a return of units of delivered parcels: requested. The order need not be delivered: another of its parcels may
+        still be on its way. With without_goods it is a refund of goods that do not come back: inspected at once, and refunded.
+        Reasons: ORDER_NOT_FOUND, ORDER_NOT_RETURNABLE (nothing was delivered, or the order is cancelled; metadata: status),
+        RETURN_EXCEEDS_DELIVERED (a violation for each line of which the customer has fewer units), VERSION_MISMATCH (of the order).
         """
 
     @_abc_1.abstractmethod
