@@ -11,7 +11,7 @@ from google.protobuf.message import Message
 from nats.aio.msg import Msg
 
 from chassis.errors import Deferred, Failure, Invalid
-from chassis.event_payload import parse, wrong_type
+from chassis.event_payload import parse_event, wrong_type
 from chassis.failed import FailedEvent
 from chassis.idempotency import Keyed
 from chassis.stream import subject_of
@@ -96,7 +96,7 @@ def understand(event: FailedEvent, kinds: Mapping[str, type[Message]]) -> Receiv
     if kind is None:
         return Received(event, fault=_unhandled(event, kinds))
     try:
-        message = parse(kind, event.subject, event.payload)
+        message = parse_event(kind, event.subject, event.payload)
     except Invalid as fault:
         return Received(event, fault=fault)
     digest = hashlib.sha256(event.payload).digest()

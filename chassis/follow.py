@@ -17,7 +17,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from chassis.errors import Deferred, Invalid
-from chassis.event_payload import parse, wrong_type
+from chassis.event_payload import decode_event
 from chassis.status import decode
 from chassis.stream import BROKER_ERRORS, Broker, heed_cancellation, subject_of
 
@@ -104,9 +104,7 @@ async def _subscribe(client: Client, hear: Mapping[type[Message], Hear]) -> None
 def _reader(event: type[Message], tell: Hear) -> Any:
     async def on_message(message: Msg) -> None:
         try:
-            if (name := (message.headers or {}).get("ce-type", "")) != event.DESCRIPTOR.full_name:
-                raise wrong_type(name, message.subject)
-            parsed = parse(event, message.subject, message.data)
+            parsed = decode_event(event, (message.headers or {}).get("ce-type", ""), message.subject, message.data)
         except Invalid as unreadable:
             log.warning("event ignored", subject=message.subject, reason=unreadable.reason, error=unreadable.message)
             return

@@ -13,7 +13,7 @@ from chassis.blame import blame, deferral
 from chassis.decision import Done, Outcome
 from chassis.delivery import Delivery, Received, storable, understand
 from chassis.errors import Defect, Deferred, Failure, Invalid, NotFound, Refused
-from chassis.event_payload import unreadable
+from chassis.event_payload import unknown_values, unreadable
 from chassis.failed import FailedEvent
 from chassis.stream import subject_of
 from chassis.tables import FailedState
@@ -42,6 +42,9 @@ class Handlers:
     def __init__(self, handlers: Mapping[type[Message], Handler[Any]]) -> None:
         self._by_kind, self.kinds = handlers, {kind.DESCRIPTOR.full_name: kind for kind in handlers}
         self._took = telemetry.histogram("inbox_handle_seconds", "How long a handler takes for a set of events", "event")
+        self._unknown = telemetry.counter(
+            "inbox_unknown_values_total", "Enum values of events that this version does not know: they change nothing", "event", "field"
+        )
 
     async def again(self, events: Sequence[FailedEvent]) -> Mapping[UUID, Outcome[Any]]:
         """What the handlers make of events that were stored."""
@@ -59,6 +62,12 @@ class Handlers:
         kind = group[0].kind
         if kind is None:
             return [received.fault or Defect(LookupError()) for received in group]
+        for received in group:
+            for field in unknown_values(received.delivery.message) if received.delivery else ():
+                self._unknown.labels(kind.DESCRIPTOR.name, field).inc()
+        return await self._ask(kind, group)
+
+    async def _ask(self, kind: type[Message], group: Sequence[Received]) -> Sequence[Outcome[Any]]:
         deliveries = [received.delivery for received in group if received.delivery]
         try:
             with (
@@ -76,7 +85,7 @@ class Handlers:
                 return [later] * len(group)
             if len(group) == 1:
                 return [_judged(error) if isinstance(error, Refused) else Defect(error)]
-        return [outcome for received in group for outcome in await self.ask([received])]
+        return [outcome for received in group for outcome in await self._ask(kind, [received])]
 
 
 def _judged(outcome: Outcome[Any]) -> Outcome[Any]:

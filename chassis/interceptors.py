@@ -30,6 +30,7 @@ from google.protobuf.message import DecodeError, Message
 from chassis import deadline, telemetry
 from chassis.errors import Defect, Failure, Invalid, OutOfTime, Overloaded
 from chassis.status import encode
+from chassis.texts import normalize_codes
 from chassis.tracing import code_of_cancelled
 from chassis.validation import summary, violations
 
@@ -289,9 +290,12 @@ class Admission(Interceptor):
 
 
 class Validation(Interceptor):
-    """Holds each message that comes in to the rules in its contract, and names every field that breaks one."""
+    """Holds each message that comes in to the rules in its contract, and names every field that breaks one. SKUs and warehouse ids go on in
+    one form.
+    """
 
     def received(self, method: Method, message: Message) -> Message:
+        normalize_codes(message)
         if found := violations(message):
             raise Invalid("VALIDATION_FAILED", summary(found, "the request"), violations=found)
         return message

@@ -13,7 +13,7 @@ What lives here: the order of starting and ending, the same for all five. What d
 """
 
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -39,6 +39,7 @@ from chassis.process import Supervisor, every
 from chassis.relay import Relay
 from chassis.republish import Republish
 from chassis.server import Register, configured
+from chassis.tables import StoredVersion
 
 Config = TypeVar("Config", bound=ServiceConfig)
 HOUSEKEEPING_S: Final = 3600.0
@@ -51,6 +52,9 @@ class Tables(Protocol):
     outbox: Table
     failed_events: Table
     stream_positions: Table
+
+    @property
+    def stored_versions(self) -> Sequence[StoredVersion]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ class Ground:
         self.tasks.start("inbox", inbox.run())
         self.tasks.start("advisories", advisories.run())
         operators = (
-            partial(add_FailedEventServiceServicer_to_server, FailedEventService(inbox, self.database)),
+            partial(add_FailedEventServiceServicer_to_server, FailedEventService(inbox, self.database, self.tables.stored_versions)),
             partial(add_OutboxServiceServicer_to_server, OutboxService(Republish(self.database), self.stream_name)),
         )
         await self.stack.enter_async_context(configured(self.config, (*services, *operators)))

@@ -4,9 +4,11 @@ Tables are declared here and join each service's metadata; their DDL for migrati
 """
 
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from operator import attrgetter
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import (
     ARRAY,
@@ -48,6 +50,17 @@ class FailedState(StrEnum):
     FAILED = "failed"  # nobody tries again by himself -> replayed, discarded
     REPLAYED = "replayed"  # has had its effect after all
     DISCARDED = "discarded"  # an operator has decided against it
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVersion:
+    """Where a service stores the version of another service's record: of an order, or (with the column
+    of its id) of a fulfilment. Events up to it are skipped.
+    """
+
+    version: Column[int]
+    order_id: Column[UUID]
+    fulfillment_id: Column[UUID] | None = None
 
 
 def new_metadata() -> MetaData:

@@ -1,10 +1,61 @@
-"""Which texts of a message cannot be stored: PostgreSQL's text holds every character but NUL, and no contract has a use for it. Pure."""
+"""Texts of a message: which cannot be stored, and which have one form only. Pure, but for the message that is brought into it.
 
-from collections.abc import Iterator
+PostgreSQL's text holds every character but NUL, and no contract has a use for that.
+"""
+
+import unicodedata
+from collections.abc import Iterator, Mapping
+from functools import cache
 from typing import Any
 
-from google.protobuf.descriptor import FieldDescriptor
+from buf.validate import validate_pb2
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
+from ordermesh.options.v1 import rules_pb2
+
+
+def normalize_codes(message: Message) -> None:
+    """Brings each SKU and warehouse id of the message (fields with the rule `code`) into Unicode's form
+    NFC, in place: the same name typed in two ways is one.
+    """
+    owner: Any = message
+    for name, repeated in _codes(message.DESCRIPTOR).items():
+        value = getattr(owner, name)
+        if repeated:
+            for index, text in enumerate(value):
+                if not text.isascii():
+                    value[index] = unicodedata.normalize("NFC", text)
+        elif not value.isascii():
+            setattr(owner, name, unicodedata.normalize("NFC", value))
+    for name, repeated in _with_codes(message.DESCRIPTOR).items():
+        if repeated:
+            for part in getattr(owner, name):
+                normalize_codes(part)
+        elif message.HasField(name):
+            normalize_codes(getattr(owner, name))
+
+
+@cache
+def _codes(of: Descriptor) -> Mapping[str, bool]:
+    """The fields of a message that are codes, and whether each is repeated."""
+    return {field.name: field.is_repeated for field in of.fields if _is_code(field)}
+
+
+@cache
+def _with_codes(of: Descriptor) -> Mapping[str, bool]:
+    """The fields of a message whose messages hold codes at any depth, and whether each is repeated."""
+    return {field.name: field.is_repeated for field in of.fields if field.message_type and _holds_codes(field.message_type)}
+
+
+@cache
+def _holds_codes(of: Descriptor) -> bool:
+    return any(_is_code(field) or (field.message_type and _holds_codes(field.message_type)) for field in of.fields)
+
+
+def _is_code(field: FieldDescriptor) -> bool:
+    rules = field.GetOptions().Extensions[validate_pb2.field]
+    text = rules.repeated.items.string if field.is_repeated else rules.string
+    return bool(text.Extensions[rules_pb2.code])
 
 
 def with_nul(message: Message, path: str = "") -> Iterator[str]:

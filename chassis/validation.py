@@ -23,7 +23,9 @@ def violations(message: Message, *, fail_fast: bool = False) -> list[Violation]:
     found = [_violation(rule) for rule in _VALIDATOR.collect_violations(message, fail_fast=fail_fast)]
     if found and fail_fast:
         return found
-    return found + [Violation(path, "must not hold the character NUL", "string.no_nul") for path in with_nul(message)]
+    named = {violation.subject for violation in found}
+    nul = [path for path in with_nul(message) if path not in named]
+    return found + [Violation(path, "must not hold the character NUL", "string.no_nul") for path in nul]
 
 
 def summary(found: list[Violation], what: str) -> str:

@@ -1,13 +1,15 @@
 """The fulfilment service's settings, from the environment."""
 
+import unicodedata
+from functools import partial
 from typing import Annotated, ClassVar
 
-from pydantic import Field, Json, StringConstraints
+from pydantic import AfterValidator, Field, Json, StringConstraints
 
 from chassis.config import ServiceConfig
 
 Currency = Annotated[str, StringConstraints(pattern="^[A-Z]{3}$")]
-Sku = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+Sku = Annotated[str, AfterValidator(partial(unicodedata.normalize, "NFC")), StringConstraints(min_length=1, max_length=64)]
 
 
 class Config(ServiceConfig):

@@ -225,6 +225,7 @@ class Operations:
             "cause": news.cause,
             "attempt": news.attempt,
             "order_number": news.order_number,
+            "version": news.version,
         }
         if news.news is News.ENDED:
             return End(**about, picklists=picklists)

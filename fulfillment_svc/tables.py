@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 
 from chassis import tables as chassis
-from chassis.tables import enum
+from chassis.tables import StoredVersion, enum
 from fulfillment_svc.lifecycle import InspectionRule, Status
 
 metadata = chassis.new_metadata()
@@ -139,3 +139,6 @@ history = Table(
     UniqueConstraint("fulfillment_id", "cause", "new"),  # one cause moves a fulfilment to a status once, for ever
     CheckConstraint("(old is null) = (version = 1)", "creation"),
 )
+
+# What `omctl events set-version` can set.
+stored_versions = (StoredVersion(orders.c.kept_version, orders.c.order_id),)

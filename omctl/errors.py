@@ -30,6 +30,8 @@ NEXT: Final = {
     "ITEMS_NOT_CANCELLABLE": "see with `omctl order get` how many units are left",
     "WATCH_TOKEN_EXPIRED": "watch again from the start",
     "EVENT_UNREADABLE": "discard it with `omctl events discard`: no replay can help",
+    "VERSION_JUMP": "discard the event, or set the version with `omctl events set-version` and replay it",
+    "STORED_VERSION_NOT_FOUND": "name another service, or the fulfilment",
     "DATABASE_NOT_READY": "migrate the service's database, with `python -m NAME_svc migrate`",
     "INTERNAL": "it is the service's own fault: look at its log",
 }

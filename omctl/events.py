@@ -176,6 +176,34 @@ def discard(
     run(_address(consumer), work)
 
 
+@app.command("set-version", epilog=EXIT_CODES)
+def set_version(
+    service: Annotated[str, typer.Argument(parser=arguments.service, metavar="SERVICE", help="The service that stores the version.")],
+    order: Annotated[str, typer.Argument(parser=arguments.uuid, metavar="ORDER", help="The order's id.")],
+    version: Annotated[int, typer.Argument(min=1, help="The version: events above it count from then on.")],
+    fulfillment: Annotated[
+        str | None, typer.Option(parser=arguments.uuid, metavar="UUID", help="Of this fulfilment of the order, not of the order itself.")
+    ] = None,
+    request_id: RequestId = None,
+    json: Json = False,
+    timeout: Timeout = 10.0,
+) -> None:
+    """Sets the version that a service has stored of an order, or of a fulfilment: where it is too high, true events are skipped.
+
+    The request_id is printed on stderr before anything is sent.
+    """
+    request = api.SetStoredVersionRequest(request_id=told(request_id), order_id=order, fulfillment_id=fulfillment, version=version)
+
+    async def work(channel: Channel) -> None:
+        answer = await ask(_failed_events(channel).SetStoredVersion, request, timeout_s=timeout)
+        if json:
+            output.document(answer)
+        else:
+            typer.echo(f"{service} has version {answer.stored_version} of {fulfillment or order}.")
+
+    run(settings().addresses[service], work)
+
+
 @app.command(epilog=EXIT_CODES)
 def republish(
     service: Services = None,

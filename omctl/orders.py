@@ -44,6 +44,9 @@ def create(
     phone: Annotated[str, typer.Option()] = "",
     customer_id: Annotated[str | None, typer.Option(help="The storefront's name for the customer.")] = None,
     external_reference: Annotated[str | None, typer.Option(help="The storefront's number for the order.")] = None,
+    unique_reference: Annotated[
+        bool, typer.Option("--unique-reference", help="Refuse where another order of the customer's holds this number alone.")
+    ] = False,
     discount: Annotated[str | None, typer.Option(metavar="AMOUNT", help="Off the whole order.")] = None,
     tax: Annotated[str | None, typer.Option(metavar="AMOUNT", help="On the whole order.")] = None,
     shipping: Annotated[str | None, typer.Option(metavar="AMOUNT")] = None,
@@ -60,6 +63,7 @@ def create(
     request = order_service_pb2.CreateOrderRequest(
         customer_id=customer_id,
         external_reference=external_reference,
+        unique_external_reference=unique_reference,
         items=[arguments.order_item(each, currency) for each in item],
         discount_amount=None if discount is None else arguments.amount(discount, currency),
         tax_amount=None if tax is None else arguments.amount(tax, currency),

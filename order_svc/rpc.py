@@ -36,7 +36,7 @@ class OrderService(OrderServiceServicer):
         return api.GetOrderResponse(order=wire.order(order, request.view))
 
     async def BatchGetOrders(self, request: api.BatchGetOrdersRequest, context: Context) -> api.BatchGetOrdersResponse:
-        orders = await self.operations.get_orders([UUID(id) for id in request.order_ids])
+        orders = await self.operations.get_orders([UUID(id) for id in request.order_ids], allow_missing=request.allow_missing)
         return api.BatchGetOrdersResponse(orders=(wire.order(order, request.view) for order in orders))
 
     async def ListOrders(self, request: api.ListOrdersRequest, context: Context) -> api.ListOrdersResponse:

@@ -16,13 +16,14 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    and_,
     false,
 )
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.sql.naming import conv
 
 from chassis import tables as chassis
-from chassis.tables import enum
+from chassis.tables import StoredVersion, enum
 from order_svc.lifecycle import End, PaymentStatus, Progress, ReturnKind, ReturnProgress, ReturnStatus, Status, StockStatus, Work
 
 metadata = chassis.new_metadata()
@@ -34,6 +35,9 @@ stream_positions = chassis.stream_positions(metadata)
 
 status = enum(Status, "order_status", metadata)
 return_status = enum(ReturnStatus, "return_status", metadata)
+
+# Such an order holds its external reference no more.
+GIVEN_UP = (Status.CANCELLED, Status.FAILED)
 
 orders = Table(
     "orders",
@@ -59,12 +63,21 @@ orders = Table(
     Column("update_time", DateTime(timezone=True), nullable=False),
     Column("expire_time", DateTime(timezone=True)),
     Column("has_returns", Boolean, nullable=False, server_default=false()),  # who loads the order need not look for returns otherwise
+    Column("unique_external_reference", Boolean, nullable=False, server_default=false()),
     CheckConstraint("(status = 'pending') = (expire_time is not null)", "expire_time_while_pending"),
     CheckConstraint("captured >= refunded", "captured"),
 )
 Index(None, orders.c.status, orders.c.id)
 Index(None, orders.c.customer_id, orders.c.id, postgresql_where=orders.c.customer_id.is_not(None))
 Index(None, orders.c.external_reference, orders.c.id, postgresql_where=orders.c.external_reference.is_not(None))
+Index(
+    "orders_unique_external_reference",
+    orders.c.customer_id,
+    orders.c.external_reference,
+    unique=True,
+    postgresql_nulls_not_distinct=True,  # guests are one customer
+    postgresql_where=and_(orders.c.unique_external_reference, orders.c.status.not_in(GIVEN_UP)),
+)
 Index(None, orders.c.expire_time, postgresql_where=orders.c.status == Status.PENDING)
 Index("orders_owed", orders.c.id, postgresql_where=orders.c.stock == StockStatus.OWED)
 
@@ -216,3 +229,6 @@ return_history = Table(
     UniqueConstraint("return_id", "cause", "new"),  # one cause moves a return to a status once, for ever
     CheckConstraint("(old is null) = (version = 1)", "creation"),
 )
+
+# What `omctl events set-version` can set.
+stored_versions = (StoredVersion(parts.c.version, parts.c.order_id, parts.c.fulfillment_id),)

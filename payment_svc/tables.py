@@ -20,7 +20,7 @@ from sqlalchemy import (
 )
 
 from chassis import tables as chassis
-from chassis.tables import enum
+from chassis.tables import StoredVersion, enum
 from payment_svc.lifecycle import BACK, CHARGED, ONE_PER_ATTEMPT, OPEN, Cause, Kind, OrderStatus, Outcome, Status
 
 metadata = chassis.new_metadata()
@@ -174,3 +174,6 @@ history = Table(
     CheckConstraint("(old is null) = (version = 1)", "creation"),
     CheckConstraint("(operation_id is null) = (outcome is null)", "operation"),
 )
+
+# What `omctl events set-version` can set.
+stored_versions = (StoredVersion(accounts.c.version, accounts.c.order_id),)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from uuid import UUID
 
 from google.protobuf.message import Message
 from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentStatusChanged
@@ -26,6 +27,13 @@ class Consumers:
         return {FulfillmentStatusChanged: self.fulfillment_status_changed, OrderStatusChanged: self.order_status_changed}
 
     async def fulfillment_status_changed(self, deliveries: Sequence[Delivery[FulfillmentStatusChanged]]) -> Sequence[Outcome[Any]]:
+        """Nothing is stored of an order that the order service does not have: such an event fails, whoever told it."""
+        concerned = {_order_id(d) for d in deliveries if d.message.new_status in wire.FOLLOWED}
+        refused = await self.operations.unknown_orders(concerned)
+        outcomes = iter(await self._follow([d for d in deliveries if _order_id(d) not in refused]))
+        return [refused.get(_order_id(d)) or next(outcomes) for d in deliveries]
+
+    async def _follow(self, deliveries: Sequence[Delivery[FulfillmentStatusChanged]]) -> Sequence[Outcome[Any]]:
         dead = [wire.bury_fulfillment(d.message, d.keyed, d.cause) for d in deliveries]
         ready = [wire.ready(d.message, d.keyed, d.cause) for d in deliveries]
         gone = await carry_out(dead, self.operations.bury_fulfillments)
@@ -34,3 +42,7 @@ class Consumers:
 
     async def order_status_changed(self, deliveries: Sequence[Delivery[OrderStatusChanged]]) -> Sequence[Outcome[Any]]:
         return await carry_out([wire.bury(d.message, d.keyed, d.cause) for d in deliveries], self.operations.bury_orders)
+
+
+def _order_id(delivery: Delivery[FulfillmentStatusChanged]) -> UUID:
+    return UUID(delivery.message.fulfillment.order_id)

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from chassis.decision import Decision
 from chassis.errors import Exists, NotFound, Refused, Stale, illegal
+from chassis.versions import check_jump
 from shipping_svc.lifecycle import MOVES, REPORTABLE, TERMINAL, Status, further
 from shipping_svc.model import (
     AskForShipment,
@@ -62,6 +63,7 @@ def decide(shipment: Shipment | None, command: ShipmentCommand, now: datetime) -
 def ask(shipment: Shipment | None, command: AskForShipment, now: datetime) -> Decided:
     """The intent, before any label is bought: after a crash it says what is still to be done. A fulfilment has one shipment."""
     wanted = command.wanted
+    check_jump(shipment.fulfillment_version if shipment else 0, wanted.fulfillment_version, f"Fulfilment {wanted.fulfillment_id}")
     if shipment:
         if (shipment.order_id, shipment.attempt, shipment.warehouse_id) != (wanted.order_id, wanted.attempt, wanted.warehouse_id):
             text = f"Fulfilment {shipment.fulfillment_id} has a shipment, of another order or warehouse."
@@ -239,11 +241,13 @@ def closed(asked: Shipment | Wanted, reason: str) -> Refused:
 
 def bury_fulfillment(fulfillment: DeadFulfillment | None, command: BuryFulfillment, now: datetime) -> Decision[DeadFulfillment, None]:
     """Remembers that a fulfilment is cancelled: it never lives again."""
+    check_jump(fulfillment.version if fulfillment else 0, command.version, f"Fulfilment {command.target}")
     return Decision(fulfillment or DeadFulfillment(command.target, command.version, now))
 
 
 def bury(order: DeadOrder | None, command: BuryOrder, now: datetime) -> Decision[DeadOrder, None]:
     """Remembers an order's last death. Life is not noted: a later attempt is not dead, whatever the earlier ones are."""
+    check_jump(order.version if order else 0, command.version, f"Order {command.target}")
     if order and command.version <= order.version:
         return Decision(order)
     return Decision(DeadOrder(command.target, command.attempt, command.status, command.version, now))

@@ -99,6 +99,20 @@ class Operations:
             raise Deferred("CONTENTION", text, shipment_id=str(shipment.id))
         return shipment
 
+    async def unknown_orders(self, order_ids: Collection[UUID]) -> dict[UUID, Failure]:
+        """Why nothing may be stored of these orders for another service's word alone: the order service does not have them, or does not
+        answer. It is asked in one call, about those of which nothing is stored here.
+        """
+        async with self.database.read() as connection:
+            new = set(order_ids) - await store.find_orders(connection, order_ids) if order_ids else set()
+        if not new:
+            return {}
+        try:
+            existing = await self.orders.existing(new)
+        except Deferred as deferred:
+            return dict.fromkeys(new, deferred)
+        return {id: NotFound("ORDER_NOT_FOUND", f"There is no order {id}.", order_id=str(id)) for id in new - existing}
+
     async def ship(self, asks: Sequence[Ask]) -> Sequence[Outcome[Any]]:
         """What `create_shipment` does, for the guarantee: done once the intents are stored. Labels not bought at once are the sweeper's."""
         outcomes = await self._begin(asks)

@@ -1,15 +1,19 @@
 """RPCs out: whom the shipping service asks, and in which words."""
 
+from collections.abc import Collection
 from uuid import UUID
 
 from ordermesh.order.v1 import order_service_pb2 as api
 from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceStub
+from ordermesh.view.v1 import view_pb2
 
 from chassis.client import Channel, ask
 from shipping_svc import wire
 from shipping_svc.model import Recipient
 
-RECIPIENT_TIMEOUT_S = 2.0
+TIMEOUT_S = 2.0
+# As many orders as the order service takes in one call.
+BATCH_MAX = 1_000
 
 
 class Orders:
@@ -21,4 +25,14 @@ class Orders:
     async def recipient(self, order_id: UUID) -> Recipient:
         """Who receives the order. Raises NotFound ORDER_NOT_FOUND, or Deferred where the order service cannot be reached."""
         request = api.GetOrderRecipientRequest(order_id=str(order_id))
-        return wire.recipient((await ask(self._stub.GetOrderRecipient, request, timeout_s=RECIPIENT_TIMEOUT_S)).recipient)
+        return wire.recipient((await ask(self._stub.GetOrderRecipient, request, timeout_s=TIMEOUT_S)).recipient)
+
+    async def existing(self, order_ids: Collection[UUID]) -> set[UUID]:
+        """Those of the orders that there are. Raises Deferred where the order service cannot be reached."""
+        found: set[UUID] = set()
+        wanted = sorted(map(str, order_ids))
+        for start in range(0, len(wanted), BATCH_MAX):
+            request = api.BatchGetOrdersRequest(order_ids=wanted[start : start + BATCH_MAX], view=view_pb2.VIEW_SUMMARY, allow_missing=True)
+            answer = await ask(self._stub.BatchGetOrders, request, timeout_s=TIMEOUT_S)
+            found.update(UUID(order.order_id) for order in answer.orders)
+        return found

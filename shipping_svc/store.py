@@ -7,7 +7,23 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Float, Select, Table, Update, and_, bindparam, delete, exists, func, or_, select, tuple_, update
+from sqlalchemy import (
+    ColumnElement,
+    Float,
+    Select,
+    Table,
+    Update,
+    and_,
+    bindparam,
+    delete,
+    exists,
+    func,
+    or_,
+    select,
+    tuple_,
+    union,
+    update,
+)
 from sqlalchemy.dialects.postgresql import INTERVAL
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -160,6 +176,9 @@ read_waiting = select(func.count(), func.extract("epoch", func.clock_timestamp()
 )
 read_open_recalls = select(func.count(), func.extract("epoch", func.clock_timestamp() - func.min(recall_tries.c.open_time)))
 
+read_orders = union(
+    select(shipments.c.order_id).where(among(shipments.c.order_id)), select(dead_orders.c.order_id).where(among(dead_orders.c.order_id))
+)
 read_dead = select(dead_orders).where(among(dead_orders.c.order_id))
 lock_dead = read_dead.order_by(dead_orders.c.order_id).with_for_update(key_share=True)
 insert_dead = insert_rows(*dead_orders.c)
@@ -214,6 +233,11 @@ async def find_fulfillments(connection: AsyncConnection, fulfillment_ids: Collec
     """Those of the fulfilments that have a shipment."""
     found = await connection.execute(read_fulfillments, arrays(["fulfillment_id"], [[id] for id in fulfillment_ids]))
     return set(found.scalars())
+
+
+async def find_orders(connection: AsyncConnection, order_ids: Collection[UUID]) -> set[UUID]:
+    """Those of the orders that have a shipment, or are known to be dead."""
+    return set((await connection.execute(read_orders, arrays(["order_id"], [[id] for id in order_ids]))).scalars())
 
 
 async def find_reported(connection: AsyncConnection, carrier: str, tracking_number: str, carrier_event_id: str) -> UUID | None:

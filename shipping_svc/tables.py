@@ -19,7 +19,7 @@ from sqlalchemy import (
 )
 
 from chassis import tables as chassis
-from chassis.tables import enum
+from chassis.tables import StoredVersion, enum
 from shipping_svc.lifecycle import LIVE, Status
 
 metadata = chassis.new_metadata()
@@ -168,4 +168,10 @@ dead_fulfillments = Table(
     Column("fulfillment_id", Uuid, primary_key=True),
     Column("version", Integer, CheckConstraint("version >= 1", "version"), nullable=False),
     Column("dead_time", DateTime(timezone=True), nullable=False),
+)
+
+# What `omctl events set-version` can set.
+stored_versions = (
+    StoredVersion(dead_orders.c.version, dead_orders.c.order_id),
+    StoredVersion(shipments.c.fulfillment_version, shipments.c.order_id, shipments.c.fulfillment_id),
 )

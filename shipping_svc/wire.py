@@ -72,6 +72,9 @@ def report(request: api.RecordTrackingEventRequest) -> Report:
 
 # --- events and answers of others
 
+# The statuses of a fulfilment that shipping acts on.
+FOLLOWED = frozenset({fulfillment_pb2.FULFILLMENT_STATUS_READY, fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED})
+
 
 def ready(event: FulfillmentStatusChanged, of: Keyed, cause: str) -> Ask | None:
     """What is to be shipped; None where the fulfilment is not ready: then there is nothing to do."""

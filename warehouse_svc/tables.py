@@ -17,7 +17,7 @@ from sqlalchemy import (
 )
 
 from chassis import tables as chassis
-from chassis.tables import enum
+from chassis.tables import StoredVersion, enum
 from warehouse_svc.lifecycle import EFFECTS, Bucket, MovementKind, Status
 
 metadata = chassis.new_metadata()
@@ -145,3 +145,6 @@ order_lines = Table(
     PrimaryKeyConstraint("order_id", "line_number"),
     CheckConstraint("restocked + damaged <= shipped", "back"),
 )
+
+# What `omctl events set-version` can set.
+stored_versions: tuple[StoredVersion, ...] = ()

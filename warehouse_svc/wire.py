@@ -182,7 +182,7 @@ def work_changed(
     """
     its = event.fulfillment
     if event.attempt_unworked:
-        return EndAttempt(of.key, of.digest, UUID(its.order_id), attempt=its.attempt, while_pending=True)
+        return EndAttempt(of.key, of.digest, UUID(its.order_id), attempt=its.attempt, while_pending=True, by_order=False)
     cancelled = its.status == fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED
     shipped = its.status in (fulfillment_pb2.FULFILLMENT_STATUS_SHIPPED, fulfillment_pb2.FULFILLMENT_STATUS_COMPLETED)
     lost = any(line.cut_quantity or line.short_quantity or line.spoiled_quantity for line in its.picklist)

@@ -18,7 +18,8 @@ from chassis.inbox import Inbox
 from chassis.ops import wire
 from chassis.paging import asked
 from chassis.replays import Chosen, Replays, not_found
-from chassis.tables import FailedState
+from chassis.stored_versions import StoredVersions
+from chassis.tables import FailedState, StoredVersion
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -30,8 +31,9 @@ BATCH = 100
 class FailedEventService(FailedEventServiceServicer):
     """ordermesh.ops.v1.FailedEventService over one service's inbox: what each method does and answers stands in the contract."""
 
-    def __init__(self, inbox: Inbox, database: Database) -> None:
+    def __init__(self, inbox: Inbox, database: Database, stored: Sequence[StoredVersion] = ()) -> None:
         self._inbox, self._failed, self._replays = inbox, inbox.failed, Replays(database, inbox.failed)
+        self._versions = StoredVersions(database, stored)
 
     async def ListFailedEvents(self, request: api.ListFailedEventsRequest, context: Context) -> api.ListFailedEventsResponse:
         page = asked(request, wire.place, str, UUID)
@@ -70,6 +72,11 @@ class FailedEventService(FailedEventServiceServicer):
     async def DiscardFailedEvent(self, request: api.DiscardFailedEventRequest, context: Context) -> api.DiscardFailedEventResponse:
         await self._replays.discard(keyed(request), _name(request))
         return api.DiscardFailedEventResponse(failed_event=wire.failed_event(await self._entry(_name(request))))
+
+    async def SetStoredVersion(self, request: api.SetStoredVersionRequest, context: Context) -> api.SetStoredVersionResponse:
+        fulfillment_id = UUID(request.fulfillment_id) if request.HasField("fulfillment_id") else None
+        stored = await self._versions.set(keyed(request), UUID(request.order_id), fulfillment_id, request.version)
+        return api.SetStoredVersionResponse(stored_version=stored)
 
     async def _entry(self, name: Name) -> Entry:
         if name not in (found := await self._entries([name])):

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from chassis.decision import Decision
 from chassis.errors import NotFound
+from chassis.versions import check_jump
 from fulfillment_svc.decisions import leaving, orders, packing, picking
 from fulfillment_svc.decisions.steps import Decided, DecidedOne, expect, move, walk
 from fulfillment_svc.lifecycle import Status, Trigger
@@ -25,6 +26,7 @@ from fulfillment_svc.model import (
     GiveUp,
     Job,
     NoteSpoiled,
+    OfOrder,
     Pack,
     Plan,
     RecordInspection,
@@ -41,6 +43,8 @@ __all__ = ["decide", "decide_one", "expect"]
 
 def decide(job: Job | None, command: AnyCommand, now: datetime) -> Decided:
     """What becomes of an order's fulfilments (None: nothing was heard of it). Raises a Failure where it cannot be done, or not yet."""
+    if isinstance(command, OfOrder):
+        check_jump(job.kept.version if job and job.kept else 0, command.version, f"Order {command.target}")
     match command:
         case Plan():
             return orders.plan(job or Job(command.target), command, now)

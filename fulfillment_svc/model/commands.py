@@ -87,10 +87,13 @@ class Picklist:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OfOrder(Command):
-    """Something about all that is done for one attempt of an order. `target` is the order."""
+    """Something about all that is done for one attempt of an order. `target` is the order; `version` is the order's as its event states
+    it, 0 where none does.
+    """
 
     attempt: int
     order_number: str
+    version: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,6 +1,7 @@
 """Every unit: the ledger against the balances, the balances against the reservations, the reservations against the orders. Pure."""
 
 from collections import Counter
+from collections.abc import Collection
 from datetime import timedelta
 from shlex import quote
 
@@ -162,7 +163,7 @@ def allocations(facts: Facts, _patience: timedelta) -> Differences:
                     )
 
 
-@check("returns", "movements", rules=("return.stock",))
+@check("returns", "movements", rules=("return.stock", "return.unknown"))
 def returned(facts: Facts, _patience: timedelta) -> Differences:
     """Each unit that came back and was inspected is booked, once."""
     booked: Counter[tuple[str, int, int]] = Counter()
@@ -179,13 +180,25 @@ def returned(facts: Facts, _patience: timedelta) -> Differences:
                     subject = f"return {each.return_id} of order {each.order_id}"
                     text = f"line {its.line_number}: {told} units {what}, {found} booked"
                     yield Difference("return.stock", subject, text, republish("order", each.return_id))
-    for (source, number, _), quantity in booked.items():
-        yield Difference(
-            "return.stock",
-            f"return {source}",
-            f"line {number}: {quantity} units booked for no return",
-            "omctl stock list",
-        )
+    yield from _of_no_return(facts, {source for source, _, _ in booked})
+
+
+def _of_no_return(facts: Facts, sources: Collection[str]) -> Differences:
+    """Units that RestockItem or MarkDamaged has booked under a source_id that names no return: the
+    warehouse cannot know.
+    """
+    verbs = {RESTOCK: "restocked", MARK_DAMAGED: "marked damaged"}
+    for movement in facts.movements:
+        if movement.source_id in sources and movement.kind in verbs:
+            place = f"line {movement.line_number}, {movement.sku} in {movement.warehouse_id}"
+            what = f"{movement.quantity} units {verbs[movement.kind]} for {movement.source_id}"
+            at = f"--warehouse {quote(movement.warehouse_id)} --sku {quote(movement.sku)}"
+            yield Difference(
+                "return.unknown",
+                f"order {movement.order_id}",
+                f"{place}: {what}, which is no return of this order",
+                f"omctl stock list {at}",
+            )
 
 
 @check("movements", rules=("return.shipped",))

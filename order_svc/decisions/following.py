@@ -9,6 +9,7 @@ from datetime import datetime
 
 from chassis.decision import Decision
 from chassis.errors import Deferred, Refused
+from chassis.versions import check_jump
 from order_svc.decisions import returning
 from order_svc.decisions.paying import refunding
 from order_svc.decisions.steps import Decided, allocated, emptied, end, late, reallocated, serving, steps, take, then
@@ -36,7 +37,10 @@ def note_fulfillment(order: Order, command: NoteFulfillment, now: datetime) -> D
     if nothing_there(order, command):
         return Decision(order)
     part = part_of(order, command.warehouse_id)
-    if command.work is None or part is None or command.version <= part.version:
+    if part is None:
+        return Decision(order)
+    check_jump(part.version, command.version, f"Fulfilment {command.fulfillment_id}")
+    if command.work is None or command.version <= part.version:
         return Decision(order)
     stage = f"FULFILLMENT_{command.work.upper()}"
     heard = replace(part, fulfillment_id=command.fulfillment_id, version=command.version, work=command.work)

@@ -54,6 +54,7 @@ def place(order: Order | None, command: PlaceOrder, now: datetime) -> Decided:
         create_time=now,
         update_time=now,
         expire_time=now + PAYMENT_WINDOW,
+        unique_external_reference=checkout.unique_external_reference,
         lines=lines,
         recipient=checkout.recipient,
     )

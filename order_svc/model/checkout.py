@@ -33,6 +33,7 @@ class Checkout:
     customer_id: str | None
     external_reference: str | None
     recipient: Recipient
+    unique_external_reference: bool = False
 
 
 def priced(checkout: Checkout) -> tuple[Line, ...]:

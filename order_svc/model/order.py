@@ -165,6 +165,7 @@ class Order:
     create_time: datetime
     update_time: datetime
     expire_time: datetime | None
+    unique_external_reference: bool = False
     lines: tuple[Line, ...] = ()
     parts: tuple[Part, ...] = ()
     rmas: tuple[Return, ...] = ()

@@ -12,7 +12,7 @@ from uuid_utils.compat import uuid7
 from chassis import crash, telemetry
 from chassis.database import Database
 from chassis.decision import Done, Outcome, unwrap
-from chassis.errors import Failure, NotFound, OutOfRange
+from chassis.errors import Exists, Failure, NotFound, OutOfRange
 from chassis.idempotency import Keyed
 from chassis.paging import Page
 from chassis.watch import Watches
@@ -27,7 +27,6 @@ from order_svc.model import (
     ConfirmPayment,
     ExpireOrder,
     FailPayment,
-    NoteFulfillment,
     NoteReservation,
     Order,
     OrderCommand,
@@ -60,9 +59,6 @@ class Operations:
             "order_stock_confirmations_total", "Orders whose stock was confirmed, is owed, or was refused", "answer"
         )
         self._owed = telemetry.reading("orders_stock_owed", "Orders that are paid, and whose stock is not confirmed yet")
-        self._unknown = telemetry.counter(
-            "order_fulfillment_statuses_unknown_total", "Events of fulfilments whose status we do not know: they change nothing"
-        )
         self._expired = telemetry.counter("orders_expired_total", "Orders that nobody paid in time")
 
     async def create_order(self, of: Keyed, request_id: UUID, checkout: Checkout) -> Order:
@@ -70,6 +66,8 @@ class Operations:
         decisions.check(checkout)
         async with self.database.read() as connection:
             known = await store.order_of_checkout(connection, of.key)
+        if not known:
+            await self._check_reference(checkout, None)
         command = PlaceOrder(of.key, of.digest, known or uuid7(), "order", str(request_id), checkout=checkout, allocations={})
         if not known:
             wanted = [(number, line.sku, line.quantity) for number, line in enumerate(checkout.lines, 1)]
@@ -77,7 +75,23 @@ class Operations:
             crash.point("order.reserved")
             command = replace(command, target=order_id, allocations=allocations)
         [outcome] = await self._write([command])
+        if isinstance(outcome, Failure):
+            try:
+                await self._check_reference(checkout, command.target)  # a rival has placed its order meanwhile
+            except Exists:
+                await self.releasing.release([(command.target, 1)])
+                raise
         return unwrap(outcome)
+
+    async def _check_reference(self, of: Checkout | Order, own: UUID | None) -> None:
+        """Raises Exists EXTERNAL_REFERENCE_TAKEN where the order is to have its external reference alone, and another one holds it."""
+        if not of.unique_external_reference or of.external_reference is None:
+            return
+        async with self.database.read() as connection:
+            holder = await store.holder_of_reference(connection, of.customer_id, of.external_reference)
+        if holder not in (None, own):
+            text = f"Order {holder} has the external_reference {of.external_reference!r}, and is to have it alone."
+            raise Exists("EXTERNAL_REFERENCE_TAKEN", text, order_id=str(holder))
 
     async def confirm_payments(self, commands: Sequence[ConfirmPayment]) -> Sequence[Outcome[Order]]:
         """Commits the stock of all orders that wait for these payments, in one call, and confirms them."""
@@ -115,7 +129,6 @@ class Operations:
 
     async def note(self, commands: Sequence[OrderCommand]) -> Sequence[Outcome[Order]]:
         """What the order is told and needs nobody's answer for."""
-        self._unknown.inc(sum(isinstance(command, NoteFulfillment) and command.work is None for command in commands))
         return await self._write(commands)
 
     async def cancel(self, command: CancelOrder | CancelItems) -> Order:
@@ -135,9 +148,12 @@ class Operations:
         [order] = await self.get_orders([command.target])
         if order.status is Status.FAILED and not repeat:
             decisions.check_retry(order, command)
+            await self._check_reference(order, order.id)
             attempt = order.attempt + 1
             command = replace(command, attempt=attempt, allocations=await self._reserve_again(order, attempt))
         [outcome] = await self._write([command])
+        if isinstance(outcome, Failure):
+            await self._check_reference(order, order.id)
         return unwrap(outcome)
 
     async def _reserve_again(self, order: Order, attempt: int) -> Allocations:
@@ -185,12 +201,15 @@ class Operations:
         ended = [order for order in made if order.status is Status.CANCELLED]
         await self.releasing.release([(order.id, order.attempt) for order in ended])
 
-    async def get_orders(self, ids: Sequence[UUID]) -> list[Order]:
-        """All of them or none. Raises NotFound ORDER_NOT_FOUND that names those that there are not."""
+    async def get_orders(self, ids: Sequence[UUID], *, allow_missing: bool = False) -> list[Order]:
+        """All of them or none; with `allow_missing` those that there are. Raises NotFound ORDER_NOT_FOUND that names those that there
+        are not.
+        """
         found = await self._found(ids)
-        if missing := [str(id) for id in ids if id not in found]:
+        missing = [str(id) for id in ids if id not in found]
+        if missing and not allow_missing:
             raise NotFound("ORDER_NOT_FOUND", f"There is no order {', '.join(missing[:10])}.", order_id=", ".join(missing[:10]))
-        return [found[id] for id in ids]
+        return [found[id] for id in ids if id in found]
 
     async def list_orders(self, wanted: OrderFilter, page: Page) -> tuple[Sequence[Order], str]:
         async with self.database.read() as connection:

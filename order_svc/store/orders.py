@@ -8,7 +8,7 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ColumnElement, Select, and_, bindparam, delete, func, insert, or_, select, tuple_, update
+from sqlalchemy import BigInteger, ColumnElement, Select, Text, and_, bindparam, delete, func, insert, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -31,7 +31,7 @@ from order_svc.model import (
     Transition,
 )
 from order_svc.store.returns import returns_of, save_returns_of
-from order_svc.tables import allocations, history, late_events, lines, orders, parts, recipients
+from order_svc.tables import GIVEN_UP, allocations, history, late_events, lines, orders, parts, recipients
 
 ORDER = tuple(orders.c.keys())
 OF_ORDER = tuple(name for name in ORDER if name != "has_returns")  # what the record keeps as it is stored
@@ -58,6 +58,12 @@ lock_by_id = lock.where(among(orders.c.id))
 lock_by_checkout = lock.where(or_(among(orders.c.id), among(orders.c.checkout)))
 read_by_id = select(orders).where(among(orders.c.id)).order_by(orders.c.id)
 read_by_checkout = select(orders.c.id).where(orders.c.checkout == bindparam("checkout"))
+read_holder = select(orders.c.id).where(
+    orders.c.unique_external_reference,
+    orders.c.status.not_in(GIVEN_UP),
+    orders.c.customer_id.is_not_distinct_from(bindparam("customer_id", type_=Text)),
+    orders.c.external_reference == bindparam("external_reference"),
+)
 read_versions = select(orders.c.id, orders.c.version).where(among(orders.c.id))
 count_lines = select(func.count()).where(lines.c.order_id == orders.c.id).scalar_subquery()
 read_lines = select(lines).where(among(lines.c.order_id)).order_by(lines.c.order_id, lines.c.number)
@@ -150,6 +156,12 @@ async def save_orders(
 async def order_of_checkout(connection: AsyncConnection, checkout: str) -> UUID | None:
     """The order that this checkout has already become."""
     return (await connection.execute(read_by_checkout, {"checkout": checkout})).scalar_one_or_none()
+
+
+async def holder_of_reference(connection: AsyncConnection, customer_id: str | None, external_reference: str) -> UUID | None:
+    """The order that holds this reference alone, of the customer's that are neither cancelled nor failed."""
+    wanted = {"customer_id": customer_id, "external_reference": external_reference}
+    return (await connection.execute(read_holder, wanted)).scalar_one_or_none()
 
 
 async def find_orders(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, Order]:

@@ -20,6 +20,7 @@ def order(its: Order, view: View.ValueType = VIEW_FULL) -> order_pb2.Order:
         order_number=its.number,
         customer_id=its.customer_id,
         external_reference=its.external_reference,
+        unique_external_reference=its.unique_external_reference,
         status=STATUS[its.status],
         status_reason=its.reason,
         attempt=its.attempt,

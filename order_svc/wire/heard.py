@@ -14,7 +14,7 @@ from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.warehouse.events.v1 import warehouse_events_pb2
 from ordermesh.warehouse.v1 import warehouse_pb2
 
-from chassis.convert import given, moment, money
+from chassis.convert import given, invalid, moment, money
 from chassis.idempotency import Keyed
 from order_svc.lifecycle import End
 from order_svc.model import (
@@ -54,15 +54,18 @@ def note_refund(event: payment_events_pb2.RefundCompleted | payment_events_pb2.R
         attempt=its.attempt,
         captured=money(event.captured_amount, "captured_amount"),
         refunded=money(event.refunded_amount, "refunded_amount"),
-        return_id=UUID(_returned(its)) if its.cause == payment_pb2.REFUND_CAUSE_RETURN else None,
+        return_id=_returned(its) if its.cause == payment_pb2.REFUND_CAUSE_RETURN else None,
         amount=money(its.amount, "refund.amount").minor,
         failure_code=its.failure_code or "unknown" if isinstance(event, payment_events_pb2.RefundFailed) else None,
     )
 
 
-def _returned(its: payment_pb2.Refund) -> str:
+def _returned(its: payment_pb2.Refund) -> UUID:
     """The return that the refund is for; events of releases before, when a return had one refund, name it as their cause alone."""
-    return its.return_id or its.cause_id
+    try:
+        return UUID(its.return_id or its.cause_id)
+    except ValueError:
+        raise invalid("refund.return_id", "must be set where the cause is a return") from None
 
 
 def note_fulfillment(event: fulfillment_events_pb2.FulfillmentStatusChanged, of: Keyed, cause: str) -> NoteFulfillment:

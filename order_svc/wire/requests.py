@@ -5,7 +5,7 @@ from uuid import UUID
 from google.protobuf.message import Message
 from ordermesh.order.v1 import order_pb2, order_service_pb2
 
-from chassis.convert import given, money
+from chassis.convert import given, invalid, money
 from chassis.idempotency import Keyed
 from order_svc.model import CancelItems, CancelOrder, Checkout, OrderFilter, Recipient, RetryOrder, WantedLine
 from order_svc.wire.names import STATUS_OF, STOCK_OF
@@ -14,8 +14,12 @@ AMOUNTS = ("unit_price", "discount_amount", "tax_amount")
 
 
 def checkout(request: order_service_pb2.CreateOrderRequest) -> Checkout:
-    """Raises Invalid VALIDATION_FAILED for an amount that is not in the checkout's one currency, or has a fraction of its minor unit."""
+    """Raises Invalid VALIDATION_FAILED for an amount that is not in the checkout's one currency, or has a fraction of its minor unit, and
+    for a unique external reference that is none.
+    """
     currency = request.items[0].unit_price.currency_code
+    if request.unique_external_reference and not request.HasField("external_reference"):
+        raise invalid("unique_external_reference", "needs an external_reference")
 
     def minor(of: Message, name: str, path: str = "") -> int:
         return money(getattr(of, name), path + name, currency).minor if of.HasField(name) else 0
@@ -33,6 +37,7 @@ def checkout(request: order_service_pb2.CreateOrderRequest) -> Checkout:
         customer_id=given(request, "customer_id"),
         external_reference=given(request, "external_reference"),
         recipient=_recipient(request.recipient),
+        unique_external_reference=request.unique_external_reference,
     )
 
 

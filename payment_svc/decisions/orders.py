@@ -4,12 +4,14 @@ from datetime import datetime
 from typing import overload
 
 from chassis.decision import Decision
+from chassis.versions import check_jump
 from payment_svc.decisions.steps import Decided, changed, new_payment, put
 from payment_svc.lifecycle import OrderStatus, Status
 from payment_svc.model import Account, Confirmed, CreatePayment, NoteOrder, Order, Settle
 
 
 def note(account: Account | None, command: NoteOrder, now: datetime) -> Decided:
+    check_jump(account.order.version if account else 0, command.order.version, f"Order {command.target}")
     if account and command.order.version <= account.order.version:
         return Decision(account)  # heard before, or told late
     return free(Decision(Account(command.order, account.payments if account else ())), command, now)

@@ -215,6 +215,9 @@ class Parcels:
     async def find_fulfillments(self, _: None, ids: Collection[UUID]) -> set[UUID]:
         return {s.fulfillment_id for s in self.shipments.values()} & set(ids)
 
+    async def find_orders(self, _: None, ids: Collection[UUID]) -> set[UUID]:
+        return ({s.order_id for s in self.shipments.values()} | self.dead.keys()) & set(ids)
+
     async def find_reported(self, _: None, carrier: str, number: str, carrier_event_id: str) -> UUID | None:
         return next((s.id for s in self.shipments.values() if (s.carrier, s.tracking_number) == (carrier, number)), None)
 

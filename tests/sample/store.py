@@ -61,6 +61,8 @@ history = Table(
     UniqueConstraint("order_id", "cause", "new", name="history_once"),
 )
 
+stored_versions = (tables.StoredVersion(orders.c.version, orders.c.id),)
+
 ORDER, CHANGING, STEP = tuple(orders.c.keys()), ("id", "status", "version", "deadline"), tuple(history.c.keys())
 
 lock = select(orders).order_by(orders.c.id).with_for_update(key_share=True)

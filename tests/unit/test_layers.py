@@ -45,7 +45,7 @@ def _room(rooms: str = "", chassis: str = "", packages: str = "", *, contracts: 
 ROOMS = {
     "lifecycle": _room(pure=True),
     "model": _room("lifecycle", "money", pure=True),
-    "decisions": _room("lifecycle model", "decision errors money", pure=True),
+    "decisions": _room("lifecycle model", "decision errors money versions", pure=True),
     # All that it may know of the chassis are pure values and functions.
     "wire": _room("lifecycle model", "money convert idempotency decision errors outgoing", contracts=True, pure=True),
     "tables": _room("lifecycle", "tables", "sqlalchemy"),

@@ -150,8 +150,11 @@ def end(view: View, command: EndAttempt, now: datetime) -> Decided:
     """The attempt is dead, and with it those before: nothing of them is confirmed from now on, and what they have reserved is free.
 
     Committed units come back at once where the attempt died while it was pending; else when fulfilment reports them. Of an order
-    of which nothing is held (yet) the death is remembered.
+    of which nothing is held (yet) the death is remembered where the order itself told it. Raises NotFound RESERVATION_NOT_FOUND where
+    another service did: it may tell of an order that there is not.
     """
+    if not command.by_order and view.holding is None:
+        raise unreserved(command.attempt)
     books = Books(view, command.key, now)
     for reservation in view.holding.reservations if view.holding else ():
         if reservation.attempt <= command.attempt:
@@ -188,8 +191,13 @@ def keep(view: View, command: KeepUnits, now: datetime) -> Decided:
 def held(view: View, attempt: int) -> tuple[Holding, tuple[Reservation, ...]]:
     """The order's holding and what stands for the attempt. Raises NotFound RESERVATION_NOT_FOUND where nothing does."""
     if view.holding is None or not (standing := view.holding.of(attempt)):
-        raise NotFound("RESERVATION_NOT_FOUND", f"Nothing was reserved for attempt {attempt} of this order.", attempt=str(attempt))
+        raise unreserved(attempt)
     return view.holding, standing
+
+
+def unreserved(attempt: int) -> NotFound:
+    """The refusal of what needs a reservation, where there is none (yet)."""
+    return NotFound("RESERVATION_NOT_FOUND", f"Nothing was reserved for attempt {attempt} of this order.", attempt=str(attempt))
 
 
 def refuse_dead(holding: Holding, attempt: int) -> None:

@@ -80,10 +80,15 @@ class ExpireReservations(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndAttempt(Command):
-    """The order's attempt is dead. `while_pending`: no fulfilment will ever speak of its units."""
+    """The order's attempt is dead.
+
+    while_pending  no fulfilment will ever speak of its units
+    by_order       the order itself says so: then this is remembered of an order of which nothing is held, too
+    """
 
     attempt: int
     while_pending: bool
+    by_order: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

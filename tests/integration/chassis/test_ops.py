@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from ordermesh.ops.v1 import ops_service_pb2 as api
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from chassis.client import ask
 from chassis.convert import timestamp
@@ -228,3 +228,32 @@ async def test_the_outbox_is_told(sample: Sample, eventually: Eventually) -> Non
         await ask(sample.outbox.RepublishEvents, everything)
     with pytest.raises(Invalid, match="aggregate_id or create_time_from"):
         await ask(sample.outbox.RepublishEvents, api.RepublishEventsRequest(request_id=str(uuid4())))
+
+
+async def test_stored_version_is_set_once_for_a_request(sample: Sample) -> None:
+    """The version stands as it was set, for this order alone; a repeat changes nothing, and answers
+    with what stands by then.
+    """
+    order, other = await placed(sample.ground.database, 2)
+    request = api.SetStoredVersionRequest(request_id=str(uuid4()), order_id=str(order), version=2**20)
+    assert (await ask(sample.failed_events.SetStoredVersion, request)).stored_version == 2**20
+    lower = api.SetStoredVersionRequest(request_id=str(uuid4()), order_id=str(order), version=7)
+    assert (await ask(sample.failed_events.SetStoredVersion, lower)).stored_version == 7
+    assert (await ask(sample.failed_events.SetStoredVersion, request)).stored_version == 7
+    async with sample.engine.connect() as connection:
+        stored = dict(map(tuple, await connection.execute(select(store.orders.c.id, store.orders.c.version))))
+    assert stored == {order: 7, other: 1}
+
+
+async def test_version_that_is_not_stored_is_not_found(sample: Sample) -> None:
+    """An order of which nothing is stored, or a fulfilment where orders alone are, is told as that; the
+    request_id stays free.
+    """
+    [order] = await placed(sample.ground.database)
+    request_id = str(uuid4())
+    for fields in ({"order_id": str(uuid4())}, {"order_id": str(order), "fulfillment_id": str(uuid4())}):
+        with pytest.raises(NotFound) as caught:
+            await ask(sample.failed_events.SetStoredVersion, api.SetStoredVersionRequest(request_id=request_id, version=1, **fields))
+        assert caught.value.reason == "STORED_VERSION_NOT_FOUND"
+    fine = api.SetStoredVersionRequest(request_id=request_id, order_id=str(order), version=3)
+    assert (await ask(sample.failed_events.SetStoredVersion, fine)).stored_version == 3

@@ -43,6 +43,7 @@ def order_changed(
         total_amount=to_message(total),
         order_version=version,
         stock_status=stock,
+        payment_status=order_pb2.PAYMENT_STATUS_COMPLETED,
     )
     event.items.extend(items(order_id, places))
     return event
@@ -105,7 +106,15 @@ def heard(event: order_events_pb2.OrderStatusChanged) -> OrderNews:
 
 def shipment(fulfillment_id: UUID) -> shipping_pb2.Shipment:
     """The fulfilment's shipment."""
-    return shipping_pb2.Shipment(shipment_id=str(uuid5(fulfillment_id, "shipment")), fulfillment_id=str(fulfillment_id))
+    return shipping_pb2.Shipment(
+        shipment_id=str(uuid5(fulfillment_id, "shipment")),
+        order_id=str(uuid5(fulfillment_id, "order")),
+        attempt=1,
+        fulfillment_id=str(fulfillment_id),
+        warehouse_id="dover",
+        status=shipping_pb2.SHIPMENT_STATUS_CREATED,
+        version=2,
+    )
 
 
 def shipped(fulfillment_id: UUID) -> Ship:

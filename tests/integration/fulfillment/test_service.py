@@ -23,6 +23,7 @@ from fulfillment_svc.config import Config
 from tests.integration.fulfillment.events import ONE_PLACE, items_cancelled, order_changed, shipment
 from tests.integration.fulfillment.peers import FakeWarehouse, Peer
 from tests.integration.fulfillment.requests import Fulfillments, asking, pack, pick
+from tests.sample.contract_events import NOON
 from tests.support import eventually
 
 
@@ -93,7 +94,7 @@ async def test_an_order_is_fulfilled(fulfillments: Fulfillments, broker: Broker,
     await publish(broker, order_id, order_changed(order_id))
     planned = await only(fulfillments, order_id)
     parcel = shipment(UUID(planned.fulfillment_id))
-    await publish(broker, UUID(parcel.shipment_id), DeliveryConfirmed(shipment=parcel))
+    await publish(broker, UUID(parcel.shipment_id), DeliveryConfirmed(shipment=parcel, deliver_time=NOON))
     ready = await pack(fulfillments, await pick(fulfillments, planned))
     assert ready.status == pb.FULFILLMENT_STATUS_READY
     await publish(broker, UUID(parcel.shipment_id), ShipmentCreated(shipment=parcel))

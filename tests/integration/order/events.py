@@ -11,6 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentLinesChanged, FulfillmentStatusChanged
 from ordermesh.fulfillment.v1 import fulfillment_pb2
 from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed, PaymentFailed, RefundCompleted
+from ordermesh.payment.v1 import payment_pb2
 from ordermesh.payment.v1.payment_pb2 import Refund
 from ordermesh.shipping.events.v1.shipping_events_pb2 import DeliveryConfirmed, ShipmentCreated, ShipmentStatusChanged
 from ordermesh.shipping.v1 import shipping_pb2
@@ -41,7 +42,7 @@ def paid(order: Order) -> PaymentConfirmed:
 
 
 def not_paid(order: Order) -> PaymentFailed:
-    return PaymentFailed(payment_id=str(uuid4()), order_id=str(order.id), attempt=1, decline_code="stolen_card")
+    return PaymentFailed(payment_id=str(uuid4()), order_id=str(order.id), attempt=1, decline_code="stolen_card", payment_version=3)
 
 
 def working(
@@ -62,7 +63,14 @@ def working(
 
 def shipped_and_delivered(order: Order, warehouse_id: str) -> tuple[ShipmentCreated, DeliveryConfirmed]:
     shipment = Shipment(
-        shipment_id=str(uuid4()), order_id=str(order.id), attempt=1, warehouse_id=warehouse_id, tracking_number=f"SB-{warehouse_id}"
+        shipment_id=str(uuid4()),
+        order_id=str(order.id),
+        attempt=1,
+        fulfillment_id=str(uuid4()),
+        warehouse_id=warehouse_id,
+        status=shipping_pb2.SHIPMENT_STATUS_CREATED,
+        tracking_number=f"SB-{warehouse_id}",
+        version=2,
     )
     time = Timestamp()
     time.FromDatetime(DELIVERED)
@@ -82,18 +90,30 @@ def committed(order: Order, warehouse_id: str) -> ReservationStatusChanged:
                     attempt=1,
                     warehouse_id=at.warehouse_id,
                     status=warehouse_pb2.RESERVATION_STATUS_CONFIRMED,
+                    version=2,
+                    generation=1,
                 ),
             )
             reservation.lines.append(warehouse_pb2.ReservationLine(line_number=line.number, sku=line.sku, quantity=at.quantity))
     old_status = warehouse_pb2.RESERVATION_STATUS_ACTIVE
-    return ReservationStatusChanged(reservation=held[warehouse_id], old_status=old_status, attempt_reservations=held.values())
+    return ReservationStatusChanged(
+        reservation=held[warehouse_id], old_status=old_status, attempt_reservations=held.values(), holding_version=2
+    )
 
 
 def refunded(order: Order, minor: int, **fields: Any) -> RefundCompleted:
     """So much of the order's payment went back, so far."""
-    refund = Refund(order_id=str(order.id), attempt=order.attempt, amount=to_message(order.money(minor)), **fields)
+    values: dict[str, Any] = {"cause": payment_pb2.REFUND_CAUSE_REQUEST, "status": payment_pb2.REFUND_STATUS_COMPLETED}
+    refund = Refund(
+        refund_id=str(uuid4()),
+        payment_id=str(uuid4()),
+        order_id=str(order.id),
+        attempt=order.attempt,
+        amount=to_message(order.money(minor)),
+        **(values | fields),
+    )
     captured, sum_so_far = to_message(order.money(order.placed_total)), to_message(order.money(minor))
-    return RefundCompleted(refund=refund, captured_amount=captured, refunded_amount=sum_so_far)
+    return RefundCompleted(refund=refund, captured_amount=captured, refunded_amount=sum_so_far, payment_version=4)
 
 
 def worked_on(event: FulfillmentStatusChanged, units: Mapping[int, int]) -> FulfillmentStatusChanged:
@@ -101,7 +121,9 @@ def worked_on(event: FulfillmentStatusChanged, units: Mapping[int, int]) -> Fulf
     told = FulfillmentStatusChanged()
     told.CopyFrom(event)
     told.fulfillment.stock_committed = True
-    told.fulfillment.picklist.extend(fulfillment_pb2.PicklistLine(line_number=n, quantity=quantity) for n, quantity in units.items())
+    told.fulfillment.picklist.extend(
+        fulfillment_pb2.PicklistLine(line_number=n, sku="LAMP", quantity=quantity) for n, quantity in units.items()
+    )
     return told
 
 

@@ -7,7 +7,9 @@ from uuid import uuid4
 
 import pytest
 from google.protobuf.message import Message
+from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentStatusChanged
 from ordermesh.fulfillment.v1 import fulfillment_pb2
+from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed
 from prometheus_client import REGISTRY
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -20,7 +22,7 @@ from order_svc.consumers import Consumers
 from order_svc.lifecycle import PaymentStatus, Status
 from order_svc.model import Order
 from order_svc.operations import Operations
-from tests.integration.order.events import committed, paid, refunded, shipped_and_delivered, working
+from tests.integration.order.events import committed, paid, refunded, shipped_and_delivered, worked_on, working
 from tests.integration.order.requests import Orders
 from tests.integration.order.test_events import PATH, place, snapshot
 from tests.sample.inbox import all_acknowledged, publish
@@ -123,8 +125,8 @@ async def test_duplicate_events_apply_once(orders: Orders, operations: Operation
 async def test_an_unknown_fulfilment_status_is_counted(orders: Orders, operations: Operations, engine: AsyncEngine, broker: Broker) -> None:
     """A status of a newer fulfilment service is acknowledged, changes nothing, and shows up in the metrics."""
     order = await place(orders, operations, "london")
-    name = "order_fulfillment_statuses_unknown_total"
-    counted = measured(name)
+    fields = ("new_status", "fulfillment.status")
+    counted = [unknown(field) for field in fields]
     [event] = working(order, "london", [fulfillment_pb2.FULFILLMENT_STATUS_PICKING])
     event.new_status = event.fulfillment.status = 99  # type: ignore[assignment]  # as the wire may have it
     async with hearing(broker, engine, operations) as inbox:
@@ -132,4 +134,73 @@ async def test_an_unknown_fulfilment_status_is_counted(orders: Orders, operation
         before = await snapshot(engine)
         await heard(broker, inbox, [event])
     assert await snapshot(engine) == before
-    assert measured(name) == counted + 1
+    assert [unknown(field) for field in fields] == [number + 1 for number in counted]
+
+
+def unknown(field: str) -> float:
+    """How often a fulfilment's event had a value there that nobody knows."""
+    return measured("inbox_unknown_values_total", event="FulfillmentStatusChanged", field=field)
+
+
+async def reasons(engine: AsyncEngine) -> list[tuple[str, str]]:
+    """How each event that failed stands, and why."""
+    columns = tables.failed_events.c
+    async with engine.connect() as connection:
+        found = await connection.execute(select(columns.state, columns.reason).order_by(columns.first_time))
+        return [(str(state), reason) for state, reason in found]
+
+
+async def test_payment_on_foreign_subject_confirms_nothing(
+    orders: Orders, operations: Operations, engine: AsyncEngine, broker: Broker
+) -> None:
+    """PaymentConfirmed on shipments.shipment.created is failed as unreadable, and the order stays
+    pending; on its own subject it confirms the order.
+    """
+    order = await place(orders, operations, "london")
+    event_id = uuid4()
+    headers = {"Nats-Msg-Id": str(event_id), "ce-id": str(event_id), "ce-type": PaymentConfirmed.DESCRIPTOR.full_name}
+    async with hearing(broker, engine, operations) as inbox:
+        await broker.publish("shipments.shipment.created", paid(order).SerializeToString(), headers, stream="SHIPMENTS")
+        await heard(broker, inbox, [])
+        assert await reasons(engine) == [("failed", "EVENT_UNREADABLE")]
+        assert (await now(operations, order)).status is Status.PENDING
+        await heard(broker, inbox, [paid(order)])
+    assert (await now(operations, order)).status is Status.CONFIRMED
+
+
+async def test_empty_and_negative_events_change_nothing(
+    orders: Orders, operations: Operations, engine: AsyncEngine, broker: Broker
+) -> None:
+    """Of each kind that the order service consumes, an empty body fails as unreadable; so does a
+    fulfilment that states less than no units, or no status at all. None is acknowledged as done.
+    """
+    order = await place(orders, operations, "london")
+    before = await snapshot(engine)
+    [negative] = working(order, "london", [fulfillment_pb2.FULFILLMENT_STATUS_PICKING])
+    nothing = worked_on(negative, {1: 1})
+    nothing.new_status = fulfillment_pb2.FULFILLMENT_STATUS_UNSPECIFIED
+    kinds = list(Consumers(operations).handlers)
+    done = handled("done") + handled("skipped")
+    async with hearing(broker, engine, operations) as inbox:
+        await heard(broker, inbox, [*(kind() for kind in kinds), worked_on(negative, {1: -1}), nothing])
+    assert await reasons(engine) == [("failed", "EVENT_UNREADABLE")] * (len(kinds) + 2)
+    assert await snapshot(engine) == before
+    assert handled("done") + handled("skipped") == done
+
+
+async def test_forged_version_fails_and_true_ones_count(
+    orders: Orders, operations: Operations, engine: AsyncEngine, broker: Broker
+) -> None:
+    """A fulfilment's event of version 2^60 is failed, and the true events after it move the order."""
+    order = await place(orders, operations, "london")
+    [true] = working(order, "london", [fulfillment_pb2.FULFILLMENT_STATUS_PICKING])
+    forged = FulfillmentStatusChanged()
+    forged.CopyFrom(true)
+    forged.fulfillment.version = 2**60
+    async with hearing(broker, engine, operations) as inbox:
+        await heard(broker, inbox, [paid(order)])
+        await heard(broker, inbox, [forged])
+        assert await reasons(engine) == [("failed", "VERSION_JUMP")]
+        assert (await now(operations, order)).status is Status.CONFIRMED
+        await heard(broker, inbox, [true])
+    assert (await now(operations, order)).status is Status.PROCESSING

@@ -11,14 +11,14 @@ import pytest
 from google.type.money_pb2 import Money
 from ordermesh.order.v1 import order_pb2, order_service_pb2
 from ordermesh.view.v1.view_pb2 import VIEW_FULL, VIEW_SUMMARY, VIEW_UNSPECIFIED
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis import paging
 from chassis.client import ask, pages
 from chassis.convert import resume_token
 from chassis.database import Database
-from chassis.errors import Deferred, Invalid, NotFound, OutOfRange, Refused, Violation
+from chassis.errors import Deferred, Exists, Invalid, NotFound, OutOfRange, Refused, Violation
 from chassis.status import decode
 from order_svc import tables
 from order_svc.model import CancelItems
@@ -118,6 +118,13 @@ async def test_a_warehouse_out_of_reach_is_told_as_such(orders: Orders, warehous
         (create_order(shipping_amount=Money(currency_code="GBP", nanos=1)), "shipping_amount"),
         (create_order(item("A" * 65)), "items[0].sku"),
         (create_order(*[item()] * 501), "items"),
+        (create_order(item(), item(" LAMP")), "items[1].sku"),
+        (create_order(item("LAMP\u00a0")), "items[0].sku"),
+        (create_order(item("LA\tMP")), "items[0].sku"),
+        (create_order(item("LA\u202eMP")), "items[0].sku"),
+        (create_order(item("\u200dLAMP")), "items[0].sku"),
+        (create_order(item("LAMP\u200c")), "items[0].sku"),
+        (create_order(unique_external_reference=True), "unique_external_reference"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -127,6 +134,22 @@ async def test_bad_input_names_its_field(orders: Orders, request_: order_service
         await create(orders, request_)
     assert refused.value.reason == "VALIDATION_FAILED"
     assert field in [violation.subject for violation in refused.value.violations]
+
+
+async def test_a_sku_has_one_form_however_it_is_typed(orders: Orders) -> None:
+    """A SKU is stored in NFC, joiners inside are kept, and the same request with its SKU typed
+    decomposed is the same request.
+    """
+    composed, decomposed, joined = (
+        "Caf\u00e9",
+        "Cafe\u0301",
+        "\U0001f469\u200d\U0001f4bb \u0646\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645",
+    )
+    request = create_order(item(decomposed), item(joined))
+    order = await create(orders, request)
+    assert [line.sku for line in order.items] == [composed, joined]
+    again = create_order(item(composed), item(joined), request_id=request.request_id)
+    assert (await create(orders, again)).order_id == order.order_id
 
 
 async def test_skus_of_any_script_free_items_and_other_currencies(orders: Orders) -> None:
@@ -151,6 +174,14 @@ async def test_unknown_orders_are_not_found(orders: Orders) -> None:
         with pytest.raises(NotFound) as missing:
             await call
         assert (missing.value.reason, missing.value.metadata["order_id"]) == ("ORDER_NOT_FOUND", unknown)
+
+
+async def test_batch_leaves_missing_orders_out_if_allowed(orders: Orders) -> None:
+    """With allow_missing the orders that there are come in the order of the request."""
+    known = [(await create(orders, create_order())).order_id for _ in range(2)]
+    request = order_service_pb2.BatchGetOrdersRequest(order_ids=[known[1], str(uuid4()), known[0]], allow_missing=True)
+    answer = await ask(orders.BatchGetOrders, request)
+    assert [order.order_id for order in answer.orders] == [known[1], known[0]]
 
 
 async def test_order_summary_has_all_but_its_lines(orders: Orders) -> None:
@@ -292,3 +323,63 @@ async def test_transitions_are_listed_oldest_first_by_pages(orders: Orders, oper
     assert [step.reason for step in (*first.transitions, *second.transitions)] == ["ORDER_PLACED", "PAYMENT_CONFIRMED"]
     assert second.transitions[0].old_status == order_pb2.ORDER_STATUS_PENDING
     assert not second.next_page_token
+
+
+def flagged(reference: str = "536365", customer: str | None = "ada", **fields: Any) -> order_service_pb2.CreateOrderRequest:
+    """A checkout whose reference is to be its own."""
+    return create_order(customer_id=customer, external_reference=reference, unique_external_reference=True, **fields)
+
+
+@pytest.mark.parametrize("customer", ["ada", None], ids=["a customer", "guests"])
+async def test_unique_reference_is_taken_while_its_order_lives(
+    orders: Orders, warehouse: FakeWarehouse, engine: AsyncEngine, customer: str | None
+) -> None:
+    """A second flagged order of the customer's is ALREADY_EXISTS with the first one's id, before any
+    stock is reserved; its repeat answers as before. Orders without the flag, of another customer or
+    with another reference are placed, and so is the second one once the first is cancelled.
+    """
+    request = flagged(customer=customer)
+    first = await create(orders, request)
+    assert first.unique_external_reference
+    reserved = len(warehouse.reserved)
+    with pytest.raises(Exists) as taken:
+        await create(orders, flagged(customer=customer))
+    assert (taken.value.reason, taken.value.metadata) == ("EXTERNAL_REFERENCE_TAKEN", {"order_id": first.order_id})
+    assert len(warehouse.reserved) == reserved
+    assert (await create(orders, request)).order_id == first.order_id
+    for other in (
+        create_order(customer_id=customer, external_reference="536365"),
+        flagged(customer="grace"),
+        flagged("536366", customer),
+    ):
+        assert (await create(orders, other)).order_id != first.order_id
+    await ask(orders.CancelOrder, order_service_pb2.CancelOrderRequest(request_id=str(uuid4()), order_id=first.order_id))
+    second = await create(orders, flagged(customer=customer))
+    assert second.order_id != first.order_id
+    assert await count(engine, "orders") == [5]
+
+
+async def test_rivals_for_a_unique_reference_place_one_order(orders: Orders, warehouse: FakeWarehouse, engine: AsyncEngine) -> None:
+    """Of ten checkouts at once one is placed; each other is told its id, and gives its stock back."""
+    answers = await asyncio.gather(*(create(orders, flagged()) for _ in range(10)), return_exceptions=True)
+    [placed] = [answer for answer in answers if isinstance(answer, order_pb2.Order)]
+    refused = [answer for answer in answers if isinstance(answer, Exists)]
+    assert [each.metadata["order_id"] for each in refused] == [placed.order_id] * 9
+    assert await count(engine, "orders") == [1]
+    released = {order_id for asked in warehouse.asked_to_release for order_id, _ in asked}
+    held = {order_id for order_id, _ in warehouse.reserved.values()}
+    assert held - released == {UUID(placed.order_id)}
+
+
+async def test_retry_meets_a_unique_reference_taken_meanwhile(orders: Orders, warehouse: FakeWarehouse, engine: AsyncEngine) -> None:
+    """A failed order holds its reference no more: where another has it by then, it stays failed."""
+    first = await create(orders, flagged())
+    async with engine.begin() as connection:
+        await connection.execute(text("update orders set status = 'failed', expire_time = null"))
+    second = await create(orders, flagged())
+    with pytest.raises(Exists) as taken:
+        await ask(orders.RetryOrder, order_service_pb2.RetryOrderRequest(request_id=str(uuid4()), order_id=first.order_id))
+    assert taken.value.metadata == {"order_id": second.order_id}
+    assert (
+        await ask(orders.GetOrder, order_service_pb2.GetOrderRequest(order_id=first.order_id))
+    ).order.status == order_pb2.ORDER_STATUS_FAILED

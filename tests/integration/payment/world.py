@@ -41,6 +41,7 @@ from payment_svc.model import Account, Payment
 from payment_svc.operations import Operations
 from payment_svc.providers import sandbox_ledger
 from payment_svc.rpc import PaymentService
+from tests.sample.contract_events import order_line
 from tests.support import QUICK, channel_of
 
 if TYPE_CHECKING:
@@ -106,6 +107,9 @@ def status_changed(order: order_pb2.Order) -> OrderStatusChanged:
         new_status=order.status,
         total_amount=order.total_amount,
         order_version=order.version,
+        items=[order_line()],
+        stock_status=order_pb2.STOCK_STATUS_RESERVED,
+        payment_status=order_pb2.PAYMENT_STATUS_PENDING,
     )
 
 
@@ -117,12 +121,20 @@ def items_cancelled(order: order_pb2.Order) -> OrderItemsCancelled:
         status=order.status,
         total_amount=order.total_amount,
         order_version=order.version,
+        items=[order_line()],
     )
 
 
 def return_changed(order: order_pb2.Order, worth: Money, *, status: str = "INSPECTED", return_id: str | None = None) -> ReturnStatusChanged:
     """The event that tells of a return whose accepted units are worth so much."""
-    its = return_pb2.Return(return_id=return_id or str(uuid7()), order_id=order.order_id, attempt=order.attempt, refund_amount=worth)
+    its = return_pb2.Return(
+        return_id=return_id or str(uuid7()),
+        order_id=order.order_id,
+        attempt=order.attempt,
+        kind=return_pb2.RETURN_KIND_CUSTOMER,
+        refund_amount=worth,
+        version=4,
+    )
     its.status = return_pb2.ReturnStatus.Value(f"RETURN_STATUS_{status}")
     return ReturnStatusChanged(order_return=its, new_status=its.status)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 from uuid import UUID
 
@@ -15,10 +15,12 @@ ADA = Recipient("Ada Lovelace", ("1 High Street",), "Dover", "", "CT16 1AA", "GB
 
 
 class KnownOrders(Orders):
-    """Knows a recipient for every order; `failure` is what it answers instead while it is set."""
+    """Has every order but the `missing` ones, and knows its recipient; `failure` is what it answers instead while it is set."""
 
     def __init__(self) -> None:
         self.failure: Failure | None = None
+        self.missing: set[UUID] = set()
+        self.asked_for: list[set[UUID]] = []
         self.addresses: dict[UUID, dict[str, str]] = {}
         self.asked = 0
 
@@ -28,6 +30,12 @@ class KnownOrders(Orders):
             raise self.failure
         # The values of an address that tests change are text.
         return replace(ADA, **self.addresses.get(order_id, {}))  # type: ignore[arg-type]
+
+    async def existing(self, order_ids: Collection[UUID]) -> set[UUID]:
+        self.asked_for.append(set(order_ids))
+        if self.failure:
+            raise self.failure
+        return set(order_ids) - self.missing
 
 
 class Crash(BaseException):

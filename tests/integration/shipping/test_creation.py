@@ -3,10 +3,13 @@
 import asyncio
 from contextlib import suppress
 from dataclasses import replace
+from datetime import UTC, datetime
 from itertools import permutations
 from uuid import UUID, uuid4
 
 import pytest
+from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentStatusChanged
+from ordermesh.fulfillment.v1 import fulfillment_pb2
 from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.shipping.v1 import shipping_service_pb2 as api
 from sqlalchemy import text
@@ -15,11 +18,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis.client import ask
 from chassis.database import Database
 from chassis.decision import Done
+from chassis.delivery import Delivery
 from chassis.errors import Deferred, Exists, Invalid, NotFound, Refused
+from shipping_svc.consumers import Consumers
 from shipping_svc.model import Parcel
 from shipping_svc.operations import Operations, Patience
 from tests.integration.shipping.peers import CountingCarrier, Crash, KnownOrders
 from tests.integration.shipping.requests import PARCEL, Shipping, ask_of, create, death, rows, told, told_kinds
+from tests.sample.contract_events import fulfillment
 from tests.support import Eventually
 
 
@@ -380,3 +386,56 @@ async def test_a_caller_that_goes_away_leaves_the_rest_to_the_sweeper(
     orders.addresses.clear()
     await until_created(shipping, operations, eventually)
     assert await told_kinds(engine) == ["ShipmentCreated"]
+
+
+def told_of(request: api.CreateShipmentRequest, status: str) -> Delivery[FulfillmentStatusChanged]:
+    """The fulfilment of the request has this status."""
+    event_id = uuid4()
+    its = fulfillment(fulfillment_pb2.FulfillmentStatus.Value(f"FULFILLMENT_STATUS_{status}"))
+    its.order_id, its.fulfillment_id = request.order_id, request.fulfillment_id
+    message = FulfillmentStatusChanged(fulfillment=its, new_status=its.status)
+    return Delivery(event_id, f"shipping-test:{event_id}", event_id.bytes, message, datetime.now(UTC))
+
+
+async def stored(engine: AsyncEngine) -> list[int]:
+    """How many shipments and dead fulfilments there are."""
+    return [n for (n,) in await rows(engine, "select count(*) from shipments union all select count(*) from dead_fulfillments")]
+
+
+async def test_event_of_missing_order_leaves_no_record(operations: Operations, engine: AsyncEngine, orders: KnownOrders) -> None:
+    """A fulfilment's event makes neither a shipment nor a tombstone where the order service has no such
+    order; the others of its set do, the order service is asked once for all, and not again about an
+    order of which something is stored here.
+    """
+    forged, gone, true = create(), create(), create()
+    orders.missing = {UUID(forged.order_id), UUID(gone.order_id)}
+    consumers = Consumers(operations)
+    events = [told_of(forged, "READY"), told_of(gone, "CANCELLED"), told_of(true, "READY"), told_of(forged, "PICKING")]
+    outcomes = await consumers.fulfillment_status_changed(events)
+    assert [outcome.reason if isinstance(outcome, NotFound) else type(outcome) for outcome in outcomes] == [
+        "ORDER_NOT_FOUND",
+        "ORDER_NOT_FOUND",
+        Done,
+        "ORDER_NOT_FOUND",
+    ]
+    assert await stored(engine) == [1, 0]
+    assert orders.asked_for == [{UUID(each.order_id) for each in (forged, gone, true)}]
+    assert isinstance((await consumers.fulfillment_status_changed([told_of(true, "CANCELLED")]))[0], Done)
+    assert len(orders.asked_for) == 1
+
+
+async def test_event_waits_while_orders_cannot_be_asked(operations: Operations, engine: AsyncEngine, orders: KnownOrders) -> None:
+    """An order service that is away defers an event about an order that is new here, and fails none;
+    a status that shipping does not act on waits for nobody.
+    """
+    request, other = create(), create()
+    orders.failure = Deferred("DEPENDENCY_UNAVAILABLE")
+    consumers = Consumers(operations)
+    waiting, done = await consumers.fulfillment_status_changed([told_of(request, "READY"), told_of(other, "PICKING")])
+    assert isinstance(waiting, Deferred)
+    assert isinstance(done, Done)
+    assert await stored(engine) == [0, 0]
+    orders.failure = None
+    [after] = await consumers.fulfillment_status_changed([told_of(request, "READY")])
+    assert isinstance(after, Done)
+    assert await stored(engine) == [1, 0]

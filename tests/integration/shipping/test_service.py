@@ -34,6 +34,7 @@ from devstack.ports import free_ports
 from shipping_svc.app import running
 from shipping_svc.config import Config
 from tests.integration.shipping.requests import Shipping, create, report
+from tests.sample.contract_events import POUND, order_line
 from tests.support import Eventually
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -55,6 +56,13 @@ class FakeOrders(OrderServiceServicer):
             raise NotFound("ORDER_NOT_FOUND", order_id=request.order_id)
         recipient = order_pb2.Recipient(name="Ada", address_lines=["1 High Street"], locality="Dover", country_code="GB")
         return order_service_pb2.GetOrderRecipientResponse(recipient=recipient)
+
+    async def BatchGetOrders(
+        self, request: order_service_pb2.BatchGetOrdersRequest, context: Context
+    ) -> order_service_pb2.BatchGetOrdersResponse:
+        assert request.allow_missing
+        found = [order_pb2.Order(order_id=each) for each in request.order_ids if each not in self.unknown]
+        return order_service_pb2.BatchGetOrdersResponse(orders=found)
 
 
 class World:
@@ -144,12 +152,22 @@ def changed(request: api.CreateShipmentRequest, status: "fulfillment_pb2.Fulfill
         warehouse_id=request.warehouse_id,
         status=status,
         packages=packages,
+        version=7,
     )
     return FulfillmentStatusChanged(fulfillment=fulfillment, new_status=status)
 
 
 def order_event(order_id: str, status: "order_pb2.OrderStatus.ValueType", version: int) -> OrderStatusChanged:
-    return OrderStatusChanged(order_id=order_id, attempt=1, new_status=status, order_version=version)
+    return OrderStatusChanged(
+        order_id=order_id,
+        attempt=1,
+        new_status=status,
+        total_amount=POUND,
+        order_version=version,
+        items=[order_line()],
+        stock_status=order_pb2.STOCK_STATUS_COMMITTED,
+        payment_status=order_pb2.PAYMENT_STATUS_COMPLETED,
+    )
 
 
 async def shipment_of(shipping: Shipping, order_id: str) -> shipping_pb2.Shipment | None:

@@ -13,6 +13,7 @@ from ordermesh.order.events.v1.order_events_pb2 import OrderItemsCancelled, Orde
 from ordermesh.order.v1 import order_pb2, return_pb2
 
 from chassis.delivery import Delivery
+from tests.sample.contract_events import POUND
 from warehouse_svc.model import Reservation
 
 PENDING, CONFIRMED = order_pb2.ORDER_STATUS_PENDING, order_pb2.ORDER_STATUS_CONFIRMED
@@ -32,19 +33,29 @@ def delivery(message: Message) -> Delivery[Message]:
 
 
 def order_moved(order_id: UUID, old: OrderStatus, new: OrderStatus, attempt: int = 1) -> OrderStatusChanged:
-    return OrderStatusChanged(order_id=str(order_id), attempt=attempt, old_status=old, new_status=new)
+    return OrderStatusChanged(
+        order_id=str(order_id),
+        attempt=attempt,
+        old_status=old,
+        new_status=new,
+        total_amount=POUND,
+        order_version=2,
+        items=[OrderLine(line_number=500, sku="elsewhere", quantity=1)],
+        stock_status=order_pb2.STOCK_STATUS_RESERVED,
+        payment_status=order_pb2.PAYMENT_STATUS_PENDING,
+    )
 
 
 def items_cancelled(order_id: UUID, kept: Mapping[int, int], of: Sequence[Reservation], status: OrderStatus) -> OrderItemsCancelled:
     """The order keeps so many units by line, of those in the reservations, first come first served."""
-    items = {number: OrderLine(line_number=number) for number in kept}
+    items = {number: OrderLine(line_number=number, sku="tea", quantity=9) for number in kept}
     left = dict(kept)
     for reservation in of:
         for line in reservation.lines:
             units = min(left[line.number], line.quantity)
             left[line.number] -= units
             items[line.number].allocations.add(warehouse_id=reservation.warehouse_id, reservation_id=str(reservation.id), quantity=units)
-    return OrderItemsCancelled(order_id=str(order_id), attempt=1, status=status, items=items.values())
+    return OrderItemsCancelled(order_id=str(order_id), attempt=1, status=status, total_amount=POUND, order_version=3, items=items.values())
 
 
 def work(order_id: UUID, warehouse_id: str, status: Work, picklist: Mapping[int, Units], attempt: int = 1) -> fulfillment_pb2.Fulfillment:
@@ -55,6 +66,7 @@ def work(order_id: UUID, warehouse_id: str, status: Work, picklist: Mapping[int,
         lines.append(
             fulfillment_pb2.PicklistLine(
                 line_number=number,
+                sku="tea",
                 quantity=quantity,
                 picked_quantity=quantity,
                 cut_quantity=cut,
@@ -70,6 +82,7 @@ def work(order_id: UUID, warehouse_id: str, status: Work, picklist: Mapping[int,
         status=status,
         stock_committed=True,
         picklist=lines,
+        version=4,
     )
 
 
@@ -95,10 +108,13 @@ def inspected(order_id: UUID, return_id: UUID, warehouse_id: str, lines: Mapping
     found = return_pb2.Return(
         return_id=str(return_id),
         order_id=str(order_id),
+        attempt=1,
+        kind=return_pb2.RETURN_KIND_CUSTOMER,
+        version=5,
         warehouse_id=warehouse_id,
         status=return_pb2.RETURN_STATUS_INSPECTED,
         lines=[
-            return_pb2.ReturnLine(line_number=number, passed_quantity=passed, failed_quantity=failed)
+            return_pb2.ReturnLine(line_number=number, sku="tea", passed_quantity=passed, failed_quantity=failed)
             for number, (passed, failed) in lines.items()
         ],
     )

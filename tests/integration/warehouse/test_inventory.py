@@ -133,3 +133,25 @@ async def test_reading_the_ledger(clients: Clients) -> None:
     later = Timestamp(seconds=everything[-1].occur_time.seconds + 60)
     assert await listed(occur_time_from=later) == []
     assert await listed(occur_time_from=everything[0].occur_time) == everything
+
+
+async def test_names_have_one_form_however_they_are_typed(clients: Clients) -> None:
+    """A warehouse and a SKU typed composed or decomposed are the same, in receipts, reads and lists."""
+    composed, decomposed = "Caf\u00e9", "Cafe\u0301"
+    for name in (composed, decomposed):
+        await ask(clients.inventory.ReceiveStock, receive_all(name, {name: 2}))
+    for name in (composed, decomposed):
+        request = api.GetStockLevelRequest(warehouse_id=name, sku=name)
+        level = (await ask(clients.inventory.GetStockLevel, request)).stock_level
+        assert (level.warehouse_id, level.sku, level.available) == (composed, composed, 4)
+        listed = await ask(clients.inventory.ListStockLevels, api.ListStockLevelsRequest(warehouse_id=name, skus=[name]))
+        assert list(listed.stock_levels) == [level]
+
+
+@pytest.mark.parametrize("name", [" london", "london\n", "lon\u200bdon", "lon\x07don", "\u200clondon"])
+async def test_a_name_with_hidden_characters_is_refused(clients: Clients, name: str) -> None:
+    """White space at the edges and control characters are refused by the field's name."""
+    for request, field in ((receive_all(name, {"tea": 1}), "warehouse_id"), (receive_all("london", {name: 1}), "lines[0].sku")):
+        with pytest.raises(Invalid) as refused:
+            await ask(clients.inventory.ReceiveStock, request)
+        assert [violation.subject for violation in refused.value.violations] == [field]

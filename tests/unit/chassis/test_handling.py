@@ -1,10 +1,21 @@
 """An outcome for each event, whatever they ask for."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
 
+import pytest
+
+from chassis.convert import invalid
 from chassis.decision import Done, Outcome
-from chassis.errors import Refused
-from chassis.handling import carry_out
+from chassis.delivery import Delivery, described, understand
+from chassis.errors import Failure, Invalid, Refused, Violation
+from chassis.handling import Handlers, carry_out
+from chassis.stream import subject_of
+from tests.sample.events import SampleStatusChanged
+
+NOW = datetime(2026, 11, 22, 12, tzinfo=UTC)
 
 
 async def test_each_event_gets_its_own_outcome() -> None:
@@ -22,3 +33,36 @@ async def test_each_event_gets_its_own_outcome() -> None:
     assert isinstance(second, Refused)
     assert await carry_out([None, None], operation) == [Done(None), Done(None)]
     assert len(asked) == 1
+
+
+@pytest.mark.parametrize("raises", [True, False])
+async def test_broken_rule_of_an_event_is_unreadable(raises: bool) -> None:
+    """What a handler finds wrong with a field, raised or answered, makes the event unreadable, by the
+    same field; any other refusal stays what it is. Each concerns its own event alone.
+    """
+    wrong = invalid("fulfillment.packages", "must not be empty")
+    fates: dict[str, Failure] = {"wrong": wrong, "refused": Refused("ORDER_CLOSED"), "exists": Invalid("SKU_NOT_ON_PICKLIST")}
+
+    async def handler(deliveries: Sequence[Delivery[Any]]) -> Sequence[Outcome[Any]]:
+        found = [fates.get(d.message.order_id) for d in deliveries]
+        if raises and (failure := next(filter(None, found), None)):
+            raise failure
+        return [failure or Done("done") for failure in found]
+
+    kind = SampleStatusChanged
+    handlers = Handlers({kind: handler})
+    events = []
+    for n, name in enumerate(["fine", *fates]):
+        headers = {"ce-id": str(uuid4()), "ce-type": kind.DESCRIPTOR.full_name}
+        body = kind(order_id=name).SerializeToString()
+        events.append(described("sample-orders", "ORDERS", n, subject_of(kind), headers, body, NOW, 1))
+    outcomes = await handlers.ask([understand(event, handlers.kinds) for event in events])
+    assert [outcome.reason if isinstance(outcome, Failure) else "done" for outcome in outcomes] == [
+        "done",
+        "EVENT_UNREADABLE",
+        "ORDER_CLOSED",
+        "SKU_NOT_ON_PICKLIST",
+    ]
+    unread = outcomes[1]
+    assert isinstance(unread, Invalid)
+    assert unread.violations == (Violation("fulfillment.packages", "must not be empty"),)

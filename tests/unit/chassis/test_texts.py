@@ -3,8 +3,11 @@
 from ordermesh.order.v1.order_pb2 import Recipient
 from ordermesh.order.v1.order_service_pb2 import CreateOrderRequest, NewOrderItem
 from ordermesh.payment.v1.payment_service_pb2 import IngestProviderWebhookRequest
+from ordermesh.warehouse.v1.inventory_service_pb2 import ListStockLevelsRequest
 
-from chassis.texts import with_nul
+from chassis.texts import normalize_codes, with_nul
+
+COMPOSED, DECOMPOSED = "Caf\u00e9", "Cafe\u0301"
 
 
 def test_a_nul_is_found_in_every_kind_of_field() -> None:
@@ -22,3 +25,22 @@ def test_a_nul_is_found_in_every_kind_of_field() -> None:
 def test_other_characters_are_let_through() -> None:
     """Every script, line breaks and other control characters can be stored."""
     assert list(with_nul(NewOrderItem(sku="Grüße 贈り物\n\t\x01"))) == []
+
+
+def test_codes_are_brought_into_one_form() -> None:
+    """SKUs and warehouse ids, nested, repeated or optional, are in NFC afterwards; an unset one stays
+    unset, and no other text changes.
+    """
+    order = CreateOrderRequest(
+        customer_id=DECOMPOSED, items=[NewOrderItem(sku="TEA"), NewOrderItem(sku=DECOMPOSED)], recipient=Recipient(name=DECOMPOSED)
+    )
+    normalize_codes(order)
+    assert [item.sku for item in order.items] == ["TEA", COMPOSED]
+    assert (order.customer_id, order.recipient.name) == (DECOMPOSED, DECOMPOSED)
+    wanted = ListStockLevelsRequest(skus=[DECOMPOSED, "TEA"])
+    normalize_codes(wanted)
+    assert list(wanted.skus) == [COMPOSED, "TEA"]
+    assert not wanted.HasField("warehouse_id")
+    wanted.warehouse_id = DECOMPOSED
+    normalize_codes(wanted)
+    assert wanted.warehouse_id == COMPOSED

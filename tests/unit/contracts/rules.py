@@ -31,6 +31,7 @@ MANY = "it names many records"
 TARGET = "it states a cumulative target"
 FACT = "somebody else's fact, under his own event id"
 FINAL = "the record has no version: it only ever comes to its end"
+NUMBER = "it sets the stored version itself"
 # Methods that change something, and state no version: docs/decisions/0024.
 WITHOUT_VERSION = {
     "CreateOrder": CREATES,
@@ -51,6 +52,7 @@ WITHOUT_VERSION = {
     "IngestProviderWebhook": FACT,
     "ReplayFailedEvent": FINAL,
     "DiscardFailedEvent": FINAL,
+    "SetStoredVersion": NUMBER,
 }
 
 

@@ -90,7 +90,7 @@ def end(places: Mapping[str, tuple[Line, ...]] | tuple[Line, ...] = LINES) -> En
 def cut(*units: int, version: int = 3, at: str = WORK.warehouse_id, lines: tuple[Line, ...] = LINES) -> Cut:
     """Of the lines, these units stay."""
     staying = (Allocation(at, line.line_number, quantity) for line, quantity in zip(lines, units, strict=True) if quantity)
-    return of_order(Cut, kept=Kept(1, version, tuple(staying)))
+    return of_order(Cut, kept=Kept(1, version, tuple(staying)), version=version)
 
 
 def job(*fulfillments: Fulfillment, **fields: Any) -> Job:

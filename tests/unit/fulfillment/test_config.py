@@ -27,11 +27,11 @@ def test_by_default_nothing_is_inspected() -> None:
 def test_rules_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Values are minor units by currency; SKUs may have commas and spaces."""
     monkeypatch.setenv("INSPECT_ORDER_VALUES", '{"GBP": 100050, "JPY": 150000}')
-    monkeypatch.setenv("INSPECT_SKUS", '["Lamp, blue", "mug"]')
+    monkeypatch.setenv("INSPECT_SKUS", '["Lamp, blue", "mug", "Cafe\\u0301"]')
     monkeypatch.setenv("INSPECT_SAMPLE_RATE", "0.05")
     config = load(Config)
     assert config.inspect_order_values == {"GBP": 1000_50, "JPY": 150_000}
-    assert (config.inspect_skus, config.inspect_sample_rate) == (frozenset({"Lamp, blue", "mug"}), 0.05)
+    assert (config.inspect_skus, config.inspect_sample_rate) == (frozenset({"Lamp, blue", "mug", "Caf\u00e9"}), 0.05)
 
 
 @pytest.mark.parametrize(

@@ -6,17 +6,21 @@ from itertools import permutations
 
 import pytest
 
+from chassis.errors import Refused
 from fulfillment_svc.decisions import decide
 from fulfillment_svc.lifecycle import InspectionRule, Status
 from fulfillment_svc.model import (
     Allocation,
     AnyCommand,
+    Cut,
+    End,
     Fulfillment,
     GiveUp,
     Job,
     Kept,
     Line,
     LinesChanged,
+    Plan,
     StartPicking,
     StatusChanged,
     Work,
@@ -366,3 +370,13 @@ def test_a_death_meets_all_else_in_any_order(order: tuple[AnyCommand, ...]) -> N
     assert units(here) == {"DOVER": [(0, 3)], "LEEDS": [(0, 2)]}
     assert {each.status for each in here.fulfillments} == {Status.CANCELLED}
     assert last == {each.work.warehouse_id: each for each in here.fulfillments}
+
+
+@pytest.mark.parametrize("known", [True, False])
+@pytest.mark.parametrize("news", [plan(), cut(2, 1, 3, version=2**60), end()], ids=["confirmed", "cut", "cancelled"])
+def test_a_forged_order_version_is_refused(news: Plan | Cut | End, known: bool) -> None:
+    """Whatever the order's event of version 2^60 says: nothing of it is stored."""
+    before = job(kept=Kept(1, 4, ())) if known else None
+    with pytest.raises(Refused) as caught:
+        decide(before, replace(news, version=2**60), NOW)
+    assert caught.value.reason == "VERSION_JUMP"

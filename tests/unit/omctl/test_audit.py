@@ -256,6 +256,7 @@ BROKEN: dict[str, Callable[[World], None]] = {
     "return.shipped": lambda world: world.movements.append(
         movement(KINDS.STOCK_MOVEMENT_KIND_MARK_DAMAGED, 2, "other", damaged=2, outside=-2)
     ),
+    "return.unknown": lambda world: setattr(world.movements[-1], "source_id", "no return"),
     "return.recall": _cut_too_late,
     "payment.ceiling": _money("payment", "refund_pending_amount", 251),
     "payment.refunds": _money("payment", "refunded_amount", 499),
@@ -309,6 +310,27 @@ def test_a_unit_that_left_too_late_to_be_cut_is_asked_back_and_no_fault_of_the_s
     checks = {each.check for each in differences(world.facts())}
     assert "return.recall" in checks
     assert "order.stock" not in checks
+
+
+@pytest.mark.parametrize(("reason", "verb"), [("EVENT_UNREADABLE", "discard"), ("ORDER_NOT_FOUND", "replay")])
+def test_unreadable_event_is_to_be_discarded(reason: str, verb: str) -> None:
+    """What no replay can help is discarded; any other failed event is replayed."""
+    world = World()
+    _failed_event(world)
+    world.failed[0].reason = reason
+    assert [d.repair for d in differences(world.facts())] == [f"omctl events {verb} order-payments e"]
+
+
+def test_units_booked_for_no_return_are_told_as_that() -> None:
+    """RestockItem with a source_id that names no return is told with its order, its place and its units."""
+    world = World()
+    there = world.movements[-1]
+    assert there.kind == KINDS.STOCK_MOVEMENT_KIND_RESTOCK
+    there.source_id = "no return"
+    [found] = [d for d in differences(world.facts()) if d.check == "return.unknown"]
+    assert found.subject == f"order {there.order_id}"
+    place = f"line {there.line_number}, {there.sku} in {there.warehouse_id}"
+    assert found.text == f"{place}: {there.quantity} units restocked for no return, which is no return of this order"
 
 
 def test_a_refusal_of_the_processor_is_repaired_by_hand() -> None:

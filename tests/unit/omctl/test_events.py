@@ -101,6 +101,10 @@ class Fake(FailedEventServiceServicer, OutboxServiceServicer):
         tried = [self._replayed(each) for each in self.events]
         return api.BatchReplayFailedEventsResponse(failed_events=tried, replayed_count=len(tried) - len(self.stubborn), more=self.more)
 
+    def SetStoredVersion(self, request: Any, context: Any) -> Any:
+        self._take(request, context)
+        return api.SetStoredVersionResponse(stored_version=request.version)
+
     def DiscardFailedEvent(self, request: Any, context: Any) -> Any:
         found = self._find(request, context)
         found.state = STATES.Value("FAILED_EVENT_STATE_DISCARDED")
@@ -287,6 +291,21 @@ def test_what_is_not_there_is_not_found(omctl: Omctl, command: str) -> None:
     assert "omctl events failed" in result.stderr
 
 
+def test_a_stored_version_is_set(omctl: Omctl) -> None:
+    """The service that was named is asked, about the order or one of its fulfilments; the answer is one
+    line, or JSON.
+    """
+    order, work = event(1).event_id, event(2).event_id
+    result = omctl("set-version", "order", order, "7", "--fulfillment", work, "--request-id", REQUEST_ID)
+    assert (result.exit_code, result.stderr) == (0, f"request_id {REQUEST_ID}\n")
+    assert result.stdout == f"order has version 7 of {work}.\n"
+    [request] = omctl.asked
+    assert request == api.SetStoredVersionRequest(request_id=REQUEST_ID, order_id=order, fulfillment_id=work, version=7)
+    assert json.loads(omctl("set-version", "payment", order, "3", "--json").stdout) == {"storedVersion": "3"}
+    assert not omctl.asked[-1].HasField("fulfillment_id")
+    assert omctl("set-version", "payment", order, "0").exit_code == 2
+
+
 def test_events_are_published_again(omctl: Omctl) -> None:
     """What was typed is sent to each service under one request_id, which was printed; the answer is a line a service."""
     which = ("--aggregate", event(1).event_id, "--since", "2026-01-31T09:00:00+00:00", "--before", "2026-02-01T09:00:00+00:00")
@@ -379,7 +398,7 @@ def test_what_is_not_understood_is_a_usage_error(omctl: Omctl, arguments: tuple[
     assert said in " ".join(result.stderr.replace("│", " ").split())
 
 
-@pytest.mark.parametrize("command", [(), ("failed",), ("show",), ("replay",), ("discard",), ("republish",), ("stats",)])
+@pytest.mark.parametrize("command", [(), ("failed",), ("show",), ("replay",), ("discard",), ("republish",), ("set-version",), ("stats",)])
 def test_help_tells_the_exit_codes(omctl: Omctl, command: tuple[str, ...]) -> None:
     """As everywhere."""
     result = omctl(*command, "--help")

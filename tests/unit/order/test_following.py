@@ -483,3 +483,16 @@ def test_a_refund_that_failed_moves_no_money() -> None:
     """Its payment's sums are as they were, and so is the order."""
     order = at(Status.CONFIRMED)
     assert after(order, refund(order, 0, failure_code="nothing_refundable", return_id=uuid4())) is order
+
+
+@pytest.mark.parametrize("stage", [Work.PICKING, None])
+def test_a_forged_fulfillment_version_is_refused(stage: Work | None) -> None:
+    """A fulfilment's event of version 2^60 is not stored, whatever it says of the work: the true one
+    after it still counts.
+    """
+    order = at(Status.CONFIRMED)
+    [part] = order.parts
+    with pytest.raises(Refused) as caught:
+        decisions.decide(order, work(order, part.warehouse_id, stage, 2**60), NOW)
+    assert caught.value.reason == "VERSION_JUMP"
+    assert after(order, work(order, part.warehouse_id, Work.PICKING, 3)).status is Status.PROCESSING

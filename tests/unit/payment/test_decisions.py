@@ -484,3 +484,13 @@ def test_impossible_answer_is_stored_as_a_contradiction() -> None:
     decided = decide(account(replace(voided, operations=(*voided.operations, late))), settle(Succeeded("r"), late.id), LATER)
     its = only(decided.record)
     assert (its.status, its.captured, len(its.operations[1].contradictions)) == (Status.VOIDED, 0, 1)
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_forged_order_version_is_refused(known: bool) -> None:
+    """An order's event of version 2^60 is not stored: the true one after it still counts."""
+    before = account() if known else None
+    with pytest.raises(Refused) as caught:
+        decide(before, note(version=2**60), NOON)
+    assert caught.value.reason == "VERSION_JUMP"
+    assert decide(before, note(version=3), NOON).record.order.version == 3

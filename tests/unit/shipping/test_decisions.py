@@ -1,5 +1,6 @@
 """What a shipment becomes, by tables: each verb in each status."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -7,11 +8,13 @@ from typing import Any
 import pytest
 
 from chassis.errors import Exists, NotFound, Refused, Stale
-from shipping_svc.decisions import bury, decide, refusal
+from shipping_svc.decisions import bury, bury_fulfillment, decide, refusal
 from shipping_svc.lifecycle import LABELLED, MOVES, REPORTABLE, STAGE, TERMINAL, Status
 from shipping_svc.model import (
+    BuryFulfillment,
     BuryOrder,
     Created,
+    DeadFulfillment,
     DeadOrder,
     Delivered,
     KeepLabel,
@@ -377,3 +380,22 @@ def test_label_with_number_in_use_fails_shipment() -> None:
     assert (refused.reason, refused.metadata["shipment_id"]) == ("TRACKING_NUMBER_IN_USE", str(SHIPMENT))
     other = replace(LABEL, tracking_number="SBX9")
     assert decide(before, keep_label(label=other), LATER).record.status is Status.CREATED
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_forged_version_is_refused(known: bool) -> None:
+    """A fulfilment's, or a dead order's, version of 2^60 is not stored, where one is known and where
+    none is.
+    """
+    dead = DeadOrder(ORDER, 1, "cancelled", 4, NOON) if known else None
+    burial = BuryOrder("o:1", b"", ORDER, "order", "e1", attempt=1, status="cancelled", version=2**60)
+    cancelled = BuryFulfillment("f:1", b"", FULFILLMENT, "fulfillment", "e1", version=2**60)
+    refused: list[Callable[[], object]] = [
+        lambda: decide(shipment() if known else None, ask(fulfillment_version=2**60), NOON),
+        lambda: bury(dead, burial, NOON),
+        lambda: bury_fulfillment(DeadFulfillment(FULFILLMENT, 4, NOON) if known else None, cancelled, NOON),
+    ]
+    for attempt in refused:
+        with pytest.raises(Refused) as caught:
+            attempt()
+        assert caught.value.reason == "VERSION_JUMP"

@@ -11,6 +11,7 @@ import pytest
 from chassis.decision import Outcome, unwrap
 from chassis.errors import Failure, NotFound, Refused
 from tests.unit.warehouse.world import (
+    NOON,
     ORDER,
     TTL,
     World,
@@ -25,6 +26,7 @@ from tests.unit.warehouse.world import (
     ship,
     stocked,
 )
+from warehouse_svc.decisions import decide
 from warehouse_svc.lifecycle import Status
 from warehouse_svc.model import ReservationChanged, StockChanged, StockCommand
 
@@ -374,3 +376,16 @@ def test_expired_stock_spread_too_wide_is_not_confirmed() -> None:
     world.do(confirm(by_event=True))
     assert told(world)[facts:] == [(Status.EXPIRED, Status.EXPIRED, "TOO_MANY_WAREHOUSES")]
     world.check()
+
+
+def test_unworked_attempt_of_unknown_order_waits() -> None:
+    """Fulfilment's word that nobody worked on an attempt leaves no trace of an order of which nothing
+    was ever reserved; the order's own word does.
+    """
+    told = end()
+    with pytest.raises(NotFound) as caught:
+        decide(None, replace(told, by_order=False), NOON)
+    assert caught.value.reason == "RESERVATION_NOT_FOUND"
+    holding = decide(None, told, NOON).record.holding
+    assert holding
+    assert holding.closed_attempt == 1

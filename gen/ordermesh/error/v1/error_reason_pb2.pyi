@@ -164,6 +164,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Of a failed event: its type does not belong to its subject, its payload is no such message, or a field breaks a rule of the
     contract (the error names it). No replay can help: discard it, and mend its publisher. No call answers with it.
     """
+    ERROR_REASON_VERSION_JUMP: _ErrorReason.ValueType  # 161
+    """FAILED_PRECONDITION, and of a failed event: a record's version is more than 10,000 above the one that is stored (metadata: stored,
+    stated). Where it is true, set the stored one with SetStoredVersion, then try again; else discard the event.
+    """
+    ERROR_REASON_STORED_VERSION_NOT_FOUND: _ErrorReason.ValueType  # 162
+    """NOT_FOUND: this service stores no version of that order, or of that fulfilment of it."""
+    ERROR_REASON_EXTERNAL_REFERENCE_TAKEN: _ErrorReason.ValueType  # 163
+    """ALREADY_EXISTS: another order of the customer holds this external_reference, and both are to have it alone (metadata: order_id).
+    Read that order, or cancel it first.
+    """
     ERROR_REASON_TRACKING_NUMBER_IN_USE: _ErrorReason.ValueType  # 123
     """FAILED_PRECONDITION: the carrier sold a tracking number that another live shipment of that carrier has (metadata: carrier,
     shipment_id). The shipment has failed and its label is being given back. Cancel the order, or its fulfilment.
@@ -315,6 +325,16 @@ ERROR_REASON_ORDER_CLOSED: ErrorReason.ValueType  # 122
 ERROR_REASON_EVENT_UNREADABLE: ErrorReason.ValueType  # 160
 """Of a failed event: its type does not belong to its subject, its payload is no such message, or a field breaks a rule of the
 contract (the error names it). No replay can help: discard it, and mend its publisher. No call answers with it.
+"""
+ERROR_REASON_VERSION_JUMP: ErrorReason.ValueType  # 161
+"""FAILED_PRECONDITION, and of a failed event: a record's version is more than 10,000 above the one that is stored (metadata: stored,
+stated). Where it is true, set the stored one with SetStoredVersion, then try again; else discard the event.
+"""
+ERROR_REASON_STORED_VERSION_NOT_FOUND: ErrorReason.ValueType  # 162
+"""NOT_FOUND: this service stores no version of that order, or of that fulfilment of it."""
+ERROR_REASON_EXTERNAL_REFERENCE_TAKEN: ErrorReason.ValueType  # 163
+"""ALREADY_EXISTS: another order of the customer holds this external_reference, and both are to have it alone (metadata: order_id).
+Read that order, or cancel it first.
 """
 ERROR_REASON_TRACKING_NUMBER_IN_USE: ErrorReason.ValueType  # 123
 """FAILED_PRECONDITION: the carrier sold a tracking number that another live shipment of that carrier has (metadata: carrier,

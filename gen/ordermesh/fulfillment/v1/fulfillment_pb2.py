@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from ordermesh.options.v1 import rules_pb2 as ordermesh_dot_options_dot_v1_dot_rules__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*ordermesh/fulfillment/v1/fulfillment.proto\x12\x18ordermesh.fulfillment.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdd\x05\n\x0b\x46ulfillment\x12%\n\x0e\x66ulfillment_id\x18\x01 \x01(\tR\rfulfillmentId\x12\x19\n\x08order_id\x18\x02 \x01(\tR\x07orderId\x12!\n\x0corder_number\x18\x03 \x01(\tR\x0borderNumber\x12\x18\n\x07\x61ttempt\x18\x04 \x01(\x05R\x07\x61ttempt\x12!\n\x0cwarehouse_id\x18\x05 \x01(\tR\x0bwarehouseId\x12\x43\n\x06status\x18\x06 \x01(\x0e\x32+.ordermesh.fulfillment.v1.FulfillmentStatusR\x06status\x12\'\n\x0fstock_committed\x18\x07 \x01(\x08R\x0estockCommitted\x12\x42\n\x08picklist\x18\x08 \x03(\x0b\x32&.ordermesh.fulfillment.v1.PicklistLineR\x08picklist\x12=\n\x08packages\x18\t \x03(\x0b\x32!.ordermesh.fulfillment.v1.PackageR\x08packages\x12/\n\x13inspection_required\x18\n \x01(\x08R\x12inspectionRequired\x12,\n\x0finspection_rule\x18\x0b \x01(\tH\x00R\x0einspectionRule\x88\x01\x01\x12$\n\x0bshipment_id\x18\x0c \x01(\tH\x01R\nshipmentId\x88\x01\x01\x12\x18\n\x07version\x18\r \x01(\x03R\x07version\x12;\n\x0b\x63reate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0bupdate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nupdateTimeB\x12\n\x10_inspection_ruleB\x0e\n\x0c_shipment_id\"\xfb\x01\n\x0cPicklistLine\x12\x1f\n\x0bline_number\x18\x01 \x01(\x05R\nlineNumber\x12\x10\n\x03sku\x18\x02 \x01(\tR\x03sku\x12\x1a\n\x08quantity\x18\x03 \x01(\x05R\x08quantity\x12\'\n\x0fpicked_quantity\x18\x04 \x01(\x05R\x0epickedQuantity\x12!\n\x0c\x63ut_quantity\x18\x05 \x01(\x05R\x0b\x63utQuantity\x12%\n\x0eshort_quantity\x18\x06 \x01(\x05R\rshortQuantity\x12)\n\x10spoiled_quantity\x18\x07 \x01(\x05R\x0fspoiledQuantity\"\xad\x02\n\x07Package\x12\x30\n\x0epackage_number\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00R\rpackageNumber\x12.\n\x0cweight_grams\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x01R\x0bweightGrams\x12\'\n\tlength_mm\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x01R\x08lengthMm\x12%\n\x08width_mm\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x01R\x07widthMm\x12\'\n\theight_mm\x18\x05 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x01R\x08heightMm\x12G\n\x05items\x18\x06 \x03(\x0b\x32$.ordermesh.fulfillment.v1.PackedItemB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xf4\x03R\x05items\"b\n\nPackedItem\x12+\n\x0bline_number\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x01R\nlineNumber\x12\'\n\x08quantity\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x01R\x08quantity*\xf8\x02\n\x11\x46ulfillmentStatus\x12\"\n\x1e\x46ULFILLMENT_STATUS_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x46ULFILLMENT_STATUS_PENDING\x10\x01\x12\x1f\n\x1b\x46ULFILLMENT_STATUS_PLANNING\x10\x02\x12\x1e\n\x1a\x46ULFILLMENT_STATUS_PICKING\x10\x03\x12\x1d\n\x19\x46ULFILLMENT_STATUS_PICKED\x10\x04\x12\x1e\n\x1a\x46ULFILLMENT_STATUS_PACKING\x10\x05\x12\x1d\n\x19\x46ULFILLMENT_STATUS_PACKED\x10\x06\x12\x1c\n\x18\x46ULFILLMENT_STATUS_READY\x10\x07\x12\x1e\n\x1a\x46ULFILLMENT_STATUS_SHIPPED\x10\x08\x12 \n\x1c\x46ULFILLMENT_STATUS_COMPLETED\x10\t\x12 \n\x1c\x46ULFILLMENT_STATUS_CANCELLED\x10\nB\xd3\x01\n\x1c\x63om.ordermesh.fulfillment.v1B\x10\x46ulfillmentProtoP\x01ZLgithub.com/ordermesh/ordermesh/gen/go/ordermesh/fulfillment/v1;fulfillmentv1\xaa\x02\x18Ordermesh.Fulfillment.V1\xca\x02\x18Ordermesh\\Fulfillment\\V1\xea\x02\x1aOrdermesh::Fulfillment::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*ordermesh/fulfillment/v1/fulfillment.proto\x12\x18ordermesh.fulfillment.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a ordermesh/options/v1/rules.proto\"\xc9\x06\n\x0b\x46ulfillment\x12/\n\x0e\x66ulfillment_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\rfulfillmentId\x12#\n\x08order_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x07orderId\x12*\n\x0corder_number\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18 R\x0borderNumber\x12$\n\x07\x61ttempt\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01R\x07\x61ttempt\x12\x30\n\x0cwarehouse_id\x18\x05 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x0bwarehouseId\x12O\n\x06status\x18\x06 \x01(\x0e\x32+.ordermesh.fulfillment.v1.FulfillmentStatusB\n\xbaH\x07\x82\x01\x04\xd8\xe2\x18\x01R\x06status\x12\'\n\x0fstock_committed\x18\x07 \x01(\x08R\x0estockCommitted\x12M\n\x08picklist\x18\x08 \x03(\x0b\x32&.ordermesh.fulfillment.v1.PicklistLineB\t\xbaH\x06\x92\x01\x03\x10\xf4\x03R\x08picklist\x12G\n\x08packages\x18\t \x03(\x0b\x32!.ordermesh.fulfillment.v1.PackageB\x08\xbaH\x05\x92\x01\x02\x10\x64R\x08packages\x12/\n\x13inspection_required\x18\n \x01(\x08R\x12inspectionRequired\x12,\n\x0finspection_rule\x18\x0b \x01(\tH\x00R\x0einspectionRule\x88\x01\x01\x12.\n\x0bshipment_id\x18\x0c \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x01R\nshipmentId\x88\x01\x01\x12!\n\x07version\x18\r \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01R\x07version\x12;\n\x0b\x63reate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0bupdate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nupdateTimeB\x12\n\x10_inspection_ruleB\x0e\n\x0c_shipment_id\"\xd7\x02\n\x0cPicklistLine\x12+\n\x0bline_number\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x01R\nlineNumber\x12\x1f\n\x03sku\x18\x02 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x03sku\x12\'\n\x08quantity\x18\x03 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00R\x08quantity\x12\x34\n\x0fpicked_quantity\x18\x04 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00R\x0epickedQuantity\x12.\n\x0c\x63ut_quantity\x18\x05 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00R\x0b\x63utQuantity\x12\x32\n\x0eshort_quantity\x18\x06 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00R\rshortQuantity\x12\x36\n\x10spoiled_quantity\x18\x07 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00R\x0fspoiledQuantity\"\xad\x02\n\x07Package\x12\x30\n\x0epackage_number\x18\x01 \x01(\x05\x42\t\xbaH\x06\x1a\x04\x18\x64(\x00R\rpackageNumber\x12.\n\x0cweight_grams\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x01R\x0bweightGrams\x12\'\n\tlength_mm\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x01R\x08lengthMm\x12%\n\x08width_mm\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x01R\x07widthMm\x12\'\n\theight_mm\x18\x05 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x01R\x08heightMm\x12G\n\x05items\x18\x06 \x03(\x0b\x32$.ordermesh.fulfillment.v1.PackedItemB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xf4\x03R\x05items\"b\n\nPackedItem\x12+\n\x0bline_number\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x01R\nlineNumber\x12\'\n\x08quantity\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x01R\x08quantity*\xf8\x02\n\x11\x46ulfillmentStatus\x12\"\n\x1e\x46ULFILLMENT_STATUS_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x46ULFILLMENT_STATUS_PENDING\x10\x01\x12\x1f\n\x1b\x46ULFILLMENT_STATUS_PLANNING\x10\x02\x12\x1e\n\x1a\x46ULFILLMENT_STATUS_PICKING\x10\x03\x12\x1d\n\x19\x46ULFILLMENT_STATUS_PICKED\x10\x04\x12\x1e\n\x1a\x46ULFILLMENT_STATUS_PACKING\x10\x05\x12\x1d\n\x19\x46ULFILLMENT_STATUS_PACKED\x10\x06\x12\x1c\n\x18\x46ULFILLMENT_STATUS_READY\x10\x07\x12\x1e\n\x1a\x46ULFILLMENT_STATUS_SHIPPED\x10\x08\x12 \n\x1c\x46ULFILLMENT_STATUS_COMPLETED\x10\t\x12 \n\x1c\x46ULFILLMENT_STATUS_CANCELLED\x10\nB\xd3\x01\n\x1c\x63om.ordermesh.fulfillment.v1B\x10\x46ulfillmentProtoP\x01ZLgithub.com/ordermesh/ordermesh/gen/go/ordermesh/fulfillment/v1;fulfillmentv1\xaa\x02\x18Ordermesh.Fulfillment.V1\xca\x02\x18Ordermesh\\Fulfillment\\V1\xea\x02\x1aOrdermesh::Fulfillment::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,6 +35,40 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ordermesh.fulfillment.v1.fu
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\034com.ordermesh.fulfillment.v1B\020FulfillmentProtoP\001ZLgithub.com/ordermesh/ordermesh/gen/go/ordermesh/fulfillment/v1;fulfillmentv1\252\002\030Ordermesh.Fulfillment.V1\312\002\030Ordermesh\\Fulfillment\\V1\352\002\032Ordermesh::Fulfillment::V1'
+  _globals['_FULFILLMENT'].fields_by_name['fulfillment_id']._loaded_options = None
+  _globals['_FULFILLMENT'].fields_by_name['fulfillment_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_FULFILLMENT'].fields_by_name['order_id']._loaded_options = None
+  _globals['_FULFILLMENT'].fields_by_name['order_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_FULFILLMENT'].fields_by_name['order_number']._loaded_options = None
+  _globals['_FULFILLMENT'].fields_by_name['order_number']._serialized_options = b'\272H\004r\002\030 '
+  _globals['_FULFILLMENT'].fields_by_name['attempt']._loaded_options = None
+  _globals['_FULFILLMENT'].fields_by_name['attempt']._serialized_options = b'\272H\007\032\005\030\350\007(\001'
+  _globals['_FULFILLMENT'].fields_by_name['warehouse_id']._loaded_options = None
+  _globals['_FULFILLMENT'].fields_by_name['warehouse_id']._serialized_options = b'\272H\nr\010\020\001\030@\330\342\030\001'
+  _globals['_FULFILLMENT'].fields_by_name['status']._loaded_options = None
+  _globals['_FULFILLMENT'].fields_by_name['status']._serialized_options = b'\272H\007\202\001\004\330\342\030\001'
+  _globals['_FULFILLMENT'].fields_by_name['picklist']._loaded_options = None
+  _globals['_FULFILLMENT'].fields_by_name['picklist']._serialized_options = b'\272H\006\222\001\003\020\364\003'
+  _globals['_FULFILLMENT'].fields_by_name['packages']._loaded_options = None
+  _globals['_FULFILLMENT'].fields_by_name['packages']._serialized_options = b'\272H\005\222\001\002\020d'
+  _globals['_FULFILLMENT'].fields_by_name['shipment_id']._loaded_options = None
+  _globals['_FULFILLMENT'].fields_by_name['shipment_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_FULFILLMENT'].fields_by_name['version']._loaded_options = None
+  _globals['_FULFILLMENT'].fields_by_name['version']._serialized_options = b'\272H\004\"\002(\001'
+  _globals['_PICKLISTLINE'].fields_by_name['line_number']._loaded_options = None
+  _globals['_PICKLISTLINE'].fields_by_name['line_number']._serialized_options = b'\272H\007\032\005\030\364\003(\001'
+  _globals['_PICKLISTLINE'].fields_by_name['sku']._loaded_options = None
+  _globals['_PICKLISTLINE'].fields_by_name['sku']._serialized_options = b'\272H\nr\010\020\001\030@\330\342\030\001'
+  _globals['_PICKLISTLINE'].fields_by_name['quantity']._loaded_options = None
+  _globals['_PICKLISTLINE'].fields_by_name['quantity']._serialized_options = b'\272H\010\032\006\030\300\204=(\000'
+  _globals['_PICKLISTLINE'].fields_by_name['picked_quantity']._loaded_options = None
+  _globals['_PICKLISTLINE'].fields_by_name['picked_quantity']._serialized_options = b'\272H\010\032\006\030\300\204=(\000'
+  _globals['_PICKLISTLINE'].fields_by_name['cut_quantity']._loaded_options = None
+  _globals['_PICKLISTLINE'].fields_by_name['cut_quantity']._serialized_options = b'\272H\010\032\006\030\300\204=(\000'
+  _globals['_PICKLISTLINE'].fields_by_name['short_quantity']._loaded_options = None
+  _globals['_PICKLISTLINE'].fields_by_name['short_quantity']._serialized_options = b'\272H\010\032\006\030\300\204=(\000'
+  _globals['_PICKLISTLINE'].fields_by_name['spoiled_quantity']._loaded_options = None
+  _globals['_PICKLISTLINE'].fields_by_name['spoiled_quantity']._serialized_options = b'\272H\010\032\006\030\300\204=(\000'
   _globals['_PACKAGE'].fields_by_name['package_number']._loaded_options = None
   _globals['_PACKAGE'].fields_by_name['package_number']._serialized_options = b'\272H\006\032\004\030d(\000'
   _globals['_PACKAGE'].fields_by_name['weight_grams']._loaded_options = None
@@ -50,14 +85,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PACKEDITEM'].fields_by_name['line_number']._serialized_options = b'\272H\007\032\005\030\364\003(\001'
   _globals['_PACKEDITEM'].fields_by_name['quantity']._loaded_options = None
   _globals['_PACKEDITEM'].fields_by_name['quantity']._serialized_options = b'\272H\010\032\006\030\300\204=(\001'
-  _globals['_FULFILLMENTSTATUS']._serialized_start=1529
-  _globals['_FULFILLMENTSTATUS']._serialized_end=1905
-  _globals['_FULFILLMENT']._serialized_start=135
-  _globals['_FULFILLMENT']._serialized_end=868
-  _globals['_PICKLISTLINE']._serialized_start=871
-  _globals['_PICKLISTLINE']._serialized_end=1122
-  _globals['_PACKAGE']._serialized_start=1125
-  _globals['_PACKAGE']._serialized_end=1426
-  _globals['_PACKEDITEM']._serialized_start=1428
-  _globals['_PACKEDITEM']._serialized_end=1526
+  _globals['_FULFILLMENTSTATUS']._serialized_start=1763
+  _globals['_FULFILLMENTSTATUS']._serialized_end=2139
+  _globals['_FULFILLMENT']._serialized_start=169
+  _globals['_FULFILLMENT']._serialized_end=1010
+  _globals['_PICKLISTLINE']._serialized_start=1013
+  _globals['_PICKLISTLINE']._serialized_end=1356
+  _globals['_PACKAGE']._serialized_start=1359
+  _globals['_PACKAGE']._serialized_end=1660
+  _globals['_PACKEDITEM']._serialized_start=1662
+  _globals['_PACKEDITEM']._serialized_end=1760
 # @@protoc_insertion_point(module_scope)

@@ -486,6 +486,64 @@ class DiscardFailedEventResponse(_message.Message):
 Global___DiscardFailedEventResponse: _TypeAlias = DiscardFailedEventResponse  # noqa: Y015
 
 @_typing.final
+class SetStoredVersionRequest(_message.Message):
+    """Which version to store."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ORDER_ID_FIELD_NUMBER: _builtins.int
+    FULFILLMENT_ID_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """UUID of the caller's, the same on each retry."""
+    order_id: _builtins.str
+    """The order."""
+    fulfillment_id: _builtins.str
+    """The fulfilment whose version is stored; unset: the version is the order's."""
+    version: _builtins.int
+    """The version, 1 or more: events above it count from then on."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        order_id: _builtins.str = ...,
+        fulfillment_id: _builtins.str | None = ...,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_fulfillment_id", b"_fulfillment_id", "fulfillment_id", b"fulfillment_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fulfillment_id", b"_fulfillment_id", "fulfillment_id", b"fulfillment_id", "order_id", b"order_id", "request_id", b"request_id", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__fulfillment_id: _TypeAlias = _typing.Literal["fulfillment_id"]  # noqa: Y015
+    _WhichOneofArgType__fulfillment_id: _TypeAlias = _typing.Literal["_fulfillment_id", b"_fulfillment_id"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__fulfillment_id) -> _WhichOneofReturnType__fulfillment_id | None: ...
+
+Global___SetStoredVersionRequest: _TypeAlias = SetStoredVersionRequest  # noqa: Y015
+
+@_typing.final
+class SetStoredVersionResponse(_message.Message):
+    """What is stored."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STORED_VERSION_FIELD_NUMBER: _builtins.int
+    stored_version: _builtins.int
+    """The version as it now stands."""
+    def __init__(
+        self,
+        *,
+        stored_version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["stored_version", b"stored_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SetStoredVersionResponse: _TypeAlias = SetStoredVersionResponse  # noqa: Y015
+
+@_typing.final
 class GetOutboxStatsRequest(_message.Message):
     """Nothing is asked but the numbers."""
 

@@ -63,6 +63,11 @@ class FailedEventServiceStub(object):
                 request_serializer=ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.DiscardFailedEventRequest.SerializeToString,
                 response_deserializer=ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.DiscardFailedEventResponse.FromString,
                 _registered_method=True)
+        self.SetStoredVersion = channel.unary_unary(
+                '/ordermesh.ops.v1.FailedEventService/SetStoredVersion',
+                request_serializer=ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.SetStoredVersionRequest.SerializeToString,
+                response_deserializer=ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.SetStoredVersionResponse.FromString,
+                _registered_method=True)
 
 
 class FailedEventServiceServicer(object):
@@ -112,6 +117,15 @@ class FailedEventServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SetStoredVersion(self, request, context):
+        """Sets the version that this service has stored of another service's record: of an order, or of one of its fulfilments. Events
+        up to a stored version are skipped, and one more than 10,000 above it fails with VERSION_JUMP. The record itself does not
+        change until its next event. A repeat changes nothing. Reasons: STORED_VERSION_NOT_FOUND.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FailedEventServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -139,6 +153,11 @@ def add_FailedEventServiceServicer_to_server(servicer, server):
                     servicer.DiscardFailedEvent,
                     request_deserializer=ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.DiscardFailedEventRequest.FromString,
                     response_serializer=ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.DiscardFailedEventResponse.SerializeToString,
+            ),
+            'SetStoredVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetStoredVersion,
+                    request_deserializer=ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.SetStoredVersionRequest.FromString,
+                    response_serializer=ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.SetStoredVersionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -280,6 +299,33 @@ class FailedEventService(object):
             '/ordermesh.ops.v1.FailedEventService/DiscardFailedEvent',
             ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.DiscardFailedEventRequest.SerializeToString,
             ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.DiscardFailedEventResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetStoredVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ordermesh.ops.v1.FailedEventService/SetStoredVersion',
+            ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.SetStoredVersionRequest.SerializeToString,
+            ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.SetStoredVersionResponse.FromString,
             options,
             channel_credentials,
             insecure,

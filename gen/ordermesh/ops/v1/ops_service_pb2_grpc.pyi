@@ -55,6 +55,11 @@ class FailedEventServiceStub:
     """Gives one up: deferred or failed -> discarded; it is not delivered again. A repeat changes nothing. Reasons:
     FAILED_EVENT_NOT_FOUND.
     """
+    SetStoredVersion: _grpc.UnaryUnaryMultiCallable[_ops_service_pb2.SetStoredVersionRequest, _ops_service_pb2.SetStoredVersionResponse]
+    """Sets the version that this service has stored of another service's record: of an order, or of one of its fulfilments. Events
+    up to a stored version are skipped, and one more than 10,000 above it fails with VERSION_JUMP. The record itself does not
+    change until its next event. A repeat changes nothing. Reasons: STORED_VERSION_NOT_FOUND.
+    """
 
 @_typing.type_check_only
 class FailedEventServiceAsyncStub(FailedEventServiceStub):
@@ -82,6 +87,11 @@ class FailedEventServiceAsyncStub(FailedEventServiceStub):
     DiscardFailedEvent: _aio.UnaryUnaryMultiCallable[_ops_service_pb2.DiscardFailedEventRequest, _ops_service_pb2.DiscardFailedEventResponse]  # type: ignore[assignment]
     """Gives one up: deferred or failed -> discarded; it is not delivered again. A repeat changes nothing. Reasons:
     FAILED_EVENT_NOT_FOUND.
+    """
+    SetStoredVersion: _aio.UnaryUnaryMultiCallable[_ops_service_pb2.SetStoredVersionRequest, _ops_service_pb2.SetStoredVersionResponse]  # type: ignore[assignment]
+    """Sets the version that this service has stored of another service's record: of an order, or of one of its fulfilments. Events
+    up to a stored version are skipped, and one more than 10,000 above it fails with VERSION_JUMP. The record itself does not
+    change until its next event. A repeat changes nothing. Reasons: STORED_VERSION_NOT_FOUND.
     """
 
 class FailedEventServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -137,6 +147,17 @@ class FailedEventServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_ops_service_pb2.DiscardFailedEventResponse, _abc.Awaitable[_ops_service_pb2.DiscardFailedEventResponse]]:
         """Gives one up: deferred or failed -> discarded; it is not delivered again. A repeat changes nothing. Reasons:
         FAILED_EVENT_NOT_FOUND.
+        """
+
+    @_abc_1.abstractmethod
+    def SetStoredVersion(
+        self,
+        request: _ops_service_pb2.SetStoredVersionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ops_service_pb2.SetStoredVersionResponse, _abc.Awaitable[_ops_service_pb2.SetStoredVersionResponse]]:
+        """Sets the version that this service has stored of another service's record: of an order, or of one of its fulfilments. Events
+        up to a stored version are skipped, and one more than 10,000 above it fails with VERSION_JUMP. The record itself does not
+        change until its next event. A repeat changes nothing. Reasons: STORED_VERSION_NOT_FOUND.
         """
 
 def add_FailedEventServiceServicer_to_server(servicer: FailedEventServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

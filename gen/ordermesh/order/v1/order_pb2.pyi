@@ -256,6 +256,7 @@ class Order(_message.Message):
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     CANCELLED_AMOUNT_FIELD_NUMBER: _builtins.int
     LATE_EVENTS_FIELD_NUMBER: _builtins.int
+    UNIQUE_EXTERNAL_REFERENCE_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
     """UUIDv7, made by the order service."""
     order_number: _builtins.str
@@ -263,7 +264,7 @@ class Order(_message.Message):
     customer_id: _builtins.str
     """The storefront's name for the customer; unset for a guest. No personal data."""
     external_reference: _builtins.str
-    """The storefront's own number for this order; unset where it gave none."""
+    """The storefront's own number for this order; unset where it gave none. Not unique, unless unique_external_reference is set."""
     status: Global___OrderStatus.ValueType
     """Where it stands."""
     status_reason: _builtins.str
@@ -282,6 +283,8 @@ class Order(_message.Message):
     """Its stock."""
     return_progress: Global___ReturnProgress.ValueType
     """Its goods on their way back."""
+    unique_external_reference: _builtins.bool
+    """Its external_reference is unique among the customer's orders that have this set and are neither cancelled nor failed."""
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderItem]:
         """What was ordered, 1 to 500 lines, by line_number."""
@@ -366,10 +369,11 @@ class Order(_message.Message):
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         cancelled_amount: _money_pb2.Money | None = ...,
         late_events: _abc.Iterable[Global___LateEvent] | None = ...,
+        unique_external_reference: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_customer_id", b"_customer_id", "_external_reference", b"_external_reference", "cancelled_amount", b"cancelled_amount", "create_time", b"create_time", "customer_id", b"customer_id", "discount_amount", b"discount_amount", "expire_time", b"expire_time", "external_reference", b"external_reference", "refunded_amount", b"refunded_amount", "shipping_amount", b"shipping_amount", "subtotal_amount", b"subtotal_amount", "tax_amount", b"tax_amount", "total_amount", b"total_amount", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_customer_id", b"_customer_id", "_external_reference", b"_external_reference", "attempt", b"attempt", "cancelled_amount", b"cancelled_amount", "create_time", b"create_time", "customer_id", b"customer_id", "discount_amount", b"discount_amount", "expire_time", b"expire_time", "external_reference", b"external_reference", "fulfillment_progress", b"fulfillment_progress", "fulfillments", b"fulfillments", "items", b"items", "late_events", b"late_events", "order_id", b"order_id", "order_number", b"order_number", "payment_status", b"payment_status", "refunded_amount", b"refunded_amount", "return_progress", b"return_progress", "shipping_amount", b"shipping_amount", "status", b"status", "status_reason", b"status_reason", "stock_status", b"stock_status", "subtotal_amount", b"subtotal_amount", "tax_amount", b"tax_amount", "total_amount", b"total_amount", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_customer_id", b"_customer_id", "_external_reference", b"_external_reference", "attempt", b"attempt", "cancelled_amount", b"cancelled_amount", "create_time", b"create_time", "customer_id", b"customer_id", "discount_amount", b"discount_amount", "expire_time", b"expire_time", "external_reference", b"external_reference", "fulfillment_progress", b"fulfillment_progress", "fulfillments", b"fulfillments", "items", b"items", "late_events", b"late_events", "order_id", b"order_id", "order_number", b"order_number", "payment_status", b"payment_status", "refunded_amount", b"refunded_amount", "return_progress", b"return_progress", "shipping_amount", b"shipping_amount", "status", b"status", "status_reason", b"status_reason", "stock_status", b"stock_status", "subtotal_amount", b"subtotal_amount", "tax_amount", b"tax_amount", "total_amount", b"total_amount", "unique_external_reference", b"unique_external_reference", "update_time", b"update_time", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__customer_id: _TypeAlias = _typing.Literal["customer_id"]  # noqa: Y015
     _WhichOneofArgType__customer_id: _TypeAlias = _typing.Literal["_customer_id", b"_customer_id"]  # noqa: Y015

@@ -36,12 +36,17 @@ class CreateOrderRequest(_message.Message):
     TAX_AMOUNT_FIELD_NUMBER: _builtins.int
     SHIPPING_AMOUNT_FIELD_NUMBER: _builtins.int
     RECIPIENT_FIELD_NUMBER: _builtins.int
+    UNIQUE_EXTERNAL_REFERENCE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     customer_id: _builtins.str
     """The storefront's name for the customer; unset for a guest. No personal data."""
     external_reference: _builtins.str
-    """The storefront's own number for this order."""
+    """The storefront's own number for this order. Several orders may have the same one, unless unique_external_reference is set."""
+    unique_external_reference: _builtins.bool
+    """No other order of this customer that has this set may have the same external_reference while it is neither cancelled nor failed:
+    a second one is EXTERNAL_REFERENCE_TAKEN. Needs an external_reference. Guests are one customer.
+    """
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___NewOrderItem]:
         """What is ordered, 1 to 500 lines. The same SKU may stand in several."""
@@ -73,10 +78,11 @@ class CreateOrderRequest(_message.Message):
         tax_amount: _money_pb2.Money | None = ...,
         shipping_amount: _money_pb2.Money | None = ...,
         recipient: _order_pb2.Recipient | None = ...,
+        unique_external_reference: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_customer_id", b"_customer_id", "_external_reference", b"_external_reference", "customer_id", b"customer_id", "discount_amount", b"discount_amount", "external_reference", b"external_reference", "recipient", b"recipient", "shipping_amount", b"shipping_amount", "tax_amount", b"tax_amount"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_customer_id", b"_customer_id", "_external_reference", b"_external_reference", "customer_id", b"customer_id", "discount_amount", b"discount_amount", "external_reference", b"external_reference", "items", b"items", "recipient", b"recipient", "request_id", b"request_id", "shipping_amount", b"shipping_amount", "tax_amount", b"tax_amount"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_customer_id", b"_customer_id", "_external_reference", b"_external_reference", "customer_id", b"customer_id", "discount_amount", b"discount_amount", "external_reference", b"external_reference", "items", b"items", "recipient", b"recipient", "request_id", b"request_id", "shipping_amount", b"shipping_amount", "tax_amount", b"tax_amount", "unique_external_reference", b"unique_external_reference"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__customer_id: _TypeAlias = _typing.Literal["customer_id"]  # noqa: Y015
     _WhichOneofArgType__customer_id: _TypeAlias = _typing.Literal["_customer_id", b"_customer_id"]  # noqa: Y015
@@ -101,7 +107,9 @@ class NewOrderItem(_message.Message):
     DISCOUNT_AMOUNT_FIELD_NUMBER: _builtins.int
     TAX_AMOUNT_FIELD_NUMBER: _builtins.int
     sku: _builtins.str
-    """Stock keeping unit, any script, spaces and case kept."""
+    """Stock keeping unit, 1 to 64 characters of any script, case kept. It is stored and compared in Unicode's form NFC. Spaces and
+    the joiners U+200C and U+200D are allowed inside; other control and format characters, and white space at its edges, are not.
+    """
     quantity: _builtins.int
     """Units, 1 to 1,000,000."""
     @_builtins.property
@@ -215,8 +223,11 @@ class BatchGetOrdersRequest(_message.Message):
 
     ORDER_IDS_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
+    ALLOW_MISSING_FIELD_NUMBER: _builtins.int
     view: _view_pb2.View.ValueType
     """How much of each order is answered: all of it where unset. VIEW_SUMMARY leaves `items` and `late_events` empty."""
+    allow_missing: _builtins.bool
+    """An order that there is not is left out of the answer; otherwise it refuses the call."""
     @_builtins.property
     def order_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """1 to 1,000 ids, each once."""
@@ -226,10 +237,11 @@ class BatchGetOrdersRequest(_message.Message):
         *,
         order_ids: _abc.Iterable[_builtins.str] | None = ...,
         view: _view_pb2.View.ValueType = ...,
+        allow_missing: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_ids", b"order_ids", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["allow_missing", b"allow_missing", "order_ids", b"order_ids", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

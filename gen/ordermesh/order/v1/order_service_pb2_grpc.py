@@ -101,7 +101,7 @@ class OrderServiceServicer(object):
         """Places an order: reserves its stock, all lines or none, and stores it as pending. A repeat of the request_id answers
         with the order as it now stands. Nothing is stored where it is refused. Reasons: INSUFFICIENT_STOCK (a violation for each
         short SKU), TOO_MANY_WAREHOUSES (an order's units come from 8 warehouses at most), RESERVATION_CLOSED (what an earlier try of
-        this request_id had reserved was given up meanwhile).
+        this request_id had reserved was given up meanwhile), EXTERNAL_REFERENCE_TAKEN (metadata: order_id).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -115,7 +115,7 @@ class OrderServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def BatchGetOrders(self, request, context):
-        """Reads many orders at once, all or none. Reasons: ORDER_NOT_FOUND (names the ids).
+        """Reads many orders at once: all or none, unless allow_missing. Reasons: ORDER_NOT_FOUND (names the ids).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -153,7 +153,7 @@ class OrderServiceServicer(object):
         """Tries an order again whose stock could not be confirmed: reserves its stock anew, failed -> pending, with the next attempt
         and a new time to pay. It stays failed where it is refused. Reasons: ORDER_NOT_FOUND, ILLEGAL_TRANSITION, VERSION_MISMATCH,
         INSUFFICIENT_STOCK, TOO_MANY_WAREHOUSES, RESERVATION_CLOSED (what an earlier try had reserved for the attempt was given up
-        meanwhile).
+        meanwhile), EXTERNAL_REFERENCE_TAKEN (another order holds its unique reference meanwhile; metadata: order_id).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

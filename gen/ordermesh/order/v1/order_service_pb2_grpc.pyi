@@ -41,12 +41,12 @@ class OrderServiceStub:
     """Places an order: reserves its stock, all lines or none, and stores it as pending. A repeat of the request_id answers
     with the order as it now stands. Nothing is stored where it is refused. Reasons: INSUFFICIENT_STOCK (a violation for each
     short SKU), TOO_MANY_WAREHOUSES (an order's units come from 8 warehouses at most), RESERVATION_CLOSED (what an earlier try of
-    this request_id had reserved was given up meanwhile).
+    this request_id had reserved was given up meanwhile), EXTERNAL_REFERENCE_TAKEN (metadata: order_id).
     """
     GetOrder: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.GetOrderRequest, _order_service_pb2.GetOrderResponse]
     """Reads one order. Reasons: ORDER_NOT_FOUND."""
     BatchGetOrders: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.BatchGetOrdersRequest, _order_service_pb2.BatchGetOrdersResponse]
-    """Reads many orders at once, all or none. Reasons: ORDER_NOT_FOUND (names the ids)."""
+    """Reads many orders at once: all or none, unless allow_missing. Reasons: ORDER_NOT_FOUND (names the ids)."""
     ListOrders: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.ListOrdersRequest, _order_service_pb2.ListOrdersResponse]
     """Lists orders, newest first. Reasons: PAGE_TOKEN_INVALID."""
     CancelOrder: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.CancelOrderRequest, _order_service_pb2.CancelOrderResponse]
@@ -66,7 +66,7 @@ class OrderServiceStub:
     """Tries an order again whose stock could not be confirmed: reserves its stock anew, failed -> pending, with the next attempt
     and a new time to pay. It stays failed where it is refused. Reasons: ORDER_NOT_FOUND, ILLEGAL_TRANSITION, VERSION_MISMATCH,
     INSUFFICIENT_STOCK, TOO_MANY_WAREHOUSES, RESERVATION_CLOSED (what an earlier try had reserved for the attempt was given up
-    meanwhile).
+    meanwhile), EXTERNAL_REFERENCE_TAKEN (another order holds its unique reference meanwhile; metadata: order_id).
     """
     WatchOrder: _grpc.UnaryStreamMultiCallable[_order_service_pb2.WatchOrderRequest, _order_service_pb2.WatchOrderResponse]
     """Sends the order as it stands, then each transition as it happens, with heartbeats between. Ends when the client does.
@@ -90,12 +90,12 @@ class OrderServiceAsyncStub(OrderServiceStub):
     """Places an order: reserves its stock, all lines or none, and stores it as pending. A repeat of the request_id answers
     with the order as it now stands. Nothing is stored where it is refused. Reasons: INSUFFICIENT_STOCK (a violation for each
     short SKU), TOO_MANY_WAREHOUSES (an order's units come from 8 warehouses at most), RESERVATION_CLOSED (what an earlier try of
-    this request_id had reserved was given up meanwhile).
+    this request_id had reserved was given up meanwhile), EXTERNAL_REFERENCE_TAKEN (metadata: order_id).
     """
     GetOrder: _aio.UnaryUnaryMultiCallable[_order_service_pb2.GetOrderRequest, _order_service_pb2.GetOrderResponse]  # type: ignore[assignment]
     """Reads one order. Reasons: ORDER_NOT_FOUND."""
     BatchGetOrders: _aio.UnaryUnaryMultiCallable[_order_service_pb2.BatchGetOrdersRequest, _order_service_pb2.BatchGetOrdersResponse]  # type: ignore[assignment]
-    """Reads many orders at once, all or none. Reasons: ORDER_NOT_FOUND (names the ids)."""
+    """Reads many orders at once: all or none, unless allow_missing. Reasons: ORDER_NOT_FOUND (names the ids)."""
     ListOrders: _aio.UnaryUnaryMultiCallable[_order_service_pb2.ListOrdersRequest, _order_service_pb2.ListOrdersResponse]  # type: ignore[assignment]
     """Lists orders, newest first. Reasons: PAGE_TOKEN_INVALID."""
     CancelOrder: _aio.UnaryUnaryMultiCallable[_order_service_pb2.CancelOrderRequest, _order_service_pb2.CancelOrderResponse]  # type: ignore[assignment]
@@ -115,7 +115,7 @@ class OrderServiceAsyncStub(OrderServiceStub):
     """Tries an order again whose stock could not be confirmed: reserves its stock anew, failed -> pending, with the next attempt
     and a new time to pay. It stays failed where it is refused. Reasons: ORDER_NOT_FOUND, ILLEGAL_TRANSITION, VERSION_MISMATCH,
     INSUFFICIENT_STOCK, TOO_MANY_WAREHOUSES, RESERVATION_CLOSED (what an earlier try had reserved for the attempt was given up
-    meanwhile).
+    meanwhile), EXTERNAL_REFERENCE_TAKEN (another order holds its unique reference meanwhile; metadata: order_id).
     """
     WatchOrder: _aio.UnaryStreamMultiCallable[_order_service_pb2.WatchOrderRequest, _order_service_pb2.WatchOrderResponse]  # type: ignore[assignment]
     """Sends the order as it stands, then each transition as it happens, with heartbeats between. Ends when the client does.
@@ -142,7 +142,7 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         """Places an order: reserves its stock, all lines or none, and stores it as pending. A repeat of the request_id answers
         with the order as it now stands. Nothing is stored where it is refused. Reasons: INSUFFICIENT_STOCK (a violation for each
         short SKU), TOO_MANY_WAREHOUSES (an order's units come from 8 warehouses at most), RESERVATION_CLOSED (what an earlier try of
-        this request_id had reserved was given up meanwhile).
+        this request_id had reserved was given up meanwhile), EXTERNAL_REFERENCE_TAKEN (metadata: order_id).
         """
 
     @_abc_1.abstractmethod
@@ -159,7 +159,7 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _order_service_pb2.BatchGetOrdersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_order_service_pb2.BatchGetOrdersResponse, _abc.Awaitable[_order_service_pb2.BatchGetOrdersResponse]]:
-        """Reads many orders at once, all or none. Reasons: ORDER_NOT_FOUND (names the ids)."""
+        """Reads many orders at once: all or none, unless allow_missing. Reasons: ORDER_NOT_FOUND (names the ids)."""
 
     @_abc_1.abstractmethod
     def ListOrders(
@@ -203,7 +203,7 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         """Tries an order again whose stock could not be confirmed: reserves its stock anew, failed -> pending, with the next attempt
         and a new time to pay. It stays failed where it is refused. Reasons: ORDER_NOT_FOUND, ILLEGAL_TRANSITION, VERSION_MISMATCH,
         INSUFFICIENT_STOCK, TOO_MANY_WAREHOUSES, RESERVATION_CLOSED (what an earlier try had reserved for the attempt was given up
-        meanwhile).
+        meanwhile), EXTERNAL_REFERENCE_TAKEN (another order holds its unique reference meanwhile; metadata: order_id).
         """
 
     @_abc_1.abstractmethod

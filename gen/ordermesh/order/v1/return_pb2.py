@@ -22,11 +22,13 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.type import money_pb2 as google_dot_type_dot_money__pb2
+from ordermesh.options.v1 import rules_pb2 as ordermesh_dot_options_dot_v1_dot_rules__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fordermesh/order/v1/return.proto\x12\x12ordermesh.order.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\"\xa1\x05\n\x06Return\x12\x1b\n\treturn_id\x18\x01 \x01(\tR\x08returnId\x12\x19\n\x08order_id\x18\x02 \x01(\tR\x07orderId\x12!\n\x0corder_number\x18\x03 \x01(\tR\x0borderNumber\x12\x38\n\x06status\x18\x04 \x01(\x0e\x32 .ordermesh.order.v1.ReturnStatusR\x06status\x12#\n\rstatus_reason\x18\x05 \x01(\tR\x0cstatusReason\x12\x32\n\x04kind\x18\x06 \x01(\x0e\x32\x1e.ordermesh.order.v1.ReturnKindR\x04kind\x12\x16\n\x06reason\x18\x07 \x01(\tR\x06reason\x12&\n\x0cwarehouse_id\x18\x08 \x01(\tH\x00R\x0bwarehouseId\x88\x01\x01\x12\x34\n\x05lines\x18\t \x03(\x0b\x32\x1e.ordermesh.order.v1.ReturnLineR\x05lines\x12\x37\n\rrefund_amount\x18\n \x01(\x0b\x32\x12.google.type.MoneyR\x0crefundAmount\x12;\n\x0frefunded_amount\x18\x0b \x01(\x0b\x32\x12.google.type.MoneyR\x0erefundedAmount\x12\x18\n\x07version\x18\x0c \x01(\x03R\x07version\x12;\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nupdateTime\x12\x18\n\x07\x61ttempt\x18\x0f \x01(\x05R\x07\x61ttemptB\x0f\n\r_warehouse_id\"\xd0\x02\n\nReturnLine\x12\x1f\n\x0bline_number\x18\x01 \x01(\x05R\nlineNumber\x12\x10\n\x03sku\x18\x02 \x01(\tR\x03sku\x12-\n\x12\x61nnounced_quantity\x18\x03 \x01(\x05R\x11\x61nnouncedQuantity\x12+\n\x11received_quantity\x18\x04 \x01(\x05R\x10receivedQuantity\x12\'\n\x0fpassed_quantity\x18\x05 \x01(\x05R\x0epassedQuantity\x12\'\n\x0f\x66\x61iled_quantity\x18\x06 \x01(\x05R\x0e\x66\x61iledQuantity\x12\x30\n\x14written_off_quantity\x18\x07 \x01(\x05R\x12writtenOffQuantity\x12/\n\x13unrefunded_quantity\x18\x08 \x01(\x05R\x12unrefundedQuantity*\xac\x02\n\x0cReturnStatus\x12\x1d\n\x19RETURN_STATUS_UNSPECIFIED\x10\x00\x12\x1b\n\x17RETURN_STATUS_REQUESTED\x10\x01\x12\x1a\n\x16RETURN_STATUS_APPROVED\x10\x02\x12\x1a\n\x16RETURN_STATUS_REJECTED\x10\x03\x12\x1c\n\x18RETURN_STATUS_IN_TRANSIT\x10\x04\x12\x1a\n\x16RETURN_STATUS_RECEIVED\x10\x05\x12\x1b\n\x17RETURN_STATUS_INSPECTED\x10\x06\x12\x1a\n\x16RETURN_STATUS_REFUNDED\x10\x07\x12\x18\n\x14RETURN_STATUS_CLOSED\x10\x08\x12\x1b\n\x17RETURN_STATUS_CANCELLED\x10\t*z\n\nReturnKind\x12\x1b\n\x17RETURN_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14RETURN_KIND_CUSTOMER\x10\x01\x12\x16\n\x12RETURN_KIND_RECALL\x10\x02\x12\x1d\n\x19RETURN_KIND_WITHOUT_GOODS\x10\x03*\x8f\x01\n\x10StockDisposition\x12!\n\x1dSTOCK_DISPOSITION_UNSPECIFIED\x10\x00\x12\x1a\n\x16STOCK_DISPOSITION_NONE\x10\x01\x12\x1d\n\x19STOCK_DISPOSITION_RESTOCK\x10\x02\x12\x1d\n\x19STOCK_DISPOSITION_DAMAGED\x10\x03\x42\xaa\x01\n\x16\x63om.ordermesh.order.v1B\x0bReturnProtoP\x01Z@github.com/ordermesh/ordermesh/gen/go/ordermesh/order/v1;orderv1\xaa\x02\x12Ordermesh.Order.V1\xca\x02\x12Ordermesh\\Order\\V1\xea\x02\x14Ordermesh::Order::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1fordermesh/order/v1/return.proto\x12\x12ordermesh.order.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\x1a ordermesh/options/v1/rules.proto\"\xc1\n\n\x06Return\x12%\n\treturn_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08returnId\x12#\n\x08order_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x07orderId\x12*\n\x0corder_number\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18 R\x0borderNumber\x12\x44\n\x06status\x18\x04 \x01(\x0e\x32 .ordermesh.order.v1.ReturnStatusB\n\xbaH\x07\x82\x01\x04\xd8\xe2\x18\x01R\x06status\x12,\n\rstatus_reason\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x0cstatusReason\x12>\n\x04kind\x18\x06 \x01(\x0e\x32\x1e.ordermesh.order.v1.ReturnKindB\n\xbaH\x07\x82\x01\x04\xd8\xe2\x18\x01R\x04kind\x12\x1f\n\x06reason\x18\x07 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x06reason\x12\x35\n\x0cwarehouse_id\x18\x08 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01H\x00R\x0bwarehouseId\x88\x01\x01\x12?\n\x05lines\x18\t \x03(\x0b\x32\x1e.ordermesh.order.v1.ReturnLineB\t\xbaH\x06\x92\x01\x03\x10\xf4\x03R\x05lines\x12\xcb\x02\n\rrefund_amount\x18\n \x01(\x0b\x32\x12.google.type.MoneyB\x91\x02\xbaH\x8d\x02\xba\x01\x89\x02\n\x12money.not_negative\x12\x43must be an amount of zero or more with a three-letter currency_code\x1a\xad\x01this.units >= 0 && this.units <= 1000000000000000 && this.nanos >= 0 && this.nanos <= 999999999 && this.currency_code.size() == 3 && this.currency_code.matches(\'^[A-Z]{3}$\')R\x0crefundAmount\x12\xcf\x02\n\x0frefunded_amount\x18\x0b \x01(\x0b\x32\x12.google.type.MoneyB\x91\x02\xbaH\x8d\x02\xba\x01\x89\x02\n\x12money.not_negative\x12\x43must be an amount of zero or more with a three-letter currency_code\x1a\xad\x01this.units >= 0 && this.units <= 1000000000000000 && this.nanos >= 0 && this.nanos <= 999999999 && this.currency_code.size() == 3 && this.currency_code.matches(\'^[A-Z]{3}$\')R\x0erefundedAmount\x12!\n\x07version\x18\x0c \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01R\x07version\x12;\n\x0b\x63reate_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0bupdate_time\x18\x0e \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nupdateTime\x12$\n\x07\x61ttempt\x18\x0f \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01R\x07\x61ttemptB\x0f\n\r_warehouse_id\"\xb9\x03\n\nReturnLine\x12+\n\x0bline_number\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x01R\nlineNumber\x12\x1f\n\x03sku\x18\x02 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x03sku\x12:\n\x12\x61nnounced_quantity\x18\x03 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00R\x11\x61nnouncedQuantity\x12\x38\n\x11received_quantity\x18\x04 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00R\x10receivedQuantity\x12\x34\n\x0fpassed_quantity\x18\x05 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00R\x0epassedQuantity\x12\x34\n\x0f\x66\x61iled_quantity\x18\x06 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00R\x0e\x66\x61iledQuantity\x12=\n\x14written_off_quantity\x18\x07 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00R\x12writtenOffQuantity\x12<\n\x13unrefunded_quantity\x18\x08 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00R\x12unrefundedQuantity*\xac\x02\n\x0cReturnStatus\x12\x1d\n\x19RETURN_STATUS_UNSPECIFIED\x10\x00\x12\x1b\n\x17RETURN_STATUS_REQUESTED\x10\x01\x12\x1a\n\x16RETURN_STATUS_APPROVED\x10\x02\x12\x1a\n\x16RETURN_STATUS_REJECTED\x10\x03\x12\x1c\n\x18RETURN_STATUS_IN_TRANSIT\x10\x04\x12\x1a\n\x16RETURN_STATUS_RECEIVED\x10\x05\x12\x1b\n\x17RETURN_STATUS_INSPECTED\x10\x06\x12\x1a\n\x16RETURN_STATUS_REFUNDED\x10\x07\x12\x18\n\x14RETURN_STATUS_CLOSED\x10\x08\x12\x1b\n\x17RETURN_STATUS_CANCELLED\x10\t*z\n\nReturnKind\x12\x1b\n\x17RETURN_KIND_UNSPECIFIED\x10\x00\x12\x18\n\x14RETURN_KIND_CUSTOMER\x10\x01\x12\x16\n\x12RETURN_KIND_RECALL\x10\x02\x12\x1d\n\x19RETURN_KIND_WITHOUT_GOODS\x10\x03*\x8f\x01\n\x10StockDisposition\x12!\n\x1dSTOCK_DISPOSITION_UNSPECIFIED\x10\x00\x12\x1a\n\x16STOCK_DISPOSITION_NONE\x10\x01\x12\x1d\n\x19STOCK_DISPOSITION_RESTOCK\x10\x02\x12\x1d\n\x19STOCK_DISPOSITION_DAMAGED\x10\x03\x42\xaa\x01\n\x16\x63om.ordermesh.order.v1B\x0bReturnProtoP\x01Z@github.com/ordermesh/ordermesh/gen/go/ordermesh/order/v1;orderv1\xaa\x02\x12Ordermesh.Order.V1\xca\x02\x12Ordermesh\\Order\\V1\xea\x02\x14Ordermesh::Order::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,14 +36,56 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ordermesh.order.v1.return_p
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\026com.ordermesh.order.v1B\013ReturnProtoP\001Z@github.com/ordermesh/ordermesh/gen/go/ordermesh/order/v1;orderv1\252\002\022Ordermesh.Order.V1\312\002\022Ordermesh\\Order\\V1\352\002\024Ordermesh::Order::V1'
-  _globals['_RETURNSTATUS']._serialized_start=1129
-  _globals['_RETURNSTATUS']._serialized_end=1429
-  _globals['_RETURNKIND']._serialized_start=1431
-  _globals['_RETURNKIND']._serialized_end=1553
-  _globals['_STOCKDISPOSITION']._serialized_start=1556
-  _globals['_STOCKDISPOSITION']._serialized_end=1699
-  _globals['_RETURN']._serialized_start=114
-  _globals['_RETURN']._serialized_end=787
-  _globals['_RETURNLINE']._serialized_start=790
-  _globals['_RETURNLINE']._serialized_end=1126
+  _globals['_RETURN'].fields_by_name['return_id']._loaded_options = None
+  _globals['_RETURN'].fields_by_name['return_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_RETURN'].fields_by_name['order_id']._loaded_options = None
+  _globals['_RETURN'].fields_by_name['order_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_RETURN'].fields_by_name['order_number']._loaded_options = None
+  _globals['_RETURN'].fields_by_name['order_number']._serialized_options = b'\272H\004r\002\030 '
+  _globals['_RETURN'].fields_by_name['status']._loaded_options = None
+  _globals['_RETURN'].fields_by_name['status']._serialized_options = b'\272H\007\202\001\004\330\342\030\001'
+  _globals['_RETURN'].fields_by_name['status_reason']._loaded_options = None
+  _globals['_RETURN'].fields_by_name['status_reason']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_RETURN'].fields_by_name['kind']._loaded_options = None
+  _globals['_RETURN'].fields_by_name['kind']._serialized_options = b'\272H\007\202\001\004\330\342\030\001'
+  _globals['_RETURN'].fields_by_name['reason']._loaded_options = None
+  _globals['_RETURN'].fields_by_name['reason']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_RETURN'].fields_by_name['warehouse_id']._loaded_options = None
+  _globals['_RETURN'].fields_by_name['warehouse_id']._serialized_options = b'\272H\nr\010\020\001\030@\330\342\030\001'
+  _globals['_RETURN'].fields_by_name['lines']._loaded_options = None
+  _globals['_RETURN'].fields_by_name['lines']._serialized_options = b'\272H\006\222\001\003\020\364\003'
+  _globals['_RETURN'].fields_by_name['refund_amount']._loaded_options = None
+  _globals['_RETURN'].fields_by_name['refund_amount']._serialized_options = b'\272H\215\002\272\001\211\002\n\022money.not_negative\022Cmust be an amount of zero or more with a three-letter currency_code\032\255\001this.units >= 0 && this.units <= 1000000000000000 && this.nanos >= 0 && this.nanos <= 999999999 && this.currency_code.size() == 3 && this.currency_code.matches(\'^[A-Z]{3}$\')'
+  _globals['_RETURN'].fields_by_name['refunded_amount']._loaded_options = None
+  _globals['_RETURN'].fields_by_name['refunded_amount']._serialized_options = b'\272H\215\002\272\001\211\002\n\022money.not_negative\022Cmust be an amount of zero or more with a three-letter currency_code\032\255\001this.units >= 0 && this.units <= 1000000000000000 && this.nanos >= 0 && this.nanos <= 999999999 && this.currency_code.size() == 3 && this.currency_code.matches(\'^[A-Z]{3}$\')'
+  _globals['_RETURN'].fields_by_name['version']._loaded_options = None
+  _globals['_RETURN'].fields_by_name['version']._serialized_options = b'\272H\004\"\002(\001'
+  _globals['_RETURN'].fields_by_name['attempt']._loaded_options = None
+  _globals['_RETURN'].fields_by_name['attempt']._serialized_options = b'\272H\007\032\005\030\350\007(\001'
+  _globals['_RETURNLINE'].fields_by_name['line_number']._loaded_options = None
+  _globals['_RETURNLINE'].fields_by_name['line_number']._serialized_options = b'\272H\007\032\005\030\364\003(\001'
+  _globals['_RETURNLINE'].fields_by_name['sku']._loaded_options = None
+  _globals['_RETURNLINE'].fields_by_name['sku']._serialized_options = b'\272H\nr\010\020\001\030@\330\342\030\001'
+  _globals['_RETURNLINE'].fields_by_name['announced_quantity']._loaded_options = None
+  _globals['_RETURNLINE'].fields_by_name['announced_quantity']._serialized_options = b'\272H\010\032\006\030\300\204=(\000'
+  _globals['_RETURNLINE'].fields_by_name['received_quantity']._loaded_options = None
+  _globals['_RETURNLINE'].fields_by_name['received_quantity']._serialized_options = b'\272H\010\032\006\030\300\204=(\000'
+  _globals['_RETURNLINE'].fields_by_name['passed_quantity']._loaded_options = None
+  _globals['_RETURNLINE'].fields_by_name['passed_quantity']._serialized_options = b'\272H\010\032\006\030\300\204=(\000'
+  _globals['_RETURNLINE'].fields_by_name['failed_quantity']._loaded_options = None
+  _globals['_RETURNLINE'].fields_by_name['failed_quantity']._serialized_options = b'\272H\010\032\006\030\300\204=(\000'
+  _globals['_RETURNLINE'].fields_by_name['written_off_quantity']._loaded_options = None
+  _globals['_RETURNLINE'].fields_by_name['written_off_quantity']._serialized_options = b'\272H\010\032\006\030\300\204=(\000'
+  _globals['_RETURNLINE'].fields_by_name['unrefunded_quantity']._loaded_options = None
+  _globals['_RETURNLINE'].fields_by_name['unrefunded_quantity']._serialized_options = b'\272H\010\032\006\030\300\204=(\000'
+  _globals['_RETURNSTATUS']._serialized_start=1969
+  _globals['_RETURNSTATUS']._serialized_end=2269
+  _globals['_RETURNKIND']._serialized_start=2271
+  _globals['_RETURNKIND']._serialized_end=2393
+  _globals['_STOCKDISPOSITION']._serialized_start=2396
+  _globals['_STOCKDISPOSITION']._serialized_end=2539
+  _globals['_RETURN']._serialized_start=177
+  _globals['_RETURN']._serialized_end=1522
+  _globals['_RETURNLINE']._serialized_start=1525
+  _globals['_RETURNLINE']._serialized_end=1966
 # @@protoc_insertion_point(module_scope)

@@ -24,9 +24,10 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from ordermesh.options.v1 import rules_pb2 as ordermesh_dot_options_dot_v1_dot_rules__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$ordermesh/shipping/v1/shipping.proto\x12\x15ordermesh.shipping.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xec\x05\n\x08Shipment\x12\x1f\n\x0bshipment_id\x18\x01 \x01(\tR\nshipmentId\x12\x19\n\x08order_id\x18\x02 \x01(\tR\x07orderId\x12\x18\n\x07\x61ttempt\x18\x03 \x01(\x05R\x07\x61ttempt\x12%\n\x0e\x66ulfillment_id\x18\x04 \x01(\tR\rfulfillmentId\x12!\n\x0cwarehouse_id\x18\x05 \x01(\tR\x0bwarehouseId\x12=\n\x06status\x18\x06 \x01(\x0e\x32%.ordermesh.shipping.v1.ShipmentStatusR\x06status\x12\x18\n\x07\x63\x61rrier\x18\x07 \x01(\tR\x07\x63\x61rrier\x12,\n\x0ftracking_number\x18\x08 \x01(\tH\x00R\x0etrackingNumber\x88\x01\x01\x12\x37\n\x07parcels\x18\t \x03(\x0b\x32\x1d.ordermesh.shipping.v1.ParcelR\x07parcels\x12\x18\n\x07version\x18\n \x01(\x03R\x07version\x12;\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nupdateTime\x12=\n\x0c\x64\x65liver_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0b\x64\x65liverTime\x12#\n\rstatus_reason\x18\x0e \x01(\tR\x0cstatusReason\x12&\n\x0c\x63\x61rrier_code\x18\x0f \x01(\tH\x01R\x0b\x63\x61rrierCode\x88\x01\x01\x12;\n\x0brecall_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nrecallTimeB\x12\n\x10_tracking_numberB\x0f\n\r_carrier_code\"\xb1\x01\n\x06Parcel\x12.\n\x0cweight_grams\x18\x01 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x01R\x0bweightGrams\x12\'\n\tlength_mm\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x01R\x08lengthMm\x12%\n\x08width_mm\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x01R\x07widthMm\x12\'\n\theight_mm\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x01R\x08heightMm\"\xc7\x02\n\rTrackingEvent\x12\x1f\n\x0bshipment_id\x18\x01 \x01(\tR\nshipmentId\x12(\n\x10\x63\x61rrier_event_id\x18\x02 \x01(\tR\x0e\x63\x61rrierEventId\x12=\n\x06status\x18\x03 \x01(\x0e\x32%.ordermesh.shipping.v1.ShipmentStatusR\x06status\x12\x39\n\noccur_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime\x12\x1a\n\x08location\x18\x05 \x01(\tR\x08location\x12;\n\x0brecord_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nrecordTime\x12\x18\n\x07\x63\x61rrier\x18\x07 \x01(\tR\x07\x63\x61rrier*\xef\x02\n\x0eShipmentStatus\x12\x1f\n\x1bSHIPMENT_STATUS_UNSPECIFIED\x10\x00\x12\x1b\n\x17SHIPMENT_STATUS_PENDING\x10\x01\x12\x1b\n\x17SHIPMENT_STATUS_CREATED\x10\x02\x12\x1e\n\x1aSHIPMENT_STATUS_IN_TRANSIT\x10\x03\x12$\n SHIPMENT_STATUS_OUT_FOR_DELIVERY\x10\x04\x12#\n\x1fSHIPMENT_STATUS_DELIVERY_FAILED\x10\x05\x12\x1d\n\x19SHIPMENT_STATUS_DELIVERED\x10\x06\x12\x18\n\x14SHIPMENT_STATUS_LOST\x10\x07\x12&\n\"SHIPMENT_STATUS_RETURNED_TO_SENDER\x10\x08\x12\x1a\n\x16SHIPMENT_STATUS_FAILED\x10\t\x12\x1a\n\x16SHIPMENT_STATUS_VOIDED\x10\nB\xbe\x01\n\x19\x63om.ordermesh.shipping.v1B\rShippingProtoP\x01ZFgithub.com/ordermesh/ordermesh/gen/go/ordermesh/shipping/v1;shippingv1\xaa\x02\x15Ordermesh.Shipping.V1\xca\x02\x15Ordermesh\\Shipping\\V1\xea\x02\x17Ordermesh::Shipping::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$ordermesh/shipping/v1/shipping.proto\x12\x15ordermesh.shipping.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a ordermesh/options/v1/rules.proto\"\xea\x06\n\x08Shipment\x12)\n\x0bshipment_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\nshipmentId\x12#\n\x08order_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x07orderId\x12$\n\x07\x61ttempt\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01R\x07\x61ttempt\x12/\n\x0e\x66ulfillment_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\rfulfillmentId\x12\x30\n\x0cwarehouse_id\x18\x05 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x0bwarehouseId\x12I\n\x06status\x18\x06 \x01(\x0e\x32%.ordermesh.shipping.v1.ShipmentStatusB\n\xbaH\x07\x82\x01\x04\xd8\xe2\x18\x01R\x06status\x12!\n\x07\x63\x61rrier\x18\x07 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x07\x63\x61rrier\x12\x35\n\x0ftracking_number\x18\x08 \x01(\tB\x07\xbaH\x04r\x02\x18@H\x00R\x0etrackingNumber\x88\x01\x01\x12\x41\n\x07parcels\x18\t \x03(\x0b\x32\x1d.ordermesh.shipping.v1.ParcelB\x08\xbaH\x05\x92\x01\x02\x10\x64R\x07parcels\x12!\n\x07version\x18\n \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01R\x07version\x12;\n\x0b\x63reate_time\x18\x0b \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0bupdate_time\x18\x0c \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nupdateTime\x12=\n\x0c\x64\x65liver_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0b\x64\x65liverTime\x12,\n\rstatus_reason\x18\x0e \x01(\tB\x07\xbaH\x04r\x02\x18@R\x0cstatusReason\x12\x31\n\x0c\x63\x61rrier_code\x18\x0f \x01(\tB\t\xbaH\x06r\x04\x18\x80\x80\x04H\x01R\x0b\x63\x61rrierCode\x88\x01\x01\x12;\n\x0brecall_time\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nrecallTimeB\x12\n\x10_tracking_numberB\x0f\n\r_carrier_code\"\xb1\x01\n\x06Parcel\x12.\n\x0cweight_grams\x18\x01 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x01R\x0bweightGrams\x12\'\n\tlength_mm\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x01R\x08lengthMm\x12%\n\x08width_mm\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x01R\x07widthMm\x12\'\n\theight_mm\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\x90N(\x01R\x08heightMm\"\xc7\x02\n\rTrackingEvent\x12\x1f\n\x0bshipment_id\x18\x01 \x01(\tR\nshipmentId\x12(\n\x10\x63\x61rrier_event_id\x18\x02 \x01(\tR\x0e\x63\x61rrierEventId\x12=\n\x06status\x18\x03 \x01(\x0e\x32%.ordermesh.shipping.v1.ShipmentStatusR\x06status\x12\x39\n\noccur_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime\x12\x1a\n\x08location\x18\x05 \x01(\tR\x08location\x12;\n\x0brecord_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nrecordTime\x12\x18\n\x07\x63\x61rrier\x18\x07 \x01(\tR\x07\x63\x61rrier*\xef\x02\n\x0eShipmentStatus\x12\x1f\n\x1bSHIPMENT_STATUS_UNSPECIFIED\x10\x00\x12\x1b\n\x17SHIPMENT_STATUS_PENDING\x10\x01\x12\x1b\n\x17SHIPMENT_STATUS_CREATED\x10\x02\x12\x1e\n\x1aSHIPMENT_STATUS_IN_TRANSIT\x10\x03\x12$\n SHIPMENT_STATUS_OUT_FOR_DELIVERY\x10\x04\x12#\n\x1fSHIPMENT_STATUS_DELIVERY_FAILED\x10\x05\x12\x1d\n\x19SHIPMENT_STATUS_DELIVERED\x10\x06\x12\x18\n\x14SHIPMENT_STATUS_LOST\x10\x07\x12&\n\"SHIPMENT_STATUS_RETURNED_TO_SENDER\x10\x08\x12\x1a\n\x16SHIPMENT_STATUS_FAILED\x10\t\x12\x1a\n\x16SHIPMENT_STATUS_VOIDED\x10\nB\xbe\x01\n\x19\x63om.ordermesh.shipping.v1B\rShippingProtoP\x01ZFgithub.com/ordermesh/ordermesh/gen/go/ordermesh/shipping/v1;shippingv1\xaa\x02\x15Ordermesh.Shipping.V1\xca\x02\x15Ordermesh\\Shipping\\V1\xea\x02\x17Ordermesh::Shipping::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,6 +35,30 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ordermesh.shipping.v1.shipp
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\031com.ordermesh.shipping.v1B\rShippingProtoP\001ZFgithub.com/ordermesh/ordermesh/gen/go/ordermesh/shipping/v1;shippingv1\252\002\025Ordermesh.Shipping.V1\312\002\025Ordermesh\\Shipping\\V1\352\002\027Ordermesh::Shipping::V1'
+  _globals['_SHIPMENT'].fields_by_name['shipment_id']._loaded_options = None
+  _globals['_SHIPMENT'].fields_by_name['shipment_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_SHIPMENT'].fields_by_name['order_id']._loaded_options = None
+  _globals['_SHIPMENT'].fields_by_name['order_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_SHIPMENT'].fields_by_name['attempt']._loaded_options = None
+  _globals['_SHIPMENT'].fields_by_name['attempt']._serialized_options = b'\272H\007\032\005\030\350\007(\001'
+  _globals['_SHIPMENT'].fields_by_name['fulfillment_id']._loaded_options = None
+  _globals['_SHIPMENT'].fields_by_name['fulfillment_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_SHIPMENT'].fields_by_name['warehouse_id']._loaded_options = None
+  _globals['_SHIPMENT'].fields_by_name['warehouse_id']._serialized_options = b'\272H\nr\010\020\001\030@\330\342\030\001'
+  _globals['_SHIPMENT'].fields_by_name['status']._loaded_options = None
+  _globals['_SHIPMENT'].fields_by_name['status']._serialized_options = b'\272H\007\202\001\004\330\342\030\001'
+  _globals['_SHIPMENT'].fields_by_name['carrier']._loaded_options = None
+  _globals['_SHIPMENT'].fields_by_name['carrier']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_SHIPMENT'].fields_by_name['tracking_number']._loaded_options = None
+  _globals['_SHIPMENT'].fields_by_name['tracking_number']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_SHIPMENT'].fields_by_name['parcels']._loaded_options = None
+  _globals['_SHIPMENT'].fields_by_name['parcels']._serialized_options = b'\272H\005\222\001\002\020d'
+  _globals['_SHIPMENT'].fields_by_name['version']._loaded_options = None
+  _globals['_SHIPMENT'].fields_by_name['version']._serialized_options = b'\272H\004\"\002(\001'
+  _globals['_SHIPMENT'].fields_by_name['status_reason']._loaded_options = None
+  _globals['_SHIPMENT'].fields_by_name['status_reason']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_SHIPMENT'].fields_by_name['carrier_code']._loaded_options = None
+  _globals['_SHIPMENT'].fields_by_name['carrier_code']._serialized_options = b'\272H\006r\004\030\200\200\004'
   _globals['_PARCEL'].fields_by_name['weight_grams']._loaded_options = None
   _globals['_PARCEL'].fields_by_name['weight_grams']._serialized_options = b'\272H\010\032\006\030\300\204=(\001'
   _globals['_PARCEL'].fields_by_name['length_mm']._loaded_options = None
@@ -42,12 +67,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PARCEL'].fields_by_name['width_mm']._serialized_options = b'\272H\007\032\005\030\220N(\001'
   _globals['_PARCEL'].fields_by_name['height_mm']._loaded_options = None
   _globals['_PARCEL'].fields_by_name['height_mm']._serialized_options = b'\272H\007\032\005\030\220N(\001'
-  _globals['_SHIPMENTSTATUS']._serialized_start=1387
-  _globals['_SHIPMENTSTATUS']._serialized_end=1754
-  _globals['_SHIPMENT']._serialized_start=126
-  _globals['_SHIPMENT']._serialized_end=874
-  _globals['_PARCEL']._serialized_start=877
-  _globals['_PARCEL']._serialized_end=1054
-  _globals['_TRACKINGEVENT']._serialized_start=1057
-  _globals['_TRACKINGEVENT']._serialized_end=1384
+  _globals['_SHIPMENTSTATUS']._serialized_start=1547
+  _globals['_SHIPMENTSTATUS']._serialized_end=1914
+  _globals['_SHIPMENT']._serialized_start=160
+  _globals['_SHIPMENT']._serialized_end=1034
+  _globals['_PARCEL']._serialized_start=1037
+  _globals['_PARCEL']._serialized_end=1214
+  _globals['_TRACKINGEVENT']._serialized_start=1217
+  _globals['_TRACKINGEVENT']._serialized_end=1544
 # @@protoc_insertion_point(module_scope)

@@ -43,7 +43,8 @@ class ShippingServiceStub:
     without a label takes the parcels of the greatest fulfillment_version; one that has a label stays as it is. After
     DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the shipment stays pending, and the service goes on trying by itself. Reasons:
     ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED, TRACKING_NUMBER_IN_USE, SHIPMENT_ALREADY_EXISTS (of another order or
-    warehouse), ILLEGAL_TRANSITION (it was recalled before it had a label, or the fulfilment is cancelled).
+    warehouse), ILLEGAL_TRANSITION (it was recalled before it had a label, or the fulfilment is cancelled), VERSION_JUMP
+    (fulfillment_version is more than 10,000 above the one that is stored).
     """
     GetShipment: _grpc.UnaryUnaryMultiCallable[_shipping_service_pb2.GetShipmentRequest, _shipping_service_pb2.GetShipmentResponse]
     """Reads one shipment. Reasons: SHIPMENT_NOT_FOUND."""
@@ -87,7 +88,8 @@ class ShippingServiceAsyncStub(ShippingServiceStub):
     without a label takes the parcels of the greatest fulfillment_version; one that has a label stays as it is. After
     DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the shipment stays pending, and the service goes on trying by itself. Reasons:
     ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED, TRACKING_NUMBER_IN_USE, SHIPMENT_ALREADY_EXISTS (of another order or
-    warehouse), ILLEGAL_TRANSITION (it was recalled before it had a label, or the fulfilment is cancelled).
+    warehouse), ILLEGAL_TRANSITION (it was recalled before it had a label, or the fulfilment is cancelled), VERSION_JUMP
+    (fulfillment_version is more than 10,000 above the one that is stored).
     """
     GetShipment: _aio.UnaryUnaryMultiCallable[_shipping_service_pb2.GetShipmentRequest, _shipping_service_pb2.GetShipmentResponse]  # type: ignore[assignment]
     """Reads one shipment. Reasons: SHIPMENT_NOT_FOUND."""
@@ -134,7 +136,8 @@ class ShippingServiceServicer(metaclass=_abc_1.ABCMeta):
         without a label takes the parcels of the greatest fulfillment_version; one that has a label stays as it is. After
         DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the shipment stays pending, and the service goes on trying by itself. Reasons:
         ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED, TRACKING_NUMBER_IN_USE, SHIPMENT_ALREADY_EXISTS (of another order or
-        warehouse), ILLEGAL_TRANSITION (it was recalled before it had a label, or the fulfilment is cancelled).
+        warehouse), ILLEGAL_TRANSITION (it was recalled before it had a label, or the fulfilment is cancelled), VERSION_JUMP
+        (fulfillment_version is more than 10,000 above the one that is stored).
         """
 
     @_abc_1.abstractmethod

@@ -28,6 +28,10 @@ if _version_not_supported:
 class InventoryServiceStub(object):
     """Quantities on the shelves.
 
+    SKUs and warehouse ids are names of 1 to 64 characters of any script, stored and compared in Unicode's form NFC: the same name typed
+    in two ways is one. Spaces and the joiners U+200C and U+200D are allowed inside; other control and format characters, and white space
+    at the edges, are refused.
+
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
     OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
@@ -82,6 +86,10 @@ class InventoryServiceStub(object):
 
 class InventoryServiceServicer(object):
     """Quantities on the shelves.
+
+    SKUs and warehouse ids are names of 1 to 64 characters of any script, stored and compared in Unicode's form NFC: the same name typed
+    in two ways is one. Spaces and the joiners U+200C and U+200D are allowed inside; other control and format characters, and white space
+    at the edges, are refused.
 
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
     OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
@@ -202,6 +210,10 @@ def add_InventoryServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class InventoryService(object):
     """Quantities on the shelves.
+
+    SKUs and warehouse ids are names of 1 to 64 characters of any script, stored and compared in Unicode's form NFC: the same name typed
+    in two ways is one. Spaces and the joiners U+200C and U+200D are allowed inside; other control and format characters, and white space
+    at the edges, are refused.
 
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
     OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.

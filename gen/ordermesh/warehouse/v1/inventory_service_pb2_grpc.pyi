@@ -29,6 +29,10 @@ GRPC_VERSION: str
 class InventoryServiceStub:
     """Quantities on the shelves.
 
+    SKUs and warehouse ids are names of 1 to 64 characters of any script, stored and compared in Unicode's form NFC: the same name typed
+    in two ways is one. Spaces and the joiners U+200C and U+200D are allowed inside; other control and format characters, and white space
+    at the edges, are refused.
+
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
     OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
@@ -68,6 +72,10 @@ class InventoryServiceStub:
 class InventoryServiceAsyncStub(InventoryServiceStub):
     """Quantities on the shelves.
 
+    SKUs and warehouse ids are names of 1 to 64 characters of any script, stored and compared in Unicode's form NFC: the same name typed
+    in two ways is one. Spaces and the joiners U+200C and U+200D are allowed inside; other control and format characters, and white space
+    at the edges, are refused.
+
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
     OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.
     """
@@ -102,6 +110,10 @@ class InventoryServiceAsyncStub(InventoryServiceStub):
 
 class InventoryServiceServicer(metaclass=_abc_1.ABCMeta):
     """Quantities on the shelves.
+
+    SKUs and warehouse ids are names of 1 to 64 characters of any script, stored and compared in Unicode's form NFC: the same name typed
+    in two ways is one. Spaces and the joiners U+200C and U+200D are allowed inside; other control and format characters, and white space
+    at the edges, are refused.
 
     Every method can also answer VALIDATION_FAILED, DEADLINE_REQUIRED, DEADLINE_EXCEEDED, DEPENDENCY_UNAVAILABLE, DATABASE_NOT_READY,
     OVERLOADED and INTERNAL; those with a request_id REQUEST_ID_REUSED and CONTENTION as well.

@@ -22,10 +22,12 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
+from ordermesh.options.v1 import rules_pb2 as ordermesh_dot_options_dot_v1_dot_rules__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&ordermesh/warehouse/v1/warehouse.proto\x12\x16ordermesh.warehouse.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa6\x02\n\nStockLevel\x12!\n\x0cwarehouse_id\x18\x01 \x01(\tR\x0bwarehouseId\x12\x10\n\x03sku\x18\x02 \x01(\tR\x03sku\x12\x1c\n\tavailable\x18\x03 \x01(\x03R\tavailable\x12\x1a\n\x08reserved\x18\x04 \x01(\x03R\x08reserved\x12\x1c\n\tcommitted\x18\x05 \x01(\x03R\tcommitted\x12\x18\n\x07\x64\x61maged\x18\x06 \x01(\x03R\x07\x64\x61maged\x12\x1a\n\x08sellable\x18\x07 \x01(\x03R\x08sellable\x12\x18\n\x07version\x18\x08 \x01(\x03R\x07version\x12;\n\x0bupdate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nupdateTime\"\x9f\x05\n\rStockMovement\x12\x1f\n\x0bmovement_id\x18\x01 \x01(\tR\nmovementId\x12!\n\x0cwarehouse_id\x18\x02 \x01(\tR\x0bwarehouseId\x12\x10\n\x03sku\x18\x03 \x01(\tR\x03sku\x12=\n\x04kind\x18\x04 \x01(\x0e\x32).ordermesh.warehouse.v1.StockMovementKindR\x04kind\x12\x1a\n\x08quantity\x18\x05 \x01(\x03R\x08quantity\x12\'\n\x0f\x61vailable_delta\x18\x06 \x01(\x03R\x0e\x61vailableDelta\x12%\n\x0ereserved_delta\x18\x07 \x01(\x03R\rreservedDelta\x12\'\n\x0f\x63ommitted_delta\x18\x08 \x01(\x03R\x0e\x63ommittedDelta\x12#\n\rdamaged_delta\x18\t \x01(\x03R\x0c\x64\x61magedDelta\x12\x1b\n\tsource_id\x18\n \x01(\tR\x08sourceId\x12\x1e\n\x08order_id\x18\x0b \x01(\tH\x00R\x07orderId\x88\x01\x01\x12$\n\x0bline_number\x18\x0c \x01(\x05H\x01R\nlineNumber\x88\x01\x01\x12\x39\n\noccur_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime\x12#\n\routside_delta\x18\x0e \x01(\x03R\x0coutsideDelta\x12/\n\x13\x63umulative_quantity\x18\x0f \x01(\x03R\x12\x63umulativeQuantity\x12.\n\x13stock_level_version\x18\x10 \x01(\x03R\x11stockLevelVersionB\x0b\n\t_order_idB\x0e\n\x0c_line_number\"\xc2\x03\n\x0bReservation\x12%\n\x0ereservation_id\x18\x01 \x01(\tR\rreservationId\x12\x19\n\x08order_id\x18\x02 \x01(\tR\x07orderId\x12\x18\n\x07\x61ttempt\x18\x03 \x01(\x05R\x07\x61ttempt\x12!\n\x0cwarehouse_id\x18\x04 \x01(\tR\x0bwarehouseId\x12\x41\n\x06status\x18\x05 \x01(\x0e\x32).ordermesh.warehouse.v1.ReservationStatusR\x06status\x12=\n\x05lines\x18\x06 \x03(\x0b\x32\'.ordermesh.warehouse.v1.ReservationLineR\x05lines\x12\x18\n\x07version\x18\x07 \x01(\x03R\x07version\x12;\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0b\x65xpire_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12\x1e\n\ngeneration\x18\n \x01(\x05R\ngeneration\"\xad\x02\n\x0fReservationLine\x12\x1f\n\x0bline_number\x18\x01 \x01(\x05R\nlineNumber\x12\x10\n\x03sku\x18\x02 \x01(\tR\x03sku\x12\x1a\n\x08quantity\x18\x03 \x01(\x05R\x08quantity\x12\x1a\n\x08reserved\x18\x04 \x01(\x05R\x08reserved\x12\x1a\n\x08released\x18\x05 \x01(\x05R\x08released\x12\x1c\n\tcommitted\x18\x06 \x01(\x05R\tcommitted\x12 \n\x0buncommitted\x18\x07 \x01(\x05R\x0buncommitted\x12\x18\n\x07shipped\x18\x08 \x01(\x05R\x07shipped\x12\x1f\n\x0bwritten_off\x18\t \x01(\x05R\nwrittenOff\x12\x18\n\x07spoiled\x18\n \x01(\x05R\x07spoiled*\xf0\x03\n\x11StockMovementKind\x12#\n\x1fSTOCK_MOVEMENT_KIND_UNSPECIFIED\x10\x00\x12\x1f\n\x1bSTOCK_MOVEMENT_KIND_RECEIVE\x10\x01\x12\x1e\n\x1aSTOCK_MOVEMENT_KIND_ADJUST\x10\x02\x12\x1f\n\x1bSTOCK_MOVEMENT_KIND_RESERVE\x10\x03\x12\x1f\n\x1bSTOCK_MOVEMENT_KIND_CONFIRM\x10\x04\x12\x1f\n\x1bSTOCK_MOVEMENT_KIND_RELEASE\x10\x05\x12\x1e\n\x1aSTOCK_MOVEMENT_KIND_EXPIRE\x10\x06\x12 \n\x1cSTOCK_MOVEMENT_KIND_UNCOMMIT\x10\x07\x12\x1c\n\x18STOCK_MOVEMENT_KIND_SHIP\x10\x08\x12\x1d\n\x19STOCK_MOVEMENT_KIND_SHORT\x10\t\x12\'\n#STOCK_MOVEMENT_KIND_SPOIL_COMMITTED\x10\n\x12#\n\x1fSTOCK_MOVEMENT_KIND_SPOIL_SHELF\x10\x0b\x12\x1f\n\x1bSTOCK_MOVEMENT_KIND_RESTOCK\x10\x0c\x12$\n STOCK_MOVEMENT_KIND_MARK_DAMAGED\x10\r*\xd8\x01\n\x11ReservationStatus\x12\"\n\x1eRESERVATION_STATUS_UNSPECIFIED\x10\x00\x12\x1d\n\x19RESERVATION_STATUS_ACTIVE\x10\x01\x12 \n\x1cRESERVATION_STATUS_CONFIRMED\x10\x02\x12\x1f\n\x1bRESERVATION_STATUS_RELEASED\x10\x03\x12\x1e\n\x1aRESERVATION_STATUS_EXPIRED\x10\x04\x12\x1d\n\x19RESERVATION_STATUS_CLOSED\x10\x05\x42\xc5\x01\n\x1a\x63om.ordermesh.warehouse.v1B\x0eWarehouseProtoP\x01ZHgithub.com/ordermesh/ordermesh/gen/go/ordermesh/warehouse/v1;warehousev1\xaa\x02\x16Ordermesh.Warehouse.V1\xca\x02\x16Ordermesh\\Warehouse\\V1\xea\x02\x18Ordermesh::Warehouse::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n&ordermesh/warehouse/v1/warehouse.proto\x12\x16ordermesh.warehouse.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a ordermesh/options/v1/rules.proto\"\xfa\x02\n\nStockLevel\x12\x30\n\x0cwarehouse_id\x18\x01 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x0bwarehouseId\x12\x1f\n\x03sku\x18\x02 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x03sku\x12%\n\tavailable\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\tavailable\x12#\n\x08reserved\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\x08reserved\x12%\n\tcommitted\x18\x05 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\tcommitted\x12!\n\x07\x64\x61maged\x18\x06 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\x07\x64\x61maged\x12#\n\x08sellable\x18\x07 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\x08sellable\x12!\n\x07version\x18\x08 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01R\x07version\x12;\n\x0bupdate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nupdateTime\"\x85\x06\n\rStockMovement\x12)\n\x0bmovement_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\nmovementId\x12\x30\n\x0cwarehouse_id\x18\x02 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x0bwarehouseId\x12\x1f\n\x03sku\x18\x03 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x03sku\x12I\n\x04kind\x18\x04 \x01(\x0e\x32).ordermesh.warehouse.v1.StockMovementKindB\n\xbaH\x07\x82\x01\x04\xd8\xe2\x18\x01R\x04kind\x12#\n\x08quantity\x18\x05 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01R\x08quantity\x12\'\n\x0f\x61vailable_delta\x18\x06 \x01(\x03R\x0e\x61vailableDelta\x12%\n\x0ereserved_delta\x18\x07 \x01(\x03R\rreservedDelta\x12\'\n\x0f\x63ommitted_delta\x18\x08 \x01(\x03R\x0e\x63ommittedDelta\x12#\n\rdamaged_delta\x18\t \x01(\x03R\x0c\x64\x61magedDelta\x12%\n\tsource_id\x18\n \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08sourceId\x12(\n\x08order_id\x18\x0b \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00R\x07orderId\x88\x01\x01\x12\x30\n\x0bline_number\x18\x0c \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x01H\x01R\nlineNumber\x88\x01\x01\x12\x39\n\noccur_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime\x12#\n\routside_delta\x18\x0e \x01(\x03R\x0coutsideDelta\x12/\n\x13\x63umulative_quantity\x18\x0f \x01(\x03R\x12\x63umulativeQuantity\x12\x37\n\x13stock_level_version\x18\x10 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01R\x11stockLevelVersionB\x0b\n\t_order_idB\x0e\n\x0c_line_number\"\x9a\x04\n\x0bReservation\x12/\n\x0ereservation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\rreservationId\x12#\n\x08order_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x07orderId\x12$\n\x07\x61ttempt\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01R\x07\x61ttempt\x12\x30\n\x0cwarehouse_id\x18\x04 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x0bwarehouseId\x12M\n\x06status\x18\x05 \x01(\x0e\x32).ordermesh.warehouse.v1.ReservationStatusB\n\xbaH\x07\x82\x01\x04\xd8\xe2\x18\x01R\x06status\x12H\n\x05lines\x18\x06 \x03(\x0b\x32\'.ordermesh.warehouse.v1.ReservationLineB\t\xbaH\x06\x92\x01\x03\x10\xf4\x03R\x05lines\x12!\n\x07version\x18\x07 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01R\x07version\x12;\n\x0b\x63reate_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\ncreateTime\x12;\n\x0b\x65xpire_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime\x12\'\n\ngeneration\x18\n \x01(\x05\x42\x07\xbaH\x04\x1a\x02(\x01R\ngeneration\"\xb0\x03\n\x0fReservationLine\x12+\n\x0bline_number\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x01R\nlineNumber\x12\x1f\n\x03sku\x18\x02 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x03sku\x12\'\n\x08quantity\x18\x03 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00R\x08quantity\x12\'\n\x08reserved\x18\x04 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00R\x08reserved\x12\'\n\x08released\x18\x05 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00R\x08released\x12)\n\tcommitted\x18\x06 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00R\tcommitted\x12-\n\x0buncommitted\x18\x07 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00R\x0buncommitted\x12%\n\x07shipped\x18\x08 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00R\x07shipped\x12,\n\x0bwritten_off\x18\t \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00R\nwrittenOff\x12%\n\x07spoiled\x18\n \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00R\x07spoiled*\xf0\x03\n\x11StockMovementKind\x12#\n\x1fSTOCK_MOVEMENT_KIND_UNSPECIFIED\x10\x00\x12\x1f\n\x1bSTOCK_MOVEMENT_KIND_RECEIVE\x10\x01\x12\x1e\n\x1aSTOCK_MOVEMENT_KIND_ADJUST\x10\x02\x12\x1f\n\x1bSTOCK_MOVEMENT_KIND_RESERVE\x10\x03\x12\x1f\n\x1bSTOCK_MOVEMENT_KIND_CONFIRM\x10\x04\x12\x1f\n\x1bSTOCK_MOVEMENT_KIND_RELEASE\x10\x05\x12\x1e\n\x1aSTOCK_MOVEMENT_KIND_EXPIRE\x10\x06\x12 \n\x1cSTOCK_MOVEMENT_KIND_UNCOMMIT\x10\x07\x12\x1c\n\x18STOCK_MOVEMENT_KIND_SHIP\x10\x08\x12\x1d\n\x19STOCK_MOVEMENT_KIND_SHORT\x10\t\x12\'\n#STOCK_MOVEMENT_KIND_SPOIL_COMMITTED\x10\n\x12#\n\x1fSTOCK_MOVEMENT_KIND_SPOIL_SHELF\x10\x0b\x12\x1f\n\x1bSTOCK_MOVEMENT_KIND_RESTOCK\x10\x0c\x12$\n STOCK_MOVEMENT_KIND_MARK_DAMAGED\x10\r*\xd8\x01\n\x11ReservationStatus\x12\"\n\x1eRESERVATION_STATUS_UNSPECIFIED\x10\x00\x12\x1d\n\x19RESERVATION_STATUS_ACTIVE\x10\x01\x12 \n\x1cRESERVATION_STATUS_CONFIRMED\x10\x02\x12\x1f\n\x1bRESERVATION_STATUS_RELEASED\x10\x03\x12\x1e\n\x1aRESERVATION_STATUS_EXPIRED\x10\x04\x12\x1d\n\x19RESERVATION_STATUS_CLOSED\x10\x05\x42\xc5\x01\n\x1a\x63om.ordermesh.warehouse.v1B\x0eWarehouseProtoP\x01ZHgithub.com/ordermesh/ordermesh/gen/go/ordermesh/warehouse/v1;warehousev1\xaa\x02\x16Ordermesh.Warehouse.V1\xca\x02\x16Ordermesh\\Warehouse\\V1\xea\x02\x18Ordermesh::Warehouse::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,16 +35,86 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ordermesh.warehouse.v1.ware
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\032com.ordermesh.warehouse.v1B\016WarehouseProtoP\001ZHgithub.com/ordermesh/ordermesh/gen/go/ordermesh/warehouse/v1;warehousev1\252\002\026Ordermesh.Warehouse.V1\312\002\026Ordermesh\\Warehouse\\V1\352\002\030Ordermesh::Warehouse::V1'
-  _globals['_STOCKMOVEMENTKIND']._serialized_start=1828
-  _globals['_STOCKMOVEMENTKIND']._serialized_end=2324
-  _globals['_RESERVATIONSTATUS']._serialized_start=2327
-  _globals['_RESERVATIONSTATUS']._serialized_end=2543
-  _globals['_STOCKLEVEL']._serialized_start=100
-  _globals['_STOCKLEVEL']._serialized_end=394
-  _globals['_STOCKMOVEMENT']._serialized_start=397
-  _globals['_STOCKMOVEMENT']._serialized_end=1068
-  _globals['_RESERVATION']._serialized_start=1071
-  _globals['_RESERVATION']._serialized_end=1521
-  _globals['_RESERVATIONLINE']._serialized_start=1524
-  _globals['_RESERVATIONLINE']._serialized_end=1825
+  _globals['_STOCKLEVEL'].fields_by_name['warehouse_id']._loaded_options = None
+  _globals['_STOCKLEVEL'].fields_by_name['warehouse_id']._serialized_options = b'\272H\nr\010\020\001\030@\330\342\030\001'
+  _globals['_STOCKLEVEL'].fields_by_name['sku']._loaded_options = None
+  _globals['_STOCKLEVEL'].fields_by_name['sku']._serialized_options = b'\272H\nr\010\020\001\030@\330\342\030\001'
+  _globals['_STOCKLEVEL'].fields_by_name['available']._loaded_options = None
+  _globals['_STOCKLEVEL'].fields_by_name['available']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_STOCKLEVEL'].fields_by_name['reserved']._loaded_options = None
+  _globals['_STOCKLEVEL'].fields_by_name['reserved']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_STOCKLEVEL'].fields_by_name['committed']._loaded_options = None
+  _globals['_STOCKLEVEL'].fields_by_name['committed']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_STOCKLEVEL'].fields_by_name['damaged']._loaded_options = None
+  _globals['_STOCKLEVEL'].fields_by_name['damaged']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_STOCKLEVEL'].fields_by_name['sellable']._loaded_options = None
+  _globals['_STOCKLEVEL'].fields_by_name['sellable']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_STOCKLEVEL'].fields_by_name['version']._loaded_options = None
+  _globals['_STOCKLEVEL'].fields_by_name['version']._serialized_options = b'\272H\004\"\002(\001'
+  _globals['_STOCKMOVEMENT'].fields_by_name['movement_id']._loaded_options = None
+  _globals['_STOCKMOVEMENT'].fields_by_name['movement_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_STOCKMOVEMENT'].fields_by_name['warehouse_id']._loaded_options = None
+  _globals['_STOCKMOVEMENT'].fields_by_name['warehouse_id']._serialized_options = b'\272H\nr\010\020\001\030@\330\342\030\001'
+  _globals['_STOCKMOVEMENT'].fields_by_name['sku']._loaded_options = None
+  _globals['_STOCKMOVEMENT'].fields_by_name['sku']._serialized_options = b'\272H\nr\010\020\001\030@\330\342\030\001'
+  _globals['_STOCKMOVEMENT'].fields_by_name['kind']._loaded_options = None
+  _globals['_STOCKMOVEMENT'].fields_by_name['kind']._serialized_options = b'\272H\007\202\001\004\330\342\030\001'
+  _globals['_STOCKMOVEMENT'].fields_by_name['quantity']._loaded_options = None
+  _globals['_STOCKMOVEMENT'].fields_by_name['quantity']._serialized_options = b'\272H\004\"\002(\001'
+  _globals['_STOCKMOVEMENT'].fields_by_name['source_id']._loaded_options = None
+  _globals['_STOCKMOVEMENT'].fields_by_name['source_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_STOCKMOVEMENT'].fields_by_name['order_id']._loaded_options = None
+  _globals['_STOCKMOVEMENT'].fields_by_name['order_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_STOCKMOVEMENT'].fields_by_name['line_number']._loaded_options = None
+  _globals['_STOCKMOVEMENT'].fields_by_name['line_number']._serialized_options = b'\272H\007\032\005\030\364\003(\001'
+  _globals['_STOCKMOVEMENT'].fields_by_name['stock_level_version']._loaded_options = None
+  _globals['_STOCKMOVEMENT'].fields_by_name['stock_level_version']._serialized_options = b'\272H\004\"\002(\001'
+  _globals['_RESERVATION'].fields_by_name['reservation_id']._loaded_options = None
+  _globals['_RESERVATION'].fields_by_name['reservation_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_RESERVATION'].fields_by_name['order_id']._loaded_options = None
+  _globals['_RESERVATION'].fields_by_name['order_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_RESERVATION'].fields_by_name['attempt']._loaded_options = None
+  _globals['_RESERVATION'].fields_by_name['attempt']._serialized_options = b'\272H\007\032\005\030\350\007(\001'
+  _globals['_RESERVATION'].fields_by_name['warehouse_id']._loaded_options = None
+  _globals['_RESERVATION'].fields_by_name['warehouse_id']._serialized_options = b'\272H\nr\010\020\001\030@\330\342\030\001'
+  _globals['_RESERVATION'].fields_by_name['status']._loaded_options = None
+  _globals['_RESERVATION'].fields_by_name['status']._serialized_options = b'\272H\007\202\001\004\330\342\030\001'
+  _globals['_RESERVATION'].fields_by_name['lines']._loaded_options = None
+  _globals['_RESERVATION'].fields_by_name['lines']._serialized_options = b'\272H\006\222\001\003\020\364\003'
+  _globals['_RESERVATION'].fields_by_name['version']._loaded_options = None
+  _globals['_RESERVATION'].fields_by_name['version']._serialized_options = b'\272H\004\"\002(\001'
+  _globals['_RESERVATION'].fields_by_name['generation']._loaded_options = None
+  _globals['_RESERVATION'].fields_by_name['generation']._serialized_options = b'\272H\004\032\002(\001'
+  _globals['_RESERVATIONLINE'].fields_by_name['line_number']._loaded_options = None
+  _globals['_RESERVATIONLINE'].fields_by_name['line_number']._serialized_options = b'\272H\007\032\005\030\364\003(\001'
+  _globals['_RESERVATIONLINE'].fields_by_name['sku']._loaded_options = None
+  _globals['_RESERVATIONLINE'].fields_by_name['sku']._serialized_options = b'\272H\nr\010\020\001\030@\330\342\030\001'
+  _globals['_RESERVATIONLINE'].fields_by_name['quantity']._loaded_options = None
+  _globals['_RESERVATIONLINE'].fields_by_name['quantity']._serialized_options = b'\272H\010\032\006\030\300\204=(\000'
+  _globals['_RESERVATIONLINE'].fields_by_name['reserved']._loaded_options = None
+  _globals['_RESERVATIONLINE'].fields_by_name['reserved']._serialized_options = b'\272H\010\032\006\030\300\204=(\000'
+  _globals['_RESERVATIONLINE'].fields_by_name['released']._loaded_options = None
+  _globals['_RESERVATIONLINE'].fields_by_name['released']._serialized_options = b'\272H\010\032\006\030\300\204=(\000'
+  _globals['_RESERVATIONLINE'].fields_by_name['committed']._loaded_options = None
+  _globals['_RESERVATIONLINE'].fields_by_name['committed']._serialized_options = b'\272H\010\032\006\030\300\204=(\000'
+  _globals['_RESERVATIONLINE'].fields_by_name['uncommitted']._loaded_options = None
+  _globals['_RESERVATIONLINE'].fields_by_name['uncommitted']._serialized_options = b'\272H\010\032\006\030\300\204=(\000'
+  _globals['_RESERVATIONLINE'].fields_by_name['shipped']._loaded_options = None
+  _globals['_RESERVATIONLINE'].fields_by_name['shipped']._serialized_options = b'\272H\010\032\006\030\300\204=(\000'
+  _globals['_RESERVATIONLINE'].fields_by_name['written_off']._loaded_options = None
+  _globals['_RESERVATIONLINE'].fields_by_name['written_off']._serialized_options = b'\272H\010\032\006\030\300\204=(\000'
+  _globals['_RESERVATIONLINE'].fields_by_name['spoiled']._loaded_options = None
+  _globals['_RESERVATIONLINE'].fields_by_name['spoiled']._serialized_options = b'\272H\010\032\006\030\300\204=(\000'
+  _globals['_STOCKMOVEMENTKIND']._serialized_start=2296
+  _globals['_STOCKMOVEMENTKIND']._serialized_end=2792
+  _globals['_RESERVATIONSTATUS']._serialized_start=2795
+  _globals['_RESERVATIONSTATUS']._serialized_end=3011
+  _globals['_STOCKLEVEL']._serialized_start=163
+  _globals['_STOCKLEVEL']._serialized_end=541
+  _globals['_STOCKMOVEMENT']._serialized_start=544
+  _globals['_STOCKMOVEMENT']._serialized_end=1317
+  _globals['_RESERVATION']._serialized_start=1320
+  _globals['_RESERVATION']._serialized_end=1858
+  _globals['_RESERVATIONLINE']._serialized_start=1861
+  _globals['_RESERVATIONLINE']._serialized_end=2293
 # @@protoc_insertion_point(module_scope)

@@ -22,12 +22,14 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from ordermesh.fulfillment.v1 import fulfillment_pb2 as ordermesh_dot_fulfillment_dot_v1_dot_fulfillment__pb2
 from ordermesh.options.v1 import options_pb2 as ordermesh_dot_options_dot_v1_dot_options__pb2
+from ordermesh.options.v1 import rules_pb2 as ordermesh_dot_options_dot_v1_dot_rules__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n8ordermesh/fulfillment/events/v1/fulfillment_events.proto\x12\x1fordermesh.fulfillment.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a*ordermesh/fulfillment/v1/fulfillment.proto\x1a\"ordermesh/options/v1/options.proto\"\xa8\x03\n\x18\x46ulfillmentStatusChanged\x12G\n\x0b\x66ulfillment\x18\x01 \x01(\x0b\x32%.ordermesh.fulfillment.v1.FulfillmentR\x0b\x66ulfillment\x12J\n\nold_status\x18\x02 \x01(\x0e\x32+.ordermesh.fulfillment.v1.FulfillmentStatusR\toldStatus\x12J\n\nnew_status\x18\x03 \x01(\x0e\x32+.ordermesh.fulfillment.v1.FulfillmentStatusR\tnewStatus\x12\x16\n\x06reason\x18\x04 \x01(\tR\x06reason\x12\x39\n\noccur_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime\x12)\n\x10\x61ttempt_unworked\x18\x06 \x01(\x08R\x0f\x61ttemptUnworked:-\xda\xe2\x18)\n\'fulfillments.fulfillment.status_changed\"\x8e\x02\n\x17\x46ulfillmentLinesChanged\x12G\n\x0b\x66ulfillment\x18\x01 \x01(\x0b\x32%.ordermesh.fulfillment.v1.FulfillmentR\x0b\x66ulfillment\x12\x16\n\x06reason\x18\x02 \x01(\tR\x06reason\x12\x39\n\noccur_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime\x12)\n\x10\x61ttempt_unworked\x18\x04 \x01(\x08R\x0f\x61ttemptUnworked:,\xda\xe2\x18(\n&fulfillments.fulfillment.lines_changedB\x83\x02\n#com.ordermesh.fulfillment.events.v1B\x16\x46ulfillmentEventsProtoP\x01ZYgithub.com/ordermesh/ordermesh/gen/go/ordermesh/fulfillment/events/v1;fulfillmenteventsv1\xaa\x02\x1fOrdermesh.Fulfillment.Events.V1\xca\x02\x1fOrdermesh\\Fulfillment\\Events\\V1\xea\x02\"Ordermesh::Fulfillment::Events::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n8ordermesh/fulfillment/events/v1/fulfillment_events.proto\x12\x1fordermesh.fulfillment.events.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a*ordermesh/fulfillment/v1/fulfillment.proto\x1a\"ordermesh/options/v1/options.proto\x1a ordermesh/options/v1/rules.proto\"\xc5\x03\n\x18\x46ulfillmentStatusChanged\x12O\n\x0b\x66ulfillment\x18\x01 \x01(\x0b\x32%.ordermesh.fulfillment.v1.FulfillmentB\x06\xbaH\x03\xc8\x01\x01R\x0b\x66ulfillment\x12J\n\nold_status\x18\x02 \x01(\x0e\x32+.ordermesh.fulfillment.v1.FulfillmentStatusR\toldStatus\x12V\n\nnew_status\x18\x03 \x01(\x0e\x32+.ordermesh.fulfillment.v1.FulfillmentStatusB\n\xbaH\x07\x82\x01\x04\xd8\xe2\x18\x01R\tnewStatus\x12\x1f\n\x06reason\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x06reason\x12\x39\n\noccur_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime\x12)\n\x10\x61ttempt_unworked\x18\x06 \x01(\x08R\x0f\x61ttemptUnworked:-\xda\xe2\x18)\n\'fulfillments.fulfillment.status_changed\"\x9f\x02\n\x17\x46ulfillmentLinesChanged\x12O\n\x0b\x66ulfillment\x18\x01 \x01(\x0b\x32%.ordermesh.fulfillment.v1.FulfillmentB\x06\xbaH\x03\xc8\x01\x01R\x0b\x66ulfillment\x12\x1f\n\x06reason\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x06reason\x12\x39\n\noccur_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime\x12)\n\x10\x61ttempt_unworked\x18\x04 \x01(\x08R\x0f\x61ttemptUnworked:,\xda\xe2\x18(\n&fulfillments.fulfillment.lines_changedB\x83\x02\n#com.ordermesh.fulfillment.events.v1B\x16\x46ulfillmentEventsProtoP\x01ZYgithub.com/ordermesh/ordermesh/gen/go/ordermesh/fulfillment/events/v1;fulfillmenteventsv1\xaa\x02\x1fOrdermesh.Fulfillment.Events.V1\xca\x02\x1fOrdermesh\\Fulfillment\\Events\\V1\xea\x02\"Ordermesh::Fulfillment::Events::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,12 +37,22 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ordermesh.fulfillment.event
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n#com.ordermesh.fulfillment.events.v1B\026FulfillmentEventsProtoP\001ZYgithub.com/ordermesh/ordermesh/gen/go/ordermesh/fulfillment/events/v1;fulfillmenteventsv1\252\002\037Ordermesh.Fulfillment.Events.V1\312\002\037Ordermesh\\Fulfillment\\Events\\V1\352\002\"Ordermesh::Fulfillment::Events::V1'
+  _globals['_FULFILLMENTSTATUSCHANGED'].fields_by_name['fulfillment']._loaded_options = None
+  _globals['_FULFILLMENTSTATUSCHANGED'].fields_by_name['fulfillment']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_FULFILLMENTSTATUSCHANGED'].fields_by_name['new_status']._loaded_options = None
+  _globals['_FULFILLMENTSTATUSCHANGED'].fields_by_name['new_status']._serialized_options = b'\272H\007\202\001\004\330\342\030\001'
+  _globals['_FULFILLMENTSTATUSCHANGED'].fields_by_name['reason']._loaded_options = None
+  _globals['_FULFILLMENTSTATUSCHANGED'].fields_by_name['reason']._serialized_options = b'\272H\004r\002\030@'
   _globals['_FULFILLMENTSTATUSCHANGED']._loaded_options = None
   _globals['_FULFILLMENTSTATUSCHANGED']._serialized_options = b'\332\342\030)\n\'fulfillments.fulfillment.status_changed'
+  _globals['_FULFILLMENTLINESCHANGED'].fields_by_name['fulfillment']._loaded_options = None
+  _globals['_FULFILLMENTLINESCHANGED'].fields_by_name['fulfillment']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_FULFILLMENTLINESCHANGED'].fields_by_name['reason']._loaded_options = None
+  _globals['_FULFILLMENTLINESCHANGED'].fields_by_name['reason']._serialized_options = b'\272H\004r\002\030@'
   _globals['_FULFILLMENTLINESCHANGED']._loaded_options = None
   _globals['_FULFILLMENTLINESCHANGED']._serialized_options = b'\332\342\030(\n&fulfillments.fulfillment.lines_changed'
-  _globals['_FULFILLMENTSTATUSCHANGED']._serialized_start=207
-  _globals['_FULFILLMENTSTATUSCHANGED']._serialized_end=631
-  _globals['_FULFILLMENTLINESCHANGED']._serialized_start=634
-  _globals['_FULFILLMENTLINESCHANGED']._serialized_end=904
+  _globals['_FULFILLMENTSTATUSCHANGED']._serialized_start=270
+  _globals['_FULFILLMENTSTATUSCHANGED']._serialized_end=723
+  _globals['_FULFILLMENTLINESCHANGED']._serialized_start=726
+  _globals['_FULFILLMENTLINESCHANGED']._serialized_end=1013
 # @@protoc_insertion_point(module_scope)

@@ -22,14 +22,16 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from google.type import money_pb2 as google_dot_type_dot_money__pb2
 from ordermesh.options.v1 import options_pb2 as ordermesh_dot_options_dot_v1_dot_options__pb2
+from ordermesh.options.v1 import rules_pb2 as ordermesh_dot_options_dot_v1_dot_rules__pb2
 from ordermesh.order.v1 import order_pb2 as ordermesh_dot_order_dot_v1_dot_order__pb2
 from ordermesh.order.v1 import return_pb2 as ordermesh_dot_order_dot_v1_dot_return__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,ordermesh/order/events/v1/order_events.proto\x12\x19ordermesh.order.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\x1a\"ordermesh/options/v1/options.proto\x1a\x1eordermesh/order/v1/order.proto\x1a\x1fordermesh/order/v1/return.proto\"\xc5\x05\n\x12OrderStatusChanged\x12\x19\n\x08order_id\x18\x01 \x01(\tR\x07orderId\x12!\n\x0corder_number\x18\x02 \x01(\tR\x0borderNumber\x12\x18\n\x07\x61ttempt\x18\x03 \x01(\x05R\x07\x61ttempt\x12>\n\nold_status\x18\x04 \x01(\x0e\x32\x1f.ordermesh.order.v1.OrderStatusR\toldStatus\x12>\n\nnew_status\x18\x05 \x01(\x0e\x32\x1f.ordermesh.order.v1.OrderStatusR\tnewStatus\x12\x16\n\x06reason\x18\x06 \x01(\tR\x06reason\x12\x35\n\x0ctotal_amount\x18\x07 \x01(\x0b\x32\x12.google.type.MoneyR\x0btotalAmount\x12#\n\rorder_version\x18\x08 \x01(\x03R\x0corderVersion\x12\x39\n\noccur_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime\x12:\n\x05items\x18\n \x03(\x0b\x32$.ordermesh.order.events.v1.OrderLineR\x05items\x12\x42\n\x0cstock_status\x18\x0b \x01(\x0e\x32\x1f.ordermesh.order.v1.StockStatusR\x0bstockStatus\x12H\n\x0epayment_status\x18\x0c \x01(\x0e\x32!.ordermesh.order.v1.PaymentStatusR\rpaymentStatus\x12;\n\x0b\x65xpire_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime:!\xda\xe2\x18\x1d\n\x1borders.order.status_changed\"\xb5\x03\n\x13OrderItemsCancelled\x12\x19\n\x08order_id\x18\x01 \x01(\tR\x07orderId\x12!\n\x0corder_number\x18\x02 \x01(\tR\x0borderNumber\x12\x18\n\x07\x61ttempt\x18\x03 \x01(\x05R\x07\x61ttempt\x12\x37\n\x06status\x18\x04 \x01(\x0e\x32\x1f.ordermesh.order.v1.OrderStatusR\x06status\x12\x16\n\x06reason\x18\x05 \x01(\tR\x06reason\x12\x35\n\x0ctotal_amount\x18\x06 \x01(\x0b\x32\x12.google.type.MoneyR\x0btotalAmount\x12#\n\rorder_version\x18\x07 \x01(\x03R\x0corderVersion\x12\x39\n\noccur_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime\x12:\n\x05items\x18\t \x03(\x0b\x32$.ordermesh.order.events.v1.OrderLineR\x05items:\"\xda\xe2\x18\x1e\n\x1corders.order.items_cancelled\"\xb5\x02\n\x13ReturnStatusChanged\x12=\n\x0corder_return\x18\x01 \x01(\x0b\x32\x1a.ordermesh.order.v1.ReturnR\x0borderReturn\x12?\n\nold_status\x18\x02 \x01(\x0e\x32 .ordermesh.order.v1.ReturnStatusR\toldStatus\x12?\n\nnew_status\x18\x03 \x01(\x0e\x32 .ordermesh.order.v1.ReturnStatusR\tnewStatus\x12\x39\n\noccur_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime:\"\xda\xe2\x18\x1e\n\x1corders.return.status_changed\"\xa1\x02\n\tOrderLine\x12\x1f\n\x0bline_number\x18\x01 \x01(\x05R\nlineNumber\x12\x10\n\x03sku\x18\x02 \x01(\tR\x03sku\x12\x1a\n\x08quantity\x18\x03 \x01(\x05R\x08quantity\x12-\n\x12\x63\x61ncelled_quantity\x18\x04 \x01(\x05R\x11\x63\x61ncelledQuantity\x12I\n\x0bunit_shares\x18\x05 \x03(\x0b\x32(.ordermesh.order.events.v1.LineUnitShareR\nunitShares\x12K\n\x0b\x61llocations\x18\x06 \x03(\x0b\x32).ordermesh.order.events.v1.LineAllocationR\x0b\x61llocations\"W\n\rLineUnitShare\x12\x1a\n\x08quantity\x18\x01 \x01(\x05R\x08quantity\x12*\n\x06\x61mount\x18\x02 \x01(\x0b\x32\x12.google.type.MoneyR\x06\x61mount\"v\n\x0eLineAllocation\x12!\n\x0cwarehouse_id\x18\x01 \x01(\tR\x0bwarehouseId\x12%\n\x0ereservation_id\x18\x02 \x01(\tR\rreservationId\x12\x1a\n\x08quantity\x18\x03 \x01(\x05R\x08quantityB\xd9\x01\n\x1d\x63om.ordermesh.order.events.v1B\x10OrderEventsProtoP\x01ZMgithub.com/ordermesh/ordermesh/gen/go/ordermesh/order/events/v1;ordereventsv1\xaa\x02\x19Ordermesh.Order.Events.V1\xca\x02\x19Ordermesh\\Order\\Events\\V1\xea\x02\x1cOrdermesh::Order::Events::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,ordermesh/order/events/v1/order_events.proto\x12\x19ordermesh.order.events.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\x1a\"ordermesh/options/v1/options.proto\x1a ordermesh/options/v1/rules.proto\x1a\x1eordermesh/order/v1/order.proto\x1a\x1fordermesh/order/v1/return.proto\"\xbf\x08\n\x12OrderStatusChanged\x12#\n\x08order_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x07orderId\x12*\n\x0corder_number\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18 R\x0borderNumber\x12$\n\x07\x61ttempt\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01R\x07\x61ttempt\x12>\n\nold_status\x18\x04 \x01(\x0e\x32\x1f.ordermesh.order.v1.OrderStatusR\toldStatus\x12J\n\nnew_status\x18\x05 \x01(\x0e\x32\x1f.ordermesh.order.v1.OrderStatusB\n\xbaH\x07\x82\x01\x04\xd8\xe2\x18\x01R\tnewStatus\x12\x1f\n\x06reason\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x06reason\x12\xcc\x02\n\x0ctotal_amount\x18\x07 \x01(\x0b\x32\x12.google.type.MoneyB\x94\x02\xbaH\x90\x02\xba\x01\x89\x02\n\x12money.not_negative\x12\x43must be an amount of zero or more with a three-letter currency_code\x1a\xad\x01this.units >= 0 && this.units <= 1000000000000000 && this.nanos >= 0 && this.nanos <= 999999999 && this.currency_code.size() == 3 && this.currency_code.matches(\'^[A-Z]{3}$\')\xc8\x01\x01R\x0btotalAmount\x12,\n\rorder_version\x18\x08 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01R\x0corderVersion\x12\x39\n\noccur_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime\x12G\n\x05items\x18\n \x03(\x0b\x32$.ordermesh.order.events.v1.OrderLineB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xf4\x03R\x05items\x12N\n\x0cstock_status\x18\x0b \x01(\x0e\x32\x1f.ordermesh.order.v1.StockStatusB\n\xbaH\x07\x82\x01\x04\xd8\xe2\x18\x01R\x0bstockStatus\x12T\n\x0epayment_status\x18\x0c \x01(\x0e\x32!.ordermesh.order.v1.PaymentStatusB\n\xbaH\x07\x82\x01\x04\xd8\xe2\x18\x01R\rpaymentStatus\x12;\n\x0b\x65xpire_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nexpireTime:!\xda\xe2\x18\x1d\n\x1borders.order.status_changed\"\x97\x06\n\x13OrderItemsCancelled\x12#\n\x08order_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x07orderId\x12*\n\x0corder_number\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18 R\x0borderNumber\x12$\n\x07\x61ttempt\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01R\x07\x61ttempt\x12\x43\n\x06status\x18\x04 \x01(\x0e\x32\x1f.ordermesh.order.v1.OrderStatusB\n\xbaH\x07\x82\x01\x04\xd8\xe2\x18\x01R\x06status\x12\x1f\n\x06reason\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x06reason\x12\xcc\x02\n\x0ctotal_amount\x18\x06 \x01(\x0b\x32\x12.google.type.MoneyB\x94\x02\xbaH\x90\x02\xba\x01\x89\x02\n\x12money.not_negative\x12\x43must be an amount of zero or more with a three-letter currency_code\x1a\xad\x01this.units >= 0 && this.units <= 1000000000000000 && this.nanos >= 0 && this.nanos <= 999999999 && this.currency_code.size() == 3 && this.currency_code.matches(\'^[A-Z]{3}$\')\xc8\x01\x01R\x0btotalAmount\x12,\n\rorder_version\x18\x07 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01R\x0corderVersion\x12\x39\n\noccur_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime\x12G\n\x05items\x18\t \x03(\x0b\x32$.ordermesh.order.events.v1.OrderLineB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xf4\x03R\x05items:\"\xda\xe2\x18\x1e\n\x1corders.order.items_cancelled\"\xc9\x02\n\x13ReturnStatusChanged\x12\x45\n\x0corder_return\x18\x01 \x01(\x0b\x32\x1a.ordermesh.order.v1.ReturnB\x06\xbaH\x03\xc8\x01\x01R\x0borderReturn\x12?\n\nold_status\x18\x02 \x01(\x0e\x32 .ordermesh.order.v1.ReturnStatusR\toldStatus\x12K\n\nnew_status\x18\x03 \x01(\x0e\x32 .ordermesh.order.v1.ReturnStatusB\n\xbaH\x07\x82\x01\x04\xd8\xe2\x18\x01R\tnewStatus\x12\x39\n\noccur_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime:\"\xda\xe2\x18\x1e\n\x1corders.return.status_changed\"\xea\x02\n\tOrderLine\x12+\n\x0bline_number\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x01R\nlineNumber\x12\x1f\n\x03sku\x18\x02 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x03sku\x12\'\n\x08quantity\x18\x03 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x01R\x08quantity\x12:\n\x12\x63\x61ncelled_quantity\x18\x04 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00R\x11\x63\x61ncelledQuantity\x12S\n\x0bunit_shares\x18\x05 \x03(\x0b\x32(.ordermesh.order.events.v1.LineUnitShareB\x08\xbaH\x05\x92\x01\x02\x10\x04R\nunitShares\x12U\n\x0b\x61llocations\x18\x06 \x03(\x0b\x32).ordermesh.order.events.v1.LineAllocationB\x08\xbaH\x05\x92\x01\x02\x10\x08R\x0b\x61llocations\"\xfc\x02\n\rLineUnitShare\x12\'\n\x08quantity\x18\x01 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x01R\x08quantity\x12\xc1\x02\n\x06\x61mount\x18\x02 \x01(\x0b\x32\x12.google.type.MoneyB\x94\x02\xbaH\x90\x02\xba\x01\x89\x02\n\x12money.not_negative\x12\x43must be an amount of zero or more with a three-letter currency_code\x1a\xad\x01this.units >= 0 && this.units <= 1000000000000000 && this.nanos >= 0 && this.nanos <= 999999999 && this.currency_code.size() == 3 && this.currency_code.matches(\'^[A-Z]{3}$\')\xc8\x01\x01R\x06\x61mount\"\x9c\x01\n\x0eLineAllocation\x12\x30\n\x0cwarehouse_id\x18\x01 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x0bwarehouseId\x12/\n\x0ereservation_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\rreservationId\x12\'\n\x08quantity\x18\x03 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00R\x08quantityB\xd9\x01\n\x1d\x63om.ordermesh.order.events.v1B\x10OrderEventsProtoP\x01ZMgithub.com/ordermesh/ordermesh/gen/go/ordermesh/order/events/v1;ordereventsv1\xaa\x02\x19Ordermesh.Order.Events.V1\xca\x02\x19Ordermesh\\Order\\Events\\V1\xea\x02\x1cOrdermesh::Order::Events::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,22 +39,84 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ordermesh.order.events.v1.o
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\035com.ordermesh.order.events.v1B\020OrderEventsProtoP\001ZMgithub.com/ordermesh/ordermesh/gen/go/ordermesh/order/events/v1;ordereventsv1\252\002\031Ordermesh.Order.Events.V1\312\002\031Ordermesh\\Order\\Events\\V1\352\002\034Ordermesh::Order::Events::V1'
+  _globals['_ORDERSTATUSCHANGED'].fields_by_name['order_id']._loaded_options = None
+  _globals['_ORDERSTATUSCHANGED'].fields_by_name['order_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_ORDERSTATUSCHANGED'].fields_by_name['order_number']._loaded_options = None
+  _globals['_ORDERSTATUSCHANGED'].fields_by_name['order_number']._serialized_options = b'\272H\004r\002\030 '
+  _globals['_ORDERSTATUSCHANGED'].fields_by_name['attempt']._loaded_options = None
+  _globals['_ORDERSTATUSCHANGED'].fields_by_name['attempt']._serialized_options = b'\272H\007\032\005\030\350\007(\001'
+  _globals['_ORDERSTATUSCHANGED'].fields_by_name['new_status']._loaded_options = None
+  _globals['_ORDERSTATUSCHANGED'].fields_by_name['new_status']._serialized_options = b'\272H\007\202\001\004\330\342\030\001'
+  _globals['_ORDERSTATUSCHANGED'].fields_by_name['reason']._loaded_options = None
+  _globals['_ORDERSTATUSCHANGED'].fields_by_name['reason']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_ORDERSTATUSCHANGED'].fields_by_name['total_amount']._loaded_options = None
+  _globals['_ORDERSTATUSCHANGED'].fields_by_name['total_amount']._serialized_options = b'\272H\220\002\272\001\211\002\n\022money.not_negative\022Cmust be an amount of zero or more with a three-letter currency_code\032\255\001this.units >= 0 && this.units <= 1000000000000000 && this.nanos >= 0 && this.nanos <= 999999999 && this.currency_code.size() == 3 && this.currency_code.matches(\'^[A-Z]{3}$\')\310\001\001'
+  _globals['_ORDERSTATUSCHANGED'].fields_by_name['order_version']._loaded_options = None
+  _globals['_ORDERSTATUSCHANGED'].fields_by_name['order_version']._serialized_options = b'\272H\004\"\002(\001'
+  _globals['_ORDERSTATUSCHANGED'].fields_by_name['items']._loaded_options = None
+  _globals['_ORDERSTATUSCHANGED'].fields_by_name['items']._serialized_options = b'\272H\010\222\001\005\010\001\020\364\003'
+  _globals['_ORDERSTATUSCHANGED'].fields_by_name['stock_status']._loaded_options = None
+  _globals['_ORDERSTATUSCHANGED'].fields_by_name['stock_status']._serialized_options = b'\272H\007\202\001\004\330\342\030\001'
+  _globals['_ORDERSTATUSCHANGED'].fields_by_name['payment_status']._loaded_options = None
+  _globals['_ORDERSTATUSCHANGED'].fields_by_name['payment_status']._serialized_options = b'\272H\007\202\001\004\330\342\030\001'
   _globals['_ORDERSTATUSCHANGED']._loaded_options = None
   _globals['_ORDERSTATUSCHANGED']._serialized_options = b'\332\342\030\035\n\033orders.order.status_changed'
+  _globals['_ORDERITEMSCANCELLED'].fields_by_name['order_id']._loaded_options = None
+  _globals['_ORDERITEMSCANCELLED'].fields_by_name['order_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_ORDERITEMSCANCELLED'].fields_by_name['order_number']._loaded_options = None
+  _globals['_ORDERITEMSCANCELLED'].fields_by_name['order_number']._serialized_options = b'\272H\004r\002\030 '
+  _globals['_ORDERITEMSCANCELLED'].fields_by_name['attempt']._loaded_options = None
+  _globals['_ORDERITEMSCANCELLED'].fields_by_name['attempt']._serialized_options = b'\272H\007\032\005\030\350\007(\001'
+  _globals['_ORDERITEMSCANCELLED'].fields_by_name['status']._loaded_options = None
+  _globals['_ORDERITEMSCANCELLED'].fields_by_name['status']._serialized_options = b'\272H\007\202\001\004\330\342\030\001'
+  _globals['_ORDERITEMSCANCELLED'].fields_by_name['reason']._loaded_options = None
+  _globals['_ORDERITEMSCANCELLED'].fields_by_name['reason']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_ORDERITEMSCANCELLED'].fields_by_name['total_amount']._loaded_options = None
+  _globals['_ORDERITEMSCANCELLED'].fields_by_name['total_amount']._serialized_options = b'\272H\220\002\272\001\211\002\n\022money.not_negative\022Cmust be an amount of zero or more with a three-letter currency_code\032\255\001this.units >= 0 && this.units <= 1000000000000000 && this.nanos >= 0 && this.nanos <= 999999999 && this.currency_code.size() == 3 && this.currency_code.matches(\'^[A-Z]{3}$\')\310\001\001'
+  _globals['_ORDERITEMSCANCELLED'].fields_by_name['order_version']._loaded_options = None
+  _globals['_ORDERITEMSCANCELLED'].fields_by_name['order_version']._serialized_options = b'\272H\004\"\002(\001'
+  _globals['_ORDERITEMSCANCELLED'].fields_by_name['items']._loaded_options = None
+  _globals['_ORDERITEMSCANCELLED'].fields_by_name['items']._serialized_options = b'\272H\010\222\001\005\010\001\020\364\003'
   _globals['_ORDERITEMSCANCELLED']._loaded_options = None
   _globals['_ORDERITEMSCANCELLED']._serialized_options = b'\332\342\030\036\n\034orders.order.items_cancelled'
+  _globals['_RETURNSTATUSCHANGED'].fields_by_name['order_return']._loaded_options = None
+  _globals['_RETURNSTATUSCHANGED'].fields_by_name['order_return']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_RETURNSTATUSCHANGED'].fields_by_name['new_status']._loaded_options = None
+  _globals['_RETURNSTATUSCHANGED'].fields_by_name['new_status']._serialized_options = b'\272H\007\202\001\004\330\342\030\001'
   _globals['_RETURNSTATUSCHANGED']._loaded_options = None
   _globals['_RETURNSTATUSCHANGED']._serialized_options = b'\332\342\030\036\n\034orders.return.status_changed'
-  _globals['_ORDERSTATUSCHANGED']._serialized_start=235
-  _globals['_ORDERSTATUSCHANGED']._serialized_end=944
-  _globals['_ORDERITEMSCANCELLED']._serialized_start=947
-  _globals['_ORDERITEMSCANCELLED']._serialized_end=1384
-  _globals['_RETURNSTATUSCHANGED']._serialized_start=1387
-  _globals['_RETURNSTATUSCHANGED']._serialized_end=1696
-  _globals['_ORDERLINE']._serialized_start=1699
-  _globals['_ORDERLINE']._serialized_end=1988
-  _globals['_LINEUNITSHARE']._serialized_start=1990
-  _globals['_LINEUNITSHARE']._serialized_end=2077
-  _globals['_LINEALLOCATION']._serialized_start=2079
-  _globals['_LINEALLOCATION']._serialized_end=2197
+  _globals['_ORDERLINE'].fields_by_name['line_number']._loaded_options = None
+  _globals['_ORDERLINE'].fields_by_name['line_number']._serialized_options = b'\272H\007\032\005\030\364\003(\001'
+  _globals['_ORDERLINE'].fields_by_name['sku']._loaded_options = None
+  _globals['_ORDERLINE'].fields_by_name['sku']._serialized_options = b'\272H\nr\010\020\001\030@\330\342\030\001'
+  _globals['_ORDERLINE'].fields_by_name['quantity']._loaded_options = None
+  _globals['_ORDERLINE'].fields_by_name['quantity']._serialized_options = b'\272H\010\032\006\030\300\204=(\001'
+  _globals['_ORDERLINE'].fields_by_name['cancelled_quantity']._loaded_options = None
+  _globals['_ORDERLINE'].fields_by_name['cancelled_quantity']._serialized_options = b'\272H\010\032\006\030\300\204=(\000'
+  _globals['_ORDERLINE'].fields_by_name['unit_shares']._loaded_options = None
+  _globals['_ORDERLINE'].fields_by_name['unit_shares']._serialized_options = b'\272H\005\222\001\002\020\004'
+  _globals['_ORDERLINE'].fields_by_name['allocations']._loaded_options = None
+  _globals['_ORDERLINE'].fields_by_name['allocations']._serialized_options = b'\272H\005\222\001\002\020\010'
+  _globals['_LINEUNITSHARE'].fields_by_name['quantity']._loaded_options = None
+  _globals['_LINEUNITSHARE'].fields_by_name['quantity']._serialized_options = b'\272H\010\032\006\030\300\204=(\001'
+  _globals['_LINEUNITSHARE'].fields_by_name['amount']._loaded_options = None
+  _globals['_LINEUNITSHARE'].fields_by_name['amount']._serialized_options = b'\272H\220\002\272\001\211\002\n\022money.not_negative\022Cmust be an amount of zero or more with a three-letter currency_code\032\255\001this.units >= 0 && this.units <= 1000000000000000 && this.nanos >= 0 && this.nanos <= 999999999 && this.currency_code.size() == 3 && this.currency_code.matches(\'^[A-Z]{3}$\')\310\001\001'
+  _globals['_LINEALLOCATION'].fields_by_name['warehouse_id']._loaded_options = None
+  _globals['_LINEALLOCATION'].fields_by_name['warehouse_id']._serialized_options = b'\272H\nr\010\020\001\030@\330\342\030\001'
+  _globals['_LINEALLOCATION'].fields_by_name['reservation_id']._loaded_options = None
+  _globals['_LINEALLOCATION'].fields_by_name['reservation_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_LINEALLOCATION'].fields_by_name['quantity']._loaded_options = None
+  _globals['_LINEALLOCATION'].fields_by_name['quantity']._serialized_options = b'\272H\010\032\006\030\300\204=(\000'
+  _globals['_ORDERSTATUSCHANGED']._serialized_start=298
+  _globals['_ORDERSTATUSCHANGED']._serialized_end=1385
+  _globals['_ORDERITEMSCANCELLED']._serialized_start=1388
+  _globals['_ORDERITEMSCANCELLED']._serialized_end=2179
+  _globals['_RETURNSTATUSCHANGED']._serialized_start=2182
+  _globals['_RETURNSTATUSCHANGED']._serialized_end=2511
+  _globals['_ORDERLINE']._serialized_start=2514
+  _globals['_ORDERLINE']._serialized_end=2876
+  _globals['_LINEUNITSHARE']._serialized_start=2879
+  _globals['_LINEUNITSHARE']._serialized_end=3259
+  _globals['_LINEALLOCATION']._serialized_start=3262
+  _globals['_LINEALLOCATION']._serialized_end=3418
 # @@protoc_insertion_point(module_scope)

@@ -22,12 +22,13 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from ordermesh.options.v1 import options_pb2 as ordermesh_dot_options_dot_v1_dot_options__pb2
 from ordermesh.warehouse.v1 import warehouse_pb2 as ordermesh_dot_warehouse_dot_v1_dot_warehouse__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n4ordermesh/warehouse/events/v1/warehouse_events.proto\x12\x1dordermesh.warehouse.events.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"ordermesh/options/v1/options.proto\x1a&ordermesh/warehouse/v1/warehouse.proto\"\xc0\x01\n\x0cStockChanged\x12\x43\n\x0bstock_level\x18\x01 \x01(\x0b\x32\".ordermesh.warehouse.v1.StockLevelR\nstockLevel\x12L\n\x0estock_movement\x18\x02 \x01(\x0b\x32%.ordermesh.warehouse.v1.StockMovementR\rstockMovement:\x1d\xda\xe2\x18\x19\n\x17warehouse.stock.changed\"\xe9\x03\n\x18ReservationStatusChanged\x12\x45\n\x0breservation\x18\x01 \x01(\x0b\x32#.ordermesh.warehouse.v1.ReservationR\x0breservation\x12H\n\nold_status\x18\x02 \x01(\x0e\x32).ordermesh.warehouse.v1.ReservationStatusR\toldStatus\x12\x39\n\x16\x63onfirm_refused_reason\x18\x03 \x01(\tH\x00R\x14\x63onfirmRefusedReason\x88\x01\x01\x12\x39\n\noccur_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime\x12V\n\x14\x61ttempt_reservations\x18\x05 \x03(\x0b\x32#.ordermesh.warehouse.v1.ReservationR\x13\x61ttemptReservations\x12\'\n\x0fholding_version\x18\x06 \x01(\x03R\x0eholdingVersion:*\xda\xe2\x18&\n$warehouse.reservation.status_changedB\x19\n\x17_confirm_refused_reasonB\xf5\x01\n!com.ordermesh.warehouse.events.v1B\x14WarehouseEventsProtoP\x01ZUgithub.com/ordermesh/ordermesh/gen/go/ordermesh/warehouse/events/v1;warehouseeventsv1\xaa\x02\x1dOrdermesh.Warehouse.Events.V1\xca\x02\x1dOrdermesh\\Warehouse\\Events\\V1\xea\x02 Ordermesh::Warehouse::Events::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n4ordermesh/warehouse/events/v1/warehouse_events.proto\x12\x1dordermesh.warehouse.events.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"ordermesh/options/v1/options.proto\x1a&ordermesh/warehouse/v1/warehouse.proto\"\xd0\x01\n\x0cStockChanged\x12K\n\x0bstock_level\x18\x01 \x01(\x0b\x32\".ordermesh.warehouse.v1.StockLevelB\x06\xbaH\x03\xc8\x01\x01R\nstockLevel\x12T\n\x0estock_movement\x18\x02 \x01(\x0b\x32%.ordermesh.warehouse.v1.StockMovementB\x06\xbaH\x03\xc8\x01\x01R\rstockMovement:\x1d\xda\xe2\x18\x19\n\x17warehouse.stock.changed\"\x8d\x04\n\x18ReservationStatusChanged\x12M\n\x0breservation\x18\x01 \x01(\x0b\x32#.ordermesh.warehouse.v1.ReservationB\x06\xbaH\x03\xc8\x01\x01R\x0breservation\x12H\n\nold_status\x18\x02 \x01(\x0e\x32).ordermesh.warehouse.v1.ReservationStatusR\toldStatus\x12\x42\n\x16\x63onfirm_refused_reason\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@H\x00R\x14\x63onfirmRefusedReason\x88\x01\x01\x12\x39\n\noccur_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime\x12`\n\x14\x61ttempt_reservations\x18\x05 \x03(\x0b\x32#.ordermesh.warehouse.v1.ReservationB\x08\xbaH\x05\x92\x01\x02\x10\x08R\x13\x61ttemptReservations\x12\x30\n\x0fholding_version\x18\x06 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01R\x0eholdingVersion:*\xda\xe2\x18&\n$warehouse.reservation.status_changedB\x19\n\x17_confirm_refused_reasonB\xf5\x01\n!com.ordermesh.warehouse.events.v1B\x14WarehouseEventsProtoP\x01ZUgithub.com/ordermesh/ordermesh/gen/go/ordermesh/warehouse/events/v1;warehouseeventsv1\xaa\x02\x1dOrdermesh.Warehouse.Events.V1\xca\x02\x1dOrdermesh\\Warehouse\\Events\\V1\xea\x02 Ordermesh::Warehouse::Events::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,12 +36,24 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ordermesh.warehouse.events.
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n!com.ordermesh.warehouse.events.v1B\024WarehouseEventsProtoP\001ZUgithub.com/ordermesh/ordermesh/gen/go/ordermesh/warehouse/events/v1;warehouseeventsv1\252\002\035Ordermesh.Warehouse.Events.V1\312\002\035Ordermesh\\Warehouse\\Events\\V1\352\002 Ordermesh::Warehouse::Events::V1'
+  _globals['_STOCKCHANGED'].fields_by_name['stock_level']._loaded_options = None
+  _globals['_STOCKCHANGED'].fields_by_name['stock_level']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_STOCKCHANGED'].fields_by_name['stock_movement']._loaded_options = None
+  _globals['_STOCKCHANGED'].fields_by_name['stock_movement']._serialized_options = b'\272H\003\310\001\001'
   _globals['_STOCKCHANGED']._loaded_options = None
   _globals['_STOCKCHANGED']._serialized_options = b'\332\342\030\031\n\027warehouse.stock.changed'
+  _globals['_RESERVATIONSTATUSCHANGED'].fields_by_name['reservation']._loaded_options = None
+  _globals['_RESERVATIONSTATUSCHANGED'].fields_by_name['reservation']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_RESERVATIONSTATUSCHANGED'].fields_by_name['confirm_refused_reason']._loaded_options = None
+  _globals['_RESERVATIONSTATUSCHANGED'].fields_by_name['confirm_refused_reason']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_RESERVATIONSTATUSCHANGED'].fields_by_name['attempt_reservations']._loaded_options = None
+  _globals['_RESERVATIONSTATUSCHANGED'].fields_by_name['attempt_reservations']._serialized_options = b'\272H\005\222\001\002\020\010'
+  _globals['_RESERVATIONSTATUSCHANGED'].fields_by_name['holding_version']._loaded_options = None
+  _globals['_RESERVATIONSTATUSCHANGED'].fields_by_name['holding_version']._serialized_options = b'\272H\004\"\002(\001'
   _globals['_RESERVATIONSTATUSCHANGED']._loaded_options = None
   _globals['_RESERVATIONSTATUSCHANGED']._serialized_options = b'\332\342\030&\n$warehouse.reservation.status_changed'
-  _globals['_STOCKCHANGED']._serialized_start=197
-  _globals['_STOCKCHANGED']._serialized_end=389
-  _globals['_RESERVATIONSTATUSCHANGED']._serialized_start=392
-  _globals['_RESERVATIONSTATUSCHANGED']._serialized_end=881
+  _globals['_STOCKCHANGED']._serialized_start=226
+  _globals['_STOCKCHANGED']._serialized_end=434
+  _globals['_RESERVATIONSTATUSCHANGED']._serialized_start=437
+  _globals['_RESERVATIONSTATUSCHANGED']._serialized_end=962
 # @@protoc_insertion_point(module_scope)

@@ -1,0 +1,55 @@
+"""What an operator sets right where a version of another service's record was stored that is not
+true: every event up to it is skipped.
+"""
+
+from collections.abc import Sequence
+from uuid import UUID
+
+import structlog
+from sqlalchemy import select, update
+
+from chassis.blame import deferring
+from chassis.claims import Claim
+from chassis.database import Database
+from chassis.errors import NotFound
+from chassis.idempotency import Keyed
+from chassis.tables import StoredVersion
+
+log = structlog.get_logger()
+
+
+class StoredVersions:
+    """The versions of orders and fulfilments that one service stores."""
+
+    def __init__(self, database: Database, stored: Sequence[StoredVersion]) -> None:
+        self._database, self._stored = database, stored
+
+    async def set(self, request: Keyed, order_id: UUID, fulfillment_id: UUID | None, version: int) -> int:
+        """Stores this version of an order, or of one of its fulfilments; answers with the one that stands
+        then. A repeat of the request changes nothing.
+
+        Raises Invalid REQUEST_ID_REUSED, NotFound STORED_VERSION_NOT_FOUND, Deferred.
+        """
+        with deferring():
+            async with self._database.engine.begin() as connection:
+                first = await self._database.claims.first(connection, Claim(request.key, request.digest, order_id))
+                found: list[int] = []
+                for stored in self._stored:
+                    if (stored.fulfillment_id is None) != (fulfillment_id is None):
+                        continue
+                    which = [stored.order_id == order_id, stored.version.is_not(None)]
+                    if stored.fulfillment_id is not None:
+                        which.append(stored.fulfillment_id == fulfillment_id)
+                    found += (await connection.execute(select(stored.version).where(*which).with_for_update())).scalars()
+                    if first:
+                        await connection.execute(update(stored.version.table).where(*which).values({stored.version: version}))
+                if not found:
+                    raise _not_found(order_id, fulfillment_id)
+        if first:
+            log.warning("stored version set", order_id=str(order_id), before=max(found), version=version)
+        return version if first else max(found)
+
+
+def _not_found(order_id: UUID, fulfillment_id: UUID | None) -> NotFound:
+    record = f"fulfilment {fulfillment_id} of order {order_id}" if fulfillment_id else f"order {order_id}"
+    return NotFound("STORED_VERSION_NOT_FOUND", f"This service stores no version of {record}.", order_id=str(order_id))

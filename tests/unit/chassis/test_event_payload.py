@@ -1,0 +1,154 @@
+"""What of an event breaks its contract, for every kind that is published: it is unreadable, and says
+which field is wrong.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+from ordermesh.order.events.v1.order_events_pb2 import OrderStatusChanged
+from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed
+from ordermesh.shipping.events.v1.shipping_events_pb2 import ShipmentCreated
+
+from chassis.errors import Invalid
+from chassis.event_payload import parse_event, unknown_values
+from chassis.stream import subject_of
+from tests.sample.contract_events import valid
+
+KINDS = list(valid())
+# A newer publisher may add a value to an enum: it is readable, and means no change.
+NEWER = 99
+OLD = "old_status"  # unspecified where a record was created
+
+
+def leaves(message: Any, path: str = "") -> Iterator[tuple[Any, FieldDescriptor, str]]:
+    """Each set field of the message that is no message itself, with its owner and its path."""
+    for field, value in message.ListFields():
+        where = f"{path}{field.name}"
+        if field.message_type is None:
+            yield message, field, where
+        elif field.is_repeated:
+            yield from leaves(value[0], f"{where}[0].")
+        elif not field.message_type.full_name.startswith("google."):
+            yield from leaves(value, f"{where}.")
+
+
+def refusal(event: Message) -> Invalid:
+    """Why the event cannot be read."""
+    with pytest.raises(Invalid) as caught:
+        parse_event(type(event), subject_of(type(event)), event.SerializeToString())
+    assert caught.value.reason == "EVENT_UNREADABLE"
+    assert "iscard" in caught.value.message
+    return caught.value
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.DESCRIPTOR.name)
+def test_a_valid_event_is_read(kind: type[Message]) -> None:
+    """The events that the other tests break are right before that."""
+    event = valid()[kind]
+    assert parse_event(kind, subject_of(kind), event.SerializeToString()) == event
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.DESCRIPTOR.name)
+def test_an_empty_body_is_unreadable(kind: type[Message]) -> None:
+    """An empty body names the first field that is missing."""
+    [violation] = refusal(kind()).violations
+    assert violation.subject.split(".")[0] in kind.DESCRIPTOR.fields_by_name
+
+
+@pytest.mark.parametrize("body", [b"\xff\xff", b"\x0a\xff\xff\xff\xff\x0f", b"garbage"], ids=["tag", "length", "text"])
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.DESCRIPTOR.name)
+def test_a_garbage_body_is_unreadable(kind: type[Message], body: bytes) -> None:
+    """A body that is no protobuf message at all is unreadable, and names its type."""
+    with pytest.raises(Invalid, match=kind.DESCRIPTOR.full_name) as caught:
+        parse_event(kind, subject_of(kind), body)
+    assert caught.value.reason == "EVENT_UNREADABLE"
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.DESCRIPTOR.name)
+def test_each_broken_field_is_named(kind: type[Message]) -> None:
+    """Every id without a UUID, every enum without a value, every quantity, version and attempt below
+    zero is refused, one at a time, by its path.
+    """
+    broken = 0
+    for number, (_, field, path) in enumerate(leaves(valid()[kind])):
+        event = valid()[kind]
+        owner = list(leaves(event))[number][0]
+        if field.name == OLD or field.name in ("cause_id", "tracking_number"):
+            continue
+        if field.enum_type is not None:
+            setattr(owner, field.name, 0)
+        elif field.type in (FieldDescriptor.TYPE_INT32, FieldDescriptor.TYPE_INT64) and not field.name.endswith("_delta"):
+            setattr(owner, field.name, -1)
+        elif field.name.endswith("_id") and field.name != "warehouse_id":
+            setattr(owner, field.name, "no uuid")
+        elif field.name in ("sku", "warehouse_id"):
+            setattr(owner, field.name, "")
+        else:
+            continue
+        assert [v.subject for v in refusal(event).violations] == [path]
+        broken += 1
+    assert broken >= 3
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.DESCRIPTOR.name)
+def test_a_newer_enum_value_is_read(kind: type[Message]) -> None:
+    """A value above the known ones is no error: its reader treats it as no change."""
+    event = valid()[kind]
+    for owner, field, _ in list(leaves(event)):
+        if field.enum_type is not None:
+            setattr(owner, field.name, NEWER)
+    assert parse_event(kind, subject_of(kind), event.SerializeToString()) == event
+
+
+def test_a_negative_enum_value_is_unreadable() -> None:
+    """No enum has negative values: that is garbage, and no newer publisher's."""
+    event: Any = valid()[OrderStatusChanged]
+    event.new_status = -3
+    assert [v.subject for v in refusal(event).violations] == ["new_status"]
+
+
+@pytest.mark.parametrize(("units", "nanos", "code"), [(-1, 0, "GBP"), (0, -1, "GBP"), (1, 0, ""), (1, 0, "gbp"), (10**15 + 1, 0, "GBP")])
+def test_an_impossible_amount_is_unreadable(units: int, nanos: int, code: str) -> None:
+    """Money below zero, beyond any order's total, or without a currency is unreadable."""
+    event: Any = valid()[PaymentConfirmed]
+    event.captured_amount.units, event.captured_amount.nanos, event.captured_amount.currency_code = units, nanos, code
+    assert [v.subject for v in refusal(event).violations] == ["captured_amount"]
+
+
+def test_a_nul_in_a_text_is_unreadable() -> None:
+    """No table can store a NUL, wherever it stands."""
+    event: Any = valid()[ShipmentCreated]
+    event.shipment.tracking_number = "SBX\0"
+    assert [v.subject for v in refusal(event).violations] == ["shipment.tracking_number"]
+
+
+def test_a_type_on_another_subject_is_unreadable() -> None:
+    """PaymentConfirmed on shipments.shipment.created is no event at all."""
+    payload = valid()[PaymentConfirmed].SerializeToString()
+    with pytest.raises(Invalid, match=r"shipments\.shipment\.created") as caught:
+        parse_event(PaymentConfirmed, subject_of(ShipmentCreated), payload)
+    assert caught.value.reason == "EVENT_UNREADABLE"
+
+
+def test_a_body_full_of_empties_is_refused_fast() -> None:
+    """Half a million empty lines are refused by the first broken rule: no list of them is made."""
+    event = OrderStatusChanged()
+    for _ in range(500_000):
+        event.items.add()
+    assert len(refusal(event).violations) == 1
+
+
+def test_unknown_enum_values_are_named() -> None:
+    """The enum fields of the event and of the record in it that have a newer value are named, and no
+    others.
+    """
+    event: Any = valid()[ShipmentCreated]
+    assert list(unknown_values(event)) == []
+    event.shipment.status = NEWER
+    assert list(unknown_values(event)) == ["shipment.status"]
+    changed: Any = valid()[OrderStatusChanged]
+    changed.new_status = changed.stock_status = NEWER
+    assert list(unknown_values(changed)) == ["new_status", "stock_status"]

@@ -1,0 +1,23 @@
+"""How far the version of another service's record may jump."""
+
+import pytest
+
+from chassis.errors import Refused
+from chassis.versions import JUMP_MAX, check_jump
+
+
+@pytest.mark.parametrize("stored", [0, 1, 7, 20_000])
+def test_jump_at_the_bound_is_allowed(stored: int) -> None:
+    """A version up to 10,000 above the stored one counts, and so does every older one."""
+    assert JUMP_MAX == 10_000
+    for stated in (0, stored, stored + JUMP_MAX):
+        check_jump(stored, stated, "Order 7")
+
+
+@pytest.mark.parametrize("stated", [10_008, 2**60])
+def test_jump_beyond_the_bound_is_refused(stated: int) -> None:
+    """One more is refused, with both versions and the command that sets the stored one."""
+    with pytest.raises(Refused, match="omctl events set-version") as caught:
+        check_jump(7, stated, "Order 7")
+    assert caught.value.reason == "VERSION_JUMP"
+    assert caught.value.metadata == {"stored": "7", "stated": str(stated)}
