@@ -7,7 +7,8 @@ the write    database.py; in it claims.py the keys, fold.py the decisions, blame
              and digest are; writing.py whether one is under way; tables.py what all have, and SQL over sets; migration.py; silence.py a
              connection that hangs up on a server that says nothing
 events out   outgoing.py what a fact becomes; outbox.py appends; relay.py publishes; shards.py whose turn it is; rebuild.py what a stream
-             has lost; contents.py what it holds; partitions.py the outbox by day; republish.py what operators want published again
+             has lost; contents.py what it holds; partitions.py the outbox by day; republish.py what operators want published again;
+             unmatched.py what only one of outbox and stream has
 events in    inbox.py settles; pull.py fetches; delivery.py reads; event_payload.py parses; handling.py asks the
              handlers; failed.py what could not be handled; replays.py what operators want handled again;
              versions.py how far a version may jump; stored_versions.py what operators set right of them;

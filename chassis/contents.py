@@ -64,7 +64,7 @@ class Contents:
     async def bounds(self) -> Bounds | None:
         """The bounds; None where there is no such stream."""
         try:
-            streams = self._broker.client.jetstream(timeout=LOOK_TIMEOUT_S)
+            streams = self._broker.jetstream(LOOK_TIMEOUT_S)
             return _bounds(await streams.stream_info(self._stream))
         except NotFoundError:
             return None

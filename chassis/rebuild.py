@@ -281,7 +281,10 @@ class Rebuild:
         asked = [row for row in rows if bounds.first_seq <= row.stream_seq <= bounds.last_seq]
         held = await asyncio.gather(*(self.contents.holds(r.stream_seq, r.event_id) for r in asked))
         there = {row.id for row, holds in zip(asked, held, strict=True) if holds}
-        return await self._wait_again(connection, [row for row in rows if row.id not in there]) > 0
+        lost = [row for row in rows if row.id not in there]
+        await self._wait_again(connection, lost)
+        self.next_time += len(lost) / LOST_RATE
+        return bool(lost)
 
     async def _step(self, connection: AsyncConnection) -> float:
         """Compares up to a page. Answers how long to pause before the next."""
@@ -353,9 +356,9 @@ class Rebuild:
             return None
         return replace(position, message_seq=last.seq, message_time=found[1])
 
-    async def _wait_again(self, connection: AsyncConnection, lost: Sequence[Marked]) -> int:
+    async def _wait_again(self, connection: AsyncConnection, lost: Sequence[Marked]) -> None:
         if not lost:
-            return 0
+            return
         if not self._lost:
             log.error("the stream has lost events: publishing them again", stream=self._stream)
         times = [row.create_time for row in lost]
@@ -364,7 +367,6 @@ class Rebuild:
         self._lost += len(lost)
         self._spent += len(lost)
         self._unmarked.inc(len(lost))
-        return len(lost)
 
     async def _note(self, connection: AsyncConnection, entries: Sequence[Entry]) -> None:
         """The outbox does not know some of these: it was restored to a time before them."""

@@ -40,6 +40,7 @@ from chassis.relay import Relay
 from chassis.republish import Republish
 from chassis.server import Register, configured
 from chassis.tables import StoredVersion
+from chassis.unmatched import UnmatchedEvents
 
 Config = TypeVar("Config", bound=ServiceConfig)
 HOUSEKEEPING_S: Final = 3600.0
@@ -80,9 +81,11 @@ class Ground:
         advisories = Advisories(self.broker, inbox.failed, service=self.config.service, consumers=inbox.consumers)
         self.tasks.start("inbox", inbox.run())
         self.tasks.start("advisories", advisories.run())
+        unmatched = UnmatchedEvents(self.database, self.broker, self.stream_name, self.config.service)
+        outbox = OutboxService(Republish(self.database), unmatched, self.stream_name)
         operators = (
             partial(add_FailedEventServiceServicer_to_server, FailedEventService(inbox, self.database, self.tables.stored_versions)),
-            partial(add_OutboxServiceServicer_to_server, OutboxService(Republish(self.database), self.stream_name)),
+            partial(add_OutboxServiceServicer_to_server, outbox),
         )
         await self.stack.enter_async_context(configured(self.config, (*services, *operators)))
 

@@ -148,9 +148,13 @@ class Broker:
     @property
     def streams(self) -> JetStreamContext:
         """JetStream over the client that serves now. Raises ConnectionError while that is not connected."""
+        return self.jetstream(5.0)
+
+    def jetstream(self, timeout_s: float) -> JetStreamContext:
+        """The same, with another time to wait for an answer."""
         if not self.client.is_connected:  # nats-py would fail too, and leak a little each time
             raise ConnectionError("the broker is away")
-        return self.client.jetstream(timeout=5)
+        return self.client.jetstream(timeout=timeout_s)
 
     @property
     def answers(self) -> bool:

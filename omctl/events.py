@@ -2,7 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from json import dumps
 from typing import TYPE_CHECKING, Annotated, Any, cast
+from uuid import uuid4
 
 import typer
 from ordermesh.ops.v1 import ops_service_pb2 as api
@@ -239,6 +241,27 @@ def republish(
         output.line(answer, service=name)
     if not json:
         output.show(views.republished(answers.found), Console())
+    answers.end()
+
+
+@app.command(epilog=EXIT_CODES)
+def adopt(service: Services = None, json: Json = False, timeout: Timeout = 60.0) -> None:
+    """Stores the events that a service's stream has and its outbox does not: its database was restored.
+
+    It changes no order, payment or other record. Repeated, it stores nothing twice.
+    """
+
+    async def work(channel: Channel) -> int:
+        adopted, more = 0, True
+        while more:
+            request = api.AdoptEventsRequest(request_id=str(uuid4()))
+            answer = await ask(_outbox(channel).AdoptEvents, request, timeout_s=timeout)
+            adopted, more = adopted + answer.adopted_count, answer.more
+        return adopted
+
+    answers = ask_each(_addresses(service), work)
+    for name, number in answers.found.items():
+        typer.echo(dumps({"service": name, "adopted": number}) if json else f"{name}: {number} events stored.")
     answers.end()
 
 

@@ -1,6 +1,8 @@
 """`omctl order ...`"""
 
-from contextlib import aclosing
+import asyncio
+from collections.abc import Mapping
+from contextlib import AsyncExitStack, aclosing
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, cast
 
@@ -9,12 +11,13 @@ from ordermesh.order.v1 import order_pb2, order_service_pb2
 from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceStub
 from rich.console import Console
 
-from chassis.client import Channel, ask, pages
-from chassis.errors import NotFound
+from chassis.client import Channel, ask, connect, pages
+from chassis.errors import Failure, NotFound
 from omctl import arguments, output, views
 from omctl.calls import fail, run, settings
-from omctl.errors import EXIT_CODES, FAILED
+from omctl.errors import EXIT_CODES, FAILED, exit_code
 from omctl.options import Json, RequestId, Timeout, told
+from omctl.undo import Undo
 from omctl.watching import timeline, transitions
 
 if TYPE_CHECKING:  # it is a type alone
@@ -188,6 +191,36 @@ def cancel(order: Which, reason: Reason = None, request_id: RequestId = None, js
         _show((await ask(_stub(channel).CancelOrder, request, timeout_s=timeout)).order, json=json)
 
     run(settings().order_address, work)
+
+
+@app.command(epilog=EXIT_CODES)
+def undo(
+    order: Annotated[str, typer.Argument(parser=arguments.uuid, metavar="ORDER", help="Its id.")],
+    timeout: Timeout = 15.0,
+) -> None:
+    """Takes back what the services do for an order that the order service has lost by a restoration.
+
+    Work on it is cancelled, parcels are recalled, money and stock go back. An order that exists is
+    refused: cancel it. Repeated, nothing is done twice. Exit code 1 where a service refuses a step.
+    """
+    addresses = settings().addresses
+    try:
+        refused = asyncio.run(_undo(addresses, order, timeout))
+    except Failure as failure:
+        fail(str(failure), exit_code(failure))
+    if refused:
+        raise typer.Exit(FAILED)
+
+
+async def _undo(addresses: Mapping[str, str], order_id: str, timeout_s: float) -> bool:
+    async with AsyncExitStack() as stack:
+        channels = {name: await stack.enter_async_context(connect(address)) for name, address in addresses.items()}
+        undo = Undo(channels, order_id, timeout_s)
+        if await undo.exists():
+            fail(f"The order exists. Next: `omctl order cancel {order_id}`.", FAILED)
+        async for step in undo.steps():
+            typer.echo(output.printable(step))
+        return undo.refused
 
 
 @app.command("cancel-items", epilog=EXIT_CODES)

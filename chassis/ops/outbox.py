@@ -1,5 +1,7 @@
 """OutboxService: an operator sees how a service's publishing stands, and has events published again."""
 
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -8,9 +10,13 @@ from ordermesh.ops.v1 import ops_service_pb2 as api
 from ordermesh.ops.v1.ops_service_pb2_grpc import OutboxServiceServicer
 
 from chassis.claims import NOBODY, Claim
+from chassis.contents import Entry
 from chassis.convert import given, timestamp, timestamp_or_none
 from chassis.idempotency import keyed
+from chassis.paging import asked
+from chassis.rebuild import Marked
 from chassis.republish import Events, Republish
+from chassis.unmatched import UnmatchedEvents
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -18,9 +24,9 @@ Context = grpc.aio.ServicerContext[Any, Any]
 class OutboxService(OutboxServiceServicer):
     """ordermesh.ops.v1.OutboxService over one service's outbox: what each method does and answers stands in the contract."""
 
-    def __init__(self, republish: Republish, stream: str) -> None:
+    def __init__(self, republish: Republish, unmatched: UnmatchedEvents, stream: str) -> None:
         """`stream` is the stream that the service publishes on."""
-        self._republish, self._stream = republish, stream
+        self._republish, self._unmatched, self._stream = republish, unmatched, stream
 
     async def GetOutboxStats(self, request: api.GetOutboxStatsRequest, context: Context) -> api.GetOutboxStatsResponse:
         stats = await self._republish.stats()
@@ -55,3 +61,42 @@ class OutboxService(OutboxServiceServicer):
         key = keyed(request)
         number = await self._republish.again(events, Claim(key.key, key.digest, events.aggregate or NOBODY))
         return api.RepublishEventsResponse(event_count=number)
+
+    async def ListUnmatchedEvents(self, request: api.ListUnmatchedEventsRequest, context: Context) -> api.ListUnmatchedEventsResponse:
+        page = asked(request, int)
+        found = await self._unmatched.page(page.after[0] if page.after else 0)
+        events = [_lost(row) for row in found.lost] + [_unknown(entry) for entry in found.unknown]
+        events.sort(key=lambda event: event.stream_seq)
+        after = found.after
+        if len(events) > page.size:  # the rest is compared again; events at one place stay together
+            after = events[page.size - 1].stream_seq
+            events = [event for event in events if event.stream_seq <= after]
+        token = replace(page, size=1).cut([after, None], lambda place: (place,))[1] if after else ""
+        return api.ListUnmatchedEventsResponse(unmatched_events=events, next_page_token=token)
+
+    async def AdoptEvents(self, request: api.AdoptEventsRequest, context: Context) -> api.AdoptEventsResponse:
+        key = keyed(request)
+        number, more = await self._unmatched.adopt(Claim(key.key, key.digest, NOBODY))
+        return api.AdoptEventsResponse(adopted_count=number, more=more)
+
+
+def _lost(row: Marked) -> api.UnmatchedEvent:
+    return api.UnmatchedEvent(
+        kind=api.UNMATCHED_KIND_LOST,
+        event_id=str(row.event_id),
+        aggregate_id=str(row.aggregate),
+        type=row.type,
+        stream_seq=row.stream_seq,
+        event_time=timestamp(row.create_time),
+    )
+
+
+def _unknown(entry: Entry) -> api.UnmatchedEvent:
+    return api.UnmatchedEvent(
+        kind=api.UNMATCHED_KIND_UNKNOWN,
+        event_id=entry.event_id,
+        aggregate_id=entry.aggregate,
+        type=entry.type,
+        stream_seq=entry.seq,
+        event_time=timestamp(datetime.fromisoformat(entry.time)),
+    )

@@ -4,6 +4,7 @@ facts.py        what the services say, over their public methods
 difference.py   what a check is, and what it finds
 stock.py        every unit
 money.py        every penny
+streams.py      every event: outbox and stream
 orders.py       every order: agreement, and whatever should go on by itself
 """
 
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
-from omctl.audit import money, orders, stock
+from omctl.audit import money, orders, stock, streams
 from omctl.audit.difference import Check, Difference
 from omctl.audit.facts import Facts, Gap, Witnesses
 
@@ -32,6 +33,8 @@ __all__ = [
 PATIENCE = timedelta(minutes=1)
 
 CHECKS: Final[Sequence[Check]] = (
+    streams.restored_databases,
+    streams.lost_events,
     stock.ledger,
     stock.promises,
     stock.held_for_no_order,
@@ -78,7 +81,8 @@ def differences(facts: Facts, patience: timedelta = PATIENCE) -> list[Difference
     """
     missing = {gap.field for gap in facts.gaps}
     able = [check for check in CHECKS if check.by_service or not check.needs & missing]
-    return sorted({found for check in able for found in check.find(facts, patience)})
+    every = {found for check in able for found in check.find(facts, patience)}
+    return sorted(streams.after_restoration(facts, found) for found in every)
 
 
 def unchecked(gaps: Sequence[Gap]) -> list[str]:

@@ -74,6 +74,16 @@ def units(item: order_pb2.OrderItem) -> int:
     return sum(allocation.quantity for allocation in item.allocations)
 
 
+def undo(order_id: str) -> str:
+    """The command that takes back what services do for an order that the order service lacks."""
+    return f"omctl order undo {order_id}"
+
+
+def cancel(order_id: str) -> str:
+    """The command that cancels an order."""
+    return f"omctl order cancel {order_id}"
+
+
 def republish(service: str, aggregate_id: str) -> str:
     """The command that tells the others again what a service has told of one thing."""
     return f"omctl events republish --service {service} --aggregate {aggregate_id}"

@@ -6,7 +6,7 @@ Nothing stops the world meanwhile, so that two facts of one reading may be of di
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, TypeVar
@@ -46,9 +46,9 @@ class Gap:
 
 @dataclass(frozen=True)
 class Facts:
-    """All that the services told. `failed` and `outboxes` are by service.
+    """All that the services told. `failed`, `outboxes` and `unmatched` are by service.
 
-    A field that is named in `gaps` is empty; `failed` and `outboxes` lack the gap's service.
+    A field that is named in `gaps` is empty; those by service lack the gap's service.
     """
 
     time: datetime
@@ -64,6 +64,14 @@ class Facts:
     failed: Mapping[str, Sequence[ops_service_pb2.FailedEvent]]
     outboxes: Mapping[str, ops_service_pb2.GetOutboxStatsResponse]
     gaps: Sequence[Gap] = ()
+    unmatched: Mapping[str, Sequence[ops_service_pb2.UnmatchedEvent]] = field(default_factory=dict)
+
+    @cached_property
+    def restored(self) -> frozenset[str]:
+        """The services whose database was restored to an older state, as far as it is not repaired."""
+        unknown = ops_service_pb2.UNMATCHED_KIND_UNKNOWN
+        by_service = self.unmatched.items()
+        return frozenset(name for name, events in by_service if any(event.kind == unknown for event in events))
 
     @cached_property
     def returns_of(self) -> Mapping[str, Sequence[return_pb2.Return]]:
@@ -159,13 +167,15 @@ class Witnesses:
             listed = [group.create_task(_given(each.service, each.field, each.records())) for each in lists]
             failed = [group.create_task(_given(name, "failed", self._failed(name))) for name in names]
             outboxes = [group.create_task(_given(name, "outboxes", self._outbox(name))) for name in names]
-        answers = [task.result() for task in (*listed, *failed, *outboxes)]
+            unmatched = [group.create_task(_given(name, "unmatched", self._unmatched(name))) for name in names]
+        answers = [task.result() for task in (*listed, *failed, *outboxes, *unmatched)]
         found = {each.field: _or_empty(task.result()) for each, task in zip(lists, listed, strict=True)}
         found["orders"] = {order.order_id: order for order in found["orders"]}
         return Facts(
             time=datetime.now(UTC),
             failed=_without_gaps(zip(names, failed, strict=True)),
             outboxes=_without_gaps(zip(names, outboxes, strict=True)),
+            unmatched=_without_gaps(zip(names, unmatched, strict=True)),
             gaps=[answer for answer in answers if isinstance(answer, Gap)],
             **found,
         )
@@ -213,6 +223,10 @@ class Witnesses:
     async def _outbox(self, service: str) -> ops_service_pb2.GetOutboxStatsResponse:
         method = OutboxServiceStub(self._channels[service]).GetOutboxStats
         return await ask(method, ops_service_pb2.GetOutboxStatsRequest(), timeout_s=TIMEOUT_S)
+
+    async def _unmatched(self, service: str) -> list[ops_service_pb2.UnmatchedEvent]:
+        method = OutboxServiceStub(self._channels[service]).ListUnmatchedEvents
+        return await _all(method, ops_service_pb2.ListUnmatchedEventsRequest(), "unmatched_events")
 
 
 @asynccontextmanager

@@ -5,6 +5,7 @@ from datetime import timedelta
 
 from ordermesh.order.v1 import order_pb2
 from ordermesh.payment.v1 import payment_pb2
+from ordermesh.shipping.v1 import shipping_pb2
 
 from chassis.money import Money
 from omctl.audit.difference import (
@@ -16,6 +17,7 @@ from omctl.audit.difference import (
     check,
     minor,
     republish,
+    undo,
 )
 from omctl.audit.facts import Facts
 from omctl.names import name_of
@@ -25,6 +27,8 @@ COMPLETED, PENDING, FAILED = (
     payment_pb2.REFUND_STATUS_PENDING,
     payment_pb2.REFUND_STATUS_FAILED,
 )
+
+DELIVERED = shipping_pb2.SHIPMENT_STATUS_DELIVERED
 
 
 @check("payments", "refunds", rules=("payment.ceiling", "payment.refunds"))
@@ -80,17 +84,16 @@ def charged_once(facts: Facts, _patience: timedelta) -> Differences:
             )
 
 
-@check("orders", "payments", rules=("payment.order",))
+@check("orders", "payments", "shipments", rules=("payment.order",))
 def charged_for_no_order(facts: Facts, _patience: timedelta) -> Differences:
-    """Money is taken for orders that there are."""
+    """Money is kept for orders that there are; and for goods that were delivered."""
     for order_id, all_of_order in facts.payments_of.items():
-        if order_id not in facts.orders and any(minor(payment.captured_amount) for payment in all_of_order):
-            yield Difference(
-                "payment.order",
-                f"order {order_id}",
-                "money for an order that there is not",
-                "omctl order list",
-            )
+        shipments = facts.shipments_of.get(order_id, ())
+        if order_id in facts.orders or any(s.status == DELIVERED for s in shipments):
+            continue
+        if any(kept(payment) for payment in all_of_order):
+            text = "money for an order that there is not"
+            yield Difference("payment.order", f"order {order_id}", text, undo(order_id))
 
 
 @check("orders", "payments", "refunds", rules=("money.dead", "money.authorised"))
@@ -102,9 +105,9 @@ def kept_for_the_dead(facts: Facts, _patience: timedelta) -> Differences:
             continue
         for payment in all_of_order:
             if order.status in DEAD or payment.attempt != order.attempt:
-                kept = minor(payment.captured_amount) - minor(payment.refunded_amount)
-                if kept:
-                    text = f"{kept} minor units are kept for a dead attempt ({payment.attempt})"
+                left = minor(payment.captured_amount) - minor(payment.refunded_amount)
+                if left:
+                    text = f"{left} minor units are kept for a dead attempt ({payment.attempt})"
                     yield Difference("money.dead", f"order {order_id}", text, _give_back(facts, payment))
         yield from _authorised_for_nobody(order, all_of_order)
 
@@ -187,6 +190,14 @@ def _give_back(facts: Facts, payment: payment_pb2.Payment) -> str:
     if any(refund.status == FAILED for refund in facts.refunds_of.get(payment.payment_id, ())):
         return _by_hand(payment)
     return republish("order", payment.order_id)
+
+
+def kept(payment: payment_pb2.Payment) -> int:
+    """Minor units that a payment has set aside or taken, and that are not on their way back."""
+    if payment.status == payment_pb2.PAYMENT_STATUS_AUTHORIZED:
+        return minor(payment.authorized_amount)
+    gone = minor(payment.refunded_amount) + minor(payment.refund_pending_amount)
+    return minor(payment.captured_amount) - gone
 
 
 def _settle(payment: payment_pb2.Payment, kept: int, refused: int) -> str:

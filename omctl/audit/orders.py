@@ -16,6 +16,7 @@ from omctl.audit.difference import (
     minor,
     older,
     republish,
+    undo,
 )
 from omctl.audit.facts import Facts
 from omctl.names import name_of
@@ -70,7 +71,9 @@ def fulfillments(facts: Facts, _patience: timedelta) -> Differences:
         status = name_of(fulfillment_pb2.FulfillmentStatus, work.status)
         subject = f"fulfilment {work.fulfillment_id} of order {work.order_id}"
         if order_ is None:
-            yield Difference("fulfillment.order", subject, "there is no such order", "omctl order list")
+            if status not in OVER:
+                text = f"{status}, and there is no such order"
+                yield Difference("fulfillment.order", subject, text, undo(work.order_id))
         elif order_.status in DEAD and status not in OVER:
             yield Difference(
                 "fulfillment.dead",
@@ -93,7 +96,9 @@ def shipments(facts: Facts, _patience: timedelta) -> Differences:
         status = name_of(shipping_pb2.ShipmentStatus, shipment.status)
         repair = republish("shipping", shipment.shipment_id)
         if order is None:
-            yield Difference("shipment.order", subject, "there is no such order", "omctl order list")
+            if shipment.status not in AT_REST and not shipment.HasField("recall_time"):
+                text = f"{status}, not recalled, and there is no such order"
+                yield Difference("shipment.order", subject, text, undo(shipment.order_id))
             continue
         if order.status in DEAD and shipment.status not in AT_REST and not shipment.HasField("recall_time"):
             yield Difference(

@@ -18,6 +18,7 @@ from omctl.audit.difference import (
     check,
     older,
     republish,
+    undo,
     units,
 )
 from omctl.audit.facts import Facts
@@ -105,7 +106,8 @@ def held_for_no_order(facts: Facts, patience: timedelta) -> Differences:
         over = older(reservation.expire_time, facts.time, patience)
         if over and reservation.order_id not in facts.orders and (units_held := _held(reservation)):
             text = f"{units_held} units for an order that there is not"
-            yield Difference("reservation.order", _subject(reservation), text, "omctl stock list")
+            repair = undo(reservation.order_id)
+            yield Difference("reservation.order", _subject(reservation), text, repair)
 
 
 @check("orders", "reservations", "fulfillments", rules=("reservation.dead",))
@@ -155,12 +157,8 @@ def allocations(facts: Facts, _patience: timedelta) -> Differences:
                 held = there.get((order.order_id, order.attempt, item.line_number, place.warehouse_id), Counter())
                 if fault := _unheld(order, place.quantity, held):
                     text = f"line {item.line_number}: {place.quantity} units from {place.warehouse_id}, {fault}"
-                    yield Difference(
-                        "order.stock",
-                        f"order {order.order_id}",
-                        text,
-                        republish("warehouse", order.order_id),
-                    )
+                    repair = republish("warehouse", order.order_id)
+                    yield Difference("order.stock", f"order {order.order_id}", text, repair)
 
 
 @check("returns", "movements", rules=("return.stock", "return.unknown"))

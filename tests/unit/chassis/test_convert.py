@@ -41,7 +41,7 @@ NO_TIMES = {
 
 
 def _republish(request: ops.RepublishEventsRequest) -> Awaitable[object]:
-    return OutboxService(AsyncMock(), "ORDERS").RepublishEvents(request, AsyncMock())
+    return OutboxService(AsyncMock(), AsyncMock(), "ORDERS").RepublishEvents(request, AsyncMock())
 
 
 # How each request that names a time is read.

@@ -43,6 +43,7 @@ WITHOUT_VERSION = {
     "BatchReleaseReservations": MANY,
     "BatchReplayFailedEvents": MANY,
     "RepublishEvents": MANY,
+    "AdoptEvents": MANY,
     "RestockItem": TARGET,
     "MarkDamaged": TARGET,
     "ReplaceSpoiledUnits": TARGET,

@@ -126,6 +126,7 @@ class World:
         self.outbox = ops_service_pb2.GetOutboxStatsResponse(stream="ORDERS", kept_count=9)
         self.has_order = True
         self.gaps: Sequence[Gap] = ()
+        self.unmatched: dict[str, list[ops_service_pb2.UnmatchedEvent]] = {"order": [], "payment": []}
 
     def facts(self) -> Facts:
         orders: Mapping[str, order_pb2.Order] = {"order": self.order} if self.has_order else {}
@@ -143,6 +144,7 @@ class World:
             {"order": self.failed},
             {"order": self.outbox},
             self.gaps,
+            self.unmatched,
         )
 
 
@@ -239,6 +241,27 @@ def _contradicted(world: World) -> None:
     )
 
 
+def _unmatched(kind: str, service: str = "order", aggregate: str = "order") -> ops_service_pb2.UnmatchedEvent:
+    return ops_service_pb2.UnmatchedEvent(
+        kind=ops_service_pb2.UnmatchedKind.Value(f"UNMATCHED_KIND_{kind}"),
+        event_id=f"event of {service}",
+        aggregate_id=aggregate,
+        type="OrderStatusChanged",
+        event_time=at(600),
+    )
+
+
+def _restored(service: str) -> Callable[[World], None]:
+    return lambda world: world.unmatched[service].append(_unmatched("UNKNOWN", service))
+
+
+def _lost_for_all(world: World) -> None:
+    """The order is not there, its parcel is on its way, and picking goes on elsewhere."""
+    _held_for_nobody(world)
+    world.parcel.status = shipping_pb2.SHIPMENT_STATUS_IN_TRANSIT
+    world.work.status = fulfillment_pb2.FULFILLMENT_STATUS_PICKING
+
+
 def _cut_too_late(world: World) -> None:
     world.order.items[0].cancelled_quantity, world.order.items[0].allocations[0].quantity = 2, 1
 
@@ -262,7 +285,7 @@ BROKEN: dict[str, Callable[[World], None]] = {
     "payment.refunds": _money("payment", "refunded_amount", 499),
     "payment.twice": lambda world: world.payments.append(world.payment),
     "payment.contradicted": _contradicted,
-    "payment.order": _held_for_nobody,
+    "payment.order": _lost_for_all,
     "money.dead": _dead,
     "money.authorised": _authorised,
     "money.owed": _money("order", "total_amount", 501),
@@ -272,9 +295,9 @@ BROKEN: dict[str, Callable[[World], None]] = {
     "return.twice": _money("order", "shipping_amount", 251),
     "fulfillment.unknown": lambda world: setattr(world.order.fulfillments[0], "fulfillment_id", "another"),
     "fulfillment.status": _set("work", "status", fulfillment_pb2.FULFILLMENT_STATUS_READY),
-    "fulfillment.order": _held_for_nobody,
+    "fulfillment.order": _lost_for_all,
     "fulfillment.dead": _dead_before_work,
-    "shipment.order": _held_for_nobody,
+    "shipment.order": _lost_for_all,
     "shipment.dead": _dead_on_its_way,
     "shipment.status": _set("parcel", "status", shipping_pb2.SHIPMENT_STATUS_IN_TRANSIT),
     "shipment.unknown": lambda world: setattr(world.order.fulfillments[0], "shipment_id", "another"),
@@ -288,6 +311,8 @@ BROKEN: dict[str, Callable[[World], None]] = {
     "event.failed": _failed_event,
     "event.waiting": _waiting_event,
     "event.refused": _refused_event,
+    "event.lost": lambda world: world.unmatched["order"].append(_unmatched("LOST")),
+    "database.restored": _restored("order"),
 }
 
 
@@ -301,6 +326,55 @@ def test_contradiction_is_a_finding_until_it_is_resolved() -> None:
     assert found.repair == "omctl payment contradictions order"
     world.payment.operations[0].contradictions[0].resolve_time.CopyFrom(at(0))
     assert "payment.contradicted" not in {d.check for d in differences(world.facts())}
+
+
+def test_restored_database_is_first_and_orders_get_repairs() -> None:
+    """The order service was restored to a time before the order: that is said first, with the command
+    that ends it; what the others hold for the order is taken back by one command.
+    """
+    world = World()
+    _lost_for_all(world)
+    world.unmatched["order"] += [_unmatched("UNKNOWN"), _unmatched("UNKNOWN", aggregate="other")]
+    first, *rest = differences(world.facts())
+    assert (first.check, first.repair) == ("database.restored", "omctl events adopt --service order")
+    assert "2 events of 2 records" in first.text
+    orders = {each.check: each.repair for each in rest if each.check.endswith(".order")}
+    assert orders == dict.fromkeys(("payment.order", "fulfillment.order", "shipment.order", "reservation.order"), "omctl order undo order")
+
+
+def test_delivered_parcel_of_a_lost_order_keeps_its_price() -> None:
+    """The customer has the goods, and has paid for them: there is nothing to take back."""
+    world = World()
+    world.has_order = False
+    assert not [each for each in differences(world.facts()) if each.check.endswith(".order")]
+
+
+@pytest.mark.parametrize(
+    ("service", "check", "change", "repair"),
+    [
+        ("payment", "money.unpaid", lambda world: world.payments.clear(), "omctl order cancel order"),
+        ("order", "money.owed", _money("order", "total_amount", 501), "omctl order cancel order"),
+        ("warehouse", "order.stock", _set("line", "shipped", 1), "omctl order cancel order"),
+        (
+            "fulfillment",
+            "fulfillment.unknown",
+            lambda world: setattr(world.order.fulfillments[0], "fulfillment_id", "another"),
+            "omctl events republish --service order --aggregate order",
+        ),
+    ],
+)
+def test_repair_after_a_restoration_repairs(service: str, check: str, change: Callable[[World], None], repair: str) -> None:
+    """What a restored service has forgotten, it cannot tell again: the order is cancelled, or the
+    service takes the order's events anew, whose ids it has forgotten too.
+    """
+    world = World()
+    world.order.status = order_pb2.ORDER_STATUS_SHIPPED
+    change(world)
+    before = {each.repair for each in differences(world.facts()) if each.check == check}
+    world.unmatched[service] = [_unmatched("UNKNOWN", service)]
+    after = {each.repair for each in differences(world.facts()) if each.check == check}
+    assert after == {repair}
+    assert before != after
 
 
 def test_a_unit_that_left_too_late_to_be_cut_is_asked_back_and_no_fault_of_the_stock() -> None:

@@ -52,6 +52,30 @@ FAILED_EVENT_STATE_DISCARDED: FailedEventState.ValueType  # 4
 """An operator gave it up."""
 Global___FailedEventState: _TypeAlias = FailedEventState  # noqa: Y015
 
+class _UnmatchedKind:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _UnmatchedKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_UnmatchedKind.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    UNMATCHED_KIND_UNSPECIFIED: _UnmatchedKind.ValueType  # 0
+    """Never sent."""
+    UNMATCHED_KIND_LOST: _UnmatchedKind.ValueType  # 1
+    """The outbox marks it as published; the stream does not have it at that place."""
+    UNMATCHED_KIND_UNKNOWN: _UnmatchedKind.ValueType  # 2
+    """The stream has it; the outbox does not."""
+
+class UnmatchedKind(_UnmatchedKind, metaclass=_UnmatchedKindEnumTypeWrapper):
+    """How an event is unmatched. New values may appear."""
+
+UNMATCHED_KIND_UNSPECIFIED: UnmatchedKind.ValueType  # 0
+"""Never sent."""
+UNMATCHED_KIND_LOST: UnmatchedKind.ValueType  # 1
+"""The outbox marks it as published; the stream does not have it at that place."""
+UNMATCHED_KIND_UNKNOWN: UnmatchedKind.ValueType  # 2
+"""The stream has it; the outbox does not."""
+Global___UnmatchedKind: _TypeAlias = UnmatchedKind  # noqa: Y015
+
 @_typing.final
 class FailedEvent(_message.Message):
     """An event that a consumer of this service could not handle. Consumer and event_id name it."""
@@ -715,3 +739,151 @@ class RepublishEventsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RepublishEventsResponse: _TypeAlias = RepublishEventsResponse  # noqa: Y015
+
+@_typing.final
+class UnmatchedEvent(_message.Message):
+    """An event that either the outbox or the stream lacks."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    KIND_FIELD_NUMBER: _builtins.int
+    EVENT_ID_FIELD_NUMBER: _builtins.int
+    AGGREGATE_ID_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
+    STREAM_SEQ_FIELD_NUMBER: _builtins.int
+    EVENT_TIME_FIELD_NUMBER: _builtins.int
+    kind: Global___UnmatchedKind.ValueType
+    """Which of the two lacks it."""
+    event_id: _builtins.str
+    """The event."""
+    aggregate_id: _builtins.str
+    """The aggregate that it is about, e.g. an order_id."""
+    type: _builtins.str
+    """The full name of its message."""
+    stream_seq: _builtins.int
+    """Its place in the stream: as it is marked, or as it stands there."""
+    @_builtins.property
+    def event_time(self) -> _timestamp_pb2.Timestamp:
+        """When it was stored in the outbox."""
+
+    def __init__(
+        self,
+        *,
+        kind: Global___UnmatchedKind.ValueType = ...,
+        event_id: _builtins.str = ...,
+        aggregate_id: _builtins.str = ...,
+        type: _builtins.str = ...,
+        stream_seq: _builtins.int = ...,
+        event_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregate_id", b"aggregate_id", "event_id", b"event_id", "event_time", b"event_time", "kind", b"kind", "stream_seq", b"stream_seq", "type", b"type"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UnmatchedEvent: _TypeAlias = UnmatchedEvent  # noqa: Y015
+
+@_typing.final
+class ListUnmatchedEventsRequest(_message.Message):
+    """Which part of the stream."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    page_size: _builtins.int
+    """Events in a page: 50 where unset, 1,000 at most. A page may hold fewer, or none, and a
+    next_page_token all the same.
+    """
+    page_token: _builtins.str
+    """From the page before; empty for the first."""
+    def __init__(
+        self,
+        *,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListUnmatchedEventsRequest: _TypeAlias = ListUnmatchedEventsRequest  # noqa: Y015
+
+@_typing.final
+class ListUnmatchedEventsResponse(_message.Message):
+    """A page of unmatched events."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    UNMATCHED_EVENTS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty: this was the last."""
+    @_builtins.property
+    def unmatched_events(self) -> _containers.RepeatedCompositeFieldContainer[Global___UnmatchedEvent]:
+        """In the order of their places."""
+
+    def __init__(
+        self,
+        *,
+        unmatched_events: _abc.Iterable[Global___UnmatchedEvent] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "unmatched_events", b"unmatched_events"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListUnmatchedEventsResponse: _TypeAlias = ListUnmatchedEventsResponse  # noqa: Y015
+
+@_typing.final
+class AdoptEventsRequest(_message.Message):
+    """Nothing is asked but the adoption."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """UUID of the caller's, the same on each retry."""
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdoptEventsRequest: _TypeAlias = AdoptEventsRequest  # noqa: Y015
+
+@_typing.final
+class AdoptEventsResponse(_message.Message):
+    """How many."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADOPTED_COUNT_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    adopted_count: _builtins.int
+    """Events that were stored by this call: 1,000 at most."""
+    more: _builtins.bool
+    """Further events are unknown: call again, with another request_id."""
+    def __init__(
+        self,
+        *,
+        adopted_count: _builtins.int = ...,
+        more: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopted_count", b"adopted_count", "more", b"more"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AdoptEventsResponse: _TypeAlias = AdoptEventsResponse  # noqa: Y015

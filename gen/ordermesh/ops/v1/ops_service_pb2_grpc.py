@@ -360,6 +360,16 @@ class OutboxServiceStub(object):
                 request_serializer=ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.RepublishEventsRequest.SerializeToString,
                 response_deserializer=ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.RepublishEventsResponse.FromString,
                 _registered_method=True)
+        self.ListUnmatchedEvents = channel.unary_unary(
+                '/ordermesh.ops.v1.OutboxService/ListUnmatchedEvents',
+                request_serializer=ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.ListUnmatchedEventsRequest.SerializeToString,
+                response_deserializer=ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.ListUnmatchedEventsResponse.FromString,
+                _registered_method=True)
+        self.AdoptEvents = channel.unary_unary(
+                '/ordermesh.ops.v1.OutboxService/AdoptEvents',
+                request_serializer=ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.AdoptEventsRequest.SerializeToString,
+                response_deserializer=ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.AdoptEventsResponse.FromString,
+                _registered_method=True)
 
 
 class OutboxServiceServicer(object):
@@ -385,6 +395,25 @@ class OutboxServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListUnmatchedEvents(self, request, context):
+        """Lists events that outbox and stream do not both have, in the order of the stream: lost ones, which
+        the outbox marks as published and the stream does not have at that place; and unknown ones, which
+        the stream has and the outbox does not. The service publishes lost events again by itself. Unknown
+        events mean that its database was restored to an older state. Reasons: PAGE_TOKEN_INVALID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def AdoptEvents(self, request, context):
+        """Stores unknown events in the outbox as published, so that they are published again where the stream
+        is lost later. It changes no order, payment or other record. A repeat of the request_id stores
+        nothing. Reasons: none but the common ones.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_OutboxServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -397,6 +426,16 @@ def add_OutboxServiceServicer_to_server(servicer, server):
                     servicer.RepublishEvents,
                     request_deserializer=ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.RepublishEventsRequest.FromString,
                     response_serializer=ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.RepublishEventsResponse.SerializeToString,
+            ),
+            'ListUnmatchedEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListUnmatchedEvents,
+                    request_deserializer=ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.ListUnmatchedEventsRequest.FromString,
+                    response_serializer=ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.ListUnmatchedEventsResponse.SerializeToString,
+            ),
+            'AdoptEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.AdoptEvents,
+                    request_deserializer=ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.AdoptEventsRequest.FromString,
+                    response_serializer=ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.AdoptEventsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -457,6 +496,60 @@ class OutboxService(object):
             '/ordermesh.ops.v1.OutboxService/RepublishEvents',
             ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.RepublishEventsRequest.SerializeToString,
             ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.RepublishEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListUnmatchedEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ordermesh.ops.v1.OutboxService/ListUnmatchedEvents',
+            ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.ListUnmatchedEventsRequest.SerializeToString,
+            ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.ListUnmatchedEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def AdoptEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ordermesh.ops.v1.OutboxService/AdoptEvents',
+            ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.AdoptEventsRequest.SerializeToString,
+            ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.AdoptEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

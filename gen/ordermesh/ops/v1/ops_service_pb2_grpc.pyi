@@ -180,6 +180,17 @@ class OutboxServiceStub:
     had it change nothing. A repeat of the request_id lets nothing wait anew, and answers how many still do. With dry_run it only
     counts, and the request_id is not used up. Reasons: none but the common ones.
     """
+    ListUnmatchedEvents: _grpc.UnaryUnaryMultiCallable[_ops_service_pb2.ListUnmatchedEventsRequest, _ops_service_pb2.ListUnmatchedEventsResponse]
+    """Lists events that outbox and stream do not both have, in the order of the stream: lost ones, which
+    the outbox marks as published and the stream does not have at that place; and unknown ones, which
+    the stream has and the outbox does not. The service publishes lost events again by itself. Unknown
+    events mean that its database was restored to an older state. Reasons: PAGE_TOKEN_INVALID.
+    """
+    AdoptEvents: _grpc.UnaryUnaryMultiCallable[_ops_service_pb2.AdoptEventsRequest, _ops_service_pb2.AdoptEventsResponse]
+    """Stores unknown events in the outbox as published, so that they are published again where the stream
+    is lost later. It changes no order, payment or other record. A repeat of the request_id stores
+    nothing. Reasons: none but the common ones.
+    """
 
 @_typing.type_check_only
 class OutboxServiceAsyncStub(OutboxServiceStub):
@@ -196,6 +207,17 @@ class OutboxServiceAsyncStub(OutboxServiceStub):
     """Publishes events again that were published: all of an aggregate, or of a time, or both. Each keeps its id, so that consumers that
     had it change nothing. A repeat of the request_id lets nothing wait anew, and answers how many still do. With dry_run it only
     counts, and the request_id is not used up. Reasons: none but the common ones.
+    """
+    ListUnmatchedEvents: _aio.UnaryUnaryMultiCallable[_ops_service_pb2.ListUnmatchedEventsRequest, _ops_service_pb2.ListUnmatchedEventsResponse]  # type: ignore[assignment]
+    """Lists events that outbox and stream do not both have, in the order of the stream: lost ones, which
+    the outbox marks as published and the stream does not have at that place; and unknown ones, which
+    the stream has and the outbox does not. The service publishes lost events again by itself. Unknown
+    events mean that its database was restored to an older state. Reasons: PAGE_TOKEN_INVALID.
+    """
+    AdoptEvents: _aio.UnaryUnaryMultiCallable[_ops_service_pb2.AdoptEventsRequest, _ops_service_pb2.AdoptEventsResponse]  # type: ignore[assignment]
+    """Stores unknown events in the outbox as published, so that they are published again where the stream
+    is lost later. It changes no order, payment or other record. A repeat of the request_id stores
+    nothing. Reasons: none but the common ones.
     """
 
 class OutboxServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -222,6 +244,29 @@ class OutboxServiceServicer(metaclass=_abc_1.ABCMeta):
         """Publishes events again that were published: all of an aggregate, or of a time, or both. Each keeps its id, so that consumers that
         had it change nothing. A repeat of the request_id lets nothing wait anew, and answers how many still do. With dry_run it only
         counts, and the request_id is not used up. Reasons: none but the common ones.
+        """
+
+    @_abc_1.abstractmethod
+    def ListUnmatchedEvents(
+        self,
+        request: _ops_service_pb2.ListUnmatchedEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ops_service_pb2.ListUnmatchedEventsResponse, _abc.Awaitable[_ops_service_pb2.ListUnmatchedEventsResponse]]:
+        """Lists events that outbox and stream do not both have, in the order of the stream: lost ones, which
+        the outbox marks as published and the stream does not have at that place; and unknown ones, which
+        the stream has and the outbox does not. The service publishes lost events again by itself. Unknown
+        events mean that its database was restored to an older state. Reasons: PAGE_TOKEN_INVALID.
+        """
+
+    @_abc_1.abstractmethod
+    def AdoptEvents(
+        self,
+        request: _ops_service_pb2.AdoptEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ops_service_pb2.AdoptEventsResponse, _abc.Awaitable[_ops_service_pb2.AdoptEventsResponse]]:
+        """Stores unknown events in the outbox as published, so that they are published again where the stream
+        is lost later. It changes no order, payment or other record. A repeat of the request_id stores
+        nothing. Reasons: none but the common ones.
         """
 
 def add_OutboxServiceServicer_to_server(servicer: OutboxServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -1,0 +1,143 @@
+"""`omctl order undo`: takes back what the other services do for an order that the order service lacks.
+
+Its database was restored to an older state. Each step is an RPC that a person could make one by one.
+"""
+
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from typing import Any
+from uuid import UUID, uuid5
+
+from ordermesh.fulfillment.v1 import fulfillment_pb2, fulfillment_service_pb2
+from ordermesh.fulfillment.v1.fulfillment_service_pb2_grpc import FulfillmentServiceStub
+from ordermesh.order.v1 import order_service_pb2
+from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceStub
+from ordermesh.payment.v1 import payment_pb2, payment_service_pb2
+from ordermesh.payment.v1.payment_service_pb2_grpc import PaymentServiceStub
+from ordermesh.shipping.v1 import shipping_pb2, shipping_service_pb2
+from ordermesh.shipping.v1.shipping_service_pb2_grpc import ShippingServiceStub
+from ordermesh.warehouse.v1 import reservation_service_pb2
+from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServiceStub
+
+from chassis.client import Channel, ask, pages
+from chassis.errors import NotFound, Refused
+from omctl.audit.money import kept
+from omctl.audit.orders import AT_REST, OVER
+from omctl.names import name_of
+
+PAGE = 100
+NOTE = "the order service has no such order"
+
+
+class Undo:
+    """One order, over channels to the five services by name. `steps` says what was done, line by line.
+
+    A repeat goes on where the last run ended: each request's id is made of what it asks.
+    """
+
+    def __init__(self, channels: Mapping[str, Channel], order_id: str, timeout_s: float) -> None:
+        self._order_id, self._timeout_s = order_id, timeout_s
+        self._orders = OrderServiceStub(channels["order"])
+        self._fulfillments = FulfillmentServiceStub(channels["fulfillment"])
+        self._shipping = ShippingServiceStub(channels["shipping"])
+        self._payments = PaymentServiceStub(channels["payment"])
+        self._reservations = ReservationServiceStub(channels["warehouse"])
+        self.refused = False
+
+    async def exists(self) -> bool:
+        """Whether the order service has the order after all."""
+        request = order_service_pb2.GetOrderRequest(order_id=self._order_id)
+        try:
+            await ask(self._orders.GetOrder, request, timeout_s=self._timeout_s)
+        except NotFound:
+            return False
+        return True
+
+    async def steps(self) -> AsyncIterator[str]:
+        """Does everything, and says of each step what came of it. Raises Failure where a service is
+        away; what one refuses is said, and the rest goes on.
+        """
+        async for line in self._works():
+            yield line
+        shipments = await self._all(
+            self._shipping.ListShipments,
+            shipping_service_pb2.ListShipmentsRequest(order_id=self._order_id),
+            "shipments",
+        )
+        async for line in self._recalls(shipments):
+            yield line
+        if any(each.status == shipping_pb2.SHIPMENT_STATUS_DELIVERED for each in shipments):
+            yield "payments: kept, for a parcel was delivered. `omctl payment refund` gives back"
+        else:
+            async for line in self._gives_back():
+                yield line
+        async for line in self._releases():
+            yield line
+
+    async def _works(self) -> AsyncIterator[str]:
+        request = fulfillment_service_pb2.ListFulfillmentsRequest(order_id=self._order_id)
+        works = await self._all(self._fulfillments.ListFulfillments, request, "fulfillments")
+        for work in works:
+            if name_of(fulfillment_pb2.FulfillmentStatus, work.status) not in OVER:
+                cancel = fulfillment_service_pb2.CancelFulfillmentRequest(
+                    request_id=self._id("fulfilment", work.fulfillment_id, work.version),
+                    fulfillment_id=work.fulfillment_id,
+                    note=NOTE,
+                )
+                call = ask(self._fulfillments.CancelFulfillment, cancel, timeout_s=self._timeout_s)
+                yield await self._done(f"fulfilment {work.fulfillment_id}: cancelled", call)
+
+    async def _recalls(self, shipments: Sequence[Any]) -> AsyncIterator[str]:
+        for each in shipments:
+            if each.status not in AT_REST and not each.HasField("recall_time"):
+                cancel = shipping_service_pb2.CancelShipmentRequest(
+                    request_id=self._id("shipment", each.shipment_id, each.version),
+                    shipment_id=each.shipment_id,
+                )
+                call = ask(self._shipping.CancelShipment, cancel, timeout_s=self._timeout_s)
+                yield await self._done(f"shipment {each.shipment_id}: recalled", call)
+
+    async def _gives_back(self) -> AsyncIterator[str]:
+        request = payment_service_pb2.ListPaymentsRequest(order_id=self._order_id)
+        for payment in await self._all(self._payments.ListPayments, request, "payments"):
+            if not kept(payment):
+                continue
+            request_id = self._id("payment", payment.payment_id, payment.version)
+            names = {"request_id": request_id, "payment_id": payment.payment_id}
+            call: Awaitable[Any]
+            if payment.status == payment_pb2.PAYMENT_STATUS_AUTHORIZED:
+                void = payment_service_pb2.VoidPaymentRequest(**names)
+                call = ask(self._payments.VoidPayment, void, timeout_s=self._timeout_s)
+                yield await self._done(f"payment {payment.payment_id}: voided", call)
+            else:
+                refund = payment_service_pb2.RefundPaymentRequest(**names)
+                call = ask(self._payments.RefundPayment, refund, timeout_s=self._timeout_s)
+                yield await self._done(f"payment {payment.payment_id}: refunded", call)
+
+    async def _releases(self) -> AsyncIterator[str]:
+        request = reservation_service_pb2.ListReservationsRequest(order_id=self._order_id)
+        found = await self._all(self._reservations.ListReservations, request, "reservations")
+        held = {r.attempt for r in found if any(line.reserved for line in r.lines)}
+        for attempt in sorted(held):
+            release = reservation_service_pb2.ReleaseReservationRequest(
+                request_id=self._id("reservation", self._order_id, attempt),
+                order_attempt=reservation_service_pb2.OrderAttempt(order_id=self._order_id, attempt=attempt),
+            )
+            call = ask(self._reservations.ReleaseReservation, release, timeout_s=self._timeout_s)
+            yield await self._done(f"reservation of attempt {attempt}: released", call)
+
+    async def _done(self, what: str, call: Awaitable[Any]) -> str:
+        try:
+            await call
+        except Refused as refusal:
+            self.refused = True
+            return f"{what.partition(':')[0]}: refused, {refusal.reason}: {refusal}"
+        return what
+
+    async def _all(self, method: Any, request: Any, field: str) -> list[Any]:
+        found: list[Any] = []
+        async for page in pages(method, request, field, size=PAGE, timeout_s=self._timeout_s):
+            found += page
+        return found
+
+    def _id(self, *of: object) -> str:
+        return str(uuid5(UUID(self._order_id), f"undo:{of}"))
