@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from ordermesh.fulfillment.v1 import fulfillment_pb2
+from ordermesh.ops.v1 import ops_service_pb2
 from ordermesh.order.v1 import order_pb2, return_pb2
 from ordermesh.payment.v1 import payment_pb2
 from ordermesh.shipping.v1 import shipping_pb2
@@ -208,7 +209,7 @@ def failed_events(facts: Facts, _patience: timedelta) -> Differences:
         for event in failed:
             subject = f"event {event.event_id} for {event.consumer}"
             text = f"{event.subject} of {event.aggregate_id}: {event.reason} {event.error}".rstrip()
-            verb = "discard" if event.reason == "EVENT_UNREADABLE" else "replay"
+            verb = "discard" if _is_hopeless(event) else "replay"
             yield Difference(
                 "event.failed",
                 subject,
@@ -251,6 +252,13 @@ def _refund(facts: Facts, its: return_pb2.Return) -> str:
     if payment is None or its.status_reason != "REFUND_FAILED":
         return republish("order", its.return_id)
     return f"omctl payment refund {payment.payment_id} --return {its.return_id}"
+
+
+def _is_hopeless(event: ops_service_pb2.FailedEvent) -> bool:
+    """Whether no replay can help: it cannot be read, or the order service itself lacks its order."""
+    if event.reason == "EVENT_UNREADABLE":
+        return True
+    return event.reason == "ORDER_NOT_FOUND" and event.consumer.startswith("order-")
 
 
 def _get(order_id: str) -> str:

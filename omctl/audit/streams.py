@@ -59,11 +59,8 @@ FORGOTTEN: Final[Mapping[str, tuple[str, Callable[[str], str]]]] = {
 def after_restoration(facts: Facts, found: Difference) -> Difference:
     """The difference, with the command that repairs it where a restored database is its cause.
 
-    An order that has ended cannot be cancelled: it stays as it is. An event about an order that the
-    order service itself lacks has nothing to act on, however often it is replayed.
+    An order that has ended cannot be cancelled: it stays as it is.
     """
-    if found.check == "event.failed" and " for order-" in found.subject and "ORDER_NOT_FOUND" in found.text:
-        return replace(found, repair=found.repair.replace(" replay ", " discard "))
     service, repair = FORGOTTEN.get(found.check, ("", cancel))
     order = facts.orders.get(found.subject.split()[1])  # these are about "order ID"
     if service not in facts.restored or order is None or order.status in DEAD | ARRIVED:

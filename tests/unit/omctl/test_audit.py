@@ -386,7 +386,7 @@ def test_a_unit_that_left_too_late_to_be_cut_is_asked_back_and_no_fault_of_the_s
     assert "order.stock" not in checks
 
 
-@pytest.mark.parametrize(("reason", "verb"), [("EVENT_UNREADABLE", "discard"), ("ORDER_NOT_FOUND", "replay")])
+@pytest.mark.parametrize(("reason", "verb"), [("EVENT_UNREADABLE", "discard"), ("ORDER_NOT_FOUND", "discard"), ("INTERNAL", "replay")])
 def test_unreadable_event_is_to_be_discarded(reason: str, verb: str) -> None:
     """What no replay can help is discarded; any other failed event is replayed."""
     world = World()
