@@ -10,7 +10,8 @@ events out   outgoing.py what a fact becomes; outbox.py appends; relay.py publis
              has lost; contents.py what it holds; partitions.py the outbox by day; republish.py what operators want published again;
              unmatched.py what only one of outbox and stream has
 events in    inbox.py settles; pull.py fetches; delivery.py reads; event_payload.py parses; handling.py asks the
-             handlers; failed.py what could not be handled; replays.py what operators want handled again;
+             handlers; turns.py in steps, so that calls run in between; failed.py stores what could not be handled;
+             parking.py tries deferred events again; replays.py what operators want handled again;
              versions.py how far a version may jump; stored_versions.py what operators set right of them;
              advisories.py what the broker has given up
 the broker   stream.py its streams, its consumers and the connection; follow.py listening, as a client does

@@ -1,13 +1,21 @@
 """When a transaction fails: whose fault it is decides what is done about it."""
 
-from collections.abc import Iterator
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from enum import Enum, auto
+from typing import TypeVar
 
+import structlog
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolExhausted
 
 from chassis.errors import Defect, Deferred
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
 
 
 class Race(Exception):
@@ -104,3 +112,15 @@ def only_reading() -> Iterator[None]:
         if getattr(error.orig, "sqlstate", None) == READ_ONLY:
             raise Defect(error) from error
         raise
+
+
+async def patiently(work: Callable[[], Awaitable[T]], waits: str) -> T:
+    """What `work` answers; while the database is away it is called again and again. `waits` names what waits for it."""
+    while True:
+        try:
+            return await work()
+        except TROUBLE as error:
+            if blame(error) not in LATER:
+                raise
+            log.warning("waiting for the database", waits=waits, error=repr(error))
+        await asyncio.sleep(random.uniform(0.1, 0.5))

@@ -109,10 +109,14 @@ def _end_what_takes_no_writes(engine: Engine) -> None:
 
 
 class Database:
-    """A service's database: its engine, its claims, its outbox."""
+    """A service's database: its engine, its claims, its outbox.
+
+    `on_change` is called after each commit that has changed records, with their ids: events may wait for them.
+    """
 
     def __init__(self, engine: AsyncEngine, claims: Table, outbox: Outbox) -> None:
         self.engine, self.claims, self.outbox = engine, Claims(claims), outbox
+        self.on_change: Callable[[Collection[UUID]], None] = lambda _: None
         self._retries = telemetry.counter("write_retries_total", "Sets that were written again after a race", "blame")
 
     @asynccontextmanager
@@ -183,14 +187,15 @@ class Database:
                 await self.outbox.append(connection, folded.facts, folded.causes)
             if folded.undone:
                 await self.claims.give_up(connection, folded.undone)
-            await _finish(self._commit(connection, bool(folded.facts)))
+            await _finish(self._commit(connection, bool(folded.facts), folded.changed))
         return {c.key: _reused(c) for c in commands} | again | folded.outcomes
 
-    async def _commit(self, connection: AsyncConnection, appended: bool) -> None:
+    async def _commit(self, connection: AsyncConnection, appended: bool, changed: Collection[UUID]) -> None:
         await connection.commit()
         crash.point("database.committed")
         if appended:
             self.outbox.appended.set()
+        self.on_change(changed)
 
 
 async def _or_throw_away(connection: AsyncConnection, work: Awaitable[T]) -> T:

@@ -12,7 +12,7 @@ from nats.aio.msg import Msg
 
 from chassis.errors import Deferred, Failure, Invalid
 from chassis.event_payload import parse_event, wrong_type
-from chassis.failed import FailedEvent
+from chassis.failed import FailedEvent, digest_of
 from chassis.idempotency import Keyed
 from chassis.stream import subject_of
 from chassis.tables import FailedState
@@ -72,14 +72,16 @@ def described(
 ) -> FailedEvent:
     """A message as a row of failed events, whatever its headers: what went wrong is still to be said. `time` is the stream's."""
     fallback = uuid5(NAMESPACE_URL, f"{stream}/{seq}")
+    subject, kind = storable(subject), storable(headers.get("ce-type", ""))
     return FailedEvent(
         consumer=consumer,
         event_id=_uuid(headers.get("ce-id") or headers.get("Nats-Msg-Id") or "") or fallback,
+        digest=digest_of(subject, kind, payload),
         state=FailedState.FAILED,
         stream=stream,
         stream_seq=seq,
-        subject=storable(subject),
-        type=storable(headers.get("ce-type", "")),
+        subject=subject,
+        type=kind,
         aggregate=storable(headers.get("ce-subject", "")),
         payload=payload,
         traceparent=storable(headers["traceparent"]) if "traceparent" in headers else None,

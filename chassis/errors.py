@@ -20,6 +20,7 @@ No transport stands here: `code` is the name of a gRPC status, and the door make
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
+from uuid import UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,9 +39,11 @@ class Failure(Exception):
     """Something asked for was not done. `reason` is a value of `ordermesh.error.v1.ErrorReason` without its prefix.
 
     `message` is for people and may be shown to the caller; all that varies in it stands in `metadata` as well.
+    `target` is the record that the command names, where a decision has failed: an event that is deferred waits for its next change.
     """
 
     code: ClassVar[str]
+    target: UUID | None = None
 
     def __init__(self, reason: str, message: str = "", *, violations: Sequence[Violation] = (), **metadata: str) -> None:
         super().__init__(message or reason)

@@ -22,12 +22,13 @@ Decide = Callable[[R | None, C, datetime], Decision[R, H]]
 class Folded(Generic[R, H]):
     """What came of each command, by its key, and what there is to save: each record once, history and facts all, in order.
 
-    `causes` has the cause of each fact's command.
+    `causes` has the cause of each fact's command, `changed` every id under which a record of `after` stands.
     """
 
     outcomes: dict[str, Outcome[R]]
     before: dict[UUID, R]
     after: dict[UUID, R]
+    changed: list[UUID]
     history: list[H]
     facts: list[object]
     causes: list[str]
@@ -57,6 +58,7 @@ def fold(picture: Picture[UUID, R], commands: Sequence[C], decide: Decide[R, C, 
         try:
             decision = decide(known, command, now)
         except Failure as failure:
+            failure.target = command.target
             outcomes[command.key] = failure
         except Exception as bug:  # noqa: BLE001  # a decision is pure: whatever else it raises is its command's affair
             outcomes[command.key] = Defect(bug)
@@ -68,6 +70,6 @@ def fold(picture: Picture[UUID, R], commands: Sequence[C], decide: Decide[R, C, 
             history += decision.history
             facts += decision.facts
             causes += [command.cause] * len(decision.facts)
-    changed = {id(record): name for name, record in picture.items() if record is not before.get(name)}
-    after = {name: picture[name] for name in changed.values()}
-    return Folded(outcomes, before, after, history, facts, causes)
+    changed = [name for name, record in picture.items() if record is not before.get(name)]
+    after = {name: picture[name] for name in {id(picture[name]): name for name in changed}.values()}
+    return Folded(outcomes, before, after, changed, history, facts, causes)

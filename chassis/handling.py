@@ -3,9 +3,11 @@
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 from uuid import UUID
 
+import structlog
 from google.protobuf.message import Message
 
 from chassis import telemetry
@@ -14,7 +16,7 @@ from chassis.decision import Done, Outcome
 from chassis.delivery import Delivery, Received, storable, understand
 from chassis.errors import Defect, Deferred, Failure, Invalid, NotFound, Refused
 from chassis.event_payload import unknown_values, unreadable
-from chassis.failed import FailedEvent
+from chassis.failed import FailedEvent, Name
 from chassis.stream import subject_of
 from chassis.tables import FailedState
 
@@ -23,6 +25,8 @@ M = TypeVar("M", bound=Message)
 
 # So many deliveries without a word of ours about the event: it may be what ends its consumer, and goes alone.
 SUSPECT = 3
+
+log = structlog.get_logger()
 
 Handler = Callable[[Sequence[Delivery[M]]], Awaitable[Sequence[Outcome[Any]]]]
 
@@ -45,13 +49,15 @@ class Handlers:
         self._unknown = telemetry.counter(
             "inbox_unknown_values_total", "Enum values of events that this version does not know: they change nothing", "event", "field"
         )
+        self._handled = telemetry.counter("inbox_handled_total", "Events by what became of them", "consumer", "event", "outcome")
+        self._age = telemetry.histogram("inbox_event_age_seconds", "From an event's publication to its effect", "event")
 
-    async def again(self, events: Sequence[FailedEvent]) -> Mapping[UUID, Outcome[Any]]:
+    async def again(self, events: Sequence[FailedEvent]) -> Mapping[Name, Outcome[Any]]:
         """What the handlers make of events that were stored."""
-        outcomes: dict[UUID, Outcome[Any]] = {}
+        outcomes: dict[Name, Outcome[Any]] = {}
         for group in sets([understand(event, self.kinds) for event in events]):
             for received, outcome in zip(group, await self.ask(group), strict=True):
-                outcomes[received.event.event_id] = outcome
+                outcomes[received.event.name] = outcome
         return outcomes
 
     async def ask(self, group: Sequence[Received]) -> Sequence[Outcome[Any]]:
@@ -77,30 +83,67 @@ class Handlers:
                 outcomes = await self._by_kind[kind](deliveries)
             if len(outcomes) != len(group):
                 raise TypeError(f"{len(group)} events, and {len(outcomes)} outcomes")
-            return [_judged(outcome) for outcome in outcomes]
+            return [_judged(delivery, outcome) for delivery, outcome in zip(deliveries, outcomes, strict=True)]
         except Deferred as deferred:
             return [deferred] * len(group)
         except Exception as error:  # noqa: BLE001  # a handler's exception concerns its events, and they are answered for
             if later := deferral(blame(error)):
                 return [later] * len(group)
             if len(group) == 1:
-                return [_judged(error) if isinstance(error, Refused) else Defect(error)]
+                return [_judged(deliveries[0], error) if isinstance(error, Refused) else Defect(error)]
         return [outcome for received in group for outcome in await self._ask(kind, [received])]
 
+    def report(self, event: FailedEvent, outcome: Outcome[Any], state: FailedState) -> None:
+        """Counts what became of an event, and logs what failed. `state` is how an event stands that is not done."""
+        name = event.type.rpartition(".")[2] if event.type in self.kinds else "unknown"
+        if isinstance(outcome, Done):
+            done = "repeat" if outcome.repeat else "skipped" if outcome.skipped else "done"
+            self._handled.labels(event.consumer, name, done).inc()
+            age = datetime.now(UTC) - event.event_time
+            self._age.labels(name).observe(max(0.0, age.total_seconds()))
+            return
+        self._handled.labels(event.consumer, name, str(state)).inc()
+        words = {
+            "consumer": event.consumer,
+            "type": name,
+            "event_id": str(event.event_id),
+            "reason": outcome.reason,
+            "attempts": event.attempts,
+        }
+        if state is FailedState.DEFERRED:
+            log.debug("event deferred", **words)
+        else:
+            log.error("event failed", **words, exc_info=outcome.__cause__)
 
-def _judged(outcome: Outcome[Any]) -> Outcome[Any]:
-    """The outcome; of an event whose field breaks a rule that no contract can state, that it cannot be read."""
-    if isinstance(outcome, Invalid) and outcome.reason == "VALIDATION_FAILED":
+
+def _judged(delivery: Delivery[Any], outcome: Outcome[Any]) -> Outcome[Any]:
+    """The outcome in the words of events: one that breaks a rule which no contract can state cannot be read, and a second body under
+    one event id is refused as a write refuses one under one key.
+    """
+    if not isinstance(outcome, Invalid):
+        return outcome
+    if outcome.reason == "VALIDATION_FAILED":
         return unreadable(outcome.message.rstrip("."), outcome.violations)
+    of_event = outcome.metadata.get("key", "").startswith(delivery.key)  # or a peer's word about a call
+    if outcome.reason == "REQUEST_ID_REUSED" and of_event:
+        text = f"Event {delivery.event_id} was handled with another body: this one is never applied."
+        return Invalid("EVENT_ID_REUSED", text, event_id=str(delivery.event_id))
     return outcome
 
 
 def sets(batch: Sequence[Received]) -> Iterator[list[Received]]:
-    """What goes to its handler together: all of a kind; but alone what may have ended its consumer before, or cannot be read."""
-    together: dict[type[Message], list[Received]] = defaultdict(list)
+    """What goes to its handler together: all of a kind; but alone what may have ended its consumer before, or cannot be read.
+
+    A set has one body of an event id: a second body goes after it, so that each has an outcome of its own.
+    """
+    together: dict[tuple[type[Message], int], list[Received]] = defaultdict(list)
+    bodies: dict[UUID, list[bytes]] = defaultdict(list)
     for received in batch:
         if received.kind and (received.state or received.event.attempts <= SUSPECT or not received.raw):
-            together[received.kind].append(received)
+            known, digest = bodies[received.event.event_id], received.event.digest
+            if digest not in known:
+                known.append(digest)
+            together[received.kind, known.index(digest)].append(received)
     yield from together.values()
     grouped = {id(received) for group in together.values() for received in group}
     for received in batch:
@@ -113,4 +156,5 @@ def failed_with(event: FailedEvent, failure: Failure) -> FailedEvent:
     state = FailedState.DEFERRED if isinstance(failure, (Deferred, NotFound)) else FailedState.FAILED
     cause = failure.__cause__
     error = failure.message or (f"{type(cause).__name__}: {cause}".partition("\n")[0] if cause else "")
-    return replace(event, state=state, reason=storable(failure.reason), error=storable(error))
+    waits_for = failure.target if state is FailedState.DEFERRED else None
+    return replace(event, state=state, reason=storable(failure.reason), error=storable(error), waits_for=waits_for)

@@ -1,8 +1,8 @@
 """Events in: what has arrived goes to its handlers as sets, and by their outcomes it is acknowledged, comes later, or has failed.
 
-One durable consumer for each (service, stream), shared by the service's replicas. Nothing is acknowledged that was not done, and
-nothing is given up before it stands in failed_events. How messages get here is chassis.pull's, what they say
-chassis.delivery's, and what is made of them chassis.handling's.
+One durable consumer for each (service, stream), shared by the service's replicas. Nothing is acknowledged that was neither done nor
+parked in failed_events, and nothing is given up before it stands there. How messages get here is chassis.pull's, what they say
+chassis.delivery's, what is made of them chassis.handling's, and parked events are tried again by chassis.parking.
 """
 
 import asyncio
@@ -10,38 +10,40 @@ import random
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 from uuid import UUID
 
-import structlog
 from google.protobuf.message import Message
 from nats.aio.msg import Msg
 from sqlalchemy import Table
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis import crash, telemetry
-from chassis.blame import LATER, TROUBLE, blame
+from chassis.blame import patiently
 from chassis.decision import Done, Outcome
 from chassis.delivery import Received, receive
 from chassis.errors import Defect, Failure
-from chassis.failed import DEFERRAL_LIMIT, FailedEvent, FailedEvents
+from chassis.failed import DEFERRAL_LIMIT, FailedEvents, Name
 from chassis.handling import Handler, Handlers, failed_with, sets
+from chassis.parking import Parking
 from chassis.pull import Pull
 from chassis.stream import ACK_WAIT_S, BROKER_ERRORS, MAX_DELIVER, Broker, heed_cancellation, stream_of, subject_of
 from chassis.tables import FailedState
+from chassis.turns import Turns
 
 T = TypeVar("T")
 
-DELAY_MIN_S, DELAY_MAX_S = 0.1, 10.0
+# An event that is deferred comes again from the stream at first; at this delivery it is parked.
+PARK_AT = 3
+DELAY_MIN_S = 0.1
+# A set is handled by steps on the event loop that grow with it, and a call waits for one of them each time (chassis.turns).
+SET_MAX = 50
 # After so many deliveries without a word of ours an event is given up: it ends its consumer. (It has gone alone since handling.SUSPECT.)
 HOPELESS = 20
 TICK_S = ACK_WAIT_S / 3
 SURVEY_S = 30.0
-
-log = structlog.get_logger()
 
 
 class Inbox:
@@ -55,7 +57,7 @@ class Inbox:
         *,
         service: str,
         handlers: Mapping[type[Message], Handler[Any]],
-        batch_size_max: int = 100,
+        batch_size_max: int = SET_MAX,
         linger_s: float = 0.0,
         deferral_limit: timedelta = DEFERRAL_LIMIT,
     ) -> None:
@@ -66,11 +68,15 @@ class Inbox:
         for kind in handlers:
             subjects[stream_of(subject_of(kind))].append(subject_of(kind))
         self._handlers, self.failed = Handlers(handlers), FailedEvents(engine, failed_events, deferral_limit)
+        turns = Turns()
+        self._parking = Parking(self.failed, self._handlers, turns)
         self._consumers = [
             Consumer(
                 Pull(broker, stream, f"{service}-{stream.lower()}", wanted, batch_size_max=batch_size_max, linger_s=linger_s),
                 self._handlers,
                 self.failed,
+                self._parking,
+                turns,
             )
             for stream, wanted in subjects.items()
         ]
@@ -85,38 +91,42 @@ class Inbox:
         """The events that there are handlers for, by their full names."""
         return self._handlers.kinds
 
+    def changed(self, records: Collection[UUID]) -> None:
+        """These records of the service have changed: parked events that wait for them are tried at once."""
+        self._parking.changed(records)
+
     async def run(self) -> NoReturn:
         """Handles events until it is cancelled. What it has in hand then is given back, for another replica."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._parking.run(), name="inbox parking")
             for consumer in self._consumers:
                 group.create_task(consumer.run(), name=f"inbox {consumer.name}")
         raise AssertionError("a task group ends by an exception alone")
 
-    async def replay(self, consumer: str, event_ids: Collection[UUID]) -> Mapping[UUID, Outcome[Any]]:
+    async def replay(self, names: Collection[Name]) -> Mapping[Name, Outcome[Any]]:
         """Hands failed events to their handlers again, in this order, whatever the broker has; answers what came of each that was found.
 
         An event that had its effect meanwhile has no second one, however often it is replayed; one that was replayed is not tried again.
         """
-        events = await self.failed.get(consumer, event_ids)
-        over: dict[UUID, Outcome[Any]] = {e.event_id: Done(None, repeat=True) for e in events if e.state is FailedState.REPLAYED}
-        outcomes = await self._handlers.again([e for e in events if e.event_id not in over])
-        if done := [key for key, outcome in outcomes.items() if isinstance(outcome, Done)]:
-            await self.failed.replayed(consumer, done)
-        failures = {key: outcome for key, outcome in outcomes.items() if isinstance(outcome, Failure)}
+        events = await self.failed.get(names)
+        over: dict[Name, Outcome[Any]] = {e.name: Done(None, repeat=True) for e in events if e.state is FailedState.REPLAYED}
+        outcomes = await self._handlers.again([e for e in events if e.name not in over])
+        if done := [name for name, outcome in outcomes.items() if isinstance(outcome, Done)]:
+            await self.failed.replayed(done)
+        failures = {name: outcome for name, outcome in outcomes.items() if isinstance(outcome, Failure)}
         if failures:
-            await self.failed.still([failed_with(e, failures[e.event_id]) for e in events if e.event_id in failures])
+            await self.failed.still([failed_with(e, failures[e.name]) for e in events if e.name in failures])
         return over | dict(outcomes)
 
 
 class Consumer:
-    """One durable consumer: takes what has arrived, has it handled, and settles it."""
+    """One durable consumer: takes what has arrived, has it handled, and settles it, in turns with the service's others."""
 
-    def __init__(self, pull: Pull, handlers: Handlers, failed: FailedEvents) -> None:
-        self.name, self.stream, self._pull, self._handlers, self._failed = pull.consumer, pull.stream, pull, handlers, failed
-        self._held: list[Received] = []
+    def __init__(self, pull: Pull, handlers: Handlers, failed: FailedEvents, parking: Parking, turns: Turns) -> None:
+        self.name, self.stream, self._pull, self._handlers = pull.consumer, pull.stream, pull, handlers
+        self._failed, self._parking, self._turns = failed, parking, turns
+        self._held: dict[int, Msg] = {}  # messages in hand that are not settled
         self._any_open, self._recorded = True, 0
-        self._handled = telemetry.counter("inbox_handled_total", "Events by what became of them", "consumer", "event", "outcome")
-        self._age = telemetry.histogram("inbox_event_age_seconds", "From an event's publication to its effect", "event")
         self._open = telemetry.reading("failed_events", "Events that are deferred, and those that have failed", "consumer", "state")
 
     async def run(self) -> NoReturn:
@@ -128,12 +138,14 @@ class Consumer:
                 group.create_task(self._pull.measure(), name=f"inbox {self.name} counts")
                 while True:
                     messages = await self._pull.next()
-                    self._held = [receive(raw, self.name, self._handlers.kinds) for raw in messages]
-                    await self._handle(self._held)
+                    self._held = {id(raw): raw for raw in messages}
+                    await self._turns.take(self._handle(messages))
         finally:
             await self._give_back()
 
-    async def _handle(self, batch: Sequence[Received]) -> None:
+    async def _handle(self, messages: Sequence[Msg]) -> None:
+        batch = [receive(raw, self.name, self._handlers.kinds) for raw in messages]
+        await asyncio.sleep(0)  # what others wait for comes first
         await self._patiently(lambda: self._look_up(batch))
         for group in list(sets(batch)):
             for received in [r for r in group if given_up(r)]:
@@ -145,9 +157,9 @@ class Consumer:
     async def _look_up(self, batch: Sequence[Received]) -> None:
         """How the events stand in failed_events. None has a row there, as a rule: then only those that come again are looked up."""
         if maybe := batch if self._any_open else [r for r in batch if r.event.attempts > 1]:
-            states = await self._failed.states(self.name, [r.event.event_id for r in maybe])
+            states = await self._failed.states([r.event.name for r in maybe])
             for received in maybe:
-                received.state = states.get(received.event.event_id)
+                received.state = states.get(received.event.name)
 
     async def _precaution(self, group: Sequence[Received]) -> None:
         """An event that has come so often, and of which nobody has ever said anything, goes to failed_events before it is tried again."""
@@ -161,63 +173,45 @@ class Consumer:
         done = [received for received, outcome in both if isinstance(outcome, Done)]
         if done:
             crash.point("inbox.handled")
-        if known := [received.event.event_id for received in done if received.state]:
-            await self._patiently(lambda: self._failed.resolve(self.name, known))
+        if known := [received.event.name for received in done if received.state]:
+            await self._patiently(lambda: self._failed.resolve(known))
         for received in done:
             await self._say(received, Msg.ack)
-        failures = [(received, outcome) for received, outcome in both if isinstance(outcome, Failure)]
-        if failures:
-            await self._record([received for received, _ in failures], [failure for _, failure in failures])
-        for received, _ in failures:
-            later = received.state is FailedState.DEFERRED
-            await self._say(received, partial(Msg.nak, delay=delay_s(received.event.attempts)) if later else Msg.term)
+        await self._keep([(received, outcome) for received, outcome in both if isinstance(outcome, Failure)])
         for received, outcome in both:
-            self._tell(received, outcome)
+            self._handlers.report(received.event, outcome, received.state or FailedState.DEFERRED)
+
+    async def _keep(self, failures: Sequence[tuple[Received, Failure]]) -> None:
+        """What was not done comes again from the stream soon, or is stored: parked where it is deferred, else given up."""
+        stored = [(received, failure) for received, failure in failures if not soon_again(received, failure)]
+        if stored:
+            await self._record([received for received, _ in stored], [failure for _, failure in stored])
+        for received, _ in failures:
+            if received.state is None:
+                await self._say(received, partial(Msg.nak, delay=delay_s(received.event.attempts)))
+            else:
+                await self._say(received, Msg.ack if received.state is FailedState.DEFERRED else Msg.term)
 
     async def _record(self, group: Sequence[Received], failures: Sequence[Failure]) -> None:
         events = [failed_with(received.event, failure) for received, failure in zip(group, failures, strict=True)]
         states = await self._patiently(lambda: self._failed.record(events))
         self._any_open, self._recorded = True, self._recorded + 1
         for received in group:
-            received.state = states[received.event.event_id]
-
-    def _tell(self, received: Received, outcome: Outcome[Any]) -> None:
-        event, name = received.event, received.event.type.rpartition(".")[2] if received.kind else "unknown"
-        if isinstance(outcome, Done):
-            self._handled.labels(self.name, name, "repeat" if outcome.repeat else "skipped" if outcome.skipped else "done").inc()
-            self._age.labels(name).observe(max(0.0, (datetime.now(UTC) - event.event_time).total_seconds()))
-            return
-        state = received.state or FailedState.FAILED
-        self._handled.labels(self.name, name, str(state)).inc()
-        words = {
-            "consumer": self.name,
-            "type": name,
-            "event_id": str(event.event_id),
-            "reason": outcome.reason,
-            "attempts": event.attempts,
-        }
-        if state is FailedState.DEFERRED:
-            log.info("event deferred", **words)
-        else:
-            log.error("event failed", **words, exc_info=outcome.__cause__)
+            received.state = states[received.event.name]
+        if FailedState.DEFERRED in states.values():
+            self._parking.parked()
 
     async def _say(self, received: Received, word: Callable[[Msg], Awaitable[None]]) -> None:
         """Tells the server what has become of the event. Where it is not heard, the event comes again."""
         received.settled = True
         if received.raw:
+            self._held.pop(id(received.raw))
             with suppress(*BROKER_ERRORS):
                 await word(received.raw)
 
     async def _patiently(self, work: Callable[[], Awaitable[T]]) -> T:
         """While the database is away nothing can be handled and nothing may be given up: the events stay in hand."""
-        while True:
-            try:
-                return await work()
-            except TROUBLE as error:
-                if blame(error) not in LATER:
-                    raise
-                log.warning("events wait for the database", consumer=self.name, error=repr(error))
-            await asyncio.sleep(random.uniform(0.1, 0.5))
+        return await patiently(work, f"events of {self.name}")
 
     async def _tick(self) -> NoReturn:
         """The server hears of what is in hand, and does not give it to others."""
@@ -229,10 +223,10 @@ class Consumer:
                     await raw.in_progress()
 
     def _in_hand(self) -> list[Msg]:
-        return [*(received.raw for received in self._held if received.raw and not received.settled), *self._pull.arrived]
+        return [*self._held.values(), *self._pull.arrived]
 
     async def _look_around(self) -> NoReturn:
-        """Now and then: what is open is counted, and what nobody brings any more is taken up."""
+        """Now and then what is open is counted."""
         while True:
             await self._patiently(self._survey)
             await asyncio.sleep(SURVEY_S)
@@ -245,20 +239,6 @@ class Consumer:
             self._open.labels(self.name, str(state)).set(counts.get(state, 0))
         any_open = bool(counts) or await self._failed.any_discarded(self.name)
         self._any_open = any_open or recorded != self._recorded  # what was recorded meanwhile was not counted
-        if FailedState.DEFERRED in counts:
-            await self._take_up(await self._failed.abandoned(self.name))
-
-    async def _take_up(self, events: Sequence[FailedEvent]) -> None:
-        """Deferred events that nobody brings any more, whatever the broker has made of them, are tried again from here."""
-        if not events:
-            return
-        log.warning("deferred events were not delivered again: they are tried from the database", consumer=self.name, events=len(events))
-        outcomes = await self._handlers.again(events)
-        await self._failed.resolve(self.name, [key for key, outcome in outcomes.items() if isinstance(outcome, Done)])
-        failures = {key: outcome for key, outcome in outcomes.items() if isinstance(outcome, Failure)}
-        again = [replace(e, attempts=e.attempts + 1) for e in events if e.event_id in failures]
-        if again:
-            await self._failed.record([failed_with(e, failures[e.event_id]) for e in again])
 
     async def _give_back(self) -> None:
         """Another replica may have at once what this one does not handle any more."""
@@ -274,6 +254,12 @@ def given_up(received: Received) -> bool:
     return failed_before or received.state is FailedState.DISCARDED
 
 
+def soon_again(received: Received, failure: Failure) -> bool:
+    """Whether an event is deferred for the first few times: then it comes again from the stream, and has no row."""
+    deferred = failed_with(received.event, failure).state is FailedState.DEFERRED
+    return deferred and received.state is None and received.event.attempts < PARK_AT
+
+
 def delay_s(attempts: int) -> float:
-    """How long an event waits before it comes again: twice as long each time, up to ten seconds, and never all at once."""
-    return min(DELAY_MIN_S * 2.0 ** min(attempts - 1, 16), DELAY_MAX_S) * random.uniform(0.5, 1.0)
+    """How long an event waits before it comes again from the stream: twice as long each time, and never all at once."""
+    return DELAY_MIN_S * 2.0 ** (attempts - 1) * random.uniform(0.5, 1.0)

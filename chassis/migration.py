@@ -113,6 +113,36 @@ V2 = (
     "CREATE INDEX outbox_aggregate ON outbox (aggregate)",
 )
 
+# failed_events: deferred events are parked there, and the digest belongs to a row's identity.
+PARKING = (
+    "ALTER TABLE failed_events ADD COLUMN digest bytea",
+    """
+    UPDATE failed_events SET digest = sha256(
+        convert_to(subject, 'UTF8') || decode('00', 'hex')
+        || convert_to(type, 'UTF8') || decode('00', 'hex') || payload
+    )
+    """,
+    "ALTER TABLE failed_events ALTER COLUMN digest SET NOT NULL",
+    "ALTER TABLE failed_events DROP CONSTRAINT failed_events_pkey",
+    """
+    ALTER TABLE failed_events
+        ADD CONSTRAINT failed_events_pkey PRIMARY KEY (consumer, event_id, digest)
+    """,
+    "ALTER TABLE failed_events ADD COLUMN waits_for uuid",
+    "ALTER TABLE failed_events ADD COLUMN next_try_time timestamptz",
+    "UPDATE failed_events SET next_try_time = clock_timestamp() WHERE state = 'deferred'",
+    """
+    ALTER TABLE failed_events ADD CONSTRAINT failed_events_parked
+        CHECK ((state = 'deferred') = (next_try_time IS NOT NULL))
+    """,
+    "CREATE INDEX failed_events_due ON failed_events (next_try_time) WHERE state = 'deferred'",
+    """
+    CREATE INDEX failed_events_fewest_tries ON failed_events (attempts, next_try_time)
+        WHERE state = 'deferred'
+    """,
+    "CREATE INDEX failed_events_waits_for ON failed_events (waits_for) WHERE state = 'deferred'",
+)
+
 
 def create_chassis_tables_v1() -> None:
     """For a service's first migration: the tables that every service has."""
@@ -129,6 +159,12 @@ def compare_with_the_stream_v2() -> None:
 def number_events() -> None:
     """For one later migration of each service: the outbox stores the number, the order and the cause of each event."""
     for statement in NUMBERED_EVENTS:
+        op.execute(statement)
+
+
+def park_failed_events() -> None:
+    """For one later migration of each service: failed_events holds parked events, and two bodies under one event id."""
+    for statement in PARKING:
         op.execute(statement)
 
 

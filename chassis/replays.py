@@ -1,24 +1,27 @@
 """What operators ask of failed events, once for each request.
 
-A request's first transaction chooses the events, and keeps what it chose: a claim of the request itself, and for each event one of a
-step (`key:0`, `key:1`, ... in their order), whose target is the event and whose digest names its consumer. Another claim, `key:done`,
+A replay's first transaction chooses the events, and keeps what it chose: a claim of the request itself, and for each event one of a
+step (`key:0`, `key:1`, ... in their order), whose target is the event and whose digest names the rest of it. Another claim, `key:done`,
 follows when all were handled. A repeat in between goes on with the same events; a later one handles none. No repeat takes others.
+A discard is one transaction; its claim `key:done` says in its digest how many rows it has discarded, and whether more match.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from hashlib import sha256
+from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.blame import deferring
 from chassis.claims import Claim
 from chassis.database import Database
-from chassis.errors import NotFound
+from chassis.errors import NotFound, Refused
 from chassis.failed import FailedEvents, Name, Wanted
 from chassis.idempotency import Keyed
-from chassis.tables import FailedState
 
+DIGEST_SIZE = sha256().digest_size
 Choice = Callable[[AsyncConnection], Awaitable[Sequence[Name]]]
 
 
@@ -30,18 +33,35 @@ class Chosen:
     handled: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Discarded:
+    """How many events a request has discarded, and whether more match its filter."""
+
+    count: int
+    more: bool
+
+    def written(self) -> bytes:
+        """As a claim's digest keeps it."""
+        return f"{self.count} {self.more:d}".encode()
+
+    @classmethod
+    def read(cls, words: bytes) -> "Discarded":
+        """The reverse of `written`."""
+        count, more = words.split()
+        return cls(int(count), more == b"1")
+
+
 class Replays:
     """The requests of one service's operators about its failed events. Each method raises Deferred where the database is away."""
 
     def __init__(self, database: Database, failed: FailedEvents) -> None:
         self._database, self._claims, self._failed = database, database.claims, failed
 
-    async def one(self, request: Keyed, name: Name) -> Chosen:
-        """The event that a request names. Raises Invalid REQUEST_ID_REUSED, NotFound FAILED_EVENT_NOT_FOUND."""
+    async def one(self, request: Keyed, wanted: Wanted) -> Chosen:
+        """The one event that a request names. Raises as `only` does, and Invalid REQUEST_ID_REUSED."""
 
         async def choice(connection: AsyncConnection) -> Sequence[Name]:
-            await self._exists(connection, name)
-            return [name]
+            return [await self._only(connection, wanted)]
 
         return await self._choose(request, choice, 1)
 
@@ -49,18 +69,44 @@ class Replays:
         """The oldest events that are wanted: at most so many. Raises Invalid REQUEST_ID_REUSED."""
         return await self._choose(request, lambda connection: self._failed.choose(connection, wanted, most), most)
 
+    async def only(self, wanted: Wanted) -> Name:
+        """The row of one event. Raises NotFound FAILED_EVENT_NOT_FOUND, and Refused FAILED_EVENT_AMBIGUOUS where it is several."""
+        with deferring():
+            async with self._database.engine.connect() as connection:
+                return await self._only(connection, wanted)
+
+    async def count(self, wanted: Wanted, most: int) -> int:
+        """How many events are wanted: `most` at most."""
+        with deferring():
+            async with self._database.engine.connect() as connection:
+                return len(await self._failed.choose(connection, wanted, most))
+
     async def over(self, request: Keyed) -> None:
         """What the request chose was handled."""
         with deferring():
             async with self._database.engine.begin() as connection:
                 await self._claims.take(connection, [_done(request)])
 
-    async def discard(self, request: Keyed, name: Name) -> None:
-        """Gives the event up that a request names. Raises Invalid REQUEST_ID_REUSED, NotFound FAILED_EVENT_NOT_FOUND."""
+    async def discard(self, request: Keyed, wanted: Wanted) -> Name:
+        """Discards the one event that a request names. Raises as `one` does."""
         async with self._transaction(request) as (connection, first):
+            name = await self._only(connection, wanted)
             if first:
-                await self._exists(connection, name)
-                await self._failed.discard(connection, *name)
+                await self._failed.discard(connection, name)
+            return name
+
+    async def discard_all(self, request: Keyed, wanted: Wanted, most: int) -> Discarded:
+        """Discards the oldest events that are wanted, at most so many. Raises Invalid REQUEST_ID_REUSED."""
+        async with self._transaction(request) as (connection, first):
+            done = f"{request.key}:done"
+            if not first:
+                found = await self._claims.find(connection, [done])
+                return Discarded.read(found[done][0])
+            count = await self._failed.discard_all(connection, wanted, most)
+            more = bool(await self._failed.choose(connection, wanted, 1))
+            discarded = Discarded(count, more)
+            await self._claims.take(connection, [Claim(done, discarded.written())])
+            return discarded
 
     async def _choose(self, request: Keyed, choice: Choice, most: int) -> Chosen:
         async with self._transaction(request) as (connection, first):
@@ -72,7 +118,7 @@ class Replays:
             keys = [_step_key(request, n) for n in range(most)]
             found = await self._claims.find(connection, [*keys, done])
             steps = [found[key] for key in keys if key in found]
-            return Chosen([(consumer.decode(), event_id) for consumer, event_id in steps], handled=done in found)
+            return Chosen([_named(words, event_id) for words, event_id in steps], handled=done in found)
 
     @asynccontextmanager
     async def _transaction(self, request: Keyed) -> AsyncIterator[tuple[AsyncConnection, bool]]:
@@ -81,16 +127,22 @@ class Replays:
             async with self._database.engine.begin() as connection:
                 yield connection, await self._claims.first(connection, Claim(request.key, request.digest))
 
-    async def _exists(self, connection: AsyncConnection, name: Name) -> None:
-        consumer, event_id = name
-        if not await self._failed.choose(connection, Wanted(frozenset(FailedState), consumer, event_id=event_id), 1):
-            raise not_found(name)
+    async def _only(self, connection: AsyncConnection, wanted: Wanted) -> Name:
+        match await self._failed.choose(connection, wanted, 2):
+            case [name]:
+                return name
+            case []:
+                raise not_found(str(wanted.consumer), wanted.event_id)
+            case found:
+                digests = ", ".join(digest.hex() for *_, digest in found)
+                text = f"Different bodies came under event {wanted.event_id}. Name one by its digest: {digests}."
+                raise Refused("FAILED_EVENT_AMBIGUOUS", text, event_id=str(wanted.event_id), digests=digests)
 
 
-def not_found(name: Name) -> NotFound:
+def not_found(consumer: str, event_id: UUID | None) -> NotFound:
     """What is answered about an event of which there is no row."""
-    consumer, event_id = name[0], str(name[1])
-    return NotFound("FAILED_EVENT_NOT_FOUND", f"{consumer} has no failed event {event_id}.", consumer=consumer, event_id=event_id)
+    text = f"{consumer} has no failed event {event_id}."
+    return NotFound("FAILED_EVENT_NOT_FOUND", text, consumer=consumer, event_id=str(event_id))
 
 
 def _done(request: Keyed) -> Claim:
@@ -98,8 +150,13 @@ def _done(request: Keyed) -> Claim:
 
 
 def _step(request: Keyed, number: int, name: Name) -> Claim:
-    consumer, event_id = name
-    return Claim(_step_key(request, number), consumer.encode(), event_id)
+    consumer, event_id, digest = name
+    return Claim(_step_key(request, number), digest + consumer.encode(), event_id)
+
+
+def _named(words: bytes, event_id: UUID) -> Name:
+    """The event that a step's claim names."""
+    return words[DIGEST_SIZE:].decode(), event_id, words[:DIGEST_SIZE]
 
 
 def _step_key(request: Keyed, number: int) -> str:

@@ -78,6 +78,7 @@ class Ground:
     async def open(self, services: Iterable[Register], handlers: Mapping[type[Message], Handler[Any]]) -> None:
         """Hears events and answers calls from now on, its operators' too: the last thing at the start, the first to end."""
         inbox = Inbox(self.broker, self.database.engine, self.tables.failed_events, service=self.config.service, handlers=handlers)
+        self.database.on_change = inbox.changed
         advisories = Advisories(self.broker, inbox.failed, service=self.config.service, consumers=inbox.consumers)
         self.tasks.start("inbox", inbox.run())
         self.tasks.start("advisories", advisories.run())

@@ -55,10 +55,11 @@ MAX_AGE_S = 14 * 24 * 3600.0
 # long does what was purged wait before the stream takes it again, for a purge does not make the broker forget.
 DUPLICATE_WINDOW_S = 2 * 60.0
 ACK_WAIT_S = 10.0
-# A consumer defers by its own nak, a hundred times or so in 15 minutes; more deliveries than this mean that it crashes.
+# An inbox parks an event after a few deliveries, and gives it up long before this many: then it crashes each time.
 MAX_DELIVER = 250
-# Deferred messages count as pending: few must not keep the others out.
-MAX_ACK_PENDING = 20_000
+# Messages that wait for their acknowledgement: those in hand of all replicas, and those that come again within a second. What is
+# deferred for longer is parked and acknowledged (chassis.parking).
+MAX_ACK_PENDING = 2_000
 CONNECT_TIMEOUT_S = 3
 BEAT_S = 2.0
 QUESTION_S = 24 * 3600

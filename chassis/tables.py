@@ -46,7 +46,7 @@ EVENT_SEQUENCES = "event_sequences"
 class FailedState(StrEnum):
     """Where a failed event stands."""
 
-    DEFERRED = "deferred"  # comes again by itself, until its time is up -> failed, or it succeeds -> the row goes
+    DEFERRED = "deferred"  # parked: tried again from here, until its time is up -> failed, or it succeeds -> the row goes
     FAILED = "failed"  # nobody tries again by himself -> replayed, discarded
     REPLAYED = "replayed"  # has had its effect after all
     DISCARDED = "discarded"  # an operator has decided against it
@@ -157,15 +157,18 @@ def stream_positions(metadata: MetaData) -> Table:
 
 
 def failed_events(metadata: MetaData) -> Table:
-    """Events that a consumer could not handle: for the time being, or until somebody looks at them.
+    """Events that a consumer could not handle: for the time being, or until an operator decides.
 
-    A row says all that a replay needs. `first_time` is when this consumer first deferred the event, or gave it up.
+    A row says all that a replay needs. `digest` is chassis.failed.digest_of: two bodies under one event id are two rows.
+    `first_time` is when the consumer first stored the event. A deferred event is parked here: it has a `next_try_time`,
+    and `waits_for` is the record of this service whose next change may help it, where a write has named one.
     """
     table = Table(
         "failed_events",
         metadata,
         Column("consumer", Text, primary_key=True),
         Column("event_id", Uuid, primary_key=True),
+        Column("digest", LargeBinary, primary_key=True),
         Column("state", failed_state(), nullable=False),
         Column("stream", Text, nullable=False),
         Column("stream_seq", BigInteger, nullable=False),
@@ -180,8 +183,15 @@ def failed_events(metadata: MetaData) -> Table:
         Column("attempts", Integer, nullable=False),
         Column("first_time", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
         Column("update_time", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+        Column("waits_for", Uuid),
+        Column("next_try_time", DateTime(timezone=True)),
+        CheckConstraint("(state = 'deferred') = (next_try_time is not null)", name="parked"),
     )
     Index("failed_events_open", table.c.consumer, table.c.state, postgresql_where=table.c.state.in_(["deferred", "failed"]))
+    parked = table.c.state == "deferred"
+    Index("failed_events_due", table.c.next_try_time, postgresql_where=parked)
+    Index("failed_events_fewest_tries", table.c.attempts, table.c.next_try_time, postgresql_where=parked)
+    Index("failed_events_waits_for", table.c.waits_for, postgresql_where=parked)
     return table
 
 

@@ -24,6 +24,7 @@ NEXT: Final = {
     "ORDER_NOT_FOUND": "see `omctl order list`",
     "FAILED_EVENT_NOT_FOUND": "see `omctl events failed`; one that came right by itself leaves no trace",
     "CONTRADICTION_NOT_FOUND": "see `omctl payment contradictions`",
+    "FAILED_EVENT_AMBIGUOUS": "see both with `omctl events show ... --digest`, and name one",
     "QUANTITY_OUT_OF_RANGE": "book less at once",
     "ORDER_ALREADY_CANCELLED": "nothing is left to do; `omctl order timeline` shows what happened",
     "ORDER_NOT_CANCELLABLE": "return what has arrived, recall what is on its way, cancel the units that have not left",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:  # they are types alone
     from ordermesh.ops.v1.ops_service_pb2_grpc import FailedEventServiceAsyncStub, OutboxServiceAsyncStub
 
 PAGE = 200
-BATCH_MAX = 1_000
+BATCH_MAX = 10_000
 
 app = typer.Typer(
     no_args_is_help=True, help="See the events that services could not handle, and have events handled again.", epilog=EXIT_CODES
@@ -40,6 +40,7 @@ State = Annotated[
     ),
 ]
 Subject = Annotated[str | None, typer.Option(help="Only with this subject, e.g. payments.payment.confirmed.")]
+Type = Annotated[str | None, typer.Option("--type", help="Only of this type, e.g. ordermesh.payment.events.v1.PaymentConfirmed.")]
 Reason = Annotated[str | None, typer.Option(help="Only with this reason, e.g. ORDER_NOT_FOUND.")]
 OfConsumer = Annotated[str | None, typer.Option("--consumer", parser=arguments.consumer, metavar="CONSUMER", help="Only of this consumer.")]
 Aggregate = Annotated[str | None, typer.Option(help="Only about this record, e.g. an order's id.")]
@@ -48,6 +49,13 @@ Before = Annotated[datetime | None, typer.Option(formats=arguments.TIME_FORMATS,
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Change nothing; show what would be concerned.")]
 Consumer = Annotated[str, typer.Argument(parser=arguments.consumer, metavar="CONSUMER", help="The consumer, e.g. order-payments.")]
 Event = Annotated[str, typer.Argument(parser=arguments.uuid, metavar="EVENT", help="The event's id.")]
+AnyConsumer = Annotated[
+    str | None, typer.Argument(parser=arguments.consumer, metavar="CONSUMER", help="The consumer, e.g. order-payments.")
+]
+AnyEvent = Annotated[str | None, typer.Argument(parser=arguments.uuid, metavar="EVENT", help="The event's id.")]
+Digest = Annotated[str | None, typer.Option(help="Which body, where two came under one event id: see `show`.")]
+All = Annotated[bool, typer.Option("--all", help="All that the filters leave, the oldest first, instead of one.")]
+Limit = Annotated[int, typer.Option(min=1, max=BATCH_MAX, help="With --all: at most so many of each service.")]
 
 
 @app.command(epilog=EXIT_CODES)
@@ -56,6 +64,7 @@ def failed(
     state: State = None,
     consumer: OfConsumer = None,
     subject: Subject = None,
+    type_: Type = None,
     reason: Reason = None,
     aggregate: Aggregate = None,
     since: Since = None,
@@ -65,7 +74,7 @@ def failed(
     timeout: Timeout = 10.0,
 ) -> None:
     """Lists events that could not be handled, the oldest failure first. Filters that are given must all hold."""
-    wanted = _filter(state, consumer, subject, reason, aggregate, since, before)
+    wanted = _filter(state, consumer, subject, type_, reason, aggregate, since, before)
 
     async def work(channel: Channel) -> tuple[list[api.FailedEvent], bool]:
         found: list[api.FailedEvent] = []
@@ -84,11 +93,11 @@ def failed(
 
 
 @app.command(epilog=EXIT_CODES)
-def show(consumer: Consumer, event: Event, json: Json = False, timeout: Timeout = 10.0) -> None:
+def show(consumer: Consumer, event: Event, digest: Digest = None, json: Json = False, timeout: Timeout = 10.0) -> None:
     """Shows one failed event: what went wrong, and what it says."""
 
     async def work(channel: Channel) -> None:
-        found = await _get(channel, consumer, event, timeout)
+        found = await _get(channel, consumer, event, digest, timeout)
         if json:
             output.document(found)
             return
@@ -102,20 +111,20 @@ def show(consumer: Consumer, event: Event, json: Json = False, timeout: Timeout 
 
 @app.command(epilog=EXIT_CODES)
 def replay(
-    consumer: Annotated[
-        str | None, typer.Argument(parser=arguments.consumer, metavar="CONSUMER", help="The consumer, e.g. order-payments.")
-    ] = None,
-    event: Annotated[str | None, typer.Argument(parser=arguments.uuid, metavar="EVENT", help="The event's id.")] = None,
-    all_: Annotated[bool, typer.Option("--all", help="All that the filters leave, the oldest first, instead of one.")] = False,
+    consumer: AnyConsumer = None,
+    event: AnyEvent = None,
+    digest: Digest = None,
+    all_: All = False,
     service: Services = None,
     state: State = None,
     of_consumer: OfConsumer = None,
     subject: Subject = None,
+    type_: Type = None,
     reason: Reason = None,
     aggregate: Aggregate = None,
     since: Since = None,
     before: Before = None,
-    limit: Annotated[int, typer.Option(min=1, max=BATCH_MAX, help="With --all: at most so many of each service.")] = 100,
+    limit: Limit = BATCH_MAX,
     dry_run: DryRun = False,
     request_id: RequestId = None,
     json: Json = False,
@@ -126,16 +135,13 @@ def replay(
     Exit code 1 where one of them has failed again: it stays, with the new error. The request_id is printed on stderr before anything is
     sent: the same command with --request-id tries the same events, and no others.
     """
-    wanted = _filter(state, of_consumer, subject, reason, aggregate, since, before)
-    if all_ == (event is not None) or (all_ and consumer):
-        raise typer.BadParameter("Name one event by CONSUMER and EVENT, or give --all, with filters.")
-    if not all_ and (service or wanted.ByteSize()):
-        raise typer.BadParameter("Filters go with --all.")
+    wanted = _filter(state, of_consumer, subject, type_, reason, aggregate, since, before)
+    _one_or_all(consumer, event, all_, service, wanted)
     if event is not None:
         if dry_run:
-            _show_one(str(consumer), event, json=json, timeout=timeout)
+            _show_one(str(consumer), event, digest, json=json, timeout=timeout)
         else:
-            _replay_one(str(consumer), event, request_id=request_id, json=json, timeout=timeout)
+            _replay_one(str(consumer), event, digest, request_id=request_id, json=json, timeout=timeout)
         return
     request = api.BatchReplayFailedEventsRequest(request_id=told(request_id), filter=wanted, limit=limit, dry_run=dry_run)
 
@@ -143,39 +149,67 @@ def replay(
         return await ask(_failed_events(channel).BatchReplayFailedEvents, request, timeout_s=timeout)
 
     answers = ask_each(_addresses(service, of_consumer), work)
-    tried = sorted((event for answer in answers.found.values() for event in answer.failed_events), key=_oldest_first)
-    _show(tried, json=json)
-    replayed = sum(answer.replayed_count for answer in answers.found.values())
-    typer.echo(f"{replayed} of {len(tried)} {'would be tried' if dry_run else 'replayed'}.", err=True)
-    if any(answer.more for answer in answers.found.values()):
-        typer.echo("More match: the same command goes on where these have been replayed; or raise --limit.", err=True)
+    found = answers.found.values()
+    _show(sorted((event for answer in found for event in answer.failed_events), key=_oldest_first), json=json)
+    tried = sum(answer.tried_count for answer in found)
+    replayed = sum(answer.replayed_count for answer in found)
+    typer.echo(f"{tried} would be tried." if dry_run else f"{replayed} of {tried} replayed.", err=True)
+    _tell_more(any(answer.more for answer in found))
     answers.end()
-    if not dry_run and replayed < len(tried):
+    if not dry_run and replayed < tried:
         raise typer.Exit(FAILED)
 
 
 @app.command(epilog=EXIT_CODES)
 def discard(
-    consumer: Consumer,
-    event: Event,
+    consumer: AnyConsumer = None,
+    event: AnyEvent = None,
+    digest: Digest = None,
+    all_: All = False,
+    service: Services = None,
+    state: State = None,
+    of_consumer: OfConsumer = None,
+    subject: Subject = None,
+    type_: Type = None,
+    reason: Reason = None,
+    aggregate: Aggregate = None,
+    since: Since = None,
+    before: Before = None,
+    limit: Limit = BATCH_MAX,
     dry_run: DryRun = False,
     request_id: RequestId = None,
     json: Json = False,
-    timeout: Timeout = 10.0,
+    timeout: Timeout = 30.0,
 ) -> None:
-    """Gives a failed event up: it is not delivered again. (`replay` can still bring it back.)
+    """Gives a failed event up, or all that match the filters: none is delivered again. (`replay` can still bring them back.)
 
-    The request_id is printed on stderr before anything is sent: the same command with --request-id discards nothing twice.
+    The request_id is printed on stderr before anything is sent: the same command with --request-id discards nothing more.
     """
-    if dry_run:
-        _show_one(consumer, event, json=json, timeout=timeout)
+    wanted = _filter(state, of_consumer, subject, type_, reason, aggregate, since, before)
+    _one_or_all(consumer, event, all_, service, wanted)
+    if event is not None:
+        if dry_run:
+            _show_one(str(consumer), event, digest, json=json, timeout=timeout)
+        else:
+            _discard_one(str(consumer), event, digest, request_id=request_id, json=json, timeout=timeout)
         return
-    request = api.DiscardFailedEventRequest(request_id=told(request_id), consumer=consumer, event_id=event)
+    if not (service or wanted.ByteSize()):
+        raise typer.BadParameter("Say which with at least one filter: all failed events of all services would be given up.")
+    request = api.BatchDiscardFailedEventsRequest(request_id=told(request_id), filter=wanted, limit=limit, dry_run=dry_run)
 
-    async def work(channel: Channel) -> None:
-        _show([(await ask(_failed_events(channel).DiscardFailedEvent, request, timeout_s=timeout)).failed_event], json=json)
+    async def work(channel: Channel) -> api.BatchDiscardFailedEventsResponse:
+        return await ask(_failed_events(channel).BatchDiscardFailedEvents, request, timeout_s=timeout)
 
-    run(_address(consumer), work)
+    answers = ask_each(_addresses(service, of_consumer), work)
+    for name, answer in answers.found.items() if json else ():
+        output.line(answer, service=name)
+    if dry_run and not json:
+        shown = (event for answer in answers.found.values() for event in answer.failed_events)
+        _show(sorted(shown, key=_oldest_first), json=False)
+    count = sum(answer.discarded_count for answer in answers.found.values())
+    typer.echo(f"{count} would be discarded." if dry_run else f"{count} discarded.", err=True)
+    _tell_more(any(answer.more for answer in answers.found.values()))
+    answers.end()
 
 
 @app.command("set-version", epilog=EXIT_CODES)
@@ -282,15 +316,28 @@ def stats(service: Services = None, json: Json = False, timeout: Timeout = 10.0)
     answers.end()
 
 
-def _show_one(consumer: str, event: str, *, json: bool, timeout: float) -> None:
+def _one_or_all(consumer: str | None, event: str | None, all_: bool, services: Sequence[str] | None, wanted: api.FailedEventFilter) -> None:
+    """Raises BadParameter unless one event is named, or all of a filter."""
+    if all_ == (event is not None) or (all_ and consumer):
+        raise typer.BadParameter("Name one event by CONSUMER and EVENT, or give --all, with filters.")
+    if not all_ and (services or wanted.ByteSize()):
+        raise typer.BadParameter("Filters go with --all.")
+
+
+def _tell_more(more: bool) -> None:
+    if more:
+        typer.echo("More match: the same command goes on, or raise --limit.", err=True)
+
+
+def _show_one(consumer: str, event: str, digest: str | None, *, json: bool, timeout: float) -> None:
     async def work(channel: Channel) -> None:
-        _show([await _get(channel, consumer, event, timeout)], json=json)
+        _show([await _get(channel, consumer, event, digest, timeout)], json=json)
 
     run(_address(consumer), work)
 
 
-def _replay_one(consumer: str, event: str, *, request_id: str | None, json: bool, timeout: float) -> None:
-    request = api.ReplayFailedEventRequest(request_id=told(request_id), consumer=consumer, event_id=event)
+def _replay_one(consumer: str, event: str, digest: str | None, *, request_id: str | None, json: bool, timeout: float) -> None:
+    request = api.ReplayFailedEventRequest(request_id=told(request_id), consumer=consumer, event_id=event, digest=digest)
 
     async def work(channel: Channel) -> None:
         found = (await ask(_failed_events(channel).ReplayFailedEvent, request, timeout_s=timeout)).failed_event
@@ -302,8 +349,18 @@ def _replay_one(consumer: str, event: str, *, request_id: str | None, json: bool
     run(_address(consumer), work)
 
 
-async def _get(channel: Channel, consumer: str, event: str, timeout_s: float) -> api.FailedEvent:
-    request = api.GetFailedEventRequest(consumer=consumer, event_id=event)
+def _discard_one(consumer: str, event: str, digest: str | None, *, request_id: str | None, json: bool, timeout: float) -> None:
+    request = api.DiscardFailedEventRequest(request_id=told(request_id), consumer=consumer, event_id=event, digest=digest)
+
+    async def work(channel: Channel) -> None:
+        answer = await ask(_failed_events(channel).DiscardFailedEvent, request, timeout_s=timeout)
+        _show([answer.failed_event], json=json)
+
+    run(_address(consumer), work)
+
+
+async def _get(channel: Channel, consumer: str, event: str, digest: str | None, timeout_s: float) -> api.FailedEvent:
+    request = api.GetFailedEventRequest(consumer=consumer, event_id=event, digest=digest)
     return (await ask(_failed_events(channel).GetFailedEvent, request, timeout_s=timeout_s)).failed_event
 
 
@@ -311,6 +368,7 @@ def _filter(
     states: Sequence[int] | None,
     consumer: str | None,
     subject: str | None,
+    type_: str | None,
     reason: str | None,
     aggregate: str | None,
     since: datetime | None,
@@ -320,6 +378,7 @@ def _filter(
         states=cast("Any", states or []),
         consumer=consumer,
         subject=subject,
+        type=type_,
         reason=reason,
         aggregate_id=aggregate,
         first_fail_time_from=arguments.moment(since),

@@ -162,9 +162,12 @@ def failed_event(event: ops_service_pb2.FailedEvent) -> Iterator[str]:
     """What there is to know of a failed event but its payload."""
     yield f"event      {event.event_id} at {event.consumer}"
     yield f"state      {_failed_state(event.state)}: {event.reason}; tried {event.attempts} times"
+    if event.HasField("next_try_time"):
+        yield f"next try   {time(event.next_try_time)}, or when the record that it waits for changes"
     yield f"error      {event.error or '-'}"
     yield f"says       {event.type} on {event.subject}, about {event.aggregate_id or '-'}"
     yield f"published  {time(event.event_time)}, failed first {time(event.first_fail_time)}, changed {time(event.update_time)}"
+    yield f"digest     {event.digest or '-'}"
     yield f"payload    {len(event.payload)} bytes{'' if event.payload_json else ', which this service cannot read'}"
 
 

@@ -1,18 +1,20 @@
 """FailedEventService: an operator lists, reads, replays and discards what a service's consumers could not handle."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import groupby
-from operator import attrgetter, itemgetter
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import accumulate
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
 import grpc
+from google.protobuf.message import Message
 from ordermesh.ops.v1 import ops_service_pb2 as api
 from ordermesh.ops.v1.ops_service_pb2_grpc import FailedEventServiceServicer
 
 from chassis.blame import deferring
 from chassis.database import Database
-from chassis.failed import Entry, Name
+from chassis.failed import OPEN, Entry, Name, Wanted
 from chassis.idempotency import keyed
 from chassis.inbox import Inbox
 from chassis.ops import wire
@@ -23,9 +25,12 @@ from chassis.tables import FailedState, StoredVersion
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
-LIMIT = 100
+LIMIT = 1_000
 # A handler gets so many at once: what it writes is one transaction.
 BATCH = 100
+# So many events are shown of a batch, and a page ends below so many bytes.
+SHOWN = 100
+PAGE_BYTES_MAX = 2 * 2**20
 
 
 class FailedEventService(FailedEventServiceServicer):
@@ -36,20 +41,21 @@ class FailedEventService(FailedEventServiceServicer):
         self._versions = StoredVersions(database, stored)
 
     async def ListFailedEvents(self, request: api.ListFailedEventsRequest, context: Context) -> api.ListFailedEventsResponse:
-        page = asked(request, wire.place, str, UUID)
+        page = asked(request, wire.place, str, UUID, wire.digest)
         with deferring():
             rows = await self._failed.page(wire.wanted(request.filter), page.after, page.size + 1)
-        entries, token = page.cut(rows, attrgetter("place"))
-        return api.ListFailedEventsResponse(failed_events=map(wire.failed_event, entries), next_page_token=token)
+        messages = list(map(wire.failed_event, rows))
+        entries, token = replace(page, size=min(page.size, _fit(messages))).cut(rows, attrgetter("place"))
+        return api.ListFailedEventsResponse(failed_events=messages[: len(entries)], next_page_token=token)
 
     async def GetFailedEvent(self, request: api.GetFailedEventRequest, context: Context) -> api.GetFailedEventResponse:
-        entry = await self._entry(_name(request))
+        entry = await self._entry(await self._replays.only(wire.named(request)))
         return api.GetFailedEventResponse(failed_event=wire.with_payload(entry, self._inbox.kinds))
 
     async def ReplayFailedEvent(self, request: api.ReplayFailedEventRequest, context: Context) -> api.ReplayFailedEventResponse:
         key = keyed(request)
-        chosen = await self._replays.one(key, _name(request))
-        [now] = await self._handle(chosen, frozenset(FailedState))
+        chosen = await self._replays.one(key, wire.named(request))
+        [now] = [event async for event in self._handled(chosen, frozenset(FailedState))]
         await self._replays.over(key)
         return api.ReplayFailedEventResponse(failed_event=now)
 
@@ -58,20 +64,42 @@ class FailedEventService(FailedEventServiceServicer):
     ) -> api.BatchReplayFailedEventsResponse:
         limit, wanted = request.limit or LIMIT, wire.wanted(request.filter)
         if request.dry_run:
-            with deferring():
-                rows = await self._failed.page(wanted, None, limit + 1)
-            would, number = map(wire.failed_event, rows[:limit]), len(rows[:limit])
-            return api.BatchReplayFailedEventsResponse(failed_events=would, replayed_count=number, more=len(rows) > limit)
+            would, count = await self._would(wanted, limit)
+            return api.BatchReplayFailedEventsResponse(failed_events=would, tried_count=min(count, limit), more=count > limit)
         key = keyed(request)
         chosen = await self._replays.some(key, wanted, limit + 1)  # the one too many stays: it tells a repeat too that there were more
-        now = await self._handle(Chosen(chosen.names[:limit], chosen.handled), wanted.states)
+        names = chosen.names[:limit]
+        stay, replayed = list[api.FailedEvent](), 0
+        async for event in self._handled(Chosen(names, chosen.handled), wanted.states):
+            if event.state == api.FAILED_EVENT_STATE_REPLAYED:
+                replayed += 1
+            elif len(stay) < SHOWN:
+                stay.append(event)
         await self._replays.over(key)
-        replayed = sum(event.state == api.FAILED_EVENT_STATE_REPLAYED for event in now)
-        return api.BatchReplayFailedEventsResponse(failed_events=now, replayed_count=replayed, more=len(chosen.names) > limit)
+        return api.BatchReplayFailedEventsResponse(
+            failed_events=stay, replayed_count=replayed, tried_count=len(names), more=len(chosen.names) > limit
+        )
 
     async def DiscardFailedEvent(self, request: api.DiscardFailedEventRequest, context: Context) -> api.DiscardFailedEventResponse:
-        await self._replays.discard(keyed(request), _name(request))
-        return api.DiscardFailedEventResponse(failed_event=wire.failed_event(await self._entry(_name(request))))
+        name = await self._replays.discard(keyed(request), wire.named(request))
+        return api.DiscardFailedEventResponse(failed_event=wire.failed_event(await self._entry(name)))
+
+    async def BatchDiscardFailedEvents(
+        self, request: api.BatchDiscardFailedEventsRequest, context: Context
+    ) -> api.BatchDiscardFailedEventsResponse:
+        limit, wanted = request.limit or LIMIT, wire.wanted(request.filter)
+        wanted = replace(wanted, states=[state for state in wanted.states if state in OPEN])
+        if request.dry_run:
+            would, count = await self._would(wanted, limit)
+            return api.BatchDiscardFailedEventsResponse(failed_events=would, discarded_count=min(count, limit), more=count > limit)
+        discarded = await self._replays.discard_all(keyed(request), wanted, limit)
+        return api.BatchDiscardFailedEventsResponse(discarded_count=discarded.count, more=discarded.more)
+
+    async def _would(self, wanted: Wanted, limit: int) -> tuple[list[api.FailedEvent], int]:
+        """The first of the events that a batch would concern, and how many they are: one more than `limit` at most."""
+        with deferring():
+            rows = await self._failed.page(wanted, None, min(limit, SHOWN))
+        return [wire.failed_event(row) for row in rows], await self._replays.count(wanted, limit + 1)
 
     async def SetStoredVersion(self, request: api.SetStoredVersionRequest, context: Context) -> api.SetStoredVersionResponse:
         fulfillment_id = UUID(request.fulfillment_id) if request.HasField("fulfillment_id") else None
@@ -80,35 +108,27 @@ class FailedEventService(FailedEventServiceServicer):
 
     async def _entry(self, name: Name) -> Entry:
         if name not in (found := await self._entries([name])):
-            raise not_found(name)
+            raise not_found(*name[:2])
         return found[name]
 
     async def _entries(self, names: Sequence[Name]) -> Mapping[Name, Entry]:
-        found: dict[Name, Entry] = {}
-        for consumer, ids in by_consumer(names):
-            with deferring():
-                entries = await self._failed.entries(consumer, ids)
-            found |= {(consumer, event_id): entry for event_id, entry in entries.items()}
-        return found
+        with deferring():
+            return await self._failed.entries(names)
 
-    async def _handle(self, chosen: Chosen, states: Collection[FailedState]) -> list[api.FailedEvent]:
-        """Replays them where that was not done, in their order; answers how they stand then."""
-        return [event for names in batches(chosen.names) for event in await self._batch(names, () if chosen.handled else states)]
+    async def _handled(self, chosen: Chosen, states: Collection[FailedState]) -> AsyncIterator[api.FailedEvent]:
+        """Replays them where that was not done, in their order; gives them as they stand then."""
+        for names in batches(chosen.names):
+            for event in await self._batch(names, () if chosen.handled else states):
+                yield event
 
     async def _batch(self, names: Sequence[Name], states: Collection[FailedState]) -> list[api.FailedEvent]:
-        """Replays each consumer's together, of those that stand in one of `states`: a repeat may come when others have settled some."""
+        """Replays those that stand in one of `states`: a repeat may come when others have settled some."""
         before = await self._entries(names)
-        for consumer, ids in by_consumer([n for n in names if n in before and before[n].event.state in states]):
+        if tried := [name for name in names if name in before and before[name].event.state in states]:
             with deferring():
-                await self._inbox.replay(consumer, ids)
+                await self._inbox.replay(tried)
         now = await self._entries(names)
         return [wire.as_replayed(name, now.get(name), before.get(name)) for name in names]
-
-
-def by_consumer(names: Sequence[Name]) -> Iterator[tuple[str, list[UUID]]]:
-    """The events of each consumer, in their order."""
-    for consumer, group in groupby(sorted(names, key=itemgetter(0)), key=itemgetter(0)):  # the sort is stable: still the oldest first
-        yield consumer, [event_id for _, event_id in group]
 
 
 def batches(names: Sequence[Name]) -> Iterator[Sequence[Name]]:
@@ -117,5 +137,7 @@ def batches(names: Sequence[Name]) -> Iterator[Sequence[Name]]:
         yield names[start : start + BATCH]
 
 
-def _name(request: api.GetFailedEventRequest | api.ReplayFailedEventRequest | api.DiscardFailedEventRequest) -> Name:
-    return request.consumer, UUID(request.event_id)
+def _fit(messages: Sequence[Message]) -> int:
+    """How many of them are a page below PAGE_BYTES_MAX: one at least."""
+    sizes = accumulate(message.ByteSize() for message in messages)
+    return max(1, sum(so_far <= PAGE_BYTES_MAX for so_far in sizes))

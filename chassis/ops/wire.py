@@ -3,17 +3,24 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
+from hashlib import sha256
+from uuid import UUID
 
 from google.protobuf.json_format import MessageToJson
 from google.protobuf.message import DecodeError, Message
 from ordermesh.ops.v1 import ops_service_pb2 as api
 
-from chassis.convert import given, names, timestamp
+from chassis.convert import given, names, timestamp, timestamp_or_none
 from chassis.failed import OPEN, Entry, Name, Wanted
 from chassis.tables import FailedState
 
 STATES = names(FailedState, "FAILED_EVENT_STATE", api.FailedEventState.Value)
 STATES_BY_VALUE = {value: state for state, value in STATES.items()}
+
+
+JSON_MAX = 2**20
+
+Named = api.GetFailedEventRequest | api.ReplayFailedEventRequest | api.DiscardFailedEventRequest
 
 
 def wanted(message: api.FailedEventFilter) -> Wanted:
@@ -22,11 +29,19 @@ def wanted(message: api.FailedEventFilter) -> Wanted:
         states=frozenset(STATES_BY_VALUE[value] for value in message.states) or OPEN,
         consumer=given(message, "consumer"),
         subject=given(message, "subject"),
+        type=given(message, "type"),
         reason=given(message, "reason"),
         aggregate=given(message, "aggregate_id"),
         since=given(message, "first_fail_time_from", "filter"),
         before=given(message, "first_fail_time_before", "filter"),
     )
+
+
+def named(message: Named) -> Wanted:
+    """The one event that a request names, in any state."""
+    digest = bytes.fromhex(message.digest) if message.HasField("digest") else None
+    every = frozenset(FailedState)
+    return Wanted(every, message.consumer, event_id=UUID(message.event_id), digest=digest)
 
 
 def failed_event(entry: Entry) -> api.FailedEvent:
@@ -45,6 +60,8 @@ def failed_event(entry: Entry) -> api.FailedEvent:
         event_time=timestamp(event.event_time),
         first_fail_time=timestamp(entry.first_time),
         update_time=timestamp(entry.update_time),
+        digest=event.digest.hex(),
+        next_try_time=timestamp_or_none(entry.next_try_time),
     )
 
 
@@ -62,8 +79,18 @@ def as_replayed(name: Name, now: Entry | None, before: Entry | None) -> api.Fail
     was there `before`; a repeat that comes too late even for that knows the event by its name alone.
     """
     if entry := now or before:
-        return failed_event(now or replace(entry, event=replace(entry.event, state=FailedState.REPLAYED)))
-    return api.FailedEvent(consumer=name[0], event_id=str(name[1]), state=api.FAILED_EVENT_STATE_REPLAYED)
+        replayed = replace(entry.event, state=FailedState.REPLAYED)
+        return failed_event(now or replace(entry, event=replayed, next_try_time=None))
+    consumer, event_id, digest = name
+    state = api.FAILED_EVENT_STATE_REPLAYED
+    return api.FailedEvent(consumer=consumer, event_id=str(event_id), digest=digest.hex(), state=state)
+
+
+def digest(text: str) -> str:
+    """A digest in a page token. Raises ValueError for what is none of ours."""
+    if len(bytes.fromhex(text)) != sha256().digest_size:
+        raise ValueError("a digest of another length")
+    return text
 
 
 def place(text: str) -> datetime:
@@ -77,7 +104,8 @@ def place(text: str) -> datetime:
 def _json(entry: Entry, kinds: Mapping[str, type[Message]]) -> str:
     if kind := kinds.get(entry.event.type):
         try:
-            return MessageToJson(kind.FromString(entry.event.payload))
+            words = MessageToJson(kind.FromString(entry.event.payload))
+            return words if len(words) <= JSON_MAX else ""
         except (DecodeError, ValueError):  # a time beyond what JSON can say is a ValueError
             return ""
     return ""

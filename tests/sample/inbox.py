@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis.database import Database
 from chassis.decision import Done, Outcome
 from chassis.delivery import Delivery
+from chassis.failed import Name
 from chassis.handling import Handler
 from chassis.inbox import Inbox
 from chassis.stream import BROKER_ERRORS, Broker, stream_of, subject_of
@@ -79,6 +80,12 @@ async def failed(engine: AsyncEngine) -> list[Any]:
 async def states(engine: AsyncEngine) -> dict[UUID, str]:
     """How each event stands there."""
     return {row.event_id: str(row.state) for row in await failed(engine)}
+
+
+async def names(engine: AsyncEngine, *event_ids: UUID) -> list[Name]:
+    """The names of the rows of these events, in their order."""
+    found = {row.event_id: (row.consumer, row.event_id, row.digest) for row in await failed(engine)}
+    return [found[event_id] for event_id in event_ids]
 
 
 async def all_acknowledged(broker: Broker, consumer: str = CONSUMER, stream: str = "ORDERS") -> bool:

@@ -18,7 +18,7 @@ from chassis.database import Database
 from chassis.decision import Outcome
 from chassis.delivery import Delivery
 from chassis.errors import Deferred
-from chassis.failed import FailedEvent, FailedEvents
+from chassis.failed import FailedEvent, FailedEvents, digest_of
 from chassis.service import Ground, founded
 from chassis.tables import FailedState
 from devstack.ports import free_ports
@@ -129,5 +129,6 @@ async def operated(sample_url: str, nats_url: str) -> AsyncIterator[Sample]:
 def event(state: FailedState = FailedState.FAILED, order: str = "", **fields: Any) -> FailedEvent:
     body = SamplePaid(order_id=order).SerializeToString()
     name, subject = SamplePaid.DESCRIPTOR.full_name, "payments.sample.paid"
-    made = FailedEvent(CONSUMER, uuid4(), state, "PAYMENTS", 7, subject, name, "", body, None, MORNING, "ORDER_NOT_FOUND", "", 1)
+    digest = digest_of(subject, name, body)
+    made = FailedEvent(CONSUMER, uuid4(), digest, state, "PAYMENTS", 7, subject, name, "", body, None, MORNING, "ORDER_NOT_FOUND", "", 1)
     return replace(made, **fields)

@@ -20,7 +20,7 @@ from chassis.stream import Broker, Limits, connect
 from devstack.nats import Nats
 from tests.proxy import Proxy
 from tests.sample.events import SampleStatusChanged
-from tests.sample.inbox import CONSUMER, Handling, all_acknowledged, consuming, failed, publish, states
+from tests.sample.inbox import CONSUMER, Handling, all_acknowledged, consuming, failed, names, publish, states
 from tests.sample.processes import sample_process
 from tests.sample.store import history
 from tests.sample.writes import count
@@ -290,7 +290,8 @@ async def test_what_ends_its_consumer_again_and_again_is_given_up(broker: Broker
     async with consuming(broker, engine, {SampleStatusChanged: handling}) as inbox:
         await eventually(lambda: all_acknowledged(broker))
         assert handling.sets == []
-        assert await inbox.replay(CONSUMER, [event_id]) == {event_id: Done(None)}
+        [name] = await names(engine, event_id)
+        assert await inbox.replay([name]) == {name: Done(None)}
     assert await states(engine) == {event_id: "replayed"}
 
 

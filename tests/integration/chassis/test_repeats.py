@@ -11,10 +11,38 @@ from sqlalchemy import delete
 from chassis.client import ask
 from chassis.errors import Deferred, Invalid, NotFound
 from chassis.inbox import Inbox
+from chassis.tables import FailedState
 from tests.sample import store
 from tests.sample.inbox import states
 from tests.sample.operators import CONSUMER, DISCARDED, FAILED, REPLAYED, Sample, event
 from tests.sample.writes import count, placed
+
+REFUSED = api.FailedEventFilter(reason="ILLEGAL_TRANSITION")
+
+
+async def test_batch_discard_takes_a_filter_in_one_call(sample: Sample) -> None:
+    """3,001 events go in one call, the oldest first up to the limit; those of another reason, and those replayed, stay.
+
+    A dry run counts them. A repeat of the request answers the same, and takes none that has come since.
+    """
+    refused = [event(reason="ILLEGAL_TRANSITION") for _ in range(3_000)]
+    await sample.table.record(refused)
+    deferred = await sample.fail(event(FailedState.DEFERRED, reason="ILLEGAL_TRANSITION"))
+    done = await sample.fail(event(FailedState.REPLAYED, reason="ILLEGAL_TRANSITION"), minutes=1)
+    other = await sample.fail(event(), minutes=2)
+    call = sample.failed_events.BatchDiscardFailedEvents
+    dry = await ask(call, api.BatchDiscardFailedEventsRequest(request_id=str(uuid4()), filter=REFUSED, limit=10_000, dry_run=True))
+    assert (dry.discarded_count, dry.more, len(dry.failed_events)) == (3_001, False, 100)
+    some = await ask(call, api.BatchDiscardFailedEventsRequest(request_id=str(uuid4()), filter=REFUSED, limit=1))
+    assert (some.discarded_count, some.more) == (1, True)
+    assert (await sample.read(deferred)).state == DISCARDED  # the oldest
+    request = api.BatchDiscardFailedEventsRequest(request_id=str(uuid4()), filter=REFUSED, limit=10_000)
+    answer = await ask(call, request)
+    assert (answer.discarded_count, answer.more) == (3_000, False)
+    new = await sample.fail(event(reason="ILLEGAL_TRANSITION"), minutes=3)
+    assert await ask(call, request) == answer
+    assert await sample.listed() == [other, new]
+    assert await sample.listed(states=[REPLAYED]) == [done]
 
 
 async def test_a_repeat_takes_no_other_events(sample: Sample) -> None:
@@ -25,8 +53,8 @@ async def test_a_repeat_takes_no_other_events(sample: Sample) -> None:
     request = api.BatchReplayFailedEventsRequest(request_id=str(uuid4()), limit=2)
     answers = [await ask(sample.failed_events.BatchReplayFailedEvents, request) for _ in range(3)]
     for answer in answers:
-        assert [(UUID(e.event_id), e.state, e.attempts) for e in answer.failed_events] == [(poison, FAILED, 2), (first, REPLAYED, 1)]
-        assert (answer.replayed_count, answer.more) == (1, True)
+        assert [(UUID(e.event_id), e.state, e.attempts) for e in answer.failed_events] == [(poison, FAILED, 2)]
+        assert (answer.tried_count, answer.replayed_count, answer.more) == (2, 1, True)
     assert {id_ for s in sample.paying.sets for id_ in s} == {poison, first}
     assert await sample.are({poison: "failed", first: "replayed", second: "failed", third: "failed"})
 
@@ -65,7 +93,8 @@ async def test_a_replay_that_was_killed_goes_on_with_the_same_events(sample: Sam
     for _ in range(2):
         answer = await ask(sample.failed_events.BatchReplayFailedEvents, request)
         found = [(UUID(e.event_id), e.state, e.consumer) for e in answer.failed_events]
-        assert found == [(id_, state, CONSUMER) for id_, state in zip(ids, (DISCARDED, REPLAYED, REPLAYED, REPLAYED), strict=True)]
+        assert found == [(ids[0], DISCARDED, CONSUMER)]
+        assert (answer.tried_count, answer.replayed_count) == (4, 3)
     assert sample.paying.sets == [[ids[1]], [ids[3]]]
     assert await count(sample.engine, store.history) == rows + 1
     assert (await states(sample.engine))[older] == "failed"
@@ -99,6 +128,7 @@ async def test_a_request_id_stands_for_one_request(sample: Sample) -> None:
     names = [{"consumer": CONSUMER, "event_id": str(event_id)} for event_id in (one, other)]
     cases: list[tuple[Any, Any, Any]] = [
         (calls.BatchReplayFailedEvents, *(api.BatchReplayFailedEventsRequest(limit=limit) for limit in (1, 2))),
+        (calls.BatchDiscardFailedEvents, *(api.BatchDiscardFailedEventsRequest(filter=REFUSED, limit=limit) for limit in (1, 2))),
         (calls.ReplayFailedEvent, *(replay(**name) for name in names)),
         (calls.DiscardFailedEvent, *(discard(**name) for name in names)),
     ]
@@ -131,5 +161,6 @@ async def test_two_at_once_choose_the_same(sample: Sample) -> None:
     rows = await count(sample.engine, store.history)
     request = api.BatchReplayFailedEventsRequest(request_id=str(uuid4()), limit=3)
     answers = await asyncio.gather(*(ask(sample.failed_events.BatchReplayFailedEvents, request) for _ in range(4)))
-    assert [[UUID(e.event_id) for e in answer.failed_events] for answer in answers] == [ids[:3]] * 4
+    assert [(answer.tried_count, answer.replayed_count) for answer in answers] == [(3, 3)] * 4
+    assert await sample.listed(states=[REPLAYED]) == ids[:3]
     assert await count(sample.engine, store.history) == rows + 3

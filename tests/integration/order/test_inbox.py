@@ -42,6 +42,7 @@ async def broker(nats_url: str) -> AsyncIterator[Broker]:
 async def hearing(broker: Broker, engine: AsyncEngine, operations: Operations) -> AsyncIterator[Inbox]:
     """The order service's own inbox runs meanwhile."""
     inbox = Inbox(broker, engine, tables.failed_events, service="order", handlers=Consumers(operations).handlers)
+    operations.database.on_change = inbox.changed
     async with cancelled_at_end(inbox.run()):
         yield inbox
 

@@ -53,6 +53,7 @@ READERS: dict[type[Message], Reader] = {
     shipping_service_pb2.RecordTrackingEventRequest: shipping_wire.report,
     ops.ListFailedEventsRequest: lambda request: ops_wire.wanted(request.filter),
     ops.BatchReplayFailedEventsRequest: lambda request: ops_wire.wanted(request.filter),
+    ops.BatchDiscardFailedEventsRequest: lambda request: ops_wire.wanted(request.filter),
     ops.RepublishEventsRequest: _republish,
 }
 

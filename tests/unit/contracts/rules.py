@@ -42,6 +42,7 @@ WITHOUT_VERSION = {
     "BatchConfirmReservations": MANY,
     "BatchReleaseReservations": MANY,
     "BatchReplayFailedEvents": MANY,
+    "BatchDiscardFailedEvents": MANY,
     "RepublishEvents": MANY,
     "AdoptEvents": MANY,
     "RestockItem": TARGET,

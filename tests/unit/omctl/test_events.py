@@ -97,9 +97,12 @@ class Fake(FailedEventServiceServicer, OutboxServiceServicer):
     def BatchReplayFailedEvents(self, request: Any, context: Any) -> Any:
         self._take(request, context)
         if request.dry_run:
-            return api.BatchReplayFailedEventsResponse(failed_events=self.events, replayed_count=len(self.events), more=self.more)
-        tried = [self._replayed(each) for each in self.events]
-        return api.BatchReplayFailedEventsResponse(failed_events=tried, replayed_count=len(tried) - len(self.stubborn), more=self.more)
+            return api.BatchReplayFailedEventsResponse(failed_events=self.events, tried_count=len(self.events), more=self.more)
+        stay = [each for each in map(self._replayed, self.events) if each.event_id in self.stubborn]
+        replayed = len(self.events) - len(stay)
+        return api.BatchReplayFailedEventsResponse(
+            failed_events=stay, replayed_count=replayed, tried_count=len(self.events), more=self.more
+        )
 
     def SetStoredVersion(self, request: Any, context: Any) -> Any:
         self._take(request, context)
@@ -109,6 +112,11 @@ class Fake(FailedEventServiceServicer, OutboxServiceServicer):
         found = self._find(request, context)
         found.state = STATES.Value("FAILED_EVENT_STATE_DISCARDED")
         return api.DiscardFailedEventResponse(failed_event=found)
+
+    def BatchDiscardFailedEvents(self, request: Any, context: Any) -> Any:
+        self._take(request, context)
+        shown = self.events if request.dry_run else ()
+        return api.BatchDiscardFailedEventsResponse(discarded_count=len(self.events), more=self.more, failed_events=shown)
 
     def GetOutboxStats(self, request: Any, context: Any) -> Any:
         self._take(request, context)
@@ -187,7 +195,7 @@ def test_failed_events_of_all_services_are_one_list(omctl: Omctl) -> None:
 
 def test_every_service_is_asked(omctl: Omctl) -> None:
     """All five, unless some are named, or a consumer is, whose service it must be."""
-    for command in (("failed",), ("stats",), ("replay", "--all"), ("republish", "--since", "2026-01-31")):
+    for command in (("failed",), ("stats",), ("replay", "--all", "--dry-run"), ("republish", "--since", "2026-01-31")):
         omctl.order.asked.clear()
         omctl.others.asked.clear()
         assert omctl(*command).exit_code == 0
@@ -225,6 +233,7 @@ def test_an_event_is_shown(omctl: Omctl) -> None:
         "error      No order \ufffd7.",
         "says       ordermesh.payment.events.v1.PaymentConfirmed on payments.payment.confirmed, about 7",
         f"published  {AT}.000, failed first {AT}.000, changed {AT}.000",
+        "digest     -",
         "payload    3 bytes",
         "{",
         '  "orderId": "7"',
@@ -258,7 +267,7 @@ def test_all_that_match_are_replayed(omctl: Omctl) -> None:
     omctl.others.events = [event(2, "payment-orders", minutes=2)]
     which = ("replay", "--all", "--service", "order", "--service", "payment")
     dry = omctl(*which, "--dry-run", "--limit", "7", "--request-id", REQUEST_ID)
-    assert (dry.exit_code, dry.stderr) == (0, f"request_id {REQUEST_ID}\n3 of 3 would be tried.\n")
+    assert (dry.exit_code, dry.stderr) == (0, f"request_id {REQUEST_ID}\n3 would be tried.\n")
     assert numbers(dry) == [1, 2, 3]
     assert {(request.dry_run, request.limit, request.request_id) for request in omctl.asked} == {(True, 7, REQUEST_ID)}
     omctl.order.stubborn, omctl.order.more = {event(3).event_id}, True
@@ -266,9 +275,38 @@ def test_all_that_match_are_replayed(omctl: Omctl) -> None:
     assert result.exit_code == 1
     assert result.stderr.splitlines()[:2] == [f"request_id {omctl.asked[-1].request_id}", "2 of 3 replayed."]
     assert "More match" in result.stderr
-    assert [line.split()[2] for line in result.stdout.splitlines()[1:]] == ["replayed", "replayed", "failed"]
-    lines = omctl(*which, "--json").stdout.splitlines()
-    assert [json.loads(line)["consumer"] for line in lines] == ["order-payments", "payment-orders", "order-payments"]
+    assert numbers(result) == [3]  # what has failed again
+    [line] = omctl(*which, "--json").stdout.splitlines()
+    assert json.loads(line)["eventId"] == event(3).event_id
+
+
+def test_all_that_match_are_discarded(omctl: Omctl) -> None:
+    """One call to each service takes the filter; a dry run shows what would go; without a filter nothing is sent."""
+    omctl.order.events = [event(1, minutes=1), event(3, minutes=3)]
+    omctl.others.events = [event(2, "payment-orders", minutes=2)]
+    which = ("discard", "--all", "--type", "a.b.C", "--service", "order", "--service", "payment")
+    dry = omctl(*which, "--dry-run", "--request-id", REQUEST_ID)
+    assert (dry.exit_code, dry.stderr) == (0, f"request_id {REQUEST_ID}\n3 would be discarded.\n")
+    assert numbers(dry) == [1, 2, 3]
+    omctl.order.more = True
+    done = omctl(*which, "--limit", "9")
+    assert (done.exit_code, done.stdout) == (0, "")
+    assert done.stderr.splitlines()[1:] == ["3 discarded.", "More match: the same command goes on, or raise --limit."]
+    asked = [request for request in omctl.asked if not request.dry_run]
+    assert [(request.filter.type, request.limit) for request in asked] == [("a.b.C", 9)] * 2
+    lines = [json.loads(line) for line in omctl(*which, "--json").stdout.splitlines()]
+    assert {line["service"]: line["discardedCount"] for line in lines} == {"order": 2, "payment": 1}
+    before = len(omctl.asked)
+    assert omctl("discard", "--all").exit_code == 2
+    assert len(omctl.asked) == before
+
+
+def test_body_is_named_by_its_digest(omctl: Omctl) -> None:
+    """Where two bodies came under one event id, each command takes the digest."""
+    omctl.order.events = [event(1)]
+    for command in ("show", "replay", "discard"):
+        omctl(command, "order-payments", event(1).event_id, "--digest", "ab" * 32)
+        assert omctl.asked[-1].digest == "ab" * 32
 
 
 def test_one_is_discarded(omctl: Omctl) -> None:
@@ -352,7 +390,7 @@ def test_refused_events_are_listed_with_their_aggregates(omctl: Omctl) -> None:
     ]
 
 
-@pytest.mark.parametrize("command", [("failed",), ("stats",), ("replay", "--all"), ("republish", "--since", "2026-01-31")])
+@pytest.mark.parametrize("command", [("failed",), ("stats",), ("replay", "--all", "--dry-run"), ("republish", "--since", "2026-01-31")])
 def test_a_service_that_is_away_hides_no_other(omctl: Omctl, command: tuple[str, ...]) -> None:
     """What the others say is shown; a line on stderr names who is away, and where it was looked for; the exit code is 4."""
     omctl.order.events = [event(1)]

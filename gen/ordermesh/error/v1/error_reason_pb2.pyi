@@ -160,6 +160,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: the carrier refuses the shipment (metadata: carrier, carrier_code)."""
     ERROR_REASON_ORDER_CLOSED: _ErrorReason.ValueType  # 122
     """FAILED_PRECONDITION: the order is dead; nothing is shipped for it."""
+    ERROR_REASON_EVENT_ID_REUSED: _ErrorReason.ValueType  # 150
+    """Never answered to a call: the reason of a failed event whose event_id was handled before with another body. It is never applied.
+    Find out who published it, then discard it.
+    """
+    ERROR_REASON_FAILED_EVENT_AMBIGUOUS: _ErrorReason.ValueType  # 151
+    """FAILED_PRECONDITION: two bodies came under this event_id (metadata: digests, with ", " between). Name one by its digest."""
     ERROR_REASON_EVENT_UNREADABLE: _ErrorReason.ValueType  # 160
     """Of a failed event: its type does not belong to its subject, its payload is no such message, or a field breaks a rule of the
     contract (the error names it). No replay can help: discard it, and mend its publisher. No call answers with it.
@@ -322,6 +328,12 @@ ERROR_REASON_CARRIER_REFUSED: ErrorReason.ValueType  # 121
 """FAILED_PRECONDITION: the carrier refuses the shipment (metadata: carrier, carrier_code)."""
 ERROR_REASON_ORDER_CLOSED: ErrorReason.ValueType  # 122
 """FAILED_PRECONDITION: the order is dead; nothing is shipped for it."""
+ERROR_REASON_EVENT_ID_REUSED: ErrorReason.ValueType  # 150
+"""Never answered to a call: the reason of a failed event whose event_id was handled before with another body. It is never applied.
+Find out who published it, then discard it.
+"""
+ERROR_REASON_FAILED_EVENT_AMBIGUOUS: ErrorReason.ValueType  # 151
+"""FAILED_PRECONDITION: two bodies came under this event_id (metadata: digests, with ", " between). Name one by its digest."""
 ERROR_REASON_EVENT_UNREADABLE: ErrorReason.ValueType  # 160
 """Of a failed event: its type does not belong to its subject, its payload is no such message, or a field breaks a rule of the
 contract (the error names it). No replay can help: discard it, and mend its publisher. No call answers with it.

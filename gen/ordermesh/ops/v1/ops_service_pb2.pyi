@@ -29,7 +29,7 @@ class _FailedEventStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Fail
     FAILED_EVENT_STATE_UNSPECIFIED: _FailedEventState.ValueType  # 0
     """Never stored; in a filter: deferred and failed."""
     FAILED_EVENT_STATE_DEFERRED: _FailedEventState.ValueType  # 1
-    """It comes again by itself: what it is about is not here yet, or somebody is away."""
+    """It is parked and tried again by itself: what it is about is not here yet, or a peer is away. After 15 minutes it has failed."""
     FAILED_EVENT_STATE_FAILED: _FailedEventState.ValueType  # 2
     """It waits for an operator."""
     FAILED_EVENT_STATE_REPLAYED: _FailedEventState.ValueType  # 3
@@ -43,7 +43,7 @@ class FailedEventState(_FailedEventState, metaclass=_FailedEventStateEnumTypeWra
 FAILED_EVENT_STATE_UNSPECIFIED: FailedEventState.ValueType  # 0
 """Never stored; in a filter: deferred and failed."""
 FAILED_EVENT_STATE_DEFERRED: FailedEventState.ValueType  # 1
-"""It comes again by itself: what it is about is not here yet, or somebody is away."""
+"""It is parked and tried again by itself: what it is about is not here yet, or a peer is away. After 15 minutes it has failed."""
 FAILED_EVENT_STATE_FAILED: FailedEventState.ValueType  # 2
 """It waits for an operator."""
 FAILED_EVENT_STATE_REPLAYED: FailedEventState.ValueType  # 3
@@ -78,7 +78,9 @@ Global___UnmatchedKind: _TypeAlias = UnmatchedKind  # noqa: Y015
 
 @_typing.final
 class FailedEvent(_message.Message):
-    """An event that a consumer of this service could not handle. Consumer and event_id name it."""
+    """An event that a consumer of this service could not handle. Consumer and event_id name it; where two bodies came under one
+    event_id, the digest too.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -96,6 +98,8 @@ class FailedEvent(_message.Message):
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
     PAYLOAD_JSON_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
+    NEXT_TRY_TIME_FIELD_NUMBER: _builtins.int
     consumer: _builtins.str
     """The durable consumer, e.g. "order-payments"."""
     event_id: _builtins.str
@@ -117,7 +121,9 @@ class FailedEvent(_message.Message):
     payload: _builtins.bytes
     """The event, serialised; only in GetFailedEvent."""
     payload_json: _builtins.str
-    """The event as JSON, for people; empty where its type is not known here. Only in GetFailedEvent."""
+    """The event as JSON, for people; empty where its type is not known here, and above 1 MiB. Only in GetFailedEvent."""
+    digest: _builtins.str
+    """The SHA-256 of its subject, type and payload, in lower-case hexadecimal digits."""
     @_builtins.property
     def event_time(self) -> _timestamp_pb2.Timestamp:
         """When it was published."""
@@ -129,6 +135,10 @@ class FailedEvent(_message.Message):
     @_builtins.property
     def update_time(self) -> _timestamp_pb2.Timestamp:
         """When it last changed."""
+
+    @_builtins.property
+    def next_try_time(self) -> _timestamp_pb2.Timestamp:
+        """When it is tried again at the latest; unset unless it is deferred."""
 
     def __init__(
         self,
@@ -147,10 +157,12 @@ class FailedEvent(_message.Message):
         update_time: _timestamp_pb2.Timestamp | None = ...,
         payload: _builtins.bytes = ...,
         payload_json: _builtins.str = ...,
+        digest: _builtins.str = ...,
+        next_try_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time", "first_fail_time", b"first_fail_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event_time", b"event_time", "first_fail_time", b"first_fail_time", "next_try_time", b"next_try_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregate_id", b"aggregate_id", "attempts", b"attempts", "consumer", b"consumer", "error", b"error", "event_id", b"event_id", "event_time", b"event_time", "first_fail_time", b"first_fail_time", "payload", b"payload", "payload_json", b"payload_json", "reason", b"reason", "state", b"state", "subject", b"subject", "type", b"type", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aggregate_id", b"aggregate_id", "attempts", b"attempts", "consumer", b"consumer", "digest", b"digest", "error", b"error", "event_id", b"event_id", "event_time", b"event_time", "first_fail_time", b"first_fail_time", "next_try_time", b"next_try_time", "payload", b"payload", "payload_json", b"payload_json", "reason", b"reason", "state", b"state", "subject", b"subject", "type", b"type", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -169,6 +181,7 @@ class FailedEventFilter(_message.Message):
     AGGREGATE_ID_FIELD_NUMBER: _builtins.int
     FIRST_FAIL_TIME_FROM_FIELD_NUMBER: _builtins.int
     FIRST_FAIL_TIME_BEFORE_FIELD_NUMBER: _builtins.int
+    TYPE_FIELD_NUMBER: _builtins.int
     consumer: _builtins.str
     """Of this consumer."""
     subject: _builtins.str
@@ -177,6 +190,8 @@ class FailedEventFilter(_message.Message):
     """With this reason."""
     aggregate_id: _builtins.str
     """About this aggregate."""
+    type: _builtins.str
+    """Of this type, e.g. "ordermesh.payment.events.v1.PaymentConfirmed"."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[Global___FailedEventState.ValueType]:
         """In one of these; empty: deferred or failed."""
@@ -199,10 +214,11 @@ class FailedEventFilter(_message.Message):
         aggregate_id: _builtins.str | None = ...,
         first_fail_time_from: _timestamp_pb2.Timestamp | None = ...,
         first_fail_time_before: _timestamp_pb2.Timestamp | None = ...,
+        type: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_aggregate_id", b"_aggregate_id", "_consumer", b"_consumer", "_reason", b"_reason", "_subject", b"_subject", "aggregate_id", b"aggregate_id", "consumer", b"consumer", "first_fail_time_before", b"first_fail_time_before", "first_fail_time_from", b"first_fail_time_from", "reason", b"reason", "subject", b"subject"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_aggregate_id", b"_aggregate_id", "_consumer", b"_consumer", "_reason", b"_reason", "_subject", b"_subject", "_type", b"_type", "aggregate_id", b"aggregate_id", "consumer", b"consumer", "first_fail_time_before", b"first_fail_time_before", "first_fail_time_from", b"first_fail_time_from", "reason", b"reason", "subject", b"subject", "type", b"type"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_aggregate_id", b"_aggregate_id", "_consumer", b"_consumer", "_reason", b"_reason", "_subject", b"_subject", "aggregate_id", b"aggregate_id", "consumer", b"consumer", "first_fail_time_before", b"first_fail_time_before", "first_fail_time_from", b"first_fail_time_from", "reason", b"reason", "states", b"states", "subject", b"subject"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_aggregate_id", b"_aggregate_id", "_consumer", b"_consumer", "_reason", b"_reason", "_subject", b"_subject", "_type", b"_type", "aggregate_id", b"aggregate_id", "consumer", b"consumer", "first_fail_time_before", b"first_fail_time_before", "first_fail_time_from", b"first_fail_time_from", "reason", b"reason", "states", b"states", "subject", b"subject", "type", b"type"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__aggregate_id: _TypeAlias = _typing.Literal["aggregate_id"]  # noqa: Y015
     _WhichOneofArgType__aggregate_id: _TypeAlias = _typing.Literal["_aggregate_id", b"_aggregate_id"]  # noqa: Y015
@@ -212,6 +228,8 @@ class FailedEventFilter(_message.Message):
     _WhichOneofArgType__reason: _TypeAlias = _typing.Literal["_reason", b"_reason"]  # noqa: Y015
     _WhichOneofReturnType__subject: _TypeAlias = _typing.Literal["subject"]  # noqa: Y015
     _WhichOneofArgType__subject: _TypeAlias = _typing.Literal["_subject", b"_subject"]  # noqa: Y015
+    _WhichOneofReturnType__type: _TypeAlias = _typing.Literal["type"]  # noqa: Y015
+    _WhichOneofArgType__type: _TypeAlias = _typing.Literal["_type", b"_type"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__aggregate_id) -> _WhichOneofReturnType__aggregate_id | None: ...
     @_typing.overload
@@ -220,6 +238,8 @@ class FailedEventFilter(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__reason) -> _WhichOneofReturnType__reason | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__subject) -> _WhichOneofReturnType__subject | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__type) -> _WhichOneofReturnType__type | None: ...
 
 Global___FailedEventFilter: _TypeAlias = FailedEventFilter  # noqa: Y015
 
@@ -291,21 +311,27 @@ class GetFailedEventRequest(_message.Message):
 
     CONSUMER_FIELD_NUMBER: _builtins.int
     EVENT_ID_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
     consumer: _builtins.str
     """The consumer."""
     event_id: _builtins.str
     """The event."""
+    digest: _builtins.str
+    """The body, where two came under this event_id: see FailedEvent.digest."""
     def __init__(
         self,
         *,
         consumer: _builtins.str = ...,
         event_id: _builtins.str = ...,
+        digest: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_digest", b"_digest", "digest", b"digest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer", b"consumer", "event_id", b"event_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_digest", b"_digest", "consumer", b"consumer", "digest", b"digest", "event_id", b"event_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__digest: _TypeAlias = _typing.Literal["digest"]  # noqa: Y015
+    _WhichOneofArgType__digest: _TypeAlias = _typing.Literal["_digest", b"_digest"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__digest) -> _WhichOneofReturnType__digest | None: ...
 
 Global___GetFailedEventRequest: _TypeAlias = GetFailedEventRequest  # noqa: Y015
 
@@ -342,24 +368,30 @@ class ReplayFailedEventRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     CONSUMER_FIELD_NUMBER: _builtins.int
     EVENT_ID_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     consumer: _builtins.str
     """The consumer."""
     event_id: _builtins.str
     """The event."""
+    digest: _builtins.str
+    """The body, where two came under this event_id: see FailedEvent.digest."""
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         consumer: _builtins.str = ...,
         event_id: _builtins.str = ...,
+        digest: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_digest", b"_digest", "digest", b"digest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer", b"consumer", "event_id", b"event_id", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_digest", b"_digest", "consumer", b"consumer", "digest", b"digest", "event_id", b"event_id", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__digest: _TypeAlias = _typing.Literal["digest"]  # noqa: Y015
+    _WhichOneofArgType__digest: _TypeAlias = _typing.Literal["_digest", b"_digest"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__digest) -> _WhichOneofReturnType__digest | None: ...
 
 Global___ReplayFailedEventRequest: _TypeAlias = ReplayFailedEventRequest  # noqa: Y015
 
@@ -400,7 +432,7 @@ class BatchReplayFailedEventsRequest(_message.Message):
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     limit: _builtins.int
-    """At most so many: 100 where unset, 1,000 at most."""
+    """At most so many: 1,000 where unset, 10,000 at most."""
     dry_run: _builtins.bool
     """Replay nothing, only tell what would be."""
     @_builtins.property
@@ -432,13 +464,18 @@ class BatchReplayFailedEventsResponse(_message.Message):
     FAILED_EVENTS_FIELD_NUMBER: _builtins.int
     REPLAYED_COUNT_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
+    TRIED_COUNT_FIELD_NUMBER: _builtins.int
     replayed_count: _builtins.int
-    """How many were replayed with success; with dry_run: how many would be tried."""
+    """How many were replayed with success."""
     more: _builtins.bool
     """More match than were tried."""
+    tried_count: _builtins.int
+    """How many were tried; with dry_run: how many would be."""
     @_builtins.property
     def failed_events(self) -> _containers.RepeatedCompositeFieldContainer[Global___FailedEvent]:
-        """As they now stand, the oldest first: replayed, or with what went wrong this time."""
+        """Those that were tried and are not replayed, the oldest first, with what went wrong this time: 100 at most. With dry_run: the first
+        100 that would be tried.
+        """
 
     def __init__(
         self,
@@ -446,10 +483,11 @@ class BatchReplayFailedEventsResponse(_message.Message):
         failed_events: _abc.Iterable[Global___FailedEvent] | None = ...,
         replayed_count: _builtins.int = ...,
         more: _builtins.bool = ...,
+        tried_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["failed_events", b"failed_events", "more", b"more", "replayed_count", b"replayed_count"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["failed_events", b"failed_events", "more", b"more", "replayed_count", b"replayed_count", "tried_count", b"tried_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -464,24 +502,30 @@ class DiscardFailedEventRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     CONSUMER_FIELD_NUMBER: _builtins.int
     EVENT_ID_FIELD_NUMBER: _builtins.int
+    DIGEST_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     consumer: _builtins.str
     """The consumer."""
     event_id: _builtins.str
     """The event."""
+    digest: _builtins.str
+    """The body, where two came under this event_id: see FailedEvent.digest."""
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         consumer: _builtins.str = ...,
         event_id: _builtins.str = ...,
+        digest: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_digest", b"_digest", "digest", b"digest"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["consumer", b"consumer", "event_id", b"event_id", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_digest", b"_digest", "consumer", b"consumer", "digest", b"digest", "event_id", b"event_id", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__digest: _TypeAlias = _typing.Literal["digest"]  # noqa: Y015
+    _WhichOneofArgType__digest: _TypeAlias = _typing.Literal["_digest", b"_digest"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__digest) -> _WhichOneofReturnType__digest | None: ...
 
 Global___DiscardFailedEventRequest: _TypeAlias = DiscardFailedEventRequest  # noqa: Y015
 
@@ -508,6 +552,74 @@ class DiscardFailedEventResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DiscardFailedEventResponse: _TypeAlias = DiscardFailedEventResponse  # noqa: Y015
+
+@_typing.final
+class BatchDiscardFailedEventsRequest(_message.Message):
+    """Which failed events to give up."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    FILTER_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    DRY_RUN_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """UUID of the caller's, the same on each retry."""
+    limit: _builtins.int
+    """At most so many: 1,000 where unset, 10,000 at most."""
+    dry_run: _builtins.bool
+    """Discard nothing, only tell what would be."""
+    @_builtins.property
+    def filter(self) -> Global___FailedEventFilter:
+        """Which ones; of these, only those that are deferred or failed. Unset: all of them."""
+
+    def __init__(
+        self,
+        *,
+        request_id: _builtins.str = ...,
+        filter: Global___FailedEventFilter | None = ...,
+        limit: _builtins.int = ...,
+        dry_run: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "filter", b"filter", "limit", b"limit", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchDiscardFailedEventsRequest: _TypeAlias = BatchDiscardFailedEventsRequest  # noqa: Y015
+
+@_typing.final
+class BatchDiscardFailedEventsResponse(_message.Message):
+    """How many."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DISCARDED_COUNT_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    FAILED_EVENTS_FIELD_NUMBER: _builtins.int
+    discarded_count: _builtins.int
+    """How many were discarded; with dry_run: how many would be."""
+    more: _builtins.bool
+    """More match than were discarded."""
+    @_builtins.property
+    def failed_events(self) -> _containers.RepeatedCompositeFieldContainer[Global___FailedEvent]:
+        """With dry_run: the first 100 of them, the oldest failure first."""
+
+    def __init__(
+        self,
+        *,
+        discarded_count: _builtins.int = ...,
+        more: _builtins.bool = ...,
+        failed_events: _abc.Iterable[Global___FailedEvent] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["discarded_count", b"discarded_count", "failed_events", b"failed_events", "more", b"more"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchDiscardFailedEventsResponse: _TypeAlias = BatchDiscardFailedEventsResponse  # noqa: Y015
 
 @_typing.final
 class SetStoredVersionRequest(_message.Message):

@@ -63,6 +63,11 @@ class FailedEventServiceStub(object):
                 request_serializer=ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.DiscardFailedEventRequest.SerializeToString,
                 response_deserializer=ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.DiscardFailedEventResponse.FromString,
                 _registered_method=True)
+        self.BatchDiscardFailedEvents = channel.unary_unary(
+                '/ordermesh.ops.v1.FailedEventService/BatchDiscardFailedEvents',
+                request_serializer=ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.BatchDiscardFailedEventsRequest.SerializeToString,
+                response_deserializer=ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.BatchDiscardFailedEventsResponse.FromString,
+                _registered_method=True)
         self.SetStoredVersion = channel.unary_unary(
                 '/ordermesh.ops.v1.FailedEventService/SetStoredVersion',
                 request_serializer=ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.SetStoredVersionRequest.SerializeToString,
@@ -85,7 +90,7 @@ class FailedEventServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def GetFailedEvent(self, request, context):
-        """Reads one, with its payload. Reasons: FAILED_EVENT_NOT_FOUND.
+        """Reads one, with its payload. Reasons: FAILED_EVENT_NOT_FOUND, FAILED_EVENT_AMBIGUOUS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -94,7 +99,7 @@ class FailedEventServiceServicer(object):
     def ReplayFailedEvent(self, request, context):
         """Hands one to its handler again: deferred, failed or discarded -> replayed where it succeeds; else it stays, with the new error.
         An event that had its effect has no second one, however often it is replayed. A repeat of the request_id answers with it as it
-        now stands, and hands it over no more once that was done. Reasons: FAILED_EVENT_NOT_FOUND.
+        now stands, and hands it over no more once that was done. Reasons: FAILED_EVENT_NOT_FOUND, FAILED_EVENT_AMBIGUOUS.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -111,7 +116,16 @@ class FailedEventServiceServicer(object):
 
     def DiscardFailedEvent(self, request, context):
         """Gives one up: deferred or failed -> discarded; it is not delivered again. A repeat changes nothing. Reasons:
-        FAILED_EVENT_NOT_FOUND.
+        FAILED_EVENT_NOT_FOUND, FAILED_EVENT_AMBIGUOUS.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchDiscardFailedEvents(self, request, context):
+        """Gives up all that match a filter, the oldest first, in one transaction: deferred or failed -> discarded. With dry_run it only
+        counts them, and the request_id is not used up. A repeat of the request_id discards no others and answers as the first time.
+        Reasons: none but the common ones.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -153,6 +167,11 @@ def add_FailedEventServiceServicer_to_server(servicer, server):
                     servicer.DiscardFailedEvent,
                     request_deserializer=ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.DiscardFailedEventRequest.FromString,
                     response_serializer=ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.DiscardFailedEventResponse.SerializeToString,
+            ),
+            'BatchDiscardFailedEvents': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchDiscardFailedEvents,
+                    request_deserializer=ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.BatchDiscardFailedEventsRequest.FromString,
+                    response_serializer=ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.BatchDiscardFailedEventsResponse.SerializeToString,
             ),
             'SetStoredVersion': grpc.unary_unary_rpc_method_handler(
                     servicer.SetStoredVersion,
@@ -299,6 +318,33 @@ class FailedEventService(object):
             '/ordermesh.ops.v1.FailedEventService/DiscardFailedEvent',
             ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.DiscardFailedEventRequest.SerializeToString,
             ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.DiscardFailedEventResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchDiscardFailedEvents(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ordermesh.ops.v1.FailedEventService/BatchDiscardFailedEvents',
+            ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.BatchDiscardFailedEventsRequest.SerializeToString,
+            ordermesh_dot_ops_dot_v1_dot_ops__service__pb2.BatchDiscardFailedEventsResponse.FromString,
             options,
             channel_credentials,
             insecure,

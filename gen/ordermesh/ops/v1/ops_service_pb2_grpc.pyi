@@ -40,11 +40,11 @@ class FailedEventServiceStub:
     ListFailedEvents: _grpc.UnaryUnaryMultiCallable[_ops_service_pb2.ListFailedEventsRequest, _ops_service_pb2.ListFailedEventsResponse]
     """Lists them, the oldest failure first. Reasons: PAGE_TOKEN_INVALID."""
     GetFailedEvent: _grpc.UnaryUnaryMultiCallable[_ops_service_pb2.GetFailedEventRequest, _ops_service_pb2.GetFailedEventResponse]
-    """Reads one, with its payload. Reasons: FAILED_EVENT_NOT_FOUND."""
+    """Reads one, with its payload. Reasons: FAILED_EVENT_NOT_FOUND, FAILED_EVENT_AMBIGUOUS."""
     ReplayFailedEvent: _grpc.UnaryUnaryMultiCallable[_ops_service_pb2.ReplayFailedEventRequest, _ops_service_pb2.ReplayFailedEventResponse]
     """Hands one to its handler again: deferred, failed or discarded -> replayed where it succeeds; else it stays, with the new error.
     An event that had its effect has no second one, however often it is replayed. A repeat of the request_id answers with it as it
-    now stands, and hands it over no more once that was done. Reasons: FAILED_EVENT_NOT_FOUND.
+    now stands, and hands it over no more once that was done. Reasons: FAILED_EVENT_NOT_FOUND, FAILED_EVENT_AMBIGUOUS.
     """
     BatchReplayFailedEvents: _grpc.UnaryUnaryMultiCallable[_ops_service_pb2.BatchReplayFailedEventsRequest, _ops_service_pb2.BatchReplayFailedEventsResponse]
     """Replays all that match a filter, the oldest first; with dry_run it only tells which ones, and the request_id is
@@ -53,7 +53,12 @@ class FailedEventServiceStub:
     """
     DiscardFailedEvent: _grpc.UnaryUnaryMultiCallable[_ops_service_pb2.DiscardFailedEventRequest, _ops_service_pb2.DiscardFailedEventResponse]
     """Gives one up: deferred or failed -> discarded; it is not delivered again. A repeat changes nothing. Reasons:
-    FAILED_EVENT_NOT_FOUND.
+    FAILED_EVENT_NOT_FOUND, FAILED_EVENT_AMBIGUOUS.
+    """
+    BatchDiscardFailedEvents: _grpc.UnaryUnaryMultiCallable[_ops_service_pb2.BatchDiscardFailedEventsRequest, _ops_service_pb2.BatchDiscardFailedEventsResponse]
+    """Gives up all that match a filter, the oldest first, in one transaction: deferred or failed -> discarded. With dry_run it only
+    counts them, and the request_id is not used up. A repeat of the request_id discards no others and answers as the first time.
+    Reasons: none but the common ones.
     """
     SetStoredVersion: _grpc.UnaryUnaryMultiCallable[_ops_service_pb2.SetStoredVersionRequest, _ops_service_pb2.SetStoredVersionResponse]
     """Sets the version that this service has stored of another service's record: of an order, or of one of its fulfilments. Events
@@ -73,11 +78,11 @@ class FailedEventServiceAsyncStub(FailedEventServiceStub):
     ListFailedEvents: _aio.UnaryUnaryMultiCallable[_ops_service_pb2.ListFailedEventsRequest, _ops_service_pb2.ListFailedEventsResponse]  # type: ignore[assignment]
     """Lists them, the oldest failure first. Reasons: PAGE_TOKEN_INVALID."""
     GetFailedEvent: _aio.UnaryUnaryMultiCallable[_ops_service_pb2.GetFailedEventRequest, _ops_service_pb2.GetFailedEventResponse]  # type: ignore[assignment]
-    """Reads one, with its payload. Reasons: FAILED_EVENT_NOT_FOUND."""
+    """Reads one, with its payload. Reasons: FAILED_EVENT_NOT_FOUND, FAILED_EVENT_AMBIGUOUS."""
     ReplayFailedEvent: _aio.UnaryUnaryMultiCallable[_ops_service_pb2.ReplayFailedEventRequest, _ops_service_pb2.ReplayFailedEventResponse]  # type: ignore[assignment]
     """Hands one to its handler again: deferred, failed or discarded -> replayed where it succeeds; else it stays, with the new error.
     An event that had its effect has no second one, however often it is replayed. A repeat of the request_id answers with it as it
-    now stands, and hands it over no more once that was done. Reasons: FAILED_EVENT_NOT_FOUND.
+    now stands, and hands it over no more once that was done. Reasons: FAILED_EVENT_NOT_FOUND, FAILED_EVENT_AMBIGUOUS.
     """
     BatchReplayFailedEvents: _aio.UnaryUnaryMultiCallable[_ops_service_pb2.BatchReplayFailedEventsRequest, _ops_service_pb2.BatchReplayFailedEventsResponse]  # type: ignore[assignment]
     """Replays all that match a filter, the oldest first; with dry_run it only tells which ones, and the request_id is
@@ -86,7 +91,12 @@ class FailedEventServiceAsyncStub(FailedEventServiceStub):
     """
     DiscardFailedEvent: _aio.UnaryUnaryMultiCallable[_ops_service_pb2.DiscardFailedEventRequest, _ops_service_pb2.DiscardFailedEventResponse]  # type: ignore[assignment]
     """Gives one up: deferred or failed -> discarded; it is not delivered again. A repeat changes nothing. Reasons:
-    FAILED_EVENT_NOT_FOUND.
+    FAILED_EVENT_NOT_FOUND, FAILED_EVENT_AMBIGUOUS.
+    """
+    BatchDiscardFailedEvents: _aio.UnaryUnaryMultiCallable[_ops_service_pb2.BatchDiscardFailedEventsRequest, _ops_service_pb2.BatchDiscardFailedEventsResponse]  # type: ignore[assignment]
+    """Gives up all that match a filter, the oldest first, in one transaction: deferred or failed -> discarded. With dry_run it only
+    counts them, and the request_id is not used up. A repeat of the request_id discards no others and answers as the first time.
+    Reasons: none but the common ones.
     """
     SetStoredVersion: _aio.UnaryUnaryMultiCallable[_ops_service_pb2.SetStoredVersionRequest, _ops_service_pb2.SetStoredVersionResponse]  # type: ignore[assignment]
     """Sets the version that this service has stored of another service's record: of an order, or of one of its fulfilments. Events
@@ -115,7 +125,7 @@ class FailedEventServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _ops_service_pb2.GetFailedEventRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_ops_service_pb2.GetFailedEventResponse, _abc.Awaitable[_ops_service_pb2.GetFailedEventResponse]]:
-        """Reads one, with its payload. Reasons: FAILED_EVENT_NOT_FOUND."""
+        """Reads one, with its payload. Reasons: FAILED_EVENT_NOT_FOUND, FAILED_EVENT_AMBIGUOUS."""
 
     @_abc_1.abstractmethod
     def ReplayFailedEvent(
@@ -125,7 +135,7 @@ class FailedEventServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_ops_service_pb2.ReplayFailedEventResponse, _abc.Awaitable[_ops_service_pb2.ReplayFailedEventResponse]]:
         """Hands one to its handler again: deferred, failed or discarded -> replayed where it succeeds; else it stays, with the new error.
         An event that had its effect has no second one, however often it is replayed. A repeat of the request_id answers with it as it
-        now stands, and hands it over no more once that was done. Reasons: FAILED_EVENT_NOT_FOUND.
+        now stands, and hands it over no more once that was done. Reasons: FAILED_EVENT_NOT_FOUND, FAILED_EVENT_AMBIGUOUS.
         """
 
     @_abc_1.abstractmethod
@@ -146,7 +156,18 @@ class FailedEventServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_ops_service_pb2.DiscardFailedEventResponse, _abc.Awaitable[_ops_service_pb2.DiscardFailedEventResponse]]:
         """Gives one up: deferred or failed -> discarded; it is not delivered again. A repeat changes nothing. Reasons:
-        FAILED_EVENT_NOT_FOUND.
+        FAILED_EVENT_NOT_FOUND, FAILED_EVENT_AMBIGUOUS.
+        """
+
+    @_abc_1.abstractmethod
+    def BatchDiscardFailedEvents(
+        self,
+        request: _ops_service_pb2.BatchDiscardFailedEventsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_ops_service_pb2.BatchDiscardFailedEventsResponse, _abc.Awaitable[_ops_service_pb2.BatchDiscardFailedEventsResponse]]:
+        """Gives up all that match a filter, the oldest first, in one transaction: deferred or failed -> discarded. With dry_run it only
+        counts them, and the request_id is not used up. A repeat of the request_id discards no others and answers as the first time.
+        Reasons: none but the common ones.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,113 @@
+"""Turns: work that shares them takes one step in an iteration of the loop, and behaves otherwise as if it were awaited."""
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any
+
+import pytest
+
+from chassis.turns import Turns
+
+
+async def test_call_waits_for_one_step_of_the_others() -> None:
+    """Of eight hungry workers one takes a step between two steps of a call, and each has its turn."""
+    turns, steps = Turns(), list[int]()
+    since_call: list[int] = []
+
+    async def worker(number: int) -> None:
+        for _ in range(100):
+            steps.append(number)
+            await asyncio.sleep(0)
+
+    async def call() -> None:
+        for _ in range(200):
+            before = len(steps)
+            await asyncio.sleep(0)
+            since_call.append(len(steps) - before)
+
+    async with asyncio.TaskGroup() as group:
+        for number in range(8):
+            group.create_task(turns.take(worker(number)))
+        group.create_task(call())
+    assert max(since_call) == 1
+    assert sorted(steps[:8]) == list(range(8))
+    assert len(steps) == 800
+
+
+async def test_waiting_work_holds_up_no_other() -> None:
+    """The turn is a step's: while one waits for a peer, others take theirs."""
+    turns, answered = Turns(), asyncio.Event()
+
+    async def waits() -> str:
+        await answered.wait()
+        return "waited"
+
+    async def works() -> str:
+        for _ in range(10):
+            await asyncio.sleep(0)
+        answered.set()
+        return "worked"
+
+    both = await asyncio.gather(turns.take(waits()), turns.take(works()))
+    assert set(both) == {"waited", "worked"}
+
+
+async def _raises() -> None:
+    await asyncio.sleep(0)
+    raise LookupError("mine")
+
+
+async def _catches() -> str:
+    try:
+        await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        await asyncio.sleep(0)
+        return "ended in order"
+    raise AssertionError("nobody sets it")
+
+
+async def _times_out() -> str:
+    try:
+        async with asyncio.timeout(0.001):
+            await asyncio.Event().wait()
+    except TimeoutError:
+        return "timed out"
+    raise AssertionError("nobody sets it")
+
+
+async def test_work_answers_and_raises_as_if_awaited() -> None:
+    """Its value, its exception and its own time-outs go through; the turn is free afterwards."""
+    turns = Turns()
+    with pytest.raises(LookupError, match="mine"):
+        await turns.take(_raises())
+    assert await turns.take(_times_out()) == "timed out"
+
+
+@pytest.mark.parametrize("blocked", [False, True])
+async def test_cancelled_work_ends_in_order(blocked: bool) -> None:
+    """A cancellation reaches the work where it waits, and where it waits for its turn; then others go on."""
+    turns, entered = Turns(), asyncio.Event()
+
+    async def holds() -> None:
+        entered.set()
+        await _catches_and_notes()
+
+    ended: list[str] = []
+
+    async def _catches_and_notes() -> None:
+        ended.append(await _catches())
+
+    work: Coroutine[Any, Any, None] = holds()
+    task = asyncio.create_task(turns.take(work))
+    await entered.wait()
+    if blocked:
+        await turns._turn.acquire()
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.wait([task], timeout=1)
+    assert ended == ["ended in order"] or blocked
+    if blocked:
+        turns._turn.release()
+        await asyncio.wait([task])
+        assert ended == ["ended in order"]
+    assert await turns.take(_times_out()) == "timed out"
