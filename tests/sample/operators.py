@@ -102,12 +102,14 @@ class Sample:
         return await ask(self.failed_events.BatchReplayFailedEvents, request)
 
     async def fail(self, event: FailedEvent, minutes: int = 0) -> UUID:
-        """The event has failed, so many minutes after nine in the morning."""
+        """The event has failed, so many minutes after nine in the morning. A deferred one is not tried soon."""
         await self.table.record([event])
         t = store.failed_events.c
+        times = {"first_time": MORNING + timedelta(minutes=minutes)}
+        if event.state is FailedState.DEFERRED:
+            times["next_try_time"] = datetime.now(UTC) + timedelta(hours=1)
         async with self.engine.begin() as connection:
-            when = MORNING + timedelta(minutes=minutes)
-            await connection.execute(update(store.failed_events).where(t.event_id == event.event_id).values(first_time=when))
+            await connection.execute(update(store.failed_events).where(t.event_id == event.event_id).values(times))
         return event.event_id
 
     async def are(self, expected: dict[UUID, str]) -> bool:
