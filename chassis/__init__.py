@@ -15,8 +15,9 @@ events in    inbox.py settles; pull.py fetches; delivery.py reads; event_payload
              versions.py how far a version may jump; stored_versions.py what operators set right of them;
              advisories.py what the broker has given up
 the broker   stream.py its streams, its consumers and the connection; follow.py listening, as a client does
-calls in     server.py; interceptors.py what surrounds each; in_flight.py those that run; watch.py those that wait for a
-             change; reflection.py what the contracts say; ops/ what every service hosts for operators
+calls in     server.py; interceptors.py what surrounds each; limits.py how large a request may be; in_flight.py those that
+             run; watch.py those that wait for a change; reflection.py what the contracts say; ops/ what every service
+             hosts for operators
 calls out    client.py; breaker.py before a peer that is away
 both ways    deadline.py the time that is left; status.py a failure on the wire; tracing.py spans
 telling      telemetry.py logs, metrics and traces; probe.py whether the database answers

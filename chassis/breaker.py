@@ -218,7 +218,7 @@ def _nothing() -> None:
 
 def _is_outage(error: grpc.aio.AioRpcError) -> bool:
     """Whether a call's end says that the peer is in trouble."""
-    return error.code() in OUTAGE and status.reason(error) not in ALIVE
+    return error.code() in OUTAGE and status.reason(error) not in ALIVE and not status.too_large(error)
 
 
 class _Listener(pybreaker.CircuitBreakerListener):

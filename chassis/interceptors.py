@@ -2,11 +2,11 @@
 
     trace        chassis/tracing.py, outermost
     Metrics      counts and times, by the code that the caller gets
-    Errors       a Failure becomes a status with details; anything else an INTERNAL with an error id; decodes and encodes messages
+    Errors       a Failure becomes a status with details; anything else an INTERNAL with an error id; encodes responses
     InFlight     chassis/in_flight.py: knows what is running, so that a drain can wait for it, and ends the streams
     Deadline     each call has one; what remains of it is known to the calls that it causes
     Admission    a bound on calls at once
-    Validation   each message that comes in keeps the bounds that its contract states
+    Validation   decodes each message that comes in, and holds it to the bounds that its contract states
 
 What lives here: the concerns, and the one wrapper that puts a concern around a handler. Handlers are coroutines, or async generators
 where they stream. The standard services (health, reflection, channelz) are passed by: they must answer when nothing else does.
@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -25,10 +25,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 import structlog
+from google.protobuf import descriptor_pool
 from google.protobuf.message import DecodeError, Message
 
 from chassis import deadline, telemetry
-from chassis.errors import Defect, Failure, Invalid, OutOfTime, Overloaded
+from chassis.errors import Defect, Failure, Invalid, OutOfTime, Overloaded, Violation
+from chassis.limits import Limits, OverLimit, limits_of, measured
 from chassis.status import encode
 from chassis.texts import normalize_codes
 from chassis.tracing import code_of_cancelled
@@ -40,6 +42,8 @@ if TYPE_CHECKING:  # generic only for the type checker
 
 # A call without a deadline gets this one where deadlines are not demanded; a stream may go on for ever.
 DEFAULT_DEADLINE_S: Final = 30.0
+# A message with more values in its lists than this is told of its first violation alone.
+ELEMENTS_MAX: Final = 100
 
 _log = structlog.get_logger(__name__)
 
@@ -206,12 +210,12 @@ class Metrics(Interceptor):
 class Errors(Interceptor):
     """Turns what a handler raises into a status, and lets nobody see an exception's text.
 
-    Messages are decoded and encoded here and not by gRPC, which answers with the exception's text when that fails.
+    Responses are encoded here and not by gRPC, which answers with the exception's text when that fails.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._codecs: dict[Method, tuple[Any, Any]] = {}
+        self._encode: dict[Method, Any] = {}
 
     @asynccontextmanager
     async def around(self, method: Method, context: Context) -> AsyncIterator[None]:
@@ -228,18 +232,12 @@ class Errors(Interceptor):
         except Exception as error:  # noqa: BLE001  # whatever it is, the caller gets an id, and the log all of it
             await _abort(context, _logged(error))
 
-    def received(self, method: Method, message: bytes) -> Any:
-        try:
-            return self._codecs[method][0](message)
-        except DecodeError:
-            raise Invalid("VALIDATION_FAILED", "the request is not the protobuf message that this method takes") from None
-
     def sent(self, method: Method, message: Any) -> Any:
-        return self._codecs[method][1](message)
+        return self._encode[method](message)
 
     def codec(self, method: Method, handler: Handler) -> tuple[Any, Any]:
-        self._codecs[method] = handler.request_deserializer, handler.response_serializer
-        return None, None
+        self._encode[method] = handler.response_serializer
+        return handler.request_deserializer, None
 
 
 class Deadline(Interceptor):
@@ -290,15 +288,43 @@ class Admission(Interceptor):
 
 
 class Validation(Interceptor):
-    """Holds each message that comes in to the rules in its contract, and names every field that breaks one. SKUs and warehouse ids go on in
-    one form.
+    """Holds each message that comes in to its contract. It is innermost: what is not admitted costs nothing here.
+
+    1. Its size and its counts, on the bytes, up to the first that is too large (chassis/limits.py).
+    2. The rules of `buf.validate`. Every broken one is told of a message with ELEMENTS_MAX elements or
+       fewer, the first one of a larger message: to find them all takes longer than others should wait.
+
+    SKUs and warehouse ids go on in one form.
     """
 
-    def received(self, method: Method, message: Message) -> Message:
-        normalize_codes(message)
-        if found := violations(message):
-            raise Invalid("VALIDATION_FAILED", summary(found, "the request"), violations=found)
-        return message
+    def __init__(self) -> None:
+        super().__init__()
+        self._decode: dict[Method, Any] = {}
+        self._limits: dict[Method, Limits] = {}
+
+    def codec(self, method: Method, handler: Handler) -> tuple[Any, Any]:
+        self._decode[method] = handler.request_deserializer
+        pool = descriptor_pool.Default()
+        self._limits[method] = limits_of(pool.FindMethodByName(f"{method.service}.{method.name}").input_type)
+        return None, handler.response_serializer
+
+    def received(self, method: Method, message: bytes) -> Message:
+        try:
+            elements = measured(self._limits[method], message)
+            request: Message = self._decode[method](message)
+        except OverLimit as over:
+            raise _invalid([over.violation]) from None
+        except DecodeError:
+            raise Invalid("VALIDATION_FAILED", "the request is not the protobuf message that this method takes") from None
+        normalize_codes(request)
+        if found := violations(request, fail_fast=elements > ELEMENTS_MAX):
+            raise _invalid(found)
+        return request
+
+
+def _invalid(found: Sequence[Violation]) -> Invalid:
+    """The refusal of a request for these violations."""
+    return Invalid("VALIDATION_FAILED", summary(found, "the request"), violations=found)
 
 
 async def _abort(context: Context, failure: Failure) -> None:

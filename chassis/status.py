@@ -41,6 +41,8 @@ DETAILS_KEY: Final = "grpc-status-details-bin"
 STATUS_BYTES_MAX: Final = 7_000
 MESSAGE_BYTES_MAX: Final = 600
 
+# What gRPC says of a message beyond grpc.max_receive_message_length or grpc.max_send_message_length.
+_TOO_LARGE: Final = "message larger than max"
 _REFUSALS: Final[Mapping[str, type[Refused]]] = {
     kind.code: kind for kind in (Refused, Invalid, NotFound, Exists, Stale, OutOfRange, Denied, Unauthenticated)
 }
@@ -75,6 +77,8 @@ def decode(error: grpc.aio.AioRpcError, peer: str) -> Failure:
     as its cause.
     """
     code, told = error.code().name, _details(error)
+    if too_large(error):
+        return Defect(error)
     if code == Overloaded.code and told.reason:
         return Overloaded(told.reason, told.message, retry_after_s=told.retry_after_s, peer=peer)
     if code in _MOMENTARY:
@@ -95,6 +99,11 @@ def decode(error: grpc.aio.AioRpcError, peer: str) -> Failure:
 def reason(error: grpc.aio.AioRpcError) -> str:
     """The ErrorReason that the peer itself gave; empty where the status is not one of ours."""
     return _details(error).reason
+
+
+def too_large(error: grpc.aio.AioRpcError) -> bool:
+    """Whether gRPC itself refused a message beyond its limit: the peer is well, and no repeat helps."""
+    return error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and _TOO_LARGE in (error.details() or "")
 
 
 @dataclass(slots=True)

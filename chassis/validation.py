@@ -4,6 +4,8 @@ events alike. Pure.
 One rule stands in no contract, since it holds for every text: no NUL, which PostgreSQL cannot store.
 """
 
+from collections.abc import Sequence
+
 from google.protobuf.message import Message
 from protovalidate import Validator
 from protovalidate import Violation as RuleViolation
@@ -28,7 +30,7 @@ def violations(message: Message, *, fail_fast: bool = False) -> list[Violation]:
     return found + [Violation(path, "must not hold the character NUL", "string.no_nul") for path in nul]
 
 
-def summary(found: list[Violation], what: str) -> str:
+def summary(found: Sequence[Violation], what: str) -> str:
     """One sentence for people: the first broken rule, and how many more there are. `what` names the
     message where a rule concerns it as a whole.
     """

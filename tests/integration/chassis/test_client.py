@@ -362,6 +362,28 @@ async def test_business_answers_keep_the_breaker_closed(sample: Sample, server: 
     assert breaker.state == "closed"
 
 
+async def test_messages_too_large_keep_the_breaker_closed(sample: Sample, server: Server) -> None:
+    """A request over its contract is refused, one over gRPC's own cap a defect, an answer over it too: none is an outage."""
+    breaker = Breaker("sample", failures_max=3)
+    pb = contract()[0]
+
+    async def large() -> str:
+        return "x" * (17 << 20)
+
+    sample.behave = large
+    async with connect(f"127.0.0.1:{server.port}", breaker=breaker) as channel:
+        stub = contract()[1].SampleServiceStub(channel)
+        for request, kind in (
+            (pb.CreateThingRequest(name="x" * (2 << 20)), Invalid),
+            (pb.CreateThingRequest(name="x" * (5 << 20)), Defect),
+            (pb.CreateThingRequest(name="x"), Defect),
+        ):
+            for _ in range(4):
+                with pytest.raises(kind):
+                    await ask(stub.CreateThing, request)
+    assert breaker.state == "closed"
+
+
 async def test_a_stream_proves_the_peer_by_its_first_response(sample: Sample, server: Server) -> None:
     """Half-open, a watch that has sent its first message closes the breaker while it goes on, and how it ends does not matter any more;
     one that is cancelled before gives the probe's place back.

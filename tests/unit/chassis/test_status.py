@@ -1,6 +1,7 @@
 """Failure -> status -> Failure, and what a status may weigh."""
 
 import grpc
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -66,13 +67,6 @@ def test_details_of_another_domain_are_not_believed() -> None:
         assert isinstance(decode(error, "peer"), Defect)
 
 
-def test_a_message_too_large_is_not_overload() -> None:
-    """RESOURCE_EXHAUSTED that gRPC makes itself (a message over the cap) is not what a peer calls OVERLOADED."""
-    error = grpc.aio.AioRpcError(grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.aio.Metadata(), grpc.aio.Metadata(), "too large")
-    got = decode(error, "peer")
-    assert (type(got), got.reason) == (Deferred, "DEPENDENCY_UNAVAILABLE")
-
-
 def test_dependency_behind_a_peer_is_named_to_the_end() -> None:
     """A service whose peer's database is away tells its caller that: the words are the peer's, and `dependency` names the database."""
     away = Deferred("DEPENDENCY_UNAVAILABLE", "the database cannot be reached", peer="database")
@@ -96,3 +90,13 @@ def test_peer_that_says_nothing_is_itself_the_dependency() -> None:
     here = decode(silent, "warehouse")
     assert (here.message, "dependency" in here.metadata) == ("warehouse is not available just now", False)
     assert decode(_sent(here), "order").metadata["dependency"] == "warehouse"
+
+
+TOO_LARGE = "Received message larger than max (5242880 vs. 4194304)"
+
+
+@pytest.mark.parametrize(("text", "kind"), [(TOO_LARGE, Defect), ("too much", Deferred)])
+def test_grpcs_own_exhaustion_is_not_overload(text: str, kind: type[Failure]) -> None:
+    """RESOURCE_EXHAUSTED without a reason is not OVERLOADED: a message over gRPC's cap is a defect, which no repeat helps."""
+    error = grpc.aio.AioRpcError(grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.aio.Metadata(), grpc.aio.Metadata(), text)
+    assert type(decode(error, "peer")) is kind

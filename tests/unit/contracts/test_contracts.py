@@ -73,6 +73,8 @@ GetLoud is a read: NO_SIDE_EFFECTS, and no request_id
 ListAll is a read: NO_SIDE_EFFECTS, and no request_id
 ListAll has no page_size of 0 to 1000
 ListAll has no page_token and next_page_token
+GetHuge has requests of 1048576 bytes and more
+GetHuge has requests of more than 10000 fields
 ChangeSomething changes something, and has no request_id that is a UUID
 ChangeSomething changes something, and has no optional expected_version
 MoveSomething changes something, and has NO_SIDE_EFFECTS

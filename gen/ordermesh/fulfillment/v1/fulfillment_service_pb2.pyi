@@ -422,7 +422,9 @@ class PackFulfillmentRequest(_message.Message):
     """The version that was looked at; unset: whatever it is."""
     @_builtins.property
     def packages(self) -> _containers.RepeatedCompositeFieldContainer[_fulfillment_pb2.Package]:
-        """1 to 100 parcels that hold exactly what was picked. Their package_number is given by the service."""
+        """1 to 100 parcels that hold exactly what was picked, with 2,000 items at most in all of them together. Their package_number is
+        given by the service.
+        """
 
     def __init__(
         self,

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"ordermesh/options/v1/options.proto\x12\x14ordermesh.options.v1\x1a google/protobuf/descriptor.proto\"(\n\x0c\x45ventOptions\x12\x18\n\x07subject\x18\x01 \x01(\tR\x07subject:[\n\x05\x65vent\x12\x1f.google.protobuf.MessageOptions\x18\xab\x8c\x03 \x01(\x0b\x32\".ordermesh.options.v1.EventOptionsR\x05\x65ventB\xb7\x01\n\x18\x63om.ordermesh.options.v1B\x0cOptionsProtoP\x01ZDgithub.com/ordermesh/ordermesh/gen/go/ordermesh/options/v1;optionsv1\xaa\x02\x14Ordermesh.Options.V1\xca\x02\x14Ordermesh\\Options\\V1\xea\x02\x16Ordermesh::Options::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"ordermesh/options/v1/options.proto\x12\x14ordermesh.options.v1\x1a google/protobuf/descriptor.proto\"(\n\x0c\x45ventOptions\x12\x18\n\x07subject\x18\x01 \x01(\tR\x07subject:[\n\x05\x65vent\x12\x1f.google.protobuf.MessageOptions\x18\xab\x8c\x03 \x01(\x0b\x32\".ordermesh.options.v1.EventOptionsR\x05\x65vent:G\n\x0fmax_inner_items\x12\x1d.google.protobuf.FieldOptions\x18\xac\x8c\x03 \x01(\x05R\rmaxInnerItemsB\xb7\x01\n\x18\x63om.ordermesh.options.v1B\x0cOptionsProtoP\x01ZDgithub.com/ordermesh/ordermesh/gen/go/ordermesh/options/v1;optionsv1\xaa\x02\x14Ordermesh.Options.V1\xca\x02\x14Ordermesh\\Options\\V1\xea\x02\x16Ordermesh::Options::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)

@@ -41,5 +41,8 @@ class EventOptions(_message.Message):
 Global___EventOptions: _TypeAlias = EventOptions  # noqa: Y015
 
 EVENT_FIELD_NUMBER: _builtins.int
+MAX_INNER_ITEMS_FIELD_NUMBER: _builtins.int
 event: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MessageOptions, Global___EventOptions]
 """Marks a message as an event and names its subject."""
+max_inner_items: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.int]
+"""Of a repeated message: how many values the lists of all its elements have together, at most."""
