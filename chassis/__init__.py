@@ -2,7 +2,8 @@
 
 a service    service.py puts all of this together; process.py starts and ends it; config.py reads its settings
 values       errors.py why something was not done; decision.py what goes into a write and comes out; money.py; texts.py what no table
-             can hold; validation.py what breaks a contract's rules; convert.py what every service's wire needs; paging.py pages of lists
+             can hold; validation.py what breaks a contract's rules; convert.py what every service's wire needs; paging.py pages of
+             lists; tokens.py what clients give back
 the write    database.py; in it claims.py the keys, fold.py the decisions, blame.py whose fault it was; idempotency.py what a request's key
              and digest are; writing.py whether one is under way; tables.py what all have, and SQL over sets; migration.py; silence.py a
              connection that hangs up on a server that says nothing

@@ -2,9 +2,8 @@
 a watch has come to. Pure.
 """
 
-import base64
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, TypeVar
 from uuid import UUID
@@ -15,7 +14,11 @@ from google.type import money_pb2
 
 from chassis.errors import Invalid, Violation
 from chassis.money import Money, MoneyError, from_message
+from chassis.tokens import pack, unpack
 
+BOUNDS = ("_time_from", "_time_before")
+NANOS_IN_MICROSECOND = 1_000
+YEARS = "must be a time between the years 1 and 9999"
 E = TypeVar("E", bound=StrEnum)
 V = TypeVar("V", bound=int)
 
@@ -40,18 +43,29 @@ def moment(message: Timestamp, field: str) -> datetime:
     try:
         return message.ToDatetime(tzinfo=UTC)
     except (ValueError, OverflowError):
-        raise invalid(field, "must be a time between the years 1 and 9999") from None
+        raise invalid(field, YEARS) from None
 
 
 def given(message: Message, field: str, under: str = "") -> Any:
     """A field's value, None where it is unset (times as datetime): the field has presence, or this raises ValueError.
 
-    `under` is where the message stands in its request, to name the field by its path. Raises Invalid for a time that is none.
+    A bound (`..._time_from`, `..._time_before`) is rounded up to the next microsecond, which is what our times have: so it divides
+    them as the time that was asked for does. `under` is where the message stands in its request, to name the field by its path.
+    Raises Invalid for a time that is none.
     """
     if not message.HasField(field):
         return None
     value = getattr(message, field)
-    return moment(value, f"{under}.{field}" if under else field) if isinstance(value, Timestamp) else value
+    if not isinstance(value, Timestamp):
+        return value
+    path = f"{under}.{field}" if under else field
+    time = moment(value, path)
+    if value.nanos % NANOS_IN_MICROSECOND == 0 or not field.endswith(BOUNDS):
+        return time
+    try:
+        return time + timedelta(microseconds=1)
+    except OverflowError:
+        raise invalid(path, YEARS) from None
 
 
 def money(message: money_pb2.Money, field: str, currency: str | None = None) -> Money:
@@ -66,7 +80,7 @@ def money(message: money_pb2.Money, field: str, currency: str | None = None) -> 
 
 def resume_token(watched: UUID, version: int) -> str:
     """What a watch gives its client to go on with after a breach: what it watches, and the version that was told last."""
-    return base64.urlsafe_b64encode(f"{watched}:{version}".encode()).decode()
+    return pack(watched, version)
 
 
 def resumed(resume_token: str, watched: UUID) -> int | None:
@@ -74,11 +88,11 @@ def resumed(resume_token: str, watched: UUID) -> int | None:
     if not resume_token:
         return None
     try:
-        record, version = base64.urlsafe_b64decode(resume_token.encode()).decode().split(":")
-        if UUID(record) == watched and (after := int(version)) >= 0:
-            return after
+        record, version = unpack(resume_token, UUID, int)
     except ValueError:
-        pass  # not one of ours: refused below, as one of another record is
+        record, version = None, -1  # not one of ours: refused below, as one of another record is
+    if record == watched and isinstance(version, int) and version >= 0:
+        return version
     raise invalid("resume_token", "must be one that a watch of this record has sent")
 
 

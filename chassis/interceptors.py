@@ -28,7 +28,7 @@ import structlog
 from google.protobuf import descriptor_pool
 from google.protobuf.message import DecodeError, Message
 
-from chassis import deadline, telemetry
+from chassis import deadline, paging, telemetry
 from chassis.errors import Defect, Failure, Invalid, OutOfTime, Overloaded, Violation
 from chassis.limits import Limits, OverLimit, limits_of, measured
 from chassis.status import encode
@@ -323,7 +323,9 @@ class Validation(Interceptor):
 
 
 def _invalid(found: Sequence[Violation]) -> Invalid:
-    """The refusal of a request for these violations."""
+    """The refusal of a request for these violations; a page_token has a reason of its own."""
+    if {violation.subject for violation in found} == {paging.FIELD}:
+        return paging.refused()
     return Invalid("VALIDATION_FAILED", summary(found, "the request"), violations=found)
 
 

@@ -8,6 +8,8 @@ from google.type import money_pb2
 from iso4217 import Currency
 
 NANOS = 1_000_000_000
+# What an amount is at most, in whole units of any currency: the bound of every money field of the contracts.
+UNITS_MAX = 10**12
 
 
 class MoneyError(ValueError):

@@ -1,8 +1,6 @@
 """Pages of a list: an opaque token that is bound to its filter, and the cut of a page from the rows found."""
 
-import base64
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -13,12 +11,14 @@ from uuid import UUID
 from google.protobuf.message import Message
 
 from chassis.errors import Invalid, Violation
+from chassis.tokens import Kind, pack, unpack
 
 SIZE_DEFAULT = 50
 # What a page's records may have in lines together, so that it fits into the 4 MiB that clients take where nobody tells them otherwise: a
 # line has some hundred bytes.
 LINES_MAX = 5_000
-BIGINT_BITS = 63
+FIELD = "page_token"
+HASH_BYTES = 8
 T = TypeVar("T")
 
 
@@ -42,7 +42,7 @@ class Page:
 
     size: int
     after: tuple[Any, ...] | None
-    filter: str
+    filter: int
 
     def choose(self, found: Sequence[Listed]) -> tuple[list[UUID], str]:
         """The ids of the page's records and the token of the next page, as of `cut`: with LINES_MAX lines in all at most, or one record."""
@@ -55,12 +55,12 @@ class Page:
         kept = rows[: self.size]
         if len(rows) <= self.size:
             return kept, ""
-        place = [self.filter, *map(str, position(kept[-1]))]
-        return kept, base64.urlsafe_b64encode(json.dumps(place).encode()).decode()
+        return kept, pack(self.filter, *position(kept[-1]))
 
 
-def asked(request: ListRequest, *place: Callable[[str], object]) -> Page:
-    """The page that a List request asks for; `place` reads the values that name a row's place in the list (one UUID where not given).
+def asked(request: ListRequest, *place: Kind) -> Page:
+    """The page that a List request asks for; `place` are the kinds of the values that name a row's place in the list (one UUID where
+    not given).
 
     Raises Invalid PAGE_TOKEN_INVALID where the token is not ours or belongs to another filter.
     """
@@ -68,36 +68,26 @@ def asked(request: ListRequest, *place: Callable[[str], object]) -> Page:
     if not request.page_token:
         return Page(size, None, filter_hash)
     try:
-        filtered, *values = json.loads(base64.urlsafe_b64decode(request.page_token.encode()))
-        after = tuple(_value(read, text) for read, text in zip(place or (UUID,), values, strict=True))
-    except (ValueError, TypeError) as error:  # whatever a token that is not ours can break
-        raise _refused("it is not one of ours") from error
+        filtered, *after = unpack(request.page_token, int, *(place or (UUID,)))
+    except ValueError as error:  # whatever a token that is not ours can break
+        raise refused() from error
     if filtered != filter_hash:
-        raise _refused("it belongs to a request with other filters")
-    return Page(size, after, filter_hash)
+        raise refused("it belongs to a request with other filters")
+    return Page(size, tuple(after), filter_hash)
 
 
-def _value(read: Callable[[str], object], text: object) -> object:
-    """One value of a place in the list. Raises ValueError for what we have never written, or no column could hold."""
-    if not isinstance(text, str) or "\0" in text:
-        raise ValueError("not the text of a value")
-    value = read(text)
-    if isinstance(value, int) and value.bit_length() > BIGINT_BITS:
-        raise ValueError("not a number of a column")
-    return value
-
-
-def _filter_hash(request: ListRequest) -> str:
+def _filter_hash(request: ListRequest) -> int:
     """What the request filters by: all of it but its page. A message's type is part of it."""
     assert isinstance(request, Message)
     filters = type(request)()
     filters.CopyFrom(request)
-    for name in ("page_size", "page_token"):
+    for name in ("page_size", FIELD):
         filters.ClearField(name)
     body = request.DESCRIPTOR.full_name.encode() + b"\0" + filters.SerializeToString(deterministic=True)
-    return hashlib.sha256(body).hexdigest()[:16]
+    return int.from_bytes(hashlib.sha256(body).digest()[:HASH_BYTES], signed=True)
 
 
-def _refused(why: str) -> Invalid:
+def refused(why: str = "it is not one of ours") -> Invalid:
+    """The refusal of a token."""
     message = f"page_token cannot be used: {why}. Ask for the first page again, without a token."
-    return Invalid("PAGE_TOKEN_INVALID", message, violations=[Violation("page_token", why)])
+    return Invalid("PAGE_TOKEN_INVALID", message, violations=[Violation(FIELD, why)])

@@ -85,7 +85,7 @@ class ReturnService(ReturnServiceServicer):
         return returns.GetReturnResponse(order_return=wire.order_return(rma))
 
     async def ListReturns(self, request: returns.ListReturnsRequest, context: Context) -> returns.ListReturnsResponse:
-        rmas, token = await self.operations.list_returns(wire.return_filter(request), asked(request, datetime.fromisoformat, UUID))
+        rmas, token = await self.operations.list_returns(wire.return_filter(request), asked(request, datetime, UUID))
         return returns.ListReturnsResponse(returns=map(wire.order_return, rmas), next_page_token=token)
 
     async def ApproveReturn(self, request: returns.ApproveReturnRequest, context: Context) -> returns.ApproveReturnResponse:

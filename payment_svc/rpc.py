@@ -81,7 +81,7 @@ class PaymentService(PaymentServiceServicer):
         return api.ListPaymentsResponse(payments=map(wire.payment, payments), next_page_token=token)
 
     async def ListRefunds(self, request: api.ListRefundsRequest, context: Context) -> api.ListRefundsResponse:
-        page = asked(request, datetime.fromisoformat, UUID)
+        page = asked(request, datetime, UUID)
         refunds, token = await self.operations.list_refunds(wire.refund_filter(request), page)
         return api.ListRefundsResponse(refunds=map(wire.refund, refunds), next_page_token=token)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from itertools import accumulate
 from operator import attrgetter
 from typing import Any
@@ -18,7 +19,7 @@ from chassis.failed import OPEN, Entry, Name, Wanted
 from chassis.idempotency import keyed
 from chassis.inbox import Inbox
 from chassis.ops import wire
-from chassis.paging import asked
+from chassis.paging import asked, refused
 from chassis.replays import Chosen, Replays, not_found
 from chassis.stored_versions import StoredVersions
 from chassis.tables import FailedState, StoredVersion
@@ -41,7 +42,9 @@ class FailedEventService(FailedEventServiceServicer):
         self._versions = StoredVersions(database, stored)
 
     async def ListFailedEvents(self, request: api.ListFailedEventsRequest, context: Context) -> api.ListFailedEventsResponse:
-        page = asked(request, wire.place, str, UUID, wire.digest)
+        page = asked(request, datetime, str, UUID, str)
+        if page.after and not wire.is_digest(page.after[-1]):
+            raise refused()
         with deferring():
             rows = await self._failed.page(wire.wanted(request.filter), page.after, page.size + 1)
         messages = list(map(wire.failed_event, rows))

@@ -4,12 +4,12 @@ from datetime import datetime, timedelta
 
 from chassis.decision import Decision
 from chassis.errors import Invalid, Violation
+from chassis.money import UNITS_MAX, minor_digits
 from order_svc.decisions.steps import Decided, allocated, steps
 from order_svc.lifecycle import PaymentStatus, Progress, ReturnProgress, Status, StockStatus
 from order_svc.model import Checkout, Order, PlaceOrder, number_of, priced
 
 PAYMENT_WINDOW = timedelta(minutes=30)
-TOTAL_MAX = 10**15  # minor units; sums of it stay far from the end of a bigint
 
 
 def check(checkout: Checkout) -> None:
@@ -19,11 +19,16 @@ def check(checkout: Checkout) -> None:
         for index, line in enumerate(checkout.lines)
         if line.discount > line.unit_price * line.quantity
     ]
-    cost = sum(line.unit_price * line.quantity - line.discount for line in checkout.lines)
+    subtotal = sum(line.unit_price * line.quantity for line in checkout.lines)
+    cost = subtotal - sum(line.discount for line in checkout.lines)
     if not violations and checkout.discount > cost:
         violations.append(Violation("discount_amount", "must be at most what the lines cost after their own discounts"))
-    if cost + sum(line.tax for line in checkout.lines) + checkout.tax + checkout.shipping > TOTAL_MAX:
-        violations.append(Violation("items", f"must add up to at most {TOTAL_MAX} minor units"))
+    total = cost - checkout.discount + sum(line.tax for line in checkout.lines) + checkout.tax + checkout.shipping
+    most = UNITS_MAX * 10 ** minor_digits(checkout.currency)
+    if subtotal > most:
+        violations.append(Violation("items", f"must cost 0 to {UNITS_MAX} {checkout.currency} together, before discounts"))
+    elif total > most:
+        violations.append(Violation("items", f"must cost 0 to {UNITS_MAX} {checkout.currency} together, with tax and shipping"))
     if violations:
         raise Invalid("VALIDATION_FAILED", "The amounts do not add up.", violations=violations)
 

@@ -22,7 +22,7 @@ RECIPIENT = order_pb2.Recipient(
 
 
 def item(sku: str = "LAMP", quantity: int = 1, price: int = 10, **fields: Any) -> order_service_pb2.NewOrderItem:
-    return order_service_pb2.NewOrderItem(sku=sku, quantity=quantity, unit_price=pounds(price), **fields)
+    return order_service_pb2.NewOrderItem(**({"sku": sku, "quantity": quantity, "unit_price": pounds(price)} | fields))
 
 
 def create_order(*items: order_service_pb2.NewOrderItem, **fields: Any) -> order_service_pb2.CreateOrderRequest:

@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 
 import grpc
 import pytest
+from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.money_pb2 import Money
 from ordermesh.order.v1 import order_pb2, order_service_pb2
 from ordermesh.view.v1.view_pb2 import VIEW_FULL, VIEW_SUMMARY, VIEW_UNSPECIFIED
@@ -117,6 +118,10 @@ async def test_a_warehouse_out_of_reach_is_told_as_such(orders: Orders, warehous
         (create_order(shipping_amount=Money(currency_code="EUR", units=1)), "shipping_amount.currency_code"),
         (create_order(shipping_amount=Money(currency_code="GBP", nanos=1)), "shipping_amount"),
         (create_order(item("A" * 65)), "items[0].sku"),
+        (create_order(item(price=10**12 + 1)), "items[0].unit_price"),
+        (create_order(item(unit_price=Money(currency_code="GBP", units=10**12, nanos=10_000_000))), "items[0].unit_price"),
+        (create_order(item(price=10**12, quantity=2, discount_amount=pounds(10**12))), "items"),
+        (create_order(item(price=10**12), shipping_amount=pounds(0, 1)), "items"),
         (create_order(*[item()] * 501), "items"),
         (create_order(item(), item(" LAMP")), "items[1].sku"),
         (create_order(item("LAMP\u00a0")), "items[0].sku"),
@@ -150,6 +155,40 @@ async def test_a_sku_has_one_form_however_it_is_typed(orders: Orders) -> None:
     assert [line.sku for line in order.items] == [composed, joined]
     again = create_order(item(composed), item(joined), request_id=request.request_id)
     assert (await create(orders, again)).order_id == order.order_id
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [create_order(item(price=10**12 + 1)), create_order(item(price=10**12), item())],
+    ids=["a field", "a sum"],
+)
+async def test_an_amount_too_high_is_told_both_bounds(orders: Orders, request_: order_service_pb2.CreateOrderRequest) -> None:
+    """A single amount and the sum of an order have the same bounds, and the refusal names the lower and the upper one."""
+    with pytest.raises(Invalid) as refused:
+        await create(orders, request_)
+    [violation] = refused.value.violations
+    assert {"0", "1000000000000"} <= set(violation.description.split())
+
+
+async def test_the_highest_amount_is_an_order(orders: Orders) -> None:
+    """10^12 units, also of a currency with four decimal digits: what an order may cost can be named in every money field."""
+    for currency in ("GBP", "CLF"):
+        amount = Money(currency_code=currency, units=10**12)
+        order = await create(orders, create_order(item(unit_price=amount)))
+        assert order.total_amount == order.subtotal_amount == order.items[0].unit_shares[0].amount == amount
+
+
+async def test_time_bounds_keep_their_nanoseconds(orders: Orders) -> None:
+    """A bound a nanosecond after an order's time is after it, on both sides: it is rounded up, not cut off."""
+    order = await create(orders, create_order())
+    later = Timestamp(seconds=order.create_time.seconds, nanos=order.create_time.nanos + 1)
+
+    async def found(since: Timestamp | None = None, before: Timestamp | None = None) -> int:
+        wanted = order_service_pb2.ListOrdersRequest(create_time_from=since, create_time_before=before)
+        return len((await ask(orders.ListOrders, wanted)).orders)
+
+    assert await found(since=order.create_time) == await found(before=later) == 1
+    assert await found(since=later) == await found(before=order.create_time) == 0
 
 
 async def test_skus_of_any_script_free_items_and_other_currencies(orders: Orders) -> None:

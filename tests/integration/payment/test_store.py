@@ -225,7 +225,7 @@ async def test_refunds_are_listed_newest_first_and_what_is_open_is_measured(engi
         async def listed(size: int = 50, **wanted: Any) -> list[Refund]:
             found, after = [], None
             while True:
-                rows = await store.list_refunds(connection, RefundFilter(**wanted), Page(size, after, ""))
+                rows = await store.list_refunds(connection, RefundFilter(**wanted), Page(size, after, 0))
                 found += rows[:size]
                 if len(rows) <= size:
                     return found

@@ -131,7 +131,7 @@ async def test_a_list_is_newest_first_by_its_filter(engine: AsyncEngine) -> None
     async with engine.connect() as connection:
 
         async def listed(after: UUID | None = None, size: int = 10, **wanted: Any) -> list[int]:
-            page = Page(size, (after,) if after else None, "")
+            page = Page(size, (after,) if after else None, 0)
             return [several.index(its) for its in await store.list_shipments(connection, ShipmentFilter(**wanted), page)]
 
         assert await listed() == [3, 2, 1, 0]
@@ -151,7 +151,7 @@ async def test_tracking_is_listed_as_it_was_heard(engine: AsyncEngine) -> None:
     async with engine.connect() as connection:
         found = await store.list_tracking_events(connection, its.id, asked(ListTrackingEventsRequest(), int))
         assert [replace(event, sequence=0) for event in found] == heard
-        page = Page(1, (found[0].sequence,), "")
+        page = Page(1, (found[0].sequence,), 0)
         assert await store.list_tracking_events(connection, its.id, page) == found[1:]
 
 

@@ -44,7 +44,7 @@ def release(order_id: str, lines: Sequence[reserving.ReleaseLine] = ()) -> reser
     return reserving.ReleaseReservationRequest(request_id=str(uuid4()), order_attempt=attempt(order_id), lines=lines)
 
 
-EVERYTHING = Page(100_000, None, "")
+EVERYTHING = Page(100_000, None, 0)
 
 
 async def as_stored(engine: AsyncEngine) -> World:

@@ -106,6 +106,24 @@ async def test_reading_stock_levels_by_page(clients: Clients) -> None:
     assert len(only.stock_levels) == 3
 
 
+@pytest.mark.parametrize("character", ["α", "茶", "🍵"])
+async def test_stock_levels_of_longest_names_are_paged(clients: Clients, character: str) -> None:
+    """The token of a page that ends at 64 characters of any script is taken back."""
+    name = character * 63
+    await ask(clients.inventory.ReceiveStock, receive_all(f"{name}w", {f"{name}{n}": 1 for n in "12"}))
+    every = api.ListStockLevelsRequest()
+    found = [page async for page in pages(clients.inventory.ListStockLevels, every, "stock_levels", size=1)]
+    assert [[level.sku for level in page] for page in found] == [[f"{name}1"], [f"{name}2"]]
+
+
+@pytest.mark.parametrize("page_token", ["nonsense", "x" * 1_025, "x" * 300_000, "x\0"], ids=len)
+async def test_page_tokens_of_any_length_are_refused(clients: Clients, page_token: str) -> None:
+    """PAGE_TOKEN_INVALID, also where the contract's own bound is what the token breaks."""
+    with pytest.raises(Invalid) as refused:
+        await ask(clients.inventory.ListStockLevels, api.ListStockLevelsRequest(page_token=page_token))
+    assert refused.value.reason == "PAGE_TOKEN_INVALID"
+
+
 async def test_reading_the_ledger(clients: Clients) -> None:
     """Oldest first, with its effects, its source and its place in the level's life; by warehouse, SKU, order, kind and time."""
     first = receive("london", tea=5)

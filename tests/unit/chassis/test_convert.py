@@ -116,6 +116,18 @@ def test_the_first_and_the_last_time_are_times(time: datetime) -> None:
     assert given(request, "create_time_before") is None
 
 
+def test_a_time_bound_is_rounded_up() -> None:
+    """To the next microsecond, where it has nanoseconds: never down, and never beyond the year 9999."""
+    for nanos, microsecond in ((1_000, 1), (1_001, 2), (1_999, 2), (2_000, 2)):
+        request = order_service_pb2.ListOrdersRequest(create_time_from=Timestamp(nanos=nanos), create_time_before=Timestamp(nanos=nanos))
+        assert given(request, "create_time_from").microsecond == given(request, "create_time_before").microsecond == microsecond
+    last = timestamp(LAST)
+    request = order_service_pb2.ListOrdersRequest(create_time_before=Timestamp(seconds=last.seconds, nanos=999_999_999))
+    with pytest.raises(Invalid) as refused:
+        given(request, "create_time_before")
+    assert [violation.subject for violation in refused.value.violations] == ["create_time_before"]
+
+
 def test_a_resume_token_is_of_what_was_watched() -> None:
     """It says the version after which the watch goes on; without one it starts anew. Another record's, and what no watch has given, is
     refused by the name of its field.

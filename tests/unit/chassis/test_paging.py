@@ -1,7 +1,5 @@
 """Pages of a list: every row once, tokens that hold to their filter, and a clear no to every other token."""
 
-import base64
-import json
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -18,6 +16,7 @@ from ordermesh.shipping.v1.shipping_service_pb2 import ListShipmentsRequest, Lis
 from chassis import paging
 from chassis.errors import Invalid
 from chassis.paging import SIZE_DEFAULT, Listed, ListRequest, asked
+from chassis.tokens import pack
 
 ROW = UUID(int=7)
 
@@ -96,7 +95,7 @@ def test_a_place_of_several_values_comes_back_as_it_went() -> None:
     """Values of a place keep their kinds: ids, numbers, times, and text of any script."""
     place = (datetime(2026, 3, 2, 12, 30, 0, 123456, tzinfo=UTC), ROW, "Käse — 日本", -5)
     request = ListOrdersRequest(page_token=token(ListOrdersRequest(), *place))
-    assert asked(request, datetime.fromisoformat, UUID, str, int).after == place
+    assert asked(request, datetime, UUID, str, int).after == place
 
 
 def test_the_size_of_a_page_may_change_on_the_way() -> None:
@@ -128,36 +127,23 @@ def test_a_token_holds_to_its_filter(other: Any) -> None:
     assert "filter" in refused.value.message
 
 
-def written(*values: object) -> str:
-    """A token as we write them, of the unfiltered list of shipments, but with these values."""
-    filtered = json.loads(base64.urlsafe_b64decode(token(ListShipmentsRequest(), ROW)))[0]
-    return base64.urlsafe_b64encode(json.dumps([filtered, *values]).encode()).decode()
-
-
 @pytest.mark.parametrize(
     ("page_token", "kinds"),
     [
         ("!", ()),
         ("é", ()),
         ("AAAA", ()),
-        (base64.urlsafe_b64encode(b"\xff\xfe").decode(), ()),
-        (base64.urlsafe_b64encode(b"5").decode(), ()),
-        (base64.urlsafe_b64encode(b"[]").decode(), ()),
-        (base64.urlsafe_b64encode(b"{}").decode(), ()),
-        (base64.urlsafe_b64encode(b"[" * 380).decode(), ()),
-        (written(), ()),
-        (written("x"), ()),
-        (written(5), ()),
-        (written(None), ()),
-        (written([]), ()),
-        (written(str(ROW), str(ROW)), ()),
-        (written("5"), (UUID,)),
-        (written("nan"), (int,)),
-        (written(float("inf")), (int,)),
-        (written(str(2**63)), (int,)),
-        (written("9" * 300), (int,)),
-        (written("a\0b"), (str,)),
-        (written("yesterday"), (datetime.fromisoformat,)),
+        ("WyIiLCAiMjAyNi0xMS0yMiIsICJhIiwgImIiXQ==", ()),  # as tokens once were
+        (pack(0), ()),
+        (pack(0, ROW), ()),  # of another filter
+        (token(ListShipmentsRequest(), ROW) + "AAAA", ()),
+        (token(ListShipmentsRequest(), ROW, ROW), ()),
+        (token(ListShipmentsRequest(), "tea"), ()),
+        (token(ListShipmentsRequest(), "tea"), (int,)),
+        (token(ListShipmentsRequest(), 2**63 - 1), (datetime,)),
+        (token(ListShipmentsRequest(), "a\0b"), (str,)),
+        ("x" * 2_000, ()),
+        ("x" * 2_000, (str,)),
     ],
 )
 def test_what_is_not_a_token_of_ours_is_refused(page_token: str, kinds: Any) -> None:

@@ -14,6 +14,7 @@ from google.protobuf.descriptor_pb2 import MethodOptions
 
 from chassis import client
 from chassis.limits import REQUEST_BYTES_MAX, limits_of
+from chassis.money import UNITS_MAX
 
 ROOT = Path(__file__).parents[3]
 READS = (*client.READS, "Watch")
@@ -171,13 +172,19 @@ def _one(field: FieldDescriptor, rules: validate_pb2.FieldRules) -> bool:
     """Whether one value of the field is bounded by the rules; a message of ours is, if its own fields are."""
     if field.message_type is not None:
         name = field.message_type.full_name
-        money = name == "google.type.Money" and any("currency_code.matches('^[A-Z]{3}$')" in rule.expression for rule in rules.cel)
+        money = name == "google.type.Money" and any(_bounds_money(rule) for rule in rules.cel)
         return money or name in NUMBERS or not name.startswith("google.")
     if field.cpp_type == FieldDescriptor.CPPTYPE_STRING:
         if field.type == FieldDescriptor.TYPE_BYTES:
             return rules.bytes.HasField("max_len")
         return rules.string.HasField("max_len") or rules.string.HasField("max_bytes") or rules.string.uuid
     return field.cpp_type == FieldDescriptor.CPPTYPE_BOOL or rules.WhichOneof("type") is not None
+
+
+def _bounds_money(rule: validate_pb2.Rule) -> bool:
+    """Whether the rule is the one of every amount, and its message names both bounds."""
+    bounds = "currency_code.matches('^[A-Z]{3}$')", f"this.units < {UNITS_MAX} ||", "this.units >= 0"
+    return all(bound in rule.expression for bound in bounds) and {"0", str(UNITS_MAX)} <= set(rule.message.split())
 
 
 def _is_map(field: FieldDescriptor) -> bool:

@@ -102,7 +102,8 @@ class FulfillmentServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListFulfillments(self, request, context):
-        """Lists fulfilments, oldest first: the work that waits longest stands first. Reasons: PAGE_TOKEN_INVALID.
+        """Lists fulfilments, oldest first, by fulfillment_id: the work that waits longest stands first. Those that are made at the same moment
+        can differ from the order of their create_time. Reasons: PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

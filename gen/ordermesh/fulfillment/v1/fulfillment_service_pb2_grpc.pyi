@@ -41,7 +41,9 @@ class FulfillmentServiceStub:
     GetFulfillment: _grpc.UnaryUnaryMultiCallable[_fulfillment_service_pb2.GetFulfillmentRequest, _fulfillment_service_pb2.GetFulfillmentResponse]
     """Reads one fulfilment. Reasons: FULFILLMENT_NOT_FOUND."""
     ListFulfillments: _grpc.UnaryUnaryMultiCallable[_fulfillment_service_pb2.ListFulfillmentsRequest, _fulfillment_service_pb2.ListFulfillmentsResponse]
-    """Lists fulfilments, oldest first: the work that waits longest stands first. Reasons: PAGE_TOKEN_INVALID."""
+    """Lists fulfilments, oldest first, by fulfillment_id: the work that waits longest stands first. Those that are made at the same moment
+    can differ from the order of their create_time. Reasons: PAGE_TOKEN_INVALID.
+    """
     StartPicking: _grpc.UnaryUnaryMultiCallable[_fulfillment_service_pb2.StartPickingRequest, _fulfillment_service_pb2.StartPickingResponse]
     """A picker takes the picklist: planning -> picking. Reasons: STOCK_NOT_COMMITTED."""
     ScanItem: _grpc.UnaryUnaryMultiCallable[_fulfillment_service_pb2.ScanItemRequest, _fulfillment_service_pb2.ScanItemResponse]
@@ -87,7 +89,9 @@ class FulfillmentServiceAsyncStub(FulfillmentServiceStub):
     GetFulfillment: _aio.UnaryUnaryMultiCallable[_fulfillment_service_pb2.GetFulfillmentRequest, _fulfillment_service_pb2.GetFulfillmentResponse]  # type: ignore[assignment]
     """Reads one fulfilment. Reasons: FULFILLMENT_NOT_FOUND."""
     ListFulfillments: _aio.UnaryUnaryMultiCallable[_fulfillment_service_pb2.ListFulfillmentsRequest, _fulfillment_service_pb2.ListFulfillmentsResponse]  # type: ignore[assignment]
-    """Lists fulfilments, oldest first: the work that waits longest stands first. Reasons: PAGE_TOKEN_INVALID."""
+    """Lists fulfilments, oldest first, by fulfillment_id: the work that waits longest stands first. Those that are made at the same moment
+    can differ from the order of their create_time. Reasons: PAGE_TOKEN_INVALID.
+    """
     StartPicking: _aio.UnaryUnaryMultiCallable[_fulfillment_service_pb2.StartPickingRequest, _fulfillment_service_pb2.StartPickingResponse]  # type: ignore[assignment]
     """A picker takes the picklist: planning -> picking. Reasons: STOCK_NOT_COMMITTED."""
     ScanItem: _aio.UnaryUnaryMultiCallable[_fulfillment_service_pb2.ScanItemRequest, _fulfillment_service_pb2.ScanItemResponse]  # type: ignore[assignment]
@@ -142,7 +146,9 @@ class FulfillmentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _fulfillment_service_pb2.ListFulfillmentsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_fulfillment_service_pb2.ListFulfillmentsResponse, _abc.Awaitable[_fulfillment_service_pb2.ListFulfillmentsResponse]]:
-        """Lists fulfilments, oldest first: the work that waits longest stands first. Reasons: PAGE_TOKEN_INVALID."""
+        """Lists fulfilments, oldest first, by fulfillment_id: the work that waits longest stands first. Those that are made at the same moment
+        can differ from the order of their create_time. Reasons: PAGE_TOKEN_INVALID.
+        """
 
     @_abc_1.abstractmethod
     def StartPicking(

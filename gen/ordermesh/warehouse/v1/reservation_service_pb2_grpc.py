@@ -153,7 +153,8 @@ class ReservationServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListReservations(self, request, context):
-        """Lists reservations, newest first. Reasons: PAGE_TOKEN_INVALID.
+        """Lists reservations, newest first, by reservation_id: those that are made at the same moment can differ from the order of their create_time.
+        Reasons: PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -74,7 +74,9 @@ class ReservationServiceStub:
     GetReservation: _grpc.UnaryUnaryMultiCallable[_reservation_service_pb2.GetReservationRequest, _reservation_service_pb2.GetReservationResponse]
     """Reads one reservation. Reasons: RESERVATION_NOT_FOUND."""
     ListReservations: _grpc.UnaryUnaryMultiCallable[_reservation_service_pb2.ListReservationsRequest, _reservation_service_pb2.ListReservationsResponse]
-    """Lists reservations, newest first. Reasons: PAGE_TOKEN_INVALID."""
+    """Lists reservations, newest first, by reservation_id: those that are made at the same moment can differ from the order of their create_time.
+    Reasons: PAGE_TOKEN_INVALID.
+    """
 
 @_typing.type_check_only
 class ReservationServiceAsyncStub(ReservationServiceStub):
@@ -122,7 +124,9 @@ class ReservationServiceAsyncStub(ReservationServiceStub):
     GetReservation: _aio.UnaryUnaryMultiCallable[_reservation_service_pb2.GetReservationRequest, _reservation_service_pb2.GetReservationResponse]  # type: ignore[assignment]
     """Reads one reservation. Reasons: RESERVATION_NOT_FOUND."""
     ListReservations: _aio.UnaryUnaryMultiCallable[_reservation_service_pb2.ListReservationsRequest, _reservation_service_pb2.ListReservationsResponse]  # type: ignore[assignment]
-    """Lists reservations, newest first. Reasons: PAGE_TOKEN_INVALID."""
+    """Lists reservations, newest first, by reservation_id: those that are made at the same moment can differ from the order of their create_time.
+    Reasons: PAGE_TOKEN_INVALID.
+    """
 
 class ReservationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Units set aside for orders. All the reservations of an order's attempt move together.
@@ -215,6 +219,8 @@ class ReservationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reservation_service_pb2.ListReservationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reservation_service_pb2.ListReservationsResponse, _abc.Awaitable[_reservation_service_pb2.ListReservationsResponse]]:
-        """Lists reservations, newest first. Reasons: PAGE_TOKEN_INVALID."""
+        """Lists reservations, newest first, by reservation_id: those that are made at the same moment can differ from the order of their create_time.
+        Reasons: PAGE_TOKEN_INVALID.
+        """
 
 def add_ReservationServiceServicer_to_server(servicer: ReservationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
