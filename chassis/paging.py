@@ -1,22 +1,25 @@
-"""Pages of a list: an opaque token that is bound to its filter, and the cut of a page from the rows found."""
+"""Pages of a list: an opaque token that is bound to its filter, and as many of the rows found as an answer takes."""
+
+from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from itertools import accumulate
-from operator import attrgetter
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeVar
 from uuid import UUID
 
 from google.protobuf.message import Message
 
-from chassis.errors import Invalid, Violation
+from chassis.errors import Invalid, Refused, Violation
 from chassis.tokens import Kind, pack, unpack
 
 SIZE_DEFAULT = 50
-# What a page's records may have in lines together, so that it fits into the 4 MiB that clients take where nobody tells them otherwise: a
-# line has some hundred bytes.
-LINES_MAX = 5_000
+# What the records of an answer have together, so that any client takes it: 4 MiB where nothing else is configured, less some room for
+# the frame of each record and for the token.
+ANSWER_BYTES_MAX = (4 << 20) - (64 << 10)
+FRAME_BYTES = 8
+# How many lines are read, and encoded, at a time: other calls are answered between.
+READ_LINES_MAX = 1_000
 FIELD = "page_token"
 HASH_BYTES = 8
 T = TypeVar("T")
@@ -30,7 +33,9 @@ class ListRequest(Protocol):
 
 
 class Listed(NamedTuple):
-    """A record that a list has found and nobody has read yet: its place in the list, which ends with its id; how many lines it has."""
+    """A record that a list has found and that has not been read yet: its place in the list, which ends with its id; how many lines it
+    has.
+    """
 
     place: tuple[Any, ...]
     lines: int
@@ -38,42 +43,93 @@ class Listed(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Which part of a list is asked for: at most `size` rows that come after the position `after` (None: from the start)."""
+    """Which part of a list is asked for: at most `size` rows that come after the position `after` (None: from the start).
+
+    `encode` makes of a record what the answer holds. A page has fewer records where they would have more than ANSWER_BYTES_MAX together.
+    """
 
     size: int
     after: tuple[Any, ...] | None
     filter: int
+    encode: Callable[[Any], Message]
 
-    def choose(self, found: Sequence[Listed]) -> tuple[list[UUID], str]:
-        """The ids of the page's records and the token of the next page, as of `cut`: with LINES_MAX lines in all at most, or one record."""
-        fit = sum(so_far <= LINES_MAX for so_far in accumulate(its.lines for its in found[: self.size]))
-        kept, token = replace(self, size=max(fit, 1)).cut(found, attrgetter("place"))
-        return [its.place[-1] for its in kept], token
+    async def fill(self, found: Sequence[Listed], read: Callable[[Sequence[UUID]], Awaitable[Mapping[UUID, Any]]]) -> tuple[list[Any], str]:
+        """The page's records, encoded, and the token of the next page, as `cut` gives them; `read` reads a few records at a time."""
+        kept = _Records()
+        for ids in _portions(found[: self.size]):
+            records = await read(ids)
+            if not kept.take(self.encode(records[id]) for id in ids):
+                break
+        return kept.messages, self._token([its.place for its in found], kept)
 
-    def cut(self, rows: Sequence[T], position: Callable[[T], tuple[Any, ...]]) -> tuple[Sequence[T], str]:
-        """The page's rows and the token of the next page ("": that was the last). `rows`: up to size + 1."""
-        kept = rows[: self.size]
-        if len(rows) <= self.size:
-            return kept, ""
-        return kept, pack(self.filter, *position(kept[-1]))
+    def cut(self, rows: Sequence[T], position: Callable[[T], tuple[Any, ...]]) -> tuple[list[Any], str]:
+        """The page's records, encoded, and the token of the next page ("": that was the last). `rows`: up to size + 1."""
+        kept = _Records()
+        kept.take(map(self.encode, rows[: self.size]))
+        return kept.messages, self._token([position(row) for row in rows], kept)
+
+    def _token(self, places: Sequence[tuple[Any, ...]], kept: _Records) -> str:
+        number = len(kept.messages)
+        return pack(self.filter, *places[number - 1]) if number < len(places) else ""
 
 
-def asked(request: ListRequest, *place: Kind) -> Page:
+class _Records:
+    """Records of an answer that fit into it; the first one always does, for no single record is too large."""
+
+    def __init__(self) -> None:
+        self.messages: list[Any] = []
+        self._room = ANSWER_BYTES_MAX
+
+    def take(self, several: Iterable[Message]) -> bool:
+        """Takes one after the other, up to the first that does not fit. Returns whether all fitted."""
+        for message in several:
+            self._room -= message.ByteSize() + FRAME_BYTES
+            if self._room < 0 and self.messages:
+                return False
+            self.messages.append(message)
+        return True
+
+
+def _portions(found: Sequence[Listed]) -> Iterator[list[UUID]]:
+    """The records' ids, in portions with READ_LINES_MAX lines at most, or of one record."""
+    portion, lines = list[UUID](), 0
+    for its in found:
+        if portion and lines + its.lines > READ_LINES_MAX:
+            yield portion
+            portion, lines = [], 0
+        portion.append(its.place[-1])
+        lines += its.lines + 1
+    if portion:
+        yield portion
+
+
+def batch(ids: Sequence[UUID], encode: Callable[[Any], Message]) -> Page:
+    """The page that holds all of these records: a batch, which is answered whole or not at all."""
+    return Page(len(ids), None, 0, encode)
+
+
+def too_large(fitting: int, asked: int, bound: str) -> Refused:
+    """The refusal of a batch whose answer would be larger than clients take; `fitting` records of it would do."""
+    text = f"The answer would be larger than {ANSWER_BYTES_MAX} bytes. Ask for {bound}."
+    return Refused("ANSWER_TOO_LARGE", text, bytes_max=str(ANSWER_BYTES_MAX), fitting=str(fitting), asked=str(asked))
+
+
+def asked(request: ListRequest, encode: Callable[[Any], Message], *place: Kind) -> Page:
     """The page that a List request asks for; `place` are the kinds of the values that name a row's place in the list (one UUID where
-    not given).
+    not given), and `encode` makes of a row what the answer holds.
 
     Raises Invalid PAGE_TOKEN_INVALID where the token is not ours or belongs to another filter.
     """
     size, filter_hash = request.page_size or SIZE_DEFAULT, _filter_hash(request)
     if not request.page_token:
-        return Page(size, None, filter_hash)
+        return Page(size, None, filter_hash, encode)
     try:
         filtered, *after = unpack(request.page_token, int, *(place or (UUID,)))
     except ValueError as error:  # whatever a token that is not ours can break
         raise refused() from error
     if filtered != filter_hash:
         raise refused("it belongs to a request with other filters")
-    return Page(size, tuple(after), filter_hash)
+    return Page(size, tuple(after), filter_hash, encode)
 
 
 def _filter_hash(request: ListRequest) -> int:

@@ -24,15 +24,15 @@ from chassis.reflection import Reflection
 
 Register = Callable[[grpc.aio.Server], None]
 
+# What a request or a response may have: what clients take where nothing else is configured.
 MESSAGE_BYTES_MAX: Final = 4 << 20
-RESPONSE_BYTES_MAX: Final = 16 << 20
 STREAMS_PER_CONNECTION_MAX: Final = 1_000
 # Connections end now and then, so that clients look the name up again and find new replicas; calls get as long again.
 CONNECTION_AGE_MS: Final = 600_000
 OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.so_reuseport", 0),  # else a second process silently shares the port
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-    ("grpc.max_send_message_length", RESPONSE_BYTES_MAX),
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_concurrent_streams", STREAMS_PER_CONNECTION_MAX),
     ("grpc.max_connection_age_ms", CONNECTION_AGE_MS),
     ("grpc.max_connection_age_grace_ms", CONNECTION_AGE_MS),

@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from operator import attrgetter
 from typing import Any, Final
 from uuid import UUID, uuid5
@@ -178,12 +179,11 @@ class Operations:
             raise NotFound("FULFILLMENT_NOT_FOUND", f"There is no fulfilment {id}.", fulfillment_id=str(id))
         return found[id]
 
-    async def list_fulfillments(self, wanted: Filter, page: Page) -> tuple[Sequence[Fulfillment], str]:
+    async def list_fulfillments(self, wanted: Filter, page: Page) -> tuple[Sequence[Any], str]:
         """A page of them, and the token of the next."""
         async with self.database.read() as connection:
-            ids, token = page.choose(await store.list_fulfillments(connection, wanted, page))
-            found = await store.find_fulfillments(connection, ids)
-        return [found[id] for id in ids], token
+            found = await store.list_fulfillments(connection, wanted, page)
+            return await page.fill(found, partial(store.find_fulfillments, connection))
 
     async def _hand_over(self, fulfillment: Fulfillment) -> None:
         """Best effort: where it fails, shipping hears that the fulfilment is ready by its event, and makes the shipment then."""

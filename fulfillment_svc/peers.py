@@ -12,7 +12,8 @@ from ordermesh.warehouse.v1 import reservation_service_pb2 as warehouse_api
 from ordermesh.warehouse.v1 import warehouse_pb2
 from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServiceStub
 
-from chassis.client import Channel, ask
+from chassis.client import Channel, ask, halves
+from chassis.errors import Refused
 from fulfillment_svc.model import CommitAnswer, Committed, Fulfillment, Line, NotCommitted, OrderAttempt, Rebooked, Shares, Spoiling, Work
 
 REPLACE_TIMEOUT_S: Final = 5.0
@@ -30,7 +31,13 @@ class Warehouse:
         """Commits the stock of the attempts, up to 500, each order once, in one call. Raises Deferred where it cannot be reached."""
         entries = [warehouse_api.OrderAttempt(order_id=str(each.order_id), attempt=each.attempt) for each in attempts]
         request = warehouse_api.BatchConfirmReservationsRequest(request_id=str(request_id), order_attempts=entries)
-        response = await ask(self._stub.BatchConfirmReservations, request)
+        try:
+            response = await ask(self._stub.BatchConfirmReservations, request)
+        except Refused as refused:
+            if not (half := halves(refused, len(attempts))):
+                raise
+            first = await self.confirm(uuid5(request_id, "first"), attempts[:half])
+            return first | await self.confirm(uuid5(request_id, "second"), attempts[half:])
         results = {UUID(result.order_id): result for result in response.results}
         return {each: _answer(results[each.order_id]) for each in attempts if each.order_id in results}
 

@@ -1,5 +1,6 @@
 """RPCs in: wire -> operation -> wire, and nothing else. Errors are the interceptors' work."""
 
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -26,8 +27,9 @@ class FulfillmentService(FulfillmentServiceServicer):
         return api.GetFulfillmentResponse(fulfillment=wire.fulfillment(fulfillment))
 
     async def ListFulfillments(self, request: api.ListFulfillmentsRequest, context: Context) -> api.ListFulfillmentsResponse:
-        fulfillments, token = await self.operations.list_fulfillments(wire.wanted(request), asked(request))
-        return api.ListFulfillmentsResponse(fulfillments=map(wire.fulfillment, fulfillments), next_page_token=token)
+        page = asked(request, partial(wire.fulfillment, view=request.view))
+        fulfillments, token = await self.operations.list_fulfillments(wire.wanted(request), page)
+        return api.ListFulfillmentsResponse(fulfillments=fulfillments, next_page_token=token)
 
     async def StartPicking(self, request: api.StartPickingRequest, context: Context) -> api.StartPickingResponse:
         fulfillment = await self.operations.change(wire.start_picking(request, keyed(request)))

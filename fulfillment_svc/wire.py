@@ -12,6 +12,7 @@ from ordermesh.fulfillment.v1 import fulfillment_service_pb2 as api
 from ordermesh.order.events.v1 import order_events_pb2
 from ordermesh.order.v1 import order_pb2
 from ordermesh.shipping.v1 import shipping_pb2
+from ordermesh.view.v1.view_pb2 import VIEW_FULL, VIEW_SUMMARY, View
 
 from chassis.convert import given, money, names, timestamp
 from chassis.idempotency import Keyed
@@ -189,7 +190,7 @@ def _shares(items: Iterable[order_events_pb2.OrderLine]) -> Shares:
 # --- answers and events of ours
 
 
-def fulfillment(its: Fulfillment) -> fulfillment_pb2.Fulfillment:
+def fulfillment(its: Fulfillment, view: View.ValueType = VIEW_FULL) -> fulfillment_pb2.Fulfillment:
     return fulfillment_pb2.Fulfillment(
         fulfillment_id=str(its.id),
         order_id=str(its.work.order_id),
@@ -198,8 +199,8 @@ def fulfillment(its: Fulfillment) -> fulfillment_pb2.Fulfillment:
         warehouse_id=its.work.warehouse_id,
         status=STATUS[its.status],
         stock_committed=its.stock_committed,
-        picklist=map(_line, its.lines),
-        packages=map(_package, its.packages),
+        picklist=map(_line, its.lines) if view != VIEW_SUMMARY else None,
+        packages=map(_package, its.packages) if view != VIEW_SUMMARY else None,
         inspection_required=its.inspection_rule is not None,
         inspection_rule=its.inspection_rule,
         shipment_id=str(its.shipment_id) if its.shipment_id else None,

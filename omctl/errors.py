@@ -19,6 +19,7 @@ EXIT_CODES: Final = (
 NEXT: Final = {
     "INSUFFICIENT_STOCK": "see `omctl stock list`, or book what arrives with `omctl stock receive`",
     "TOO_MANY_WAREHOUSES": "place several smaller orders, or bring the stock together in fewer warehouses",
+    "ANSWER_TOO_LARGE": "ask for fewer records at once, or with view VIEW_SUMMARY",
     "VALIDATION_FAILED": "correct what is named, and try again",
     "REQUEST_ID_REUSED": "repeat exactly what this --request-id stood for, or leave it out for something new",
     "ORDER_NOT_FOUND": "see `omctl order list`",

@@ -2,14 +2,15 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
-from uuid import UUID
+from uuid import UUID, uuid5
 
 from google.protobuf.duration_pb2 import Duration
+from ordermesh.view.v1.view_pb2 import VIEW_SUMMARY
 from ordermesh.warehouse.v1 import reservation_service_pb2 as api
 from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServiceStub
 
-from chassis.client import Channel, ask
-from chassis.errors import Defect, Deferred
+from chassis.client import Channel, ask, halves
+from chassis.errors import Defect, Deferred, Refused
 from order_svc import wire
 from order_svc.model import Allocations, CommitAnswer, Committed, Owed, Unavailable
 
@@ -47,6 +48,11 @@ class Warehouse:
             response = await ask(self._stub.BatchConfirmReservations, request)
         except (Deferred, Defect):
             return {}
+        except Refused as refused:
+            if not (half := halves(refused, len(attempts))):
+                raise
+            first = await self.confirm(uuid5(request_id, "first"), attempts[:half])
+            return first | await self.confirm(uuid5(request_id, "second"), attempts[half:])
         return {UUID(result.order_id): _answer(result) for result in response.results}
 
     async def release(self, request_id: UUID, attempts: Sequence[tuple[UUID, int]]) -> set[UUID]:
@@ -55,7 +61,7 @@ class Warehouse:
         Raises Deferred where the warehouse cannot be reached. What it does not know, or has closed, holds nothing.
         """
         entries = [api.OrderAttempt(order_id=str(order_id), attempt=attempt) for order_id, attempt in attempts]
-        request = api.BatchReleaseReservationsRequest(request_id=str(request_id), order_attempts=entries)
+        request = api.BatchReleaseReservationsRequest(request_id=str(request_id), order_attempts=entries, view=VIEW_SUMMARY)
         response = await ask(self._stub.BatchReleaseReservations, request, timeout_s=RELEASE_TIMEOUT_S)
         return {UUID(result.order_id) for result in response.results if result.HasField("failure") and result.failure.retryable}
 

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from ordermesh.order.v1.return_service_pb2_grpc import ReturnServiceServicer
 
 from chassis.convert import resumed
 from chassis.idempotency import keyed
-from chassis.paging import asked
+from chassis.paging import asked, batch
 from order_svc import wire
 from order_svc.operations import Operations, ReturnOperations
 
@@ -36,12 +37,15 @@ class OrderService(OrderServiceServicer):
         return api.GetOrderResponse(order=wire.order(order, request.view))
 
     async def BatchGetOrders(self, request: api.BatchGetOrdersRequest, context: Context) -> api.BatchGetOrdersResponse:
-        orders = await self.operations.get_orders([UUID(id) for id in request.order_ids], allow_missing=request.allow_missing)
-        return api.BatchGetOrdersResponse(orders=(wire.order(order, request.view) for order in orders))
+        ids = [UUID(id) for id in request.order_ids]
+        page = batch(ids, partial(wire.order, view=request.view))
+        orders = await self.operations.batch_get_orders(ids, page, allow_missing=request.allow_missing)
+        return api.BatchGetOrdersResponse(orders=orders)
 
     async def ListOrders(self, request: api.ListOrdersRequest, context: Context) -> api.ListOrdersResponse:
-        orders, token = await self.operations.list_orders(wire.order_filter(request), asked(request))
-        return api.ListOrdersResponse(orders=(wire.order(order, request.view) for order in orders), next_page_token=token)
+        page = asked(request, partial(wire.order, view=request.view))
+        orders, token = await self.operations.list_orders(wire.order_filter(request), page)
+        return api.ListOrdersResponse(orders=orders, next_page_token=token)
 
     async def CancelOrder(self, request: api.CancelOrderRequest, context: Context) -> api.CancelOrderResponse:
         order = await self.operations.cancel(wire.cancel_order(request, keyed(request)))
@@ -62,8 +66,9 @@ class OrderService(OrderServiceServicer):
                 yield wire.watched(order_id, update, version)
 
     async def ListOrderTransitions(self, request: api.ListOrderTransitionsRequest, context: Context) -> api.ListOrderTransitionsResponse:
-        steps, token = await self.operations.list_transitions(UUID(request.order_id), asked(request, int))
-        return api.ListOrderTransitionsResponse(transitions=map(wire.transition, steps), next_page_token=token)
+        page = asked(request, wire.transition, int)
+        transitions, token = await self.operations.list_transitions(UUID(request.order_id), page)
+        return api.ListOrderTransitionsResponse(transitions=transitions, next_page_token=token)
 
     async def GetOrderRecipient(self, request: api.GetOrderRecipientRequest, context: Context) -> api.GetOrderRecipientResponse:
         recipient = await self.operations.get_recipient(UUID(request.order_id))
@@ -85,8 +90,9 @@ class ReturnService(ReturnServiceServicer):
         return returns.GetReturnResponse(order_return=wire.order_return(rma))
 
     async def ListReturns(self, request: returns.ListReturnsRequest, context: Context) -> returns.ListReturnsResponse:
-        rmas, token = await self.operations.list_returns(wire.return_filter(request), asked(request, datetime, UUID))
-        return returns.ListReturnsResponse(returns=map(wire.order_return, rmas), next_page_token=token)
+        page = asked(request, partial(wire.order_return, view=request.view), datetime, UUID)
+        rmas, token = await self.operations.list_returns(wire.return_filter(request), page)
+        return returns.ListReturnsResponse(returns=rmas, next_page_token=token)
 
     async def ApproveReturn(self, request: returns.ApproveReturnRequest, context: Context) -> returns.ApproveReturnResponse:
         rma = await self.operations.change(wire.approve_return(request, keyed(request), await self._order_of(request.return_id)))

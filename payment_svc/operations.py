@@ -231,11 +231,11 @@ class Operations:
             raise NotFound("PAYMENT_NOT_FOUND", f"There is no payment {payment_id}.", payment_id=str(payment_id))
         return payment
 
-    async def list_payments(self, wanted: PaymentFilter, page: Page) -> tuple[Sequence[Payment], str]:
+    async def list_payments(self, wanted: PaymentFilter, page: Page) -> tuple[Sequence[Any], str]:
         async with self.database.read() as connection:
             return page.cut(await store.list_payments(connection, wanted, page), lambda payment: (payment.id,))
 
-    async def list_refunds(self, wanted: RefundFilter, page: Page) -> tuple[Sequence[Refund], str]:
+    async def list_refunds(self, wanted: RefundFilter, page: Page) -> tuple[Sequence[Any], str]:
         async with self.database.read() as connection:
             return page.cut(await store.list_refunds(connection, wanted, page), lambda refund: (refund.request_time, refund.id))
 

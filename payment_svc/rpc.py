@@ -77,13 +77,14 @@ class PaymentService(PaymentServiceServicer):
         return api.GetPaymentResponse(payment=wire.payment(payment))
 
     async def ListPayments(self, request: api.ListPaymentsRequest, context: Context) -> api.ListPaymentsResponse:
-        payments, token = await self.operations.list_payments(wire.payment_filter(request), asked(request))
-        return api.ListPaymentsResponse(payments=map(wire.payment, payments), next_page_token=token)
+        page = asked(request, wire.payment)
+        payments, token = await self.operations.list_payments(wire.payment_filter(request), page)
+        return api.ListPaymentsResponse(payments=payments, next_page_token=token)
 
     async def ListRefunds(self, request: api.ListRefundsRequest, context: Context) -> api.ListRefundsResponse:
-        page = asked(request, datetime, UUID)
+        page = asked(request, wire.refund, datetime, UUID)
         refunds, token = await self.operations.list_refunds(wire.refund_filter(request), page)
-        return api.ListRefundsResponse(refunds=map(wire.refund, refunds), next_page_token=token)
+        return api.ListRefundsResponse(refunds=refunds, next_page_token=token)
 
     async def IngestProviderWebhook(self, request: api.IngestProviderWebhookRequest, context: Context) -> api.IngestProviderWebhookResponse:
         payment = await self.operations.ingest_webhook(request.processor, request.body, request.headers)

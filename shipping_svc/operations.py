@@ -39,7 +39,6 @@ from shipping_svc.model import (
     Shipment,
     ShipmentCommand,
     ShipmentFilter,
-    TrackingEvent,
     purchase_key,
 )
 from shipping_svc.peers import Orders
@@ -215,7 +214,7 @@ class Operations:
             raise NotFound("SHIPMENT_NOT_FOUND", f"There is no shipment {shipment_id}.", shipment_id=str(shipment_id))
         return found[shipment_id]
 
-    async def list_shipments(self, wanted: ShipmentFilter, page: Page) -> tuple[Sequence[Shipment], str]:
+    async def list_shipments(self, wanted: ShipmentFilter, page: Page) -> tuple[Sequence[Any], str]:
         async with self.database.read() as connection:
             return page.cut(await store.list_shipments(connection, wanted, page), lambda shipment: (shipment.id,))
 
@@ -226,13 +225,12 @@ class Operations:
             raise decisions.no_label(await self.get_shipment(shipment_id))
         return label
 
-    async def list_tracking_events(self, shipment_id: UUID, page: Page) -> tuple[Sequence[TrackingEvent], str, str]:
-        """A page of what the carrier reported, the carrier, and the token of the next page."""
+    async def list_tracking_events(self, shipment_id: UUID, page: Page) -> tuple[Sequence[Any], str]:
+        """A page of what the carrier reported: `page.encode` gets each report with the carrier."""
         shipment = await self.get_shipment(shipment_id)
         async with self.database.read() as connection:
             rows = await store.list_tracking_events(connection, shipment_id, page)
-        events, token = page.cut(rows, lambda row: (row.sequence,))
-        return events, shipment.carrier, token
+        return page.cut([(row, shipment.carrier) for row in rows], lambda row: (row[0].sequence,))
 
     async def watch_shipment(self, shipment_id: UUID, after: int) -> AsyncGenerator[tuple[Shipment | datetime, int], None]:
         """The shipment as it stands if it is beyond version `after`, then whenever it changed, up to its end; the time when nothing

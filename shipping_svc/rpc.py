@@ -33,8 +33,9 @@ class ShippingService(ShippingServiceServicer):
         return api.GetShipmentResponse(shipment=wire.shipment(shipment))
 
     async def ListShipments(self, request: api.ListShipmentsRequest, context: Context) -> api.ListShipmentsResponse:
-        shipments, token = await self.operations.list_shipments(wire.shipment_filter(request), asked(request))
-        return api.ListShipmentsResponse(shipments=map(wire.shipment, shipments), next_page_token=token)
+        page = asked(request, wire.shipment)
+        shipments, token = await self.operations.list_shipments(wire.shipment_filter(request), page)
+        return api.ListShipmentsResponse(shipments=shipments, next_page_token=token)
 
     async def CancelShipment(self, request: api.CancelShipmentRequest, context: Context) -> api.CancelShipmentResponse:
         shipment = await self.operations.cancel_shipment(wire.cancel(request, keyed(request)))
@@ -44,9 +45,9 @@ class ShippingService(ShippingServiceServicer):
         return wire.label(await self.operations.get_label(UUID(request.shipment_id)))
 
     async def ListTrackingEvents(self, request: api.ListTrackingEventsRequest, context: Context) -> api.ListTrackingEventsResponse:
-        events, carrier, token = await self.operations.list_tracking_events(UUID(request.shipment_id), asked(request, int))
-        messages = [wire.tracking_event(each, carrier) for each in events]
-        return api.ListTrackingEventsResponse(tracking_events=messages, next_page_token=token)
+        page = asked(request, lambda row: wire.tracking_event(*row), int)
+        events, token = await self.operations.list_tracking_events(UUID(request.shipment_id), page)
+        return api.ListTrackingEventsResponse(tracking_events=events, next_page_token=token)
 
     async def RecordTrackingEvent(self, request: api.RecordTrackingEventRequest, context: Context) -> api.RecordTrackingEventResponse:
         shipment = await self.operations.record_report(keyed(request), request.carrier, request.tracking_number, wire.report(request))

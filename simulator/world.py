@@ -18,6 +18,7 @@ from ordermesh.order.events.v1 import order_events_pb2
 from ordermesh.order.v1 import order_pb2, order_service_pb2, return_pb2, return_service_pb2
 from ordermesh.shipping.events.v1 import shipping_events_pb2
 from ordermesh.shipping.v1 import shipping_pb2, shipping_service_pb2
+from ordermesh.view.v1.view_pb2 import VIEW_SUMMARY
 
 from chassis.errors import Failure, NotFound
 from chassis.follow import Hear, listen
@@ -176,7 +177,7 @@ class World:
 
     async def _look_at(self, silent: Sequence[Followed]) -> None:
         """How far these orders are."""
-        request = order_service_pb2.BatchGetOrdersRequest(order_ids=[each.order_id for each in silent])
+        request = order_service_pb2.BatchGetOrdersRequest(order_ids=[each.order_id for each in silent], view=VIEW_SUMMARY)
         try:
             found = {order.order_id: order for order in (await self.services.ask(self.services.orders.BatchGetOrders, request)).orders}
         except NotFound:

@@ -14,12 +14,14 @@ from typing import Any, NoReturn, Protocol
 
 import nats
 import psycopg
+from google.protobuf.message import Message
 from prometheus_client import REGISTRY
 from psycopg import sql
 from sqlalchemy.engine import make_url
 
 from chassis.breaker import Breaker
 from chassis.client import Channel, connect
+from chassis.paging import FRAME_BYTES
 from chassis.server import Limits, Register, Server
 
 POLL_S = 0.01
@@ -139,6 +141,11 @@ async def cancelled_at_end(work: Coroutine[Any, Any, NoReturn]) -> AsyncIterator
             task.cancel()
             await asyncio.wait([task], timeout=1.0)
         assert task.cancelled(), repr(task.exception())
+
+
+def room_for(*records: Message) -> int:
+    """What an answer's bound must be for exactly these records to fit."""
+    return sum(record.ByteSize() + FRAME_BYTES for record in records)
 
 
 def measured(name: str, **labels: str) -> float:

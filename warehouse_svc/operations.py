@@ -1,6 +1,9 @@
 """What the warehouse service does: one method for each thing. It asks nobody."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
+from itertools import accumulate
+from typing import Any
 from uuid import UUID
 
 from uuid_utils.compat import uuid7
@@ -8,7 +11,7 @@ from uuid_utils.compat import uuid7
 from chassis.database import Database
 from chassis.decision import Done, Outcome, unwrap
 from chassis.errors import Deferred, Failure, NotFound
-from chassis.paging import Page
+from chassis.paging import ANSWER_BYTES_MAX, Page, too_large
 from warehouse_svc import decisions, store
 from warehouse_svc.model import (
     AdjustStock,
@@ -17,7 +20,6 @@ from warehouse_svc.model import (
     ExpireReservations,
     Holding,
     LevelFilter,
-    Movement,
     MovementFilter,
     Place,
     ReceiveStock,
@@ -31,6 +33,8 @@ from warehouse_svc.model import (
     View,
 )
 
+# What a reservation has in an answer at most, its lines left out.
+RESERVATION_BYTES = 512
 EXPIRY_BATCH = 100  # reservations that are looked at in one write
 
 
@@ -73,11 +77,11 @@ class Operations:
             raise NotFound("STOCK_LEVEL_NOT_FOUND", text, warehouse_id=place[0], sku=place[1])
         return level
 
-    async def list_stock_levels(self, wanted: LevelFilter, page: Page) -> tuple[Sequence[StockLevel], str]:
+    async def list_stock_levels(self, wanted: LevelFilter, page: Page) -> tuple[Sequence[Any], str]:
         async with self.database.read() as connection:
             return page.cut(await store.list_levels(connection, wanted, page), lambda level: (level.warehouse_id, level.sku))
 
-    async def list_stock_movements(self, wanted: MovementFilter, page: Page) -> tuple[Sequence[Movement], str]:
+    async def list_stock_movements(self, wanted: MovementFilter, page: Page) -> tuple[Sequence[Any], str]:
         async with self.database.read() as connection:
             return page.cut(await store.list_movements(connection, wanted, page), lambda movement: (movement.id,))
 
@@ -113,6 +117,17 @@ class Operations:
             raise (reused or deferred)[0]
         return outcomes
 
+    async def check_answer(self, orders: Sequence[UUID]) -> None:
+        """Raises Refused ANSWER_TOO_LARGE where the reservations of so many orders may not fit into an answer: counted with what they
+        become at most, where an expired one is made anew in several warehouses.
+        """
+        async with self.database.read() as connection:
+            lines = await store.line_bytes_of(connection, orders)
+        most = (decisions.WAREHOUSES_MAX * (RESERVATION_BYTES + lines.get(order, 0)) for order in orders)
+        fitting = sum(so_far <= ANSWER_BYTES_MAX for so_far in accumulate(most))
+        if fitting < len(orders):
+            raise too_large(fitting, len(orders), f"{fitting} orders at once, or with view VIEW_SUMMARY")
+
     async def replace_spoiled(self, command: ReplaceSpoiled) -> Reservation:
         """Books units as damaged and commits others in their place; the reservation then says what there is to pick."""
         holding = _holding(unwrap((await self.write([command]))[0]))
@@ -126,11 +141,10 @@ class Operations:
             raise NotFound("RESERVATION_NOT_FOUND", f"There is no reservation {id}.", reservation_id=str(id))
         return reservation
 
-    async def list_reservations(self, wanted: ReservationFilter, page: Page) -> tuple[Sequence[Reservation], str]:
+    async def list_reservations(self, wanted: ReservationFilter, page: Page) -> tuple[Sequence[Any], str]:
         async with self.database.read() as connection:
-            ids, token = page.choose(await store.list_reservations(connection, wanted, page))
-            found = await store.find_reservations(connection, ids)
-        return [found[id] for id in ids], token
+            found = await store.list_reservations(connection, wanted, page)
+            return await page.fill(found, partial(store.find_reservations, connection))
 
     async def expire_reservations(self) -> int:
         """Takes back all that is reserved past its time, batch by batch; answers how many orders had such.

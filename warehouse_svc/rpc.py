@@ -1,9 +1,11 @@
 """RPCs in: wire -> operation -> wire, and nothing else. Errors are the interceptors' work."""
 
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import grpc
+from ordermesh.view.v1.view_pb2 import VIEW_SUMMARY
 from ordermesh.warehouse.v1 import inventory_service_pb2 as inventory
 from ordermesh.warehouse.v1 import reservation_service_pb2 as reserving
 from ordermesh.warehouse.v1.inventory_service_pb2_grpc import InventoryServiceServicer
@@ -48,14 +50,16 @@ class InventoryService(InventoryServiceServicer):
         return inventory.GetStockLevelResponse(stock_level=wire.stock_level(level))
 
     async def ListStockLevels(self, request: inventory.ListStockLevelsRequest, context: Context) -> inventory.ListStockLevelsResponse:
-        levels, token = await self.operations.list_stock_levels(wire.level_filter(request), asked(request, str, str))
-        return inventory.ListStockLevelsResponse(stock_levels=map(wire.stock_level, levels), next_page_token=token)
+        page = asked(request, wire.stock_level, str, str)
+        levels, token = await self.operations.list_stock_levels(wire.level_filter(request), page)
+        return inventory.ListStockLevelsResponse(stock_levels=levels, next_page_token=token)
 
     async def ListStockMovements(
         self, request: inventory.ListStockMovementsRequest, context: Context
     ) -> inventory.ListStockMovementsResponse:
-        movements, token = await self.operations.list_stock_movements(wire.movement_filter(request), asked(request))
-        return inventory.ListStockMovementsResponse(stock_movements=map(wire.movement, movements), next_page_token=token)
+        page = asked(request, wire.movement)
+        movements, token = await self.operations.list_stock_movements(wire.movement_filter(request), page)
+        return inventory.ListStockMovementsResponse(stock_movements=movements, next_page_token=token)
 
 
 class ReservationService(ReservationServiceServicer):
@@ -79,8 +83,10 @@ class ReservationService(ReservationServiceServicer):
         self, request: reserving.BatchConfirmReservationsRequest, context: Context
     ) -> reserving.BatchConfirmReservationsResponse:
         of, each = keyed(request), request.order_attempts
+        await self._check_answer(request)
         outcomes = await self.operations.move_reservations([wire.confirm(its, of, f":{its.order_id}") for its in each])
-        return reserving.BatchConfirmReservationsResponse(results=map(wire.result, each, outcomes))
+        results = map(partial(wire.result, view=request.view), each, outcomes)
+        return reserving.BatchConfirmReservationsResponse(results=results)
 
     async def ReleaseReservation(
         self, request: reserving.ReleaseReservationRequest, context: Context
@@ -93,8 +99,10 @@ class ReservationService(ReservationServiceServicer):
         self, request: reserving.BatchReleaseReservationsRequest, context: Context
     ) -> reserving.BatchReleaseReservationsResponse:
         of, each = keyed(request), request.order_attempts
+        await self._check_answer(request)
         outcomes = await self.operations.move_reservations([wire.release(its, of, f":{its.order_id}") for its in each])
-        return reserving.BatchReleaseReservationsResponse(results=map(wire.result, each, outcomes))
+        results = map(partial(wire.result, view=request.view), each, outcomes)
+        return reserving.BatchReleaseReservationsResponse(results=results)
 
     async def ReplaceSpoiledUnits(
         self, request: reserving.ReplaceSpoiledUnitsRequest, context: Context
@@ -107,5 +115,11 @@ class ReservationService(ReservationServiceServicer):
         return reserving.GetReservationResponse(reservation=wire.reservation(reservation))
 
     async def ListReservations(self, request: reserving.ListReservationsRequest, context: Context) -> reserving.ListReservationsResponse:
-        reservations, token = await self.operations.list_reservations(wire.reservation_filter(request), asked(request))
-        return reserving.ListReservationsResponse(reservations=map(wire.reservation, reservations), next_page_token=token)
+        page = asked(request, partial(wire.reservation, view=request.view))
+        reservations, token = await self.operations.list_reservations(wire.reservation_filter(request), page)
+        return reserving.ListReservationsResponse(reservations=reservations, next_page_token=token)
+
+    async def _check_answer(self, request: reserving.BatchConfirmReservationsRequest | reserving.BatchReleaseReservationsRequest) -> None:
+        """Raises Refused ANSWER_TOO_LARGE before anything is done; without lines every answer is small enough."""
+        if request.view != VIEW_SUMMARY:
+            await self.operations.check_answer([UUID(each.order_id) for each in request.order_attempts])

@@ -71,6 +71,14 @@ read_lines = (
     .where(among(reservation_lines.c.reservation_id))
     .order_by(reservation_lines.c.reservation_id, reservation_lines.c.number)
 )
+# What a line has in an answer at most, its SKU left out.
+LINE_BYTES = 80
+read_line_bytes = (
+    select(reservations.c.order_id, func.sum(func.octet_length(reservation_lines.c.sku) + LINE_BYTES))
+    .join_from(reservation_lines, reservations, reservations.c.id == reservation_lines.c.reservation_id)
+    .where(among(reservations.c.order_id))
+    .group_by(reservations.c.order_id)
+)
 read_back = select(order_lines.c.order_id, order_lines.c.line_number, order_lines.c.restocked, order_lines.c.damaged).where(
     among(order_lines.c.order_id)
 )
@@ -296,6 +304,12 @@ async def list_reservations(connection: AsyncConnection, wanted: ReservationFilt
     if page.after:
         query = query.where(r.id < page.after[0])
     return [Listed((id,), lines) for id, lines in await connection.execute(query)]
+
+
+async def line_bytes_of(connection: AsyncConnection, orders: Collection[UUID]) -> dict[UUID, int]:
+    """How many bytes the lines of the orders' reservations have in an answer at most; orders without any are missing."""
+    rows = await connection.execute(read_line_bytes, arrays(["order_id"], [[id] for id in orders]))
+    return {order_id: int(size) for order_id, size in rows}
 
 
 async def find_level(connection: AsyncConnection, place: Place) -> StockLevel | None:

@@ -8,6 +8,7 @@ from ordermesh.fulfillment.events.v1 import fulfillment_events_pb2
 from ordermesh.fulfillment.v1 import fulfillment_pb2
 from ordermesh.order.events.v1 import order_events_pb2
 from ordermesh.order.v1 import order_pb2
+from ordermesh.view.v1 import view_pb2
 from ordermesh.warehouse.events.v1 import warehouse_events_pb2
 from ordermesh.warehouse.v1 import inventory_service_pb2 as inventory
 from ordermesh.warehouse.v1 import reservation_service_pb2 as reserving
@@ -258,7 +259,7 @@ def movement(its: Movement) -> warehouse_pb2.StockMovement:
     )
 
 
-def reservation(its: Reservation) -> warehouse_pb2.Reservation:
+def reservation(its: Reservation, view: view_pb2.View.ValueType = view_pb2.VIEW_FULL) -> warehouse_pb2.Reservation:
     return warehouse_pb2.Reservation(
         reservation_id=str(its.id),
         order_id=str(its.order_id),
@@ -266,7 +267,7 @@ def reservation(its: Reservation) -> warehouse_pb2.Reservation:
         generation=its.generation,
         warehouse_id=its.warehouse_id,
         status=STATUS[its.status],
-        lines=map(_line, its.lines),
+        lines=map(_line, its.lines) if view != view_pb2.VIEW_SUMMARY else None,
         version=its.version,
         create_time=timestamp(its.create_time),
         expire_time=timestamp(its.expire_time) if its.status is Status.ACTIVE else None,
@@ -277,18 +278,18 @@ def reserved(its: Holding, attempt: int) -> reserving.ReserveStockResponse:
     return reserving.ReserveStockResponse(order_id=str(its.order_id), reservations=map(reservation, its.of(attempt)))
 
 
-def standing(view: View, attempt: int) -> list[warehouse_pb2.Reservation]:
+def standing(stock: View, attempt: int, view: view_pb2.View.ValueType = view_pb2.VIEW_FULL) -> list[warehouse_pb2.Reservation]:
     """What stands for the attempt of the order that a command was about."""
-    return [reservation(r) for r in view.holding.of(attempt)] if view.holding else []
+    return [reservation(r, view) for r in stock.holding.of(attempt)] if stock.holding else []
 
 
-def result(its: reserving.OrderAttempt, outcome: Outcome[View]) -> reserving.ReservationResult:
+def result(its: reserving.OrderAttempt, outcome: Outcome[View], view: view_pb2.View.ValueType) -> reserving.ReservationResult:
     """What came of one order of a batch."""
     if isinstance(outcome, Failure):
         retryable = isinstance(outcome, Deferred)
         failure = reserving.ReservationFailure(reason=outcome.reason, message=outcome.message, retryable=retryable)
         return reserving.ReservationResult(order_id=its.order_id, failure=failure)
-    return reserving.ReservationResult(order_id=its.order_id, reservations=standing(outcome.record, its.attempt))
+    return reserving.ReservationResult(order_id=its.order_id, reservations=standing(outcome.record, its.attempt, view))
 
 
 # --- events of ours

@@ -42,14 +42,13 @@ class FailedEventService(FailedEventServiceServicer):
         self._versions = StoredVersions(database, stored)
 
     async def ListFailedEvents(self, request: api.ListFailedEventsRequest, context: Context) -> api.ListFailedEventsResponse:
-        page = asked(request, datetime, str, UUID, str)
+        page = asked(request, wire.failed_event, datetime, str, UUID, str)
         if page.after and not wire.is_digest(page.after[-1]):
             raise refused()
         with deferring():
             rows = await self._failed.page(wire.wanted(request.filter), page.after, page.size + 1)
-        messages = list(map(wire.failed_event, rows))
-        entries, token = replace(page, size=min(page.size, _fit(messages))).cut(rows, attrgetter("place"))
-        return api.ListFailedEventsResponse(failed_events=messages[: len(entries)], next_page_token=token)
+        events, token = page.cut(rows, attrgetter("place"))
+        return api.ListFailedEventsResponse(failed_events=events, next_page_token=token)
 
     async def GetFailedEvent(self, request: api.GetFailedEventRequest, context: Context) -> api.GetFailedEventResponse:
         entry = await self._entry(await self._replays.only(wire.named(request)))

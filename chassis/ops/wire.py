@@ -11,6 +11,7 @@ from ordermesh.ops.v1 import ops_service_pb2 as api
 
 from chassis.convert import given, names, timestamp, timestamp_or_none
 from chassis.failed import OPEN, Entry, Name, Wanted
+from chassis.paging import ANSWER_BYTES_MAX
 from chassis.tables import FailedState
 
 STATES = names(FailedState, "FAILED_EVENT_STATE", api.FailedEventState.Value)
@@ -65,9 +66,12 @@ def failed_event(entry: Entry) -> api.FailedEvent:
 
 
 def with_payload(entry: Entry, kinds: Mapping[str, type[Message]]) -> api.FailedEvent:
-    """A row with its payload, as JSON too where its type is one of `kinds` and it can be read."""
+    """A row with its payload, as JSON too where its type is one of `kinds`, it can be read, and the answer takes it."""
     message = failed_event(entry)
-    message.payload, message.payload_json = entry.event.payload, _json(entry, kinds)
+    message.payload = entry.event.payload
+    text = _json(entry, kinds)
+    if message.ByteSize() + len(text.encode()) < ANSWER_BYTES_MAX:
+        message.payload_json = text
     return message
 
 

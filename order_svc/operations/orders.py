@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid5
 
@@ -14,7 +15,7 @@ from chassis.database import Database
 from chassis.decision import Done, Outcome, unwrap
 from chassis.errors import Exists, Failure, NotFound, OutOfRange
 from chassis.idempotency import Keyed
-from chassis.paging import Page
+from chassis.paging import Listed, Page, too_large
 from chassis.watch import Watches
 from order_svc import decisions, store
 from order_svc.lifecycle import Status
@@ -201,23 +202,34 @@ class Operations:
         ended = [order for order in made if order.status is Status.CANCELLED]
         await self.releasing.release([(order.id, order.attempt) for order in ended])
 
-    async def get_orders(self, ids: Sequence[UUID], *, allow_missing: bool = False) -> list[Order]:
-        """All of them or none; with `allow_missing` those that there are. Raises NotFound ORDER_NOT_FOUND that names those that there
-        are not.
-        """
+    async def get_orders(self, ids: Sequence[UUID]) -> list[Order]:
+        """All of them or none. Raises NotFound ORDER_NOT_FOUND that names those that there are not."""
         found = await self._found(ids)
-        missing = [str(id) for id in ids if id not in found]
-        if missing and not allow_missing:
-            raise NotFound("ORDER_NOT_FOUND", f"There is no order {', '.join(missing[:10])}.", order_id=", ".join(missing[:10]))
-        return [found[id] for id in ids if id in found]
+        if missing := [str(id) for id in ids if id not in found]:
+            raise _missing(missing)
+        return [found[id] for id in ids]
 
-    async def list_orders(self, wanted: OrderFilter, page: Page) -> tuple[Sequence[Order], str]:
+    async def batch_get_orders(self, ids: Sequence[UUID], page: Page, *, allow_missing: bool) -> Sequence[Any]:
+        """All of them, encoded, or none; with `allow_missing` those that there are. Raises NotFound as `get_orders` does, and Refused where
+        an answer does not take them all.
+        """
         async with self.database.read() as connection:
-            ids, token = page.choose(await store.list_orders(connection, wanted, page))
-            found = await store.find_orders(connection, ids)
-        return [found[id] for id in ids], token
+            lines = await store.count_lines_of(connection, ids)
+            missing = [str(id) for id in ids if id not in lines]
+            if missing and not allow_missing:
+                raise _missing(missing)
+            found = [Listed((id,), lines[id]) for id in ids if id in lines]
+            orders, more = await page.fill(found, partial(store.find_orders, connection))
+        if more:
+            raise too_large(len(orders), len(ids), f"{len(orders)} orders at once, or with view VIEW_SUMMARY")
+        return orders
 
-    async def list_transitions(self, order_id: UUID, page: Page) -> tuple[Sequence[Transition], str]:
+    async def list_orders(self, wanted: OrderFilter, page: Page) -> tuple[Sequence[Any], str]:
+        async with self.database.read() as connection:
+            found = await store.list_orders(connection, wanted, page)
+            return await page.fill(found, partial(store.find_orders, connection))
+
+    async def list_transitions(self, order_id: UUID, page: Page) -> tuple[Sequence[Any], str]:
         await self.get_orders([order_id])
         async with self.database.read() as connection:
             rows = await store.list_history(connection, order_id, page.after[0] if page.after else 0, page.size + 1)
@@ -266,3 +278,9 @@ class Operations:
         outcomes = await self.database.write(commands, load=store.lock_orders, decide=decisions.decide, save=store.save_orders)
         self.watches.wake()
         return outcomes
+
+
+def _missing(ids: Sequence[str]) -> NotFound:
+    """There are no such orders; the first ten are named."""
+    several = ", ".join(ids[:10])
+    return NotFound("ORDER_NOT_FOUND", f"There is no order {several}.", order_id=several)

@@ -1,6 +1,8 @@
 """What the order service does about returns. They are written with their orders, under these orders' locks."""
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 from uuid import UUID
 
 from chassis.database import Database
@@ -37,11 +39,10 @@ class ReturnOperations:
             raise _missing(return_id)
         return rma
 
-    async def list_returns(self, wanted: ReturnFilter, page: Page) -> tuple[Sequence[Return], str]:
+    async def list_returns(self, wanted: ReturnFilter, page: Page) -> tuple[Sequence[Any], str]:
         async with self.database.read() as connection:
-            ids, token = page.choose(await store.list_returns(connection, wanted, page))
-            found = await store.find_returns(connection, ids)
-        return [found[id] for id in ids], token
+            found = await store.list_returns(connection, wanted, page)
+            return await page.fill(found, partial(store.find_returns, connection))
 
 
 def _missing(return_id: UUID) -> NotFound:

@@ -5,6 +5,7 @@ returns.py  their returns, with lines and history
 """
 
 from order_svc.store.orders import (
+    count_lines_of,
     expired,
     find_orders,
     find_recipient,
@@ -20,6 +21,7 @@ from order_svc.store.orders import (
 from order_svc.store.returns import find_returns, list_returns, order_of_return
 
 __all__ = [
+    "count_lines_of",
     "expired",
     "find_orders",
     "find_recipient",

@@ -66,6 +66,7 @@ read_holder = select(orders.c.id).where(
 )
 read_versions = select(orders.c.id, orders.c.version).where(among(orders.c.id))
 count_lines = select(func.count()).where(lines.c.order_id == orders.c.id).scalar_subquery()
+read_line_counts = select(orders.c.id, count_lines.label("lines")).where(among(orders.c.id))
 read_lines = select(lines).where(among(lines.c.order_id)).order_by(lines.c.order_id, lines.c.number)
 read_allocations = select(allocations).where(among(allocations.c.order_id)).order_by(allocations.c.order_id, allocations.c.warehouse_id)
 read_parts = (
@@ -192,6 +193,12 @@ async def list_orders(connection: AsyncConnection, wanted: OrderFilter, page: Pa
         conditions.append(orders.c.id < page.after[0])
     statement = select(orders.c.id, count_lines).where(*conditions).order_by(orders.c.id.desc()).limit(page.size + 1)
     return [Listed((id,), lines) for id, lines in await connection.execute(statement)]
+
+
+async def count_lines_of(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, int]:
+    """How many lines the orders have; unknown ids are missing."""
+    rows = await connection.execute(read_line_counts, arrays(["id"], [[id] for id in ids]))
+    return {row.id: row.lines for row in rows}
 
 
 async def list_history(connection: AsyncConnection, order_id: UUID, after: int, most: int) -> list[Transition]:

@@ -6,6 +6,7 @@ from uuid import UUID, uuid5
 
 from ordermesh.order.events.v1 import order_events_pb2
 from ordermesh.order.v1 import return_pb2, return_service_pb2
+from ordermesh.view.v1.view_pb2 import VIEW_FULL, VIEW_SUMMARY, View
 
 from chassis.convert import given, names, timestamp
 from chassis.idempotency import Keyed
@@ -91,7 +92,7 @@ def return_filter(request: return_service_pb2.ListReturnsRequest) -> ReturnFilte
 # --- answers and events of ours
 
 
-def order_return(its: Return) -> return_pb2.Return:
+def order_return(its: Return, view: View.ValueType = VIEW_FULL) -> return_pb2.Return:
     return return_pb2.Return(
         return_id=str(its.id),
         order_id=str(its.order_id),
@@ -101,7 +102,7 @@ def order_return(its: Return) -> return_pb2.Return:
         kind=KIND[its.kind],
         reason=its.reason,
         warehouse_id=its.warehouse_id,
-        lines=map(_line, its.lines),
+        lines=map(_line, its.lines) if view != VIEW_SUMMARY else None,
         refund_amount=to_message(its.money(its.refund)),
         refunded_amount=to_message(its.money(its.refunded)),
         version=its.version,

@@ -12,7 +12,7 @@ from datetime import datetime
 
 from warehouse_svc.decisions import reservations, returns, stock, work
 from warehouse_svc.decisions.books import Decided
-from warehouse_svc.decisions.reservations import due_for_renewal
+from warehouse_svc.decisions.reservations import WAREHOUSES_MAX, due_for_renewal
 from warehouse_svc.model import (
     AdjustStock,
     BookReturn,
@@ -30,7 +30,7 @@ from warehouse_svc.model import (
     View,
 )
 
-__all__ = ["Decided", "decide", "due_for_renewal"]
+__all__ = ["WAREHOUSES_MAX", "Decided", "decide", "due_for_renewal"]
 
 
 def decide(view: View | None, command: StockCommand, now: datetime) -> Decided:

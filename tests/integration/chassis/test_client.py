@@ -368,7 +368,7 @@ async def test_messages_too_large_keep_the_breaker_closed(sample: Sample, server
     pb = contract()[0]
 
     async def large() -> str:
-        return "x" * (17 << 20)
+        return "x" * (5 << 20)
 
     sample.behave = large
     async with connect(f"127.0.0.1:{server.port}", breaker=breaker) as channel:

@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 from ordermesh.fulfillment.v1 import fulfillment_pb2 as pb
 from ordermesh.fulfillment.v1 import fulfillment_service_pb2 as api
+from ordermesh.view.v1.view_pb2 import VIEW_SUMMARY
 
 from chassis import paging
 from chassis.client import ask, pages
@@ -15,6 +16,7 @@ from chassis.money import Money
 from fulfillment_svc.operations import Operations
 from tests.integration.fulfillment.events import Places, confirmed
 from tests.integration.fulfillment.requests import Fulfillments, asking, pack, package, pick
+from tests.support import room_for
 
 DEAR = Money(5000_00, "GBP")
 MUGS: Places = {"DOVER": [(1, "mug", 2), (2, "Lamp, blue", 1), (4, "mug", 3)]}
@@ -207,22 +209,25 @@ async def test_bad_fields_are_named(fulfillments: Fulfillments, method: str, req
     assert (caught.value.reason, [v.subject for v in caught.value.violations]) == ("VALIDATION_FAILED", [field])
 
 
-@pytest.mark.parametrize(("page_size", "lines_max", "sizes"), [(2, 5_000, [2, 2, 1]), (1000, 5, [2, 2, 1]), (1000, 1, [1] * 5)])
+@pytest.mark.parametrize(("page_size", "fitting", "sizes"), [(2, 5, [2, 2, 1]), (1000, 2, [2, 2, 1]), (1000, 1, [1] * 5)])
 async def test_lists_go_page_by_page(
-    fulfillments: Fulfillments, operations: Operations, monkeypatch: pytest.MonkeyPatch, page_size: int, lines_max: int, sizes: list[int]
+    fulfillments: Fulfillments, operations: Operations, monkeypatch: pytest.MonkeyPatch, page_size: int, fitting: int, sizes: list[int]
 ) -> None:
-    """Oldest first, in pages whose token belongs to their filter and that hold no more lines together than a client takes; all once."""
+    """Oldest first, in pages whose token belongs to their filter and that are no larger than a client takes; all once."""
     orders = [uuid4() for _ in range(5)]
     for order_id in orders:
         await operations.follow_orders([confirmed(order_id)])
     dover = api.ListFulfillmentsRequest(warehouse_id="DOVER")
+    whole = (await ask(fulfillments.ListFulfillments, dover)).fulfillments
     with monkeypatch.context() as patch:
-        patch.setattr(paging, "LINES_MAX", lines_max)
+        patch.setattr(paging, "ANSWER_BYTES_MAX", room_for(*[max(whole, key=lambda its: its.ByteSize())] * fitting))
         found = [
             [each.order_id for each in page] async for page in pages(fulfillments.ListFulfillments, dover, "fulfillments", size=page_size)
         ]
     assert [id for page in found for id in page] == [str(order_id) for order_id in orders]
     assert list(map(len, found)) == sizes
+    summary = await ask(fulfillments.ListFulfillments, api.ListFulfillmentsRequest(warehouse_id="DOVER", view=VIEW_SUMMARY))
+    assert [(each.order_id, len(each.picklist)) for each in summary.fulfillments] == [(each.order_id, 0) for each in whole]
     token = (await ask(fulfillments.ListFulfillments, api.ListFulfillmentsRequest(warehouse_id="DOVER", page_size=1))).next_page_token
     request = api.ListFulfillmentsRequest(warehouse_id="LEEDS", page_token=token)
     with pytest.raises(Invalid) as caught:

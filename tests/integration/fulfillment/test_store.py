@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from uuid_utils.compat import uuid7
 
 from chassis.paging import Page
-from fulfillment_svc import store
+from fulfillment_svc import store, wire
 from fulfillment_svc.lifecycle import InspectionRule, Status
 from fulfillment_svc.model import (
     Allocation,
@@ -221,7 +221,7 @@ async def test_lists_are_filtered_and_oldest_first(engine: AsyncEngine) -> None:
 
     async def listed(wanted: Filter, size: int = 100, after: Fulfillment | None = None) -> list[Fulfillment]:
         async with engine.connect() as connection:
-            found = await store.list_fulfillments(connection, wanted, Page(size, (after.id,) if after else None, 0))
+            found = await store.list_fulfillments(connection, wanted, Page(size, (after.id,) if after else None, 0, wire.fulfillment))
             by_id = await store.find_fulfillments(connection, [its.place[0] for its in found])
         whole = [by_id[its.place[0]] for its in found]
         assert [its.lines for its in found] == [len(each.lines) + sum(len(p.items) for p in each.packages) for each in whole]

@@ -16,6 +16,7 @@ from chassis import deadline
 from chassis.breaker import Breaker
 from chassis.database import Database
 from chassis.decision import Done
+from chassis.paging import too_large
 from order_svc.lifecycle import Status, StockStatus
 from order_svc.model import CancelOrder, Order
 from order_svc.operations import Operations
@@ -32,7 +33,7 @@ class FailingReservations(ReservationServiceServicer):
     """
 
     def __init__(self) -> None:
-        self.failing, self.whole = 0, True
+        self.failing, self.whole, self.most = 0, True, 500
         self.retryable: set[str] = set()
         self.asked: list[api.BatchReleaseReservationsRequest] = []
         self.times: list[float] = []
@@ -49,6 +50,8 @@ class FailingReservations(ReservationServiceServicer):
         return api.BatchReleaseReservationsResponse(results=results)
 
     async def BatchConfirmReservations(self, request: Any, context: Any) -> Any:
+        if len(request.order_attempts) > self.most:
+            raise too_large(self.most, len(request.order_attempts), "fewer")
         if self.whole:
             await context.abort(grpc.StatusCode.INTERNAL, "a bug")
         results = [api.ReservationResult(order_id=entry.order_id) for entry in request.order_attempts]
@@ -81,6 +84,14 @@ async def test_a_defect_of_the_warehouse_leaves_the_commit_owed(
     assert isinstance(outcome, Done)
     [order] = await operations.get_orders([order.id])
     assert (order.status, order.stock) == (Status.CONFIRMED, StockStatus.OWED)
+
+
+async def test_a_batch_too_large_is_asked_for_in_parts(connected: Operations, reservations: FailingReservations) -> None:
+    """Where the answer to five orders would be too large, each of them is answered by a call that is small enough."""
+    reservations.whole, reservations.most = False, 2
+    attempts = [(uuid4(), 1) for _ in range(5)]
+    answers = await connected.warehouse.confirm(uuid4(), attempts)
+    assert set(answers) == {order_id for order_id, _ in attempts}
 
 
 def cancelling(order: Order) -> CancelOrder:

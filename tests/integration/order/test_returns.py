@@ -11,6 +11,7 @@ from ordermesh.order.events.v1.order_events_pb2 import ReturnStatusChanged
 from ordermesh.order.v1 import order_pb2, order_service_pb2, return_pb2
 from ordermesh.order.v1 import return_service_pb2 as api
 from ordermesh.shipping.v1 import shipping_pb2
+from ordermesh.view.v1.view_pb2 import VIEW_SUMMARY
 from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -25,6 +26,7 @@ from tests.integration.order.conftest import FakeWarehouse
 from tests.integration.order.events import delivery, paid, parcel_ended, shipped_and_delivered
 from tests.integration.order.requests import Orders, Returns, create_order, item
 from tests.integration.order.test_events import tell
+from tests.support import room_for
 
 STATUS = return_pb2.ReturnStatus
 
@@ -268,7 +270,7 @@ async def test_what_the_contract_forbids_never_reaches_a_decision(returns: Retur
         assert refused.value.reason == "VALIDATION_FAILED"
 
 
-@pytest.mark.parametrize(("page_size", "lines_max", "sizes"), [(2, 5_000, [2, 2, 1]), (1000, 3, [2, 3])])
+@pytest.mark.parametrize(("page_size", "bounded"), [(2, False), (1000, True)])
 async def test_lists_page_newest_first_and_filter(
     returns: Returns,
     orders: Orders,
@@ -276,10 +278,9 @@ async def test_lists_page_newest_first_and_filter(
     order: Order,
     monkeypatch: pytest.MonkeyPatch,
     page_size: int,
-    lines_max: int,
-    sizes: list[int],
+    bounded: bool,
 ) -> None:
-    """Pages neither miss nor repeat a return, and hold no more lines together than a client takes; filters must all hold; a token of
+    """Pages neither miss nor repeat a return, and are no larger than a client takes; filters must all hold; a token of
     another filter is refused.
     """
     other = await delivered(orders, operations)
@@ -287,13 +288,16 @@ async def test_lists_page_newest_first_and_filter(
     rmas = [await made(returns, which, lines) for which, lines in asked_for]
     await ask(returns.ApproveReturn, api.ApproveReturnRequest(**about(rmas[2])))
     with monkeypatch.context() as patch:
-        patch.setattr(paging, "LINES_MAX", lines_max)
+        if bounded:
+            patch.setattr(paging, "ANSWER_BYTES_MAX", room_for(rmas[4], rmas[3]))
         listed = [
             [rma.return_id for rma in page]
             async for page in pages(returns.ListReturns, api.ListReturnsRequest(), "returns", size=page_size)
         ]
     assert [id for page in listed for id in page] == [rma.return_id for rma in reversed(rmas)]
-    assert list(map(len, listed)) == sizes
+    assert list(map(len, listed)) == [2, 2, 1]
+    summary = await ask(returns.ListReturns, api.ListReturnsRequest(view=VIEW_SUMMARY))
+    assert [(rma.return_id, len(rma.lines)) for rma in summary.returns] == [(rma.return_id, 0) for rma in reversed(rmas)]
 
     async def found(**fields: Any) -> list[int]:
         its = (await ask(returns.ListReturns, api.ListReturnsRequest(**fields))).returns

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from chassis.paging import Page
-from payment_svc import store
+from payment_svc import store, wire
 from payment_svc.lifecycle import ONE_PER_ATTEMPT, REFUND_STATUS, Cause, Kind, Outcome, RefundStatus, Status
 from payment_svc.model import NOTHING_REFUNDABLE, Account, Change, Contradiction, Operation, Refund, RefundFilter
 from tests.unit.payment.samples import LATER, NOON, OPERATION, ORDER, PAYMENT, account, back, create, declined, numbered, operation, payment
@@ -225,7 +225,7 @@ async def test_refunds_are_listed_newest_first_and_what_is_open_is_measured(engi
         async def listed(size: int = 50, **wanted: Any) -> list[Refund]:
             found, after = [], None
             while True:
-                rows = await store.list_refunds(connection, RefundFilter(**wanted), Page(size, after, 0))
+                rows = await store.list_refunds(connection, RefundFilter(**wanted), Page(size, after, 0, wire.refund))
                 found += rows[:size]
                 if len(rows) <= size:
                     return found

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from uuid_utils.compat import uuid7
 
 from chassis.paging import Page, asked
-from shipping_svc import store
+from shipping_svc import store, wire
 from shipping_svc.lifecycle import Status
 from shipping_svc.model import KeptLabel, Label, RecallClosed, RecallOpened, Row, Shipment, ShipmentFilter, TrackingEvent, Transition
 from shipping_svc.tables import label_tries, recall_tries
@@ -131,7 +131,7 @@ async def test_a_list_is_newest_first_by_its_filter(engine: AsyncEngine) -> None
     async with engine.connect() as connection:
 
         async def listed(after: UUID | None = None, size: int = 10, **wanted: Any) -> list[int]:
-            page = Page(size, (after,) if after else None, 0)
+            page = Page(size, (after,) if after else None, 0, wire.shipment)
             return [several.index(its) for its in await store.list_shipments(connection, ShipmentFilter(**wanted), page)]
 
         assert await listed() == [3, 2, 1, 0]
@@ -149,9 +149,9 @@ async def test_tracking_is_listed_as_it_was_heard(engine: AsyncEngine) -> None:
     heard = [TrackingEvent(its.id, report("in_transit", minute).report, NOON) for minute in (5, 1, 3)]
     await stored(engine, its, more=tuple(heard))
     async with engine.connect() as connection:
-        found = await store.list_tracking_events(connection, its.id, asked(ListTrackingEventsRequest(), int))
+        found = await store.list_tracking_events(connection, its.id, asked(ListTrackingEventsRequest(), wire.shipment, int))
         assert [replace(event, sequence=0) for event in found] == heard
-        page = Page(1, (found[0].sequence,), 0)
+        page = Page(1, (found[0].sequence,), 0, wire.shipment)
         assert await store.list_tracking_events(connection, its.id, page) == found[1:]
 
 

@@ -44,7 +44,7 @@ def release(order_id: str, lines: Sequence[reserving.ReleaseLine] = ()) -> reser
     return reserving.ReleaseReservationRequest(request_id=str(uuid4()), order_attempt=attempt(order_id), lines=lines)
 
 
-EVERYTHING = Page(100_000, None, 0)
+EVERYTHING = Page(100_000, None, 0, lambda record: record)
 
 
 async def as_stored(engine: AsyncEngine) -> World:

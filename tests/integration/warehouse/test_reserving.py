@@ -7,6 +7,8 @@ from uuid import uuid4
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+from ordermesh.view.v1.view_pb2 import VIEW_SUMMARY
 from ordermesh.warehouse.v1 import reservation_service_pb2 as api
 from ordermesh.warehouse.v1 import warehouse_pb2
 from sqlalchemy import func, select, text
@@ -19,10 +21,12 @@ from chassis.errors import Defect, Failure, Invalid, NotFound, Refused
 from chassis.outbox import EVENT_BYTES_MAX
 from tests.integration.warehouse.conftest import Clients
 from tests.integration.warehouse.requests import as_stored, attempt, confirm, count, receive, receive_all, release, reserve
-from warehouse_svc import decisions, store, wire
-from warehouse_svc.decisions.reservations import WAREHOUSES_MAX
+from tests.support import room_for
+from warehouse_svc import decisions, operations, store, wire
+from warehouse_svc.decisions import WAREHOUSES_MAX
 from warehouse_svc.model import ConfirmReservations, ReceiveStock, ReserveStock, StockCommand, View, WantedLine
-from warehouse_svc.operations import EXPIRY_BATCH, Operations
+from warehouse_svc.operations import EXPIRY_BATCH, RESERVATION_BYTES, Operations
+from warehouse_svc.store import LINE_BYTES
 from warehouse_svc.tables import claims, holdings, movements, outbox, reservation_lines, reservations
 
 ACTIVE, CONFIRMED = warehouse_pb2.RESERVATION_STATUS_ACTIVE, warehouse_pb2.RESERVATION_STATUS_CONFIRMED
@@ -256,6 +260,63 @@ async def test_a_batch_answers_for_each_order(clients: Clients, engine: AsyncEng
     (await as_stored(engine)).check()
 
 
+async def test_a_batch_too_large_is_refused_before_it_acts(clients: Clients, engine: AsyncEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is done, and the reason says how many orders fit; as many, and all of them without lines, are answered."""
+    await ask(clients.inventory.ReceiveStock, receive(tea=9))
+    held = [(await ask(clients.reservations.ReserveStock, reserve(("tea", 1)))).order_id for _ in range(3)]
+    booked = await count(engine, movements)
+    room = WAREHOUSES_MAX * (RESERVATION_BYTES + LINE_BYTES + len("tea"))
+    monkeypatch.setattr(operations, "ANSWER_BYTES_MAX", 2 * room)
+    confirming = api.BatchConfirmReservationsRequest(request_id=str(uuid4()), order_attempts=map(attempt, held))
+    releasing = api.BatchReleaseReservationsRequest(request_id=str(uuid4()), order_attempts=map(attempt, held))
+    for refused in (
+        await refusal(ask(clients.reservations.BatchConfirmReservations, confirming)),
+        await refusal(ask(clients.reservations.BatchReleaseReservations, releasing)),
+    ):
+        assert (refused.reason, refused.metadata["fitting"]) == ("ANSWER_TOO_LARGE", "2")
+    assert await count(engine, movements) == booked
+    some = api.BatchConfirmReservationsRequest(request_id=str(uuid4()), order_attempts=map(attempt, held[:2]))
+    results = (await ask(clients.reservations.BatchConfirmReservations, some)).results
+    assert [len(r.reservations[0].lines) for r in results] == [1, 1]
+    every = api.BatchConfirmReservationsRequest(request_id=str(uuid4()), order_attempts=map(attempt, held), view=VIEW_SUMMARY)
+    results = (await ask(clients.reservations.BatchConfirmReservations, every)).results
+    assert [(r.reservations[0].status, len(r.reservations[0].lines)) for r in results] == [(CONFIRMED, 0)] * 3
+
+
+def test_a_reservation_is_no_larger_than_it_counts() -> None:
+    """What an answer is counted with beforehand is what the longest reservation has at most."""
+    name = "\N{SNOWMAN}" * 64
+    most, time = 2**31 - 1, Timestamp(seconds=2**33, nanos=999_999_999)
+    line = warehouse_pb2.ReservationLine(
+        line_number=500,
+        sku=name,
+        quantity=most,
+        reserved=most,
+        released=most,
+        committed=most,
+        uncommitted=most,
+        shipped=most,
+        written_off=most,
+        spoiled=most,
+    )
+    one = warehouse_pb2.Reservation(
+        reservation_id=str(uuid4()),
+        order_id=str(uuid4()),
+        attempt=most,
+        generation=most,
+        warehouse_id=name,
+        status=EXPIRED,
+        version=2**62,
+        create_time=time,
+        expire_time=time,
+    )
+    assert {field.name for field in one.DESCRIPTOR.fields} == {field.name for field, _ in one.ListFields()} | {"lines"}
+    assert {field.name for field in line.DESCRIPTOR.fields} == {field.name for field, _ in line.ListFields()}
+    assert one.ByteSize() <= RESERVATION_BYTES
+    assert line.ByteSize() <= LINE_BYTES + len(name.encode())
+    assert WAREHOUSES_MAX * (RESERVATION_BYTES + 500 * (LINE_BYTES + 256)) < paging.ANSWER_BYTES_MAX
+
+
 async def test_release_of_all_or_of_a_part(clients: Clients, engine: AsyncEngine) -> None:
     """A line's released units are a target; what is left is released by the batch; what is confirmed stays."""
     await ask(clients.inventory.ReceiveStock, receive(tea=9))
@@ -310,19 +371,21 @@ async def test_expiry_in_batches_by_several_replicas(clients: Clients, engine: A
     world.check()
 
 
-@pytest.mark.parametrize(("page_size", "lines_max", "sizes"), [(2, 5_000, [2, 2, 2]), (1000, 4, [3, 3])])
+@pytest.mark.parametrize(("page_size", "bounded", "sizes"), [(2, False, [2, 2, 2]), (1000, True, [3, 3])])
 async def test_reading_reservations(
-    clients: Clients, monkeypatch: pytest.MonkeyPatch, page_size: int, lines_max: int, sizes: list[int]
+    clients: Clients, monkeypatch: pytest.MonkeyPatch, page_size: int, bounded: bool, sizes: list[int]
 ) -> None:
-    """Newest first, by pages that hold no more lines together than a client takes; by order, warehouse and status."""
+    """Newest first, by pages that are no larger than a client takes; by order, warehouse and status."""
     await ask(clients.inventory.ReceiveStock, receive("london", tea=9))
     await ask(clients.inventory.ReceiveStock, receive("york", cup=9))
     wanted = [(("tea", 1), ("cup", 1)), (("tea", 1), ("cup", 1), ("tea", 1)), (("tea", 1), ("cup", 1))]
     made = [(await ask(clients.reservations.ReserveStock, reserve(*lines))).order_id for lines in wanted]
     await ask(clients.reservations.ConfirmReservation, confirm(made[1]))
     every = api.ListReservationsRequest()
+    whole = (await ask(clients.reservations.ListReservations, every)).reservations
     with monkeypatch.context() as patch:
-        patch.setattr(paging, "LINES_MAX", lines_max)
+        if bounded:
+            patch.setattr(paging, "ANSWER_BYTES_MAX", room_for(*[max(whole, key=lambda its: its.ByteSize())] * 3))
         found = [
             [r.reservation_id for r in page]
             async for page in pages(clients.reservations.ListReservations, every, "reservations", size=page_size)
@@ -330,6 +393,8 @@ async def test_reading_reservations(
     assert list(map(len, found)) == sizes
     seen = [id for page in found for id in page]
     assert seen == sorted(seen, reverse=True)
+    summary = await ask(clients.reservations.ListReservations, api.ListReservationsRequest(view=VIEW_SUMMARY))
+    assert [(r.reservation_id, len(r.lines)) for r in summary.reservations] == [(id, 0) for id in seen]
     assert len(set(seen)) == 6
     some = api.ListReservationsRequest(order_id=made[1], warehouse_id="york", statuses=[CONFIRMED, EXPIRED])
     [one] = (await ask(clients.reservations.ListReservations, some)).reservations

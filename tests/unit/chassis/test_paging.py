@@ -1,30 +1,43 @@
 """Pages of a list: every row once, tokens that hold to their filter, and a clear no to every other token."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
 import pytest
+from google.protobuf.wrappers_pb2 import Int64Value, StringValue
 from google.type.money_pb2 import Money
 from hypothesis import given
 from hypothesis import strategies as st
 from ordermesh.order.v1 import order_pb2
-from ordermesh.order.v1.order_service_pb2 import ListOrdersRequest, ListOrdersResponse, ListOrderTransitionsRequest
+from ordermesh.order.v1.order_service_pb2 import ListOrdersRequest, ListOrderTransitionsRequest
 from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.shipping.v1.shipping_service_pb2 import ListShipmentsRequest, ListTrackingEventsRequest
 
 from chassis import paging
 from chassis.errors import Invalid
 from chassis.paging import SIZE_DEFAULT, Listed, ListRequest, asked
-from chassis.tokens import pack
+from chassis.server import MESSAGE_BYTES_MAX
+from chassis.tokens import characters_max, pack
 
 ROW = UUID(int=7)
+
+
+def record(row: Any) -> Int64Value:
+    """A row as an answer has it."""
+    return Int64Value(value=row if isinstance(row, int) else 0)
+
+
+def text(size: int) -> StringValue:
+    """A record of this size."""
+    return StringValue(value="x" * size)
 
 
 def token(request: ListRequest, *place: object, rows: int = 2) -> str:
     """The token after the first row of a page of one."""
     request.page_size = 1
-    return asked(request).cut(["row"] * rows, lambda _: place)[1]
+    return asked(request, record).cut(["row"] * rows, lambda _: place)[1]
 
 
 @given(st.integers(0, 40), st.integers(1, 12))
@@ -34,74 +47,104 @@ def test_pages_hold_every_row_once_in_order(total: int, size: int) -> None:
     seen: list[int] = []
     page_token, pages = "", 0
     while page_token or not pages:
-        page = asked(ListTrackingEventsRequest(page_size=size, page_token=page_token), int)
+        page = asked(ListTrackingEventsRequest(page_size=size, page_token=page_token), record, int)
         after = page.after[0] if page.after else 0
         found = [row for row in rows if row > after][: page.size + 1]
         kept, page_token = page.cut(found, lambda row: (row,))
         assert kept or not rows
         assert len(kept) <= size
-        seen.extend(kept)
+        seen.extend(row.value for row in kept)
         pages += 1
     assert seen == rows
 
 
 @given(st.lists(st.integers(0, 500), max_size=60), st.integers(1, 50), st.integers(0, 900))
-def test_a_page_holds_no_more_lines_than_a_client_takes(lines: list[int], size: int, most: int) -> None:
-    """As many records as have so many lines together, and one at least; the pages together are the list all the same."""
+async def test_page_fill_stops_where_the_answer_is_full(sizes: list[int], size: int, most: int) -> None:
+    """As many records as have so many bytes together, and one at least; the pages together are the list all the same, and no more lines
+    are read at a time than may be.
+    """
     seen: list[int] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(paging, "LINES_MAX", most)
+        patch.setattr(paging, "ANSWER_BYTES_MAX", most)
+        patch.setattr(paging, "READ_LINES_MAX", 100)
+
+        async def read(ids: Sequence[UUID]) -> dict[UUID, int]:
+            assert sum(sizes[id.int] for id in ids) <= 100 or len(ids) == 1
+            return {id: sizes[id.int] for id in ids}
+
         token = "first"
         while token:
-            there = [Listed((n, UUID(int=n)), lines[n]) for n in range(len(seen), len(lines))][: size + 1]
-            ids, token = asked(ListShipmentsRequest(page_size=size)).choose(there)
-            kept = [lines[id.int] for id in ids]
+            there = [Listed((n, UUID(int=n)), sizes[n]) for n in range(len(seen), len(sizes))][: size + 1]
+            messages, token = await asked(ListShipmentsRequest(page_size=size), text).fill(there, read)
+            kept = [len(message.value) for message in messages]
+            weights = [message.ByteSize() + paging.FRAME_BYTES for message in messages]
             assert len(kept) <= size
-            assert sum(kept) <= most or len(kept) == 1
-            rest = lines[len(seen) + len(kept) :]
-            assert not rest or len(kept) == size or sum(kept) + rest[0] > most
+            assert sum(weights) <= most or len(kept) == 1
+            rest = sizes[len(seen) + len(kept) :]
+            assert not rest or len(kept) == size or sum(weights) + text(rest[0]).ByteSize() + paging.FRAME_BYTES > most
             seen += kept
-    assert seen == lines
+    assert seen == sizes
 
 
-def test_a_page_of_wide_lines_is_taken_by_any_client() -> None:
-    """Orders of 500 lines, each with the longest SKU, shares of three kinds, and units in two warehouses of long names: less than 4 MiB."""
-    money = Money(currency_code="GBP", units=9_999_999_999, nanos=990_000_000)
+@given(st.lists(st.integers(0, 500), max_size=60), st.integers(0, 900))
+def test_page_cut_stops_where_the_answer_is_full(sizes: list[int], most: int) -> None:
+    """Rows that are in hand are cut by the same bound as those that are read portion by portion."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(paging, "ANSWER_BYTES_MAX", most)
+        messages, token = asked(ListShipmentsRequest(page_size=1000), text).cut(sizes, lambda row: (row,))
+    weights = [message.ByteSize() + paging.FRAME_BYTES for message in messages]
+    assert sum(weights) <= most or len(weights) <= 1
+    assert [len(message.value) for message in messages] == sizes[: len(messages)]
+    assert bool(token) == (len(messages) < len(sizes))
+
+
+def test_the_widest_order_fits_into_an_answer() -> None:
+    """500 lines, each with the longest SKU, shares of three kinds, and units in 8 warehouses of long names: far below 4 MiB."""
+    money = Money(currency_code="GBP", units=10**12, nanos=990_000_000)
     share = order_pb2.UnitShare(quantity=1_000_000, amount=money, discount_amount=money, tax_amount=money)
-    somewhere = order_pb2.Allocation(warehouse_id="w" * 64, reservation_id=str(ROW), quantity=1_000_000)
+    name = "\N{SNOWMAN}" * 64
+    somewhere = order_pb2.Allocation(warehouse_id=name, reservation_id=str(ROW), quantity=1_000_000)
     line = order_pb2.OrderItem(
         line_number=500,
-        sku="S" * 64,
+        sku=name,
         quantity=1_000_000,
         unit_price=money,
         discount_amount=money,
         tax_amount=money,
         total_amount=money,
         unit_shares=[share] * 3,
-        allocations=[somewhere] * 2,
+        allocations=[somewhere] * 8,
     )
-    page = ListOrdersResponse(orders=[order_pb2.Order(items=[line] * 500)] * (paging.LINES_MAX // 500))
-    assert page.ByteSize() < 4 << 20
+    late = order_pb2.LateEvent(reason="R" * 64, actor="A" * 64, cause_id="C" * 64)
+    part = order_pb2.OrderFulfillment(warehouse_id=name, fulfillment_id=str(ROW), shipment_id=str(ROW), tracking_number="T" * 64)
+    order = order_pb2.Order(items=[line] * 500, late_events=[late] * 100, fulfillments=[part] * 8)
+    assert order.ByteSize() < paging.ANSWER_BYTES_MAX // 2
+
+
+def test_an_answer_leaves_room_for_the_rest() -> None:
+    """What the records of the fullest page have together is below the transport's limit by more than a token and a thousand frames."""
+    rest = characters_max(int, datetime, str, UUID) + 1_000
+    assert paging.ANSWER_BYTES_MAX + rest < MESSAGE_BYTES_MAX
 
 
 def test_the_first_page_starts_at_the_start() -> None:
     """Without a token there is no place to go on from, and a size of zero is the default."""
-    page = asked(ListShipmentsRequest())
+    page = asked(ListShipmentsRequest(), record)
     assert (page.size, page.after) == (SIZE_DEFAULT, None)
-    assert asked(ListShipmentsRequest(page_size=1000)).size == 1000
+    assert asked(ListShipmentsRequest(page_size=1000), record).size == 1000
 
 
 def test_a_place_of_several_values_comes_back_as_it_went() -> None:
     """Values of a place keep their kinds: ids, numbers, times, and text of any script."""
     place = (datetime(2026, 3, 2, 12, 30, 0, 123456, tzinfo=UTC), ROW, "Käse — 日本", -5)
     request = ListOrdersRequest(page_token=token(ListOrdersRequest(), *place))
-    assert asked(request, datetime, UUID, str, int).after == place
+    assert asked(request, record, datetime, UUID, str, int).after == place
 
 
 def test_the_size_of_a_page_may_change_on_the_way() -> None:
     """A token goes on with another page_size: it is no filter."""
     page_token = token(ListShipmentsRequest(tracking_number="A"), ROW)
-    page = asked(ListShipmentsRequest(tracking_number="A", page_token=page_token, page_size=9))
+    page = asked(ListShipmentsRequest(tracking_number="A", page_token=page_token, page_size=9), record)
     assert (page.size, page.after) == (9, (ROW,))
 
 
@@ -121,7 +164,7 @@ def test_a_token_holds_to_its_filter(other: Any) -> None:
     """A token of one filter, or of one list, is refused with any other: pages of two lists would be mixed up."""
     other.page_token = token(ListShipmentsRequest(tracking_number="A"), ROW)
     with pytest.raises(Invalid) as refused:
-        asked(other)
+        asked(other, record)
     assert refused.value.reason == "PAGE_TOKEN_INVALID"
     assert [violation.subject for violation in refused.value.violations] == ["page_token"]
     assert "filter" in refused.value.message
@@ -149,7 +192,7 @@ def test_a_token_holds_to_its_filter(other: Any) -> None:
 def test_what_is_not_a_token_of_ours_is_refused(page_token: str, kinds: Any) -> None:
     """Nothing that a caller can put into page_token is more than a bad argument; no column is asked for what it cannot hold."""
     with pytest.raises(Invalid) as refused:
-        asked(ListShipmentsRequest(page_token=page_token), *kinds)
+        asked(ListShipmentsRequest(page_token=page_token), record, *kinds)
     assert refused.value.reason == "PAGE_TOKEN_INVALID"
 
 
@@ -159,11 +202,11 @@ def test_no_text_breaks_it(text: str) -> None:
     if not text:
         return
     with pytest.raises(Invalid):
-        asked(ListShipmentsRequest(page_token=text))
+        asked(ListShipmentsRequest(page_token=text), record)
 
 
 def test_the_request_stays_as_it_was() -> None:
     """Reading a request's page changes nothing in it."""
     request = ListShipmentsRequest(page_size=3, tracking_number="A")
-    asked(request)
+    asked(request, record)
     assert request == ListShipmentsRequest(page_size=3, tracking_number="A")

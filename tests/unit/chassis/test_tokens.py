@@ -104,7 +104,7 @@ def _reads_a_page(node: ast.AST) -> bool:
 def _kinds(call: ast.AST) -> Iterator[str]:
     """The names of the kinds in a call of `asked`."""
     assert isinstance(call, ast.Call)
-    for argument in call.args[1:]:
+    for argument in call.args[2:]:
         assert isinstance(argument, ast.Name)
         yield argument.id
 

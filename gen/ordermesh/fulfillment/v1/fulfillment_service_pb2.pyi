@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
 from ordermesh.fulfillment.v1 import fulfillment_pb2 as _fulfillment_pb2
+from ordermesh.view.v1 import view_pb2 as _view_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -76,9 +77,10 @@ class ListFulfillmentsRequest(_message.Message):
     ORDER_ID_FIELD_NUMBER: _builtins.int
     WAREHOUSE_ID_FIELD_NUMBER: _builtins.int
     STATUSES_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Fulfilments in a page: 50 where unset, 1,000 at most. Where these have more than 5,000 lines and packed items together fewer
-    come, with a next_page_token all the same.
+    """Fulfilments in a page: 50 where unset, 1,000 at most. Fewer come, with a next_page_token all the same, where
+    their answer would be larger than 4 MiB.
     """
     page_token: _builtins.str
     """From the page before, with the same filters; empty for the first."""
@@ -86,6 +88,8 @@ class ListFulfillmentsRequest(_message.Message):
     """For this order."""
     warehouse_id: _builtins.str
     """In this warehouse."""
+    view: _view_pb2.View.ValueType
+    """How much of each fulfilment is answered: all of it where unset. VIEW_SUMMARY leaves `picklist` and `packages` empty."""
     @_builtins.property
     def statuses(self) -> _containers.RepeatedScalarFieldContainer[_fulfillment_pb2.FulfillmentStatus.ValueType]:
         """In one of these; empty: in any."""
@@ -98,10 +102,11 @@ class ListFulfillmentsRequest(_message.Message):
         order_id: _builtins.str | None = ...,
         warehouse_id: _builtins.str | None = ...,
         statuses: _abc.Iterable[_fulfillment_pb2.FulfillmentStatus.ValueType] | None = ...,
+        view: _view_pb2.View.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_order_id", b"_order_id", "_warehouse_id", b"_warehouse_id", "order_id", b"order_id", "warehouse_id", b"warehouse_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_order_id", b"_order_id", "_warehouse_id", b"_warehouse_id", "order_id", b"order_id", "page_size", b"page_size", "page_token", b"page_token", "statuses", b"statuses", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_order_id", b"_order_id", "_warehouse_id", b"_warehouse_id", "order_id", b"order_id", "page_size", b"page_size", "page_token", b"page_token", "statuses", b"statuses", "view", b"view", "warehouse_id", b"warehouse_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__order_id: _TypeAlias = _typing.Literal["order_id"]  # noqa: Y015
     _WhichOneofArgType__order_id: _TypeAlias = _typing.Literal["_order_id", b"_order_id"]  # noqa: Y015

@@ -9,6 +9,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from ordermesh.order.v1 import return_pb2 as _return_pb2
+from ordermesh.view.v1 import view_pb2 as _view_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -192,14 +193,17 @@ class ListReturnsRequest(_message.Message):
     ORDER_ID_FIELD_NUMBER: _builtins.int
     STATUSES_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FROM_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Returns in a page: 50 where unset, 1,000 at most. Where these have more than 5,000 lines together fewer come, with a
-    next_page_token all the same.
+    """Returns in a page: 50 where unset, 1,000 at most. Fewer come, with a next_page_token all the same, where
+    their answer would be larger than 4 MiB.
     """
     page_token: _builtins.str
     """From the page before, with the same filters; empty for the first."""
     order_id: _builtins.str
     """Of this order."""
+    view: _view_pb2.View.ValueType
+    """How much of each return is answered: all of it where unset. VIEW_SUMMARY leaves `lines` empty."""
     @_builtins.property
     def statuses(self) -> _containers.RepeatedScalarFieldContainer[_return_pb2.ReturnStatus.ValueType]:
         """In one of these; empty: in any."""
@@ -216,10 +220,11 @@ class ListReturnsRequest(_message.Message):
         order_id: _builtins.str | None = ...,
         statuses: _abc.Iterable[_return_pb2.ReturnStatus.ValueType] | None = ...,
         create_time_from: _timestamp_pb2.Timestamp | None = ...,
+        view: _view_pb2.View.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_order_id", b"_order_id", "create_time_from", b"create_time_from", "order_id", b"order_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_order_id", b"_order_id", "create_time_from", b"create_time_from", "order_id", b"order_id", "page_size", b"page_size", "page_token", b"page_token", "statuses", b"statuses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_order_id", b"_order_id", "create_time_from", b"create_time_from", "order_id", b"order_id", "page_size", b"page_size", "page_token", b"page_token", "statuses", b"statuses", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__order_id: _TypeAlias = _typing.Literal["order_id"]  # noqa: Y015
     _WhichOneofArgType__order_id: _TypeAlias = _typing.Literal["_order_id", b"_order_id"]  # noqa: Y015

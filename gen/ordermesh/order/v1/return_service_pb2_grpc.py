@@ -110,7 +110,7 @@ class ReturnServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListReturns(self, request, context):
-        """Lists returns, newest first. Reasons: PAGE_TOKEN_INVALID.
+        """Lists returns, newest first, by create_time. Reasons: PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -46,7 +46,7 @@ class ReturnServiceStub:
     GetReturn: _grpc.UnaryUnaryMultiCallable[_return_service_pb2.GetReturnRequest, _return_service_pb2.GetReturnResponse]
     """Reads one return. Reasons: RETURN_NOT_FOUND."""
     ListReturns: _grpc.UnaryUnaryMultiCallable[_return_service_pb2.ListReturnsRequest, _return_service_pb2.ListReturnsResponse]
-    """Lists returns, newest first. Reasons: PAGE_TOKEN_INVALID."""
+    """Lists returns, newest first, by create_time. Reasons: PAGE_TOKEN_INVALID."""
     ApproveReturn: _grpc.UnaryUnaryMultiCallable[_return_service_pb2.ApproveReturnRequest, _return_service_pb2.ApproveReturnResponse]
     """requested -> approved. Reasons: RETURN_NOT_FOUND, ILLEGAL_TRANSITION."""
     RejectReturn: _grpc.UnaryUnaryMultiCallable[_return_service_pb2.RejectReturnRequest, _return_service_pb2.RejectReturnResponse]
@@ -85,7 +85,7 @@ class ReturnServiceAsyncStub(ReturnServiceStub):
     GetReturn: _aio.UnaryUnaryMultiCallable[_return_service_pb2.GetReturnRequest, _return_service_pb2.GetReturnResponse]  # type: ignore[assignment]
     """Reads one return. Reasons: RETURN_NOT_FOUND."""
     ListReturns: _aio.UnaryUnaryMultiCallable[_return_service_pb2.ListReturnsRequest, _return_service_pb2.ListReturnsResponse]  # type: ignore[assignment]
-    """Lists returns, newest first. Reasons: PAGE_TOKEN_INVALID."""
+    """Lists returns, newest first, by create_time. Reasons: PAGE_TOKEN_INVALID."""
     ApproveReturn: _aio.UnaryUnaryMultiCallable[_return_service_pb2.ApproveReturnRequest, _return_service_pb2.ApproveReturnResponse]  # type: ignore[assignment]
     """requested -> approved. Reasons: RETURN_NOT_FOUND, ILLEGAL_TRANSITION."""
     RejectReturn: _aio.UnaryUnaryMultiCallable[_return_service_pb2.RejectReturnRequest, _return_service_pb2.RejectReturnResponse]  # type: ignore[assignment]
@@ -139,7 +139,7 @@ class ReturnServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _return_service_pb2.ListReturnsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_return_service_pb2.ListReturnsResponse, _abc.Awaitable[_return_service_pb2.ListReturnsResponse]]:
-        """Lists returns, newest first. Reasons: PAGE_TOKEN_INVALID."""
+        """Lists returns, newest first, by create_time. Reasons: PAGE_TOKEN_INVALID."""
 
     @_abc_1.abstractmethod
     def ApproveReturn(

@@ -360,7 +360,9 @@ class ListRefundsRequest(_message.Message):
     PAYMENT_ID_FIELD_NUMBER: _builtins.int
     STATUSES_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Refunds in a page: 50 where unset, 1,000 at most."""
+    """Refunds in a page: 50 where unset, 1,000 at most. Fewer come, with a next_page_token all the same, where
+    their answer would be larger than 4 MiB.
+    """
     page_token: _builtins.str
     """From the page before, with the same filters; empty for the first."""
     order_id: _builtins.str
@@ -481,7 +483,9 @@ class ListPaymentsRequest(_message.Message):
     STATUSES_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FROM_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Payments in a page: 50 where unset, 1,000 at most."""
+    """Payments in a page: 50 where unset, 1,000 at most. Fewer come, with a next_page_token all the same, where
+    their answer would be larger than 4 MiB.
+    """
     page_token: _builtins.str
     """From the page before, with the same filters; empty for the first."""
     order_id: _builtins.str
@@ -576,8 +580,8 @@ class IngestProviderWebhookRequest(_message.Message):
     """The body, byte for byte: the signature is over these bytes. 64 KiB at most."""
     @_builtins.property
     def headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
-        """The headers, names in lower case. The sandbox signs as Standard Webhooks: webhook-id, webhook-timestamp,
-        webhook-signature.
+        """The headers, names in lower case: 64 at most, of 128 bytes, with values of 4,096 bytes. The sandbox signs as Standard
+        Webhooks: webhook-id, webhook-timestamp, webhook-signature.
         """
 
     def __init__(

@@ -159,14 +159,15 @@ class PaymentServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListPayments(self, request, context):
-        """Lists payments, newest first. Reasons: PAGE_TOKEN_INVALID.
+        """Lists payments, newest first, by payment_id: those that are made at the same moment can differ from the order of their create_time.
+        Reasons: PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListRefunds(self, request, context):
-        """Lists refunds, newest first. Reasons: PAGE_TOKEN_INVALID.
+        """Lists refunds, newest first, by the time of their request. Reasons: PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

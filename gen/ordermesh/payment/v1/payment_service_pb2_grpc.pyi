@@ -79,9 +79,11 @@ class PaymentServiceStub:
     GetPayment: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.GetPaymentRequest, _payment_service_pb2.GetPaymentResponse]
     """Reads one payment. Reasons: PAYMENT_NOT_FOUND."""
     ListPayments: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ListPaymentsRequest, _payment_service_pb2.ListPaymentsResponse]
-    """Lists payments, newest first. Reasons: PAGE_TOKEN_INVALID."""
+    """Lists payments, newest first, by payment_id: those that are made at the same moment can differ from the order of their create_time.
+    Reasons: PAGE_TOKEN_INVALID.
+    """
     ListRefunds: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ListRefundsRequest, _payment_service_pb2.ListRefundsResponse]
-    """Lists refunds, newest first. Reasons: PAGE_TOKEN_INVALID."""
+    """Lists refunds, newest first, by the time of their request. Reasons: PAGE_TOKEN_INVALID."""
     IngestProviderWebhook: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.IngestProviderWebhookRequest, _payment_service_pb2.IngestProviderWebhookResponse]
     """Takes what a processor reports, as it came: pending -> authorized, captured, declined or failed; authorized -> captured or
     voided; captured -> partially_refunded or refunded.
@@ -142,9 +144,11 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     GetPayment: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.GetPaymentRequest, _payment_service_pb2.GetPaymentResponse]  # type: ignore[assignment]
     """Reads one payment. Reasons: PAYMENT_NOT_FOUND."""
     ListPayments: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ListPaymentsRequest, _payment_service_pb2.ListPaymentsResponse]  # type: ignore[assignment]
-    """Lists payments, newest first. Reasons: PAGE_TOKEN_INVALID."""
+    """Lists payments, newest first, by payment_id: those that are made at the same moment can differ from the order of their create_time.
+    Reasons: PAGE_TOKEN_INVALID.
+    """
     ListRefunds: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ListRefundsRequest, _payment_service_pb2.ListRefundsResponse]  # type: ignore[assignment]
-    """Lists refunds, newest first. Reasons: PAGE_TOKEN_INVALID."""
+    """Lists refunds, newest first, by the time of their request. Reasons: PAGE_TOKEN_INVALID."""
     IngestProviderWebhook: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.IngestProviderWebhookRequest, _payment_service_pb2.IngestProviderWebhookResponse]  # type: ignore[assignment]
     """Takes what a processor reports, as it came: pending -> authorized, captured, declined or failed; authorized -> captured or
     voided; captured -> partially_refunded or refunded.
@@ -244,7 +248,9 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _payment_service_pb2.ListPaymentsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_payment_service_pb2.ListPaymentsResponse, _abc.Awaitable[_payment_service_pb2.ListPaymentsResponse]]:
-        """Lists payments, newest first. Reasons: PAGE_TOKEN_INVALID."""
+        """Lists payments, newest first, by payment_id: those that are made at the same moment can differ from the order of their create_time.
+        Reasons: PAGE_TOKEN_INVALID.
+        """
 
     @_abc_1.abstractmethod
     def ListRefunds(
@@ -252,7 +258,7 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _payment_service_pb2.ListRefundsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_payment_service_pb2.ListRefundsResponse, _abc.Awaitable[_payment_service_pb2.ListRefundsResponse]]:
-        """Lists refunds, newest first. Reasons: PAGE_TOKEN_INVALID."""
+        """Lists refunds, newest first, by the time of their request. Reasons: PAGE_TOKEN_INVALID."""
 
     @_abc_1.abstractmethod
     def IngestProviderWebhook(

@@ -151,7 +151,9 @@ class ListShipmentsRequest(_message.Message):
     STATUSES_FIELD_NUMBER: _builtins.int
     CARRIER_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Shipments in a page: 50 where unset, 1,000 at most."""
+    """Shipments in a page: 50 where unset, 1,000 at most. Fewer come, with a next_page_token all the same, where
+    their answer would be larger than 4 MiB.
+    """
     page_token: _builtins.str
     """From the page before, with the same filters; empty for the first."""
     order_id: _builtins.str
@@ -337,7 +339,9 @@ class ListTrackingEventsRequest(_message.Message):
     shipment_id: _builtins.str
     """The shipment."""
     page_size: _builtins.int
-    """Events in a page: 50 where unset, 1,000 at most."""
+    """Events in a page: 50 where unset, 1,000 at most. Fewer come, with a next_page_token all the same, where
+    their answer would be larger than 4 MiB.
+    """
     page_token: _builtins.str
     """From the page before; empty for the first."""
     def __init__(

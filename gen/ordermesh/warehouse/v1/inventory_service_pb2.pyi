@@ -467,7 +467,9 @@ class ListStockLevelsRequest(_message.Message):
     WAREHOUSE_ID_FIELD_NUMBER: _builtins.int
     SKUS_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Rows in a page: 50 where unset, 1,000 at most."""
+    """Rows in a page: 50 where unset, 1,000 at most. Fewer come, with a next_page_token all the same, where
+    their answer would be larger than 4 MiB.
+    """
     page_token: _builtins.str
     """From the page before, with the same filters; empty for the first."""
     warehouse_id: _builtins.str
@@ -536,7 +538,9 @@ class ListStockMovementsRequest(_message.Message):
     KINDS_FIELD_NUMBER: _builtins.int
     OCCUR_TIME_FROM_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Rows in a page: 50 where unset, 1,000 at most."""
+    """Rows in a page: 50 where unset, 1,000 at most. Fewer come, with a next_page_token all the same, where
+    their answer would be larger than 4 MiB.
+    """
     page_token: _builtins.str
     """From the page before, with the same filters; empty for the first."""
     warehouse_id: _builtins.str

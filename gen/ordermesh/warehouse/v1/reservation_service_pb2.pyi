@@ -8,6 +8,7 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf.internal import containers as _containers
+from ordermesh.view.v1 import view_pb2 as _view_pb2
 from ordermesh.warehouse.v1 import warehouse_pb2 as _warehouse_pb2
 import builtins as _builtins
 import sys
@@ -206,8 +207,11 @@ class BatchConfirmReservationsRequest(_message.Message):
 
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     ORDER_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
+    view: _view_pb2.View.ValueType
+    """How much of each reservation is answered: all of it where unset. VIEW_SUMMARY leaves `lines` empty."""
     @_builtins.property
     def order_attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderAttempt]:
         """1 to 500, each order once."""
@@ -217,10 +221,11 @@ class BatchConfirmReservationsRequest(_message.Message):
         *,
         request_id: _builtins.str = ...,
         order_attempts: _abc.Iterable[Global___OrderAttempt] | None = ...,
+        view: _view_pb2.View.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_attempts", b"order_attempts", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_attempts", b"order_attempts", "request_id", b"request_id", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -406,8 +411,11 @@ class BatchReleaseReservationsRequest(_message.Message):
 
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     ORDER_ATTEMPTS_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
+    view: _view_pb2.View.ValueType
+    """How much of each reservation is answered: all of it where unset. VIEW_SUMMARY leaves `lines` empty."""
     @_builtins.property
     def order_attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderAttempt]:
         """1 to 500, each order once."""
@@ -417,10 +425,11 @@ class BatchReleaseReservationsRequest(_message.Message):
         *,
         request_id: _builtins.str = ...,
         order_attempts: _abc.Iterable[Global___OrderAttempt] | None = ...,
+        view: _view_pb2.View.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_attempts", b"order_attempts", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_attempts", b"order_attempts", "request_id", b"request_id", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -599,9 +608,10 @@ class ListReservationsRequest(_message.Message):
     ORDER_ID_FIELD_NUMBER: _builtins.int
     WAREHOUSE_ID_FIELD_NUMBER: _builtins.int
     STATUSES_FIELD_NUMBER: _builtins.int
+    VIEW_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Reservations in a page: 50 where unset, 1,000 at most. Where these have more than 5,000 lines together fewer come, with a
-    next_page_token all the same.
+    """Reservations in a page: 50 where unset, 1,000 at most. Fewer come, with a next_page_token all the same, where
+    their answer would be larger than 4 MiB.
     """
     page_token: _builtins.str
     """From the page before, with the same filters; empty for the first."""
@@ -609,6 +619,8 @@ class ListReservationsRequest(_message.Message):
     """For this order."""
     warehouse_id: _builtins.str
     """In this warehouse."""
+    view: _view_pb2.View.ValueType
+    """How much of each reservation is answered: all of it where unset. VIEW_SUMMARY leaves `lines` empty."""
     @_builtins.property
     def statuses(self) -> _containers.RepeatedScalarFieldContainer[_warehouse_pb2.ReservationStatus.ValueType]:
         """In one of these; empty: in any."""
@@ -621,10 +633,11 @@ class ListReservationsRequest(_message.Message):
         order_id: _builtins.str | None = ...,
         warehouse_id: _builtins.str | None = ...,
         statuses: _abc.Iterable[_warehouse_pb2.ReservationStatus.ValueType] | None = ...,
+        view: _view_pb2.View.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_order_id", b"_order_id", "_warehouse_id", b"_warehouse_id", "order_id", b"order_id", "warehouse_id", b"warehouse_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_order_id", b"_order_id", "_warehouse_id", b"_warehouse_id", "order_id", b"order_id", "page_size", b"page_size", "page_token", b"page_token", "statuses", b"statuses", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_order_id", b"_order_id", "_warehouse_id", b"_warehouse_id", "order_id", b"order_id", "page_size", b"page_size", "page_token", b"page_token", "statuses", b"statuses", "view", b"view", "warehouse_id", b"warehouse_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__order_id: _TypeAlias = _typing.Literal["order_id"]  # noqa: Y015
     _WhichOneofArgType__order_id: _TypeAlias = _typing.Literal["_order_id", b"_order_id"]  # noqa: Y015

@@ -112,7 +112,7 @@ class ReservationServiceServicer(object):
 
     def BatchConfirmReservations(self, request, context):
         """ConfirmReservation for many orders, with a result for each: each order all or none, one order's failure is not another's.
-        Reasons: none but the common ones; the results give ConfirmReservation's.
+        Reasons: ANSWER_TOO_LARGE (nothing is done); the results give ConfirmReservation's.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -128,7 +128,7 @@ class ReservationServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def BatchReleaseReservations(self, request, context):
-        """ReleaseReservation for many orders, with a result for each. Reasons: none but the common ones; the results give
+        """ReleaseReservation for many orders, with a result for each. Reasons: ANSWER_TOO_LARGE (nothing is done); the results give
         ReleaseReservation's.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -54,7 +54,7 @@ class ReservationServiceStub:
     """
     BatchConfirmReservations: _grpc.UnaryUnaryMultiCallable[_reservation_service_pb2.BatchConfirmReservationsRequest, _reservation_service_pb2.BatchConfirmReservationsResponse]
     """ConfirmReservation for many orders, with a result for each: each order all or none, one order's failure is not another's.
-    Reasons: none but the common ones; the results give ConfirmReservation's.
+    Reasons: ANSWER_TOO_LARGE (nothing is done); the results give ConfirmReservation's.
     """
     ReleaseReservation: _grpc.UnaryUnaryMultiCallable[_reservation_service_pb2.ReleaseReservationRequest, _reservation_service_pb2.ReleaseReservationResponse]
     """Gives up what an order's attempt still has reserved: active -> released. What is committed stays until fulfilment
@@ -62,7 +62,7 @@ class ReservationServiceStub:
     the line has).
     """
     BatchReleaseReservations: _grpc.UnaryUnaryMultiCallable[_reservation_service_pb2.BatchReleaseReservationsRequest, _reservation_service_pb2.BatchReleaseReservationsResponse]
-    """ReleaseReservation for many orders, with a result for each. Reasons: none but the common ones; the results give
+    """ReleaseReservation for many orders, with a result for each. Reasons: ANSWER_TOO_LARGE (nothing is done); the results give
     ReleaseReservation's.
     """
     ReplaceSpoiledUnits: _grpc.UnaryUnaryMultiCallable[_reservation_service_pb2.ReplaceSpoiledUnitsRequest, _reservation_service_pb2.ReplaceSpoiledUnitsResponse]
@@ -104,7 +104,7 @@ class ReservationServiceAsyncStub(ReservationServiceStub):
     """
     BatchConfirmReservations: _aio.UnaryUnaryMultiCallable[_reservation_service_pb2.BatchConfirmReservationsRequest, _reservation_service_pb2.BatchConfirmReservationsResponse]  # type: ignore[assignment]
     """ConfirmReservation for many orders, with a result for each: each order all or none, one order's failure is not another's.
-    Reasons: none but the common ones; the results give ConfirmReservation's.
+    Reasons: ANSWER_TOO_LARGE (nothing is done); the results give ConfirmReservation's.
     """
     ReleaseReservation: _aio.UnaryUnaryMultiCallable[_reservation_service_pb2.ReleaseReservationRequest, _reservation_service_pb2.ReleaseReservationResponse]  # type: ignore[assignment]
     """Gives up what an order's attempt still has reserved: active -> released. What is committed stays until fulfilment
@@ -112,7 +112,7 @@ class ReservationServiceAsyncStub(ReservationServiceStub):
     the line has).
     """
     BatchReleaseReservations: _aio.UnaryUnaryMultiCallable[_reservation_service_pb2.BatchReleaseReservationsRequest, _reservation_service_pb2.BatchReleaseReservationsResponse]  # type: ignore[assignment]
-    """ReleaseReservation for many orders, with a result for each. Reasons: none but the common ones; the results give
+    """ReleaseReservation for many orders, with a result for each. Reasons: ANSWER_TOO_LARGE (nothing is done); the results give
     ReleaseReservation's.
     """
     ReplaceSpoiledUnits: _aio.UnaryUnaryMultiCallable[_reservation_service_pb2.ReplaceSpoiledUnitsRequest, _reservation_service_pb2.ReplaceSpoiledUnitsResponse]  # type: ignore[assignment]
@@ -169,7 +169,7 @@ class ReservationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_reservation_service_pb2.BatchConfirmReservationsResponse, _abc.Awaitable[_reservation_service_pb2.BatchConfirmReservationsResponse]]:
         """ConfirmReservation for many orders, with a result for each: each order all or none, one order's failure is not another's.
-        Reasons: none but the common ones; the results give ConfirmReservation's.
+        Reasons: ANSWER_TOO_LARGE (nothing is done); the results give ConfirmReservation's.
         """
 
     @_abc_1.abstractmethod
@@ -189,7 +189,7 @@ class ReservationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _reservation_service_pb2.BatchReleaseReservationsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_reservation_service_pb2.BatchReleaseReservationsResponse, _abc.Awaitable[_reservation_service_pb2.BatchReleaseReservationsResponse]]:
-        """ReleaseReservation for many orders, with a result for each. Reasons: none but the common ones; the results give
+        """ReleaseReservation for many orders, with a result for each. Reasons: ANSWER_TOO_LARGE (nothing is done); the results give
         ReleaseReservation's.
         """
 
