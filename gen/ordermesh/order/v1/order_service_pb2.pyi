@@ -24,7 +24,9 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class CreateOrderRequest(_message.Message):
-    """A checkout. All amounts are in one currency."""
+    """A checkout. All amounts are in one currency. Each of them is 0 to 10^12 units, and so are the sum of unit_price × quantity over the
+    lines, and the total.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -288,8 +290,8 @@ class ListOrdersRequest(_message.Message):
     STOCK_STATUS_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Orders in a page: 50 where unset, 1,000 at most. Where these have more than 5,000 lines together fewer come, with a
-    next_page_token all the same.
+    """Orders in a page: 50 where unset, 1,000 at most. Fewer come, with a next_page_token all the same, where
+    their answer would be larger than 4 MiB.
     """
     page_token: _builtins.str
     """From the page before, with the same filters; empty for the first."""
@@ -364,7 +366,7 @@ class ListOrdersResponse(_message.Message):
     """For the next page; empty: this was the last."""
     @_builtins.property
     def orders(self) -> _containers.RepeatedCompositeFieldContainer[_order_pb2.Order]:
-        """Newest first."""
+        """Newest first, by order_id."""
 
     def __init__(
         self,
@@ -702,7 +704,9 @@ class ListOrderTransitionsRequest(_message.Message):
     order_id: _builtins.str
     """The order."""
     page_size: _builtins.int
-    """Transitions in a page: 50 where unset, 1,000 at most."""
+    """Transitions in a page: 50 where unset, 1,000 at most. Fewer come, with a next_page_token all the same, where
+    their answer would be larger than 4 MiB.
+    """
     page_token: _builtins.str
     """From the page before; empty for the first."""
     def __init__(

@@ -115,14 +115,15 @@ class OrderServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def BatchGetOrders(self, request, context):
-        """Reads many orders at once: all or none, unless allow_missing. Reasons: ORDER_NOT_FOUND (names the ids).
+        """Reads many orders at once: all or none, unless allow_missing. Reasons: ORDER_NOT_FOUND (names the ids), ANSWER_TOO_LARGE.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListOrders(self, request, context):
-        """Lists orders, newest first. Reasons: PAGE_TOKEN_INVALID.
+        """Lists orders, newest first, by order_id. It is made when the call begins: orders that are placed at the same moment can differ from
+        the order of their create_time, by as long as their stock took to be reserved. Reasons: PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

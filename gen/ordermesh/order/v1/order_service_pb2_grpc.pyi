@@ -46,9 +46,11 @@ class OrderServiceStub:
     GetOrder: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.GetOrderRequest, _order_service_pb2.GetOrderResponse]
     """Reads one order. Reasons: ORDER_NOT_FOUND."""
     BatchGetOrders: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.BatchGetOrdersRequest, _order_service_pb2.BatchGetOrdersResponse]
-    """Reads many orders at once: all or none, unless allow_missing. Reasons: ORDER_NOT_FOUND (names the ids)."""
+    """Reads many orders at once: all or none, unless allow_missing. Reasons: ORDER_NOT_FOUND (names the ids), ANSWER_TOO_LARGE."""
     ListOrders: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.ListOrdersRequest, _order_service_pb2.ListOrdersResponse]
-    """Lists orders, newest first. Reasons: PAGE_TOKEN_INVALID."""
+    """Lists orders, newest first, by order_id. It is made when the call begins: orders that are placed at the same moment can differ from
+    the order of their create_time, by as long as their stock took to be reserved. Reasons: PAGE_TOKEN_INVALID.
+    """
     CancelOrder: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.CancelOrderRequest, _order_service_pb2.CancelOrderResponse]
     """Cancels an order that nothing of was delivered: pending, confirmed, processing or shipped -> cancelled. What is reserved is
     released at once; goods that are being picked or packed come back when fulfilment says so; parcels that are on their way are
@@ -95,9 +97,11 @@ class OrderServiceAsyncStub(OrderServiceStub):
     GetOrder: _aio.UnaryUnaryMultiCallable[_order_service_pb2.GetOrderRequest, _order_service_pb2.GetOrderResponse]  # type: ignore[assignment]
     """Reads one order. Reasons: ORDER_NOT_FOUND."""
     BatchGetOrders: _aio.UnaryUnaryMultiCallable[_order_service_pb2.BatchGetOrdersRequest, _order_service_pb2.BatchGetOrdersResponse]  # type: ignore[assignment]
-    """Reads many orders at once: all or none, unless allow_missing. Reasons: ORDER_NOT_FOUND (names the ids)."""
+    """Reads many orders at once: all or none, unless allow_missing. Reasons: ORDER_NOT_FOUND (names the ids), ANSWER_TOO_LARGE."""
     ListOrders: _aio.UnaryUnaryMultiCallable[_order_service_pb2.ListOrdersRequest, _order_service_pb2.ListOrdersResponse]  # type: ignore[assignment]
-    """Lists orders, newest first. Reasons: PAGE_TOKEN_INVALID."""
+    """Lists orders, newest first, by order_id. It is made when the call begins: orders that are placed at the same moment can differ from
+    the order of their create_time, by as long as their stock took to be reserved. Reasons: PAGE_TOKEN_INVALID.
+    """
     CancelOrder: _aio.UnaryUnaryMultiCallable[_order_service_pb2.CancelOrderRequest, _order_service_pb2.CancelOrderResponse]  # type: ignore[assignment]
     """Cancels an order that nothing of was delivered: pending, confirmed, processing or shipped -> cancelled. What is reserved is
     released at once; goods that are being picked or packed come back when fulfilment says so; parcels that are on their way are
@@ -159,7 +163,7 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _order_service_pb2.BatchGetOrdersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_order_service_pb2.BatchGetOrdersResponse, _abc.Awaitable[_order_service_pb2.BatchGetOrdersResponse]]:
-        """Reads many orders at once: all or none, unless allow_missing. Reasons: ORDER_NOT_FOUND (names the ids)."""
+        """Reads many orders at once: all or none, unless allow_missing. Reasons: ORDER_NOT_FOUND (names the ids), ANSWER_TOO_LARGE."""
 
     @_abc_1.abstractmethod
     def ListOrders(
@@ -167,7 +171,9 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _order_service_pb2.ListOrdersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_order_service_pb2.ListOrdersResponse, _abc.Awaitable[_order_service_pb2.ListOrdersResponse]]:
-        """Lists orders, newest first. Reasons: PAGE_TOKEN_INVALID."""
+        """Lists orders, newest first, by order_id. It is made when the call begins: orders that are placed at the same moment can differ from
+        the order of their create_time, by as long as their stock took to be reserved. Reasons: PAGE_TOKEN_INVALID.
+        """
 
     @_abc_1.abstractmethod
     def CancelOrder(

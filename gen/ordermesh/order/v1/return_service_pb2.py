@@ -26,9 +26,10 @@ from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from ordermesh.options.v1 import rules_pb2 as ordermesh_dot_options_dot_v1_dot_rules__pb2
 from ordermesh.order.v1 import return_pb2 as ordermesh_dot_order_dot_v1_dot_return__pb2
+from ordermesh.view.v1 import view_pb2 as ordermesh_dot_view_dot_v1_dot_view__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'ordermesh/order/v1/return_service.proto\x12\x12ordermesh.order.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a ordermesh/options/v1/rules.proto\x1a\x1fordermesh/order/v1/return.proto\"\xe1\x06\n\x13\x43reateReturnRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12#\n\x08order_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x07orderId\x12\xad\x01\n\x05lines\x18\x03 \x03(\x0b\x32!.ordermesh.order.v1.NewReturnLineBt\xbaHq\x92\x01\x05\x08\x01\x10\xf4\x03\xba\x01\x66\n\x18lines.line_number_unique\x12\x1fmust name each line_number once\x1a)this.map(line, line.line_number).unique()R\x05lines\x12:\n\x06reason\x18\x04 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[A-Z][A-Z0-9_]{0,63}$H\x00R\x06reason\x88\x01\x01\x12#\n\rwithout_goods\x18\x05 \x01(\x08R\x0cwithoutGoods\x12\x35\n\x0cwarehouse_id\x18\x06 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01H\x01R\x0bwarehouseId\x88\x01\x01\x12\x37\n\x10\x65xpected_version\x18\x07 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01H\x02R\x0f\x65xpectedVersion\x88\x01\x01:\xc9\x02\xbaH\xc5\x02\x1a\xa2\x01\n\x11lines.disposition\x12Hdisposition is for a refund without_goods, and needed there in each line\x1a\x43this.lines.all(line, (line.disposition != 0) == this.without_goods)\x1a\x9d\x01\n\x15warehouse_id.required\x12=warehouse_id is needed where a line restocks or marks damaged\x1a\x45has(this.warehouse_id) || this.lines.all(line, line.disposition <= 1)B\t\n\x07_reasonB\x0f\n\r_warehouse_idB\x13\n\x11_expected_version\"\xb7\x01\n\rNewReturnLine\x12+\n\x0bline_number\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x01R\nlineNumber\x12\'\n\x08quantity\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x01R\x08quantity\x12P\n\x0b\x64isposition\x18\x03 \x01(\x0e\x32$.ordermesh.order.v1.StockDispositionB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x0b\x64isposition\"U\n\x14\x43reateReturnResponse\x12=\n\x0corder_return\x18\x01 \x01(\x0b\x32\x1a.ordermesh.order.v1.ReturnR\x0borderReturn\"9\n\x10GetReturnRequest\x12%\n\treturn_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08returnId\"R\n\x11GetReturnResponse\x12=\n\x0corder_return\x18\x01 \x01(\x0b\x32\x1a.ordermesh.order.v1.ReturnR\x0borderReturn\"\xb4\x02\n\x12ListReturnsRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04R\tpageToken\x12(\n\x08order_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00R\x07orderId\x88\x01\x01\x12O\n\x08statuses\x18\x04 \x03(\x0e\x32 .ordermesh.order.v1.ReturnStatusB\x11\xbaH\x0e\x92\x01\x0b\x10\t\"\x07\x82\x01\x04\x10\x01 \x00R\x08statuses\x12\x44\n\x10\x63reate_time_from\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0e\x63reateTimeFromB\x0b\n\t_order_id\"s\n\x13ListReturnsResponse\x12\x34\n\x07returns\x18\x01 \x03(\x0b\x32\x1a.ordermesh.order.v1.ReturnR\x07returns\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xb4\x01\n\x14\x41pproveReturnRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12%\n\treturn_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08returnId\x12\x37\n\x10\x65xpected_version\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01H\x00R\x0f\x65xpectedVersion\x88\x01\x01\x42\x13\n\x11_expected_version\"V\n\x15\x41pproveReturnResponse\x12=\n\x0corder_return\x18\x01 \x01(\x0b\x32\x1a.ordermesh.order.v1.ReturnR\x0borderReturn\"\xfa\x01\n\x13RejectReturnRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12%\n\treturn_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08returnId\x12:\n\x06reason\x18\x03 \x01(\tB\x1d\xbaH\x1ar\x18\x32\x16^[A-Z][A-Z0-9_]{0,63}$H\x00R\x06reason\x88\x01\x01\x12\x37\n\x10\x65xpected_version\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01H\x01R\x0f\x65xpectedVersion\x88\x01\x01\x42\t\n\x07_reasonB\x13\n\x11_expected_version\"U\n\x14RejectReturnResponse\x12=\n\x0corder_return\x18\x01 \x01(\x0b\x32\x1a.ordermesh.order.v1.ReturnR\x0borderReturn\"\xba\x01\n\x1aMarkReturnInTransitRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12%\n\treturn_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08returnId\x12\x37\n\x10\x65xpected_version\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01H\x00R\x0f\x65xpectedVersion\x88\x01\x01\x42\x13\n\x11_expected_version\"\\\n\x1bMarkReturnInTransitResponse\x12=\n\x0corder_return\x18\x01 \x01(\x0b\x32\x1a.ordermesh.order.v1.ReturnR\x0borderReturn\"\x9b\x03\n\x14ReceiveReturnRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12%\n\treturn_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08returnId\x12\x30\n\x0cwarehouse_id\x18\x03 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x0bwarehouseId\x12\xb2\x01\n\x05lines\x18\x04 \x03(\x0b\x32&.ordermesh.order.v1.ReceivedReturnLineBt\xbaHq\x92\x01\x05\x08\x01\x10\xf4\x03\xba\x01\x66\n\x18lines.line_number_unique\x12\x1fmust name each line_number once\x1a)this.map(line, line.line_number).unique()R\x05lines\x12\x37\n\x10\x65xpected_version\x18\x05 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01H\x00R\x0f\x65xpectedVersion\x88\x01\x01\x42\x13\n\x11_expected_version\"j\n\x12ReceivedReturnLine\x12+\n\x0bline_number\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x01R\nlineNumber\x12\'\n\x08quantity\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x01R\x08quantity\"V\n\x15ReceiveReturnResponse\x12=\n\x0corder_return\x18\x01 \x01(\x0b\x32\x1a.ordermesh.order.v1.ReturnR\x0borderReturn\"\xea\x02\n\x14InspectReturnRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12%\n\treturn_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08returnId\x12\xb3\x01\n\x05lines\x18\x03 \x03(\x0b\x32\'.ordermesh.order.v1.InspectedReturnLineBt\xbaHq\x92\x01\x05\x08\x01\x10\xf4\x03\xba\x01\x66\n\x18lines.line_number_unique\x12\x1fmust name each line_number once\x1a)this.map(line, line.line_number).unique()R\x05lines\x12\x37\n\x10\x65xpected_version\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01H\x00R\x0f\x65xpectedVersion\x88\x01\x01\x42\x13\n\x11_expected_version\"\xcb\x03\n\x13InspectedReturnLine\x12+\n\x0bline_number\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x01R\nlineNumber\x12\x34\n\x0fpassed_quantity\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00R\x0epassedQuantity\x12\x34\n\x0f\x66\x61iled_quantity\x18\x03 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00R\x0e\x66\x61iledQuantity\x12<\n\x13unrefunded_quantity\x18\x04 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00R\x12unrefundedQuantity:\xdc\x01\xbaH\xd8\x01\x1a\xd5\x01\n\nquantities\x12Jmust inspect one unit or more, and refuse the refund of no more than these\x1a{this.passed_quantity + this.failed_quantity >= 1 && this.unrefunded_quantity <= this.passed_quantity + this.failed_quantity\"V\n\x15InspectReturnResponse\x12=\n\x0corder_return\x18\x01 \x01(\x0b\x32\x1a.ordermesh.order.v1.ReturnR\x0borderReturn\"\xb3\x01\n\x13\x43\x61ncelReturnRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12%\n\treturn_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08returnId\x12\x37\n\x10\x65xpected_version\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01H\x00R\x0f\x65xpectedVersion\x88\x01\x01\x42\x13\n\x11_expected_version\"U\n\x14\x43\x61ncelReturnResponse\x12=\n\x0corder_return\x18\x01 \x01(\x0b\x32\x1a.ordermesh.order.v1.ReturnR\x0borderReturn2\xa6\x07\n\rReturnService\x12\x61\n\x0c\x43reateReturn\x12\'.ordermesh.order.v1.CreateReturnRequest\x1a(.ordermesh.order.v1.CreateReturnResponse\x12]\n\tGetReturn\x12$.ordermesh.order.v1.GetReturnRequest\x1a%.ordermesh.order.v1.GetReturnResponse\"\x03\x90\x02\x01\x12\x63\n\x0bListReturns\x12&.ordermesh.order.v1.ListReturnsRequest\x1a\'.ordermesh.order.v1.ListReturnsResponse\"\x03\x90\x02\x01\x12\x64\n\rApproveReturn\x12(.ordermesh.order.v1.ApproveReturnRequest\x1a).ordermesh.order.v1.ApproveReturnResponse\x12\x61\n\x0cRejectReturn\x12\'.ordermesh.order.v1.RejectReturnRequest\x1a(.ordermesh.order.v1.RejectReturnResponse\x12v\n\x13MarkReturnInTransit\x12..ordermesh.order.v1.MarkReturnInTransitRequest\x1a/.ordermesh.order.v1.MarkReturnInTransitResponse\x12\x64\n\rReceiveReturn\x12(.ordermesh.order.v1.ReceiveReturnRequest\x1a).ordermesh.order.v1.ReceiveReturnResponse\x12\x64\n\rInspectReturn\x12(.ordermesh.order.v1.InspectReturnRequest\x1a).ordermesh.order.v1.InspectReturnResponse\x12\x61\n\x0c\x43\x61ncelReturn\x12\'.ordermesh.order.v1.CancelReturnRequest\x1a(.ordermesh.order.v1.CancelReturnResponseB\xb1\x01\n\x16\x63om.ordermesh.order.v1B\x12ReturnServiceProtoP\x01Z@github.com/ordermesh/ordermesh/gen/go/ordermesh/order/v1;orderv1\xaa\x02\x12Ordermesh.Order.V1\xca\x02\x12Ordermesh\\Order\\V1\xea\x02\x14Ordermesh::Order::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'ordermesh/order/v1/return_service.proto\x12\x12ordermesh.order.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a ordermesh/options/v1/rules.proto\x1a\x1fordermesh/order/v1/return.proto\x1a\x1cordermesh/view/v1/view.proto\"\xe3\x06\n\x13\x43reateReturnRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12#\n\x08order_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x07orderId\x12\xad\x01\n\x05lines\x18\x03 \x03(\x0b\x32!.ordermesh.order.v1.NewReturnLineBt\xbaHq\x92\x01\x05\x08\x01\x10\xf4\x03\xba\x01\x66\n\x18lines.line_number_unique\x12\x1fmust name each line_number once\x1a)this.map(line, line.line_number).unique()R\x05lines\x12<\n\x06reason\x18\x04 \x01(\tB\x1f\xbaH\x1cr\x1a\x18@2\x16^[A-Z][A-Z0-9_]{0,63}$H\x00R\x06reason\x88\x01\x01\x12#\n\rwithout_goods\x18\x05 \x01(\x08R\x0cwithoutGoods\x12\x35\n\x0cwarehouse_id\x18\x06 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01H\x01R\x0bwarehouseId\x88\x01\x01\x12\x37\n\x10\x65xpected_version\x18\x07 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01H\x02R\x0f\x65xpectedVersion\x88\x01\x01:\xc9\x02\xbaH\xc5\x02\x1a\xa2\x01\n\x11lines.disposition\x12Hdisposition is for a refund without_goods, and needed there in each line\x1a\x43this.lines.all(line, (line.disposition != 0) == this.without_goods)\x1a\x9d\x01\n\x15warehouse_id.required\x12=warehouse_id is needed where a line restocks or marks damaged\x1a\x45has(this.warehouse_id) || this.lines.all(line, line.disposition <= 1)B\t\n\x07_reasonB\x0f\n\r_warehouse_idB\x13\n\x11_expected_version\"\xb7\x01\n\rNewReturnLine\x12+\n\x0bline_number\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x01R\nlineNumber\x12\'\n\x08quantity\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x01R\x08quantity\x12P\n\x0b\x64isposition\x18\x03 \x01(\x0e\x32$.ordermesh.order.v1.StockDispositionB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x0b\x64isposition\"U\n\x14\x43reateReturnResponse\x12=\n\x0corder_return\x18\x01 \x01(\x0b\x32\x1a.ordermesh.order.v1.ReturnR\x0borderReturn\"9\n\x10GetReturnRequest\x12%\n\treturn_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08returnId\"R\n\x11GetReturnResponse\x12=\n\x0corder_return\x18\x01 \x01(\x0b\x32\x1a.ordermesh.order.v1.ReturnR\x0borderReturn\"\xeb\x02\n\x12ListReturnsRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\x12(\n\x08order_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00R\x07orderId\x88\x01\x01\x12O\n\x08statuses\x18\x04 \x03(\x0e\x32 .ordermesh.order.v1.ReturnStatusB\x11\xbaH\x0e\x92\x01\x0b\x10\t\"\x07\x82\x01\x04\x10\x01 \x00R\x08statuses\x12\x44\n\x10\x63reate_time_from\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0e\x63reateTimeFrom\x12\x35\n\x04view\x18\x0f \x01(\x0e\x32\x17.ordermesh.view.v1.ViewB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04viewB\x0b\n\t_order_id\"s\n\x13ListReturnsResponse\x12\x34\n\x07returns\x18\x01 \x03(\x0b\x32\x1a.ordermesh.order.v1.ReturnR\x07returns\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xb4\x01\n\x14\x41pproveReturnRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12%\n\treturn_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08returnId\x12\x37\n\x10\x65xpected_version\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01H\x00R\x0f\x65xpectedVersion\x88\x01\x01\x42\x13\n\x11_expected_version\"V\n\x15\x41pproveReturnResponse\x12=\n\x0corder_return\x18\x01 \x01(\x0b\x32\x1a.ordermesh.order.v1.ReturnR\x0borderReturn\"\xfc\x01\n\x13RejectReturnRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12%\n\treturn_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08returnId\x12<\n\x06reason\x18\x03 \x01(\tB\x1f\xbaH\x1cr\x1a\x18@2\x16^[A-Z][A-Z0-9_]{0,63}$H\x00R\x06reason\x88\x01\x01\x12\x37\n\x10\x65xpected_version\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01H\x01R\x0f\x65xpectedVersion\x88\x01\x01\x42\t\n\x07_reasonB\x13\n\x11_expected_version\"U\n\x14RejectReturnResponse\x12=\n\x0corder_return\x18\x01 \x01(\x0b\x32\x1a.ordermesh.order.v1.ReturnR\x0borderReturn\"\xba\x01\n\x1aMarkReturnInTransitRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12%\n\treturn_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08returnId\x12\x37\n\x10\x65xpected_version\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01H\x00R\x0f\x65xpectedVersion\x88\x01\x01\x42\x13\n\x11_expected_version\"\\\n\x1bMarkReturnInTransitResponse\x12=\n\x0corder_return\x18\x01 \x01(\x0b\x32\x1a.ordermesh.order.v1.ReturnR\x0borderReturn\"\x9b\x03\n\x14ReceiveReturnRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12%\n\treturn_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08returnId\x12\x30\n\x0cwarehouse_id\x18\x03 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x0bwarehouseId\x12\xb2\x01\n\x05lines\x18\x04 \x03(\x0b\x32&.ordermesh.order.v1.ReceivedReturnLineBt\xbaHq\x92\x01\x05\x08\x01\x10\xf4\x03\xba\x01\x66\n\x18lines.line_number_unique\x12\x1fmust name each line_number once\x1a)this.map(line, line.line_number).unique()R\x05lines\x12\x37\n\x10\x65xpected_version\x18\x05 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01H\x00R\x0f\x65xpectedVersion\x88\x01\x01\x42\x13\n\x11_expected_version\"j\n\x12ReceivedReturnLine\x12+\n\x0bline_number\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x01R\nlineNumber\x12\'\n\x08quantity\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x01R\x08quantity\"V\n\x15ReceiveReturnResponse\x12=\n\x0corder_return\x18\x01 \x01(\x0b\x32\x1a.ordermesh.order.v1.ReturnR\x0borderReturn\"\xea\x02\n\x14InspectReturnRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12%\n\treturn_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08returnId\x12\xb3\x01\n\x05lines\x18\x03 \x03(\x0b\x32\'.ordermesh.order.v1.InspectedReturnLineBt\xbaHq\x92\x01\x05\x08\x01\x10\xf4\x03\xba\x01\x66\n\x18lines.line_number_unique\x12\x1fmust name each line_number once\x1a)this.map(line, line.line_number).unique()R\x05lines\x12\x37\n\x10\x65xpected_version\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01H\x00R\x0f\x65xpectedVersion\x88\x01\x01\x42\x13\n\x11_expected_version\"\xcb\x03\n\x13InspectedReturnLine\x12+\n\x0bline_number\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x01R\nlineNumber\x12\x34\n\x0fpassed_quantity\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00R\x0epassedQuantity\x12\x34\n\x0f\x66\x61iled_quantity\x18\x03 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00R\x0e\x66\x61iledQuantity\x12<\n\x13unrefunded_quantity\x18\x04 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00R\x12unrefundedQuantity:\xdc\x01\xbaH\xd8\x01\x1a\xd5\x01\n\nquantities\x12Jmust inspect one unit or more, and refuse the refund of no more than these\x1a{this.passed_quantity + this.failed_quantity >= 1 && this.unrefunded_quantity <= this.passed_quantity + this.failed_quantity\"V\n\x15InspectReturnResponse\x12=\n\x0corder_return\x18\x01 \x01(\x0b\x32\x1a.ordermesh.order.v1.ReturnR\x0borderReturn\"\xb3\x01\n\x13\x43\x61ncelReturnRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12%\n\treturn_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08returnId\x12\x37\n\x10\x65xpected_version\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01H\x00R\x0f\x65xpectedVersion\x88\x01\x01\x42\x13\n\x11_expected_version\"U\n\x14\x43\x61ncelReturnResponse\x12=\n\x0corder_return\x18\x01 \x01(\x0b\x32\x1a.ordermesh.order.v1.ReturnR\x0borderReturn2\xa6\x07\n\rReturnService\x12\x61\n\x0c\x43reateReturn\x12\'.ordermesh.order.v1.CreateReturnRequest\x1a(.ordermesh.order.v1.CreateReturnResponse\x12]\n\tGetReturn\x12$.ordermesh.order.v1.GetReturnRequest\x1a%.ordermesh.order.v1.GetReturnResponse\"\x03\x90\x02\x01\x12\x63\n\x0bListReturns\x12&.ordermesh.order.v1.ListReturnsRequest\x1a\'.ordermesh.order.v1.ListReturnsResponse\"\x03\x90\x02\x01\x12\x64\n\rApproveReturn\x12(.ordermesh.order.v1.ApproveReturnRequest\x1a).ordermesh.order.v1.ApproveReturnResponse\x12\x61\n\x0cRejectReturn\x12\'.ordermesh.order.v1.RejectReturnRequest\x1a(.ordermesh.order.v1.RejectReturnResponse\x12v\n\x13MarkReturnInTransit\x12..ordermesh.order.v1.MarkReturnInTransitRequest\x1a/.ordermesh.order.v1.MarkReturnInTransitResponse\x12\x64\n\rReceiveReturn\x12(.ordermesh.order.v1.ReceiveReturnRequest\x1a).ordermesh.order.v1.ReceiveReturnResponse\x12\x64\n\rInspectReturn\x12(.ordermesh.order.v1.InspectReturnRequest\x1a).ordermesh.order.v1.InspectReturnResponse\x12\x61\n\x0c\x43\x61ncelReturn\x12\'.ordermesh.order.v1.CancelReturnRequest\x1a(.ordermesh.order.v1.CancelReturnResponseB\xb1\x01\n\x16\x63om.ordermesh.order.v1B\x12ReturnServiceProtoP\x01Z@github.com/ordermesh/ordermesh/gen/go/ordermesh/order/v1;orderv1\xaa\x02\x12Ordermesh.Order.V1\xca\x02\x12Ordermesh\\Order\\V1\xea\x02\x14Ordermesh::Order::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,7 +44,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATERETURNREQUEST'].fields_by_name['lines']._loaded_options = None
   _globals['_CREATERETURNREQUEST'].fields_by_name['lines']._serialized_options = b'\272Hq\222\001\005\010\001\020\364\003\272\001f\n\030lines.line_number_unique\022\037must name each line_number once\032)this.map(line, line.line_number).unique()'
   _globals['_CREATERETURNREQUEST'].fields_by_name['reason']._loaded_options = None
-  _globals['_CREATERETURNREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\032r\0302\026^[A-Z][A-Z0-9_]{0,63}$'
+  _globals['_CREATERETURNREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\034r\032\030@2\026^[A-Z][A-Z0-9_]{0,63}$'
   _globals['_CREATERETURNREQUEST'].fields_by_name['warehouse_id']._loaded_options = None
   _globals['_CREATERETURNREQUEST'].fields_by_name['warehouse_id']._serialized_options = b'\272H\nr\010\020\001\030@\330\342\030\001'
   _globals['_CREATERETURNREQUEST'].fields_by_name['expected_version']._loaded_options = None
@@ -61,11 +62,13 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTRETURNSREQUEST'].fields_by_name['page_size']._loaded_options = None
   _globals['_LISTRETURNSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
   _globals['_LISTRETURNSREQUEST'].fields_by_name['page_token']._loaded_options = None
-  _globals['_LISTRETURNSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\004'
+  _globals['_LISTRETURNSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
   _globals['_LISTRETURNSREQUEST'].fields_by_name['order_id']._loaded_options = None
   _globals['_LISTRETURNSREQUEST'].fields_by_name['order_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_LISTRETURNSREQUEST'].fields_by_name['statuses']._loaded_options = None
   _globals['_LISTRETURNSREQUEST'].fields_by_name['statuses']._serialized_options = b'\272H\016\222\001\013\020\t\"\007\202\001\004\020\001 \000'
+  _globals['_LISTRETURNSREQUEST'].fields_by_name['view']._loaded_options = None
+  _globals['_LISTRETURNSREQUEST'].fields_by_name['view']._serialized_options = b'\272H\005\202\001\002\020\001'
   _globals['_APPROVERETURNREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_APPROVERETURNREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_APPROVERETURNREQUEST'].fields_by_name['return_id']._loaded_options = None
@@ -77,7 +80,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REJECTRETURNREQUEST'].fields_by_name['return_id']._loaded_options = None
   _globals['_REJECTRETURNREQUEST'].fields_by_name['return_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_REJECTRETURNREQUEST'].fields_by_name['reason']._loaded_options = None
-  _globals['_REJECTRETURNREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\032r\0302\026^[A-Z][A-Z0-9_]{0,63}$'
+  _globals['_REJECTRETURNREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\034r\032\030@2\026^[A-Z][A-Z0-9_]{0,63}$'
   _globals['_REJECTRETURNREQUEST'].fields_by_name['expected_version']._loaded_options = None
   _globals['_REJECTRETURNREQUEST'].fields_by_name['expected_version']._serialized_options = b'\272H\004\"\002(\001'
   _globals['_MARKRETURNINTRANSITREQUEST'].fields_by_name['request_id']._loaded_options = None
@@ -128,48 +131,48 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RETURNSERVICE'].methods_by_name['GetReturn']._serialized_options = b'\220\002\001'
   _globals['_RETURNSERVICE'].methods_by_name['ListReturns']._loaded_options = None
   _globals['_RETURNSERVICE'].methods_by_name['ListReturns']._serialized_options = b'\220\002\001'
-  _globals['_CREATERETURNREQUEST']._serialized_start=193
-  _globals['_CREATERETURNREQUEST']._serialized_end=1058
-  _globals['_NEWRETURNLINE']._serialized_start=1061
-  _globals['_NEWRETURNLINE']._serialized_end=1244
-  _globals['_CREATERETURNRESPONSE']._serialized_start=1246
-  _globals['_CREATERETURNRESPONSE']._serialized_end=1331
-  _globals['_GETRETURNREQUEST']._serialized_start=1333
-  _globals['_GETRETURNREQUEST']._serialized_end=1390
-  _globals['_GETRETURNRESPONSE']._serialized_start=1392
-  _globals['_GETRETURNRESPONSE']._serialized_end=1474
-  _globals['_LISTRETURNSREQUEST']._serialized_start=1477
-  _globals['_LISTRETURNSREQUEST']._serialized_end=1785
-  _globals['_LISTRETURNSRESPONSE']._serialized_start=1787
-  _globals['_LISTRETURNSRESPONSE']._serialized_end=1902
-  _globals['_APPROVERETURNREQUEST']._serialized_start=1905
-  _globals['_APPROVERETURNREQUEST']._serialized_end=2085
-  _globals['_APPROVERETURNRESPONSE']._serialized_start=2087
-  _globals['_APPROVERETURNRESPONSE']._serialized_end=2173
-  _globals['_REJECTRETURNREQUEST']._serialized_start=2176
-  _globals['_REJECTRETURNREQUEST']._serialized_end=2426
-  _globals['_REJECTRETURNRESPONSE']._serialized_start=2428
-  _globals['_REJECTRETURNRESPONSE']._serialized_end=2513
-  _globals['_MARKRETURNINTRANSITREQUEST']._serialized_start=2516
-  _globals['_MARKRETURNINTRANSITREQUEST']._serialized_end=2702
-  _globals['_MARKRETURNINTRANSITRESPONSE']._serialized_start=2704
-  _globals['_MARKRETURNINTRANSITRESPONSE']._serialized_end=2796
-  _globals['_RECEIVERETURNREQUEST']._serialized_start=2799
-  _globals['_RECEIVERETURNREQUEST']._serialized_end=3210
-  _globals['_RECEIVEDRETURNLINE']._serialized_start=3212
-  _globals['_RECEIVEDRETURNLINE']._serialized_end=3318
-  _globals['_RECEIVERETURNRESPONSE']._serialized_start=3320
-  _globals['_RECEIVERETURNRESPONSE']._serialized_end=3406
-  _globals['_INSPECTRETURNREQUEST']._serialized_start=3409
-  _globals['_INSPECTRETURNREQUEST']._serialized_end=3771
-  _globals['_INSPECTEDRETURNLINE']._serialized_start=3774
-  _globals['_INSPECTEDRETURNLINE']._serialized_end=4233
-  _globals['_INSPECTRETURNRESPONSE']._serialized_start=4235
-  _globals['_INSPECTRETURNRESPONSE']._serialized_end=4321
-  _globals['_CANCELRETURNREQUEST']._serialized_start=4324
-  _globals['_CANCELRETURNREQUEST']._serialized_end=4503
-  _globals['_CANCELRETURNRESPONSE']._serialized_start=4505
-  _globals['_CANCELRETURNRESPONSE']._serialized_end=4590
-  _globals['_RETURNSERVICE']._serialized_start=4593
-  _globals['_RETURNSERVICE']._serialized_end=5527
+  _globals['_CREATERETURNREQUEST']._serialized_start=223
+  _globals['_CREATERETURNREQUEST']._serialized_end=1090
+  _globals['_NEWRETURNLINE']._serialized_start=1093
+  _globals['_NEWRETURNLINE']._serialized_end=1276
+  _globals['_CREATERETURNRESPONSE']._serialized_start=1278
+  _globals['_CREATERETURNRESPONSE']._serialized_end=1363
+  _globals['_GETRETURNREQUEST']._serialized_start=1365
+  _globals['_GETRETURNREQUEST']._serialized_end=1422
+  _globals['_GETRETURNRESPONSE']._serialized_start=1424
+  _globals['_GETRETURNRESPONSE']._serialized_end=1506
+  _globals['_LISTRETURNSREQUEST']._serialized_start=1509
+  _globals['_LISTRETURNSREQUEST']._serialized_end=1872
+  _globals['_LISTRETURNSRESPONSE']._serialized_start=1874
+  _globals['_LISTRETURNSRESPONSE']._serialized_end=1989
+  _globals['_APPROVERETURNREQUEST']._serialized_start=1992
+  _globals['_APPROVERETURNREQUEST']._serialized_end=2172
+  _globals['_APPROVERETURNRESPONSE']._serialized_start=2174
+  _globals['_APPROVERETURNRESPONSE']._serialized_end=2260
+  _globals['_REJECTRETURNREQUEST']._serialized_start=2263
+  _globals['_REJECTRETURNREQUEST']._serialized_end=2515
+  _globals['_REJECTRETURNRESPONSE']._serialized_start=2517
+  _globals['_REJECTRETURNRESPONSE']._serialized_end=2602
+  _globals['_MARKRETURNINTRANSITREQUEST']._serialized_start=2605
+  _globals['_MARKRETURNINTRANSITREQUEST']._serialized_end=2791
+  _globals['_MARKRETURNINTRANSITRESPONSE']._serialized_start=2793
+  _globals['_MARKRETURNINTRANSITRESPONSE']._serialized_end=2885
+  _globals['_RECEIVERETURNREQUEST']._serialized_start=2888
+  _globals['_RECEIVERETURNREQUEST']._serialized_end=3299
+  _globals['_RECEIVEDRETURNLINE']._serialized_start=3301
+  _globals['_RECEIVEDRETURNLINE']._serialized_end=3407
+  _globals['_RECEIVERETURNRESPONSE']._serialized_start=3409
+  _globals['_RECEIVERETURNRESPONSE']._serialized_end=3495
+  _globals['_INSPECTRETURNREQUEST']._serialized_start=3498
+  _globals['_INSPECTRETURNREQUEST']._serialized_end=3860
+  _globals['_INSPECTEDRETURNLINE']._serialized_start=3863
+  _globals['_INSPECTEDRETURNLINE']._serialized_end=4322
+  _globals['_INSPECTRETURNRESPONSE']._serialized_start=4324
+  _globals['_INSPECTRETURNRESPONSE']._serialized_end=4410
+  _globals['_CANCELRETURNREQUEST']._serialized_start=4413
+  _globals['_CANCELRETURNREQUEST']._serialized_end=4592
+  _globals['_CANCELRETURNRESPONSE']._serialized_start=4594
+  _globals['_CANCELRETURNRESPONSE']._serialized_end=4679
+  _globals['_RETURNSERVICE']._serialized_start=4682
+  _globals['_RETURNSERVICE']._serialized_end=5616
 # @@protoc_insertion_point(module_scope)

@@ -108,7 +108,8 @@ class ShippingServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListShipments(self, request, context):
-        """Lists shipments, newest first. Reasons: PAGE_TOKEN_INVALID.
+        """Lists shipments, newest first, by shipment_id: those that are made at the same moment can differ from the order of their create_time.
+        Reasons: PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

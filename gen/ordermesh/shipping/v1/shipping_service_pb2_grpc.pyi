@@ -49,7 +49,9 @@ class ShippingServiceStub:
     GetShipment: _grpc.UnaryUnaryMultiCallable[_shipping_service_pb2.GetShipmentRequest, _shipping_service_pb2.GetShipmentResponse]
     """Reads one shipment. Reasons: SHIPMENT_NOT_FOUND."""
     ListShipments: _grpc.UnaryUnaryMultiCallable[_shipping_service_pb2.ListShipmentsRequest, _shipping_service_pb2.ListShipmentsResponse]
-    """Lists shipments, newest first. Reasons: PAGE_TOKEN_INVALID."""
+    """Lists shipments, newest first, by shipment_id: those that are made at the same moment can differ from the order of their create_time.
+    Reasons: PAGE_TOKEN_INVALID.
+    """
     CancelShipment: _grpc.UnaryUnaryMultiCallable[_shipping_service_pb2.CancelShipmentRequest, _shipping_service_pb2.CancelShipmentResponse]
     """Recalls a shipment, as the death of its order or of its fulfilment does by itself: pending -> failed; created -> voided where
     the carrier does not have it yet; else recall_time is set, and the carrier is asked to bring it back: it reports
@@ -94,7 +96,9 @@ class ShippingServiceAsyncStub(ShippingServiceStub):
     GetShipment: _aio.UnaryUnaryMultiCallable[_shipping_service_pb2.GetShipmentRequest, _shipping_service_pb2.GetShipmentResponse]  # type: ignore[assignment]
     """Reads one shipment. Reasons: SHIPMENT_NOT_FOUND."""
     ListShipments: _aio.UnaryUnaryMultiCallable[_shipping_service_pb2.ListShipmentsRequest, _shipping_service_pb2.ListShipmentsResponse]  # type: ignore[assignment]
-    """Lists shipments, newest first. Reasons: PAGE_TOKEN_INVALID."""
+    """Lists shipments, newest first, by shipment_id: those that are made at the same moment can differ from the order of their create_time.
+    Reasons: PAGE_TOKEN_INVALID.
+    """
     CancelShipment: _aio.UnaryUnaryMultiCallable[_shipping_service_pb2.CancelShipmentRequest, _shipping_service_pb2.CancelShipmentResponse]  # type: ignore[assignment]
     """Recalls a shipment, as the death of its order or of its fulfilment does by itself: pending -> failed; created -> voided where
     the carrier does not have it yet; else recall_time is set, and the carrier is asked to bring it back: it reports
@@ -154,7 +158,9 @@ class ShippingServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _shipping_service_pb2.ListShipmentsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_shipping_service_pb2.ListShipmentsResponse, _abc.Awaitable[_shipping_service_pb2.ListShipmentsResponse]]:
-        """Lists shipments, newest first. Reasons: PAGE_TOKEN_INVALID."""
+        """Lists shipments, newest first, by shipment_id: those that are made at the same moment can differ from the order of their create_time.
+        Reasons: PAGE_TOKEN_INVALID.
+        """
 
     @_abc_1.abstractmethod
     def CancelShipment(
