@@ -68,9 +68,13 @@ class Page:
         kept.take(map(self.encode, rows[: self.size]))
         return kept.messages, self._token([position(row) for row in rows], kept)
 
+    def token(self, place: tuple[Any, ...]) -> str:
+        """The token of the page that begins after this place."""
+        return pack(self.filter, *place)
+
     def _token(self, places: Sequence[tuple[Any, ...]], kept: _Records) -> str:
         number = len(kept.messages)
-        return pack(self.filter, *places[number - 1]) if number < len(places) else ""
+        return self.token(places[number - 1]) if number < len(places) else ""
 
 
 class _Records:

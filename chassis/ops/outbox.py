@@ -1,6 +1,5 @@
 """OutboxService: an operator sees how a service's publishing stands, and has events published again."""
 
-from dataclasses import replace
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -63,7 +62,7 @@ class OutboxService(OutboxServiceServicer):
         return api.RepublishEventsResponse(event_count=number)
 
     async def ListUnmatchedEvents(self, request: api.ListUnmatchedEventsRequest, context: Context) -> api.ListUnmatchedEventsResponse:
-        page = asked(request, int)
+        page = asked(request, _unknown, int)
         found = await self._unmatched.page(page.after[0] if page.after else 0)
         events = [_lost(row) for row in found.lost] + [_unknown(entry) for entry in found.unknown]
         events.sort(key=lambda event: event.stream_seq)
@@ -71,7 +70,7 @@ class OutboxService(OutboxServiceServicer):
         if len(events) > page.size:  # the rest is compared again; events at one place stay together
             after = events[page.size - 1].stream_seq
             events = [event for event in events if event.stream_seq <= after]
-        token = replace(page, size=1).cut([after, None], lambda place: (place,))[1] if after else ""
+        token = page.token((after,)) if after else ""
         return api.ListUnmatchedEventsResponse(unmatched_events=events, next_page_token=token)
 
     async def AdoptEvents(self, request: api.AdoptEventsRequest, context: Context) -> api.AdoptEventsResponse:

@@ -89,7 +89,7 @@ def most(field: FieldDescriptor) -> int:
 
 def places() -> Iterator[tuple[str, tuple[Kind, ...]]]:
     """Each request that the services read a page of, and the kinds that name a place in its list."""
-    sources = [*rules.ROOT.glob("*_svc/rpc.py"), rules.ROOT / "chassis/ops/failed_events.py"]
+    sources = [*rules.ROOT.glob("*_svc/rpc.py"), *(rules.ROOT / "chassis/ops").glob("*.py")]
     for path in sources:
         for method in ast.walk(ast.parse(path.read_text())):
             if isinstance(method, ast.AsyncFunctionDef) and method.name.startswith("List"):
