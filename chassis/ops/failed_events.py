@@ -3,13 +3,11 @@
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from itertools import accumulate
 from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
 import grpc
-from google.protobuf.message import Message
 from ordermesh.ops.v1 import ops_service_pb2 as api
 from ordermesh.ops.v1.ops_service_pb2_grpc import FailedEventServiceServicer
 
@@ -29,9 +27,8 @@ Context = grpc.aio.ServicerContext[Any, Any]
 LIMIT = 1_000
 # A handler gets so many at once: what it writes is one transaction.
 BATCH = 100
-# So many events are shown of a batch, and a page ends below so many bytes.
+# So many events are shown of a batch.
 SHOWN = 100
-PAGE_BYTES_MAX = 2 * 2**20
 
 
 class FailedEventService(FailedEventServiceServicer):
@@ -137,9 +134,3 @@ def batches(names: Sequence[Name]) -> Iterator[Sequence[Name]]:
     """The events in their order, not too many at once."""
     for start in range(0, len(names), BATCH):
         yield names[start : start + BATCH]
-
-
-def _fit(messages: Sequence[Message]) -> int:
-    """How many of them are a page below PAGE_BYTES_MAX: one at least."""
-    sizes = accumulate(message.ByteSize() for message in messages)
-    return max(1, sum(so_far <= PAGE_BYTES_MAX for so_far in sizes))

@@ -25,7 +25,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_UNSPECIFIED: _ErrorReason.ValueType  # 0
     """Never sent."""
     ERROR_REASON_VALIDATION_FAILED: _ErrorReason.ValueType  # 1
-    """INVALID_ARGUMENT: fields break their bounds; BadRequest names each of them. Example: items[0].quantity is 0."""
+    """INVALID_ARGUMENT: fields break their bounds; BadRequest names them. Example: items[0].quantity is 0. A request that has more than
+    100 values in its lists, or is larger than its bounds allow, is answered with the first violation alone.
+    """
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 2
     """INVALID_ARGUMENT: this request_id was used before with another body. Send a new request_id for a new request."""
     ERROR_REASON_PAGE_TOKEN_INVALID: _ErrorReason.ValueType  # 3
@@ -56,6 +58,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 13
     """DEADLINE_EXCEEDED: the call came without a deadline, and took longer than the server gives such a call. What it changes may be done or
     not: repeat it with the same request_id, and with a deadline. (Where the caller's own deadline is over, gRPC says so without a reason.)
+    """
+    ERROR_REASON_ANSWER_TOO_LARGE: _ErrorReason.ValueType  # 14
+    """FAILED_PRECONDITION: the answer of a batch would be larger than 4 MiB, which is what clients take (metadata: bytes_max; asked, the
+    number of records; fitting, how many of them an answer holds). Nothing was done. Ask for fewer at once, or with view VIEW_SUMMARY.
     """
     ERROR_REASON_ORDER_NOT_FOUND: _ErrorReason.ValueType  # 20
     """NOT_FOUND: there is no order with this id."""
@@ -193,7 +199,9 @@ class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 """Never sent."""
 ERROR_REASON_VALIDATION_FAILED: ErrorReason.ValueType  # 1
-"""INVALID_ARGUMENT: fields break their bounds; BadRequest names each of them. Example: items[0].quantity is 0."""
+"""INVALID_ARGUMENT: fields break their bounds; BadRequest names them. Example: items[0].quantity is 0. A request that has more than
+100 values in its lists, or is larger than its bounds allow, is answered with the first violation alone.
+"""
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 2
 """INVALID_ARGUMENT: this request_id was used before with another body. Send a new request_id for a new request."""
 ERROR_REASON_PAGE_TOKEN_INVALID: ErrorReason.ValueType  # 3
@@ -224,6 +232,10 @@ ERROR_REASON_DRAINING: ErrorReason.ValueType  # 12
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 13
 """DEADLINE_EXCEEDED: the call came without a deadline, and took longer than the server gives such a call. What it changes may be done or
 not: repeat it with the same request_id, and with a deadline. (Where the caller's own deadline is over, gRPC says so without a reason.)
+"""
+ERROR_REASON_ANSWER_TOO_LARGE: ErrorReason.ValueType  # 14
+"""FAILED_PRECONDITION: the answer of a batch would be larger than 4 MiB, which is what clients take (metadata: bytes_max; asked, the
+number of records; fitting, how many of them an answer holds). Nothing was done. Ask for fewer at once, or with view VIEW_SUMMARY.
 """
 ERROR_REASON_ORDER_NOT_FOUND: ErrorReason.ValueType  # 20
 """NOT_FOUND: there is no order with this id."""

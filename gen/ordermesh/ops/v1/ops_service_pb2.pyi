@@ -253,7 +253,9 @@ class ListFailedEventsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     FILTER_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Events in a page: 50 where unset, 1,000 at most."""
+    """Events in a page: 50 where unset, 1,000 at most. Fewer come, with a next_page_token all the same, where
+    their answer would be larger than 4 MiB.
+    """
     page_token: _builtins.str
     """From the page before, with the same filter; empty for the first."""
     @_builtins.property
