@@ -255,10 +255,13 @@ def _refund(facts: Facts, its: return_pb2.Return) -> str:
 
 
 def _is_hopeless(event: ops_service_pb2.FailedEvent) -> bool:
-    """Whether no replay can help: it cannot be read, or the order service itself lacks its order."""
+    """Whether no replay can help: it cannot be read, or the order service itself lacks its order.
+
+    Shipping asks the order service; other services' ORDER_NOT_FOUND is about what they were told yet.
+    """
     if event.reason == "EVENT_UNREADABLE":
         return True
-    return event.reason == "ORDER_NOT_FOUND" and event.consumer.startswith("order-")
+    return event.reason == "ORDER_NOT_FOUND" and event.consumer.startswith(("order-", "shipping-"))
 
 
 def _get(order_id: str) -> str:
