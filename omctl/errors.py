@@ -24,6 +24,7 @@ NEXT: Final = {
     "REQUEST_ID_REUSED": "repeat exactly what this --request-id stood for, or leave it out for something new",
     "ORDER_NOT_FOUND": "see `omctl order list`",
     "FAILED_EVENT_NOT_FOUND": "see `omctl events failed`; one that came right by itself leaves no trace",
+    "LABEL_NOT_PRINTABLE": "install the extra `cjk` where the script is Chinese, Japanese or Korean",
     "CONTRADICTION_NOT_FOUND": "see `omctl payment contradictions`",
     "FAILED_EVENT_AMBIGUOUS": "see both with `omctl events show ... --digest`, and name one",
     "QUANTITY_OUT_OF_RANGE": "book less at once",

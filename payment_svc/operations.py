@@ -63,6 +63,8 @@ ASK_AFTER_MAX_S = 600.0
 DUE_MAX = 50
 # How long `compensate` waits for something to do before it looks by itself.
 COMPENSATE_EVERY_S = 30.0
+# How long the order service is waited for, and the part of the caller's time that this may take: without the answer the copy decides.
+ORDER_TIMEOUT_S, ORDER_SHARE = 2.0, 0.25
 # What is kept of the caller's time for writing down that the answer was lost.
 MARGIN_S = 0.5
 P = TypeVar("P", Payment, Operation)
@@ -384,8 +386,10 @@ class Operations:
 
     async def _order_now(self, order_id: UUID) -> Order | None:
         """What the order service answers now; None where it is out of reach, and the account's copy of the order must do."""
+        left = deadline.remaining()
+        timeout_s = ORDER_TIMEOUT_S if left is None else min(ORDER_TIMEOUT_S, left * ORDER_SHARE)
         try:
-            return await self.orders.get(order_id)
+            return await self.orders.get(order_id, timeout_s)
         except Deferred as away:
             self._copies.inc()
             _log.warning("an order is paid by this service's copy of it", order_id=str(order_id), reason=away.reason)

@@ -10,7 +10,6 @@ from ordermesh.order.v1 import order_service_pb2 as api
 from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceStub
 from ordermesh.view.v1 import view_pb2
 
-from chassis import deadline
 from chassis.client import Channel, ask
 from chassis.errors import Deferred, Failure, NotFound
 from payment_svc import wire
@@ -33,10 +32,10 @@ class Orders:
         self._waiting: dict[UUID, Answer] = {}
         self._asking: asyncio.Task[None] | None = None
 
-    async def get(self, order_id: UUID) -> Order:
-        """What the order costs now. Raises NotFound ORDER_NOT_FOUND, or Deferred where the service cannot be reached.
+    async def get(self, order_id: UUID, timeout_s: float = TIMEOUT_S) -> Order:
+        """What the order costs now.
 
-        It takes a quarter of the caller's time at most, so that the caller may still decide without the answer.
+        Raises NotFound ORDER_NOT_FOUND, or Deferred where the service cannot be reached, or has not answered after `timeout_s`.
         """
         answer = self._waiting.get(order_id)
         if answer is None:
@@ -45,9 +44,8 @@ class Orders:
         if self._asking is None:
             # Of no caller's context: neither its deadline nor its trace is that of the others.
             self._asking = asyncio.create_task(self._ask_waiting(), context=Context())
-        left = deadline.remaining()
         try:
-            async with asyncio.timeout(TIMEOUT_S if left is None else min(TIMEOUT_S, left / 4)):
+            async with asyncio.timeout(timeout_s):
                 return await asyncio.shield(answer)
         except TimeoutError:
             text = "The order service has not answered in time."

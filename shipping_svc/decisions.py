@@ -37,6 +37,8 @@ from shipping_svc.model import (
 )
 
 Decided = Decision[Shipment, Row]
+# Why a carrier sells no label, now and at every later ask.
+REFUSALS = frozenset({"CARRIER_REFUSED", "LABEL_NOT_PRINTABLE"})
 
 
 def decide(shipment: Shipment | None, command: ShipmentCommand, now: datetime) -> Decided:
@@ -217,6 +219,8 @@ def refusal(shipment: Shipment) -> Refused | None:
     """Why there is no label and never will be, as its asker is told; None where there is one, or may yet be."""
     if shipment.status is not Status.FAILED:
         return None
+    if shipment.reason == "LABEL_NOT_PRINTABLE":
+        return not_printable(shipment)
     if shipment.reason == "CARRIER_REFUSED":
         code = shipment.carrier_code or ""
         text = f"{shipment.carrier} refuses the shipment: {code}."
@@ -225,6 +229,17 @@ def refusal(shipment: Shipment) -> Refused | None:
         text = f"{shipment.carrier} sold a tracking number that another of its live shipments has."
         return Refused("TRACKING_NUMBER_IN_USE", text, carrier=shipment.carrier, shipment_id=str(shipment.id))
     return closed(shipment, shipment.reason) if shipment.reason in ("ORDER_CLOSED", "FULFILLMENT_CANCELLED") else no_label(shipment)
+
+
+def not_printable(shipment: Shipment) -> Refused:
+    """The refusal of an address that no installed font prints. It names scripts, and nothing of the address."""
+    scripts = shipment.carrier_code or ""
+    text = (
+        f"No installed font prints the recipient's script ({scripts}). For Chinese, Japanese and Korean install "
+        "the extra `cjk` (pip install 'ordermesh[cjk]') and restart shipping; other scripts need a recipient in "
+        "Latin, Greek or Cyrillic letters. Then cancel this order, and place it again."
+    )
+    return Refused("LABEL_NOT_PRINTABLE", text, carrier=shipment.carrier, scripts=scripts, shipment_id=str(shipment.id))
 
 
 def no_label(shipment: Shipment) -> Refused:

@@ -311,7 +311,7 @@ class Operations:
             return Deferred("DEPENDENCY_UNAVAILABLE", f"{self.carrier.name} has not answered in time.", peer=self.carrier.name)
         except Failure as failure:
             self._tries.labels(failure.reason.lower()).inc()
-            if failure.reason == "CARRIER_REFUSED":
+            if failure.reason in decisions.REFUSALS:
                 refused = failure.metadata.get("carrier_code")
                 return GiveUp(f"{key}:refused", *of[1:], reason=failure.reason, carrier_code=refused, purchase=shipment.purchase)
             return failure

@@ -1,5 +1,6 @@
 """What callers ask, as commands and filters."""
 
+import unicodedata
 from uuid import UUID
 
 from google.protobuf.message import Message
@@ -78,5 +79,18 @@ def order_filter(request: order_service_pb2.ListOrdersRequest) -> OrderFilter:
 
 
 def _recipient(its: order_pb2.Recipient) -> Recipient:
-    lines = tuple(its.address_lines)
-    return Recipient(its.name, lines, its.locality, its.administrative_area, its.postal_code, its.country_code, its.email, its.phone)
+    """Names and places are stored composed (NFC): a letter and its accent may come as two characters, which labels cannot print."""
+    return Recipient(
+        name=_composed(its.name),
+        address_lines=tuple(map(_composed, its.address_lines)),
+        locality=_composed(its.locality),
+        administrative_area=_composed(its.administrative_area),
+        postal_code=its.postal_code,
+        country_code=its.country_code,
+        email=its.email,
+        phone=its.phone,
+    )
+
+
+def _composed(text: str) -> str:
+    return unicodedata.normalize("NFC", text)

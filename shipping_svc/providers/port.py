@@ -15,7 +15,8 @@ class Carrier(Protocol):
     async def buy_label(self, key: str, parcels: Sequence[Parcel], recipient: Recipient, warehouse_id: str) -> Label:
         """One label for all the parcels. The same key again is the same purchase: it answers with the same label and costs nothing more.
 
-        Raises Refused CARRIER_REFUSED (metadata: carrier, carrier_code) where the carrier will not take them, now or ever, and
+        Raises Refused CARRIER_REFUSED (metadata: carrier, carrier_code) where the carrier will not take them, now or ever;
+        LABEL_NOT_PRINTABLE (carrier_code: the scripts) before the purchase where the label cannot show the recipient; and
         Deferred DEPENDENCY_UNAVAILABLE where it cannot be asked just now. A caller that hears neither, nor a label, in time knows
         nothing, and asks again under the same key.
         """

@@ -7,7 +7,7 @@
 | postal_code SANDBOX-SLOW | sells, but takes SLOW_S: longer than anybody waits |
 | postal_code SANDBOX-DOWN | cannot be reached, ever |
 | postal_code SANDBOX-DOWN-ONCE | cannot be reached at the first call for a shipment; after that it sells |
-| any other | sells at once |
+| any other | sells at once; what its label cannot print it refuses: LABEL_NOT_PRINTABLE |
 
 The label is made of the key alone, so the same key is the same label by construction, also after a restart. A label is void when it is
 recalled before anything was reported of it; afterwards the parcels are brought back, or not, by whoever plays the carrier and reports.
@@ -55,7 +55,11 @@ class SandboxCarrier:
                 self._called.add(key)
                 raise _down()
         number = number_of(key)
-        return Label(number, pdf.document(_pages(number, parcels, recipient, warehouse_id)), "application/pdf")
+        pages = _pages(number, parcels, recipient, warehouse_id)
+        if scripts := pdf.unprintable_scripts([line for lines in pages for line in lines]):
+            raise _not_printable(scripts)
+        # Setting type takes up to half a second of CPU time: calls are served meanwhile.
+        return Label(number, await asyncio.to_thread(pdf.document, pages), "application/pdf")
 
     async def recall(self, key: str, purchase: str, tracking_number: str | None) -> Recalled:
         """The same answer to every key: what was reported decides. Of a label that nobody has heard of nothing ever is."""
@@ -87,6 +91,11 @@ def _pages(number: str, parcels: Sequence[Parcel], recipient: Recipient, warehou
 
 def _refused(carrier_code: str) -> Refused:
     return Refused("CARRIER_REFUSED", f"The sandbox carrier refuses: {carrier_code}.", carrier=NAME, carrier_code=carrier_code)
+
+
+def _not_printable(scripts: Sequence[str]) -> Refused:
+    """The address is personal data: the refusal names the scripts that it is written in."""
+    return Refused("LABEL_NOT_PRINTABLE", carrier=NAME, carrier_code=", ".join(scripts))
 
 
 def _down() -> Deferred:

@@ -321,6 +321,17 @@ async def test_the_recipient_is_known_to_who_asks_and_to_no_event(orders: Orders
     assert not any(b"Ada" in payload or b"Test Street" in payload for payload in payloads)
 
 
+async def test_recipient_is_stored_composed(orders: Orders) -> None:
+    """Names and places that come with combining accents are stored in NFC, as labels and mails print them."""
+    recipient = order_pb2.Recipient(
+        name="Jose\u0301", address_lines=["Rue de l'E\u0301te\u0301 1"], locality="Plzen\u030c", country_code="CZ"
+    )
+    order = await create(orders, create_order(recipient=recipient))
+    asked = order_service_pb2.GetOrderRecipientRequest(order_id=order.order_id)
+    stored = (await ask(orders.GetOrderRecipient, asked)).recipient
+    assert (stored.name, stored.address_lines[0], stored.locality) == ("José", "Rue de l'Été 1", "Plzeň")
+
+
 async def test_a_watch_sends_the_order_then_each_step_and_resumes(orders: Orders, operations: Operations) -> None:
     """Snapshot first; a step as it happens; a heartbeat in silence; a resumed watch sends what came after its token, and no snapshot."""
     order = await create(orders, create_order())

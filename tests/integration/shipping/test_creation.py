@@ -1,6 +1,7 @@
 """One fulfilment, one label, one event: however often, by whom and through which crashes it is asked for."""
 
 import asyncio
+import io
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentSt
 from ordermesh.fulfillment.v1 import fulfillment_pb2
 from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.shipping.v1 import shipping_service_pb2 as api
+from pypdf import PdfReader
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
@@ -63,8 +65,9 @@ async def test_a_label_is_bought_and_told_of(shipping: Shipping, engine: AsyncEn
     ]
     label = await ask(shipping.GetLabel, api.GetLabelRequest(shipment_id=shipment.shipment_id))
     assert label.content_type == "application/pdf"
-    assert b"Ada Lovelace" in label.content
-    assert shipment.tracking_number.encode() in label.content
+    page = PdfReader(io.BytesIO(label.content)).pages[0].extract_text()
+    assert "Ada Lovelace" in page
+    assert shipment.tracking_number in page
 
 
 async def test_call_and_event_at_once_buy_one_label(
@@ -315,6 +318,23 @@ async def test_the_carriers_refusal_is_final(shipping: Shipping, operations: Ope
     with pytest.raises(Refused) as no_label:
         await ask(shipping.GetLabel, api.GetLabelRequest(shipment_id=failed.shipment_id))
     assert (no_label.value.reason, no_label.value.metadata) == ("ILLEGAL_TRANSITION", {"status": "failed", "allowed": ""})
+
+
+async def test_unprintable_recipient_buys_no_label(
+    shipping: Shipping, operations: Operations, orders: KnownOrders, engine: AsyncEngine
+) -> None:
+    """LABEL_NOT_PRINTABLE with the scripts and what to do, now and at every later ask; the failure is told; nothing was bought."""
+    request = create()
+    orders.addresses[UUID(request.order_id)] = {"locality": "القاهرة"}
+    for _ in range(2):
+        with pytest.raises(Refused) as refused:
+            await ask(shipping.CreateShipment, request)
+        assert (refused.value.reason, refused.value.metadata["scripts"]) == ("LABEL_NOT_PRINTABLE", "ARABIC")
+        assert "install the extra `cjk`" in refused.value.message
+    failed = await the_one(shipping)
+    assert (failed.status, failed.status_reason) == (shipping_pb2.SHIPMENT_STATUS_FAILED, "LABEL_NOT_PRINTABLE")
+    assert (failed.carrier_code, failed.tracking_number) == ("ARABIC", "")
+    assert await told_kinds(engine) == ["ShipmentStatusChanged"]
 
 
 async def test_nothing_is_shipped_for_a_dead_order(

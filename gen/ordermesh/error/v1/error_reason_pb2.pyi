@@ -160,6 +160,10 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: the packages do not hold exactly what was picked (a violation for each line)."""
     ERROR_REASON_INSPECTION_NOT_REQUIRED: _ErrorReason.ValueType  # 104
     """FAILED_PRECONDITION: this fulfilment needs no inspection."""
+    ERROR_REASON_LABEL_NOT_PRINTABLE: _ErrorReason.ValueType  # 110
+    """FAILED_PRECONDITION: no installed font prints the recipient's script, and no label was bought (metadata: carrier, scripts,
+    shipment_id). For Chinese, Japanese and Korean the extra `cjk` is to be installed.
+    """
     ERROR_REASON_SHIPMENT_ALREADY_EXISTS: _ErrorReason.ValueType  # 120
     """ALREADY_EXISTS: the fulfilment has a shipment of another order, attempt or warehouse (metadata: shipment_id)."""
     ERROR_REASON_CARRIER_REFUSED: _ErrorReason.ValueType  # 121
@@ -334,6 +338,10 @@ ERROR_REASON_PACKAGES_INCOMPLETE: ErrorReason.ValueType  # 103
 """FAILED_PRECONDITION: the packages do not hold exactly what was picked (a violation for each line)."""
 ERROR_REASON_INSPECTION_NOT_REQUIRED: ErrorReason.ValueType  # 104
 """FAILED_PRECONDITION: this fulfilment needs no inspection."""
+ERROR_REASON_LABEL_NOT_PRINTABLE: ErrorReason.ValueType  # 110
+"""FAILED_PRECONDITION: no installed font prints the recipient's script, and no label was bought (metadata: carrier, scripts,
+shipment_id). For Chinese, Japanese and Korean the extra `cjk` is to be installed.
+"""
 ERROR_REASON_SHIPMENT_ALREADY_EXISTS: ErrorReason.ValueType  # 120
 """ALREADY_EXISTS: the fulfilment has a shipment of another order, attempt or warehouse (metadata: shipment_id)."""
 ERROR_REASON_CARRIER_REFUSED: ErrorReason.ValueType  # 121

@@ -124,6 +124,7 @@ class Shipment(_message.Message):
     """Rises by one with each change."""
     status_reason: _builtins.str
     """Why it last changed: FULFILLMENT_READY, REPACKED (before it had a label), LABEL_BOUGHT, CARRIER_REPORTED, CARRIER_REFUSED,
+    LABEL_NOT_PRINTABLE (no installed font prints the recipient's script),
     TRACKING_NUMBER_IN_USE (the carrier sold a number that another of its live shipments has), ORDER_CLOSED (its order is dead), FULFILLMENT_CANCELLED or RECALLED (somebody cancelled it); the last three of a recall, and of the void label that it led to.
     """
     carrier_code: _builtins.str

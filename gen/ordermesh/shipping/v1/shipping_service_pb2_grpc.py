@@ -92,7 +92,7 @@ class ShippingServiceServicer(object):
         each fulfilment: a repeat, with whatever request_id, answers with it. Where the fulfilment was packed anew meanwhile, a shipment
         without a label takes the parcels of the greatest fulfillment_version; one that has a label stays as it is. After
         DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the shipment stays pending, and the service goes on trying by itself. Reasons:
-        ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED, TRACKING_NUMBER_IN_USE, SHIPMENT_ALREADY_EXISTS (of another order or
+        ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED, LABEL_NOT_PRINTABLE, TRACKING_NUMBER_IN_USE, SHIPMENT_ALREADY_EXISTS (of another order or
         warehouse), ILLEGAL_TRANSITION (it was recalled before it had a label, or the fulfilment is cancelled), VERSION_JUMP
         (fulfillment_version is more than 10,000 above the one that is stored).
         """
