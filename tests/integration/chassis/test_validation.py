@@ -28,7 +28,11 @@ CPU_S = 0.020
 MARGIN = 2.5
 TRIES = 5
 MEMORY_BYTES = 100 << 20
-REFUSAL = re.compile(r"VALIDATION_FAILED (.+: (map )?(a pair )?must .* \d+ .*|the request is not the protobuf message .*)")
+REFUSAL = re.compile(
+    r"VALIDATION_FAILED .+: (map )?(a pair )?must .* \d+ .*"
+    r"|VALIDATION_FAILED the request is not the protobuf message .*"
+    r"|PAGE_TOKEN_INVALID page_token cannot be used: .*"
+)
 METHODS = [method for file in rules.files() for method in rules.methods(file)]
 GET_ORDER = "/ordermesh.order.v1.OrderService/GetOrder"
 
