@@ -5,13 +5,13 @@ from typing import Any
 
 from google.protobuf.message import Message
 from ordermesh.order.events.v1.order_events_pb2 import OrderItemsCancelled, OrderStatusChanged
-from ordermesh.shipping.events.v1.shipping_events_pb2 import DeliveryConfirmed, ShipmentCreated
+from ordermesh.shipping.events.v1.shipping_events_pb2 import DeliveryConfirmed, ShipmentCreated, ShipmentStatusChanged
 
 from chassis.decision import Outcome
 from chassis.delivery import Delivery
-from chassis.handling import Handler
+from chassis.handling import Handler, carry_out
 from fulfillment_svc import wire
-from fulfillment_svc.model import Fulfillment, Job
+from fulfillment_svc.model import Fulfillment, Job, Release, Ship
 from fulfillment_svc.operations import Operations
 
 
@@ -28,6 +28,7 @@ class Consumers:
             OrderStatusChanged: self.order_status_changed,
             OrderItemsCancelled: self.order_items_cancelled,
             ShipmentCreated: self.shipment_created,
+            ShipmentStatusChanged: self.shipment_status_changed,
             DeliveryConfirmed: self.delivery_confirmed,
         }
 
@@ -41,6 +42,10 @@ class Consumers:
 
     async def shipment_created(self, deliveries: Sequence[Delivery[ShipmentCreated]]) -> Sequence[Outcome[Job]]:
         return await self.operations.note([wire.ship(d.message.shipment, d.keyed, d.cause) for d in deliveries])
+
+    async def shipment_status_changed(self, deliveries: Sequence[Delivery[ShipmentStatusChanged]]) -> Sequence[Outcome[Any]]:
+        answers: list[Ship | Release | None] = [wire.withdrawal_answer(d.message.shipment, d.keyed, d.cause) for d in deliveries]
+        return await carry_out(answers, self.operations.note)  # type: ignore[arg-type]  # mypy joins the union to OfShipment
 
     async def delivery_confirmed(self, deliveries: Sequence[Delivery[DeliveryConfirmed]]) -> Sequence[Outcome[Job]]:
         return await self.operations.note([wire.complete(d.message.shipment, d.keyed, d.cause) for d in deliveries])

@@ -46,6 +46,15 @@ class InspectionRule(StrEnum):
     SAMPLE = "sample"
 
 
+class WithdrawReason(StrEnum):
+    """Why a fulfilment that is ready is wanted back from its way out."""
+
+    UNITS_CUT = "UNITS_CUT"
+    ORDER_CANCELLED = "ORDER_CANCELLED"
+    WORK_CANCELLED = "WORK_CANCELLED"
+    INSPECTION_FAILED = "INSPECTION_FAILED"
+
+
 FORWARD = (
     Status.PENDING,
     Status.PLANNING,

@@ -41,6 +41,7 @@ from fulfillment_svc.model import (
     Picklist,
     Plan,
     RecordInspection,
+    Release,
     Settle,
     Ship,
     Spoiling,
@@ -167,7 +168,7 @@ class Operations:
         assert noted, "units are noted only where there is a fulfilment"
         return noted, isinstance(outcome, Done) and outcome.repeat
 
-    async def note(self, commands: Sequence[Ship | Complete]) -> Sequence[Outcome[Job]]:
+    async def note(self, commands: Sequence[Ship | Complete | Release]) -> Sequence[Outcome[Job]]:
         """News of shipments."""
         return await self._write(commands)
 

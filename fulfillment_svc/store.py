@@ -12,16 +12,39 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from chassis.paging import Listed, Page
 from chassis.tables import among, arrays, arrays_of, given, insert_rows
 from fulfillment_svc.lifecycle import Status
-from fulfillment_svc.model import Allocation, AnyCommand, Filter, Fulfillment, Job, Kept, Line, Package, PackedItem, Transition, Work
-from fulfillment_svc.tables import fulfillments, history, items, kept_units, lines, orders, packages
+from fulfillment_svc.model import (
+    Allocation,
+    AnyCommand,
+    Filter,
+    Fulfillment,
+    Job,
+    Kept,
+    Line,
+    Package,
+    PackedItem,
+    Transition,
+    VoidLabel,
+    Work,
+)
+from fulfillment_svc.tables import fulfillments, history, items, kept_units, lines, orders, packages, void_labels
 
 f = fulfillments.c
-FULFILLMENT, LINE, PACKAGE, ITEM, STEP, ORDER, KEPT = (
-    tuple(table.c.keys()) for table in (fulfillments, lines, packages, items, history, orders, kept_units)
+FULFILLMENT, LINE, PACKAGE, ITEM, STEP, ORDER, KEPT, VOID = (
+    tuple(table.c.keys()) for table in (fulfillments, lines, packages, items, history, orders, kept_units, void_labels)
 )
 WORK = ("order_id", "warehouse_id", "attempt")
 FIELDS = tuple(f"work.{name}" if name in WORK else name for name in FULFILLMENT)  # where a column's value is found in a fulfilment
-CHANGING = ("id", "status", "stock_committed", "inspection_rule", "shipment_id", "version", "update_time")
+CHANGING = (
+    "id",
+    "status",
+    "stock_committed",
+    "inspection_rule",
+    "shipment_id",
+    "version",
+    "update_time",
+    "withdraw_reason",
+    "released_version",
+)
 # A line's units; its number and SKU never change.
 COUNTS = ("quantity", "picked", "cut", "short", "spoiled", "found")
 COUNTED = ("fulfillment_id", "line_number", *COUNTS)
@@ -48,8 +71,10 @@ read_items = (
     select(items).where(among(items.c.fulfillment_id)).order_by(items.c.fulfillment_id, items.c.package_number, items.c.line_number)
 )
 
-insert_fulfillments, insert_lines, insert_packages, insert_items, insert_history, insert_orders, insert_kept = (
-    insert_rows(*table.c) for table in (fulfillments, lines, packages, items, history, orders, kept_units)
+read_void = select(void_labels).where(among(void_labels.c.fulfillment_id)).order_by(*void_labels.primary_key)
+
+insert_fulfillments, insert_lines, insert_packages, insert_items, insert_history, insert_orders, insert_kept, insert_void = (
+    insert_rows(*table.c) for table in (fulfillments, lines, packages, items, history, orders, kept_units, void_labels)
 )
 note_orders = insert_orders.on_conflict_do_nothing()
 changed_orders = given(*orders.c)
@@ -68,6 +93,7 @@ update_lines = (
     .where(lines.c.fulfillment_id == changed_lines.c.fulfillment_id, lines.c.line_number == changed_lines.c.line_number)
 )
 drop_lines = delete(lines).where(among(lines.c.fulfillment_id))
+drop_void = delete(void_labels).where(among(void_labels.c.fulfillment_id))
 drop_packages = delete(packages).where(among(packages.c.fulfillment_id))
 
 
@@ -122,6 +148,7 @@ async def save_fulfillments(
         await connection.execute(update_fulfillments, arrays_of(CHANGING, (each for _, each in changed)))
         await _save_lines(connection, changed)
         await _save_packages(connection, [(old, new) for old, new in changed if old.packages != new.packages])
+        await _save_void_labels(connection, [new for old, new in changed if old.void_labels != new.void_labels])
     if steps:
         await connection.execute(insert_history, arrays_of(STEP, steps))
 
@@ -162,7 +189,13 @@ async def _whole(connection: AsyncConnection, statement: Select[Any], parameters
         for id, *line in await connection.execute(read_lines, {"given_fulfillment_id": [row.id for row in rows]}):
             picklists[id].append(Line(*line))
     parcels = await _packages(connection, [row.id for row in rows if row.status in PACKED])
-    return [Fulfillment(row.id, Work(*row[1:4]), *(*row[4:], tuple(picklists[row.id]), tuple(parcels.get(row.id, ())))) for row in rows]
+    void = await _void_labels(connection, [row.id for row in rows if row.released_version])
+    return [
+        Fulfillment(
+            row.id, Work(*row[1:4]), *(*row[4:], tuple(picklists[row.id]), tuple(parcels.get(row.id, ())), tuple(void.get(row.id, ())))
+        )
+        for row in rows
+    ]
 
 
 async def _packages(connection: AsyncConnection, ids: list[UUID]) -> dict[UUID, list[Package]]:
@@ -176,6 +209,32 @@ async def _packages(connection: AsyncConnection, ids: list[UUID]) -> dict[UUID, 
     for id, number, *size in await connection.execute(read_packages, {"given_fulfillment_id": ids}):
         parcels[id].append(Package(number, *(*size, tuple(contents[id, number]))))
     return parcels
+
+
+async def _void_labels(connection: AsyncConnection, ids: list[UUID]) -> dict[UUID, list[VoidLabel]]:
+    """The void labels of these fulfilments, each with what its parcels held."""
+    if not ids:
+        return {}
+    units: defaultdict[tuple[UUID, UUID, bool], dict[int, int]] = defaultdict(dict)
+    for id, shipment_id, line_number, quantity, left in await connection.execute(read_void, {"given_fulfillment_id": ids}):
+        units[id, shipment_id, left][line_number] = quantity
+    labels: defaultdict[UUID, list[VoidLabel]] = defaultdict(list)
+    for (id, shipment_id, left), held in units.items():
+        labels[id].append(VoidLabel(shipment_id, held, left))
+    return labels
+
+
+async def _save_void_labels(connection: AsyncConnection, changed: Sequence[Fulfillment]) -> None:
+    if not changed:
+        return
+    await connection.execute(drop_void, arrays(["fulfillment_id"], [[each.id] for each in changed]))
+    rows = [
+        (each.id, label.shipment_id, number, quantity, label.left)
+        for each in changed
+        for label in each.void_labels
+        for number, quantity in label.units.items()
+    ]
+    await connection.execute(insert_void, arrays(VOID, rows))
 
 
 async def _save_orders(connection: AsyncConnection, before: Mapping[UUID, Job], jobs: Sequence[Job]) -> None:

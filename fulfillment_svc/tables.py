@@ -22,7 +22,7 @@ from sqlalchemy import (
 
 from chassis import tables as chassis
 from chassis.tables import StoredVersion, enum
-from fulfillment_svc.lifecycle import InspectionRule, Status
+from fulfillment_svc.lifecycle import InspectionRule, Status, WithdrawReason
 
 metadata = chassis.new_metadata()
 claims = chassis.claims(metadata)
@@ -70,10 +70,19 @@ fulfillments = Table(
     Column("version", Integer, CheckConstraint("version >= 1", "version"), nullable=False),
     Column("create_time", DateTime(timezone=True), nullable=False),
     Column("update_time", DateTime(timezone=True), nullable=False),
+    Column("withdraw_reason", enum(WithdrawReason, "withdraw_reason", metadata)),
+    Column(
+        "released_version",
+        Integer,
+        CheckConstraint("released_version between 0 and version", "released_version"),
+        nullable=False,
+        server_default="0",
+    ),
     UniqueConstraint("order_id", "warehouse_id", "attempt"),
     CheckConstraint("stock_committed or status in ('pending', 'planning', 'cancelled')", "stock_committed_before_picking"),
     CheckConstraint("shipment_id is not null or status not in ('shipped', 'completed')", "shipment_id_once_shipped"),
-    CheckConstraint("shipment_id is null or status not in ('pending', 'planning')", "no_shipment_before_picking"),
+    CheckConstraint("shipment_id is null or status in ('ready', 'shipped', 'completed')", "no_shipment_before_ready"),
+    CheckConstraint("withdraw_reason is null or status = 'ready'", "withdraw_reason_while_ready"),
 )
 Index(None, fulfillments.c.status, fulfillments.c.id)
 Index(None, fulfillments.c.warehouse_id, fulfillments.c.id)
@@ -121,6 +130,18 @@ items = Table(
     PrimaryKeyConstraint("fulfillment_id", "package_number", "line_number"),
     ForeignKeyConstraint(["fulfillment_id", "package_number"], ["packages.fulfillment_id", "packages.number"], ondelete="CASCADE"),
     ForeignKeyConstraint(["fulfillment_id", "line_number"], ["picklist_lines.fulfillment_id", "picklist_lines.line_number"]),
+)
+
+# What was in the parcels of labels that are void: units of it leave only by a contradiction of the carrier's.
+void_labels = Table(
+    "void_labels",
+    metadata,
+    Column("fulfillment_id", Uuid, ForeignKey("fulfillments.id")),
+    Column("shipment_id", Uuid),
+    Column("line_number", SmallInteger),
+    Column("quantity", Integer, CheckConstraint("quantity >= 1", "quantity"), nullable=False),
+    Column("left", Boolean, nullable=False),
+    PrimaryKeyConstraint("fulfillment_id", "shipment_id", "line_number"),
 )
 
 history = Table(

@@ -32,6 +32,7 @@ from fulfillment_svc.model import (
     Package,
     PackedItem,
     RecordInspection,
+    Release,
     Scan,
     ScanItems,
     Shares,
@@ -39,10 +40,13 @@ from fulfillment_svc.model import (
     StartPacking,
     StartPicking,
     StatusChanged,
+    VoidLabel,
 )
 
 STATUS = names(Status, "FULFILLMENT_STATUS", fulfillment_pb2.FulfillmentStatus.Value)
 STATUS_OF = {value: status for status, value in STATUS.items()}
+# A parcel that stands there is in the warehouse, as far as shipping knows.
+HERE = frozenset({shipping_pb2.SHIPMENT_STATUS_UNSPECIFIED, shipping_pb2.SHIPMENT_STATUS_PENDING, shipping_pb2.SHIPMENT_STATUS_CREATED})
 
 
 class ChangeRequest(Protocol):
@@ -153,25 +157,35 @@ def _news(
 
 
 def ship(shipment: shipping_pb2.Shipment, of: Keyed, cause: str) -> Ship:
-    return Ship(
-        key=of.key,
-        digest=of.digest,
-        target=UUID(shipment.fulfillment_id),
-        actor="shipping",
-        cause=cause,
-        shipment_id=UUID(shipment.shipment_id),
-    )
+    return Ship(**_of_shipment(shipment, of, cause))
 
 
 def complete(shipment: shipping_pb2.Shipment, of: Keyed, cause: str) -> Complete:
-    return Complete(
-        key=of.key,
-        digest=of.digest,
-        target=UUID(shipment.fulfillment_id),
-        actor="shipping",
-        cause=cause,
-        shipment_id=UUID(shipment.shipment_id),
-    )
+    return Complete(**_of_shipment(shipment, of, cause))
+
+
+def withdrawal_answer(shipment: shipping_pb2.Shipment, of: Keyed, cause: str) -> Release | Ship | None:
+    """What shipping says to a withdrawal: nothing leaves, or the carrier has the parcels. None: nothing yet, or nobody has asked."""
+    if not shipment.HasField("withdraw_version"):
+        return None
+    if shipment.status in (shipping_pb2.SHIPMENT_STATUS_FAILED, shipping_pb2.SHIPMENT_STATUS_VOIDED):
+        void, left = shipment.status == shipping_pb2.SHIPMENT_STATUS_VOIDED, shipment.HasField("contradict_time")
+        return Release(**_of_shipment(shipment, of, cause), label_void=void, left=left)
+    if shipment.status in HERE and shipment.status_reason != "WITHDRAWAL_TOO_LATE":
+        return None
+    return Ship(**_of_shipment(shipment, of, cause), left=True)
+
+
+def _of_shipment(shipment: shipping_pb2.Shipment, of: Keyed, cause: str) -> dict[str, Any]:
+    return {
+        "key": of.key,
+        "digest": of.digest,
+        "target": UUID(shipment.fulfillment_id),
+        "actor": "shipping",
+        "cause": cause,
+        "shipment_id": UUID(shipment.shipment_id),
+        "fulfillment_version": shipment.fulfillment_version,
+    }
 
 
 def _shares(items: Iterable[order_events_pb2.OrderLine]) -> Shares:
@@ -207,6 +221,7 @@ def fulfillment(its: Fulfillment, view: View.ValueType = VIEW_FULL) -> fulfillme
         version=its.version,
         create_time=timestamp(its.create_time),
         update_time=timestamp(its.update_time),
+        withdraw_reason=its.withdraw_reason,
     )
 
 
@@ -220,7 +235,11 @@ def _message(fact: StatusChanged | LinesChanged) -> Message:
     its = fact.fulfillment
     if isinstance(fact, LinesChanged):
         return fulfillment_events_pb2.FulfillmentLinesChanged(
-            fulfillment=fulfillment(its), reason=fact.reason, occur_time=timestamp(its.update_time), attempt_unworked=fact.unworked
+            fulfillment=fulfillment(its),
+            reason=fact.reason,
+            occur_time=timestamp(its.update_time),
+            attempt_unworked=fact.unworked,
+            left_after_void=_left(fact.left) if fact.left else None,
         )
     return fulfillment_events_pb2.FulfillmentStatusChanged(
         fulfillment=fulfillment(its),
@@ -230,6 +249,11 @@ def _message(fact: StatusChanged | LinesChanged) -> Message:
         occur_time=timestamp(its.update_time),
         attempt_unworked=fact.unworked,
     )
+
+
+def _left(its: VoidLabel) -> fulfillment_events_pb2.LeftAfterVoid:
+    items = [fulfillment_pb2.PackedItem(line_number=number, quantity=quantity) for number, quantity in its.units.items()]
+    return fulfillment_events_pb2.LeftAfterVoid(shipment_id=str(its.shipment_id), items=items)
 
 
 def _line(its: Line) -> fulfillment_pb2.PicklistLine:

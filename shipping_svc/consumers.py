@@ -5,7 +5,7 @@ from typing import Any
 from uuid import UUID
 
 from google.protobuf.message import Message
-from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentStatusChanged
+from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentLinesChanged, FulfillmentStatusChanged
 from ordermesh.order.events.v1.order_events_pb2 import OrderStatusChanged
 
 from chassis.decision import Outcome
@@ -24,7 +24,11 @@ class Consumers:
 
     @property
     def handlers(self) -> Mapping[type[Message], Handler[Any]]:
-        return {FulfillmentStatusChanged: self.fulfillment_status_changed, OrderStatusChanged: self.order_status_changed}
+        return {
+            FulfillmentStatusChanged: self.fulfillment_status_changed,
+            FulfillmentLinesChanged: self.fulfillment_lines_changed,
+            OrderStatusChanged: self.order_status_changed,
+        }
 
     async def fulfillment_status_changed(self, deliveries: Sequence[Delivery[FulfillmentStatusChanged]]) -> Sequence[Outcome[Any]]:
         """Nothing is stored of an order that the order service does not have: such an event fails, whoever told it."""
@@ -39,6 +43,9 @@ class Consumers:
         gone = await carry_out(dead, self.operations.bury_fulfillments)
         shipped = await carry_out(ready, self.operations.ship)
         return [one if isinstance(one, Failure) else other for one, other in zip(gone, shipped, strict=True)]
+
+    async def fulfillment_lines_changed(self, deliveries: Sequence[Delivery[FulfillmentLinesChanged]]) -> Sequence[Outcome[Any]]:
+        return await carry_out([wire.withdrawn(d.message, d.keyed, d.cause) for d in deliveries], self.operations.withdraw)
 
     async def order_status_changed(self, deliveries: Sequence[Delivery[OrderStatusChanged]]) -> Sequence[Outcome[Any]]:
         return await carry_out([wire.bury(d.message, d.keyed, d.cause) for d in deliveries], self.operations.bury_orders)

@@ -34,6 +34,7 @@ from shipping_svc.model import (
     TrackingEvent,
     Transition,
     Wanted,
+    Withdraw,
 )
 
 Decided = Decision[Shipment, Row]
@@ -58,6 +59,8 @@ def decide(shipment: Shipment | None, command: ShipmentCommand, now: datetime) -
             return cancel(shipment, command, now)
         case Close():
             return recall(shipment, command.reason, command, now)
+        case Withdraw():
+            return withdraw(shipment, command, now)
         case KeepRecall():
             return keep_recall(shipment, command, now)
 
@@ -105,8 +108,7 @@ def repack(shipment: Shipment, command: AskForShipment, now: datetime) -> Decide
     after = replace(shipment, parcels=wanted.parcels, fulfillment_version=wanted.fulfillment_version)
     if after.parcels == shipment.parcels:
         return Decision(after)
-    after = replace(after, purchase=shipment.purchase + 1, reason="REPACKED", version=shipment.version + 1, update_time=now)
-    row = Transition(after.id, after.version, shipment.status, shipment.status, after.reason, command.actor, command.cause, now)
+    after, row = on_the_spot(replace(after, purchase=shipment.purchase + 1), "REPACKED", command, now)
     return Decision(after, [row, unheard_of(shipment, now)])
 
 
@@ -148,7 +150,9 @@ def unheard_of(shipment: Shipment, now: datetime) -> RecallOpened:
 
 
 def record_report(shipment: Shipment, command: RecordReport, now: datetime) -> Decided:
-    """Every report is recorded, once. It moves the shipment if it is further than what was reported before."""
+    """Every report is recorded, once. It moves the shipment if it is further than what was reported before. One of parcels whose label
+    is void contradicts the carrier's own word: that is remembered, and told, once.
+    """
     report = command.report
     if report.carrier_event_id in shipment.known_reports:
         return Decision(shipment)
@@ -169,6 +173,10 @@ def record_report(shipment: Shipment, command: RecordReport, now: datetime) -> D
                 facts.append(Delivered(after))
             if after.status in TERMINAL and after.recall_time:
                 rows.append(RecallClosed(after.id, after.purchase, after.tracking_number))
+    elif shipment.status is Status.VOIDED and shipment.contradict_time is None:
+        after, row = on_the_spot(replace(after, contradict_time=now), "REPORTED_AFTER_VOID", command, now)
+        rows.append(row)
+        facts.append(StatusChanged(after, shipment.status))
     return Decision(after, rows, facts)
 
 
@@ -187,20 +195,53 @@ def recall(shipment: Shipment, reason: str, command: Command, now: datetime) -> 
         return Decision(shipment)
     if shipment.tracking_number is None:
         return fail(shipment, reason, command, now)
-    after = replace(shipment, recall_time=now, reason=reason, version=shipment.version + 1, update_time=now)
-    row = Transition(after.id, after.version, shipment.status, shipment.status, reason, command.actor, command.cause, now)
+    after, row = on_the_spot(replace(shipment, recall_time=now), reason, command, now)
     recalled = RecallOpened(after.id, after.purchase, shipment.tracking_number, now)
     return Decision(after, [row, recalled], [StatusChanged(after, shipment.status)])
 
 
+def withdraw(shipment: Shipment, command: Withdraw, now: datetime) -> Decided:
+    """The fulfilment is told whether anything of it leaves: there will be no label, the label is void, or the carrier has the parcels.
+
+    It is answered at once where that is known, and by the carrier's word, or its first report, where there is a label.
+    """
+    if shipment.withdraw_version is not None:
+        return Decision(shipment)  # it is answered, or will be
+    wanted = replace(shipment, withdraw_version=command.version)
+    if shipment.status is Status.PENDING:
+        return fail(wanted, "FULFILLMENT_WITHDRAWN", command, now)
+    if shipment.status is Status.CREATED:
+        after, row = on_the_spot(wanted, "FULFILLMENT_WITHDRAWN", command, now)
+        asked = RecallOpened(after.id, after.purchase, after.tracking_number, now, bring_back=after.recall_time is not None)
+        return Decision(after, [row, asked])
+    reason = "FULFILLMENT_WITHDRAWN" if shipment.status in (Status.FAILED, Status.VOIDED) else "WITHDRAWAL_TOO_LATE"
+    after, row = on_the_spot(wanted, reason, command, now)
+    return Decision(after, [row], [StatusChanged(after, shipment.status)])
+
+
 def keep_recall(shipment: Shipment, command: KeepRecall, now: datetime) -> Decided:
-    """A void label ends its shipment, for the reason of its recall. Parcels that are on their way come to rest by the carrier's reports."""
+    """A void label ends its shipment, for the reason of its recall. Parcels that are on their way come to rest by the carrier's reports;
+    the fulfilment that has withdrawn them is told that it is too late. An answer that lets them go on is none to a recall.
+    """
     closed = RecallClosed(shipment.id, command.purchase, command.tracking_number)
     its_own = command.purchase == shipment.purchase and shipment.status is Status.CREATED
-    if command.answer is not Recalled.VOIDED or not its_own:
+    if command.answer is Recalled.TOO_LATE and shipment.recall_time and its_own:
+        return Decision(shipment)  # they were recalled since: the carrier is asked for that as well
+    if not its_own:
         return Decision(shipment, [closed])
-    voided, row = step(shipment, Status.VOIDED, shipment.reason, command, now)
-    return Decision(voided, [row, closed], [StatusChanged(voided, shipment.status)])
+    if command.answer is Recalled.VOIDED:
+        voided, row = step(shipment, Status.VOIDED, shipment.reason, command, now)
+        return Decision(voided, [row, closed], [StatusChanged(voided, shipment.status)])
+    if shipment.withdraw_version is None:
+        return Decision(shipment, [closed])
+    after, row = on_the_spot(shipment, "WITHDRAWAL_TOO_LATE", command, now)
+    return Decision(after, [row, closed], [StatusChanged(after, shipment.status)])
+
+
+def on_the_spot(shipment: Shipment, reason: str, command: Command, now: datetime) -> tuple[Shipment, Transition]:
+    """The shipment one version on in its status, and its row of history."""
+    after = replace(shipment, reason=reason, version=shipment.version + 1, update_time=now)
+    return after, Transition(after.id, after.version, after.status, after.status, reason, command.actor, command.cause, now)
 
 
 def step(shipment: Shipment, new: Status, reason: str, command: Command, now: datetime) -> tuple[Shipment, Transition]:

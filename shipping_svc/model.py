@@ -52,6 +52,7 @@ class Recalled(StrEnum):
 
     VOIDED = "voided"  # it does not have them, and will not take them: the label is void
     RETURNING = "returning"  # it has had them in its hands: it brings them back where it still can
+    TOO_LATE = "too_late"  # it has had them in its hands, and takes them on to their recipient
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +86,8 @@ class Shipment:
 
     `report_time` is when, by the carrier's clock, the parcels were where the status says; None while nothing was reported.
     `recall_time` is when we wanted them back; None where we did not, or where there was no label yet.
+    `withdraw_version` is the fulfilment's version at which it wanted its parcels back before they leave; None where it did not.
+    `contradict_time` is when the carrier reported the parcels of a label that it had confirmed as void; None where it has not.
     `known_reports` are the ids of those reports that are recorded already, among those that the present write is about.
     `rivals` are other live shipments of the carrier by tracking number, for the numbers that the present write is about.
     """
@@ -107,9 +110,16 @@ class Shipment:
     recall_time: datetime | None = None
     fulfillment_version: int = 0  # the one whose parcels these are
     purchase: int = 0  # how often they were packed anew before a label was bought: each time another purchase
+    withdraw_version: int | None = None
+    contradict_time: datetime | None = None
     parcels: tuple[Parcel, ...] = ()
     known_reports: frozenset[str] = frozenset()
     rivals: Mapping[str, UUID] = field(default_factory=dict)
+
+    def followed_by(self, wanted: Wanted) -> bool:
+        """Whether what is wanted is another shipment: this one was withdrawn, will not leave, and its fulfilment was ready again."""
+        over = self.status in (Status.FAILED, Status.VOIDED)
+        return over and self.withdraw_version is not None and wanted.fulfillment_version > self.withdraw_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,12 +190,14 @@ class RecallOpened:
     """A row beside the history: the carrier is to be asked to take back what it has sold by this purchase, and calls so.
 
     `tracking_number`: None where we have not heard of any sale. There may have been one all the same.
+    `bring_back`: where it is too late for the label to be void, the parcels are to come back; else they go on to their recipient.
     """
 
     shipment_id: UUID
     purchase: int
     tracking_number: str | None
     time: datetime
+    bring_back: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +295,13 @@ class Close(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Withdraw(Command):
+    """The fulfilment wants its parcels back before they leave, at this version of it."""
+
+    version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KeepRecall(Command):
     """The carrier has answered the recall of what it has sold by this purchase, and calls so, as far as we had heard."""
 
@@ -291,7 +310,7 @@ class KeepRecall(Command):
     tracking_number: str | None
 
 
-ShipmentCommand = AskForShipment | KeepLabel | GiveUp | RecordReport | Cancel | Close | KeepRecall
+ShipmentCommand = AskForShipment | KeepLabel | GiveUp | RecordReport | Cancel | Close | Withdraw | KeepRecall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -39,6 +39,7 @@ from shipping_svc.model import (
     Shipment,
     ShipmentCommand,
     ShipmentFilter,
+    Withdraw,
     purchase_key,
 )
 from shipping_svc.peers import Orders
@@ -76,6 +77,9 @@ class Operations:
         self._places = asyncio.Semaphore(patience.labels_max)
         self._tries = telemetry.counter("shipping_label_tries_total", "Labels that were asked for, by what came of it", "outcome")
         self._recalls = telemetry.counter("shipping_recall_tries_total", "Labels that were asked back for, by what came of it", "outcome")
+        self._contradictions = telemetry.counter(
+            "shipping_reports_after_void_total", "Reports of parcels whose label the carrier had confirmed as void: alert on it"
+        )
         self._closed = telemetry.counter(
             "shipping_dead_orders_skipped_total", "Fulfilments that were ready when they or their order were dead"
         )
@@ -171,6 +175,20 @@ class Operations:
         closes = [[_close(c, its.id, "FULFILLMENT_CANCELLED") for its in living if its.fulfillment_id == c.target] for c in commands]
         return await self._close(buried, closes)
 
+    async def withdraw(self, asks: Sequence[Ask]) -> Sequence[Outcome[Any]]:
+        """These fulfilments want their parcels back before they leave. The answer is an event of the shipment; so one of which nothing was
+        heard yet gets one first, and what is heard of it later finds that.
+        """
+        known = await self._write([self._asked(ask, uuid7(), f"{ask.key}:known") for ask in asks])
+        withdrawals = [
+            Withdraw(ask.key, ask.digest, outcome.record.id, ask.actor, ask.cause, version=ask.wanted.fulfillment_version)
+            for ask, outcome in zip(asks, known, strict=True)
+            if isinstance(outcome, Done)
+        ]
+        withdrawn = dict(zip((command.key for command in withdrawals), await self._write(withdrawals), strict=True))
+        await self._call_back({command.target for command in withdrawals})
+        return [outcome if isinstance(outcome, Failure) else withdrawn[ask.key] for ask, outcome in zip(asks, known, strict=True)]
+
     async def _close(self, buried: Sequence[Outcome[Any]], closes: Sequence[Sequence[Close]]) -> Sequence[Outcome[Any]]:
         """Wants back what each of the buried has shipped; one that fails of its shipments fails its burial, to be heard again."""
         wanted = [close for several in closes for close in several]
@@ -206,7 +224,11 @@ class Operations:
             raise NotFound("SHIPMENT_NOT_FOUND", text, carrier=carrier, tracking_number=tracking_number)
         command = RecordReport(of.key, of.digest, shipment_id, carrier, report.carrier_event_id, report=report)
         [outcome] = await self._write([command])
-        return unwrap(outcome)
+        shipment = unwrap(outcome)
+        if shipment.status is Status.VOIDED and isinstance(outcome, Done) and not outcome.repeat and not outcome.skipped:
+            self._contradictions.inc()
+            _log.error("a parcel was reported whose label is void", shipment_id=str(shipment.id), status=report.status)
+        return shipment
 
     async def get_shipment(self, shipment_id: UUID) -> Shipment:
         found = await self._found([shipment_id])
@@ -262,21 +284,17 @@ class Operations:
             graves = await store.find_graves(connection, {ask.wanted.order_id for ask in asks}, fulfillment_ids)
         ids: dict[UUID, UUID] = {}
         commands = [
-            AskForShipment(
-                ask.key,
-                ask.digest,
-                ids.setdefault(ask.wanted.fulfillment_id, uuid7()),
-                ask.actor,
-                ask.cause,
-                wanted=ask.wanted,
-                carrier=self.carrier.name,
-            )
+            self._asked(ask, ids.setdefault(ask.wanted.fulfillment_id, uuid7()), ask.key)
             for ask in asks
             if ask.wanted.fulfillment_id in known or not graves.reason(ask.wanted)
         ]
         outcomes = dict(zip((command.key for command in commands), await self._write(commands), strict=True))
         crash.point("shipping.asked")
         return [outcomes.get(ask.key) or decisions.closed(ask.wanted, graves.reason(ask.wanted) or "ORDER_CLOSED") for ask in asks]
+
+    def _asked(self, ask: Ask, id: UUID, key: str) -> AskForShipment:
+        """The command for what is wanted; `id` is proposed for its shipment."""
+        return AskForShipment(key, ask.digest, id, ask.actor, ask.cause, wanted=ask.wanted, carrier=self.carrier.name)
 
     async def _buy(self, shipments: Sequence[Shipment]) -> list[Outcome[Shipment]]:
         """Settles pending shipments: the carrier's answers are asked for all at once, then stored in one write."""
@@ -343,11 +361,12 @@ class Operations:
     async def _recalled(self, its: RecallOpened) -> KeepRecall | Failure:
         """What the carrier says; a failure where that is not known yet."""
         purchase = purchase_key(its.shipment_id, its.purchase)
+        verb = "recall" if its.bring_back else "void"
         # What was sold unheard of, and heard of after all, is recalled once more.
-        key = f"{purchase}:recall" if its.tracking_number else f"{purchase}:recall:unheard"
+        key = f"{purchase}:{verb}" if its.tracking_number else f"{purchase}:{verb}:unheard"
         try:
             async with asyncio.timeout(self.patience.label_s), self._places:
-                answer = await self.carrier.recall(key, purchase, its.tracking_number)
+                answer = await self.carrier.recall(key, purchase, its.tracking_number, bring_back=its.bring_back)
         except TimeoutError:
             self._recalls.labels("timeout").inc()
             return Deferred("DEPENDENCY_UNAVAILABLE", f"{self.carrier.name} has not answered in time.", peer=self.carrier.name)
@@ -358,7 +377,8 @@ class Operations:
             self._recalls.labels("defect").inc()
             return Defect(error)
         self._recalls.labels(answer.value).inc()
-        of = (key, b"", its.shipment_id, self.carrier.name, key)
+        # Opened again after it was answered, it is answered again.
+        of = (f"{key}:{its.time.isoformat()}", b"", its.shipment_id, self.carrier.name, key)
         return KeepRecall(*of, answer=answer, purchase=its.purchase, tracking_number=its.tracking_number)
 
     def _skip(self) -> Done[None]:

@@ -66,8 +66,22 @@ from shipping_svc.tables import (
 )
 
 SHIPMENT = tuple(shipments.c.keys())
-# The last of all columns are its times, and what it ships: which version of its fulfilment, by which purchase.
-CHANGING = ("id", "status", "reason", "carrier_code", "tracking_number", "version", "update_time", *SHIPMENT[-5:])
+CHANGING = (
+    "id",
+    "status",
+    "reason",
+    "carrier_code",
+    "tracking_number",
+    "version",
+    "update_time",
+    "report_time",
+    "deliver_time",
+    "recall_time",
+    "fulfillment_version",
+    "purchase",
+    "withdraw_version",
+    "contradict_time",
+)
 GONE = tuple(dead_fulfillments.c.keys())
 PARCEL, LABEL, TRY, RECALL, STEP, DEAD = (tuple(t.c.keys()) for t in (parcels, labels, label_tries, recall_tries, history, dead_orders))
 TRACKING = ("shipment_id", "carrier_event_id", "status", "occur_time", "location", "record_time")
@@ -113,7 +127,7 @@ read_living = (
     .where(or_(among(shipments.c.order_id), among(shipments.c.fulfillment_id)))
     .where(shipments.c.status.not_in(TERMINAL), shipments.c.recall_time.is_(None))
 )
-an_open_recall = (recall_tries.c.shipment_id, recall_tries.c.purchase, recall_tries.c.tracking_number, recall_tries.c.open_time)
+an_open_recall = tuple(recall_tries.c[name] for name in ("shipment_id", "purchase", "tracking_number", "open_time", "bring_back"))
 read_recalls = select(*an_open_recall).where(among(recall_tries.c.shipment_id), recall_tries.c.tracking_number.is_not(None))
 read_is_reported = select(exists().where(named_so, shipments.c.status.in_(LIVE), shipments.c.report_time.is_not(None)))
 
@@ -137,7 +151,7 @@ insert_shipments, insert_parcels, insert_labels, insert_tries, insert_history = 
 new_recalls = upsert(recall_tries).from_select(list(recall_tries.c), select(*given(*recall_tries.c).c))
 open_recalls_anew = new_recalls.on_conflict_do_update(
     index_elements=list(recall_tries.primary_key),
-    set_={name: new_recalls.excluded[name] for name in ("tracking_number", "tries", "try_time")},
+    set_={name: new_recalls.excluded[name] for name in ("tracking_number", "tries", "try_time", "bring_back")},
 )
 insert_tracking = insert_rows(*(tracking_events.c[name] for name in TRACKING))
 changed_shipments = given(*(shipments.c[name] for name in CHANGING))
@@ -192,7 +206,9 @@ update_dead = update(dead_orders).values({n: changed_dead.c[n] for n in DEAD[1:]
 async def lock_shipments(
     connection: AsyncConnection, commands: Sequence[ShipmentCommand], repeats: Collection[UUID]
 ) -> dict[UUID, Shipment]:
-    """The shipments that the commands are about, by id; an ask's also by the id that it proposed for its fulfilment's."""
+    """The shipments that the commands are about, by id; an ask's also by the id that it proposed for its fulfilment's, unless that is to be
+    another one.
+    """
     parameters = arrays(["id"], [[id] for id in {*repeats, *(c.target for c in commands)}])
     asked = [(c.wanted.fulfillment_id, c.target) for c in commands if isinstance(c, AskForShipment)]
     if asked:
@@ -202,8 +218,9 @@ async def lock_shipments(
         await _mark_known(connection, found, reports)
     if sold := [(c.target, c.label.tracking_number) for c in commands if isinstance(c, KeepLabel) and c.target in found]:
         await _mark_rivals(connection, found, sold)
-    of_fulfillment = {s.fulfillment_id: s for s in found.values()}
-    return found | {target: of_fulfillment[fulfillment] for fulfillment, target in asked if fulfillment in of_fulfillment}
+    last = {s.fulfillment_id: s for s in sorted(found.values(), key=attrgetter("create_time", "id"))}
+    wanted = [(c.target, last.get(c.wanted.fulfillment_id), c.wanted) for c in commands if isinstance(c, AskForShipment)]
+    return found | {target: its for target, its, what in wanted if its and not its.followed_by(what)}
 
 
 async def save_shipments(
@@ -415,7 +432,7 @@ async def _save_rows(connection: AsyncConnection, rows: Sequence[Row]) -> None:
         told = [(row.shipment_id, *REPORT_OF(row.report), row.record_time) for row in heard]
         await connection.execute(insert_tracking, arrays(TRACKING, told))
     if opened := [row for row in rows if isinstance(row, RecallOpened)]:
-        last = {(row.shipment_id, row.purchase): (row.tracking_number, row.time, 1, row.time) for row in opened}
+        last = {(row.shipment_id, row.purchase): (row.tracking_number, row.time, 1, row.time, row.bring_back) for row in opened}
         await connection.execute(open_recalls_anew, arrays(RECALL, [(*of, *values) for of, values in last.items()]))
     if closed := [row for row in rows if isinstance(row, RecallClosed)]:
         await connection.execute(close_recalls, arrays_of(CLOSED, closed))

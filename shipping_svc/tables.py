@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
@@ -36,7 +37,7 @@ shipments = Table(
     Column("id", Uuid, primary_key=True),
     Column("order_id", Uuid, nullable=False),
     Column("attempt", Integer, CheckConstraint("attempt >= 1", "attempt"), nullable=False),
-    Column("fulfillment_id", Uuid, nullable=False, unique=True),
+    Column("fulfillment_id", Uuid, nullable=False),
     Column("warehouse_id", Text, nullable=False),
     Column("status", status, nullable=False),
     Column("reason", Text, nullable=False),
@@ -57,13 +58,24 @@ shipments = Table(
         server_default="0",
     ),
     Column("purchase", Integer, CheckConstraint("purchase >= 0", "purchase"), nullable=False, server_default="0"),
+    Column("withdraw_version", BigInteger, CheckConstraint("withdraw_version >= 1", "withdraw_version")),
+    Column("contradict_time", DateTime(timezone=True)),
     CheckConstraint("(tracking_number is null) = (status in ('pending', 'failed'))", "tracking_number_with_label"),
     CheckConstraint("(report_time is null) = (status in ('pending', 'created', 'failed', 'voided'))", "report_time_with_report"),
     CheckConstraint("(deliver_time is not null) = (status = 'delivered')", "deliver_time_with_delivery"),
     CheckConstraint("carrier_code is null or status = 'failed'", "carrier_code_with_refusal"),
     CheckConstraint("recall_time is null or status not in ('pending', 'failed')", "recall_time_with_label"),
-    CheckConstraint("recall_time is not null or status <> 'voided'", "recall_time_with_void"),
+    CheckConstraint("recall_time is not null or withdraw_version is not null or status <> 'voided'", "void_wanted"),
+    CheckConstraint("contradict_time is null or status = 'voided'", "contradict_time_with_void"),
 )
+# A fulfilment has one shipment at a time: what was withdrawn and has not left is followed by another.
+Index(
+    "shipments_standing_fulfillment_key",
+    shipments.c.fulfillment_id,
+    unique=True,
+    postgresql_where=shipments.c.status.not_in([Status.FAILED, Status.VOIDED]),
+)
+Index(None, shipments.c.fulfillment_id)
 Index(None, shipments.c.order_id, shipments.c.id)
 Index(None, shipments.c.status, shipments.c.id)
 Index(None, shipments.c.tracking_number)
@@ -116,6 +128,7 @@ recall_tries = Table(
     Column("open_time", DateTime(timezone=True), nullable=False),
     Column("tries", Integer, CheckConstraint("tries >= 1", "tries"), nullable=False),
     Column("try_time", DateTime(timezone=True), nullable=False),
+    Column("bring_back", Boolean, nullable=False, server_default="true"),
     PrimaryKeyConstraint("shipment_id", "purchase"),
     comment="Labels that the carrier is to be asked to take back: how often that was begun, and when last. The row goes when it answers.",
 )

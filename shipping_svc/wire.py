@@ -5,7 +5,7 @@ from datetime import datetime
 from uuid import UUID
 
 from google.protobuf.message import Message
-from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentStatusChanged
+from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentLinesChanged, FulfillmentStatusChanged
 from ordermesh.fulfillment.v1 import fulfillment_pb2
 from ordermesh.order.events.v1.order_events_pb2 import OrderStatusChanged
 from ordermesh.order.v1 import order_pb2
@@ -88,6 +88,15 @@ def ready(event: FulfillmentStatusChanged, of: Keyed, cause: str) -> Ask | None:
     return Ask(of.key, of.digest, "fulfillment", cause, wanted)
 
 
+def withdrawn(event: FulfillmentLinesChanged, of: Keyed, cause: str) -> Ask | None:
+    """What is not to be shipped as it stands; None where nothing is withdrawn."""
+    its = event.fulfillment
+    if not its.HasField("withdraw_reason"):
+        return None
+    about = (UUID(its.order_id), its.attempt, UUID(its.fulfillment_id), its.warehouse_id)
+    return Ask(of.key, of.digest, "fulfillment", cause, Wanted(*about, _parcels(its.packages), its.version))
+
+
 def bury_fulfillment(event: FulfillmentStatusChanged, of: Keyed, cause: str) -> BuryFulfillment | None:
     """The fulfilment's death; None where it lives."""
     if event.new_status != fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED:
@@ -134,6 +143,9 @@ def shipment(its: Shipment) -> shipping_pb2.Shipment:
         update_time=timestamp(its.update_time),
         deliver_time=timestamp_or_none(its.deliver_time),
         recall_time=timestamp_or_none(its.recall_time),
+        fulfillment_version=its.fulfillment_version,
+        withdraw_version=its.withdraw_version,
+        contradict_time=timestamp_or_none(its.contradict_time),
     )
 
 

@@ -44,6 +44,7 @@ class MovementKind(StrEnum):
     SPOIL_SHELF = "spoil_shelf"  # found damaged on the shelf
     RESTOCK = "restock"  # a return that passed inspection
     MARK_DAMAGED = "mark_damaged"  # a return that failed inspection
+    SHIP_SHELF = "ship_shelf"  # a parcel that was reported after its label was void
 
 
 class Effect(NamedTuple):
@@ -70,6 +71,7 @@ EFFECTS: dict[MovementKind, Effect] = {
     MovementKind.SPOIL_SHELF: Effect(available=-1, damaged=+1),
     MovementKind.RESTOCK: Effect(available=+1, outside=-1),
     MovementKind.MARK_DAMAGED: Effect(damaged=+1, outside=-1),
+    MovementKind.SHIP_SHELF: Effect(available=-1, outside=+1),
 }
 
 

@@ -157,6 +157,7 @@ async def lock_stock(connection: AsyncConnection, commands: Sequence[StockComman
     """What the commands share: what is held for their orders, then the stock that they may move, both locked in the order of ids."""
     requests = {c.target for c in commands if isinstance(c, (ReceiveStock, AdjustStock))}
     sources = requests | {c.source for c in commands if isinstance(c, BookReturn)}
+    sources |= {c.left.source for c in commands if isinstance(c, FollowWork) and c.left}
     held = await _lock_holdings(connection, {*repeats, *(c.target for c in commands)} - requests)
     wanted = _places_and_skus(commands, held)
     rows = await connection.execute(lock_levels, wanted) if any(wanted.values()) else ()
@@ -200,6 +201,9 @@ def _places_and_skus(commands: Sequence[StockCommand], held: Mapping[UUID, Holdi
             case BookReturn():
                 wanted = command.restocked.keys() | command.damaged.keys()
                 places.update((command.warehouse_id, line.sku) for r in standing for line in r.lines if line.number in wanted)
+            case FollowWork(left=left) if left:
+                here = [r for r in standing if r.warehouse_id == command.warehouse_id]
+                places.update((r.warehouse_id, line.sku) for r in here for line in r.lines if line.number in left.units)
             case ReserveStock():
                 skus.update(line.sku for line in command.lines)
             case ConfirmReservations() | RenewReservations():

@@ -29,6 +29,7 @@ from warehouse_svc.model import (
     FollowWork,
     Holding,
     KeepUnits,
+    LeftAfterVoid,
     LevelFilter,
     Movement,
     MovementFilter,
@@ -187,7 +188,8 @@ def work_changed(
     cancelled = its.status == fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED
     shipped = its.status in (fulfillment_pb2.FULFILLMENT_STATUS_SHIPPED, fulfillment_pb2.FULFILLMENT_STATUS_COMPLETED)
     lost = any(line.cut_quantity or line.short_quantity or line.spoiled_quantity for line in its.picklist)
-    if not its.picklist or not (cancelled or shipped or (lost and its.stock_committed)):
+    left = _left(event)
+    if not its.picklist or not (cancelled or shipped or left or (lost and its.stock_committed)):
         return None
     return FollowWork(
         of.key,
@@ -200,7 +202,15 @@ def work_changed(
             for line in its.picklist
         ),
         shipped=shipped,
+        left=left,
     )
+
+
+def _left(event: fulfillment_events_pb2.FulfillmentStatusChanged | fulfillment_events_pb2.FulfillmentLinesChanged) -> LeftAfterVoid | None:
+    if not isinstance(event, fulfillment_events_pb2.FulfillmentLinesChanged) or not event.HasField("left_after_void"):
+        return None
+    its = event.left_after_void
+    return LeftAfterVoid(UUID(its.shipment_id), {item.line_number: item.quantity for item in its.items})
 
 
 def return_changed(event: order_events_pb2.ReturnStatusChanged, of: Keyed) -> BookReturn | None:

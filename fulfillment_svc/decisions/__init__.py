@@ -1,6 +1,6 @@
 """The verbs: what fulfilments become when something is asked of them, or heard of their order. Pure: no I/O, no clock, no chance.
 
-orders.py   what the order makes of all its fulfilments: planned, settled, cut, ended
+orders.py   what the order makes of all its fulfilments: planned, settled, cut, ended; and what becomes of one that was withdrawn
 picking.py  scans, and the picklist closed
 packing.py  packages and their inspection
 leaving.py  given up, or gone with a shipment
@@ -30,6 +30,7 @@ from fulfillment_svc.model import (
     Pack,
     Plan,
     RecordInspection,
+    Release,
     Request,
     ScanItems,
     Settle,
@@ -57,6 +58,8 @@ def decide(job: Job | None, command: AnyCommand, now: datetime) -> Decided:
     fulfillment = job.find(command.target) if job else None
     if not job or not fulfillment:
         raise NotFound("FULFILLMENT_NOT_FOUND", f"there is no fulfilment {command.target}", fulfillment_id=str(command.target))
+    if isinstance(command, Release):
+        return orders.release(job, command, now)
     decided = decide_one(fulfillment, command, now)
     if decided.record is fulfillment:
         return Decision(job)

@@ -1,19 +1,25 @@
-"""How a fulfilment leaves: with a shipment, or given up."""
+"""How a fulfilment leaves: with a shipment, or given up; and how it stays, where shipping says that nothing of it leaves."""
 
+from collections import Counter
 from dataclasses import replace
 from datetime import datetime
 
 from chassis.decision import Decision
 from chassis.errors import Deferred
-from fulfillment_svc.decisions.steps import DecidedOne, cancelled, committed, move, walk
-from fulfillment_svc.lifecycle import Status, Trigger, before, way
-from fulfillment_svc.model import Complete, Fulfillment, GiveUp, Ship
+from fulfillment_svc.decisions.steps import DecidedOne, committed, move, stopped, walk
+from fulfillment_svc.lifecycle import Status, Trigger, WithdrawReason, before, way
+from fulfillment_svc.model import (
+    Complete,
+    Fulfillment,
+    GiveUp,
+    LinesChanged,
+    OfShipment,
+    Release,
+    Ship,
+    VoidLabel,
+)
 
 REASONS = {Status.SHIPPED: "SHIPMENT_CREATED", Status.COMPLETED: "DELIVERY_CONFIRMED"}
-
-
-# Where a fulfilment can stand that was ready before.
-ON_THE_BENCH = frozenset({Status.PICKING, Status.PICKED, Status.PACKING, Status.PACKED})
 
 
 def give_up(fulfillment: Fulfillment, command: GiveUp, now: datetime) -> DecidedOne:
@@ -22,27 +28,49 @@ def give_up(fulfillment: Fulfillment, command: GiveUp, now: datetime) -> Decided
     """
     move(fulfillment, Trigger.CANCEL)
     committed(fulfillment)
-    return cancelled(fulfillment, "WORK_CANCELLED", command, now, command.note)
+    return stopped(fulfillment, WithdrawReason.WORK_CANCELLED, command, now, command.note)
 
 
 def arrive(fulfillment: Fulfillment, there: Status, command: Ship | Complete, now: datetime) -> DecidedOne:
-    """News of the shipment: forward to `there`, through what was not heard yet.
+    """News of the shipment: forward to `there`, through what was not heard yet, with all units that the parcels hold.
 
-    It cannot exist before the fulfilment was ready for the first time. One that a cut has sent back from there remembers its shipment,
-    and goes with it once it is ready again; its delivery waits for that.
+    A label alone does not carry off what is withdrawn: it is about to be void, unless the carrier has the parcels.
     """
-    if there is Status.SHIPPED and fulfillment.status in ON_THE_BENCH:
-        return remember(fulfillment, command, now)
+    if released(fulfillment, command):
+        return Decision(fulfillment)
     if before(fulfillment.status, Status.READY):
         raise Deferred("EVENT_AHEAD", f"the fulfilment is {fulfillment.status}: its shipment waits for ready", status=fulfillment.status)
     if not (path := way(fulfillment.status, there)):
         return Decision(fulfillment)
     carried = replace(fulfillment, shipment_id=command.shipment_id)
-    return walk(carried, [(status, REASONS[status]) for status in path], command, now)
+    if fulfillment.withdraw_reason and isinstance(command, Ship) and not command.left:
+        if carried == fulfillment:
+            return Decision(fulfillment)
+        return Decision(replace(carried, version=fulfillment.version + 1, update_time=now))
+    return walk(replace(carried, withdraw_reason=None), [(status, REASONS[status]) for status in path], command, now)
 
 
-def remember(fulfillment: Fulfillment, command: Ship | Complete, now: datetime) -> DecidedOne:
-    """The shipment that will carry it. No status changes, so nothing is told."""
-    if fulfillment.shipment_id:
+def released(fulfillment: Fulfillment, command: OfShipment) -> bool:
+    """Whether the shipment is one that shipping has said to be void before."""
+    return command.fulfillment_version < fulfillment.released_version
+
+
+def emptied_label(fulfillment: Fulfillment, command: Release) -> tuple[VoidLabel, ...]:
+    """The void labels, with that of the shipment: its parcels hold what the packages do."""
+    if not command.label_void:
+        return fulfillment.void_labels
+    units: Counter[int] = Counter()
+    for item in (item for package in fulfillment.packages for item in package.items):
+        units[item.line_number] += item.quantity
+    return (*fulfillment.void_labels, VoidLabel(command.shipment_id, dict(sorted(units.items()))))
+
+
+def left_after_void(fulfillment: Fulfillment, command: Release, now: datetime) -> DecidedOne:
+    """The parcels of a void label have left all the same: told once, with what they held."""
+    label = next((each for each in fulfillment.void_labels if each.shipment_id == command.shipment_id), None)
+    if not command.left or label is None or label.left:
         return Decision(fulfillment)
-    return Decision(replace(fulfillment, shipment_id=command.shipment_id, version=fulfillment.version + 1, update_time=now))
+    gone = replace(label, left=True)
+    labels = tuple(gone if each is label else each for each in fulfillment.void_labels)
+    after = replace(fulfillment, void_labels=labels, version=fulfillment.version + 1, update_time=now)
+    return Decision(after, (), (LinesChanged(after, "LEFT_AFTER_VOID", left=gone),))

@@ -9,9 +9,11 @@ from dataclasses import replace
 from datetime import datetime
 
 from chassis.decision import Decision
-from fulfillment_svc.decisions.steps import Decided, DecidedOne, cancelled, lessened, walk
-from fulfillment_svc.lifecycle import MOVES, TRIGGERS, InspectionRule, Status, Trigger
+from fulfillment_svc.decisions.leaving import emptied_label, left_after_void, released
+from fulfillment_svc.decisions.steps import Decided, DecidedOne, cancelled, lessened, stopped, walk, withdrawn
+from fulfillment_svc.lifecycle import MOVES, TRIGGERS, InspectionRule, Status, Trigger, WithdrawReason
 from fulfillment_svc.model import (
+    Command,
     Cut,
     End,
     Fulfillment,
@@ -21,6 +23,7 @@ from fulfillment_svc.model import (
     OfOrder,
     Picklist,
     Plan,
+    Release,
     Settle,
     StatusChanged,
     Work,
@@ -86,12 +89,12 @@ def cut(job: Job, command: Cut, now: datetime) -> Decided:
 
 
 def end(job: Job, command: End, now: datetime) -> Decided:
-    """Nothing that has not left goes on, and nothing of the attempt begins any more."""
+    """Nothing that has not left goes on, and nothing of the attempt begins any more. What is ready waits for shipping: it may have left."""
     closed = replace(job, closed_attempt=max(job.closed_attempt, command.attempt))
     stopping = [each for each in job.of(command.attempt) if Status.CANCELLED in MOVES[each.status]]
-    stopped = each_of(closed, stopping, lambda its: cancelled(its, "ORDER_CANCELLED", command, now))
+    stops = each_of(closed, stopping, lambda its: stopped(its, WithdrawReason.ORDER_CANCELLED, command, now))
     unplanned = [picklist for picklist in command.picklists if not job.at(picklist.warehouse_id, command.attempt)]
-    ended = after(stopped, bury(stopped.record, command, unplanned, now))
+    ended = after(stops, bury(stops.record, command, unplanned, now))
     if not ended.facts and job.closed_attempt < command.attempt:
         ended = after(ended, repeated(ended.record, command, now))
     return unworked(ended, command)
@@ -146,23 +149,68 @@ def owed(fulfillment: Fulfillment) -> bool:
 
 
 def trim(done: Decided, command: OfOrder, now: datetime) -> Decided:
-    """What was done, and then without the units that the order has lost. A cut that meets a shipment comes too late."""
+    """What was done, and then without the units that the order has lost. A cut that meets a shipment comes too late; of what is ready
+    nothing leaves the picklist before shipping has said that the parcels are still here.
+    """
     job = done.record
-    its = job.of(command.attempt)
-    if not job.kept or job.kept.attempt != command.attempt or any(map(owed, its)):
-        return done
-    stay = staying(job.kept, its)
 
     def trimmed(fulfillment: Fulfillment) -> DecidedOne:
-        at = fulfillment.work.warehouse_id
-        lines = tuple(line.cut_to(stay[at, line.line_number]) for line in fulfillment.lines)
+        lines = kept_lines(job, fulfillment)
         if lines == fulfillment.lines:
             return Decision(fulfillment)
-        there = TRIGGERS[Trigger.CUT].get(fulfillment.status)
-        unpacked = replace(fulfillment, packages=()) if there else fulfillment
-        return lessened(unpacked, lines, "UNITS_CUT", command, now, path=[(there, "UNITS_CUT")] if there else ())
+        if fulfillment.status is Status.READY:
+            return withdrawn(fulfillment, WithdrawReason.UNITS_CUT, command, now)
+        return unpacked(fulfillment, lines, command, now)
 
-    return after(done, each_of(job, [each for each in its if Status.CANCELLED in MOVES[each.status]], trimmed))
+    return after(done, each_of(job, [each for each in job.of(command.attempt) if Status.CANCELLED in MOVES[each.status]], trimmed))
+
+
+def kept_lines(job: Job, fulfillment: Fulfillment) -> tuple[Line, ...]:
+    """The picklist without the units that the order has lost; as it is, while stock of the attempt is owed."""
+    its = job.of(fulfillment.work.attempt)
+    if not job.kept or job.kept.attempt != fulfillment.work.attempt or any(map(owed, its)):
+        return fulfillment.lines
+    stay, at = staying(job.kept, its), fulfillment.work.warehouse_id
+    return tuple(line.cut_to(stay[at, line.line_number]) for line in fulfillment.lines)
+
+
+def unpacked(fulfillment: Fulfillment, lines: tuple[Line, ...], command: Command, now: datetime) -> DecidedOne:
+    """With these lines; what was packed goes back to packing."""
+    there = TRIGGERS[Trigger.CUT].get(fulfillment.status)
+    opened = replace(fulfillment, packages=()) if there else fulfillment
+    return lessened(opened, lines, "UNITS_CUT", command, now, path=[(there, "UNITS_CUT")] if there else ())
+
+
+def release(job: Job, command: Release, now: datetime) -> Decided:
+    """Shipping says that what was withdrawn has not left: it is unpacked, or ends. What had left all the same is told after that."""
+    fulfillment = job.find(command.target)
+    assert fulfillment, "looked for before"
+    done: Decided = Decision(job)
+    if fulfillment.withdraw_reason and not released(fulfillment, command):
+        done = _with(done, fulfillment, _released(job, fulfillment, command, now))
+        fulfillment = done.record.find(command.target)
+        assert fulfillment, "it stays in its job"
+    return _with(done, fulfillment, left_after_void(fulfillment, command, now))
+
+
+def _released(job: Job, fulfillment: Fulfillment, command: Release, now: datetime) -> DecidedOne:
+    assert fulfillment.withdraw_reason, "only what was withdrawn is released"
+    here = replace(
+        fulfillment,
+        withdraw_reason=None,
+        shipment_id=None,
+        released_version=fulfillment.version + 1,
+        void_labels=emptied_label(fulfillment, command),
+    )
+    if fulfillment.work.attempt <= job.closed_attempt:
+        return cancelled(here, WithdrawReason.ORDER_CANCELLED, command, now)
+    if fulfillment.withdraw_reason is WithdrawReason.WORK_CANCELLED:
+        return cancelled(here, WithdrawReason.WORK_CANCELLED, command, now)
+    lines = kept_lines(job, here)
+    if lines != here.lines or not any(line.quantity for line in lines):
+        return unpacked(here, lines, command, now)
+    there = TRIGGERS[Trigger.CUT][here.status]
+    return walk(replace(here, packages=()), [(there, fulfillment.withdraw_reason)], command, now)
 
 
 def each_picklist(
@@ -207,6 +255,8 @@ def _new(picklist: Picklist, command: OfOrder, now: datetime) -> Fulfillment:
         version=0,
         create_time=now,
         update_time=now,
+        withdraw_reason=None,
+        released_version=0,
         lines=(),
     )
 

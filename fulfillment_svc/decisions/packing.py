@@ -8,8 +8,8 @@ from types import MappingProxyType
 
 from chassis.decision import Decision
 from chassis.errors import Deferred, Refused, Violation
-from fulfillment_svc.decisions.steps import DecidedOne, lessened, move, readied, walk, wrong_status
-from fulfillment_svc.lifecycle import MOVES, Status, Trigger
+from fulfillment_svc.decisions.steps import DecidedOne, lessened, move, walk, withdrawn, wrong_status
+from fulfillment_svc.lifecycle import MOVES, Status, Trigger, WithdrawReason
 from fulfillment_svc.model import Fulfillment, Line, LinesChanged, NoteSpoiled, Pack, Package, RecordInspection
 
 
@@ -21,7 +21,7 @@ def pack(fulfillment: Fulfillment, command: Pack, now: datetime) -> DecidedOne:
     numbered = tuple(replace(package, number=number) for number, package in enumerate(command.packages, 1))
     path = [(status, "PACKING_COMPLETED")]
     if not fulfillment.inspection_rule:
-        path += readied(fulfillment, "INSPECTION_NOT_REQUIRED")
+        path.append((Status.READY, "INSPECTION_NOT_REQUIRED"))
     return walk(replace(fulfillment, packages=numbered), path, command, now)
 
 
@@ -46,7 +46,7 @@ def record_inspection(fulfillment: Fulfillment, command: RecordInspection, now: 
     if any(line.unbooked for line in fulfillment.lines):
         raise Deferred("CONTENTION", "another inspection is being written: try again", status=fulfillment.status)
     if command.passed:
-        return walk(fulfillment, readied(fulfillment, "INSPECTION_PASSED"), command, now, command.note)
+        return walk(fulfillment, [(move(fulfillment, Trigger.MAKE_READY), "INSPECTION_PASSED")], command, now, command.note)
     status = move(fulfillment, Trigger.FAIL_INSPECTION)
     emptied = replace(fulfillment, packages=(), lines=_unscanned(fulfillment.lines))
     return walk(emptied, [(status, "INSPECTION_FAILED")], command, now, command.note)
@@ -83,8 +83,8 @@ def spoil(fulfillment: Fulfillment, command: RecordInspection, now: datetime) ->
             emptied, path = replace(fulfillment, packages=()), [(move(fulfillment, Trigger.FAIL_INSPECTION), why)]
             return lessened(emptied, _unscanned(lines), why, command, now, path=path, note=command.note)
         case Status.READY:
-            unpacked, path = replace(fulfillment, packages=()), [(move(fulfillment, Trigger.CUT), why)]
-            return lessened(unpacked, lines, why, command, now, path=path, note=command.note)
+            less, because = replace(fulfillment, lines=lines), WithdrawReason.INSPECTION_FAILED
+            return withdrawn(less, because, command, now, told_as=why, note=command.note)
         case Status.CANCELLED:
             told = replace(fulfillment, lines=lines, version=fulfillment.version + 1, update_time=now)
             return Decision(told, (), (LinesChanged(told, why),))

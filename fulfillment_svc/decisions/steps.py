@@ -6,8 +6,17 @@ from datetime import datetime
 
 from chassis.decision import Decision
 from chassis.errors import Refused, Stale, illegal
-from fulfillment_svc.lifecycle import MOVES, TRIGGERS, Status, Trigger
-from fulfillment_svc.model import Command, Fulfillment, Job, Line, LinesChanged, Request, StatusChanged, Transition
+from fulfillment_svc.lifecycle import MOVES, TRIGGERS, Status, Trigger, WithdrawReason
+from fulfillment_svc.model import (
+    Command,
+    Fulfillment,
+    Job,
+    Line,
+    LinesChanged,
+    Request,
+    StatusChanged,
+    Transition,
+)
 
 Decided = Decision[Job, Transition]
 DecidedOne = Decision[Fulfillment, Transition]
@@ -26,12 +35,6 @@ def walk(fulfillment: Fulfillment, path: Sequence[Step], command: Command, now: 
         history.append(Transition(fulfillment.id, fulfillment.version, old, status, reason, note, command.actor, command.cause, now))
         facts.append(StatusChanged(fulfillment, old, reason))
     return Decision(fulfillment, history, facts)
-
-
-def readied(fulfillment: Fulfillment, reason: str) -> list[Step]:
-    """The way out of the warehouse: ready for this reason, and gone where its shipment is known from before units were cut."""
-    path = [(Status.READY, reason)]
-    return [*path, (TRIGGERS[Trigger.SHIP][Status.READY], "SHIPMENT_CREATED")] if fulfillment.shipment_id else path
 
 
 def lessened(
@@ -56,6 +59,27 @@ def cancelled(fulfillment: Fulfillment, reason: str, command: Command, now: date
     """Ended, its units back on the shelf."""
     emptied = replace(fulfillment, packages=(), lines=tuple(line.cut_to(0) for line in fulfillment.lines))
     return walk(emptied, [(Status.CANCELLED, reason)], command, now, note)
+
+
+def stopped(fulfillment: Fulfillment, why: WithdrawReason, command: Command, now: datetime, note: str = "") -> DecidedOne:
+    """Ended; one that is ready, once shipping has said that nothing of it leaves."""
+    if fulfillment.status is Status.READY:
+        return withdrawn(fulfillment, why, command, now, note=note)
+    return cancelled(fulfillment, why, command, now, note)
+
+
+def withdrawn(
+    fulfillment: Fulfillment, why: WithdrawReason, command: Command, now: datetime, *, told_as: str = "WITHDRAWN", note: str = ""
+) -> DecidedOne:
+    """Wanted back from the way out. It may have a label, and the carrier may have its parcels: so its units stay where they are until
+    shipping says which. Shipping is asked once; later only the reason can grow.
+    """
+    asked = fulfillment.withdraw_reason
+    if asked and (asked is why or why is not WithdrawReason.WORK_CANCELLED):
+        return Decision(fulfillment)
+    after = replace(fulfillment, withdraw_reason=why, version=fulfillment.version + 1, update_time=now)
+    row = Transition(after.id, after.version, after.status, after.status, why, note, command.actor, command.cause, now)
+    return Decision(after, (row,), () if asked else (LinesChanged(after, told_as),))
 
 
 def expect(fulfillment: Fulfillment, request: Request) -> None:

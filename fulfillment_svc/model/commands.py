@@ -131,17 +131,34 @@ class End(OfOrder):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ship(Command):
-    """A shipment carries it."""
+class OfShipment(Command):
+    """What shipping says of a shipment of the fulfilment, whose parcels are those of `fulfillment_version`."""
 
     shipment_id: UUID
+    fulfillment_version: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Complete(Command):
+class Ship(OfShipment):
+    """A shipment carries it. `left`: the carrier has the parcels; else the label is bought."""
+
+    left: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Complete(OfShipment):
     """Its shipment is delivered."""
 
-    shipment_id: UUID
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release(OfShipment):
+    """It was withdrawn, and its shipment will not leave: there is no label, or (`label_void`) the carrier has voided it.
+
+    `left`: the carrier has reported the parcels all the same, after it had confirmed the void.
+    """
+
+    label_void: bool
+    left: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -221,4 +238,4 @@ class GiveUp(Request):
 Asked = StartPicking | ScanItems | CompletePicking | StartPacking | Pack | RecordInspection | GiveUp
 FulfillmentCommand = Ship | Complete | NoteSpoiled | Asked
 OrderCommand = Plan | Settle | Cut | End
-AnyCommand = OrderCommand | FulfillmentCommand
+AnyCommand = OrderCommand | FulfillmentCommand | Release

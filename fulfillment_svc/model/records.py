@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
-from fulfillment_svc.lifecycle import InspectionRule, Status
+from fulfillment_svc.lifecycle import InspectionRule, Status, WithdrawReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,13 +129,28 @@ class Work:
         return OrderAttempt(self.order_id, self.attempt)
 
 
+@dataclass(frozen=True, slots=True)
+class VoidLabel:
+    """What a shipment carried whose label is void: units by line. `left`: the carrier has reported it all the same."""
+
+    shipment_id: UUID
+    units: Mapping[int, int]
+    left: bool = False
+
+
 # What each warehouse is to pick for an order's attempt.
 Shares = Mapping[str, tuple[Line, ...]]
 
 
 @dataclass(frozen=True, slots=True)
 class Fulfillment:
-    """The work of one warehouse for one attempt of an order, as it stands."""
+    """The work of one warehouse for one attempt of an order, as it stands.
+
+    withdraw_reason   set while it is ready and waits for shipping: is the label void, or does the carrier have the parcels? All its
+                      units stay committed until then
+    released_version  its version when shipping last said that a label is void; shipments of versions before are void
+    void_labels       what was in the parcels of those that had a label
+    """
 
     id: UUID
     work: Work
@@ -147,8 +162,11 @@ class Fulfillment:
     version: int
     create_time: datetime
     update_time: datetime
+    withdraw_reason: WithdrawReason | None
+    released_version: int
     lines: tuple[Line, ...]  # by line number
     packages: tuple[Package, ...] = ()  # by number
+    void_labels: tuple[VoidLabel, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -256,12 +274,13 @@ class StatusChanged:
 @dataclass(frozen=True, slots=True)
 class LinesChanged:
     """A fact for the world: units left the picklist, and the work goes on. The fulfilment as it stood right after; `unworked`: see
-    StatusChanged.
+    StatusChanged. `left`: what left the warehouse by a label that was void.
     """
 
     fulfillment: Fulfillment
     reason: str
     unworked: bool = False
+    left: VoidLabel | None = None
 
 
 @dataclass(frozen=True, slots=True)

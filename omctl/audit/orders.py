@@ -75,7 +75,7 @@ def fulfillments(facts: Facts, _patience: timedelta) -> Differences:
             if status not in OVER:
                 text = f"{status}, and there is no such order"
                 yield Difference("fulfillment.order", subject, text, undo(work.order_id))
-        elif order_.status in DEAD and status not in OVER:
+        elif order_.status in DEAD and status not in OVER and not work.HasField("withdraw_reason"):
             yield Difference(
                 "fulfillment.dead",
                 subject,
@@ -111,7 +111,8 @@ def shipments(facts: Facts, _patience: timedelta) -> Differences:
         if order.status == order_pb2.ORDER_STATUS_DELIVERED and shipment.status not in AT_REST:
             yield Difference("shipment.status", subject, f"{status}, and its order is delivered", repair)
         known = {part.shipment_id for part in order.fulfillments}
-        if shipment.tracking_number and order.status not in DEAD and shipment.shipment_id not in known:
+        void = shipment.status == shipping_pb2.SHIPMENT_STATUS_VOIDED and shipment.HasField("withdraw_version")
+        if shipment.tracking_number and order.status not in DEAD and shipment.shipment_id not in known and not void:
             yield Difference("shipment.unknown", subject, f"{status}, and its order knows nothing of it", repair)
 
 
@@ -140,10 +141,22 @@ def stuck_orders(facts: Facts, patience: timedelta) -> Differences:
             )
 
 
+@check("fulfillments", rules=("stuck.withdrawal",))
+def stuck_withdrawals(facts: Facts, patience: timedelta) -> Differences:
+    """Shipping answers a withdrawal: the label is void, or the carrier has the parcels."""
+    for work in facts.fulfillments:
+        if work.HasField("withdraw_reason") and older(work.update_time, facts.time, patience):
+            subject = f"fulfilment {work.fulfillment_id} of order {work.order_id}"
+            text = f"withdrawn ({work.withdraw_reason}), and its label is neither void nor used"
+            yield Difference("stuck.withdrawal", subject, text, republish("fulfillment", work.fulfillment_id))
+
+
 @check("fulfillments", "shipments", rules=("stuck.shipment",))
 def stuck_fulfillments(facts: Facts, _patience: timedelta) -> Differences:
     """A fulfilment that is ready has a carrier."""
-    failed = {s.fulfillment_id for s in facts.shipments if s.status == shipping_pb2.SHIPMENT_STATUS_FAILED}
+    failed = {
+        s.fulfillment_id for s in facts.shipments if s.status == shipping_pb2.SHIPMENT_STATUS_FAILED and not s.HasField("withdraw_version")
+    }
     for work in facts.fulfillments:
         if work.status == fulfillment_pb2.FULFILLMENT_STATUS_READY and work.fulfillment_id in failed:
             subject = f"fulfilment {work.fulfillment_id} of order {work.order_id}"

@@ -114,6 +114,8 @@ def held_for_no_order(facts: Facts, patience: timedelta) -> Differences:
 def held_for_the_dead(facts: Facts, _patience: timedelta) -> Differences:
     """No units are held for an order that has ended, nor for an attempt that has."""
     for reservation in facts.reservations:
+        if _withdrawn(facts, reservation.order_id, reservation.attempt, reservation.warehouse_id):
+            continue  # until shipping has said whether they leave
         order, units_held = facts.orders.get(reservation.order_id), _held(reservation)
         if order and units_held and (order.status in DEAD | ARRIVED or order.attempt != reservation.attempt):
             status = order_pb2.OrderStatus.Name(order.status)
@@ -138,7 +140,7 @@ def lines(facts: Facts, _patience: timedelta) -> Differences:
                 )
 
 
-@check("orders", "reservations", rules=("order.stock",))
+@check("orders", "reservations", "fulfillments", rules=("order.stock",))
 def allocations(facts: Facts, _patience: timedelta) -> Differences:
     """What an order counts on is what the warehouse holds or has shipped for it."""
     there: dict[tuple[str, int, int, str], Counter[str]] = {}
@@ -155,6 +157,8 @@ def allocations(facts: Facts, _patience: timedelta) -> Differences:
         for item in order.items:
             for place in item.allocations:
                 held = there.get((order.order_id, order.attempt, item.line_number, place.warehouse_id), Counter())
+                if _withdrawn(facts, order.order_id, order.attempt, place.warehouse_id):
+                    continue  # cut units are committed until shipping has said whether they leave
                 if fault := _unheld(order, place.quantity, held):
                     text = f"line {item.line_number}: {place.quantity} units from {place.warehouse_id}, {fault}"
                     repair = republish("warehouse", order.order_id)
@@ -271,6 +275,12 @@ def _unheld(order: order_pb2.Order, wanted: int, held: Counter[str]) -> str:
         still_here = max(wanted - held["shipped"], 0)
         return "" if held["committed"] == still_here else f"{held['committed']} committed and {held['shipped']} shipped"
     return ""
+
+
+def _withdrawn(facts: Facts, order_id: str, attempt: int, warehouse_id: str) -> bool:
+    """Whether the warehouse's work for the attempt is wanted back from its way out, and all its units stay committed meanwhile."""
+    works = facts.fulfillments_of.get(order_id, ())
+    return any(w.HasField("withdraw_reason") for w in works if (w.warehouse_id, w.attempt) == (warehouse_id, attempt))
 
 
 def _work_of(facts: Facts, reservation: warehouse_pb2.Reservation) -> str | None:

@@ -98,8 +98,11 @@ def note_shipment(order: Order, command: NoteShipment, now: datetime) -> Decided
 
 
 def note_shipment_end(order: Order, command: NoteShipmentEnd, now: datetime) -> Decided:
-    """A parcel that does not reach its customer: its units are cancelled."""
+    """A parcel that does not reach its customer: its units are cancelled. One that was withdrawn is none any more: they go on."""
     part = part_of(order, command.warehouse_id)
+    if part and command.withdrawn and part.shipment_id == command.shipment_id:
+        without = replace(part, shipment_id=None, tracking_number=None)
+        return follow(order, without, order.lines, ("SHIPMENT_WITHDRAWN", "SHIPMENT_WITHDRAWN"), command, now)
     if command.ended is None or part is None or part.ended or part.deliver_time:
         return Decision(order)
     check_placed(order)

@@ -150,13 +150,17 @@ class NoteShipment(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoteShipmentEnd(Command):
-    """Shipping tells how a parcel ended that did not reach its customer; None: it has not ended so."""
+    """Shipping tells how a parcel ended that did not reach its customer; None: it has not ended so.
+
+    `withdrawn`: its label is void, for its fulfilment is unpacked and packed anew; its units go on with another shipment.
+    """
 
     attempt: int
     warehouse_id: str
     shipment_id: UUID
     tracking_number: str | None
     ended: End | None
+    withdrawn: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

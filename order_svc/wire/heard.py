@@ -117,6 +117,8 @@ def note_shipment(shipment: shipping_pb2.Shipment, of: Keyed, cause: str, delive
 
 def note_shipment_end(event: shipping_events_pb2.ShipmentStatusChanged, of: Keyed, cause: str) -> NoteShipmentEnd:
     its = event.shipment
+    void = event.new_status == shipping_pb2.SHIPMENT_STATUS_VOIDED
+    withdrawn = void and its.HasField("withdraw_version") and not its.HasField("recall_time")
     return NoteShipmentEnd(
         of.key,
         of.digest,
@@ -127,7 +129,8 @@ def note_shipment_end(event: shipping_events_pb2.ShipmentStatusChanged, of: Keye
         warehouse_id=its.warehouse_id,
         shipment_id=UUID(its.shipment_id),
         tracking_number=given(its, "tracking_number"),
-        ended=_ended(event.new_status, its.status_reason),
+        ended=None if withdrawn else _ended(event.new_status, its.status_reason),
+        withdrawn=withdrawn,
     )
 
 

@@ -22,12 +22,13 @@ class Carrier(Protocol):
         """
         ...
 
-    async def recall(self, key: str, purchase: str, tracking_number: str | None) -> Recalled:
-        """Asks for the parcels back: the label is void, or the carrier brings them back where it still can, and reports how that ended.
+    async def recall(self, key: str, purchase: str, tracking_number: str | None, *, bring_back: bool) -> Recalled:
+        """Asks for the label to be void. Where the carrier has had the parcels it is too late for that: it brings them back where it still
+        can, and reports how that ended (RETURNING); without `bring_back` it takes them on to their recipient (TOO_LATE).
 
         `purchase` is the key under which the label was bought. Without a tracking number nobody has heard whether it was: what was sold
         under that key is void then, and paid back; nothing is sold under it any more; and where nothing was, it is VOIDED as well.
         The same key again is the same recall. Raises Deferred DEPENDENCY_UNAVAILABLE where the carrier cannot be asked just now; it
-        never refuses: what it cannot stop any more is Recalled.RETURNING, and is then reported as delivered.
+        never refuses: what it cannot stop any more is Recalled.RETURNING as well, and is then reported as delivered.
         """
         ...

@@ -61,9 +61,11 @@ class SandboxCarrier:
         # Setting type takes up to half a second of CPU time: calls are served meanwhile.
         return Label(number, await asyncio.to_thread(pdf.document, pages), "application/pdf")
 
-    async def recall(self, key: str, purchase: str, tracking_number: str | None) -> Recalled:
+    async def recall(self, key: str, purchase: str, tracking_number: str | None, *, bring_back: bool) -> Recalled:
         """The same answer to every key: what was reported decides. Of a label that nobody has heard of nothing ever is."""
-        return Recalled.RETURNING if await self._reported(tracking_number or number_of(purchase)) else Recalled.VOIDED
+        if not await self._reported(tracking_number or number_of(purchase)):
+            return Recalled.VOIDED
+        return Recalled.RETURNING if bring_back else Recalled.TOO_LATE
 
 
 def number_of(purchase: str) -> str:

@@ -73,6 +73,8 @@ class Carrier:
             raise TimeoutError
         return label
 
-    async def recall(self, key: str, purchase: str, tracking_number: str | None) -> Recalled:
+    async def recall(self, key: str, purchase: str, tracking_number: str | None, *, bring_back: bool) -> Recalled:
         reported = tracking_number and self._reported(tracking_number)
-        return self.recalled.setdefault(purchase, Recalled.RETURNING if reported else Recalled.VOIDED)
+        if self.recalled.get(purchase) is not Recalled.VOIDED:
+            self.recalled[purchase] = (Recalled.RETURNING if bring_back else Recalled.TOO_LATE) if reported else Recalled.VOIDED
+        return self.recalled[purchase]

@@ -185,10 +185,12 @@ class Parcels:
 
     async def lock_shipments(self, _: None, commands: Sequence[Any], repeats: Collection[UUID]) -> dict[UUID, Shipment]:
         found = {id: self.shipments[id] for id in {*repeats, *(c.target for c in commands)} if id in self.shipments}
-        of_fulfillment = {s.fulfillment_id: s for s in self.shipments.values()}
+        last = {s.fulfillment_id: s for s in self.shipments.values()}
         for command in commands:
-            if isinstance(command, AskForShipment) and command.wanted.fulfillment_id in of_fulfillment:
-                found[command.target] = of_fulfillment[command.wanted.fulfillment_id]
+            if isinstance(command, AskForShipment):
+                its = last.get(command.wanted.fulfillment_id)
+                if its and not its.followed_by(command.wanted):
+                    found[command.target] = its
             if isinstance(command, RecordReport) and command.target in found:
                 known = frozenset(row.report.carrier_event_id for row in self.reports if row.shipment_id == command.target)
                 found[command.target] = replace(found[command.target], known_reports=known)

@@ -5,6 +5,7 @@ A World is entered (`with World() as world`): meanwhile the services' operations
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
@@ -15,6 +16,9 @@ from unittest.mock import patch
 from uuid import UUID
 
 from google.type.money_pb2 import Money
+from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentStatusChanged
+from ordermesh.fulfillment.v1 import fulfillment_pb2
+from ordermesh.fulfillment.v1.fulfillment_pb2 import Fulfillment
 from ordermesh.ops.v1 import ops_service_pb2
 from ordermesh.order.v1 import order_pb2, order_service_pb2, return_pb2, return_service_pb2
 from ordermesh.payment.v1 import payment_service_pb2
@@ -57,6 +61,7 @@ from tests.model.memory import Crash, Memory, Wire
 from tests.model.network import Network
 from tests.model.outside import Bank, Carrier
 from tests.model.stores import Accounts, Jobs, Orders, Parcels, Stock
+from warehouse_svc.lifecycle import MovementKind
 
 RECIPIENT = order_pb2.Recipient(name="Ada Example", address_lines=["1 Test Street"], locality="London", country_code="GB")
 PRICE = Money(currency_code="GBP", units=2, nanos=500_000_000)
@@ -250,6 +255,7 @@ class World:
                 self.step(id)
             self._carry()
             self._take_back()
+            self._fill_shelves()
             if not self.network.waiting and self.state() == before:
                 return
         raise AssertionError(f"it does not come to rest; waiting: {[str(each) for each in self.network.waiting]}")
@@ -263,6 +269,39 @@ class World:
         for its in list(self.parcels.shipments.values()):
             if its.tracking_number and its.status in ("created", "in_transit"):
                 self.report(its.id, "RETURNED_TO_SENDER" if its.recall_time else "DELIVERED")
+
+    def _fill_shelves(self) -> None:
+        """An operator receives what a shelf was short of when a parcel left after its void, and has that event replayed."""
+        for waiting, failure in list(self.network.failed):
+            if failure.reason == "SHELF_SHORTAGE":
+                for short in failure.violations:
+                    self.receive(failure.metadata["warehouse_id"], **{short.subject: int(short.description.split()[0])})
+                self.network.failed.remove((waiting, failure))
+                self.network.waiting.append(waiting)
+
+    def carried_off(self) -> Counter[tuple[str, str, int]]:
+        """What the carrier has had in its hands, by what it has reported: units by order, warehouse and line, as they were packed."""
+        packed: dict[tuple[str, int], Fulfillment] = {}
+        for sent in self.network.history:
+            if sent.kind is FulfillmentStatusChanged:
+                event = FulfillmentStatusChanged.FromString(sent.payload)
+                if event.new_status == fulfillment_pb2.FULFILLMENT_STATUS_READY:
+                    packed[event.fulfillment.fulfillment_id, event.fulfillment.version] = event.fulfillment
+        units: Counter[tuple[str, str, int]] = Counter()
+        for id in {row.shipment_id for row in self.parcels.reports}:
+            its = self.parcels.shipments[id]
+            ready = max(version for work, version in packed if work == str(its.fulfillment_id) and version <= its.fulfillment_version)
+            for item in (item for package in packed[str(its.fulfillment_id), ready].packages for item in package.items):
+                units[str(its.order_id), its.warehouse_id, item.line_number] += item.quantity
+        return units
+
+    def booked_off(self) -> Counter[tuple[str, str, int]]:
+        """What the warehouse has booked as gone with a carrier."""
+        units: Counter[tuple[str, str, int]] = Counter()
+        for row in self.stock.ledger:
+            if row.kind in (MovementKind.SHIP, MovementKind.SHIP_SHELF):
+                units[str(row.order_id), row.warehouse_id, row.line_number or 0] += row.quantity
+        return units
 
     def _take_back(self) -> None:
         """What is to come back arrives, and is inspected: the first line's units are good, the others damaged."""

@@ -5,10 +5,12 @@ Whatever has happened: nothing is oversold, no balance is negative, money given 
 come to, everything comes to rest by itself: every order at an end, every unit and every penny where it belongs, as an audit sees it.
 """
 
+from collections import Counter
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -25,6 +27,7 @@ from omctl.audit import PATIENCE, differences, stock
 from order_svc.lifecycle import MOVES, Status
 from tests.model.outside import DECLINED
 from tests.model.world import COMING, World
+from warehouse_svc.lifecycle import MovementKind
 
 ORDERS_MAX = 3
 RESTING = {Status.CANCELLED, Status.DELIVERED, Status.REFUNDED, Status.FAILED}
@@ -238,6 +241,8 @@ class Shop(RuleBasedStateMachine):
         taken = sum(world.bank.taken.values()) - sum(world.bank.given.values())
         kept = sum(p.captured - p.refunded for account in world.accounts.accounts.values() for p in account.payments)
         assert taken == kept, (taken, kept)
+        carried, booked = world.carried_off(), world.booked_off()
+        assert carried <= booked, (carried, booked)
         labels = {its.tracking_number: its for its in world.parcels.shipments.values() if its.tracking_number}
         for purchase, (label, parcels) in world.carrier.bought.items():
             its = labels.get(label.tracking_number)
@@ -278,4 +283,119 @@ def test_units_that_are_cancelled_after_their_reservation_has_expired_come_back(
     shop.worker(worker="expire reservations")
     shop.cancel_items(n=1, units=1)
     shop.pay(n=1, token="tok_ok")
+    shop.teardown()
+
+
+def _go_on_without(shop: Shop, *held_up: str) -> None:
+    """Everything is delivered and worked on but messages of these kinds, until nothing else happens."""
+    world = shop.world
+    while True:
+        before = world.state()
+        for waiting in [each for each in world.network.waiting if each.kind.DESCRIPTOR.name not in held_up]:
+            world.run(world.network.deliver(waiting))
+        for id in list(world.jobs.works):
+            world.step(id)
+        if world.state() == before:
+            return
+
+
+def _shop_with_label() -> Shop:
+    """An order of two lamps and a bulb has a label, and nobody but shipping knows of it yet."""
+    shop = Shop()
+    shop.open(lamps=2, rounds=0)
+    _go_on_without(shop, "ShipmentCreated")
+    [work] = shop.world.jobs.works.values()
+    assert (work.status, work.shipment_id) == (WorkStatus.READY, None)
+    return shop
+
+
+def test_report_before_void_ships_all_units_of_label() -> None:
+    """A cut overtakes shipment.created, and the parcel is delivered before its label is void: all its units have shipped, the cut one is
+    recalled without a refund, and no unit is on a shelf that is with the customer.
+    """
+    shop = _shop_with_label()
+    shop.cancel_items(n=0, units=1)
+    _go_on_without(shop, "ShipmentCreated", "FulfillmentLinesChanged")
+    shop.report(n=0, status="DELIVERED")
+    _go_on_without(shop)
+    [order] = shop.world.orders.orders.values()
+    [work] = shop.world.jobs.works.values()
+    assert (order.status, work.status) == (Status.DELIVERED, WorkStatus.COMPLETED)
+    assert sum(shop.world.booked_off().values()) == 3
+    [recall] = order.rmas
+    assert [(line.number, line.announced, line.refund) for line in recall.lines] == [(1, 1, 0)]
+    shop.teardown()
+
+
+def test_confirmed_void_unpacks_and_ships_what_stays() -> None:
+    """A cut overtakes shipment.created, and the carrier confirms the void: the rest is packed anew and goes by another label."""
+    shop = _shop_with_label()
+    shop.cancel_items(n=0, units=1)
+    _go_on_without(shop, "ShipmentCreated")
+    _go_on_without(shop)
+    first, second = shop.world.parcels.shipments.values()
+    assert (first.status, second.status) == ("voided", "created")
+    assert sum(shop.world.booked_off().values()) == 2
+    [order] = shop.world.orders.orders.values()
+    assert ([part.shipment_id for part in order.parts], order.rmas) == ([second.id], ())
+    shop.teardown()
+
+
+def test_report_after_void_takes_units_off_shelf() -> None:
+    """The carrier reports a parcel whose label it has confirmed as void: what it held has left from the shelf, once, and what stays of the
+    order goes by another label.
+    """
+    shop = _shop_with_label()
+    shop.cancel_items(n=0, units=1)
+    _go_on_without(shop, "ShipmentCreated")
+    _go_on_without(shop)
+    shop.report(n=0, status="IN_TRANSIT")
+    shop.report(n=0, status="DELIVERED")
+    _go_on_without(shop)
+    assert shop.world.parcels.shipments[shop._shipment(0)].contradict_time
+    off = Counter({kind: sum(row.quantity for row in shop.world.stock.ledger if row.kind is kind) for kind in MovementKind})
+    assert (off[MovementKind.SHIP_SHELF], off[MovementKind.SHIP]) == (3, 2)
+    shop.teardown()
+
+
+def test_report_after_void_names_shortage_of_shelf() -> None:
+    """The shelf has not what left: the event fails with what is missing, and once that is received its replay books it."""
+    shop = _shop_with_label()
+    shop.place(lamps=2, bulbs=1)
+    shop.cancel_items(n=0, units=1)
+    _go_on_without(shop, "ShipmentCreated")
+    _go_on_without(shop)
+    shop.report(n=0, status="DELIVERED")
+    _go_on_without(shop)
+    [(_, failure)] = shop.world.network.failed
+    assert failure.reason == "SHELF_SHORTAGE"
+    assert [(short.subject, short.description) for short in failure.violations] == [("bulb", "1 left, 0 sellable")]
+    [found] = [each for each in differences(shop.world.facts(), timedelta(minutes=1)) if each.check == "event.failed"]
+    assert "bulb: 1 left, 0 sellable" in found.text
+    assert found.repair.startswith("omctl events replay")
+    shop.teardown()
+
+
+@pytest.mark.parametrize("reported", ["never", "before", "after"])
+@pytest.mark.parametrize("how", ["order", "work"])
+def test_withdrawn_work_ends_once_nothing_leaves(how: str, reported: str) -> None:
+    """The order, or the work alone, is cancelled while a label is bought: the units come back when the carrier confirms the void, ship
+    where it reports the parcels before, and leave from the shelf where it reports them after.
+    """
+    shop = _shop_with_label()
+    if how == "order":
+        shop.cancel(n=0, really=True)
+    else:
+        shop.give_work_up(n=0, really=True)
+    _go_on_without(shop, "ShipmentCreated", "FulfillmentLinesChanged", "OrderStatusChanged" if reported == "before" else "")
+    if reported == "before":
+        shop.report(n=0, status="DELIVERED")
+    _go_on_without(shop)
+    if reported == "after":
+        shop.report(n=0, status="DELIVERED")
+    _go_on_without(shop)
+    [work] = shop.world.jobs.works.values()
+    assert work.status is (WorkStatus.COMPLETED if reported == "before" else WorkStatus.CANCELLED)
+    kind = {"never": None, "before": MovementKind.SHIP, "after": MovementKind.SHIP_SHELF}[reported]
+    assert {row.kind for row in shop.world.stock.ledger if row.outside > 0} == ({kind} if kind else set())
     shop.teardown()

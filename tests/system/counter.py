@@ -118,10 +118,11 @@ class Counter:
         await eventually(there, timeout_s=PATIENCE_S, what=f"the goods of {order_id} are {statuses}")
 
     async def carry(self, order_id: str, status: str) -> None:
-        """The carrier reports this of every parcel of the order."""
+        """The carrier reports this of every parcel of the order that has a label, void ones left out."""
         reported = shipping_pb2.ShipmentStatus.Value(f"SHIPMENT_STATUS_{status}")
-        shipments = (await ask(self.shipping.ListShipments, shipping_service_pb2.ListShipmentsRequest(order_id=order_id))).shipments
-        for shipment in shipments:
+        for shipment in await self.shipments(order_id):
+            if not shipment.tracking_number or shipment.status == shipping_pb2.SHIPMENT_STATUS_VOIDED:
+                continue
             request = shipping_service_pb2.RecordTrackingEventRequest(
                 request_id=new(),
                 carrier=shipment.carrier,
@@ -131,6 +132,12 @@ class Counter:
                 occur_time=shipment.update_time,
             )
             await ask(self.shipping.RecordTrackingEvent, request)
+
+    async def shipments(self, order_id: str) -> Sequence[shipping_pb2.Shipment]:
+        """The order's shipments, newest first."""
+        listed = shipping_service_pb2.ListShipmentsRequest(order_id=order_id)
+        shipments: Sequence[shipping_pb2.Shipment] = (await ask(self.shipping.ListShipments, listed)).shipments
+        return shipments
 
     async def becomes(self, order_id: str, status: str) -> order_pb2.Order:
         async def there() -> order_pb2.Order | None:

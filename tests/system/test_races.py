@@ -6,15 +6,19 @@ from typing import Any
 
 import pytest
 from google.type.money_pb2 import Money
+from ordermesh.fulfillment.v1 import fulfillment_service_pb2
 from ordermesh.order.v1 import order_pb2, order_service_pb2, return_pb2, return_service_pb2
 from ordermesh.payment.v1 import payment_service_pb2
+from ordermesh.shipping.v1 import shipping_pb2, shipping_service_pb2
 from ordermesh.warehouse.v1 import reservation_service_pb2
 from ordermesh.warehouse.v1.reservation_service_pb2_grpc import ReservationServiceStub
 
 from chassis.client import ask
 from chassis.errors import Failure
 from devstack.stack import Stack
-from tests.system.counter import PENNIES, Counter, new, open_counter
+from simulator.staff import next_step
+from tests.support import eventually
+from tests.system.counter import PATIENCE_S, PENNIES, Counter, new, open_counter
 
 # How much sooner one of the two begins, in seconds: their order is the scheduler's, and each of these is tried.
 LEADS_S = (-0.05, -0.01, 0.0, 0.01, 0.05)
@@ -187,3 +191,54 @@ async def delivered(counter: Counter, order_id: str) -> None:
     await counter.becomes(order_id, "SHIPPED")
     await counter.carry(order_id, "DELIVERED")
     await counter.becomes(order_id, "DELIVERED")
+
+
+async def report_first_label(counter: Counter, order_id: str) -> None:
+    """The carrier reports the order's first parcel as delivered as soon as it has a label, whatever becomes of that meanwhile."""
+
+    async def labelled() -> shipping_pb2.Shipment | None:
+        return next((each for each in await counter.shipments(order_id) if each.tracking_number), None)
+
+    shipment = await eventually(labelled, timeout_s=PATIENCE_S, what="a label is bought")
+    report = shipping_service_pb2.RecordTrackingEventRequest(
+        request_id=new(),
+        carrier=shipment.carrier,
+        tracking_number=shipment.tracking_number,
+        carrier_event_id=new(),
+        status=shipping_pb2.SHIPMENT_STATUS_DELIVERED,
+        occur_time=shipment.update_time,
+    )
+    await ask(counter.shipping.RecordTrackingEvent, report)
+
+
+@pytest.mark.parametrize("round_", range(8))
+async def test_cut_meets_label_delivered_at_once(counter: Counter, round_: int) -> None:
+    """A unit is cancelled while the parcel is packed, and whatever label there is, is reported as delivered at once: before the void, all
+    its units have left and the cut one is recalled; after it, they have left from the shelf. The order arrives, no fulfilment waits, and
+    the audit finds nothing.
+    """
+    order_id = await counter.place(3)
+    await counter.pay(order_id)
+    await counter.work_until(order_id, ["PACKING"])
+    listed = fulfillment_service_pb2.ListFulfillmentsRequest(order_id=order_id)
+    [work] = (await ask(counter.fulfillments.ListFulfillments, listed)).fulfillments
+    lines = [order_service_pb2.CancelledLine(line_number=1, quantity=1)]
+    cut = ask(counter.orders.CancelOrderItems, order_service_pb2.CancelOrderItemsRequest(request_id=new(), order_id=order_id, lines=lines))
+    step = next_step(work)
+    assert step
+    pack = ask(counter.fulfillments.PackFulfillment, step)
+    reporting = asyncio.create_task(report_first_label(counter, order_id))
+    cancelled, _ = await meet(cut, pack, lead_s=(round_ - 4) * 0.005)
+    await counter.work_until(order_id, ["SHIPPED", "COMPLETED"])
+    await reporting
+
+    async def arrived() -> bool:
+        await counter.carry(order_id, "DELIVERED")
+        return (await counter.order(order_id)).status == order_pb2.ORDER_STATUS_DELIVERED
+
+    await eventually(arrived, timeout_s=PATIENCE_S, what="the order is delivered")
+    await counter.work_until(order_id, ["COMPLETED"])
+    contradicted = sum(each.HasField("contradict_time") for each in await counter.shipments(order_id))
+    refused = isinstance(cancelled, Failure)
+    left = (3 if refused else 2) + 3 * contradicted
+    await counter.comes_home(order_id, available=(10 - left, 10), refunded=0 if refused else PENNIES)

@@ -100,9 +100,12 @@ class Books:
         order_id, back = self._view.holding.order_id, self._back.get(line.number, Back())
         restocked, damaged = (quantity, 0) if kind is MovementKind.RESTOCK else (0, quantity)
         self._back[line.number] = Back(back.restocked + restocked, back.damaged + damaged)
-        cumulative = self.booked(source_id, line.number, kind) + quantity
-        self._booked[source_id] = {**self._booked.get(source_id, {}), (order_id, line.number, kind): cumulative}
-        self._book(place, kind, quantity, source_id, order_id, line.number, cumulative)
+        self._book_for(source_id, order_id, line.number, place, kind, quantity)
+
+    def move_off(self, reservation: Reservation, line: ReservationLine, kind: MovementKind, quantity: int, source_id: UUID) -> None:
+        """Books units of an order's line that none of its reservations holds."""
+        place = (reservation.warehouse_id, line.sku)
+        self._book_for(source_id, reservation.order_id, line.number, place, kind, quantity)
 
     def booked(self, source_id: UUID, number: int, kind: MovementKind) -> int:
         """How many units of the order's line the ledger has for the source."""
@@ -159,6 +162,11 @@ class Books:
             if self._touched[reservation.id] & TOLD:
                 standing = new.of(reservation.attempt)
                 self._facts.append(ReservationChanged(reservation, before.get(reservation.id), standing, new.version, self._now))
+
+    def _book_for(self, source_id: UUID, order_id: UUID, number: int, place: Place, kind: MovementKind, quantity: int) -> None:
+        cumulative = self.booked(source_id, number, kind) + quantity
+        self._booked[source_id] = {**self._booked.get(source_id, {}), (order_id, number, kind): cumulative}
+        self._book(place, kind, quantity, source_id, order_id, number, cumulative)
 
     def _book_units(self, reservation: Reservation, line: ReservationLine, kind: MovementKind, quantity: int) -> None:
         self._touched[reservation.id].add(kind)

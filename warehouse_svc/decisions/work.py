@@ -7,11 +7,11 @@ smallest one heard of is back on the shelf: reports join in any order, and units
 from datetime import datetime
 
 from chassis.decision import Decision
-from chassis.errors import Deferred, NotFound, Refused
+from chassis.errors import Deferred, NotFound, Refused, Violation
 from warehouse_svc.decisions.books import Books, Decided
 from warehouse_svc.decisions.reservations import held
 from warehouse_svc.lifecycle import MovementKind, Status
-from warehouse_svc.model import FollowWork, ReplaceSpoiled, Reservation, ReservationLine, View
+from warehouse_svc.model import FollowWork, LeftAfterVoid, ReplaceSpoiled, Reservation, ReservationLine, View
 
 LINE_MAX = 1_000_000  # units that a reservation's line may count
 UNCOMMITTED = frozenset({Status.ACTIVE, Status.EXPIRED, Status.RELEASED})
@@ -39,7 +39,27 @@ def follow(view: View, command: FollowWork, now: datetime) -> Decided:
             books.move_units(reservation, line.number, MovementKind.UNCOMMIT, units)
     for number in staying if command.shipped else ():
         reach(books, reservation, number, MovementKind.SHIP, staying[number])
+    if command.left:
+        ship_shelf(books, reservation, command.left)
     return books.decision()
+
+
+def ship_shelf(books: Books, reservation: Reservation, left: LeftAfterVoid) -> None:
+    """Books what left by a void label out of the shelf, all of it or none. Refused SHELF_SHORTAGE where less of it can be sold."""
+    short: list[Violation] = []
+    for number, units in left.units.items():
+        line = line_of(books, reservation, number)
+        place = (reservation.warehouse_id, line.sku)
+        missing = units - books.booked(left.source, number, MovementKind.SHIP_SHELF)
+        if missing > (sellable := books.level(place).sellable):
+            short.append(Violation(line.sku, f"{missing} left, {sellable} sellable", "SHELF_SHORTAGE"))
+        elif missing > 0:
+            books.move_off(reservation, line, MovementKind.SHIP_SHELF, missing, left.source)
+    if short:
+        named = ", ".join(f"{each.subject}: {each.description}" for each in short)
+        text = f"A parcel left {reservation.warehouse_id} after its label was void: {named}. Receive or free that stock, then replay."
+        at = {"warehouse_id": reservation.warehouse_id, "shipment_id": str(left.source)}
+        raise Refused("SHELF_SHORTAGE", text, violations=short, **at)
 
 
 def replace_spoiled(view: View, command: ReplaceSpoiled, now: datetime) -> Decided:

@@ -114,14 +114,27 @@ class WorkLine:
     spoiled: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class LeftAfterVoid:
+    """What left by a shipment, its `source`, whose label was void: units by line number. They were back on the shelf, or are still
+    committed for the parcel that replaces it.
+    """
+
+    source: UUID
+    units: Mapping[int, int]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FollowWork(Command):
-    """One warehouse's picklist as it stands: whatever else is committed there is back on the shelf. `shipped`: its units have left."""
+    """One warehouse's picklist as it stands: whatever else is committed there is back on the shelf. `shipped`: its units have left.
+    `left`: others have left as well.
+    """
 
     attempt: int
     warehouse_id: str
     lines: tuple[WorkLine, ...]
     shipped: bool = False
+    left: LeftAfterVoid | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from ordermesh.shipping.v1 import shipping_pb2
 from chassis.idempotency import Keyed
 from chassis.money import Money, to_message
 from fulfillment_svc import wire
-from fulfillment_svc.model import Complete, OrderNews, Ship
+from fulfillment_svc.model import Complete, OrderNews, Release, Ship
 
 # Units of order lines by warehouse: (line, sku, units).
 Places = Mapping[str, Sequence[tuple[int, str, int]]]
@@ -120,6 +120,15 @@ def shipment(fulfillment_id: UUID) -> shipping_pb2.Shipment:
 def shipped(fulfillment_id: UUID) -> Ship:
     """Its label is bought."""
     return wire.ship(shipment(fulfillment_id), *_source(shipment(fulfillment_id), "created"))
+
+
+def voided(fulfillment_id: UUID) -> Release:
+    """It was withdrawn, and the carrier has confirmed that the label is void."""
+    its = shipment(fulfillment_id)
+    its.status, its.withdraw_version = shipping_pb2.SHIPMENT_STATUS_VOIDED, 1
+    answer = wire.withdrawal_answer(its, *_source(its, "voided"))
+    assert isinstance(answer, Release)
+    return answer
 
 
 def completed(fulfillment_id: UUID) -> Complete:

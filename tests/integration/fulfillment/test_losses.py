@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import permutations
 from uuid import UUID, uuid4
 
@@ -17,15 +18,16 @@ from chassis.decision import Done
 from chassis.errors import Failure, Refused
 from chassis.money import Money
 from fulfillment_svc import tables
-from fulfillment_svc.lifecycle import Status
+from fulfillment_svc.lifecycle import Status, WithdrawReason
 from fulfillment_svc.model import (
     OrderNews,
     Scan,
     ScanItems,
     StartPicking,
+    VoidLabel,
 )
 from fulfillment_svc.operations import Operations
-from tests.integration.fulfillment.events import Places, cancelled, confirmed, lost, shipped
+from tests.integration.fulfillment.events import Places, cancelled, confirmed, lost, shipped, voided
 from tests.integration.fulfillment.peers import FakeShipping, FakeWarehouse
 from tests.integration.fulfillment.requests import Fulfillments, asking, pack, pick
 from tests.integration.fulfillment.working import DEAR, Units, packing, planned, reasons, told, units, worked
@@ -85,10 +87,19 @@ async def test_a_death_meets_cuts_in_every_order(
 
 @pytest.mark.parametrize("until", [Status.PACKED, Status.READY])
 async def test_a_cut_opens_the_packages(operations: Operations, engine: AsyncEngine, until: Status) -> None:
-    """packed and ready go back to packing: told as lines and then as the status; the packer packs what stays."""
+    """packed and ready go back to packing: told as lines and then as the status; the packer packs what stays. What is ready waits for the
+    void of its label, with all its units.
+    """
     total = DEAR if until is Status.PACKED else Money(10_00, "GBP")
     its = await worked(operations, await planned(operations, {"DOVER": [(1, "mug", 3)]}, total=total), until)
     await operations.follow_orders([lost(its.work.order_id, {"DOVER": [(1, "mug", 2)]})])
+    if until is Status.READY:
+        waiting = await operations.get_fulfillment(its.id)
+        assert (waiting.status, waiting.lines, waiting.withdraw_reason) == (Status.READY, its.lines, WithdrawReason.UNITS_CUT)
+        assert reasons(await told(engine))[-1] == ("LinesChanged", its.version + 1, "WITHDRAWN")
+        [outcome] = await operations.note([voided(its.id)])
+        assert isinstance(outcome, Done)
+        its = waiting
     cut = await operations.get_fulfillment(its.id)
     assert (cut.status, cut.packages, [(line.quantity, line.picked, line.cut) for line in cut.lines]) == (Status.PACKING, (), [(2, 2, 1)])
     assert reasons(await told(engine))[-2:] == [
@@ -102,34 +113,48 @@ MUGS: Places = {"DOVER": [(1, "mug", 3)]}
 FEWER: Places = {"DOVER": [(1, "mug", 2)]}
 
 
-async def test_a_shipment_that_meets_a_cut_goes_once_it_is_packed_again(
-    operations: Operations, engine: AsyncEngine, carriage: FakeShipping
-) -> None:
-    """Its label is bought while a unit is cut: the shipment is remembered, nobody is told, and the packer's last step ships it. News of
-    it that is told again changes nothing, and shipping is not asked again.
+async def test_label_that_meets_a_cut_waits_for_its_void(operations: Operations, engine: AsyncEngine) -> None:
+    """Its label is bought while a unit is cut: the shipment is remembered, and nothing ships by it. Void, it is forgotten: news of it that
+    comes late changes nothing; what the void label's parcels held is told where they have left all the same, once.
     """
     its = await worked(operations, await planned(operations, MUGS), Status.READY)
     await operations.follow_orders([lost(its.work.order_id, FEWER)])
     before = await told(engine, its.id)
     for outcome in await operations.note([shipped(its.id), shipped(its.id)]):
         assert isinstance(outcome, Done)
-    opened = await operations.get_fulfillment(its.id)
-    assert (opened.status, opened.shipment_id) == (Status.PACKING, shipped(its.id).shipment_id)
+    waiting = await operations.get_fulfillment(its.id)
+    assert (waiting.status, waiting.shipment_id) == (Status.READY, shipped(its.id).shipment_id)
     assert await told(engine, its.id) == before
-    gone = await operations.change(packing(opened))
-    assert (gone.status, gone.shipment_id) == (Status.SHIPPED, shipped(its.id).shipment_id)
-    assert [reason for _, _, reason in reasons(await told(engine, its.id))][-3:] == [
-        "PACKING_COMPLETED",
-        "INSPECTION_NOT_REQUIRED",
-        "SHIPMENT_CREATED",
-    ]
-    assert len(carriage.requests) == 1
+    await operations.note([voided(its.id)])
+    opened = await operations.get_fulfillment(its.id)
+    assert (opened.status, opened.shipment_id) == (Status.PACKING, None)
+    assert opened.void_labels == (VoidLabel(shipped(its.id).shipment_id, {1: 3}),)
+    late = replace(shipped(its.id), key="late", fulfillment_version=its.version)
+    gone = replace(voided(its.id), key="gone", left=True)
+    for outcome in await operations.note([late, gone, replace(gone, key="gone again")]):
+        assert isinstance(outcome, Done)
+    after = await operations.get_fulfillment(its.id)
+    assert (after.status, after.void_labels) == (Status.PACKING, (replace(opened.void_labels[0], left=True),))
+    assert [reason for _, _, reason in reasons(await told(engine, its.id))].count("LEFT_AFTER_VOID") == 1
+    ready = await operations.change(packing(after))
+    [outcome] = await operations.note([replace(shipped(its.id), key="next", shipment_id=uuid4(), fulfillment_version=ready.version)])
+    assert (await operations.get_fulfillment(its.id)).status is Status.SHIPPED
+
+
+async def test_withdrawn_parcels_that_left_ship_all_units(operations: Operations, engine: AsyncEngine) -> None:
+    """The carrier has the parcels before the void: the fulfilment has shipped with the cut unit, and the cut comes too late."""
+    its = await worked(operations, await planned(operations, MUGS), Status.READY)
+    await operations.follow_orders([lost(its.work.order_id, FEWER)])
+    await operations.note([replace(shipped(its.id), left=True)])
+    assert await units(engine) == {"DOVER": (Status.SHIPPED, [(3, 0, 0, 0)])}
+    assert (await operations.get_fulfillment(its.id)).withdraw_reason is None
 
 
 async def test_what_is_packed_anew_is_asked_for_anew(operations: Operations, carriage: FakeShipping) -> None:
     """Ready, cut and ready again, with other parcels: a request of its own, of a greater version, and the same one when it is repeated."""
     its = await worked(operations, await planned(operations, MUGS), Status.READY)
     await operations.follow_orders([lost(its.work.order_id, FEWER)])
+    await operations.note([voided(its.id)])
     again = packing(await operations.get_fulfillment(its.id))
     for _ in range(2):
         await operations.change(again)
@@ -168,7 +193,9 @@ async def test_a_cut_meets_scanners(operations: Operations, engine: AsyncEngine)
 
 
 async def test_a_cut_meets_the_packer(operations: Operations) -> None:
-    """Packing and a cut at once: packed first, it is opened again; cut first, the packages do not hold what is to be packed."""
+    """Packing and a cut at once: packed first, it is withdrawn, and opened again; cut first, the packages do not hold what is to be
+    packed.
+    """
     won = set()
     for n in range(10):
         its = await worked(operations, await planned(operations, {"DOVER": [(1, "mug", 3)]}), Status.PACKING)
@@ -177,6 +204,9 @@ async def test_a_cut_meets_the_packer(operations: Operations) -> None:
         refused = [each for each in outcomes if isinstance(each, BaseException)]
         assert all(isinstance(each, Refused) and each.reason == "PACKAGES_INCOMPLETE" for each in refused)
         won.add(bool(refused))
+        if not refused:
+            assert (await operations.get_fulfillment(its.id)).withdraw_reason is WithdrawReason.UNITS_CUT
+            await operations.note([voided(its.id)])
         cut = await operations.get_fulfillment(its.id)
         assert (cut.status, cut.packages, [(line.quantity, line.picked, line.cut) for line in cut.lines]) == (
             Status.PACKING,
@@ -187,13 +217,18 @@ async def test_a_cut_meets_the_packer(operations: Operations) -> None:
 
 
 async def test_a_death_meets_what_becomes_ready(operations: Operations, engine: AsyncEngine) -> None:
-    """The last package is closed as the order dies: whoever is first, nothing is ready in the end, and its units are told as cut once."""
+    """The last package is closed as the order dies: whoever is first, nothing is ready once its label is void, and its units are told as
+    cut once.
+    """
     for n in range(10):
         its = await worked(operations, await planned(operations, {"DOVER": [(1, "mug", 3)]}), Status.PACKING)
         race = [operations.change(packing(its)), operations.follow_orders([cancelled(its.work.order_id, {"DOVER": [(1, "mug", 3)]})])]
         outcomes = await asyncio.gather(*(race if n % 2 else race[::-1]), return_exceptions=True)
         refused = [each for each in outcomes if isinstance(each, BaseException)]
         assert all(isinstance(each, Refused) and each.reason == "ILLEGAL_TRANSITION" for each in refused)
+        if not refused:
+            assert (await operations.get_fulfillment(its.id)).withdraw_reason is WithdrawReason.ORDER_CANCELLED
+            await operations.note([voided(its.id)])
         dead = await operations.get_fulfillment(its.id)
         assert (dead.status, [(line.quantity, line.cut) for line in dead.lines]) == (Status.CANCELLED, [(0, 3)])
         assert [each.fulfillment.version for each in await told(engine, its.id)][-1] == dead.version

@@ -163,8 +163,8 @@ BROKEN: dict[str, tuple[str, Callable[[], object]]] = {
     ),
     "picked before committed": ("stock_committed_before_picking", lambda: update(fulfillments).values(stock_committed=False)),
     "shipped without shipment": ("shipment_id_once_shipped", lambda: update(fulfillments).values(status=Status.SHIPPED)),
-    "shipment before picking": (
-        "no_shipment_before_picking",
+    "shipment before ready": (
+        "no_shipment_before_ready",
         lambda: update(fulfillments).values(status=Status.PLANNING, shipment_id=SHIPMENT),
     ),
     "version zero": ("fulfillments_version", lambda: update(fulfillments).values(version=0)),

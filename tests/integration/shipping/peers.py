@@ -78,11 +78,11 @@ class CountingCarrier(SandboxCarrier):
         await self.sale.wait()
         return replace(label, tracking_number=self.number or label.tracking_number)
 
-    async def recall(self, key: str, purchase: str, tracking_number: str | None) -> Recalled:
+    async def recall(self, key: str, purchase: str, tracking_number: str | None, *, bring_back: bool) -> Recalled:
         self.recalls[tracking_number or purchase] += 1
         if self.failure:
             raise self.failure
-        answer = await super().recall(key, purchase, tracking_number)
+        answer = await super().recall(key, purchase, tracking_number, bring_back=bring_back)
         if self.after_recall:
             raise self.after_recall
         await self.recall_answer.wait()

@@ -35,7 +35,7 @@ def test_yesterdays_shipments_can_be_recalled(fresh_database: FreshDatabase) -> 
     every = text("select * from shipments order by id")
     with upgraded(fresh_database(), "shipping_svc", fill) as engine, engine.begin() as connection:
         after = connection.execute(every).all()
-        assert [tuple(row) for row in after] == [(*row, None, 0, row.status == "pending") for row in before]
+        assert [tuple(row) for row in after] == [(*row, None, 0, row.status == "pending", None, None) for row in before]
         assert len(after) == 9
         assert connection.execute(text("select count(*) from tracking_events")).scalar_one() == 6
         recalled = "select status::text, r.purchase, r.tracking_number from recall_tries r join shipments on id = shipment_id order by 1"

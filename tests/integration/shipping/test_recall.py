@@ -87,7 +87,11 @@ async def test_a_parcel_that_waits_for_its_carrier_is_void(shipping: Shipping, e
     with pytest.raises(Refused) as refused:
         await ask(shipping.GetLabel, api.GetLabelRequest(shipment_id=shipment.shipment_id))
     assert refused.value.metadata == {"status": "voided", "allowed": ""}
-    assert await reported(shipping, shipment, "delivered") == voided
+    contradicted = await reported(shipping, shipment, "delivered")
+    assert (contradicted.status, contradicted.version) == (voided.status, voided.version + 1)
+    assert (contradicted.status_reason, contradicted.contradict_time) == ("REPORTED_AFTER_VOID", contradicted.update_time)
+    assert await reported(shipping, shipment, "returned_to_sender", 9) == contradicted
+    assert (await told(engine))[-1].shipment == contradicted  # type: ignore[attr-defined]  # the same
 
 
 @pytest.mark.parametrize("end", ["returned_to_sender", "delivered", "lost"])

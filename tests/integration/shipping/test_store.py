@@ -44,13 +44,14 @@ BROKEN: list[tuple[dict[str, Any], str]] = [
     ({"status": "created", "carrier_code": "NO"}, "carrier_code_with_refusal"),
     ({"status": "pending", "recall_time": NOON}, "recall_time_with_label"),
     ({"status": "failed", "recall_time": NOON}, "recall_time_with_label"),
-    ({"status": "voided", "recall_time": None}, "recall_time_with_void"),
+    ({"status": "voided", "recall_time": None}, "void_wanted"),
+    ({"status": "created", "tracking_number": "T2", "contradict_time": NOON}, "contradict_time_with_void"),
     ({"attempt": 0}, "shipments_attempt"),
     ({"version": 0}, "shipments_version"),
     ({"parcels": shipment().parcels * 51}, "parcels_number"),
     ({"parcels": (replace(shipment().parcels[0], weight_grams=0),)}, "parcels_weight"),
     # Twins of the shipment that is stored first.
-    ({"fulfillment_id": UUID(int=3)}, "fulfillment_id_key"),
+    ({"fulfillment_id": UUID(int=3)}, "standing_fulfillment_key"),
     ({"status": "created", "tracking_number": "T1"}, "live_tracking_number_key"),
 ]
 

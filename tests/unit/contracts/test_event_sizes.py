@@ -27,12 +27,14 @@ COUNTS: dict[str, str | int] = {
     "ReservationStatusChanged.attempt_reservations": WAREHOUSES_MAX,
     "Fulfillment.picklist": "CreateOrderRequest.items",
     "Fulfillment.packages": "PackFulfillmentRequest.packages",
+    "LeftAfterVoid.items": "CreateOrderRequest.items",
     "Shipment.parcels": "CreateShipmentRequest.parcels",
 }
 # Bytes of texts that no request states.
 BYTES = {
     "status_reason": 64,  # a request's reason, or one of the services' own
     "confirm_refused_reason": 64,  # an ErrorReason
+    "withdraw_reason": 64,  # fulfillment_svc.lifecycle.WithdrawReason
     "inspection_rule": 64,  # fulfillment_svc.lifecycle.InspectionRule
     "movement_id": 36,
     "refund_id": 36,

@@ -116,6 +116,8 @@ def standing(status: Status, lines: tuple[Line, ...] = LINES, *, rule: Inspectio
         version=rank + 1,
         create_time=NOW,
         update_time=NOW,
+        withdraw_reason=None,
+        released_version=0,
         lines=lines,
         packages=(parcel(lines, number=1),) if rank >= FORWARD.index(Status.PACKED) else (),
     )

@@ -15,7 +15,6 @@ from fulfillment_svc.model import (
     CompletePicking,
     Fulfillment,
     FulfillmentCommand,
-    GiveUp,
     Line,
     Pack,
     Package,
@@ -28,7 +27,7 @@ from fulfillment_svc.model import (
     StartPicking,
     StatusChanged,
 )
-from tests.unit.fulfillment.samples import ID, LINES, NOW, SHIPMENT, command, cut, done, job, pack_all, parcel, plan, scan_all, standing
+from tests.unit.fulfillment.samples import ID, LINES, NOW, SHIPMENT, command, done, job, pack_all, parcel, plan, scan_all, standing
 
 FULL = tuple(replace(line, picked=line.quantity) for line in LINES)
 
@@ -77,7 +76,9 @@ def test_nothing_is_done_to_what_is_not_there(verb: str) -> None:
     assert (type(failure), failure.reason, failure.metadata) == (NotFound, "FULFILLMENT_NOT_FOUND", {"fulfillment_id": str(ID)})
 
 
-@pytest.mark.parametrize("event", [command(Ship, shipment_id=SHIPMENT), command(Complete, shipment_id=SHIPMENT)])
+@pytest.mark.parametrize(
+    "event", [command(Ship, shipment_id=SHIPMENT, fulfillment_version=7), command(Complete, shipment_id=SHIPMENT, fulfillment_version=7)]
+)
 def test_news_of_what_is_not_there_waits(event: FulfillmentCommand) -> None:
     """An event about an unknown fulfilment is NotFound, which the inbox defers."""
     assert isinstance(refused(None, event), NotFound)
@@ -184,52 +185,21 @@ def test_a_failed_inspection_starts_over() -> None:
 @pytest.mark.parametrize("status", Status)
 @pytest.mark.parametrize("kind", [Ship, Complete])
 def test_news_of_the_shipment_from_every_status(kind: type[Ship] | type[Complete], status: Status) -> None:
-    """From ready on it walks forward through what was not heard; late and repeated news is skipped. Before ready it waits; but where units
-    were cut since the label was asked for, the shipment is remembered.
-    """
+    """From ready on it walks forward through what was not heard; late and repeated news is skipped. Before ready it waits."""
     fulfillment = standing(status)
     ahead = {
         (Ship, Status.READY): [Status.SHIPPED],
         (Complete, Status.READY): [Status.SHIPPED, Status.COMPLETED],
         (Complete, Status.SHIPPED): [Status.COMPLETED],
     }
-    news = command(kind, shipment_id=SHIPMENT)
+    news = command(kind, shipment_id=SHIPMENT, fulfillment_version=7)
     if status in (Status.READY, Status.SHIPPED, Status.COMPLETED, Status.CANCELLED):
         decision = decided(fulfillment, news, NOW)
         assert [t.new for t in decision.history] == ahead.get((kind, status), [])
         assert decision.record is fulfillment or decision.record.shipment_id == SHIPMENT
-    elif kind is Ship and status not in (Status.PENDING, Status.PLANNING):
-        decision = decided(fulfillment, news, NOW)
-        remembered = replace(fulfillment, shipment_id=SHIPMENT, version=fulfillment.version + 1)
-        assert (decision.record, list(decision.history), list(decision.facts)) == (remembered, [], [])
-        assert decided(remembered, news, NOW).record is remembered
     else:
         failure = refused(fulfillment, news)
         assert (type(failure), failure.reason) == (Deferred, "EVENT_AHEAD")
-
-
-@pytest.mark.parametrize("place", [1, 2, 3])
-@pytest.mark.parametrize("rule", [None, InspectionRule.SKU])
-def test_what_is_ready_again_goes_with_the_shipment_that_it_has(rule: InspectionRule | None, place: int) -> None:
-    """Cut back from ready while its label was bought: packed again, and inspected where that is asked for, it is ready, and then shipped;
-    at whichever step the news of its label comes.
-    """
-    fewer = tuple(line.cut_to(units) for line, units in zip(LINES, (1, 1, 3), strict=True))
-    commands: list[AnyCommand] = [cut(1, 1, 3), pack_all(fewer)]
-    if rule:
-        commands.append(command(RecordInspection, passed=True, note=""))
-    commands.insert(place, command(Ship, shipment_id=SHIPMENT))
-    its, decisions = done(standing(Status.READY, rule=rule), commands)
-    steps = [t for d in decisions for t in d.history]
-    assert [t.new for t in steps] == [Status.PACKING, Status.PACKED, Status.READY, Status.SHIPPED]
-    assert steps[-1].reason == "SHIPMENT_CREATED"
-    assert (its.status, its.shipment_id) == (Status.SHIPPED, SHIPMENT)
-
-
-def test_a_cancellation_keeps_the_shipment_that_was_remembered() -> None:
-    """Whoever looks sees which shipment was to carry it; shipping hears of the cancellation, and recalls it."""
-    its, _ = done(standing(Status.PACKING), [command(Ship, shipment_id=SHIPMENT), command(GiveUp, note="")])
-    assert (its.status, its.shipment_id) == (Status.CANCELLED, SHIPMENT)
 
 
 def test_the_whole_life_in_order() -> None:
@@ -241,8 +211,8 @@ def test_the_whole_life_in_order() -> None:
         command(CompletePicking),
         command(StartPacking),
         command(Pack, packages=(Package(0, 1, 1, 1, 1, (PackedItem(1, 2),)),)),
-        command(Ship, shipment_id=SHIPMENT),
-        command(Complete, shipment_id=SHIPMENT),
+        command(Ship, shipment_id=SHIPMENT, fulfillment_version=7),
+        command(Complete, shipment_id=SHIPMENT, fulfillment_version=7),
     ]
     _, decisions = done(None, commands)
     assert [(t.version, t.new) for d in decisions for t in d.history] == [

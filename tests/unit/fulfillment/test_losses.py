@@ -7,7 +7,7 @@ import pytest
 
 from chassis.errors import Deferred, Failure, Invalid, Refused, Stale
 from fulfillment_svc.decisions import decide_one
-from fulfillment_svc.lifecycle import InspectionRule, Status
+from fulfillment_svc.lifecycle import InspectionRule, Status, WithdrawReason
 from fulfillment_svc.model import CompletePicking, GiveUp, Line, LinesChanged, NoteSpoiled, Rebooked, RecordInspection, StatusChanged
 from tests.unit.fulfillment.samples import LINES, NOW, command, standing
 
@@ -146,13 +146,15 @@ def test_what_two_inspectors_find_is_booked_whoever_is_answered_first(answers: t
 
 
 # What the warehouse has booked is taken in wherever the work stands by then: and where that leads.
-MEANWHILE = {status: status for status in Status} | {Status.PACKED: Status.PICKING, Status.READY: Status.PACKING}
+MEANWHILE = {status: status for status in Status} | {Status.PACKED: Status.PICKING}
 
 
 @pytest.mark.parametrize("units", [3, 4])
 @pytest.mark.parametrize("status", Status)
 def test_what_is_booked_is_written_wherever_the_work_stands(status: Status, units: int) -> None:
-    """Between the warehouse's answer and the write anything may have happened: the books agree all the same, unit by unit."""
+    """Between the warehouse's answer and the write anything may have happened: the books agree all the same, unit by unit. What is ready
+    by then is withdrawn, its packages as they are.
+    """
     here = standing(status, rule=RULE)
     answer = failed({4: 1}, Rebooked(4, units, units - 1, 1))
     if status in LEFT:
@@ -166,7 +168,8 @@ def test_what_is_booked_is_written_wherever_the_work_stands(status: Status, unit
     assert line.planned == units
     assert (line.spoiled, line.quantity) == (1, 0 if status is Status.CANCELLED else units - 1)
     assert line.picked <= line.quantity
-    assert decision.record.packages == ()
+    assert decision.record.packages == (here.packages if status is Status.READY else ())
+    assert (decision.record.withdraw_reason is WithdrawReason.INSPECTION_FAILED) == (status is Status.READY)
     assert decide_one(decision.record, answer, NOW).record.lines == decision.record.lines
 
 
@@ -190,7 +193,9 @@ def test_a_cut_between_the_answer_and_the_write(committed: int, line: Line) -> N
 
 @pytest.mark.parametrize("status", Status)
 def test_work_is_given_up_from_every_status(status: Status) -> None:
-    """Before it has left, its units go back to the shelf, with why in its history; after that it is refused."""
+    """Before it has left, its units go back to the shelf, with why in its history; after that it is refused. What is ready is withdrawn
+    first, once.
+    """
     here = standing(status)
     asked = command(GiveUp, note="the hall is flooded")
     if status in (*LEFT, Status.CANCELLED):
@@ -199,6 +204,12 @@ def test_work_is_given_up_from_every_status(status: Status) -> None:
         assert (caught.value.reason, caught.value.metadata["status"]) == ("ILLEGAL_TRANSITION", status)
         return
     decision = decide_one(here, asked, NOW)
+    if status is Status.READY:
+        assert decision.record == replace(here, withdraw_reason=WithdrawReason.WORK_CANCELLED, version=here.version + 1)
+        assert told(decision.facts) == [("lines", here.version + 1, Status.READY, "WITHDRAWN")]
+        assert [(t.new, t.actor, t.note) for t in decision.history] == [(Status.READY, "tester", "the hall is flooded")]
+        assert decide_one(decision.record, asked, NOW).record is decision.record
+        return
     assert [(line.quantity, line.picked, line.cut) for line in decision.record.lines] == [(0, 0, 2), (0, 0, 1), (0, 0, 3)]
     assert told(decision.facts) == [("status", here.version + 1, Status.CANCELLED, "WORK_CANCELLED")]
     assert [(t.actor, t.note) for t in decision.history] == [("tester", "the hall is flooded")]

@@ -6,9 +6,10 @@ from itertools import permutations
 
 import pytest
 
+from chassis.decision import Decision
 from chassis.errors import Refused
 from fulfillment_svc.decisions import decide
-from fulfillment_svc.lifecycle import InspectionRule, Status
+from fulfillment_svc.lifecycle import InspectionRule, Status, WithdrawReason
 from fulfillment_svc.model import (
     Allocation,
     AnyCommand,
@@ -21,12 +22,15 @@ from fulfillment_svc.model import (
     Line,
     LinesChanged,
     Plan,
+    Release,
     StartPicking,
     StatusChanged,
+    Transition,
+    VoidLabel,
     Work,
     staying,
 )
-from tests.unit.fulfillment.samples import ID, LINES, NOW, WORK, command, cut, done, end, id_at, job, plan, settle, standing
+from tests.unit.fulfillment.samples import ID, LINES, NOW, SHIPMENT, WORK, command, cut, done, end, id_at, job, plan, settle, standing
 
 OWED = replace(standing(Status.PLANNING), stock_committed=False)
 LEFT = (Status.SHIPPED, Status.COMPLETED)
@@ -167,17 +171,34 @@ def test_stock_that_moved_under_a_cut_stays_where_it_is() -> None:
 
 # --- cut
 
+
+def released(*, label_void: bool) -> Release:
+    """Shipping says that nothing of what was withdrawn leaves."""
+    return command(Release, shipment_id=SHIPMENT, fulfillment_version=7, label_void=label_void)
+
+
 # Where a cut leaves the work that goes on.
-CUT = {status: status for status in Status} | {Status.PACKED: Status.PACKING, Status.READY: Status.PACKING}
+CUT = {status: status for status in Status} | {Status.PACKED: Status.PACKING}
+
+
+def is_withdrawn(here: Fulfillment, record: Fulfillment, decision: Decision[Job, Transition], why: WithdrawReason) -> bool:
+    """Whether all stands as it did but that shipping is asked, once, whether anything of it leaves."""
+    asked = replace(here, withdraw_reason=why, version=here.version + 1, update_time=NOW)
+    return record == asked and told(decision) == [("lines", here.version + 1, "WITHDRAWN")]
 
 
 @pytest.mark.parametrize("status", [s for s in Status if s is not Status.PENDING])
 def test_a_cut_from_every_status(status: Status) -> None:
-    """Before it has left, the units leave the picklist and the scans; packages are undone. What has left, or is dead, stays as it is."""
+    """Before it has left, the units leave the picklist and the scans; packages are undone. What is ready is withdrawn first. What has left,
+    or is dead, stays as it is.
+    """
     here = standing(status)
     record, [decision] = done(here, [cut(1, 0, 3)])
     if status in (*LEFT, Status.CANCELLED):
         assert (record, told(decision)) == (here, [])
+        return
+    if status is Status.READY:
+        assert is_withdrawn(here, record, decision, WithdrawReason.UNITS_CUT)
         return
     assert [(line.quantity, line.cut) for line in record.lines] == [(1, 1), (0, 1), (3, 0)]
     picked = [line.quantity if line.picked else 0 for line in here.lines]
@@ -190,12 +211,16 @@ def test_a_cut_from_every_status(status: Status) -> None:
 
 @pytest.mark.parametrize("status", [s for s in Status if s is not Status.PENDING])
 def test_a_cut_of_all_units_ends_the_work(status: Status) -> None:
-    """The last units leave with the status: one event."""
+    """The last units leave with the status: one event. What is ready is withdrawn first."""
     here = standing(status)
     record, [decision] = done(here, [cut(0, 0, 0)])
     if status in (*LEFT, Status.CANCELLED):
         assert record == here
         return
+    if status is Status.READY:
+        assert is_withdrawn(here, record, decision, WithdrawReason.UNITS_CUT)
+        record, [decision] = done(decision.record, [released(label_void=False)])
+        here = replace(here, version=here.version + 1)
     assert (record.status, [(line.quantity, line.picked, line.cut) for line in record.lines]) == (
         Status.CANCELLED,
         [(0, 0, 2), (0, 0, 1), (0, 0, 3)],
@@ -285,9 +310,16 @@ def test_a_cancellation_that_comes_first_shuts_the_gate() -> None:
 
 @pytest.mark.parametrize("status", Status)
 def test_a_dead_order_ends_work_that_has_not_left(status: Status) -> None:
-    """Before shipping the fulfilment is cancelled, its units cut and its packages undone; shipped, completed and cancelled ones stay."""
+    """Before shipping the fulfilment is cancelled, its units cut and its packages undone; what is ready is withdrawn first; shipped,
+    completed and cancelled ones stay.
+    """
     here = standing(status)
     record, [decision] = done(here, [end()])
+    if status is Status.READY:
+        assert is_withdrawn(here, record, decision, WithdrawReason.ORDER_CANCELLED)
+        record, [decision] = done(decision.record, [released(label_void=True)])
+        here = replace(here, version=here.version + 1)
+        assert record.void_labels == (VoidLabel(SHIPMENT, {1: 2, 2: 1, 4: 3}),)
     if status in (*LEFT, Status.CANCELLED):
         assert (record, told(decision)) == (here, [])
     else:

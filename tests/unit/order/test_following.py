@@ -496,3 +496,27 @@ def test_a_forged_fulfillment_version_is_refused(stage: Work | None) -> None:
         decisions.decide(order, work(order, part.warehouse_id, stage, 2**60), NOW)
     assert caught.value.reason == "VERSION_JUMP"
     assert after(order, work(order, part.warehouse_id, Work.PICKING, 3)).status is Status.PROCESSING
+
+
+def test_withdrawn_shipment_is_forgotten_by_its_part() -> None:
+    """A label that is void because its fulfilment is unpacked takes no units off the order: the part waits for another shipment. One that
+    was recalled as well does.
+    """
+    order = at(Status.PROCESSING)
+    [part] = order.parts
+    order = replace(order, parts=(replace(part, shipment_id=uuid4(), tracking_number="T1"),))
+    shipment = shipping_pb2.Shipment(
+        shipment_id=str(order.parts[0].shipment_id),
+        order_id=str(order.id),
+        attempt=1,
+        warehouse_id=part.warehouse_id,
+        withdraw_version=8,
+        status_reason="FULFILLMENT_WITHDRAWN",
+    )
+    event = ShipmentStatusChanged(shipment=shipment, new_status=shipping_pb2.SHIPMENT_STATUS_VOIDED)
+    decided = decisions.decide(order, wire.note_shipment_end(event, Keyed("k", b""), "c"), NOW)
+    assert (decided.record.parts, decided.record.lines, decided.facts) == ((part,), order.lines, [])
+    event.shipment.shipment_id = str(uuid4())
+    assert decisions.decide(order, wire.note_shipment_end(event, Keyed("k", b""), "c"), NOW).record is order
+    event.shipment.recall_time.FromDatetime(NOW)
+    assert wire.note_shipment_end(event, Keyed("k", b""), "c").ended is End.VOIDED

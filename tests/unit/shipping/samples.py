@@ -20,6 +20,7 @@ from shipping_svc.model import (
     Report,
     Shipment,
     Wanted,
+    Withdraw,
 )
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -89,6 +90,11 @@ def cancel(**more: Any) -> Cancel:
 def close(**more: Any) -> Close:
     """The order of `shipment()` is dead."""
     return replace(Close("o:1", b"", SHIPMENT, "order", "e9", reason="ORDER_CLOSED"), **more)
+
+
+def withdraw(**more: Any) -> Withdraw:
+    """The fulfilment of `shipment()` wants its parcels back."""
+    return replace(Withdraw("w:1", b"", SHIPMENT, "fulfillment", "e8", version=8), **more)
 
 
 def keep_recall(answer: Recalled = Recalled.VOIDED, **more: Any) -> KeepRecall:

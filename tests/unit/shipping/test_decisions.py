@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from chassis.errors import Exists, NotFound, Refused, Stale
-from shipping_svc.decisions import bury, bury_fulfillment, decide, refusal
+from shipping_svc.decisions import Decided, bury, bury_fulfillment, decide, refusal
 from shipping_svc.lifecycle import LABELLED, MOVES, REPORTABLE, STAGE, TERMINAL, Status
 from shipping_svc.model import (
     BuryFulfillment,
@@ -44,6 +44,8 @@ from tests.unit.shipping.samples import (
     keep_recall,
     report,
     shipment,
+    wanted,
+    withdraw,
 )
 
 LATER = NOON + timedelta(hours=1)
@@ -173,11 +175,22 @@ def test_what_is_not_there_cannot_change(command: ShipmentCommand) -> None:
 @pytest.mark.parametrize("here", sorted(LABELLED))
 @pytest.mark.parametrize("there", sorted(REPORTABLE))
 def test_each_report_in_each_status(here: Status, there: Status) -> None:
-    """A later report is recorded always; it moves the shipment, by one version and one row, where it is further; else it moves nothing."""
+    """A later report is recorded always; it moves the shipment, by one version and one row, where it is further; else it moves nothing. Of
+    a void label it is a contradiction.
+    """
     before = shipment(here)
     decided = decide(before, report(there, minute=30), LATER)
     after = decided.record
     assert decided.history[0] == TrackingEvent(SHIPMENT, report(there, minute=30).report, LATER)
+    if here is Status.VOIDED:
+        contradicted = replace(before, version=5, update_time=LATER, reason="REPORTED_AFTER_VOID", contradict_time=LATER)
+        assert replace(after, known_reports=frozenset()) == contradicted
+        cause = f"{there}@30"
+        assert decided.history[1:] == [Transition(SHIPMENT, 5, here, here, "REPORTED_AFTER_VOID", "carrier", cause, LATER)]
+        assert decided.facts == [StatusChanged(after, here)]
+        again = decide(after, report(there, minute=40), LATER)
+        assert (again.record.version, len(again.history), again.facts) == (5, 1, [])
+        return
     moves = here not in TERMINAL and here is not there and STAGE[there] >= STAGE[here]
     assert (after.status, after.version) == ((there, before.version + 1) if moves else (here, before.version))
     if moves:
@@ -333,10 +346,15 @@ def test_who_looked_at_another_version_is_told() -> None:
 @pytest.mark.parametrize("answer", Recalled)
 @pytest.mark.parametrize("here", sorted(set(Status) - {Status.PENDING}))
 def test_each_answer_to_a_recall_in_each_status(here: Status, answer: Recalled) -> None:
-    """Void ends a shipment that waits for its carrier, for the reason of its recall; else reports decide. Nobody asks again."""
+    """Void ends a shipment that waits for its carrier, for the reason of its recall; else reports decide. Nobody asks again, unless the
+    carrier lets go on what was recalled since it was asked.
+    """
     before = shipment(here, reason="ORDER_CLOSED", recall_time=None if here is Status.FAILED else NOON)
     decided = decide(before, keep_recall(answer), LATER)
     after = decided.record
+    if here is Status.CREATED and answer is Recalled.TOO_LATE:
+        assert (after, len(decided.history), len(decided.facts)) == (before, 0, 0)
+        return
     assert decided.history[-1] == RecallClosed(SHIPMENT, 0, None)
     if here is Status.CREATED and answer is Recalled.VOIDED:
         assert after == replace(before, status=Status.VOIDED, version=3, update_time=LATER)
@@ -346,6 +364,58 @@ def test_each_answer_to_a_recall_in_each_status(here: Status, answer: Recalled) 
         assert after is before
         assert len(decided.history) == 1
         assert not decided.facts
+
+
+def told_of(decided: Decided) -> list[tuple[Status, str]]:
+    """The status and the reason of each change that is told."""
+    return [(fact.shipment.status, fact.shipment.reason) for fact in decided.facts if isinstance(fact, StatusChanged)]
+
+
+@pytest.mark.parametrize("here", Status)
+def test_withdrawal_in_each_status_has_an_answer(here: Status) -> None:
+    """No label is bought any more, the carrier is asked for one that is, without bringing back what is on its way; what is known is told
+    at once. Once: it is answered, or will be.
+    """
+    before = shipment(here)
+    decided = decide(before, withdraw(), LATER)
+    after = decided.record
+    assert (after.withdraw_version, after.recall_time) == (8, before.recall_time)
+    assert after.version == before.version + 1
+    told = told_of(decided)
+    asked = RecallOpened(SHIPMENT, 0, after.tracking_number, LATER, bring_back=here is Status.PENDING)
+    if here is Status.PENDING:
+        assert (told, decided.history[1:]) == ([(Status.FAILED, "FULFILLMENT_WITHDRAWN")], [asked])
+    elif here is Status.CREATED:
+        assert (told, decided.history[1:], after.reason) == ([], [asked], "FULFILLMENT_WITHDRAWN")
+    else:
+        gone = here not in (Status.FAILED, Status.VOIDED)
+        assert told == [(here, "WITHDRAWAL_TOO_LATE" if gone else "FULFILLMENT_WITHDRAWN")]
+        assert len(decided.history) == 1
+    assert decide(after, withdraw(), LATER).record is after
+
+
+@pytest.mark.parametrize("answer", Recalled)
+@pytest.mark.parametrize("recalled", [False, True])
+def test_each_answer_to_a_withdrawal_is_told(answer: Recalled, recalled: bool) -> None:
+    """Void, or too late; where the parcels were recalled since, only an answer to that counts."""
+    before = shipment("created", withdraw_version=8, reason="FULFILLMENT_WITHDRAWN", recall_time=NOON if recalled else None)
+    decided = decide(before, keep_recall(answer), LATER)
+    told = told_of(decided)
+    if recalled and answer is Recalled.TOO_LATE:
+        assert (decided.record, len(decided.history), told) == (before, 0, [])
+        return
+    assert decided.history[-1] == RecallClosed(SHIPMENT, 0, None)
+    void = answer is Recalled.VOIDED
+    assert told == [(Status.VOIDED, "FULFILLMENT_WITHDRAWN") if void else (Status.CREATED, "WITHDRAWAL_TOO_LATE")]
+
+
+def test_withdrawn_shipment_is_followed_by_another() -> None:
+    """Only one that was withdrawn and will not leave, and only for what was ready after that."""
+    for here in Status:
+        its = shipment(here, withdraw_version=8)
+        for version, later in ((7, False), (8, False), (9, True)):
+            assert its.followed_by(wanted(fulfillment_version=version)) == (later and here in (Status.FAILED, Status.VOIDED))
+        assert not shipment(here).followed_by(wanted(fulfillment_version=9))
 
 
 def test_the_void_label_of_an_older_purchase_ends_nothing() -> None:

@@ -71,17 +71,21 @@ async def test_it_is_slow() -> None:
 
 
 async def test_a_label_is_void_until_the_first_report() -> None:
-    """Recalled before anything was reported of it, a label is void, however often it is asked; afterwards the parcels are brought back."""
+    """Recalled before anything was reported of it, a label is void, however often it is asked; afterwards the parcels are brought back, or
+    go on to their recipient, as was asked.
+    """
     carrier = carrier_of("SBX1")
-    assert [await carrier.recall(key, "p", "SBX0") for key in ("a", "a", "b")] == [Recalled.VOIDED] * 3
-    assert await carrier.recall("a", "p", "SBX1") is Recalled.RETURNING
+    for bring_back in (True, False):
+        assert [await carrier.recall(key, "p", "SBX0", bring_back=bring_back) for key in ("a", "a", "b")] == [Recalled.VOIDED] * 3
+    assert await carrier.recall("a", "p", "SBX1", bring_back=True) is Recalled.RETURNING
+    assert await carrier.recall("a", "p", "SBX1", bring_back=False) is Recalled.TOO_LATE
 
 
 async def test_what_nobody_has_heard_of_is_void() -> None:
     """Recalled by the key of its purchase alone, whether it was sold or not."""
     carrier = carrier_of()
     await buy(carrier, "sold")
-    assert [await carrier.recall("a", purchase, None) for purchase in ("sold", "never")] == [Recalled.VOIDED] * 2
+    assert [await carrier.recall("a", purchase, None, bring_back=True) for purchase in ("sold", "never")] == [Recalled.VOIDED] * 2
 
 
 async def test_the_label_is_a_document_with_a_page_for_each_parcel() -> None:

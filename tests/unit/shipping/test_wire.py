@@ -120,7 +120,9 @@ def test_a_shipment_is_told_with_every_field() -> None:
     pending = wire.shipment(shipment("pending"))
     assert not any(pending.HasField(name) for name in ("tracking_number", "carrier_code", "deliver_time"))
     assert wire.shipment(shipment("failed", carrier_code="NO")).carrier_code == "NO"
-    assert not said.HasField("recall_time")
+    assert not any(said.HasField(name) for name in ("recall_time", "withdraw_version", "contradict_time"))
+    contradicted = wire.shipment(shipment("voided", fulfillment_version=7, withdraw_version=8, contradict_time=NOON))
+    assert (contradicted.fulfillment_version, contradicted.withdraw_version, contradicted.contradict_time) == (7, 8, timestamp(NOON))
     assert wire.shipment(shipment("voided")).recall_time == timestamp(NOON)
 
 

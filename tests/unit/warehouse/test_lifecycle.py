@@ -21,6 +21,7 @@ MOVEMENTS = {
     "spoil_shelf": (-1, 0, 0, 1, 0),
     "restock": (1, 0, 0, 0, -1),
     "mark_damaged": (0, 0, 0, 1, -1),
+    "ship_shelf": (-1, 0, 0, 0, 1),
 }
 
 

@@ -170,6 +170,15 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """FAILED_PRECONDITION: the carrier refuses the shipment (metadata: carrier, carrier_code)."""
     ERROR_REASON_ORDER_CLOSED: _ErrorReason.ValueType  # 122
     """FAILED_PRECONDITION: the order is dead; nothing is shipped for it."""
+    ERROR_REASON_TRACKING_NUMBER_IN_USE: _ErrorReason.ValueType  # 123
+    """FAILED_PRECONDITION: the carrier sold a tracking number that another live shipment of that carrier has (metadata: carrier,
+    shipment_id). The shipment has failed and its label is being given back. Cancel the order, or its fulfilment.
+    """
+    ERROR_REASON_SHELF_SHORTAGE: _ErrorReason.ValueType  # 124
+    """FAILED_PRECONDITION: a parcel left after its label was void, and the shelf has fewer sellable units than it carried (metadata:
+    warehouse_id, shipment_id; a violation for each SKU: units that left, units that are sellable). Receive or free that stock, then
+    replay the event.
+    """
     ERROR_REASON_EVENT_ID_REUSED: _ErrorReason.ValueType  # 150
     """Never answered to a call: the reason of a failed event whose event_id was handled before with another body. It is never applied.
     Find out who published it, then discard it.
@@ -189,10 +198,6 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_EXTERNAL_REFERENCE_TAKEN: _ErrorReason.ValueType  # 163
     """ALREADY_EXISTS: another order of the customer holds this external_reference, and both are to have it alone (metadata: order_id).
     Read that order, or cancel it first.
-    """
-    ERROR_REASON_TRACKING_NUMBER_IN_USE: _ErrorReason.ValueType  # 123
-    """FAILED_PRECONDITION: the carrier sold a tracking number that another live shipment of that carrier has (metadata: carrier,
-    shipment_id). The shipment has failed and its label is being given back. Cancel the order, or its fulfilment.
     """
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
@@ -348,6 +353,15 @@ ERROR_REASON_CARRIER_REFUSED: ErrorReason.ValueType  # 121
 """FAILED_PRECONDITION: the carrier refuses the shipment (metadata: carrier, carrier_code)."""
 ERROR_REASON_ORDER_CLOSED: ErrorReason.ValueType  # 122
 """FAILED_PRECONDITION: the order is dead; nothing is shipped for it."""
+ERROR_REASON_TRACKING_NUMBER_IN_USE: ErrorReason.ValueType  # 123
+"""FAILED_PRECONDITION: the carrier sold a tracking number that another live shipment of that carrier has (metadata: carrier,
+shipment_id). The shipment has failed and its label is being given back. Cancel the order, or its fulfilment.
+"""
+ERROR_REASON_SHELF_SHORTAGE: ErrorReason.ValueType  # 124
+"""FAILED_PRECONDITION: a parcel left after its label was void, and the shelf has fewer sellable units than it carried (metadata:
+warehouse_id, shipment_id; a violation for each SKU: units that left, units that are sellable). Receive or free that stock, then
+replay the event.
+"""
 ERROR_REASON_EVENT_ID_REUSED: ErrorReason.ValueType  # 150
 """Never answered to a call: the reason of a failed event whose event_id was handled before with another body. It is never applied.
 Find out who published it, then discard it.
@@ -367,9 +381,5 @@ ERROR_REASON_STORED_VERSION_NOT_FOUND: ErrorReason.ValueType  # 162
 ERROR_REASON_EXTERNAL_REFERENCE_TAKEN: ErrorReason.ValueType  # 163
 """ALREADY_EXISTS: another order of the customer holds this external_reference, and both are to have it alone (metadata: order_id).
 Read that order, or cancel it first.
-"""
-ERROR_REASON_TRACKING_NUMBER_IN_USE: ErrorReason.ValueType  # 123
-"""FAILED_PRECONDITION: the carrier sold a tracking number that another live shipment of that carrier has (metadata: carrier,
-shipment_id). The shipment has failed and its label is being given back. Cancel the order, or its fulfilment.
 """
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

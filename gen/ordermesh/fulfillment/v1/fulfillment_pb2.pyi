@@ -41,7 +41,10 @@ class _FulfillmentStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Ful
     FULFILLMENT_STATUS_PACKED: _FulfillmentStatus.ValueType  # 6
     """The packages are closed. Goes to ready, back to picking when inspection fails, or back to packing when units are cut."""
     FULFILLMENT_STATUS_READY: _FulfillmentStatus.ValueType  # 7
-    """Waits for its carrier. Goes to shipped, or back to packing when units are cut."""
+    """Waits for its carrier. Goes to shipped. Where units are cut, its order dies or the work is given up, it is withdrawn: shipping
+    has the label voided, and only then it goes back to packing, or to cancelled. Where the carrier has the parcel by then, it goes to
+    shipped, with all its units.
+    """
     FULFILLMENT_STATUS_SHIPPED: _FulfillmentStatus.ValueType  # 8
     """With the carrier. Goes to completed."""
     FULFILLMENT_STATUS_COMPLETED: _FulfillmentStatus.ValueType  # 9
@@ -69,7 +72,10 @@ FULFILLMENT_STATUS_PACKING: FulfillmentStatus.ValueType  # 5
 FULFILLMENT_STATUS_PACKED: FulfillmentStatus.ValueType  # 6
 """The packages are closed. Goes to ready, back to picking when inspection fails, or back to packing when units are cut."""
 FULFILLMENT_STATUS_READY: FulfillmentStatus.ValueType  # 7
-"""Waits for its carrier. Goes to shipped, or back to packing when units are cut."""
+"""Waits for its carrier. Goes to shipped. Where units are cut, its order dies or the work is given up, it is withdrawn: shipping
+has the label voided, and only then it goes back to packing, or to cancelled. Where the carrier has the parcel by then, it goes to
+shipped, with all its units.
+"""
 FULFILLMENT_STATUS_SHIPPED: FulfillmentStatus.ValueType  # 8
 """With the carrier. Goes to completed."""
 FULFILLMENT_STATUS_COMPLETED: FulfillmentStatus.ValueType  # 9
@@ -101,6 +107,7 @@ class Fulfillment(_message.Message):
     VERSION_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    WITHDRAW_REASON_FIELD_NUMBER: _builtins.int
     fulfillment_id: _builtins.str
     """UUIDv7."""
     order_id: _builtins.str
@@ -120,9 +127,14 @@ class Fulfillment(_message.Message):
     inspection_rule: _builtins.str
     """Why: "order_value", "sku" or "sample"; unset where none is required."""
     shipment_id: _builtins.str
-    """Unset until a shipment is heard of: from shipped on, and before that where units were cut while its label was bought."""
+    """Unset until a shipment is heard of: from shipped on, and before that where it is withdrawn and its label is bought."""
     version: _builtins.int
     """Rises by one with each change."""
+    withdraw_reason: _builtins.str
+    """Why its parcels are wanted back from the way out: UNITS_CUT, ORDER_CANCELLED, WORK_CANCELLED or INSPECTION_FAILED. Set while it is
+    ready and shipping has neither confirmed that the label is void nor that the carrier has the parcels. Its units stay committed
+    until then. More may appear.
+    """
     @_builtins.property
     def picklist(self) -> _containers.RepeatedCompositeFieldContainer[Global___PicklistLine]:
         """What to pick, by line_number. It may change until stock_committed: stock that is committed late can lie elsewhere."""
@@ -157,19 +169,24 @@ class Fulfillment(_message.Message):
         version: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
+        withdraw_reason: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_inspection_rule", b"_inspection_rule", "_shipment_id", b"_shipment_id", "create_time", b"create_time", "inspection_rule", b"inspection_rule", "shipment_id", b"shipment_id", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_inspection_rule", b"_inspection_rule", "_shipment_id", b"_shipment_id", "_withdraw_reason", b"_withdraw_reason", "create_time", b"create_time", "inspection_rule", b"inspection_rule", "shipment_id", b"shipment_id", "update_time", b"update_time", "withdraw_reason", b"withdraw_reason"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_inspection_rule", b"_inspection_rule", "_shipment_id", b"_shipment_id", "attempt", b"attempt", "create_time", b"create_time", "fulfillment_id", b"fulfillment_id", "inspection_required", b"inspection_required", "inspection_rule", b"inspection_rule", "order_id", b"order_id", "order_number", b"order_number", "packages", b"packages", "picklist", b"picklist", "shipment_id", b"shipment_id", "status", b"status", "stock_committed", b"stock_committed", "update_time", b"update_time", "version", b"version", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_inspection_rule", b"_inspection_rule", "_shipment_id", b"_shipment_id", "_withdraw_reason", b"_withdraw_reason", "attempt", b"attempt", "create_time", b"create_time", "fulfillment_id", b"fulfillment_id", "inspection_required", b"inspection_required", "inspection_rule", b"inspection_rule", "order_id", b"order_id", "order_number", b"order_number", "packages", b"packages", "picklist", b"picklist", "shipment_id", b"shipment_id", "status", b"status", "stock_committed", b"stock_committed", "update_time", b"update_time", "version", b"version", "warehouse_id", b"warehouse_id", "withdraw_reason", b"withdraw_reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__inspection_rule: _TypeAlias = _typing.Literal["inspection_rule"]  # noqa: Y015
     _WhichOneofArgType__inspection_rule: _TypeAlias = _typing.Literal["_inspection_rule", b"_inspection_rule"]  # noqa: Y015
     _WhichOneofReturnType__shipment_id: _TypeAlias = _typing.Literal["shipment_id"]  # noqa: Y015
     _WhichOneofArgType__shipment_id: _TypeAlias = _typing.Literal["_shipment_id", b"_shipment_id"]  # noqa: Y015
+    _WhichOneofReturnType__withdraw_reason: _TypeAlias = _typing.Literal["withdraw_reason"]  # noqa: Y015
+    _WhichOneofArgType__withdraw_reason: _TypeAlias = _typing.Literal["_withdraw_reason", b"_withdraw_reason"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__inspection_rule) -> _WhichOneofReturnType__inspection_rule | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__shipment_id) -> _WhichOneofReturnType__shipment_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__withdraw_reason) -> _WhichOneofReturnType__withdraw_reason | None: ...
 
 Global___Fulfillment: _TypeAlias = Fulfillment  # noqa: Y015
 

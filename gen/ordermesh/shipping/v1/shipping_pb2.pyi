@@ -47,9 +47,13 @@ class _ShipmentStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Shipme
     SHIPMENT_STATUS_RETURNED_TO_SENDER: _ShipmentStatus.ValueType  # 8
     """The carrier brought it back. Terminal."""
     SHIPMENT_STATUS_FAILED: _ShipmentStatus.ValueType  # 9
-    """There will be no label: the carrier refused, the order was cancelled first, or the shipment was recalled before. Terminal."""
+    """There will be no label: the carrier refused, the order was cancelled first, or the shipment was recalled or withdrawn before.
+    Terminal.
+    """
     SHIPMENT_STATUS_VOIDED: _ShipmentStatus.ValueType  # 10
-    """Recalled before the carrier had it: the label is void, and the parcel is still in the warehouse. Terminal."""
+    """Recalled, or withdrawn by its fulfilment, before the carrier had it: the label is void, and the parcel is still in the warehouse.
+    Terminal.
+    """
 
 class ShipmentStatus(_ShipmentStatus, metaclass=_ShipmentStatusEnumTypeWrapper):
     """Where a shipment stands. New values may appear."""
@@ -75,9 +79,13 @@ SHIPMENT_STATUS_LOST: ShipmentStatus.ValueType  # 7
 SHIPMENT_STATUS_RETURNED_TO_SENDER: ShipmentStatus.ValueType  # 8
 """The carrier brought it back. Terminal."""
 SHIPMENT_STATUS_FAILED: ShipmentStatus.ValueType  # 9
-"""There will be no label: the carrier refused, the order was cancelled first, or the shipment was recalled before. Terminal."""
+"""There will be no label: the carrier refused, the order was cancelled first, or the shipment was recalled or withdrawn before.
+Terminal.
+"""
 SHIPMENT_STATUS_VOIDED: ShipmentStatus.ValueType  # 10
-"""Recalled before the carrier had it: the label is void, and the parcel is still in the warehouse. Terminal."""
+"""Recalled, or withdrawn by its fulfilment, before the carrier had it: the label is void, and the parcel is still in the warehouse.
+Terminal.
+"""
 Global___ShipmentStatus: _TypeAlias = ShipmentStatus  # noqa: Y015
 
 @_typing.final
@@ -102,6 +110,9 @@ class Shipment(_message.Message):
     STATUS_REASON_FIELD_NUMBER: _builtins.int
     CARRIER_CODE_FIELD_NUMBER: _builtins.int
     RECALL_TIME_FIELD_NUMBER: _builtins.int
+    FULFILLMENT_VERSION_FIELD_NUMBER: _builtins.int
+    WITHDRAW_VERSION_FIELD_NUMBER: _builtins.int
+    CONTRADICT_TIME_FIELD_NUMBER: _builtins.int
     shipment_id: _builtins.str
     """UUIDv7."""
     order_id: _builtins.str
@@ -125,10 +136,20 @@ class Shipment(_message.Message):
     status_reason: _builtins.str
     """Why it last changed: FULFILLMENT_READY, REPACKED (before it had a label), LABEL_BOUGHT, CARRIER_REPORTED, CARRIER_REFUSED,
     LABEL_NOT_PRINTABLE (no installed font prints the recipient's script),
-    TRACKING_NUMBER_IN_USE (the carrier sold a number that another of its live shipments has), ORDER_CLOSED (its order is dead), FULFILLMENT_CANCELLED or RECALLED (somebody cancelled it); the last three of a recall, and of the void label that it led to.
+    TRACKING_NUMBER_IN_USE (the carrier sold a number that another of its live shipments has),
+    ORDER_CLOSED (its order is dead), FULFILLMENT_CANCELLED, RECALLED (somebody cancelled it), FULFILLMENT_WITHDRAWN (its parcels are to
+    be unpacked), the last four also of the void label that they led to; WITHDRAWAL_TOO_LATE (the carrier has the parcels),
+    REPORTED_AFTER_VOID (see contradict_time). More may appear.
     """
     carrier_code: _builtins.str
     """The carrier's own code for its refusal; unset where it did not refuse."""
+    fulfillment_version: _builtins.int
+    """The fulfilment's version whose parcels these are; 0: not known."""
+    withdraw_version: _builtins.int
+    """The fulfilment's version at which it wanted its parcels back: the label is to be voided, and where that is too late the parcels go on
+    to their recipient. A void or failed shipment that was withdrawn is followed by another one once the fulfilment is ready again.
+    Unset where it was not withdrawn.
+    """
     @_builtins.property
     def parcels(self) -> _containers.RepeatedCompositeFieldContainer[Global___Parcel]:
         """Its parcels."""
@@ -152,6 +173,12 @@ class Shipment(_message.Message):
         (then it is failed).
         """
 
+    @_builtins.property
+    def contradict_time(self) -> _timestamp_pb2.Timestamp:
+        """When the carrier first reported a parcel whose label it had confirmed as void: its units left all the same, and are booked out of the
+        shelf. Unset where that did not happen.
+        """
+
     def __init__(
         self,
         *,
@@ -171,19 +198,26 @@ class Shipment(_message.Message):
         status_reason: _builtins.str = ...,
         carrier_code: _builtins.str | None = ...,
         recall_time: _timestamp_pb2.Timestamp | None = ...,
+        fulfillment_version: _builtins.int = ...,
+        withdraw_version: _builtins.int | None = ...,
+        contradict_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_carrier_code", b"_carrier_code", "_tracking_number", b"_tracking_number", "carrier_code", b"carrier_code", "create_time", b"create_time", "deliver_time", b"deliver_time", "recall_time", b"recall_time", "tracking_number", b"tracking_number", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_carrier_code", b"_carrier_code", "_tracking_number", b"_tracking_number", "_withdraw_version", b"_withdraw_version", "carrier_code", b"carrier_code", "contradict_time", b"contradict_time", "create_time", b"create_time", "deliver_time", b"deliver_time", "recall_time", b"recall_time", "tracking_number", b"tracking_number", "update_time", b"update_time", "withdraw_version", b"withdraw_version"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_carrier_code", b"_carrier_code", "_tracking_number", b"_tracking_number", "attempt", b"attempt", "carrier", b"carrier", "carrier_code", b"carrier_code", "create_time", b"create_time", "deliver_time", b"deliver_time", "fulfillment_id", b"fulfillment_id", "order_id", b"order_id", "parcels", b"parcels", "recall_time", b"recall_time", "shipment_id", b"shipment_id", "status", b"status", "status_reason", b"status_reason", "tracking_number", b"tracking_number", "update_time", b"update_time", "version", b"version", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_carrier_code", b"_carrier_code", "_tracking_number", b"_tracking_number", "_withdraw_version", b"_withdraw_version", "attempt", b"attempt", "carrier", b"carrier", "carrier_code", b"carrier_code", "contradict_time", b"contradict_time", "create_time", b"create_time", "deliver_time", b"deliver_time", "fulfillment_id", b"fulfillment_id", "fulfillment_version", b"fulfillment_version", "order_id", b"order_id", "parcels", b"parcels", "recall_time", b"recall_time", "shipment_id", b"shipment_id", "status", b"status", "status_reason", b"status_reason", "tracking_number", b"tracking_number", "update_time", b"update_time", "version", b"version", "warehouse_id", b"warehouse_id", "withdraw_version", b"withdraw_version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__carrier_code: _TypeAlias = _typing.Literal["carrier_code"]  # noqa: Y015
     _WhichOneofArgType__carrier_code: _TypeAlias = _typing.Literal["_carrier_code", b"_carrier_code"]  # noqa: Y015
     _WhichOneofReturnType__tracking_number: _TypeAlias = _typing.Literal["tracking_number"]  # noqa: Y015
     _WhichOneofArgType__tracking_number: _TypeAlias = _typing.Literal["_tracking_number", b"_tracking_number"]  # noqa: Y015
+    _WhichOneofReturnType__withdraw_version: _TypeAlias = _typing.Literal["withdraw_version"]  # noqa: Y015
+    _WhichOneofArgType__withdraw_version: _TypeAlias = _typing.Literal["_withdraw_version", b"_withdraw_version"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__carrier_code) -> _WhichOneofReturnType__carrier_code | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__tracking_number) -> _WhichOneofReturnType__tracking_number | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__withdraw_version) -> _WhichOneofReturnType__withdraw_version | None: ...
 
 Global___Shipment: _TypeAlias = Shipment  # noqa: Y015
 

@@ -39,7 +39,8 @@ class ShippingServiceStub:
     def __new__(cls, channel: _aio.Channel) -> ShippingServiceAsyncStub: ...
     CreateShipment: _grpc.UnaryUnaryMultiCallable[_shipping_service_pb2.CreateShipmentRequest, _shipping_service_pb2.CreateShipmentResponse]
     """Buys the label for a fulfilment that is ready: pending -> created, or failed where the carrier refuses. One shipment for
-    each fulfilment: a repeat, with whatever request_id, answers with it. Where the fulfilment was packed anew meanwhile, a shipment
+    each fulfilment: a repeat, with whatever request_id, answers with it. Where the fulfilment was withdrawn and is ready again, with a
+    greater fulfillment_version, another one follows. Where the fulfilment was packed anew meanwhile, a shipment
     without a label takes the parcels of the greatest fulfillment_version; one that has a label stays as it is. After
     DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the shipment stays pending, and the service goes on trying by itself. Reasons:
     ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED, LABEL_NOT_PRINTABLE, TRACKING_NUMBER_IN_USE, SHIPMENT_ALREADY_EXISTS (of another order or
@@ -66,7 +67,8 @@ class ShippingServiceStub:
     """Lists what the carrier reported, oldest first. Reasons: SHIPMENT_NOT_FOUND, PAGE_TOKEN_INVALID."""
     RecordTrackingEvent: _grpc.UnaryUnaryMultiCallable[_shipping_service_pb2.RecordTrackingEventRequest, _shipping_service_pb2.RecordTrackingEventResponse]
     """Takes what a carrier reports: created -> in_transit -> out_for_delivery -> delivered, with its detours; a report may skip
-    steps. One that is older or less far than the status, or comes after the end, is recorded and moves nothing; the same
+    steps. One that is older or less far than the status, or comes after the end, is recorded and moves nothing; of a void label it
+    sets contradict_time; the same
     carrier_event_id again changes nothing. The shipment is the live one of this carrier and tracking_number; where none is live, the
     latest. Reasons: SHIPMENT_NOT_FOUND (the carrier has sold no such tracking_number).
     """
@@ -86,7 +88,8 @@ class ShippingServiceAsyncStub(ShippingServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateShipment: _aio.UnaryUnaryMultiCallable[_shipping_service_pb2.CreateShipmentRequest, _shipping_service_pb2.CreateShipmentResponse]  # type: ignore[assignment]
     """Buys the label for a fulfilment that is ready: pending -> created, or failed where the carrier refuses. One shipment for
-    each fulfilment: a repeat, with whatever request_id, answers with it. Where the fulfilment was packed anew meanwhile, a shipment
+    each fulfilment: a repeat, with whatever request_id, answers with it. Where the fulfilment was withdrawn and is ready again, with a
+    greater fulfillment_version, another one follows. Where the fulfilment was packed anew meanwhile, a shipment
     without a label takes the parcels of the greatest fulfillment_version; one that has a label stays as it is. After
     DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the shipment stays pending, and the service goes on trying by itself. Reasons:
     ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED, LABEL_NOT_PRINTABLE, TRACKING_NUMBER_IN_USE, SHIPMENT_ALREADY_EXISTS (of another order or
@@ -113,7 +116,8 @@ class ShippingServiceAsyncStub(ShippingServiceStub):
     """Lists what the carrier reported, oldest first. Reasons: SHIPMENT_NOT_FOUND, PAGE_TOKEN_INVALID."""
     RecordTrackingEvent: _aio.UnaryUnaryMultiCallable[_shipping_service_pb2.RecordTrackingEventRequest, _shipping_service_pb2.RecordTrackingEventResponse]  # type: ignore[assignment]
     """Takes what a carrier reports: created -> in_transit -> out_for_delivery -> delivered, with its detours; a report may skip
-    steps. One that is older or less far than the status, or comes after the end, is recorded and moves nothing; the same
+    steps. One that is older or less far than the status, or comes after the end, is recorded and moves nothing; of a void label it
+    sets contradict_time; the same
     carrier_event_id again changes nothing. The shipment is the live one of this carrier and tracking_number; where none is live, the
     latest. Reasons: SHIPMENT_NOT_FOUND (the carrier has sold no such tracking_number).
     """
@@ -136,7 +140,8 @@ class ShippingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_shipping_service_pb2.CreateShipmentResponse, _abc.Awaitable[_shipping_service_pb2.CreateShipmentResponse]]:
         """Buys the label for a fulfilment that is ready: pending -> created, or failed where the carrier refuses. One shipment for
-        each fulfilment: a repeat, with whatever request_id, answers with it. Where the fulfilment was packed anew meanwhile, a shipment
+        each fulfilment: a repeat, with whatever request_id, answers with it. Where the fulfilment was withdrawn and is ready again, with a
+        greater fulfillment_version, another one follows. Where the fulfilment was packed anew meanwhile, a shipment
         without a label takes the parcels of the greatest fulfillment_version; one that has a label stays as it is. After
         DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the shipment stays pending, and the service goes on trying by itself. Reasons:
         ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED, LABEL_NOT_PRINTABLE, TRACKING_NUMBER_IN_USE, SHIPMENT_ALREADY_EXISTS (of another order or
@@ -199,7 +204,8 @@ class ShippingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_shipping_service_pb2.RecordTrackingEventResponse, _abc.Awaitable[_shipping_service_pb2.RecordTrackingEventResponse]]:
         """Takes what a carrier reports: created -> in_transit -> out_for_delivery -> delivered, with its detours; a report may skip
-        steps. One that is older or less far than the status, or comes after the end, is recorded and moves nothing; the same
+        steps. One that is older or less far than the status, or comes after the end, is recorded and moves nothing; of a void label it
+        sets contradict_time; the same
         carrier_event_id again changes nothing. The shipment is the live one of this carrier and tracking_number; where none is live, the
         latest. Reasons: SHIPMENT_NOT_FOUND (the carrier has sold no such tracking_number).
         """

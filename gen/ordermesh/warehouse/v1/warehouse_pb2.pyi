@@ -54,6 +54,8 @@ class _StockMovementKindEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Sto
     """A return that passed inspection: available +n."""
     STOCK_MOVEMENT_KIND_MARK_DAMAGED: _StockMovementKind.ValueType  # 13
     """A return that failed inspection: damaged +n."""
+    STOCK_MOVEMENT_KIND_SHIP_SHELF: _StockMovementKind.ValueType  # 14
+    """A parcel that was reported after its label's void was confirmed: available −n. Its source is the shipment."""
 
 class StockMovementKind(_StockMovementKind, metaclass=_StockMovementKindEnumTypeWrapper):
     """What kind of stock movement a row of the ledger is. New values may appear."""
@@ -86,6 +88,8 @@ STOCK_MOVEMENT_KIND_RESTOCK: StockMovementKind.ValueType  # 12
 """A return that passed inspection: available +n."""
 STOCK_MOVEMENT_KIND_MARK_DAMAGED: StockMovementKind.ValueType  # 13
 """A return that failed inspection: damaged +n."""
+STOCK_MOVEMENT_KIND_SHIP_SHELF: StockMovementKind.ValueType  # 14
+"""A parcel that was reported after its label's void was confirmed: available −n. Its source is the shipment."""
 Global___StockMovementKind: _TypeAlias = StockMovementKind  # noqa: Y015
 
 class _ReservationStatus:

@@ -3,9 +3,11 @@
 isort:skip_file
 What the fulfillment service tells the world."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from ordermesh.fulfillment.v1 import fulfillment_pb2 as _fulfillment_pb2
 import builtins as _builtins
 import sys
@@ -72,7 +74,8 @@ Global___FulfillmentStatusChanged: _TypeAlias = FulfillmentStatusChanged  # noqa
 @_typing.final
 class FulfillmentLinesChanged(_message.Message):
     """Units left a picklist: cut, short or spoiled; the work goes on with those that stay. (The last ones leave with a
-    FulfillmentStatusChanged to cancelled.) Its version stands in one sequence with those of FulfillmentStatusChanged.
+    FulfillmentStatusChanged to cancelled.) Or none have left yet: it is withdrawn, and waits for shipping (withdraw_reason). Or a
+    parcel left after its label was void. Its version stands in one sequence with those of FulfillmentStatusChanged.
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -81,8 +84,9 @@ class FulfillmentLinesChanged(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     OCCUR_TIME_FIELD_NUMBER: _builtins.int
     ATTEMPT_UNWORKED_FIELD_NUMBER: _builtins.int
+    LEFT_AFTER_VOID_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """Why: UNITS_CUT, SHORT_PICK or INSPECTION_FAILED. More may appear."""
+    """Why: UNITS_CUT, SHORT_PICK, INSPECTION_FAILED, WITHDRAWN or LEFT_AFTER_VOID. More may appear."""
     attempt_unworked: _builtins.bool
     """As of FulfillmentStatusChanged."""
     @_builtins.property
@@ -95,6 +99,10 @@ class FulfillmentLinesChanged(_message.Message):
     def occur_time(self) -> _timestamp_pb2.Timestamp:
         """When."""
 
+    @_builtins.property
+    def left_after_void(self) -> Global___LeftAfterVoid:
+        """What left the warehouse though the carrier had confirmed that the label is void; set with the reason LEFT_AFTER_VOID alone."""
+
     def __init__(
         self,
         *,
@@ -102,11 +110,40 @@ class FulfillmentLinesChanged(_message.Message):
         reason: _builtins.str = ...,
         occur_time: _timestamp_pb2.Timestamp | None = ...,
         attempt_unworked: _builtins.bool = ...,
+        left_after_void: Global___LeftAfterVoid | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["fulfillment", b"fulfillment", "occur_time", b"occur_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["fulfillment", b"fulfillment", "left_after_void", b"left_after_void", "occur_time", b"occur_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_unworked", b"attempt_unworked", "fulfillment", b"fulfillment", "occur_time", b"occur_time", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_unworked", b"attempt_unworked", "fulfillment", b"fulfillment", "left_after_void", b"left_after_void", "occur_time", b"occur_time", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___FulfillmentLinesChanged: _TypeAlias = FulfillmentLinesChanged  # noqa: Y015
+
+@_typing.final
+class LeftAfterVoid(_message.Message):
+    """A parcel that a carrier reported after it had confirmed that its label is void."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHIPMENT_ID_FIELD_NUMBER: _builtins.int
+    ITEMS_FIELD_NUMBER: _builtins.int
+    shipment_id: _builtins.str
+    """The shipment whose label was void."""
+    @_builtins.property
+    def items(self) -> _containers.RepeatedCompositeFieldContainer[_fulfillment_pb2.PackedItem]:
+        """What it carried, by line."""
+
+    def __init__(
+        self,
+        *,
+        shipment_id: _builtins.str = ...,
+        items: _abc.Iterable[_fulfillment_pb2.PackedItem] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["items", b"items", "shipment_id", b"shipment_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___LeftAfterVoid: _TypeAlias = LeftAfterVoid  # noqa: Y015

@@ -51,8 +51,8 @@ Global___ShipmentCreated: _TypeAlias = ShipmentCreated  # noqa: Y015
 @_typing.final
 class ShipmentStatusChanged(_message.Message):
     """A shipment changed its status, other than by the purchase of its label: tracking progress, delivered, lost, returned to
-    sender, voided; or failed, before there was a label. Or it was recalled: its recall_time is set, and its status is the old one
-    still.
+    sender, voided; or failed, before there was a label. Or its status is the old one still: it was recalled (recall_time), its withdrawal
+    was answered (withdraw_version), or a parcel was reported whose label was void (contradict_time).
     """
 
     DESCRIPTOR: _descriptor.Descriptor
@@ -64,7 +64,7 @@ class ShipmentStatusChanged(_message.Message):
     old_status: _shipping_pb2.ShipmentStatus.ValueType
     """Before the change."""
     new_status: _shipping_pb2.ShipmentStatus.ValueType
-    """The status from then on; the same where it was recalled."""
+    """The status from then on; it can be the same."""
     @_builtins.property
     def shipment(self) -> _shipping_pb2.Shipment:
         """The shipment as it stands after the change."""
