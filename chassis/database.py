@@ -20,8 +20,9 @@ from chassis import crash, silence, telemetry
 from chassis.blame import READ_ONLY, Blame, blame, deferral, deferring, only_reading
 from chassis.claims import Claims
 from chassis.decision import Command, Done, Outcome
-from chassis.errors import Defect, Deferred, Invalid
+from chassis.errors import Defect, Deferred
 from chassis.fold import Decide, fold
+from chassis.idempotency import reused
 from chassis.outbox import Outbox
 from chassis.writing import writing
 
@@ -145,7 +146,7 @@ class Database:
                 await self._settle([once[key] for key in dict.fromkeys(c.key for c in commands)], attempt, outcomes)
         except Deferred as away:
             outcomes = dict.fromkeys(once, away) | outcomes
-        return [outcomes[c.key] if c.digest == once[c.key].digest else _reused(c) for c in commands]
+        return [outcomes[c.key] if c.digest == once[c.key].digest else reused(c.key) for c in commands]
 
     async def _settle(self, commands: Sequence[C], attempt: Attempt[C, R], outcomes: dict[str, Outcome[R]]) -> None:
         """A race retries the set; no connection: nobody's fault; whatever else: one by one, to find whose."""
@@ -188,7 +189,7 @@ class Database:
             if folded.undone:
                 await self.claims.give_up(connection, folded.undone)
             await _finish(self._commit(connection, bool(folded.facts), folded.changed))
-        return {c.key: _reused(c) for c in commands} | again | folded.outcomes
+        return {c.key: reused(c.key) for c in commands} | again | folded.outcomes
 
     async def _commit(self, connection: AsyncConnection, appended: bool, changed: Collection[UUID]) -> None:
         await connection.commit()
@@ -219,7 +220,3 @@ async def _finish(work: Coroutine[Any, Any, None]) -> None:
     if cancelled:
         raise cancelled from task.exception()
     task.result()
-
-
-def _reused(command: Command) -> Invalid:
-    return Invalid("REQUEST_ID_REUSED", key=command.key)

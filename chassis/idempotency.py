@@ -11,6 +11,8 @@ from functools import cache
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
+from chassis.errors import Invalid
+
 
 @dataclass(frozen=True, slots=True)
 class Keyed:
@@ -35,6 +37,16 @@ def keyed(request: Message, *, leave_out: Sequence[str] = ()) -> Keyed:
     for field in ("request_id", *leave_out):
         rest.ClearField(field)
     return Keyed(f"{_method(request.DESCRIPTOR)}:{request_id}", hashlib.sha256(rest.SerializeToString(deterministic=True)).digest())
+
+
+def reused(key: str) -> Invalid:
+    """The refusal of a key that stands for something else: a request's `<method>:<request_id>`, or an event's."""
+    source, _, rest = key.partition(":")
+    method = source.rpartition("/")[2]
+    text = (
+        f"This request_id stands for another request of {method}. Repeat exactly that request to get its answer, or send a new request_id."
+    )
+    return Invalid("REQUEST_ID_REUSED", text, request_id=rest.partition(":")[0])
 
 
 @cache

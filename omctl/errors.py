@@ -2,6 +2,9 @@
 
 from typing import Final
 
+from ordermesh.error.v1.error_reason_pb2 import ErrorReason
+from ordermesh.options.v1 import options_pb2
+
 from chassis.errors import Deferred, Failure, NotFound, Overloaded
 
 OK: Final = 0
@@ -16,22 +19,18 @@ EXIT_CODES: Final = (
     "3 not found; 4 unavailable, or out of time: may be tried again; 130 interrupted."
 )
 
+# What an operator types next. For any other reason the contract's own next step is shown.
 NEXT: Final = {
     "INSUFFICIENT_STOCK": "see `omctl stock list`, or book what arrives with `omctl stock receive`",
-    "TOO_MANY_WAREHOUSES": "place several smaller orders, or bring the stock together in fewer warehouses",
-    "ANSWER_TOO_LARGE": "ask for fewer records at once, or with view VIEW_SUMMARY",
-    "VALIDATION_FAILED": "correct what is named, and try again",
     "REQUEST_ID_REUSED": "repeat exactly what this --request-id stood for, or leave it out for something new",
     "ORDER_NOT_FOUND": "see `omctl order list`",
     "FAILED_EVENT_NOT_FOUND": "see `omctl events failed`; one that came right by itself leaves no trace",
     "LABEL_NOT_PRINTABLE": "install the extra `cjk` where the script is Chinese, Japanese or Korean",
     "CONTRADICTION_NOT_FOUND": "see `omctl payment contradictions`",
     "FAILED_EVENT_AMBIGUOUS": "see both with `omctl events show ... --digest`, and name one",
-    "QUANTITY_OUT_OF_RANGE": "book less at once",
     "ORDER_ALREADY_CANCELLED": "nothing is left to do; `omctl order timeline` shows what happened",
     "ORDER_NOT_CANCELLABLE": "return what has arrived, recall what is on its way, cancel the units that have not left",
     "ITEMS_NOT_CANCELLABLE": "see with `omctl order get` how many units are left",
-    "WATCH_TOKEN_EXPIRED": "watch again from the start",
     "EVENT_UNREADABLE": "discard it with `omctl events discard`: no replay can help",
     "VERSION_JUMP": "discard the event, or set the version with `omctl events set-version` and replay it",
     "STORED_VERSION_NOT_FOUND": "name another service, or the fulfilment",
@@ -72,4 +71,13 @@ def _next(failure: Failure, address: str) -> str:
         if away := failure.metadata.get("dependency"):
             first = first or f"see whether the {away} that the service at {address} needs is up"
         return f"{first}, and {again}" if first else again
-    return NEXT.get(failure.reason, "")
+    return NEXT.get(failure.reason) or next_step(failure.reason)
+
+
+def next_step(reason: str) -> str:
+    """The next step that the contract gives for a reason; empty for a reason that it does not have."""
+    value = ErrorReason.DESCRIPTOR.values_by_name.get(f"ERROR_REASON_{reason}")
+    if value is None:
+        return ""
+    step: str = value.GetOptions().Extensions[options_pb2.reason].next_step
+    return step[:1].lower() + step[1:].rstrip(".")

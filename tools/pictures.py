@@ -17,11 +17,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
+from google.protobuf.descriptor_pb2 import FileDescriptorSet
 from google.protobuf.message import Message
+from ordermesh.error.v1 import error_reason_pb2
+from ordermesh.options.v1 import options_pb2
 from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 
 from chassis.config import ServiceConfig
+from chassis.reflection import IMAGE
 from chassis.stream import STREAMS, subject_of
 from devstack.settings import METRICS_PORTS, NATS_PORT, POSTGRES_PORT, SERVICE_PORTS
 from devstack.stack import DATABASES
@@ -246,6 +250,49 @@ def tokens() -> str:
     return _table(["token", "what happens"], [[f"`{token.name}`", token.does] for token in TOKENS.values()])
 
 
+# --- why calls fail
+
+
+class Reason(NamedTuple):
+    """An error reason as its contract describes it."""
+
+    name: str
+    meaning: str
+    options: options_pb2.ReasonOptions
+
+
+# Where a file's first enum and its values stand in the paths of google/protobuf/descriptor.proto.
+ENUM_TYPE, VALUE = 5, 2
+
+
+def reasons() -> Iterator[Reason]:
+    """The error reasons of the contract, with what their comments say."""
+    image = FileDescriptorSet.FromString(IMAGE.read_bytes())
+    [file] = [each for each in image.file if each.name == error_reason_pb2.DESCRIPTOR.name]
+    comments = {tuple(each.path): each.leading_comments for each in file.source_code_info.location}
+    for place, value in enumerate(file.enum_type[0].value):
+        if value.number:
+            meaning = " ".join(comments[ENUM_TYPE, 0, VALUE, place].split())
+            options = value.options.Extensions[options_pb2.reason]
+            yield Reason(value.name.removeprefix("ERROR_REASON_"), meaning, options)
+
+
+def reason_table() -> str:
+    """Every error reason: its status code, what it means, the keys of its metadata, an example, the next step."""
+    rows = [
+        [
+            f"`{reason.name}`",
+            reason.options.code or "(none)",
+            reason.meaning,
+            ", ".join(f"`{key}`" for key in reason.options.metadata),
+            reason.options.example,
+            reason.options.next_step,
+        ]
+        for reason in reasons()
+    ]
+    return _table(["reason", "status code", "meaning", "metadata", "example", "next step"], rows)
+
+
 # --- Markdown
 
 
@@ -261,6 +308,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 DRAWINGS: dict[str, Callable[[], str]] = {
     "architecture": architecture,
     "common-settings": common_settings,
+    "error-reasons": reason_table,
     "events": event_table,
     "metrics": metric_table,
     "ports": ports,

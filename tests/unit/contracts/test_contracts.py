@@ -13,7 +13,10 @@ from google.type import money_pb2
 from grpc import StatusCode
 from grpc_tools import protoc
 from ordermesh.error.v1.error_reason_pb2 import ErrorReason
+from ordermesh.options.v1 import options_pb2
 
+from chassis import errors
+from chassis.errors import Failure
 from tests.unit.contracts import rules
 
 BROKEN = Path(__file__).with_name("broken.proto")
@@ -61,6 +64,71 @@ def test_every_reason_is_given_by_somebody() -> None:
     given = {reason for house in HOUSES for path in (rules.ROOT / house).rglob("*.py") for reason in raised(path.read_text())}
     assert given == REASONS
     assert raised('"""ORDER_NOT_FOUND, and no more."""\nraise Refused("ORDER_CLOSED")') == {"ORDER_CLOSED"}
+
+
+# --- the catalogue of reasons
+
+CLASSES = {name: kind for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, Failure)}
+CATALOGUE = {
+    value.name.removeprefix("ERROR_REASON_"): value.GetOptions().Extensions[options_pb2.reason]
+    for value in ErrorReason.DESCRIPTOR.values
+    if value.number
+}
+# Arguments of a failure that are no metadata.
+NOT_METADATA = {"violations", "retry_after_s", "message"}
+# Reasons of failed events alone: no call answers with them.
+OF_EVENTS = {"EVENT_UNREADABLE"}
+
+
+def beyond_the_catalogue(source: str) -> Iterator[str]:
+    """Failures that the code raises with another status code, or with metadata, that the catalogue does not have."""
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Call):
+            continue
+        name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+        reason = {"illegal": "ILLEGAL_TRANSITION", "Stale": "VERSION_MISMATCH"}.get(name)
+        if reason is None and name in CLASSES and node.args and isinstance(node.args[0], ast.Constant):
+            reason = str(node.args[0].value)
+        if reason not in CATALOGUE:
+            continue
+        described, code = CATALOGUE[reason], CLASSES["Refused" if name == "illegal" else name].code
+        if reason not in OF_EVENTS and code != described.code:
+            yield f"{reason} comes with {code}, and its option says {described.code}"
+        keys = {keyword.arg for keyword in node.keywords if keyword.arg} - NOT_METADATA
+        yield from (f"{reason} has metadata {key}, which its option does not name" for key in keys - set(described.metadata))
+
+
+def test_every_reason_has_example_and_next_step() -> None:
+    """Each value of ErrorReason says a status code that there is, an example and what the caller does next."""
+    for reason, described in CATALOGUE.items():
+        assert described.code in CODES or reason in OF_EVENTS, reason
+        assert described.example, f"{reason} has no example"
+        assert described.next_step.endswith("."), f"{reason} has no next step"
+
+
+def test_code_raises_what_the_catalogue_says() -> None:
+    """Where code raises a reason, its status code and its metadata are those of the reason's option."""
+    found = [
+        f"{path.relative_to(rules.ROOT)}: {fault}"
+        for house in HOUSES
+        for path in (rules.ROOT / house).rglob("*.py")
+        for fault in beyond_the_catalogue(path.read_text())
+    ]
+    assert found == []
+    wrong = 'raise Invalid("ORDER_NOT_FOUND", "text", colour="red")'
+    assert list(beyond_the_catalogue(wrong)) == [
+        "ORDER_NOT_FOUND comes with INVALID_ARGUMENT, and its option says NOT_FOUND",
+        "ORDER_NOT_FOUND has metadata colour, which its option does not name",
+    ]
+
+
+def test_catalogue_names_only_metadata_that_code_gives() -> None:
+    """Each key that an option names is given somewhere, as an argument or in a mapping."""
+    code = "".join(path.read_text() for house in HOUSES for path in (rules.ROOT / house).rglob("*.py"))
+    named = {key for described in CATALOGUE.values() for key in described.metadata}
+    numbered = {key for key in named if key.endswith("_1")}  # of a series: sku_1, sku_2 ...
+    assert [key for key in sorted(named - numbered) if not re.search(rf"\b{key}=|\"{key}\"", code)] == []
+    assert [key for key in sorted(numbered) if f'"{key[:-1]}{{' not in code] == []
 
 
 # --- descriptors

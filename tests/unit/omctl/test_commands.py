@@ -253,7 +253,7 @@ def test_a_watch_ends_with_its_time(omctl: Omctl) -> None:
         (
             Invalid("VALIDATION_FAILED", violations=[Violation("items[0].sku", "must not be empty")]),
             1,
-            "VALIDATION_FAILED; items[0].sku: must not be empty. Next: correct what is named, and try again.",
+            "VALIDATION_FAILED; items[0].sku: must not be empty. Next: correct each field that is named and send the request again.",
         ),
         (Refused("ORDER_NOT_PAYABLE", "It is paid."), 1, "ORDER_NOT_PAYABLE: It is paid."),
         (NotFound("ORDER_NOT_FOUND"), 3, "ORDER_NOT_FOUND. Next: see `omctl order list`."),

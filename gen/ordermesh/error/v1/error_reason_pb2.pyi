@@ -25,361 +25,350 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_UNSPECIFIED: _ErrorReason.ValueType  # 0
     """Never sent."""
     ERROR_REASON_VALIDATION_FAILED: _ErrorReason.ValueType  # 1
-    """INVALID_ARGUMENT: fields break their bounds; BadRequest names them. Example: items[0].quantity is 0. A request that has more than
-    100 values in its lists, or is larger than its bounds allow, is answered with the first violation alone.
+    """Fields break their bounds. BadRequest names each field and its bound. A request with more than
+    100 values in its lists, or larger than its bounds allow, is answered with the first violation
+    alone.
     """
     ERROR_REASON_REQUEST_ID_REUSED: _ErrorReason.ValueType  # 2
-    """INVALID_ARGUMENT: this request_id was used before with another body. Send a new request_id for a new request."""
+    """This request_id stands for another request: the same method was called with it and another
+    body.
+    """
     ERROR_REASON_PAGE_TOKEN_INVALID: _ErrorReason.ValueType  # 3
-    """INVALID_ARGUMENT: the page_token is not one of ours, or belongs to another filter. Start again without it."""
+    """The page_token was not given out by this method, or belongs to another filter."""
     ERROR_REASON_DEADLINE_REQUIRED: _ErrorReason.ValueType  # 4
-    """INVALID_ARGUMENT: the call came without a deadline, and the server asks for one. Send one (grpcurl: -max-time 10)."""
+    """The call has no deadline, and the server is configured to require one."""
     ERROR_REASON_VERSION_MISMATCH: _ErrorReason.ValueType  # 5
-    """ABORTED: expected_version is not the resource's version (metadata: expected, actual). Read it again, then decide."""
+    """expected_version is not the version of the resource."""
     ERROR_REASON_WATCH_TOKEN_EXPIRED: _ErrorReason.ValueType  # 6
-    """OUT_OF_RANGE: the resume_token points beyond the record's life: it was never given out, or its database was restored since.
-    Watch again without it.
+    """The resume_token points beyond the record's life: it was never given out, or the database was
+    restored since.
     """
     ERROR_REASON_DEPENDENCY_UNAVAILABLE: _ErrorReason.ValueType  # 7
-    """UNAVAILABLE: something that the call needs cannot be reached just now, or its circuit breaker is open. RetryInfo says
-    when to try again; the same request_id is safe. Metadata: peer, what the service itself has asked ("database", a carrier, a service's
-    full name); where that has answered, peer_reason, and dependency, what in the end is away.
+    """A service, a database or the broker that the call needs does not answer, or its circuit
+    breaker is open. `peer` is what the service has called; where that has answered, `peer_reason`
+    is its reason and `dependency` what is away in the end.
     """
     ERROR_REASON_OVERLOADED: _ErrorReason.ValueType  # 8
-    """RESOURCE_EXHAUSTED: more calls at once than the server admits. RetryInfo says when to try again."""
+    """More calls at once than the server admits. The refused call has had no effect."""
     ERROR_REASON_CONTENTION: _ErrorReason.ValueType  # 9
-    """UNAVAILABLE: others write the same records, and the tries are used up. Try again; the same request_id is safe."""
+    """Other calls write the same records, and the tries are used up."""
     ERROR_REASON_DATABASE_NOT_READY: _ErrorReason.ValueType  # 10
-    """UNAVAILABLE: the database is not migrated to what this version of the service expects. Try again later."""
+    """The database is not migrated to the version that this service expects."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 11
-    """INTERNAL: a defect of ours. The metadata's error_id stands in the service's log as well."""
+    """A defect of the service. Its log has a line with the same error_id."""
     ERROR_REASON_DRAINING: _ErrorReason.ValueType  # 12
-    """UNAVAILABLE: the server is shutting down. Call again: another one answers."""
+    """The server is shutting down."""
     ERROR_REASON_DEADLINE_EXCEEDED: _ErrorReason.ValueType  # 13
-    """DEADLINE_EXCEEDED: the call came without a deadline, and took longer than the server gives such a call. What it changes may be done or
-    not: repeat it with the same request_id, and with a deadline. (Where the caller's own deadline is over, gRPC says so without a reason.)
+    """The call had no deadline and took longer than the server allows. Its effect may have happened.
+    (Where the caller's own deadline passes, gRPC answers without a reason.)
     """
     ERROR_REASON_ANSWER_TOO_LARGE: _ErrorReason.ValueType  # 14
-    """FAILED_PRECONDITION: the answer of a batch would be larger than 4 MiB, which is what clients take (metadata: bytes_max; asked, the
-    number of records; fitting, how many of them an answer holds). Nothing was done. Ask for fewer at once, or with view VIEW_SUMMARY.
+    """The answer of a batch would be larger than 4 MiB, which is what clients take. Nothing was
+    done. `asked` and `fitting` are numbers of records.
     """
     ERROR_REASON_ORDER_NOT_FOUND: _ErrorReason.ValueType  # 20
-    """NOT_FOUND: there is no order with this id."""
+    """There is no order with this id."""
     ERROR_REASON_RESERVATION_NOT_FOUND: _ErrorReason.ValueType  # 21
-    """NOT_FOUND: there is no reservation with this id, or none for this order."""
+    """There is no reservation with this id, or none for this order."""
     ERROR_REASON_STOCK_LEVEL_NOT_FOUND: _ErrorReason.ValueType  # 22
-    """NOT_FOUND: this SKU has never been in this warehouse."""
+    """This SKU has never been in this warehouse."""
     ERROR_REASON_PAYMENT_NOT_FOUND: _ErrorReason.ValueType  # 23
-    """NOT_FOUND: there is no payment with this id."""
+    """There is no payment with this id, or none for this order."""
     ERROR_REASON_FULFILLMENT_NOT_FOUND: _ErrorReason.ValueType  # 24
-    """NOT_FOUND: there is no fulfilment with this id."""
+    """There is no fulfilment with this id."""
     ERROR_REASON_SHIPMENT_NOT_FOUND: _ErrorReason.ValueType  # 25
-    """NOT_FOUND: there is no shipment with this id."""
+    """There is no shipment with this id or tracking number."""
     ERROR_REASON_RETURN_NOT_FOUND: _ErrorReason.ValueType  # 27
-    """NOT_FOUND: there is no return with this id."""
+    """There is no return with this id."""
     ERROR_REASON_FAILED_EVENT_NOT_FOUND: _ErrorReason.ValueType  # 28
-    """NOT_FOUND: there is no failed event with this name."""
+    """The consumer has no failed event with this id. An event that succeeded later has no row."""
     ERROR_REASON_ILLEGAL_TRANSITION: _ErrorReason.ValueType  # 40
-    """FAILED_PRECONDITION: the status does not allow it (metadata: status; allowed: where it may go from there,
-    in alphabetical order with ", " between, or empty).
+    """The status does not allow this step. `allowed` lists the statuses that may follow, in
+    alphabetical order with ", " between; it is empty after a terminal status.
     """
     ERROR_REASON_ORDER_ALREADY_CANCELLED: _ErrorReason.ValueType  # 41
-    """FAILED_PRECONDITION: the order is cancelled already."""
+    """The order is cancelled."""
     ERROR_REASON_ORDER_NOT_CANCELLABLE: _ErrorReason.ValueType  # 42
-    """FAILED_PRECONDITION: the order can no longer be cancelled (metadata: status; shipment_ids, those on their way, with ", " between).
-    Delivered units come back by CreateReturn, parcels on their way by CancelShipment; units that have not left are cancelled by
-    CancelOrderItems.
+    """The order can no longer be cancelled. `shipment_ids` lists the shipments on their way, with ",
+    " between.
     """
     ERROR_REASON_ORDER_NOT_PAYABLE: _ErrorReason.ValueType  # 44
-    """FAILED_PRECONDITION: the order waits for no payment (metadata: status)."""
+    """The order does not await a payment."""
     ERROR_REASON_PAYMENT_OUTSTANDING: _ErrorReason.ValueType  # 45
-    """UNAVAILABLE: an event walks ahead of the payment and waits for it."""
+    """An event would move the order past its payment. The event waits for the payment. Only failed
+    events have this reason.
+    """
     ERROR_REASON_EVENT_AHEAD: _ErrorReason.ValueType  # 46
-    """UNAVAILABLE: what an event tells of depends on one that has not arrived yet."""
+    """An event depends on one that has not arrived, or on a newer version of the service. Only
+    failed events have this reason.
+    """
     ERROR_REASON_ITEMS_NOT_CANCELLABLE: _ErrorReason.ValueType  # 47
-    """FAILED_PRECONDITION: lines have fewer units that can still be cancelled (a violation for each)."""
+    """Lines have fewer units that can be cancelled than were asked for. A violation names each line."""
     ERROR_REASON_ORDER_NOT_RETURNABLE: _ErrorReason.ValueType  # 48
-    """FAILED_PRECONDITION: nothing of the order was delivered, or it is cancelled (metadata: status). Cancel what was not delivered;
-    the parcels of a cancelled order come back by its recalls.
-    """
+    """No parcel of the order was delivered, or the order is cancelled."""
     ERROR_REASON_RETURN_EXCEEDS_DELIVERED: _ErrorReason.ValueType  # 49
-    """FAILED_PRECONDITION: more units than the customer has (a violation for each line)."""
+    """More units than the customer has. A violation names each line."""
     ERROR_REASON_INSPECTION_EXCEEDS_RECEIPT: _ErrorReason.ValueType  # 50
-    """FAILED_PRECONDITION: more units inspected than have arrived (a violation for each line)."""
+    """More units inspected than received. A violation names each line."""
     ERROR_REASON_TOO_MANY_WAREHOUSES: _ErrorReason.ValueType  # 51
-    """FAILED_PRECONDITION: the order's units lie in more than 8 warehouses (metadata: warehouses, warehouses_max). Place several
-    smaller orders.
-    """
+    """The order's units lie in more than 8 warehouses."""
     ERROR_REASON_INSUFFICIENT_STOCK: _ErrorReason.ValueType  # 60
-    """FAILED_PRECONDITION: not enough stock; a violation for each SKU says what was asked for and what is left."""
+    """Not enough stock. A violation for each SKU says what was asked for and what is left."""
     ERROR_REASON_RESERVATION_EXPIRED: _ErrorReason.ValueType  # 61
-    """FAILED_PRECONDITION: the reservation is past its time, and its units are sold."""
+    """The reservation is past its time, and its units are sold."""
     ERROR_REASON_RESERVATION_CLOSED: _ErrorReason.ValueType  # 62
-    """FAILED_PRECONDITION: the reservation was released, or its order is dead (metadata: status)."""
+    """The reservation was released, or its order's attempt has ended."""
     ERROR_REASON_STOCK_BELOW_RESERVED: _ErrorReason.ValueType  # 63
-    """FAILED_PRECONDITION: a count below what is reserved, or a movement of more units than there are (metadata: sku)."""
+    """A count below what is reserved, or a movement of more units than there are."""
     ERROR_REASON_QUANTITY_OUT_OF_RANGE: _ErrorReason.ValueType  # 64
-    """FAILED_PRECONDITION: a SKU or balance would leave its bounds (metadata: sku)."""
+    """A balance would leave its bounds."""
     ERROR_REASON_STOCK_NOT_COMMITTED: _ErrorReason.ValueType  # 65
-    """FAILED_PRECONDITION: an order's stock is not committed yet: picking waits for it, and so does giving the work up."""
+    """The order's stock is not committed. Picking and cancelling a fulfilment wait for it."""
     ERROR_REASON_RETURN_EXCEEDS_SHIPPED: _ErrorReason.ValueType  # 66
-    """FAILED_PRECONDITION: more units come back than were shipped of the order's line (metadata: shipped)."""
+    """More units come back than were shipped of the order's line."""
     ERROR_REASON_PAYMENT_DECLINED: _ErrorReason.ValueType  # 80
-    """FAILED_PRECONDITION: the card was declined (metadata: decline_code, retryable)."""
+    """The card was declined. `retryable` is true while another try is possible."""
     ERROR_REASON_PAYMENT_ALREADY_EXISTS: _ErrorReason.ValueType  # 81
-    """ALREADY_EXISTS: the order's attempt has a live payment (metadata: payment_id)."""
+    """The order's attempt has a live payment."""
     ERROR_REASON_PAYMENT_AMOUNT_MISMATCH: _ErrorReason.ValueType  # 82
-    """FAILED_PRECONDITION: amount or currency are not the order's (metadata: expected)."""
+    """The amount or its currency is not the order's."""
     ERROR_REASON_REFUND_EXCEEDS_CAPTURE: _ErrorReason.ValueType  # 83
-    """FAILED_PRECONDITION: more than what was captured and not yet refunded (metadata: refundable)."""
+    """More than what was captured and not yet refunded."""
     ERROR_REASON_PAYMENT_OUTCOME_UNKNOWN: _ErrorReason.ValueType  # 84
-    """UNAVAILABLE: the processor did not answer in time; the outcome is unknown and is being settled. The same request_id
-    asks again and never charges twice.
-    """
+    """The processor did not answer in time. The outcome is unknown, and the service settles it."""
     ERROR_REASON_WEBHOOK_SIGNATURE_INVALID: _ErrorReason.ValueType  # 85
-    """UNAUTHENTICATED: the webhook's signature is wrong, or older than it may be."""
+    """The webhook's signature is wrong, or older than allowed."""
     ERROR_REASON_WEBHOOK_MALFORMED: _ErrorReason.ValueType  # 86
-    """INVALID_ARGUMENT: the webhook's signature is right, but its body cannot be read."""
+    """The webhook's signature is right, and its body cannot be read."""
     ERROR_REASON_PAYMENT_METHOD_INVALID: _ErrorReason.ValueType  # 88
-    """INVALID_ARGUMENT: the payment-method token is not one that this processor knows."""
+    """The processor does not know the payment-method token."""
     ERROR_REASON_REFUND_FAILED: _ErrorReason.ValueType  # 89
-    """FAILED_PRECONDITION: the processor refuses the refund (metadata: failure_code, refund_id). The money is still
-    owed, unless the failure_code is nothing_refundable.
+    """The processor refuses the refund. The money is still owed, unless failure_code is
+    nothing_refundable.
     """
     ERROR_REASON_CONTRADICTION_NOT_FOUND: _ErrorReason.ValueType  # 90
-    """NOT_FOUND: the payment has no such contradiction of its processor (metadata: payment_id, contradiction_id)."""
+    """The payment has no such contradiction of its processor."""
     ERROR_REASON_SKU_NOT_ON_PICKLIST: _ErrorReason.ValueType  # 100
-    """INVALID_ARGUMENT: the scanned SKU is not on the picklist (metadata: sku)."""
+    """The scanned SKU is not on the picklist."""
     ERROR_REASON_QUANTITY_EXCEEDS_PICKLIST: _ErrorReason.ValueType  # 101
-    """FAILED_PRECONDITION: more units than the picklist has were scanned (metadata: sku, quantity, picked), or found spoiled (a
-    violation for each line).
+    """More units scanned, or found spoiled, than the picklist has. A violation names each line where
+    several are concerned.
     """
     ERROR_REASON_PICKING_INCOMPLETE: _ErrorReason.ValueType  # 102
-    """FAILED_PRECONDITION: lines are still open (a violation for each)."""
+    """Lines are still open. A violation names each."""
     ERROR_REASON_PACKAGES_INCOMPLETE: _ErrorReason.ValueType  # 103
-    """FAILED_PRECONDITION: the packages do not hold exactly what was picked (a violation for each line)."""
+    """The packages do not hold exactly what was picked. A violation names each line."""
     ERROR_REASON_INSPECTION_NOT_REQUIRED: _ErrorReason.ValueType  # 104
-    """FAILED_PRECONDITION: this fulfilment needs no inspection."""
+    """This fulfilment needs no inspection."""
     ERROR_REASON_LABEL_NOT_PRINTABLE: _ErrorReason.ValueType  # 110
-    """FAILED_PRECONDITION: no installed font prints the recipient's script, and no label was bought (metadata: carrier, scripts,
-    shipment_id). For Chinese, Japanese and Korean the extra `cjk` is to be installed.
-    """
+    """No installed font prints the recipient's script, and no label was bought."""
     ERROR_REASON_SHIPMENT_ALREADY_EXISTS: _ErrorReason.ValueType  # 120
-    """ALREADY_EXISTS: the fulfilment has a shipment of another order, attempt or warehouse (metadata: shipment_id)."""
+    """The fulfilment has a shipment of another order, attempt or warehouse."""
     ERROR_REASON_CARRIER_REFUSED: _ErrorReason.ValueType  # 121
-    """FAILED_PRECONDITION: the carrier refuses the shipment (metadata: carrier, carrier_code)."""
+    """The carrier refuses the shipment."""
     ERROR_REASON_ORDER_CLOSED: _ErrorReason.ValueType  # 122
-    """FAILED_PRECONDITION: the order is dead; nothing is shipped for it."""
+    """The order has ended, and nothing is shipped for it."""
     ERROR_REASON_TRACKING_NUMBER_IN_USE: _ErrorReason.ValueType  # 123
-    """FAILED_PRECONDITION: the carrier sold a tracking number that another live shipment of that carrier has (metadata: carrier,
-    shipment_id). The shipment has failed and its label is being given back. Cancel the order, or its fulfilment.
+    """The carrier sold a tracking number that another live shipment of that carrier has. The
+    shipment has failed, and its label is being given back.
     """
     ERROR_REASON_SHELF_SHORTAGE: _ErrorReason.ValueType  # 124
-    """FAILED_PRECONDITION: a parcel left after its label was void, and the shelf has fewer sellable units than it carried (metadata:
-    warehouse_id, shipment_id; a violation for each SKU: units that left, units that are sellable). Receive or free that stock, then
-    replay the event.
+    """A parcel left after its label was void, and the shelf has fewer sellable units than it
+    carried. A violation for each SKU says how many left and how many are sellable.
     """
     ERROR_REASON_EVENT_ID_REUSED: _ErrorReason.ValueType  # 150
-    """Never answered to a call: the reason of a failed event whose event_id was handled before with another body. It is never applied.
-    Find out who published it, then discard it.
+    """The event_id was handled before with another body. The second body is never applied. Only
+    failed events have this reason.
     """
     ERROR_REASON_FAILED_EVENT_AMBIGUOUS: _ErrorReason.ValueType  # 151
-    """FAILED_PRECONDITION: two bodies came under this event_id (metadata: digests, with ", " between). Name one by its digest."""
+    """Two bodies came under this event_id. `digests` lists them, with ", " between."""
     ERROR_REASON_EVENT_UNREADABLE: _ErrorReason.ValueType  # 160
-    """Of a failed event: its type does not belong to its subject, its payload is no such message, or a field breaks a rule of the
-    contract (the error names it). No replay can help: discard it, and mend its publisher. No call answers with it.
+    """Its type does not belong to its subject, its payload is no such message, or a field breaks a
+    rule of the contract; the error names it. Only failed events have this reason.
     """
     ERROR_REASON_VERSION_JUMP: _ErrorReason.ValueType  # 161
-    """FAILED_PRECONDITION, and of a failed event: a record's version is more than 10,000 above the one that is stored (metadata: stored,
-    stated). Where it is true, set the stored one with SetStoredVersion, then try again; else discard the event.
-    """
+    """A record's version is more than 10,000 above the stored one. Also a reason of failed events."""
     ERROR_REASON_STORED_VERSION_NOT_FOUND: _ErrorReason.ValueType  # 162
-    """NOT_FOUND: this service stores no version of that order, or of that fulfilment of it."""
+    """The service stores no version of that order, or of that fulfilment of it."""
     ERROR_REASON_EXTERNAL_REFERENCE_TAKEN: _ErrorReason.ValueType  # 163
-    """ALREADY_EXISTS: another order of the customer holds this external_reference, and both are to have it alone (metadata: order_id).
-    Read that order, or cancel it first.
-    """
+    """Another order of the customer holds this external_reference, and both ask to have it alone."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Why a call failed: the `reason` of the google.rpc.ErrorInfo (domain `ordermesh`) in every failed call's status, without
-    the prefix ERROR_REASON_. New values may appear: a client treats one that it does not know by the status code alone.
+    the prefix ERROR_REASON_. Each value's option `reason` says its status code, the keys of the ErrorInfo's metadata,
+    an example and the caller's next step; docs/errors.md has them as a table. Beside these keys a service names
+    `violations_total` where it left violations out. New values may appear: a client treats one that it does not know by
+    the status code alone.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
 """Never sent."""
 ERROR_REASON_VALIDATION_FAILED: ErrorReason.ValueType  # 1
-"""INVALID_ARGUMENT: fields break their bounds; BadRequest names them. Example: items[0].quantity is 0. A request that has more than
-100 values in its lists, or is larger than its bounds allow, is answered with the first violation alone.
+"""Fields break their bounds. BadRequest names each field and its bound. A request with more than
+100 values in its lists, or larger than its bounds allow, is answered with the first violation
+alone.
 """
 ERROR_REASON_REQUEST_ID_REUSED: ErrorReason.ValueType  # 2
-"""INVALID_ARGUMENT: this request_id was used before with another body. Send a new request_id for a new request."""
+"""This request_id stands for another request: the same method was called with it and another
+body.
+"""
 ERROR_REASON_PAGE_TOKEN_INVALID: ErrorReason.ValueType  # 3
-"""INVALID_ARGUMENT: the page_token is not one of ours, or belongs to another filter. Start again without it."""
+"""The page_token was not given out by this method, or belongs to another filter."""
 ERROR_REASON_DEADLINE_REQUIRED: ErrorReason.ValueType  # 4
-"""INVALID_ARGUMENT: the call came without a deadline, and the server asks for one. Send one (grpcurl: -max-time 10)."""
+"""The call has no deadline, and the server is configured to require one."""
 ERROR_REASON_VERSION_MISMATCH: ErrorReason.ValueType  # 5
-"""ABORTED: expected_version is not the resource's version (metadata: expected, actual). Read it again, then decide."""
+"""expected_version is not the version of the resource."""
 ERROR_REASON_WATCH_TOKEN_EXPIRED: ErrorReason.ValueType  # 6
-"""OUT_OF_RANGE: the resume_token points beyond the record's life: it was never given out, or its database was restored since.
-Watch again without it.
+"""The resume_token points beyond the record's life: it was never given out, or the database was
+restored since.
 """
 ERROR_REASON_DEPENDENCY_UNAVAILABLE: ErrorReason.ValueType  # 7
-"""UNAVAILABLE: something that the call needs cannot be reached just now, or its circuit breaker is open. RetryInfo says
-when to try again; the same request_id is safe. Metadata: peer, what the service itself has asked ("database", a carrier, a service's
-full name); where that has answered, peer_reason, and dependency, what in the end is away.
+"""A service, a database or the broker that the call needs does not answer, or its circuit
+breaker is open. `peer` is what the service has called; where that has answered, `peer_reason`
+is its reason and `dependency` what is away in the end.
 """
 ERROR_REASON_OVERLOADED: ErrorReason.ValueType  # 8
-"""RESOURCE_EXHAUSTED: more calls at once than the server admits. RetryInfo says when to try again."""
+"""More calls at once than the server admits. The refused call has had no effect."""
 ERROR_REASON_CONTENTION: ErrorReason.ValueType  # 9
-"""UNAVAILABLE: others write the same records, and the tries are used up. Try again; the same request_id is safe."""
+"""Other calls write the same records, and the tries are used up."""
 ERROR_REASON_DATABASE_NOT_READY: ErrorReason.ValueType  # 10
-"""UNAVAILABLE: the database is not migrated to what this version of the service expects. Try again later."""
+"""The database is not migrated to the version that this service expects."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 11
-"""INTERNAL: a defect of ours. The metadata's error_id stands in the service's log as well."""
+"""A defect of the service. Its log has a line with the same error_id."""
 ERROR_REASON_DRAINING: ErrorReason.ValueType  # 12
-"""UNAVAILABLE: the server is shutting down. Call again: another one answers."""
+"""The server is shutting down."""
 ERROR_REASON_DEADLINE_EXCEEDED: ErrorReason.ValueType  # 13
-"""DEADLINE_EXCEEDED: the call came without a deadline, and took longer than the server gives such a call. What it changes may be done or
-not: repeat it with the same request_id, and with a deadline. (Where the caller's own deadline is over, gRPC says so without a reason.)
+"""The call had no deadline and took longer than the server allows. Its effect may have happened.
+(Where the caller's own deadline passes, gRPC answers without a reason.)
 """
 ERROR_REASON_ANSWER_TOO_LARGE: ErrorReason.ValueType  # 14
-"""FAILED_PRECONDITION: the answer of a batch would be larger than 4 MiB, which is what clients take (metadata: bytes_max; asked, the
-number of records; fitting, how many of them an answer holds). Nothing was done. Ask for fewer at once, or with view VIEW_SUMMARY.
+"""The answer of a batch would be larger than 4 MiB, which is what clients take. Nothing was
+done. `asked` and `fitting` are numbers of records.
 """
 ERROR_REASON_ORDER_NOT_FOUND: ErrorReason.ValueType  # 20
-"""NOT_FOUND: there is no order with this id."""
+"""There is no order with this id."""
 ERROR_REASON_RESERVATION_NOT_FOUND: ErrorReason.ValueType  # 21
-"""NOT_FOUND: there is no reservation with this id, or none for this order."""
+"""There is no reservation with this id, or none for this order."""
 ERROR_REASON_STOCK_LEVEL_NOT_FOUND: ErrorReason.ValueType  # 22
-"""NOT_FOUND: this SKU has never been in this warehouse."""
+"""This SKU has never been in this warehouse."""
 ERROR_REASON_PAYMENT_NOT_FOUND: ErrorReason.ValueType  # 23
-"""NOT_FOUND: there is no payment with this id."""
+"""There is no payment with this id, or none for this order."""
 ERROR_REASON_FULFILLMENT_NOT_FOUND: ErrorReason.ValueType  # 24
-"""NOT_FOUND: there is no fulfilment with this id."""
+"""There is no fulfilment with this id."""
 ERROR_REASON_SHIPMENT_NOT_FOUND: ErrorReason.ValueType  # 25
-"""NOT_FOUND: there is no shipment with this id."""
+"""There is no shipment with this id or tracking number."""
 ERROR_REASON_RETURN_NOT_FOUND: ErrorReason.ValueType  # 27
-"""NOT_FOUND: there is no return with this id."""
+"""There is no return with this id."""
 ERROR_REASON_FAILED_EVENT_NOT_FOUND: ErrorReason.ValueType  # 28
-"""NOT_FOUND: there is no failed event with this name."""
+"""The consumer has no failed event with this id. An event that succeeded later has no row."""
 ERROR_REASON_ILLEGAL_TRANSITION: ErrorReason.ValueType  # 40
-"""FAILED_PRECONDITION: the status does not allow it (metadata: status; allowed: where it may go from there,
-in alphabetical order with ", " between, or empty).
+"""The status does not allow this step. `allowed` lists the statuses that may follow, in
+alphabetical order with ", " between; it is empty after a terminal status.
 """
 ERROR_REASON_ORDER_ALREADY_CANCELLED: ErrorReason.ValueType  # 41
-"""FAILED_PRECONDITION: the order is cancelled already."""
+"""The order is cancelled."""
 ERROR_REASON_ORDER_NOT_CANCELLABLE: ErrorReason.ValueType  # 42
-"""FAILED_PRECONDITION: the order can no longer be cancelled (metadata: status; shipment_ids, those on their way, with ", " between).
-Delivered units come back by CreateReturn, parcels on their way by CancelShipment; units that have not left are cancelled by
-CancelOrderItems.
+"""The order can no longer be cancelled. `shipment_ids` lists the shipments on their way, with ",
+" between.
 """
 ERROR_REASON_ORDER_NOT_PAYABLE: ErrorReason.ValueType  # 44
-"""FAILED_PRECONDITION: the order waits for no payment (metadata: status)."""
+"""The order does not await a payment."""
 ERROR_REASON_PAYMENT_OUTSTANDING: ErrorReason.ValueType  # 45
-"""UNAVAILABLE: an event walks ahead of the payment and waits for it."""
+"""An event would move the order past its payment. The event waits for the payment. Only failed
+events have this reason.
+"""
 ERROR_REASON_EVENT_AHEAD: ErrorReason.ValueType  # 46
-"""UNAVAILABLE: what an event tells of depends on one that has not arrived yet."""
+"""An event depends on one that has not arrived, or on a newer version of the service. Only
+failed events have this reason.
+"""
 ERROR_REASON_ITEMS_NOT_CANCELLABLE: ErrorReason.ValueType  # 47
-"""FAILED_PRECONDITION: lines have fewer units that can still be cancelled (a violation for each)."""
+"""Lines have fewer units that can be cancelled than were asked for. A violation names each line."""
 ERROR_REASON_ORDER_NOT_RETURNABLE: ErrorReason.ValueType  # 48
-"""FAILED_PRECONDITION: nothing of the order was delivered, or it is cancelled (metadata: status). Cancel what was not delivered;
-the parcels of a cancelled order come back by its recalls.
-"""
+"""No parcel of the order was delivered, or the order is cancelled."""
 ERROR_REASON_RETURN_EXCEEDS_DELIVERED: ErrorReason.ValueType  # 49
-"""FAILED_PRECONDITION: more units than the customer has (a violation for each line)."""
+"""More units than the customer has. A violation names each line."""
 ERROR_REASON_INSPECTION_EXCEEDS_RECEIPT: ErrorReason.ValueType  # 50
-"""FAILED_PRECONDITION: more units inspected than have arrived (a violation for each line)."""
+"""More units inspected than received. A violation names each line."""
 ERROR_REASON_TOO_MANY_WAREHOUSES: ErrorReason.ValueType  # 51
-"""FAILED_PRECONDITION: the order's units lie in more than 8 warehouses (metadata: warehouses, warehouses_max). Place several
-smaller orders.
-"""
+"""The order's units lie in more than 8 warehouses."""
 ERROR_REASON_INSUFFICIENT_STOCK: ErrorReason.ValueType  # 60
-"""FAILED_PRECONDITION: not enough stock; a violation for each SKU says what was asked for and what is left."""
+"""Not enough stock. A violation for each SKU says what was asked for and what is left."""
 ERROR_REASON_RESERVATION_EXPIRED: ErrorReason.ValueType  # 61
-"""FAILED_PRECONDITION: the reservation is past its time, and its units are sold."""
+"""The reservation is past its time, and its units are sold."""
 ERROR_REASON_RESERVATION_CLOSED: ErrorReason.ValueType  # 62
-"""FAILED_PRECONDITION: the reservation was released, or its order is dead (metadata: status)."""
+"""The reservation was released, or its order's attempt has ended."""
 ERROR_REASON_STOCK_BELOW_RESERVED: ErrorReason.ValueType  # 63
-"""FAILED_PRECONDITION: a count below what is reserved, or a movement of more units than there are (metadata: sku)."""
+"""A count below what is reserved, or a movement of more units than there are."""
 ERROR_REASON_QUANTITY_OUT_OF_RANGE: ErrorReason.ValueType  # 64
-"""FAILED_PRECONDITION: a SKU or balance would leave its bounds (metadata: sku)."""
+"""A balance would leave its bounds."""
 ERROR_REASON_STOCK_NOT_COMMITTED: ErrorReason.ValueType  # 65
-"""FAILED_PRECONDITION: an order's stock is not committed yet: picking waits for it, and so does giving the work up."""
+"""The order's stock is not committed. Picking and cancelling a fulfilment wait for it."""
 ERROR_REASON_RETURN_EXCEEDS_SHIPPED: ErrorReason.ValueType  # 66
-"""FAILED_PRECONDITION: more units come back than were shipped of the order's line (metadata: shipped)."""
+"""More units come back than were shipped of the order's line."""
 ERROR_REASON_PAYMENT_DECLINED: ErrorReason.ValueType  # 80
-"""FAILED_PRECONDITION: the card was declined (metadata: decline_code, retryable)."""
+"""The card was declined. `retryable` is true while another try is possible."""
 ERROR_REASON_PAYMENT_ALREADY_EXISTS: ErrorReason.ValueType  # 81
-"""ALREADY_EXISTS: the order's attempt has a live payment (metadata: payment_id)."""
+"""The order's attempt has a live payment."""
 ERROR_REASON_PAYMENT_AMOUNT_MISMATCH: ErrorReason.ValueType  # 82
-"""FAILED_PRECONDITION: amount or currency are not the order's (metadata: expected)."""
+"""The amount or its currency is not the order's."""
 ERROR_REASON_REFUND_EXCEEDS_CAPTURE: ErrorReason.ValueType  # 83
-"""FAILED_PRECONDITION: more than what was captured and not yet refunded (metadata: refundable)."""
+"""More than what was captured and not yet refunded."""
 ERROR_REASON_PAYMENT_OUTCOME_UNKNOWN: ErrorReason.ValueType  # 84
-"""UNAVAILABLE: the processor did not answer in time; the outcome is unknown and is being settled. The same request_id
-asks again and never charges twice.
-"""
+"""The processor did not answer in time. The outcome is unknown, and the service settles it."""
 ERROR_REASON_WEBHOOK_SIGNATURE_INVALID: ErrorReason.ValueType  # 85
-"""UNAUTHENTICATED: the webhook's signature is wrong, or older than it may be."""
+"""The webhook's signature is wrong, or older than allowed."""
 ERROR_REASON_WEBHOOK_MALFORMED: ErrorReason.ValueType  # 86
-"""INVALID_ARGUMENT: the webhook's signature is right, but its body cannot be read."""
+"""The webhook's signature is right, and its body cannot be read."""
 ERROR_REASON_PAYMENT_METHOD_INVALID: ErrorReason.ValueType  # 88
-"""INVALID_ARGUMENT: the payment-method token is not one that this processor knows."""
+"""The processor does not know the payment-method token."""
 ERROR_REASON_REFUND_FAILED: ErrorReason.ValueType  # 89
-"""FAILED_PRECONDITION: the processor refuses the refund (metadata: failure_code, refund_id). The money is still
-owed, unless the failure_code is nothing_refundable.
+"""The processor refuses the refund. The money is still owed, unless failure_code is
+nothing_refundable.
 """
 ERROR_REASON_CONTRADICTION_NOT_FOUND: ErrorReason.ValueType  # 90
-"""NOT_FOUND: the payment has no such contradiction of its processor (metadata: payment_id, contradiction_id)."""
+"""The payment has no such contradiction of its processor."""
 ERROR_REASON_SKU_NOT_ON_PICKLIST: ErrorReason.ValueType  # 100
-"""INVALID_ARGUMENT: the scanned SKU is not on the picklist (metadata: sku)."""
+"""The scanned SKU is not on the picklist."""
 ERROR_REASON_QUANTITY_EXCEEDS_PICKLIST: ErrorReason.ValueType  # 101
-"""FAILED_PRECONDITION: more units than the picklist has were scanned (metadata: sku, quantity, picked), or found spoiled (a
-violation for each line).
+"""More units scanned, or found spoiled, than the picklist has. A violation names each line where
+several are concerned.
 """
 ERROR_REASON_PICKING_INCOMPLETE: ErrorReason.ValueType  # 102
-"""FAILED_PRECONDITION: lines are still open (a violation for each)."""
+"""Lines are still open. A violation names each."""
 ERROR_REASON_PACKAGES_INCOMPLETE: ErrorReason.ValueType  # 103
-"""FAILED_PRECONDITION: the packages do not hold exactly what was picked (a violation for each line)."""
+"""The packages do not hold exactly what was picked. A violation names each line."""
 ERROR_REASON_INSPECTION_NOT_REQUIRED: ErrorReason.ValueType  # 104
-"""FAILED_PRECONDITION: this fulfilment needs no inspection."""
+"""This fulfilment needs no inspection."""
 ERROR_REASON_LABEL_NOT_PRINTABLE: ErrorReason.ValueType  # 110
-"""FAILED_PRECONDITION: no installed font prints the recipient's script, and no label was bought (metadata: carrier, scripts,
-shipment_id). For Chinese, Japanese and Korean the extra `cjk` is to be installed.
-"""
+"""No installed font prints the recipient's script, and no label was bought."""
 ERROR_REASON_SHIPMENT_ALREADY_EXISTS: ErrorReason.ValueType  # 120
-"""ALREADY_EXISTS: the fulfilment has a shipment of another order, attempt or warehouse (metadata: shipment_id)."""
+"""The fulfilment has a shipment of another order, attempt or warehouse."""
 ERROR_REASON_CARRIER_REFUSED: ErrorReason.ValueType  # 121
-"""FAILED_PRECONDITION: the carrier refuses the shipment (metadata: carrier, carrier_code)."""
+"""The carrier refuses the shipment."""
 ERROR_REASON_ORDER_CLOSED: ErrorReason.ValueType  # 122
-"""FAILED_PRECONDITION: the order is dead; nothing is shipped for it."""
+"""The order has ended, and nothing is shipped for it."""
 ERROR_REASON_TRACKING_NUMBER_IN_USE: ErrorReason.ValueType  # 123
-"""FAILED_PRECONDITION: the carrier sold a tracking number that another live shipment of that carrier has (metadata: carrier,
-shipment_id). The shipment has failed and its label is being given back. Cancel the order, or its fulfilment.
+"""The carrier sold a tracking number that another live shipment of that carrier has. The
+shipment has failed, and its label is being given back.
 """
 ERROR_REASON_SHELF_SHORTAGE: ErrorReason.ValueType  # 124
-"""FAILED_PRECONDITION: a parcel left after its label was void, and the shelf has fewer sellable units than it carried (metadata:
-warehouse_id, shipment_id; a violation for each SKU: units that left, units that are sellable). Receive or free that stock, then
-replay the event.
+"""A parcel left after its label was void, and the shelf has fewer sellable units than it
+carried. A violation for each SKU says how many left and how many are sellable.
 """
 ERROR_REASON_EVENT_ID_REUSED: ErrorReason.ValueType  # 150
-"""Never answered to a call: the reason of a failed event whose event_id was handled before with another body. It is never applied.
-Find out who published it, then discard it.
+"""The event_id was handled before with another body. The second body is never applied. Only
+failed events have this reason.
 """
 ERROR_REASON_FAILED_EVENT_AMBIGUOUS: ErrorReason.ValueType  # 151
-"""FAILED_PRECONDITION: two bodies came under this event_id (metadata: digests, with ", " between). Name one by its digest."""
+"""Two bodies came under this event_id. `digests` lists them, with ", " between."""
 ERROR_REASON_EVENT_UNREADABLE: ErrorReason.ValueType  # 160
-"""Of a failed event: its type does not belong to its subject, its payload is no such message, or a field breaks a rule of the
-contract (the error names it). No replay can help: discard it, and mend its publisher. No call answers with it.
+"""Its type does not belong to its subject, its payload is no such message, or a field breaks a
+rule of the contract; the error names it. Only failed events have this reason.
 """
 ERROR_REASON_VERSION_JUMP: ErrorReason.ValueType  # 161
-"""FAILED_PRECONDITION, and of a failed event: a record's version is more than 10,000 above the one that is stored (metadata: stored,
-stated). Where it is true, set the stored one with SetStoredVersion, then try again; else discard the event.
-"""
+"""A record's version is more than 10,000 above the stored one. Also a reason of failed events."""
 ERROR_REASON_STORED_VERSION_NOT_FOUND: ErrorReason.ValueType  # 162
-"""NOT_FOUND: this service stores no version of that order, or of that fulfilment of it."""
+"""The service stores no version of that order, or of that fulfilment of it."""
 ERROR_REASON_EXTERNAL_REFERENCE_TAKEN: ErrorReason.ValueType  # 163
-"""ALREADY_EXISTS: another order of the customer holds this external_reference, and both are to have it alone (metadata: order_id).
-Read that order, or cancel it first.
-"""
+"""Another order of the customer holds this external_reference, and both ask to have it alone."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

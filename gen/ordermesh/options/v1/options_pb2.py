@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import descriptor_pb2 as google_dot_protobuf_dot_descriptor__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"ordermesh/options/v1/options.proto\x12\x14ordermesh.options.v1\x1a google/protobuf/descriptor.proto\"(\n\x0c\x45ventOptions\x12\x18\n\x07subject\x18\x01 \x01(\tR\x07subject:[\n\x05\x65vent\x12\x1f.google.protobuf.MessageOptions\x18\xab\x8c\x03 \x01(\x0b\x32\".ordermesh.options.v1.EventOptionsR\x05\x65vent:G\n\x0fmax_inner_items\x12\x1d.google.protobuf.FieldOptions\x18\xac\x8c\x03 \x01(\x05R\rmaxInnerItemsB\xb7\x01\n\x18\x63om.ordermesh.options.v1B\x0cOptionsProtoP\x01ZDgithub.com/ordermesh/ordermesh/gen/go/ordermesh/options/v1;optionsv1\xaa\x02\x14Ordermesh.Options.V1\xca\x02\x14Ordermesh\\Options\\V1\xea\x02\x16Ordermesh::Options::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"ordermesh/options/v1/options.proto\x12\x14ordermesh.options.v1\x1a google/protobuf/descriptor.proto\"(\n\x0c\x45ventOptions\x12\x18\n\x07subject\x18\x01 \x01(\tR\x07subject\"v\n\rReasonOptions\x12\x12\n\x04\x63ode\x18\x01 \x01(\tR\x04\x63ode\x12\x1a\n\x08metadata\x18\x02 \x03(\tR\x08metadata\x12\x18\n\x07\x65xample\x18\x03 \x01(\tR\x07\x65xample\x12\x1b\n\tnext_step\x18\x04 \x01(\tR\x08nextStep:[\n\x05\x65vent\x12\x1f.google.protobuf.MessageOptions\x18\xab\x8c\x03 \x01(\x0b\x32\".ordermesh.options.v1.EventOptionsR\x05\x65vent:G\n\x0fmax_inner_items\x12\x1d.google.protobuf.FieldOptions\x18\xac\x8c\x03 \x01(\x05R\rmaxInnerItems:`\n\x06reason\x12!.google.protobuf.EnumValueOptions\x18\xac\x8c\x03 \x01(\x0b\x32#.ordermesh.options.v1.ReasonOptionsR\x06reasonB\xb7\x01\n\x18\x63om.ordermesh.options.v1B\x0cOptionsProtoP\x01ZDgithub.com/ordermesh/ordermesh/gen/go/ordermesh/options/v1;optionsv1\xaa\x02\x14Ordermesh.Options.V1\xca\x02\x14Ordermesh\\Options\\V1\xea\x02\x16Ordermesh::Options::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,4 +35,6 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\030com.ordermesh.options.v1B\014OptionsProtoP\001ZDgithub.com/ordermesh/ordermesh/gen/go/ordermesh/options/v1;optionsv1\252\002\024Ordermesh.Options.V1\312\002\024Ordermesh\\Options\\V1\352\002\026Ordermesh::Options::V1'
   _globals['_EVENTOPTIONS']._serialized_start=94
   _globals['_EVENTOPTIONS']._serialized_end=134
+  _globals['_REASONOPTIONS']._serialized_start=136
+  _globals['_REASONOPTIONS']._serialized_end=254
 # @@protoc_insertion_point(module_scope)

@@ -3,9 +3,11 @@
 isort:skip_file
 What ordermesh says about its own contracts."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pb2 as _descriptor_pb2
 from google.protobuf import message as _message
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import extension_dict as _extension_dict
 import builtins as _builtins
 import sys
@@ -40,9 +42,48 @@ class EventOptions(_message.Message):
 
 Global___EventOptions: _TypeAlias = EventOptions  # noqa: Y015
 
+@_typing.final
+class ReasonOptions(_message.Message):
+    """What an error reason means for a caller."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CODE_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
+    EXAMPLE_FIELD_NUMBER: _builtins.int
+    NEXT_STEP_FIELD_NUMBER: _builtins.int
+    code: _builtins.str
+    """The name of the gRPC status code that comes with it; empty where no call answers with it."""
+    example: _builtins.str
+    """A case in which it is the answer."""
+    next_step: _builtins.str
+    """What the caller does next."""
+    @_builtins.property
+    def metadata(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """The keys that the ErrorInfo's metadata may have. A key that does not apply is absent."""
+
+    def __init__(
+        self,
+        *,
+        code: _builtins.str = ...,
+        metadata: _abc.Iterable[_builtins.str] | None = ...,
+        example: _builtins.str = ...,
+        next_step: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "example", b"example", "metadata", b"metadata", "next_step", b"next_step"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReasonOptions: _TypeAlias = ReasonOptions  # noqa: Y015
+
 EVENT_FIELD_NUMBER: _builtins.int
 MAX_INNER_ITEMS_FIELD_NUMBER: _builtins.int
+REASON_FIELD_NUMBER: _builtins.int
 event: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.MessageOptions, Global___EventOptions]
 """Marks a message as an event and names its subject."""
 max_inner_items: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.FieldOptions, _builtins.int]
 """Of a repeated message: how many values the lists of all its elements have together, at most."""
+reason: _extension_dict._ExtensionFieldDescriptor[_descriptor_pb2.EnumValueOptions, Global___ReasonOptions]
+"""Describes an error reason."""
