@@ -74,7 +74,7 @@ def parcels(order: order_pb2.Order) -> Table:
     rows = [
         (
             part.warehouse_id,
-            part.status,
+            name_of(order_pb2.OrderFulfillmentStatus, part.status),
             part.tracking_number or "-",
             time(part.deliver_time) if part.HasField("deliver_time") else "-",
             part.fulfillment_id or "-",

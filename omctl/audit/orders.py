@@ -48,19 +48,20 @@ def fulfillments(facts: Facts, _patience: timedelta) -> Differences:
         for part in order.fulfillments:
             work = works.get(part.fulfillment_id)
             subject = f"order {order.order_id} in {part.warehouse_id}"
+            ours = name_of(order_pb2.OrderFulfillmentStatus, part.status)
             if work is None:
                 if part.HasField("fulfillment_id") or part.status not in (
-                    "expected",
-                    "cancelled",
+                    order_pb2.ORDER_FULFILLMENT_STATUS_EXPECTED,
+                    order_pb2.ORDER_FULFILLMENT_STATUS_CANCELLED,
                 ):  # else none was ever heard of
                     yield Difference(
                         "fulfillment.unknown",
                         subject,
-                        f"{part.status}, and there is no such fulfilment",
+                        f"{ours}, and there is no such fulfilment",
                         _get(order.order_id),
                     )
-            elif (theirs := name_of(fulfillment_pb2.FulfillmentStatus, work.status)) != part.status:
-                text = f"the order says {part.status}, the fulfilment {theirs}"
+            elif (theirs := name_of(fulfillment_pb2.FulfillmentStatus, work.status)) != ours:
+                text = f"the order says {ours}, the fulfilment {theirs}"
                 yield Difference(
                     "fulfillment.status",
                     subject,
@@ -131,7 +132,9 @@ def stuck_orders(facts: Facts, patience: timedelta) -> Differences:
                 "its stock is still owed",
                 republish("warehouse", order.order_id),
             )
-        waiting = [part for part in order.fulfillments if part.status == "expected" and order.status in AT_WORK]
+        waiting = [
+            part for part in order.fulfillments if part.status == order_pb2.ORDER_FULFILLMENT_STATUS_EXPECTED and order.status in AT_WORK
+        ]
         if waiting and older(order.update_time, now, patience):
             yield Difference(
                 "stuck.fulfillment",

@@ -9,7 +9,7 @@ from ordermesh.view.v1.view_pb2 import VIEW_FULL, VIEW_SUMMARY, View
 from chassis.convert import resume_token, timestamp, timestamp_or_none
 from chassis.money import to_message
 from order_svc.model import Allocation, LateEvent, Line, Order, Part, Recipient, Share, Transition
-from order_svc.wire.names import PAYMENT, PROGRESS, RETURNS, STATUS, STOCK
+from order_svc.wire.names import PAYMENT, PROGRESS, RETURNS, STATUS, STOCK, WORK
 
 
 def order(its: Order, view: View.ValueType = VIEW_FULL) -> order_pb2.Order:
@@ -121,7 +121,7 @@ def _part(its: Part) -> order_pb2.OrderFulfillment:
     return order_pb2.OrderFulfillment(
         warehouse_id=its.warehouse_id,
         fulfillment_id=str(its.fulfillment_id) if its.fulfillment_id else None,
-        status=its.work.value,
+        status=WORK[its.work],
         shipment_id=str(its.shipment_id) if its.shipment_id else None,
         tracking_number=its.tracking_number,
         deliver_time=timestamp_or_none(its.deliver_time),

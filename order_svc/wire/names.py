@@ -12,6 +12,7 @@ PAYMENT = names(PaymentStatus, "PAYMENT_STATUS", order_pb2.PaymentStatus.Value)
 PROGRESS = names(Progress, "FULFILLMENT_PROGRESS", order_pb2.FulfillmentProgress.Value)
 STOCK = names(StockStatus, "STOCK_STATUS", order_pb2.StockStatus.Value)
 RETURNS = names(ReturnProgress, "RETURN_PROGRESS", order_pb2.ReturnProgress.Value)
+WORK = names(Work, "ORDER_FULFILLMENT_STATUS", order_pb2.OrderFulfillmentStatus.Value)
 STATUS_OF = {value: status for status, value in STATUS.items()}
 STOCK_OF = {value: stock for stock, value in STOCK.items()}
 WORK_OF = {fulfillment_pb2.FulfillmentStatus.Value(f"FULFILLMENT_STATUS_{w.name}"): w for w in Work if w is not Work.EXPECTED}

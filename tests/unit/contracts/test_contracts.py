@@ -77,7 +77,7 @@ CATALOGUE = {
 # Arguments of a failure that are no metadata.
 NOT_METADATA = {"violations", "retry_after_s", "message"}
 # Reasons of failed events alone: no call answers with them.
-OF_EVENTS = {"EVENT_UNREADABLE"}
+OF_EVENTS = {"EVENT_ID_REUSED", "EVENT_UNREADABLE"}
 
 
 def beyond_the_catalogue(source: str) -> Iterator[str]:

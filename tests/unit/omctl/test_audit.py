@@ -70,7 +70,11 @@ class World:
             refunded_amount=pence(500),
             fulfillments=[
                 order_pb2.OrderFulfillment(
-                    warehouse_id="london", fulfillment_id="work", status="completed", shipment_id="parcel", deliver_time=at(50)
+                    warehouse_id="london",
+                    fulfillment_id="work",
+                    status=order_pb2.ORDER_FULFILLMENT_STATUS_COMPLETED,
+                    shipment_id="parcel",
+                    deliver_time=at(50),
                 )
             ],
             update_time=at(600),
@@ -190,7 +194,7 @@ def _unknown_charge(world: World) -> None:
 
 def _expected_for_long(world: World) -> None:
     world.order.status = order_pb2.ORDER_STATUS_CONFIRMED
-    world.order.fulfillments[0].status = "expected"
+    world.order.fulfillments[0].status = order_pb2.ORDER_FULFILLMENT_STATUS_EXPECTED
 
 
 def _no_carrier(world: World) -> None:

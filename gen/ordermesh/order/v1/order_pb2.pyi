@@ -225,6 +225,66 @@ RETURN_PROGRESS_FULL: ReturnProgress.ValueType  # 4
 """All units came back."""
 Global___ReturnProgress: _TypeAlias = ReturnProgress  # noqa: Y015
 
+class _OrderFulfillmentStatus:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OrderFulfillmentStatusEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OrderFulfillmentStatus.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ORDER_FULFILLMENT_STATUS_UNSPECIFIED: _OrderFulfillmentStatus.ValueType  # 0
+    """Never stored."""
+    ORDER_FULFILLMENT_STATUS_EXPECTED: _OrderFulfillmentStatus.ValueType  # 1
+    """The fulfilment has not reported yet."""
+    ORDER_FULFILLMENT_STATUS_PENDING: _OrderFulfillmentStatus.ValueType  # 2
+    """Created."""
+    ORDER_FULFILLMENT_STATUS_PLANNING: _OrderFulfillmentStatus.ValueType  # 3
+    """Its stock is being committed and its picklist built."""
+    ORDER_FULFILLMENT_STATUS_PICKING: _OrderFulfillmentStatus.ValueType  # 4
+    """Units are being picked."""
+    ORDER_FULFILLMENT_STATUS_PICKED: _OrderFulfillmentStatus.ValueType  # 5
+    """All lines are picked or closed short."""
+    ORDER_FULFILLMENT_STATUS_PACKING: _OrderFulfillmentStatus.ValueType  # 6
+    """Units are being packed."""
+    ORDER_FULFILLMENT_STATUS_PACKED: _OrderFulfillmentStatus.ValueType  # 7
+    """Packed; an inspection may be due."""
+    ORDER_FULFILLMENT_STATUS_READY: _OrderFulfillmentStatus.ValueType  # 8
+    """Ready for the carrier."""
+    ORDER_FULFILLMENT_STATUS_SHIPPED: _OrderFulfillmentStatus.ValueType  # 9
+    """With the carrier."""
+    ORDER_FULFILLMENT_STATUS_COMPLETED: _OrderFulfillmentStatus.ValueType  # 10
+    """Delivered."""
+    ORDER_FULFILLMENT_STATUS_CANCELLED: _OrderFulfillmentStatus.ValueType  # 11
+    """Cancelled; none of its units is shipped."""
+
+class OrderFulfillmentStatus(_OrderFulfillmentStatus, metaclass=_OrderFulfillmentStatusEnumTypeWrapper):
+    """The work of one warehouse as its fulfilment last reported it. New values may appear: readers treat an unknown one as no change."""
+
+ORDER_FULFILLMENT_STATUS_UNSPECIFIED: OrderFulfillmentStatus.ValueType  # 0
+"""Never stored."""
+ORDER_FULFILLMENT_STATUS_EXPECTED: OrderFulfillmentStatus.ValueType  # 1
+"""The fulfilment has not reported yet."""
+ORDER_FULFILLMENT_STATUS_PENDING: OrderFulfillmentStatus.ValueType  # 2
+"""Created."""
+ORDER_FULFILLMENT_STATUS_PLANNING: OrderFulfillmentStatus.ValueType  # 3
+"""Its stock is being committed and its picklist built."""
+ORDER_FULFILLMENT_STATUS_PICKING: OrderFulfillmentStatus.ValueType  # 4
+"""Units are being picked."""
+ORDER_FULFILLMENT_STATUS_PICKED: OrderFulfillmentStatus.ValueType  # 5
+"""All lines are picked or closed short."""
+ORDER_FULFILLMENT_STATUS_PACKING: OrderFulfillmentStatus.ValueType  # 6
+"""Units are being packed."""
+ORDER_FULFILLMENT_STATUS_PACKED: OrderFulfillmentStatus.ValueType  # 7
+"""Packed; an inspection may be due."""
+ORDER_FULFILLMENT_STATUS_READY: OrderFulfillmentStatus.ValueType  # 8
+"""Ready for the carrier."""
+ORDER_FULFILLMENT_STATUS_SHIPPED: OrderFulfillmentStatus.ValueType  # 9
+"""With the carrier."""
+ORDER_FULFILLMENT_STATUS_COMPLETED: OrderFulfillmentStatus.ValueType  # 10
+"""Delivered."""
+ORDER_FULFILLMENT_STATUS_CANCELLED: OrderFulfillmentStatus.ValueType  # 11
+"""Cancelled; none of its units is shipped."""
+Global___OrderFulfillmentStatus: _TypeAlias = OrderFulfillmentStatus  # noqa: Y015
+
 @_typing.final
 class Order(_message.Message):
     """An order and its place in the lifecycle."""
@@ -546,8 +606,8 @@ class OrderFulfillment(_message.Message):
     """The warehouse."""
     fulfillment_id: _builtins.str
     """Unset until its fulfilment has reported."""
-    status: _builtins.str
-    """The fulfilment's status as last heard, e.g. "picking"; "expected" before that."""
+    status: Global___OrderFulfillmentStatus.ValueType
+    """The fulfilment's status as it last reported it."""
     shipment_id: _builtins.str
     """Unset until it is with the carrier."""
     tracking_number: _builtins.str
@@ -561,7 +621,7 @@ class OrderFulfillment(_message.Message):
         *,
         warehouse_id: _builtins.str = ...,
         fulfillment_id: _builtins.str | None = ...,
-        status: _builtins.str = ...,
+        status: Global___OrderFulfillmentStatus.ValueType = ...,
         shipment_id: _builtins.str | None = ...,
         tracking_number: _builtins.str | None = ...,
         deliver_time: _timestamp_pb2.Timestamp | None = ...,
