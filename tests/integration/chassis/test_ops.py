@@ -204,7 +204,7 @@ async def test_the_outbox_is_told(sample: Sample, eventually: Eventually) -> Non
     assert (await ask(sample.outbox.RepublishEvents, everything)).event_count == 3
     await eventually(lambda: none_waits(sample.engine))
     everything.aggregate_id = str(orders[0])
-    with pytest.raises(Invalid, match="REQUEST_ID_REUSED"):
+    with pytest.raises(Invalid, match="request_id stands for another request"):
         await ask(sample.outbox.RepublishEvents, everything)
     with pytest.raises(Invalid, match="aggregate_id or create_time_from"):
         await ask(sample.outbox.RepublishEvents, api.RepublishEventsRequest(request_id=str(uuid4())))

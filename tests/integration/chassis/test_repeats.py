@@ -135,7 +135,7 @@ async def test_a_request_id_stands_for_one_request(sample: Sample) -> None:
     for method, request, another in cases:
         request.request_id = another.request_id = str(uuid4())
         await ask(method, request)
-        with pytest.raises(Invalid, match="REQUEST_ID_REUSED"):
+        with pytest.raises(Invalid, match="request_id stands for another request"):
             await ask(method, another)
     assert sample.paying.sets == [[one], [one]]
     assert await sample.are({one: "discarded", other: "failed"})

@@ -108,7 +108,7 @@ async def test_what_is_asked_twice_is_done_once(database: Database, broker: Brok
         await eventually(lambda: none_waits(engine))
     assert await republish.again(Events(aggregate=order), same) == 0
     assert await waiting(engine) == 0
-    with pytest.raises(Invalid, match="REQUEST_ID_REUSED"):
+    with pytest.raises(Invalid, match="request_id stands for another request"):
         await republish.again(Events(), Claim(same.key, b"other", same.target))
 
 
