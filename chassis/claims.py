@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from chassis.blame import Race, deferring
 from chassis.decision import Command
-from chassis.idempotency import reused
+from chassis.idempotency import Reused
 from chassis.tables import among, arrays, insert_rows
 
 # Longer than a stream keeps its messages (14 days) and the outbox its rows: what may come again must find its claim.
@@ -58,7 +58,7 @@ class Claims:
         """Claims one key, and answers whether nobody had. Raises Invalid REQUEST_ID_REUSED where it stands for something else."""
         known = (await self.take(connection, [command])).get(command.key)
         if known and known[0] != command.digest:
-            raise reused(command.key)
+            raise Reused(command.key)
         return known is None
 
     async def find(self, connection: AsyncConnection, keys: Collection[str]) -> Mapping[str, tuple[bytes, UUID]]:

@@ -22,7 +22,7 @@ from chassis.claims import Claims
 from chassis.decision import Command, Done, Outcome
 from chassis.errors import Defect, Deferred
 from chassis.fold import Decide, fold
-from chassis.idempotency import reused
+from chassis.idempotency import Reused
 from chassis.outbox import Outbox
 from chassis.writing import writing
 
@@ -146,7 +146,7 @@ class Database:
                 await self._settle([once[key] for key in dict.fromkeys(c.key for c in commands)], attempt, outcomes)
         except Deferred as away:
             outcomes = dict.fromkeys(once, away) | outcomes
-        return [outcomes[c.key] if c.digest == once[c.key].digest else reused(c.key) for c in commands]
+        return [outcomes[c.key] if c.digest == once[c.key].digest else Reused(c.key) for c in commands]
 
     async def _settle(self, commands: Sequence[C], attempt: Attempt[C, R], outcomes: dict[str, Outcome[R]]) -> None:
         """A race retries the set; no connection: nobody's fault; whatever else: one by one, to find whose."""
@@ -189,7 +189,7 @@ class Database:
             if folded.undone:
                 await self.claims.give_up(connection, folded.undone)
             await _finish(self._commit(connection, bool(folded.facts), folded.changed))
-        return {c.key: reused(c.key) for c in commands} | again | folded.outcomes
+        return {c.key: Reused(c.key) for c in commands} | again | folded.outcomes
 
     async def _commit(self, connection: AsyncConnection, appended: bool, changed: Collection[UUID]) -> None:
         await connection.commit()

@@ -17,6 +17,7 @@ from chassis.delivery import Delivery, Received, storable, understand
 from chassis.errors import Defect, Deferred, Failure, Invalid, NotFound, Refused
 from chassis.event_payload import unknown_values, unreadable
 from chassis.failed import FailedEvent, Name
+from chassis.idempotency import Reused
 from chassis.stream import subject_of
 from chassis.tables import FailedState
 
@@ -124,8 +125,8 @@ def _judged(delivery: Delivery[Any], outcome: Outcome[Any]) -> Outcome[Any]:
         return outcome
     if outcome.reason == "VALIDATION_FAILED":
         return unreadable(outcome.message.rstrip("."), outcome.violations)
-    of_event = outcome.metadata.get("key", "").startswith(delivery.key)  # or a peer's word about a call
-    if outcome.reason == "REQUEST_ID_REUSED" and of_event:
+    # A peer's refusal of a call comes back as Invalid: it says nothing of this event.
+    if isinstance(outcome, Reused) and outcome.key.startswith(delivery.key):
         text = f"Event {delivery.event_id} was handled with another body: this one is never applied."
         return Invalid("EVENT_ID_REUSED", text, event_id=str(delivery.event_id))
     return outcome

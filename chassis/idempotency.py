@@ -39,14 +39,18 @@ def keyed(request: Message, *, leave_out: Sequence[str] = ()) -> Keyed:
     return Keyed(f"{_method(request.DESCRIPTOR)}:{request_id}", hashlib.sha256(rest.SerializeToString(deterministic=True)).digest())
 
 
-def reused(key: str) -> Invalid:
-    """The refusal of a key that stands for something else: a request's `<method>:<request_id>`, or an event's."""
-    source, _, rest = key.partition(":")
-    method = source.rpartition("/")[2]
-    text = (
-        f"This request_id stands for another request of {method}. Repeat exactly that request to get its answer, or send a new request_id."
-    )
-    return Invalid("REQUEST_ID_REUSED", text, request_id=rest.partition(":")[0])
+class Reused(Invalid):
+    """The refusal of a `key` that stands for something else: a request's `<method>:<request_id>`, or an event's."""
+
+    def __init__(self, key: str) -> None:
+        source, _, rest = key.partition(":")
+        method = source.rpartition("/")[2]
+        text = (
+            f"This request_id stands for another request of {method}. Repeat exactly that request to get its answer, "
+            "or send a new request_id."
+        )
+        super().__init__("REQUEST_ID_REUSED", text, request_id=rest.partition(":")[0])
+        self.key = key
 
 
 @cache

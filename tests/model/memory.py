@@ -15,7 +15,7 @@ from google.protobuf.message import Message
 from chassis.decision import Done, Outcome
 from chassis.errors import Deferred
 from chassis.fold import fold
-from chassis.idempotency import reused
+from chassis.idempotency import Reused
 from chassis.outgoing import OutgoingEvent
 
 
@@ -57,13 +57,13 @@ class Memory:
         repeats = {c.key: (c.target, self.claims[c.key][1]) for c in ordered if c.key in self.claims and self.claims[c.key][0] == c.digest}
         picture = await load(None, [c for c in ordered if c.key not in self.claims or c.key in repeats], {t for _, t in repeats.values()})
         folded = fold(picture, fresh, decide, self._clock())
-        outcomes: dict[str, Outcome[Any]] = {c.key: reused(c.key) for c in ordered}
+        outcomes: dict[str, Outcome[Any]] = {c.key: Reused(c.key) for c in ordered}
         outcomes |= {key: Done(picture[known if known in picture else proposed], repeat=True) for key, (proposed, known) in repeats.items()}
         if fresh:
             self._point("write")
             await self._commit(fresh, folded, save)
         outcomes |= folded.outcomes
-        return [outcomes[c.key] if c.digest == once[c.key].digest else reused(c.key) for c in commands]
+        return [outcomes[c.key] if c.digest == once[c.key].digest else Reused(c.key) for c in commands]
 
     async def _commit(self, fresh: Sequence[Any], folded: Any, save: Any) -> None:
         undone = set(folded.undone)
