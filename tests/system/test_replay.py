@@ -173,4 +173,4 @@ async def test_a_file_that_is_none_is_refused(environment: dict[str, str], tmp_p
     (tmp_path / "notes.txt").write_text("milk\n")
     told = await run(environment, "simulator", "replay", tmp_path / "notes.txt")
     assert told.code == 2
-    assert told.err.startswith("These are not invoices: the first line names no column InvoiceNo")
+    assert told.err.startswith("These are not invoices: the first line, split at commas, names no column InvoiceNo")

@@ -30,6 +30,8 @@ BEFORE = (
     f"insert into order_lines values ('{ORDER}', 1, 'LAMP', 3, 0, 400, 300, 100)",
     "insert into allocations (order_id, line_number, warehouse_id, reservation_id, quantity) "
     f"values ('{ORDER}', 1, 'london', '{UUID(int=3)}', 3)",
+    "insert into parts (order_id, attempt, warehouse_id, version, work, shipment_id, deliver_time) "
+    f"values ('{ORDER}', 1, 'london', 1, 'completed', '{UUID(int=4)}', now())",
     f"insert into history values ('{ORDER}', 1, 1, null, 'delivered', 'X', 'order', 'r1', now())",
 )
 
