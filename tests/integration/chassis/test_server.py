@@ -30,6 +30,7 @@ from chassis.errors import (
     Unauthenticated,
     Violation,
 )
+from chassis.idempotency import Reused
 from chassis.server import Limits, Server
 from tests.rpc.plain import plain_tracebacks
 from tests.rpc.sample import Sample, contract, plain_stub, serving
@@ -40,6 +41,7 @@ VIOLATION = Violation("SKU-1", "asked 3, left 1", "STOCK")
 FAILURES: list[tuple[Failure, str]] = [
     (Refused("INSUFFICIENT_STOCK", "not enough", violations=[VIOLATION], sku="SKU-1"), "FAILED_PRECONDITION"),
     (Invalid("VALIDATION_FAILED", "bad", violations=[VIOLATION]), "INVALID_ARGUMENT"),
+    (Reused("/sample.v1.SampleService/DoThing:1"), "INVALID_ARGUMENT"),
     (NotFound("ORDER_NOT_FOUND", "no such order", order_id="1"), "NOT_FOUND"),
     (Exists("PAYMENT_ALREADY_EXISTS", payment_id="2"), "ALREADY_EXISTS"),
     (Stale(expected="1", actual="2"), "ABORTED"),
@@ -147,7 +149,7 @@ async def test_each_failure_is_its_status(sample: Sample, stub: Any, call: Any, 
         assert set(info.metadata) == {"error_id"}
     else:
         assert dict(info.metadata) == failure.metadata
-    if isinstance(failure, Invalid):
+    if failure.violations and isinstance(failure, Invalid):
         (field,) = details.pop("BadRequest").field_violations
         assert (field.field, field.description, field.reason) == ("SKU-1", "asked 3, left 1", "STOCK")
     elif failure.violations:
