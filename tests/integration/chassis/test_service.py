@@ -12,7 +12,7 @@ from prometheus_client import REGISTRY
 from sqlalchemy import insert, make_url, select, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis import inbox, probe, pull, relay
+from chassis import inbox, probe, pull, relay, telemetry
 from chassis.breaker import Breaker
 from chassis.claims import KEPT, NOBODY
 from chassis.config import ServiceConfig
@@ -96,6 +96,15 @@ async def _exists(broker: Broker) -> bool:
 GAUGES = ("outbox_waiting", "outbox_oldest_waiting_seconds", "outbox_comparison_left", "outbox_unknown_events", "failed_events")
 
 
+@pytest.fixture
+def no_readings() -> None:
+    """No gauge has a value: services of other tests in this process ended without dropping theirs."""
+    for collector in REGISTRY._collector_to_names:
+        if isinstance(collector, telemetry._Readings):
+            collector.values.clear()
+
+
+@pytest.mark.usefixtures("no_readings")
 @pytest.mark.parametrize("frozen", [False, True], ids=["cut", "frozen"])
 async def test_database_away_takes_its_gauges_along(
     sample_url: str, nats_url: str, eventually: Eventually, monkeypatch: pytest.MonkeyPatch, frozen: bool
@@ -132,6 +141,7 @@ async def test_database_away_takes_its_gauges_along(
             await eventually(all_are_read, timeout_s=60, what="all gauges are read again")
 
 
+@pytest.mark.usefixtures("no_readings")
 async def test_broker_away_takes_its_gauges_along(
     sample_url: str, own_nats: Nats, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
 ) -> None:
