@@ -15,6 +15,7 @@ from chassis import client, deadline
 from chassis.breaker import Breaker
 from chassis.client import ask, connect
 from chassis.errors import Defect, Deferred, Failure, Invalid, NotFound, OutOfTime, Overloaded, Refused, Violation
+from chassis.idempotency import Reused
 from chassis.server import Limits, Server
 from devstack.ports import free_ports
 from tests.integration.chassis.test_server import FAILURES
@@ -60,14 +61,15 @@ def _watch() -> Any:
 
 @pytest.mark.parametrize(("failure", "code"), FAILURES, ids=[type(failure).__name__ for failure, _ in FAILURES])
 async def test_a_failure_survives_the_way(sample: Sample, stub: Any, failure: Failure, code: str) -> None:
-    """`ask` raises what the peer raised: the same class, reason, message, metadata and violations. What the peer defers is a dependency
-    that is not available, with the peer's reason and its time to try again.
+    """`ask` raises the failure that the peer raised: class, reason, message, metadata and violations. A deferral of the peer is a
+    dependency that is not available, with the peer's reason and retry time. A reused key is an Invalid: only its owner has the key.
     """
     sample.fail(failure)
     with pytest.raises(Failure) as caught:
         await ask(stub.ReleaseReservation, contract()[0].ReleaseReservationRequest(), timeout_s=5)
     got = caught.value
-    assert type(got) is (Deferred if isinstance(failure, OutOfTime) else type(failure))
+    as_received = {OutOfTime: Deferred, Reused: Invalid}
+    assert type(got) is as_received.get(type(failure), type(failure))
     if isinstance(failure, Deferred):
         assert isinstance(got, Deferred)
         assert got.retry_after_s == failure.retry_after_s
