@@ -20,7 +20,7 @@ calls in     server.py; interceptors.py what surrounds each; limits.py how large
              run; watch.py those that wait for a change; reflection.py what the contracts say; ops/ what every service
              hosts for operators
 calls out    client.py; breaker.py before a peer that is away
-both ways    deadline.py the time that is left; status.py a failure on the wire; tracing.py spans
+both ways    deadline.py the time that is left; actor.py for whom a caller acts; status.py a failure on the wire; tracing.py spans
 telling      telemetry.py logs, metrics and traces; probe.py whether the database answers
 for tests    crash.py points to be killed at
 """

@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from chassis.blame import Race, deferring
 from chassis.decision import Command
-from chassis.idempotency import Reused
+from chassis.idempotency import Keyed, Reused
 from chassis.tables import among, arrays, insert_rows
 
 # Longer than a stream keeps its messages (14 days) and the outbox its rows: what may come again must find its claim.
@@ -24,11 +24,21 @@ NOBODY = UUID(int=0)
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A key and its digest, where there is no more to a command. `target` may be nobody's."""
+    """A key and its digest, where there is no more to a command. `target` may be nobody's.
+
+    An operator's request leaves its claimed actor and its note here alone: it has no history.
+    """
 
     key: str
     digest: bytes = b""
     target: UUID = NOBODY
+    claimed_actor: str | None = None
+    note: str | None = None
+
+    @classmethod
+    def of(cls, request: Keyed, target: UUID = NOBODY) -> "Claim":
+        """The claim of an operator's request."""
+        return cls(request.key, request.digest, target, request.claimed_actor, request.note)
 
 
 class Claims:
@@ -36,7 +46,8 @@ class Claims:
 
     def __init__(self, table: Table) -> None:
         t = table.c
-        self._insert = insert_rows(t.key, t.digest, t.target).on_conflict_do_nothing().returning(t.key)
+        columns = t.key, t.digest, t.target, t.claimed_actor, t.note
+        self._insert = insert_rows(*columns).on_conflict_do_nothing().returning(t.key)
         self._find = select(t.key, t.digest, t.target).where(among(t.key))
         self._delete = delete(table).where(among(t.key))
         old = select(t.key).where(t.claim_time < func.clock_timestamp() - bindparam("kept", type_=INTERVAL))
@@ -45,8 +56,10 @@ class Claims:
 
     async def take(self, connection: AsyncConnection, commands: Sequence[Command | Claim]) -> Mapping[str, tuple[bytes, UUID]]:
         """Claims every key, and answers with the claims that were there before: their digest and target."""
-        rows = sorted((c.key, c.digest, c.target) for c in commands)  # all writes in one order: they wait, and never deadlock
-        won = set((await connection.execute(self._insert, arrays(["key", "digest", "target"], rows))).scalars())
+        ordered = sorted(commands, key=lambda c: c.key)  # all writes in one order: they wait, and never deadlock
+        rows = [(c.key, c.digest, c.target, *((c.claimed_actor, c.note) if isinstance(c, Claim) else (None, None))) for c in ordered]
+        names = "key", "digest", "target", "claimed_actor", "note"
+        won = set((await connection.execute(self._insert, arrays(names, rows))).scalars())
         if not (known := [c.key for c in commands if c.key not in won]):
             return {}
         found = await self.find(connection, known)

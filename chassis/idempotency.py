@@ -11,15 +11,21 @@ from functools import cache
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
+from chassis.actor import claimed_actor
 from chassis.errors import Invalid
 
 
 @dataclass(frozen=True, slots=True)
 class Keyed:
-    """`key` is `/package.Service/Method:request_id`; `digest` is the SHA-256 of everything else that the request says."""
+    """`key` is `/package.Service/Method:request_id`; `digest` is the SHA-256 of everything else that the request says.
+
+    `claimed_actor` is the call's metadata ordermesh-actor, and `note` the request's: None where there is none. Neither is part of the key.
+    """
 
     key: str
     digest: bytes
+    claimed_actor: str | None = None
+    note: str | None = None
 
 
 def keyed(request: Message, *, leave_out: Sequence[str] = ()) -> Keyed:
@@ -36,7 +42,9 @@ def keyed(request: Message, *, leave_out: Sequence[str] = ()) -> Keyed:
     rest.CopyFrom(request)
     for field in ("request_id", *leave_out):
         rest.ClearField(field)
-    return Keyed(f"{_method(request.DESCRIPTOR)}:{request_id}", hashlib.sha256(rest.SerializeToString(deterministic=True)).digest())
+    digest = hashlib.sha256(rest.SerializeToString(deterministic=True)).digest()
+    note: str | None = getattr(request, "note", None)
+    return Keyed(f"{_method(request.DESCRIPTOR)}:{request_id}", digest, claimed_actor(), note or None)
 
 
 class Reused(Invalid):

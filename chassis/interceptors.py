@@ -6,6 +6,7 @@
     InFlight     chassis/in_flight.py: knows what is running, so that a drain can wait for it, and ends the streams
     Deadline     each call has one; what remains of it is known to the calls that it causes
     Admission    a bound on calls at once
+    Actor        the person or service that the caller claims to act for
     Validation   decodes each message that comes in, and holds it to the bounds that its contract states
 
 What lives here: the concerns, and the one wrapper that puts a concern around a handler. Handlers are coroutines, or async generators
@@ -28,7 +29,7 @@ import structlog
 from google.protobuf import descriptor_pool
 from google.protobuf.message import DecodeError, Message
 
-from chassis import deadline, paging, telemetry
+from chassis import actor, deadline, paging, telemetry
 from chassis.errors import Defect, Failure, Invalid, OutOfTime, Overloaded, Violation
 from chassis.limits import Limits, OverLimit, limits_of, measured
 from chassis.status import encode
@@ -267,6 +268,16 @@ class Deadline(Interceptor):
                 if not limit.expired():
                     raise
                 raise OutOfTime("DEADLINE_EXCEEDED", f"not done in {DEFAULT_DEADLINE_S:g} s") from error
+
+
+class Actor(Interceptor):
+    """Reads the claimed actor from the call's metadata (chassis/actor.py). Refuses one that is malformed or given twice."""
+
+    @asynccontextmanager
+    async def around(self, method: Method, context: Context) -> AsyncIterator[None]:
+        values = [str(value) for key, value in context.invocation_metadata() or () if key == actor.METADATA_KEY]
+        actor.set_claimed_actor(", ".join(values) if values else None)
+        yield
 
 
 class Admission(Interceptor):

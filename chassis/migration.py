@@ -168,6 +168,11 @@ def park_failed_events() -> None:
         op.execute(statement)
 
 
+def record_operators() -> None:
+    """For one later migration of each service: the claim of an operator's request has its claimed actor and its note."""
+    op.execute("ALTER TABLE claims ADD COLUMN claimed_actor text, ADD COLUMN note text")
+
+
 def migrate(url: str, service: str) -> None:
     """Brings a database to the newest revision of `service` (a package's name: "order_svc"). Several at once wait for each other.
 

@@ -125,7 +125,7 @@ class Replays:
         """Claims the request, and tells whether it is the first of its key. Where it raises, nothing is claimed."""
         with deferring():
             async with self._database.engine.begin() as connection:
-                yield connection, await self._claims.first(connection, Claim(request.key, request.digest))
+                yield connection, await self._claims.first(connection, Claim.of(request))
 
     async def _only(self, connection: AsyncConnection, wanted: Wanted) -> Name:
         match await self._failed.choose(connection, wanted, 2):

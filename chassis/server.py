@@ -90,6 +90,7 @@ class Server:
                 self._in_flight,
                 interceptors.Deadline(strict=strict_deadlines),
                 interceptors.Admission(calls_max=limits.calls_max, streams_max=limits.streams_max),
+                interceptors.Actor(),
                 interceptors.Validation(),
             ],
             options=OPTIONS,

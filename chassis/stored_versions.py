@@ -32,7 +32,7 @@ class StoredVersions:
         """
         with deferring():
             async with self._database.engine.begin() as connection:
-                first = await self._database.claims.first(connection, Claim(request.key, request.digest, order_id))
+                first = await self._database.claims.first(connection, Claim.of(request, order_id))
                 found: list[int] = []
                 for stored in self._stored:
                     if (stored.fulfillment_id is None) != (fulfillment_id is None):

@@ -82,7 +82,7 @@ def enum(of: type[StrEnum], name: str, metadata: MetaData) -> Enum:
 
 
 def claims(metadata: MetaData) -> Table:
-    """A key stands here exactly when its effect is committed."""
+    """A key stands here exactly when its effect is committed; an operator's request leaves its claimed actor and its note too."""
     table = Table(
         "claims",
         metadata,
@@ -90,6 +90,8 @@ def claims(metadata: MetaData) -> Table:
         Column("digest", LargeBinary, nullable=False),
         Column("target", Uuid, nullable=False),
         Column("claim_time", DateTime(timezone=True), nullable=False, server_default=func.clock_timestamp()),
+        Column("claimed_actor", Text),
+        Column("note", Text),
     )
     Index("claims_claim_time", table.c.claim_time)
     return table

@@ -57,8 +57,7 @@ class OutboxService(OutboxServiceServicer):
         )
         if request.dry_run:
             return api.RepublishEventsResponse(event_count=await self._republish.count(events))
-        key = keyed(request)
-        number = await self._republish.again(events, Claim(key.key, key.digest, events.aggregate or NOBODY))
+        number = await self._republish.again(events, Claim.of(keyed(request), events.aggregate or NOBODY))
         return api.RepublishEventsResponse(event_count=number)
 
     async def ListUnmatchedEvents(self, request: api.ListUnmatchedEventsRequest, context: Context) -> api.ListUnmatchedEventsResponse:
@@ -74,8 +73,7 @@ class OutboxService(OutboxServiceServicer):
         return api.ListUnmatchedEventsResponse(unmatched_events=events, next_page_token=token)
 
     async def AdoptEvents(self, request: api.AdoptEventsRequest, context: Context) -> api.AdoptEventsResponse:
-        key = keyed(request)
-        number, more = await self._unmatched.adopt(Claim(key.key, key.digest, NOBODY))
+        number, more = await self._unmatched.adopt(Claim.of(keyed(request)))
         return api.AdoptEventsResponse(adopted_count=number, more=more)
 
 

@@ -75,6 +75,17 @@ async def test_a_deferred_event_need_not_be_waited_for(sample: Sample, eventuall
     assert await count(sample.engine, store.history) == 2
 
 
+async def test_operator_request_stores_actor_and_note(sample: Sample) -> None:
+    """The key of an operator's request has the actor that its call claimed and its note; without them it has neither."""
+    first, second = await sample.fail(event()), await sample.fail(event())
+    request = api.DiscardFailedEventRequest(request_id=str(uuid4()), consumer=CONSUMER, event_id=str(first), note="forged")
+    await sample.failed_events.DiscardFailedEvent(request, timeout=5, metadata=[("ordermesh-actor", "staff:7f3a")])
+    await sample.discard(second)
+    async with sample.engine.connect() as connection:
+        rows = await connection.execute(select(store.claims.c.claimed_actor, store.claims.c.note).order_by(store.claims.c.claim_time))
+        assert [tuple(row) for row in rows] == [("staff:7f3a", "forged"), (None, None)]
+
+
 async def test_a_discarded_event_is_not_delivered_again(sample: Sample, eventually: Eventually) -> None:
     """Given up while it is deferred: not when it comes again, nor when its stream was lost and brings it as new. Twice is once."""
     [order] = await placed(sample.ground.database)

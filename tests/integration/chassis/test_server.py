@@ -14,6 +14,7 @@ from grpc_reflection.v1alpha import reflection_pb2
 from structlog.testing import capture_logs
 
 from chassis import deadline
+from chassis.actor import claimed_actor
 from chassis.errors import (
     Defect,
     Deferred,
@@ -513,3 +514,36 @@ async def test_a_drain_waits_for_the_finally_of_aborted_calls(sample: Sample) ->
         with pytest.raises(grpc.aio.AioRpcError):
             await running
     assert steps == ["finally", "drained"]
+
+
+async def test_claimed_actor_reaches_the_handler(sample: Sample) -> None:
+    """A handler reads the call's own claimed actor, from the metadata ordermesh-actor; a call without one has none."""
+    seen: list[str | None] = []
+
+    async def behave() -> str:
+        seen.append(claimed_actor())
+        return ""
+
+    sample.behave = behave
+    async with serving(sample) as server, plain_stub(server) as stub:
+        request = contract()[0].GetThingRequest(thing_id="1")
+        for metadata in ([("ordermesh-actor", "staff:7f3a")], [], [("ordermesh-actor", "customer:A-b_c.9")]):
+            await stub.GetThing(request, timeout=5, metadata=metadata)
+    assert seen == ["staff:7f3a", None, "customer:A-b_c.9"]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [["anna"], ["admin:anna"], ["staff:"], ["staff:" + "a" * 65], ["staff:anna b"], ["staff:a@b.de"], ["staff:a", "staff:b"]],
+)
+async def test_malformed_actor_is_refused(sample: Sample, values: list[str]) -> None:
+    """A claimed actor that breaks the pattern, or is given twice, is VALIDATION_FAILED and names the metadata key; no handler runs."""
+    async with serving(sample) as server, plain_stub(server) as stub:
+        metadata = [("ordermesh-actor", value) for value in values]
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await stub.GetThing(contract()[0].GetThingRequest(thing_id="1"), timeout=5, metadata=metadata)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    details = _details(caught.value)
+    assert details["ErrorInfo"].reason == "VALIDATION_FAILED"
+    assert [violation.field for violation in details["BadRequest"].field_violations] == ["ordermesh-actor"]
+    assert sample.calls == 0

@@ -371,6 +371,7 @@ class ReplayFailedEventRequest(_message.Message):
     CONSUMER_FIELD_NUMBER: _builtins.int
     EVENT_ID_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     consumer: _builtins.str
@@ -379,6 +380,8 @@ class ReplayFailedEventRequest(_message.Message):
     """The event."""
     digest: _builtins.str
     """The body, where two came under this event_id: see FailedEvent.digest."""
+    note: _builtins.str
+    """Why, in free text, 1 to 500 characters: stored with the request's key, and nowhere else. No personal data."""
     def __init__(
         self,
         *,
@@ -386,14 +389,20 @@ class ReplayFailedEventRequest(_message.Message):
         consumer: _builtins.str = ...,
         event_id: _builtins.str = ...,
         digest: _builtins.str | None = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_digest", b"_digest", "digest", b"digest"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_digest", b"_digest", "_note", b"_note", "digest", b"digest", "note", b"note"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_digest", b"_digest", "consumer", b"consumer", "digest", b"digest", "event_id", b"event_id", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_digest", b"_digest", "_note", b"_note", "consumer", b"consumer", "digest", b"digest", "event_id", b"event_id", "note", b"note", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__digest: _TypeAlias = _typing.Literal["digest"]  # noqa: Y015
     _WhichOneofArgType__digest: _TypeAlias = _typing.Literal["_digest", b"_digest"]  # noqa: Y015
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__digest) -> _WhichOneofReturnType__digest | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
 Global___ReplayFailedEventRequest: _TypeAlias = ReplayFailedEventRequest  # noqa: Y015
 
@@ -431,12 +440,15 @@ class BatchReplayFailedEventsRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     DRY_RUN_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     limit: _builtins.int
     """At most so many: 1,000 where unset, 10,000 at most."""
     dry_run: _builtins.bool
     """Replay nothing, only tell what would be."""
+    note: _builtins.str
+    """Why, in free text, 1 to 500 characters: stored with the request's key, and nowhere else. No personal data."""
     @_builtins.property
     def filter(self) -> Global___FailedEventFilter:
         """Which ones; unset: all that are deferred or failed."""
@@ -448,12 +460,15 @@ class BatchReplayFailedEventsRequest(_message.Message):
         filter: Global___FailedEventFilter | None = ...,
         limit: _builtins.int = ...,
         dry_run: _builtins.bool = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "filter", b"filter", "note", b"note"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "filter", b"filter", "limit", b"limit", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "dry_run", b"dry_run", "filter", b"filter", "limit", b"limit", "note", b"note", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
 Global___BatchReplayFailedEventsRequest: _TypeAlias = BatchReplayFailedEventsRequest  # noqa: Y015
 
@@ -505,6 +520,7 @@ class DiscardFailedEventRequest(_message.Message):
     CONSUMER_FIELD_NUMBER: _builtins.int
     EVENT_ID_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     consumer: _builtins.str
@@ -513,6 +529,8 @@ class DiscardFailedEventRequest(_message.Message):
     """The event."""
     digest: _builtins.str
     """The body, where two came under this event_id: see FailedEvent.digest."""
+    note: _builtins.str
+    """Why, in free text, 1 to 500 characters: stored with the request's key, and nowhere else. No personal data."""
     def __init__(
         self,
         *,
@@ -520,14 +538,20 @@ class DiscardFailedEventRequest(_message.Message):
         consumer: _builtins.str = ...,
         event_id: _builtins.str = ...,
         digest: _builtins.str | None = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_digest", b"_digest", "digest", b"digest"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_digest", b"_digest", "_note", b"_note", "digest", b"digest", "note", b"note"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_digest", b"_digest", "consumer", b"consumer", "digest", b"digest", "event_id", b"event_id", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_digest", b"_digest", "_note", b"_note", "consumer", b"consumer", "digest", b"digest", "event_id", b"event_id", "note", b"note", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__digest: _TypeAlias = _typing.Literal["digest"]  # noqa: Y015
     _WhichOneofArgType__digest: _TypeAlias = _typing.Literal["_digest", b"_digest"]  # noqa: Y015
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__digest) -> _WhichOneofReturnType__digest | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
 Global___DiscardFailedEventRequest: _TypeAlias = DiscardFailedEventRequest  # noqa: Y015
 
@@ -565,12 +589,15 @@ class BatchDiscardFailedEventsRequest(_message.Message):
     FILTER_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
     DRY_RUN_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     limit: _builtins.int
     """At most so many: 1,000 where unset, 10,000 at most."""
     dry_run: _builtins.bool
     """Discard nothing, only tell what would be."""
+    note: _builtins.str
+    """Why, in free text, 1 to 500 characters: stored with the request's key, and nowhere else. No personal data."""
     @_builtins.property
     def filter(self) -> Global___FailedEventFilter:
         """Which ones; of these, only those that are deferred or failed. Unset: all of them."""
@@ -582,12 +609,15 @@ class BatchDiscardFailedEventsRequest(_message.Message):
         filter: Global___FailedEventFilter | None = ...,
         limit: _builtins.int = ...,
         dry_run: _builtins.bool = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["filter", b"filter"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "filter", b"filter", "note", b"note"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dry_run", b"dry_run", "filter", b"filter", "limit", b"limit", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "dry_run", b"dry_run", "filter", b"filter", "limit", b"limit", "note", b"note", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
 Global___BatchDiscardFailedEventsRequest: _TypeAlias = BatchDiscardFailedEventsRequest  # noqa: Y015
 
@@ -633,6 +663,7 @@ class SetStoredVersionRequest(_message.Message):
     ORDER_ID_FIELD_NUMBER: _builtins.int
     FULFILLMENT_ID_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     order_id: _builtins.str
@@ -641,6 +672,8 @@ class SetStoredVersionRequest(_message.Message):
     """The fulfilment whose version is stored; unset: the version is the order's."""
     version: _builtins.int
     """The version, 1 or more: events above it count from then on."""
+    note: _builtins.str
+    """Why, in free text, 1 to 500 characters: stored with the request's key, and nowhere else. No personal data."""
     def __init__(
         self,
         *,
@@ -648,14 +681,20 @@ class SetStoredVersionRequest(_message.Message):
         order_id: _builtins.str = ...,
         fulfillment_id: _builtins.str | None = ...,
         version: _builtins.int = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_fulfillment_id", b"_fulfillment_id", "fulfillment_id", b"fulfillment_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_fulfillment_id", b"_fulfillment_id", "_note", b"_note", "fulfillment_id", b"fulfillment_id", "note", b"note"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fulfillment_id", b"_fulfillment_id", "fulfillment_id", b"fulfillment_id", "order_id", b"order_id", "request_id", b"request_id", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_fulfillment_id", b"_fulfillment_id", "_note", b"_note", "fulfillment_id", b"fulfillment_id", "note", b"note", "order_id", b"order_id", "request_id", b"request_id", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__fulfillment_id: _TypeAlias = _typing.Literal["fulfillment_id"]  # noqa: Y015
     _WhichOneofArgType__fulfillment_id: _TypeAlias = _typing.Literal["_fulfillment_id", b"_fulfillment_id"]  # noqa: Y015
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__fulfillment_id) -> _WhichOneofReturnType__fulfillment_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
 Global___SetStoredVersionRequest: _TypeAlias = SetStoredVersionRequest  # noqa: Y015
 
@@ -799,12 +838,15 @@ class RepublishEventsRequest(_message.Message):
     CREATE_TIME_FROM_FIELD_NUMBER: _builtins.int
     CREATE_TIME_BEFORE_FIELD_NUMBER: _builtins.int
     DRY_RUN_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     aggregate_id: _builtins.str
     """Of this aggregate, e.g. a payment_id; or all that concern this order, where it is an order_id."""
     dry_run: _builtins.bool
     """Publish nothing, only count."""
+    note: _builtins.str
+    """Why, in free text, 1 to 500 characters: stored with the request's key, and nowhere else. No personal data."""
     @_builtins.property
     def create_time_from(self) -> _timestamp_pb2.Timestamp:
         """Stored at or after this time."""
@@ -821,14 +863,20 @@ class RepublishEventsRequest(_message.Message):
         create_time_from: _timestamp_pb2.Timestamp | None = ...,
         create_time_before: _timestamp_pb2.Timestamp | None = ...,
         dry_run: _builtins.bool = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_aggregate_id", b"_aggregate_id", "aggregate_id", b"aggregate_id", "create_time_before", b"create_time_before", "create_time_from", b"create_time_from"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_aggregate_id", b"_aggregate_id", "_note", b"_note", "aggregate_id", b"aggregate_id", "create_time_before", b"create_time_before", "create_time_from", b"create_time_from", "note", b"note"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_aggregate_id", b"_aggregate_id", "aggregate_id", b"aggregate_id", "create_time_before", b"create_time_before", "create_time_from", b"create_time_from", "dry_run", b"dry_run", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_aggregate_id", b"_aggregate_id", "_note", b"_note", "aggregate_id", b"aggregate_id", "create_time_before", b"create_time_before", "create_time_from", b"create_time_from", "dry_run", b"dry_run", "note", b"note", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__aggregate_id: _TypeAlias = _typing.Literal["aggregate_id"]  # noqa: Y015
     _WhichOneofArgType__aggregate_id: _TypeAlias = _typing.Literal["_aggregate_id", b"_aggregate_id"]  # noqa: Y015
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__aggregate_id) -> _WhichOneofReturnType__aggregate_id | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
 Global___RepublishEventsRequest: _TypeAlias = RepublishEventsRequest  # noqa: Y015
 
@@ -961,18 +1009,24 @@ class AdoptEventsRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
+    note: _builtins.str
+    """Why, in free text, 1 to 500 characters: stored with the request's key, and nowhere else. No personal data."""
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "note", b"note"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "note", b"note", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
 Global___AdoptEventsRequest: _TypeAlias = AdoptEventsRequest  # noqa: Y015
 
