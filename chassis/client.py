@@ -22,7 +22,7 @@ from typing import Any, Final, TypeVar
 import grpc
 from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
 
-from chassis import deadline, telemetry, tracing, writing
+from chassis import actor, deadline, telemetry, tracing, writing
 from chassis.breaker import Attempt, Breaker, Open
 from chassis.errors import Deferred, Refused
 from chassis.status import decode, encode
@@ -66,7 +66,7 @@ def connect(address: str, *, breaker: Breaker | None = None, services: Iterable[
         _UnaryMetrics("unary"),
         _StreamMetrics("server_stream"),
     ]
-    interceptors += [_UnaryDeadline(), _StreamDeadline()]
+    interceptors += [_UnaryContext(), _StreamContext()]
     if breaker:
         interceptors += [_UnaryBreaker(breaker), _StreamBreaker(breaker)]
     config = service_config(_published() if services is None else services)
@@ -203,22 +203,22 @@ class _StreamMetrics(_Metrics, grpc.aio.UnaryStreamClientInterceptor):
             return _until_end(call, stack.pop_all())
 
 
-# --- deadline
+# --- what a call hands down: the time that is left, and the claimed actor
 
 
-class _UnaryDeadline(grpc.aio.UnaryUnaryClientInterceptor):
+class _UnaryContext(grpc.aio.UnaryUnaryClientInterceptor):
     async def intercept_unary_unary(self, continuation: Any, client_call_details: Details, request: Any) -> Any:
-        return await continuation(_bounded(client_call_details, DEFAULT_TIMEOUT_S), request)
+        return await continuation(_handed_down(client_call_details, DEFAULT_TIMEOUT_S), request)
 
 
-class _StreamDeadline(grpc.aio.UnaryStreamClientInterceptor):
+class _StreamContext(grpc.aio.UnaryStreamClientInterceptor):
     async def intercept_unary_stream(self, continuation: Any, client_call_details: Details, request: Any) -> Any:
-        return await continuation(_bounded(client_call_details, STREAM_TIMEOUT_S), request)
+        return await continuation(_handed_down(client_call_details, STREAM_TIMEOUT_S), request)
 
 
-def _bounded(details: Details, default_s: float) -> Details:
-    """The call with its time: what was asked for (else the default), but no more than the method's own bound, and than what is left
-    to our own caller less a margin.
+def _handed_down(details: Details, default_s: float) -> Details:
+    """The call with its claimed actor, and with its time: what was asked for (else the default), but no more than the method's own bound,
+    and than what is left to our own caller less a margin.
     """
     timeout_s = default_s if details.timeout is None else details.timeout
     timeout_s = min(timeout_s, TIMEOUTS_S.get(_path(details), timeout_s))
@@ -227,7 +227,10 @@ def _bounded(details: Details, default_s: float) -> Details:
         timeout_s = min(timeout_s, left - deadline.margin(left))
     if timeout_s <= 0:
         raise _status(grpc.StatusCode.DEADLINE_EXCEEDED, "no time is left for this call")
-    return Details(details.method, timeout_s, details.metadata, details.credentials, details.wait_for_ready)
+    metadata = details.metadata
+    if claimed := actor.claimed_actor():
+        metadata = grpc.aio.Metadata(*(metadata or ()), (actor.METADATA_KEY, claimed))
+    return Details(details.method, timeout_s, metadata, details.credentials, details.wait_for_ready)
 
 
 # --- breaker: innermost, so that it knows the time that the call is really given

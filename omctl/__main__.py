@@ -16,7 +16,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Orders, stock, money and events, from the command line.\n\n"
     "The services are found by ORDER_ADDRESS (127.0.0.1:15051), WAREHOUSE_ADDRESS (127.0.0.1:15052), FULFILLMENT_ADDRESS (...:15053), "
-    "SHIPPING_ADDRESS (...:15054) and PAYMENT_ADDRESS (...:15055). Tables are for people; with --json every command speaks ProtoJSON. "
+    "SHIPPING_ADDRESS (...:15054) and PAYMENT_ADDRESS (...:15055). ORDERMESH_ACTOR (staff:7f3a) is whom you act for: "
+    "the history of each change names it, as claimed. Tables are for people; with --json every command speaks ProtoJSON. "
     "What goes wrong is one line on stderr.",
     epilog=EXIT_CODES,
 )

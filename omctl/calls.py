@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Generic, NoReturn, TypeVar
 
 import typer
 from pydantic import ValidationError
 
+from chassis.actor import set_claimed_actor
 from chassis.client import Channel, connect
 from chassis.config import faults
 from chassis.errors import Failure
@@ -61,7 +63,7 @@ def ask_each(addresses: Mapping[str, str], question: Question[T]) -> Answers[T]:
 
     async def one(address: str) -> T | Failure:
         try:
-            async with connect(address) as channel:
+            async with connected(address) as channel:
                 return await question(channel)
         except Failure as failure:
             return failure
@@ -84,5 +86,11 @@ def fail(text: str, code: int) -> NoReturn:
 
 
 async def _work(address: str, work: Work, timeout_s: float | None) -> None:
-    async with connect(address) as channel, asyncio.timeout(timeout_s):
+    async with connected(address) as channel, asyncio.timeout(timeout_s):
         await work(channel)
+
+
+def connected(address: str) -> AbstractAsyncContextManager[Channel]:
+    """A channel whose calls claim the actor of the settings."""
+    set_claimed_actor(settings().ordermesh_actor)
+    return connect(address)

@@ -3,6 +3,8 @@
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from chassis.actor import PATTERN
+
 SERVICES = ("order", "warehouse", "fulfillment", "shipping", "payment")
 
 
@@ -16,6 +18,12 @@ class Settings(BaseSettings):
     fulfillment_address: str = Field(default="127.0.0.1:15053", description="the fulfilment service")
     shipping_address: str = Field(default="127.0.0.1:15054", description="the shipping service")
     payment_address: str = Field(default="127.0.0.1:15055", description="the payment service")
+
+    ordermesh_actor: str | None = Field(
+        default=None,
+        pattern=f"^(?:{PATTERN.pattern})$",
+        description="whom you act for, e.g. staff:7f3a: it stands in the history of each change",
+    )
 
     @property
     def addresses(self) -> dict[str, str]:

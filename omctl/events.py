@@ -15,7 +15,7 @@ from chassis.client import Channel, ask, pages
 from omctl import arguments, output, views
 from omctl.calls import ask_each, run, settings
 from omctl.errors import EXIT_CODES, FAILED
-from omctl.options import Json, RequestId, Timeout, told
+from omctl.options import Json, Note, RequestId, Timeout, told
 
 if TYPE_CHECKING:  # they are types alone
     from ordermesh.ops.v1.ops_service_pb2_grpc import FailedEventServiceAsyncStub, OutboxServiceAsyncStub
@@ -126,6 +126,7 @@ def replay(
     before: Before = None,
     limit: Limit = BATCH_MAX,
     dry_run: DryRun = False,
+    note: Note = None,
     request_id: RequestId = None,
     json: Json = False,
     timeout: Timeout = 60.0,
@@ -141,9 +142,9 @@ def replay(
         if dry_run:
             _show_one(str(consumer), event, digest, json=json, timeout=timeout)
         else:
-            _replay_one(str(consumer), event, digest, request_id=request_id, json=json, timeout=timeout)
+            _replay_one(str(consumer), event, digest, note=note, request_id=request_id, json=json, timeout=timeout)
         return
-    request = api.BatchReplayFailedEventsRequest(request_id=told(request_id), filter=wanted, limit=limit, dry_run=dry_run)
+    request = api.BatchReplayFailedEventsRequest(request_id=told(request_id), filter=wanted, limit=limit, dry_run=dry_run, note=note)
 
     async def work(channel: Channel) -> api.BatchReplayFailedEventsResponse:
         return await ask(_failed_events(channel).BatchReplayFailedEvents, request, timeout_s=timeout)
@@ -177,6 +178,7 @@ def discard(
     before: Before = None,
     limit: Limit = BATCH_MAX,
     dry_run: DryRun = False,
+    note: Note = None,
     request_id: RequestId = None,
     json: Json = False,
     timeout: Timeout = 30.0,
@@ -191,11 +193,11 @@ def discard(
         if dry_run:
             _show_one(str(consumer), event, digest, json=json, timeout=timeout)
         else:
-            _discard_one(str(consumer), event, digest, request_id=request_id, json=json, timeout=timeout)
+            _discard_one(str(consumer), event, digest, note=note, request_id=request_id, json=json, timeout=timeout)
         return
     if not (service or wanted.ByteSize()):
         raise typer.BadParameter("Say which with at least one filter: all failed events of all services would be given up.")
-    request = api.BatchDiscardFailedEventsRequest(request_id=told(request_id), filter=wanted, limit=limit, dry_run=dry_run)
+    request = api.BatchDiscardFailedEventsRequest(request_id=told(request_id), filter=wanted, limit=limit, dry_run=dry_run, note=note)
 
     async def work(channel: Channel) -> api.BatchDiscardFailedEventsResponse:
         return await ask(_failed_events(channel).BatchDiscardFailedEvents, request, timeout_s=timeout)
@@ -220,6 +222,7 @@ def set_version(
     fulfillment: Annotated[
         str | None, typer.Option(parser=arguments.uuid, metavar="UUID", help="Of this fulfilment of the order, not of the order itself.")
     ] = None,
+    note: Note = None,
     request_id: RequestId = None,
     json: Json = False,
     timeout: Timeout = 10.0,
@@ -228,7 +231,9 @@ def set_version(
 
     The request_id is printed on stderr before anything is sent.
     """
-    request = api.SetStoredVersionRequest(request_id=told(request_id), order_id=order, fulfillment_id=fulfillment, version=version)
+    request = api.SetStoredVersionRequest(
+        request_id=told(request_id), order_id=order, fulfillment_id=fulfillment, version=version, note=note
+    )
 
     async def work(channel: Channel) -> None:
         answer = await ask(_failed_events(channel).SetStoredVersion, request, timeout_s=timeout)
@@ -249,6 +254,7 @@ def republish(
     since: Annotated[datetime | None, typer.Option(formats=arguments.TIME_FORMATS, help="Events of this time, or later.")] = None,
     before: Annotated[datetime | None, typer.Option(formats=arguments.TIME_FORMATS, help="Events before this time.")] = None,
     dry_run: DryRun = False,
+    note: Note = None,
     request_id: RequestId = None,
     json: Json = False,
     timeout: Timeout = 60.0,
@@ -265,6 +271,7 @@ def republish(
         create_time_from=arguments.moment(since),
         create_time_before=arguments.moment(before),
         dry_run=dry_run,
+        note=note,
     )
 
     async def work(channel: Channel) -> api.RepublishEventsResponse:
@@ -279,7 +286,7 @@ def republish(
 
 
 @app.command(epilog=EXIT_CODES)
-def adopt(service: Services = None, json: Json = False, timeout: Timeout = 60.0) -> None:
+def adopt(service: Services = None, note: Note = None, json: Json = False, timeout: Timeout = 60.0) -> None:
     """Stores the events that a service's stream has and its outbox does not: its database was restored.
 
     It changes no order, payment or other record. Repeated, it stores nothing twice.
@@ -288,7 +295,7 @@ def adopt(service: Services = None, json: Json = False, timeout: Timeout = 60.0)
     async def work(channel: Channel) -> int:
         adopted, more = 0, True
         while more:
-            request = api.AdoptEventsRequest(request_id=str(uuid4()))
+            request = api.AdoptEventsRequest(request_id=str(uuid4()), note=note)
             answer = await ask(_outbox(channel).AdoptEvents, request, timeout_s=timeout)
             adopted, more = adopted + answer.adopted_count, answer.more
         return adopted
@@ -336,8 +343,10 @@ def _show_one(consumer: str, event: str, digest: str | None, *, json: bool, time
     run(_address(consumer), work)
 
 
-def _replay_one(consumer: str, event: str, digest: str | None, *, request_id: str | None, json: bool, timeout: float) -> None:
-    request = api.ReplayFailedEventRequest(request_id=told(request_id), consumer=consumer, event_id=event, digest=digest)
+def _replay_one(
+    consumer: str, event: str, digest: str | None, *, note: str | None, request_id: str | None, json: bool, timeout: float
+) -> None:
+    request = api.ReplayFailedEventRequest(request_id=told(request_id), consumer=consumer, event_id=event, digest=digest, note=note)
 
     async def work(channel: Channel) -> None:
         found = (await ask(_failed_events(channel).ReplayFailedEvent, request, timeout_s=timeout)).failed_event
@@ -349,8 +358,10 @@ def _replay_one(consumer: str, event: str, digest: str | None, *, request_id: st
     run(_address(consumer), work)
 
 
-def _discard_one(consumer: str, event: str, digest: str | None, *, request_id: str | None, json: bool, timeout: float) -> None:
-    request = api.DiscardFailedEventRequest(request_id=told(request_id), consumer=consumer, event_id=event, digest=digest)
+def _discard_one(
+    consumer: str, event: str, digest: str | None, *, note: str | None, request_id: str | None, json: bool, timeout: float
+) -> None:
+    request = api.DiscardFailedEventRequest(request_id=told(request_id), consumer=consumer, event_id=event, digest=digest, note=note)
 
     async def work(channel: Channel) -> None:
         answer = await ask(_failed_events(channel).DiscardFailedEvent, request, timeout_s=timeout)

@@ -9,6 +9,7 @@ from omctl import arguments
 
 Json = Annotated[bool, typer.Option("--json", help="ProtoJSON: one document, or one on each line where there may be many.")]
 Timeout = Annotated[float, typer.Option("--timeout", min=0.1, max=3600, help="Seconds to wait for the answer.")]
+Note = Annotated[str | None, typer.Option(help="Why, for the history: 1 to 500 characters, no personal data.")]
 RequestId = Annotated[
     str | None,
     typer.Option(

@@ -11,10 +11,10 @@ from ordermesh.order.v1 import order_pb2, order_service_pb2
 from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceStub
 from rich.console import Console
 
-from chassis.client import Channel, ask, connect, pages
+from chassis.client import Channel, ask, pages
 from chassis.errors import Failure, NotFound
 from omctl import arguments, output, views
-from omctl.calls import fail, run, settings
+from omctl.calls import connected, fail, run, settings
 from omctl.errors import EXIT_CODES, FAILED, exit_code
 from omctl.options import Json, RequestId, Timeout, told
 from omctl.undo import Undo
@@ -214,7 +214,7 @@ def undo(
 
 async def _undo(addresses: Mapping[str, str], order_id: str, timeout_s: float) -> bool:
     async with AsyncExitStack() as stack:
-        channels = {name: await stack.enter_async_context(connect(address)) for name, address in addresses.items()}
+        channels = {name: await stack.enter_async_context(connected(address)) for name, address in addresses.items()}
         undo = Undo(channels, order_id, timeout_s)
         if await undo.exists():
             fail(f"The order exists. Next: `omctl order cancel {order_id}`.", FAILED)

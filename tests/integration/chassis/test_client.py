@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
-from chassis import client, deadline
+from chassis import actor, client, deadline
 from chassis.breaker import Breaker
 from chassis.client import ask, connect
 from chassis.errors import Defect, Deferred, Failure, Invalid, NotFound, OutOfTime, Overloaded, Refused, Violation
@@ -460,3 +460,22 @@ async def test_callers_hanging_up_on_a_frozen_peer_open(sample: Sample, method: 
             call.cancel()
         await asyncio.wait(waiting)
         await eventually(lambda: breaker.state == "open", what="the breaker opens")
+
+
+async def test_claimed_actor_is_handed_down(sample: Sample, stub: Any) -> None:
+    """A call made while another call is answered claims that call's actor; outside a call none is claimed."""
+    seen: list[str | None] = []
+
+    async def behave() -> str:
+        seen.append(actor.claimed_actor())
+        return ""
+
+    sample.behave = behave
+    await ask(stub.GetThing, _get(), timeout_s=5)
+
+    async def answering() -> None:
+        actor.set_claimed_actor("staff:7f3a")
+        await ask(stub.GetThing, _get(), timeout_s=5)
+
+    await asyncio.create_task(answering())
+    assert seen == [None, "staff:7f3a"]

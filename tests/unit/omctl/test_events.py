@@ -52,6 +52,7 @@ class Fake(FailedEventServiceServicer, OutboxServiceServicer):
 
     def __init__(self) -> None:
         self.asked: list[Any] = []
+        self.actors: list[Any] = []
         self.failure: Failure | None = None
         self.refused: list[api.RefusedEvent] = []
         self.events: list[api.FailedEvent] = []
@@ -60,6 +61,7 @@ class Fake(FailedEventServiceServicer, OutboxServiceServicer):
 
     def _take(self, request: Any, context: Any) -> None:
         self.asked.append(request)
+        self.actors.append(dict(context.invocation_metadata()).get("ordermesh-actor"))
         if self.failure:
             code, message, trailing = encode(self.failure)
             context.set_trailing_metadata(trailing)
@@ -318,6 +320,34 @@ def test_one_is_discarded(omctl: Omctl) -> None:
     assert [type(request) for request in omctl.asked] == [api.GetFailedEventRequest, api.DiscardFailedEventRequest]
     assert omctl.asked[-1].request_id == REQUEST_ID
     assert json.loads(omctl("discard", "order-payments", event(1).event_id, "--json").stdout)["state"] == "FAILED_EVENT_STATE_DISCARDED"
+
+
+NOTED = [
+    ("discard", "order-payments", event(1).event_id),
+    ("replay", "order-payments", event(1).event_id),
+    ("discard", "--all", "--service", "order"),
+    ("replay", "--all", "--service", "order"),
+    ("set-version", "order", event(1).event_id, "7"),
+    ("republish", "--service", "order", "--aggregate", event(1).event_id),
+]
+
+
+@pytest.mark.parametrize("command", NOTED, ids=" ".join)
+def test_change_sends_note_and_actor(omctl: Omctl, command: tuple[str, ...]) -> None:
+    """Each command that changes something sends --note, and claims ORDERMESH_ACTOR; without them it sends neither."""
+    omctl.order.events = [event(1)]
+    assert omctl(*command, "--note", "forged", ORDERMESH_ACTOR="staff:7f3a").exit_code == 0
+    assert (omctl.asked[-1].note, omctl.order.actors[-1]) == ("forged", "staff:7f3a")
+    assert omctl(*command).exit_code == 0
+    assert (omctl.asked[-1].HasField("note"), omctl.order.actors[-1]) == (False, None)
+
+
+def test_malformed_actor_is_usage_error(omctl: Omctl) -> None:
+    """A setting that breaks the pattern of actors is refused before anything is sent."""
+    result = omctl("stats", ORDERMESH_ACTOR="anna")
+    assert result.exit_code == 2
+    assert "ORDERMESH_ACTOR" in result.stderr
+    assert omctl.asked == []
 
 
 @pytest.mark.parametrize("command", ["show", "replay", "discard"])
