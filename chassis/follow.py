@@ -53,9 +53,10 @@ async def responses(
 async def watch(
     method: grpc.aio.UnaryStreamMultiCallable[Request, Response], request: Request, *, patience_s: float
 ) -> AsyncGenerator[Response, None]:
-    """A Watch method's responses, heartbeats included, without an end: after a breach it goes on where it was, by resume_token.
+    """A Watch method's responses, heartbeats included, until the server ends the watch with OK.
 
-    Raises the Failure that ends it: a refusal at once, Deferred when nothing has come for `patience_s` seconds of trying.
+    After a breach it goes on where it was, by resume_token. Raises the Failure that ends it: a refusal at once, Deferred when nothing
+    has come for `patience_s` seconds of trying.
     """
     # Every Watch method has a resume_token in its request and in its responses: a rule of the contracts, which no type says.
     asked: Any = type(request)()
@@ -68,11 +69,11 @@ async def watch(
                     told: Any = response
                     asked.resume_token, heard = told.resume_token, time.monotonic()
                     yield response
-            trouble = Deferred("DEPENDENCY_UNAVAILABLE", "The server has ended the watch.")
-        except Deferred as failure:
-            trouble = failure
-        if time.monotonic() - heard > patience_s:
-            raise trouble
+            return
+        except Deferred as trouble:
+            if time.monotonic() - heard > patience_s:
+                raise
+            log.debug("watch broken off", reason=trouble.reason)
         await asyncio.sleep(AGAIN_S)
 
 

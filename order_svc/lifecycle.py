@@ -4,7 +4,7 @@
 2. Forward events walk RANK one step at a time, and never backwards.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from enum import StrEnum
 
 
@@ -35,6 +35,38 @@ TERMINAL = frozenset(status for status, moves in MOVES.items() if not moves)
 RANK = {
     status: rank for rank, status in enumerate((Status.PENDING, Status.CONFIRMED, Status.PROCESSING, Status.SHIPPED, Status.DELIVERED), 1)
 }
+
+
+class Reason(StrEnum):
+    """Why an order stands where it does; the contract publishes the same as OrderStatusReason, where each is described.
+
+    A row of history has one of these, or a code of a caller, of the warehouse or of a fulfilment.
+    """
+
+    ORDER_PLACED = "ORDER_PLACED"
+    PAYMENT_CONFIRMED = "PAYMENT_CONFIRMED"
+    PAYMENT_FAILED = "PAYMENT_FAILED"
+    PAYMENT_EXPIRED = "PAYMENT_EXPIRED"
+    CUSTOMER_REQUEST = "CUSTOMER_REQUEST"
+    ORDER_RETRIED = "ORDER_RETRIED"
+    STOCK_UNAVAILABLE = "STOCK_UNAVAILABLE"
+    FULFILLMENT_PENDING = "FULFILLMENT_PENDING"
+    FULFILLMENT_PLANNING = "FULFILLMENT_PLANNING"
+    FULFILLMENT_PICKING = "FULFILLMENT_PICKING"
+    FULFILLMENT_PICKED = "FULFILLMENT_PICKED"
+    FULFILLMENT_PACKING = "FULFILLMENT_PACKING"
+    FULFILLMENT_PACKED = "FULFILLMENT_PACKED"
+    FULFILLMENT_READY = "FULFILLMENT_READY"
+    FULFILLMENT_SHIPPED = "FULFILLMENT_SHIPPED"
+    FULFILLMENT_COMPLETED = "FULFILLMENT_COMPLETED"
+    FULFILLMENT_CANCELLED = "FULFILLMENT_CANCELLED"
+    SHIPMENT_CREATED = "SHIPMENT_CREATED"
+    SHIPMENT_WITHDRAWN = "SHIPMENT_WITHDRAWN"
+    DELIVERY_CONFIRMED = "DELIVERY_CONFIRMED"
+    PARCEL_LOST = "PARCEL_LOST"
+    PARCEL_RETURNED = "PARCEL_RETURNED"
+    PARCEL_VOIDED = "PARCEL_VOIDED"
+    REFUND_COMPLETED = "REFUND_COMPLETED"
 
 
 class PaymentStatus(StrEnum):
@@ -194,6 +226,58 @@ RETURN_MOVES: dict[ReturnStatus, frozenset[ReturnStatus]] = {
 }
 # Where a return's units are still to come, or to be looked at: it is under way, and holds what was announced.
 RETURNING = frozenset({ReturnStatus.REQUESTED, ReturnStatus.APPROVED, ReturnStatus.IN_TRANSIT, ReturnStatus.RECEIVED})
+
+
+# Of an ended order: what an event, or a person, still has to close.
+OPEN_STOCK = frozenset({StockStatus.RESERVED, StockStatus.COMMITTED, StockStatus.OWED})
+OPEN_WORK = frozenset(Work) - {Work.SHIPPED, Work.COMPLETED, Work.CANCELLED}
+OPEN_RETURNS = frozenset(status for status, moves in RETURN_MOVES.items() if moves)
+
+
+def closed(
+    status: Status,
+    stock: StockStatus,
+    works: Collection[Work],
+    returns: Collection[ReturnStatus],
+    *,
+    refund_due: bool,
+) -> bool:
+    """Whether an order has ended and nothing of it is open: a watch of it ends.
+
+    works        of its current attempt's fulfilments
+    returns      of all its returns, the recalls included
+    refund_due   some captured money of the current attempt is not refunded
+
+    A failed order can be retried and a delivered one can be returned: neither is closed. An order
+    that was cancelled while pending may have fulfilments that were only expected: with its stock
+    released they are never created.
+    """
+    if status not in TERMINAL or stock in OPEN_STOCK or refund_due:
+        return False
+    never_created = {Work.EXPECTED} if stock is StockStatus.RELEASED else set()
+    return OPEN_RETURNS.isdisjoint(returns) and (OPEN_WORK - never_created).isdisjoint(works)
+
+
+class ReturnReason(StrEnum):
+    """Why a return stands where it does; the contract publishes the same as ReturnStatusReason, where each is described.
+
+    A row of its history has one of these, or the code with which a caller rejected the return.
+    """
+
+    RETURN_REQUESTED = "RETURN_REQUESTED"
+    RECALLED = "RECALLED"
+    RETURN_APPROVED = "RETURN_APPROVED"
+    RETURN_REJECTED = "RETURN_REJECTED"
+    RETURN_IN_TRANSIT = "RETURN_IN_TRANSIT"
+    RETURN_CANCELLED = "RETURN_CANCELLED"
+    RETURN_RECEIVED = "RETURN_RECEIVED"
+    RETURN_INSPECTED = "RETURN_INSPECTED"
+    REFUND_WITHOUT_GOODS = "REFUND_WITHOUT_GOODS"
+    RETURN_REFUNDED = "RETURN_REFUNDED"
+    REFUND_FAILED = "REFUND_FAILED"
+    NOTHING_REFUNDABLE = "NOTHING_REFUNDABLE"
+    RETURN_CLOSED = "RETURN_CLOSED"
+    PARCEL_LOST = "PARCEL_LOST"
 
 
 class ReturnKind(StrEnum):

@@ -94,6 +94,13 @@ class ReturnService(ReturnServiceServicer):
         rmas, token = await self.operations.list_returns(wire.return_filter(request), page)
         return returns.ListReturnsResponse(returns=rmas, next_page_token=token)
 
+    async def ListReturnTransitions(
+        self, request: returns.ListReturnTransitionsRequest, context: Context
+    ) -> returns.ListReturnTransitionsResponse:
+        page = asked(request, wire.return_transition, int)
+        transitions, token = await self.operations.list_transitions(UUID(request.return_id), page)
+        return returns.ListReturnTransitionsResponse(transitions=transitions, next_page_token=token)
+
     async def ApproveReturn(self, request: returns.ApproveReturnRequest, context: Context) -> returns.ApproveReturnResponse:
         rma = await self.operations.change(wire.approve_return(request, keyed(request), await self._order_of(request.return_id)))
         return returns.ApproveReturnResponse(order_return=wire.order_return(rma))

@@ -79,6 +79,7 @@ Index(
     postgresql_where=and_(orders.c.unique_external_reference, orders.c.status.not_in(GIVEN_UP)),
 )
 Index(None, orders.c.expire_time, postgresql_where=orders.c.status == Status.PENDING)
+Index(None, orders.c.update_time)
 Index("orders_owed", orders.c.id, postgresql_where=orders.c.stock == StockStatus.OWED)
 
 lines = Table(
@@ -140,6 +141,8 @@ history = Table(
     Column("actor", Text, nullable=False),
     Column("cause", Text, nullable=False),
     Column("time", DateTime(timezone=True), nullable=False),
+    Column("claimed_actor", Text),
+    Column("note", Text),
     PrimaryKeyConstraint("order_id", "version"),
     # One cause moves an order from a status to another, or cancels units of it there, once for ever.
     UniqueConstraint("order_id", "cause", "old", "new", name=conv("history_order_id_cause_old_new_key")),
@@ -191,6 +194,7 @@ returns = Table(
     CheckConstraint("kind <> 'recall' or refunded = 0", "recall_without_refund"),
 )
 Index("returns_create_time_id", returns.c.create_time, returns.c.id)
+Index(None, returns.c.update_time)
 Index("returns_order_id_create_time_id", returns.c.order_id, returns.c.create_time, returns.c.id)
 Index("returns_status_create_time_id", returns.c.status, returns.c.create_time, returns.c.id)
 
@@ -225,6 +229,8 @@ return_history = Table(
     Column("actor", Text, nullable=False),
     Column("cause", Text, nullable=False),
     Column("time", DateTime(timezone=True), nullable=False),
+    Column("claimed_actor", Text),
+    Column("note", Text),
     PrimaryKeyConstraint("return_id", "version"),
     UniqueConstraint("return_id", "cause", "new"),  # one cause moves a return to a status once, for ever
     CheckConstraint("(old is null) = (version = 1)", "creation"),

@@ -112,7 +112,7 @@ async def _print_timeline(services: Services, order: order_pb2.Order, say: Say, 
             say(f"{_time(transition.occur_time):%H:%M:%S.%f}"[:12] + f"  {status:<10}  {transition.reason}")
             if transition.new_status in ENDS:
                 return transition
-    raise AssertionError("a watch has no end of its own")
+    raise AssertionError("a watch ends after one of ENDS")
 
 
 def _contents(order: order_pb2.Order) -> str:

@@ -7,7 +7,7 @@ from chassis.decision import Decision
 from chassis.errors import Deferred, Refused, Violation, illegal
 from order_svc.decisions.placing import PAYMENT_WINDOW
 from order_svc.decisions.steps import Decided, allocated, end, expected, fewer, has_left, reallocated, steps, take
-from order_svc.lifecycle import MOVES, PaymentStatus, Progress, Status, StockStatus
+from order_svc.lifecycle import MOVES, PaymentStatus, Progress, Reason, Status, StockStatus
 from order_svc.model import CancelItems, CancelOrder, ExpireOrder, Order, RetryOrder
 
 # Units are cancelled one by one as long as some may be without a carrier.
@@ -51,7 +51,7 @@ def expire(order: Order, command: ExpireOrder, now: datetime) -> Decided:
         return Decision(order)  # it was paid, or has ended, in that instant
     if now < order.expire_time:
         raise Deferred("CONTENTION", "The order's time is not over: it was tried again.")
-    return end(order, "PAYMENT_EXPIRED", command, now)
+    return end(order, Reason.PAYMENT_EXPIRED, command, now)
 
 
 def retry(order: Order, command: RetryOrder, now: datetime) -> Decided:
@@ -71,7 +71,7 @@ def retry(order: Order, command: RetryOrder, now: datetime) -> Decided:
         lines=allocated(order.lines, command.allocations),
         parts=(),
     )
-    return steps(again, (Status.PENDING,), "ORDER_RETRIED", command, now)
+    return steps(again, (Status.PENDING,), Reason.ORDER_RETRIED, command, now)
 
 
 def check_retry(order: Order, command: RetryOrder) -> None:

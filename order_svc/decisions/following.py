@@ -13,7 +13,7 @@ from chassis.versions import check_jump
 from order_svc.decisions import returning
 from order_svc.decisions.paying import refunding
 from order_svc.decisions.steps import Decided, allocated, emptied, end, late, reallocated, serving, steps, take, then
-from order_svc.lifecycle import MOVES, RANK, End, Status, StockStatus, Work, progress_of, status_of, way
+from order_svc.lifecycle import MOVES, RANK, End, Reason, ReturnReason, Status, StockStatus, Work, progress_of, status_of, way
 from order_svc.model import (
     Allocation,
     Allocations,
@@ -29,7 +29,7 @@ from order_svc.model import (
 
 # A fulfilment that ends so has lost no units: others do its work.
 ELSEWHERE = "STOCK_COMMITTED_ELSEWHERE"
-ENDED = {End.LOST: "PARCEL_LOST", End.RETURNED: "PARCEL_RETURNED", End.VOIDED: "PARCEL_VOIDED"}
+ENDED = {End.LOST: Reason.PARCEL_LOST, End.RETURNED: Reason.PARCEL_RETURNED, End.VOIDED: Reason.PARCEL_VOIDED}
 
 
 def note_fulfillment(order: Order, command: NoteFulfillment, now: datetime) -> Decided:
@@ -42,7 +42,7 @@ def note_fulfillment(order: Order, command: NoteFulfillment, now: datetime) -> D
     check_jump(part.version, command.version, f"Fulfilment {command.fulfillment_id}")
     if command.work is None or command.version <= part.version:
         return Decision(order)
-    stage = f"FULFILLMENT_{command.work.upper()}"
+    stage = Reason[f"FULFILLMENT_{command.work.name}"]
     heard = replace(part, fulfillment_id=command.fulfillment_id, version=command.version, work=command.work)
     lines = tuple(worked_on(line, command) for line in order.lines)
     if command.work is not Work.CANCELLED and lines != order.lines:
@@ -80,7 +80,7 @@ def worked_on(line: Line, command: NoteFulfillment) -> Line:
 
 def note_shipment(order: Order, command: NoteShipment, now: datetime) -> Decided:
     """Goods are with a carrier, or with the customer."""
-    reason = "DELIVERY_CONFIRMED" if command.deliver_time else "SHIPMENT_CREATED"
+    reason = Reason.DELIVERY_CONFIRMED if command.deliver_time else Reason.SHIPMENT_CREATED
     part = part_of(order, command.warehouse_id)
     if part is None:
         return late(order, reason, command, now)
@@ -102,7 +102,7 @@ def note_shipment_end(order: Order, command: NoteShipmentEnd, now: datetime) -> 
     part = part_of(order, command.warehouse_id)
     if part and command.withdrawn and part.shipment_id == command.shipment_id:
         without = replace(part, shipment_id=None, tracking_number=None)
-        return follow(order, without, order.lines, ("SHIPMENT_WITHDRAWN", "SHIPMENT_WITHDRAWN"), command, now)
+        return follow(order, without, order.lines, (Reason.SHIPMENT_WITHDRAWN, Reason.SHIPMENT_WITHDRAWN), command, now)
     if command.ended is None or part is None or part.ended or part.deliver_time:
         return Decision(order)
     check_placed(order)
@@ -126,7 +126,7 @@ def note_reservation(order: Order, command: NoteReservation, now: datetime) -> D
     if not MOVES[order.status] or (order.status is not Status.PENDING and order.stock is not StockStatus.OWED):
         return Decision(order)
     if command.refused and order.stock is StockStatus.OWED:
-        return end(order, "STOCK_UNAVAILABLE", command, now)
+        return end(order, Reason.STOCK_UNAVAILABLE, command, now)
     if not command.allocations:
         return Decision(order)  # nothing is committed yet
     placed = replace(order, lines=committed(order, command.allocations))
@@ -199,7 +199,7 @@ def follow(order: Order, heard: Part, lines: tuple[Line, ...], reasons: tuple[st
     if there in (Status.SHIPPED, Status.DELIVERED) and here.stock is not StockStatus.RETURNED:
         here = replace(here, stock=StockStatus.DEDUCTED)
     walked = then(taken, steps(here, way(here.status, there or here.status), reasons[1], command, now))
-    return then(walked, steps(walked.record, refunding(walked.record), "REFUND_COMPLETED", command, now))
+    return then(walked, steps(walked.record, refunding(walked.record), Reason.REFUND_COMPLETED, command, now))
 
 
 def as_shipped(old: Line, new: Line) -> Line:
@@ -212,7 +212,7 @@ def recalls(decided: Decided, command: Command, now: datetime) -> Decided:
     """With the returns of what has left though it is not wanted any more; of a lost parcel nothing is waited for."""
     for part in decided.record.parts:
         if part.ended is End.LOST:
-            lost = returning.call_off(decided.record, part.warehouse_id, ENDED[End.LOST], command, now)
+            lost = returning.call_off(decided.record, part.warehouse_id, ReturnReason.PARCEL_LOST, command, now)
             decided = then(decided, lost)
         elif units := unwanted(decided.record, part):
             decided = then(decided, returning.recall(decided.record, part.warehouse_id, units, command, now))

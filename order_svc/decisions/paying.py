@@ -7,7 +7,7 @@ from chassis.decision import Decision
 from chassis.errors import Refused
 from order_svc.decisions import returning
 from order_svc.decisions.steps import Decided, allocated, emptied, late, payment_of, serving, steps, then
-from order_svc.lifecycle import PaymentStatus, Status, StockStatus
+from order_svc.lifecycle import PaymentStatus, Reason, Status, StockStatus
 from order_svc.model import Committed, ConfirmPayment, FailPayment, NoteRefund, Order, Unavailable
 
 
@@ -16,7 +16,7 @@ def confirm(order: Order, command: ConfirmPayment, now: datetime) -> Decided:
     if order.status is Status.CANCELLED and (command.captured.minor > order.captured or order.payment is PaymentStatus.CANCELLED):
         captured = max(order.captured, command.captured.minor)
         order = replace(order, captured=captured)
-        return late(replace(order, payment=payment_of(order)), "PAYMENT_CONFIRMED", command, now)
+        return late(replace(order, payment=payment_of(order)), Reason.PAYMENT_CONFIRMED, command, now)
     if order.status is not Status.PENDING:
         return Decision(order)  # heard before
     # Units may have been cancelled while the payment was on its way: what is too much, payment gives back.
@@ -34,14 +34,14 @@ def confirm(order: Order, command: ConfirmPayment, now: datetime) -> Decided:
     if isinstance(command.stock, Committed):
         paid = replace(paid, lines=allocated(paid.lines, command.stock.allocations))
     stock = StockStatus.COMMITTED if committed else StockStatus.OWED
-    return steps(replace(paid, parts=serving(paid), stock=stock), (Status.CONFIRMED,), "PAYMENT_CONFIRMED", command, now)
+    return steps(replace(paid, parts=serving(paid), stock=stock), (Status.CONFIRMED,), Reason.PAYMENT_CONFIRMED, command, now)
 
 
 def fail(order: Order, command: FailPayment, now: datetime) -> Decided:
     if order.status is not Status.PENDING:
         return Decision(order)
     failed = emptied(replace(order, payment=PaymentStatus.FAILED, expire_time=None))
-    return steps(failed, (Status.CANCELLED,), "PAYMENT_FAILED", command, now)
+    return steps(failed, (Status.CANCELLED,), Reason.PAYMENT_FAILED, command, now)
 
 
 def note_refund(order: Order, command: NoteRefund, now: datetime) -> Decided:
@@ -57,7 +57,7 @@ def note_refund(order: Order, command: NoteRefund, now: datetime) -> Decided:
         decided = returning.refund_failed(order, command.return_id, command.failure_code, command, now)
     elif command.return_id:
         decided = returning.refunded(order, command.return_id, command.amount, command, now)
-    return then(decided, steps(decided.record, refunding(decided.record), "REFUND_COMPLETED", command, now))
+    return then(decided, steps(decided.record, refunding(decided.record), Reason.REFUND_COMPLETED, command, now))
 
 
 def refunding(order: Order) -> tuple[Status, ...]:

@@ -6,7 +6,7 @@ from chassis.decision import Decision
 from chassis.errors import Invalid, Violation
 from chassis.money import UNITS_MAX, minor_digits
 from order_svc.decisions.steps import Decided, allocated, steps
-from order_svc.lifecycle import PaymentStatus, Progress, ReturnProgress, Status, StockStatus
+from order_svc.lifecycle import PaymentStatus, Progress, Reason, ReturnProgress, Status, StockStatus
 from order_svc.model import Checkout, Order, PlaceOrder, number_of, priced
 
 PAYMENT_WINDOW = timedelta(minutes=30)
@@ -45,7 +45,7 @@ def place(order: Order | None, command: PlaceOrder, now: datetime) -> Decided:
         customer_id=checkout.customer_id,
         external_reference=checkout.external_reference,
         status=Status.PENDING,
-        reason="ORDER_PLACED",
+        reason=Reason.ORDER_PLACED,
         attempt=1,
         version=0,
         payment=PaymentStatus.PENDING,
@@ -63,4 +63,4 @@ def place(order: Order | None, command: PlaceOrder, now: datetime) -> Decided:
         lines=lines,
         recipient=checkout.recipient,
     )
-    return steps(order, (Status.PENDING,), "ORDER_PLACED", command, now)
+    return steps(order, (Status.PENDING,), Reason.ORDER_PLACED, command, now)

@@ -12,7 +12,7 @@ from uuid import UUID, uuid5
 from chassis.decision import Decision
 from chassis.errors import Invalid, NotFound, Refused, Stale, Violation, illegal
 from order_svc.decisions.steps import Decided, expected, then
-from order_svc.lifecycle import RETURN_MOVES, Disposition, ReturnKind, ReturnProgress, ReturnStatus, Status, StockStatus
+from order_svc.lifecycle import RETURN_MOVES, Disposition, ReturnKind, ReturnProgress, ReturnReason, ReturnStatus, Status, StockStatus
 from order_svc.model import (
     Command,
     CreateReturn,
@@ -54,7 +54,7 @@ def create(order: Order, command: CreateReturn, now: datetime) -> Decided:
     returnable(order, command.lines)
     lines = [ReturnLine(number, sku_of(order, number), quantity) for number, quantity in sorted(command.lines.items())]
     rma = new(order, command.return_id, ReturnKind.CUSTOMER, command.reason, lines, now)
-    return walk(order, rma, [(ReturnStatus.REQUESTED, "RETURN_REQUESTED")], command, now)
+    return walk(order, rma, [(ReturnStatus.REQUESTED, ReturnReason.RETURN_REQUESTED)], command, now)
 
 
 def refund_without_goods(order: Order, command: RefundWithoutGoods, now: datetime) -> Decided:
@@ -66,7 +66,7 @@ def refund_without_goods(order: Order, command: RefundWithoutGoods, now: datetim
     lines = [_disposed(number, sku_of(order, number), *wanted) for number, wanted in sorted(command.lines.items())]
     rma = new(order, command.return_id, ReturnKind.WITHOUT_GOODS, command.reason, lines, now)
     rma = priced(order, replace(rma, warehouse_id=command.warehouse_id))
-    return walk(order, rma, _inspected(rma, "REFUND_WITHOUT_GOODS"), command, now)
+    return walk(order, rma, _inspected(rma, ReturnReason.REFUND_WITHOUT_GOODS), command, now)
 
 
 def receive(order: Order, command: ReceiveReturn, now: datetime) -> Decided:
@@ -81,7 +81,7 @@ def receive(order: Order, command: ReceiveReturn, now: datetime) -> Decided:
     for number, received in arrived.items():
         lines[number] = replace(lines.get(number) or ReturnLine(number, sku_of(order, number), 0), received=received)
     rma = replace(rma, warehouse_id=command.warehouse_id, lines=tuple(lines[number] for number in sorted(lines)))
-    return walk(order, rma, [(ReturnStatus.RECEIVED, "RETURN_RECEIVED")], command, now)
+    return walk(order, rma, [(ReturnStatus.RECEIVED, ReturnReason.RETURN_RECEIVED)], command, now)
 
 
 def inspect(order: Order, command: InspectReturn, now: datetime) -> Decided:
@@ -107,8 +107,8 @@ def inspect(order: Order, command: InspectReturn, now: datetime) -> Decided:
     }
     rma = priced(order, replace(rma, lines=tuple(lines[number] for number in sorted(lines))))
     if any(line.inspected < line.received for line in rma.lines):
-        return walk(order, rma, [(ReturnStatus.RECEIVED, "RETURN_RECEIVED")], command, now)
-    return walk(order, rma, _inspected(rma, "RETURN_INSPECTED"), command, now)
+        return walk(order, rma, [(ReturnStatus.RECEIVED, ReturnReason.RETURN_RECEIVED)], command, now)
+    return walk(order, rma, _inspected(rma, ReturnReason.RETURN_INSPECTED), command, now)
 
 
 def refunded(order: Order, return_id: UUID, amount: int, command: Command, now: datetime) -> Decided:
@@ -116,7 +116,7 @@ def refunded(order: Order, return_id: UUID, amount: int, command: Command, now: 
     rma = return_of(order, return_id)
     if rma is None or rma.status is not ReturnStatus.INSPECTED:
         return Decision(order)
-    path = [(ReturnStatus.REFUNDED, "RETURN_REFUNDED"), (ReturnStatus.CLOSED, "RETURN_CLOSED")]
+    path = [(ReturnStatus.REFUNDED, ReturnReason.RETURN_REFUNDED), (ReturnStatus.CLOSED, ReturnReason.RETURN_CLOSED)]
     return walk(order, replace(rma, refunded=amount), path, command, now)
 
 
@@ -126,10 +126,10 @@ def refund_failed(order: Order, return_id: UUID, failure_code: str, command: Com
     if rma is None or rma.status is not ReturnStatus.INSPECTED:
         return Decision(order)
     if failure_code == "nothing_refundable":
-        return walk(order, rma, [(ReturnStatus.CLOSED, "NOTHING_REFUNDABLE")], command, now)
-    if rma.status_reason == "REFUND_FAILED":
+        return walk(order, rma, [(ReturnStatus.CLOSED, ReturnReason.NOTHING_REFUNDABLE)], command, now)
+    if rma.status_reason == ReturnReason.REFUND_FAILED:
         return Decision(order)
-    return walk(order, rma, [(ReturnStatus.INSPECTED, "REFUND_FAILED")], command, now)
+    return walk(order, rma, [(ReturnStatus.INSPECTED, ReturnReason.REFUND_FAILED)], command, now)
 
 
 def recall(order: Order, warehouse_id: str, units: Mapping[int, int], command: Command, now: datetime) -> Decided:
@@ -147,7 +147,7 @@ def recall(order: Order, warehouse_id: str, units: Mapping[int, int], command: C
         return Decision(order)
     lines = [ReturnLine(number, sku_of(order, number), quantity) for number, quantity in rest.items()]
     rma = new(order, recall_id(order, warehouse_id, len(earlier)), ReturnKind.RECALL, "RECALL", lines, now)
-    return walk(order, rma, [(ReturnStatus.APPROVED, "RECALLED")], command, now)
+    return walk(order, rma, [(ReturnStatus.APPROVED, ReturnReason.RECALLED)], command, now)
 
 
 def call_off(order: Order, warehouse_id: str, reason: str, command: Command, now: datetime) -> Decided:
@@ -277,7 +277,18 @@ def walk(order: Order, rma: Return, path: Sequence[tuple[ReturnStatus, str]], co
     for status, reason in path:
         old = rma.status if rma.version else None
         rma = replace(rma, status=status, status_reason=reason, version=rma.version + 1, update_time=now)
-        step = ReturnStep(rma.id, rma.version, old, status, reason, command.actor, command.cause, now)
+        step = ReturnStep(
+            return_id=rma.id,
+            version=rma.version,
+            old=old,
+            new=status,
+            reason=reason,
+            actor=command.actor,
+            cause=command.cause,
+            time=now,
+            claimed_actor=command.claimed_actor,
+            note=command.note,
+        )
         history.append(step)
         facts.append(ReturnChanged(rma, step))
     others = tuple(other for other in order.rmas if other.id != rma.id)
@@ -325,5 +336,9 @@ def _disposed(number: int, sku: str, quantity: int, disposition: Disposition) ->
 
 def _inspected(rma: Return, reason: str) -> list[tuple[ReturnStatus, str]]:
     """Inspected; and closed with it where there is nothing to refund, for nobody would tell of it."""
-    nothing = [] if rma.refund else [(ReturnStatus.CLOSED, "RETURN_CLOSED" if rma.kind is ReturnKind.RECALL else "NOTHING_REFUNDABLE")]
-    return [(ReturnStatus.INSPECTED, reason), *nothing]
+    inspected = (ReturnStatus.INSPECTED, reason)
+    if rma.refund:
+        return [inspected]
+    recall = rma.kind is ReturnKind.RECALL
+    why = ReturnReason.RETURN_CLOSED if recall else ReturnReason.NOTHING_REFUNDABLE
+    return [inspected, (ReturnStatus.CLOSED, why)]

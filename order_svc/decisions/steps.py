@@ -83,7 +83,20 @@ def late(order: Order, reason: str, command: Command, now: datetime) -> Decided:
 
 def _stepped(order: Order, old: Status | None, new: Status, reason: str, command: Command, now: datetime) -> tuple[Order, Transition]:
     order = replace(order, status=new, reason=reason, version=order.version + 1, update_time=now)
-    return order, Transition(order.id, order.version, order.attempt, old, new, reason, command.actor, command.cause, now)
+    step = Transition(
+        order_id=order.id,
+        version=order.version,
+        attempt=order.attempt,
+        old=old,
+        new=new,
+        reason=reason,
+        actor=command.actor,
+        cause=command.cause,
+        time=now,
+        claimed_actor=command.claimed_actor,
+        note=command.note,
+    )
+    return order, step
 
 
 # --- axes

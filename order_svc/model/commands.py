@@ -35,13 +35,19 @@ CommitAnswer = Committed | Owed | Unavailable
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What may be asked of an order: by whom (`actor`), and what for (`cause`: an event's id, or a request_id)."""
+    """What may be asked of an order: by which service (`actor`), and what for (`cause`: an event's id, or a request_id).
+
+    claimed_actor   the person or service that a call claims to act for
+    note            why, in free text; for the history alone
+    """
 
     key: str
     digest: bytes
     target: UUID
     actor: str
     cause: str
+    claimed_actor: str | None = field(default=None, kw_only=True)
+    note: str | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

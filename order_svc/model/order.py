@@ -7,7 +7,7 @@ from itertools import pairwise
 from uuid import UUID
 
 from chassis.money import Money
-from order_svc.lifecycle import End, PaymentStatus, Progress, ReturnKind, ReturnProgress, Status, StockStatus, Work, standing
+from order_svc.lifecycle import End, PaymentStatus, Progress, ReturnKind, ReturnProgress, Status, StockStatus, Work, closed, standing
 from order_svc.model.returns import Return, ReturnStep
 
 LATE_SHOWN = 100
@@ -198,6 +198,14 @@ class Order:
         return self.placed_total - self.cancelled_amount
 
     @property
+    def closed(self) -> bool:
+        """It has ended, and nothing of it is open."""
+        works = {part.work for part in self.parts}
+        returns = {rma.status for rma in self.rmas}
+        refund_due = self.refunded < self.captured
+        return closed(self.status, self.stock, works, returns, refund_due=refund_due)
+
+    @property
     def has_returns(self) -> bool:
         """There is a return of it, whatever became of that: who loads the order need not look for returns otherwise."""
         return bool(self.rmas)
@@ -221,7 +229,8 @@ class Order:
 class Transition:
     """A row of history: a step of an order's life, or (`old` is `new`) units of it that were cancelled.
 
-    `cause` is the causing event's id, or the call's request_id.
+    `cause` is the causing event's id, or the call's request_id. `claimed_actor` and `note` are the
+    call's, and None for an event.
     """
 
     order_id: UUID
@@ -233,6 +242,8 @@ class Transition:
     actor: str
     cause: str
     time: datetime
+    claimed_actor: str | None = None
+    note: str | None = None
 
 
 # What a decision adds to what is only ever added to.
@@ -270,3 +281,5 @@ class OrderFilter:
     create_time_from: datetime | None = None
     create_time_before: datetime | None = None
     stock: StockStatus | None = None
+    update_time_from: datetime | None = None
+    update_time_before: datetime | None = None

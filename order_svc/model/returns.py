@@ -80,7 +80,10 @@ class Return:
 
 @dataclass(frozen=True, slots=True)
 class ReturnStep:
-    """A row of a return's history. `cause` is the causing event's id, or the key of the call."""
+    """A row of a return's history. `cause` is the causing event's id, or the key of the call.
+
+    `claimed_actor` and `note` are the call's, and None for an event.
+    """
 
     return_id: UUID
     version: int
@@ -90,6 +93,8 @@ class ReturnStep:
     actor: str
     cause: str
     time: datetime
+    claimed_actor: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,3 +112,6 @@ class ReturnFilter:
     order_id: UUID | None = None
     statuses: tuple[ReturnStatus, ...] = ()
     create_time_from: datetime | None = None
+    create_time_before: datetime | None = None
+    update_time_from: datetime | None = None
+    update_time_before: datetime | None = None

@@ -18,7 +18,7 @@ from chassis.idempotency import Keyed
 from chassis.paging import Listed, Page, too_large
 from chassis.watch import Watches
 from order_svc import decisions, store
-from order_svc.lifecycle import Status
+from order_svc.lifecycle import TERMINAL, Reason, Status
 from order_svc.model import (
     Allocations,
     CancelItems,
@@ -54,7 +54,7 @@ class Operations:
 
     def __init__(self, database: Database, warehouse: Warehouse, *, heartbeat_s: float = 15.0) -> None:
         self.database, self.warehouse, self.heartbeat_s = database, warehouse, heartbeat_s
-        self.watches = Watches(self._versions)
+        self.watches = Watches(self._update_times)
         self.releasing = Releasing(warehouse)
         self._confirmed = telemetry.counter(
             "order_stock_confirmations_total", "Orders whose stock was confirmed, is owed, or was refused", "answer"
@@ -69,7 +69,17 @@ class Operations:
             known = await store.order_of_checkout(connection, of.key)
         if not known:
             await self._check_reference(checkout, None)
-        command = PlaceOrder(of.key, of.digest, known or uuid7(), "order", str(request_id), checkout=checkout, allocations={})
+        command = PlaceOrder(
+            key=of.key,
+            digest=of.digest,
+            target=known or uuid7(),
+            actor="order",
+            cause=str(request_id),
+            claimed_actor=of.claimed_actor,
+            note=of.note,
+            checkout=checkout,
+            allocations={},
+        )
         if not known:
             wanted = [(number, line.sku, line.quantity) for number, line in enumerate(checkout.lines, 1)]
             order_id, allocations = await self.warehouse.reserve(request_id, command.target, 1, wanted, RESERVATION_TTL)
@@ -124,7 +134,7 @@ class Operations:
         outcomes: dict[str, Outcome[Any]] = dict(zip((c.key for c in meant), await self._write(meant), strict=True))
         for command in meant:
             outcome = outcomes[command.key]
-            if command.refused and isinstance(outcome, Done) and not outcome.repeat and outcome.record.reason == "STOCK_UNAVAILABLE":
+            if command.refused and isinstance(outcome, Done) and not outcome.repeat and outcome.record.reason == Reason.STOCK_UNAVAILABLE:
                 self._confirmed.labels(ANSWERS[Unavailable]).inc()
         return [outcomes.get(command.key, Done(None)) for command in commands]
 
@@ -243,23 +253,28 @@ class Operations:
         return recipient
 
     async def watch_order(self, order_id: UUID, after: int | None) -> AsyncGenerator[tuple[Order | Transition | datetime, int], None]:
-        """The order (where `after` is None), then each step after that version; the time when nothing happens. Each with the version."""
+        """The order (where `after` is None), then each step after that version; the time when nothing happens. Each with the version.
+
+        It ends once the order is closed (order_svc.lifecycle.closed).
+        """
         async with self.watches.changes(order_id) as changed:
             [order] = await self.get_orders([order_id])
             if after is None:
                 yield order, order.version
             elif after > order.version:
                 raise OutOfRange("WATCH_TOKEN_EXPIRED", "The resume_token is not of this order's life. Watch again without it.")
-            version = order.version if after is None else after
+            version, status = order.version if after is None else after, order.status
             while True:
                 changed.clear()
                 async with self.database.read() as connection:
                     steps = await store.list_history(connection, order_id, version, HISTORY_BATCH)
                 for step in steps:
-                    version = step.version
+                    version, status = step.version, step.new
                     yield step, version
                 if len(steps) == HISTORY_BATCH:
                     continue  # there may be more
+                if status in TERMINAL and (await self.get_orders([order_id]))[0].closed:
+                    return  # all its steps are sent: an order that has ended gets no more
                 try:
                     async with asyncio.timeout(self.heartbeat_s):
                         await changed.wait()
@@ -270,9 +285,9 @@ class Operations:
         async with self.database.read() as connection:
             return await store.find_orders(connection, ids)
 
-    async def _versions(self, ids: Collection[UUID]) -> dict[UUID, int]:
+    async def _update_times(self, ids: Collection[UUID]) -> dict[UUID, int]:
         async with self.database.read() as connection:
-            return await store.versions(connection, ids)
+            return await store.update_times(connection, ids)
 
     async def _write(self, commands: Sequence[OrderCommand]) -> list[Outcome[Order]]:
         outcomes = await self.database.write(commands, load=store.lock_orders, decide=decisions.decide, save=store.save_orders)

@@ -39,6 +39,14 @@ class ReturnOperations:
             raise _missing(return_id)
         return rma
 
+    async def list_transitions(self, return_id: UUID, page: Page) -> tuple[Sequence[Any], str]:
+        """Raises NotFound RETURN_NOT_FOUND."""
+        await self.order_of(return_id)
+        after = page.after[0] if page.after else 0
+        async with self.database.read() as connection:
+            rows = await store.list_return_history(connection, return_id, after, page.size + 1)
+        return page.cut(rows, lambda step: (step.version,))
+
     async def list_returns(self, wanted: ReturnFilter, page: Page) -> tuple[Sequence[Any], str]:
         async with self.database.read() as connection:
             found = await store.list_returns(connection, wanted, page)

@@ -16,9 +16,9 @@ from order_svc.store.orders import (
     order_of_checkout,
     owed,
     save_orders,
-    versions,
+    update_times,
 )
-from order_svc.store.returns import find_returns, list_returns, order_of_return
+from order_svc.store.returns import find_returns, list_return_history, list_returns, order_of_return
 
 __all__ = [
     "count_lines_of",
@@ -29,11 +29,12 @@ __all__ = [
     "holder_of_reference",
     "list_history",
     "list_orders",
+    "list_return_history",
     "list_returns",
     "lock_orders",
     "order_of_checkout",
     "order_of_return",
     "owed",
     "save_orders",
-    "versions",
+    "update_times",
 ]

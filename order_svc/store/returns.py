@@ -6,7 +6,7 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, and_, bindparam, func, literal, select, tuple_
+from sqlalchemy import BigInteger, ColumnElement, Select, and_, bindparam, func, literal, select, tuple_
 from sqlalchemy.dialects.postgresql import Insert
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -34,6 +34,12 @@ read_lines = (
     .order_by(return_lines.c.return_id, return_lines.c.number)
 )
 insert_steps = insert_rows(*return_history.c)
+read_steps = (
+    select(return_history)
+    .where(return_history.c.return_id == bindparam("return_id"), return_history.c.version > bindparam("after", type_=BigInteger))
+    .order_by(return_history.c.version)
+    .limit(bindparam("most"))
+)
 
 
 def _saving(new: Insert, names: Sequence[str], changing: Sequence[str]) -> Insert:
@@ -86,12 +92,24 @@ async def list_returns(connection: AsyncConnection, wanted: ReturnFilter, page: 
         conditions.append(returns.c.order_id == wanted.order_id)
     if wanted.create_time_from:
         conditions.append(returns.c.create_time >= wanted.create_time_from)
+    if wanted.create_time_before:
+        conditions.append(returns.c.create_time < wanted.create_time_before)
+    if wanted.update_time_from:
+        conditions.append(returns.c.update_time >= wanted.update_time_from)
+    if wanted.update_time_before:
+        conditions.append(returns.c.update_time < wanted.update_time_before)
     if page.after:
         time, id = page.after
         conditions.append(tuple_(returns.c.create_time, returns.c.id) < tuple_(literal(time), literal(id)))
     place = (returns.c.create_time, returns.c.id)
     statement = select(*place, count_lines).where(*conditions).order_by(*(column.desc() for column in place)).limit(page.size + 1)
     return [Listed((time, id), lines) for time, id, lines in await connection.execute(statement)]
+
+
+async def list_return_history(connection: AsyncConnection, return_id: UUID, after: int, most: int) -> list[ReturnStep]:
+    """The return's steps that came after that version, oldest first."""
+    rows = await connection.execute(read_steps, {"return_id": return_id, "after": after, "most": most})
+    return [ReturnStep(*row) for row in rows]
 
 
 async def _whole(connection: AsyncConnection, statement: Select[Any], parameters: Mapping[str, Any]) -> list[Return]:

@@ -37,6 +37,7 @@ from order_svc.wire.returns import (
     receive_return,
     reject_return,
     return_filter,
+    return_transition,
 )
 from order_svc.wire.told import event
 
@@ -67,6 +68,7 @@ __all__ = [
     "reject_return",
     "retry_order",
     "return_filter",
+    "return_transition",
     "transition",
     "watched",
 ]

@@ -55,6 +55,8 @@ def transition(step: Transition) -> order_pb2.OrderTransition:
         actor=step.actor,
         cause_id=step.cause,
         occur_time=timestamp(step.time),
+        claimed_actor=step.claimed_actor,
+        note=step.note,
     )
 
 

@@ -1,6 +1,7 @@
 """What callers ask, as commands and filters."""
 
 import unicodedata
+from typing import Any
 from uuid import UUID
 
 from google.protobuf.message import Message
@@ -8,6 +9,7 @@ from ordermesh.order.v1 import order_pb2, order_service_pb2
 
 from chassis.convert import given, invalid, money
 from chassis.idempotency import Keyed
+from order_svc.lifecycle import Reason
 from order_svc.model import CancelItems, CancelOrder, Checkout, OrderFilter, Recipient, RetryOrder, WantedLine
 from order_svc.wire.names import STATUS_OF, STOCK_OF
 
@@ -42,28 +44,37 @@ def checkout(request: order_service_pb2.CreateOrderRequest) -> Checkout:
     )
 
 
-CUSTOMER_REQUEST = "CUSTOMER_REQUEST"  # the reason of a cancellation that gives none
+def asked_of(of: Keyed, order_id: UUID, cause: str) -> dict[str, Any]:
+    """What the command of each call has: its key, its order, and which service, person and note it comes from."""
+    return {
+        "key": of.key,
+        "digest": of.digest,
+        "target": order_id,
+        "actor": "order",
+        "cause": cause,
+        "claimed_actor": of.claimed_actor,
+        "note": of.note,
+    }
 
 
 def cancel_order(request: order_service_pb2.CancelOrderRequest, of: Keyed) -> CancelOrder:
-    reason, version = given(request, "reason") or CUSTOMER_REQUEST, given(request, "expected_version")
-    return CancelOrder(of.key, of.digest, UUID(request.order_id), "order", request.request_id, reason=reason, expected_version=version)
+    reason, version = given(request, "reason") or Reason.CUSTOMER_REQUEST, given(request, "expected_version")
+    asked = asked_of(of, UUID(request.order_id), request.request_id)
+    return CancelOrder(**asked, reason=reason, expected_version=version)
 
 
 def cancel_items(request: order_service_pb2.CancelOrderItemsRequest, of: Keyed) -> CancelItems:
-    reason, version = given(request, "reason") or CUSTOMER_REQUEST, given(request, "expected_version")
+    reason, version = given(request, "reason") or Reason.CUSTOMER_REQUEST, given(request, "expected_version")
     units = {line.line_number: line.quantity for line in request.lines}
-    return CancelItems(
-        of.key, of.digest, UUID(request.order_id), "order", request.request_id, units=units, reason=reason, expected_version=version
-    )
+    asked = asked_of(of, UUID(request.order_id), request.request_id)
+    return CancelItems(**asked, units=units, reason=reason, expected_version=version)
 
 
 def retry_order(request: order_service_pb2.RetryOrderRequest, of: Keyed) -> RetryOrder:
     """The wish; which attempt that makes, and with which stock, is not known yet."""
     version = given(request, "expected_version")
-    return RetryOrder(
-        of.key, of.digest, UUID(request.order_id), "order", request.request_id, attempt=0, allocations=None, expected_version=version
-    )
+    asked = asked_of(of, UUID(request.order_id), request.request_id)
+    return RetryOrder(**asked, attempt=0, allocations=None, expected_version=version)
 
 
 def order_filter(request: order_service_pb2.ListOrdersRequest) -> OrderFilter:
@@ -75,6 +86,8 @@ def order_filter(request: order_service_pb2.ListOrdersRequest) -> OrderFilter:
         create_time_from=given(request, "create_time_from"),
         create_time_before=given(request, "create_time_before"),
         stock=STOCK_OF.get(request.stock_status),
+        update_time_from=given(request, "update_time_from"),
+        update_time_before=given(request, "update_time_before"),
     )
 
 

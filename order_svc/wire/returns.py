@@ -11,7 +11,7 @@ from ordermesh.view.v1.view_pb2 import VIEW_FULL, VIEW_SUMMARY, View
 from chassis.convert import given, names, timestamp
 from chassis.idempotency import Keyed
 from chassis.money import to_message
-from order_svc.lifecycle import Disposition, ReturnKind, ReturnStatus
+from order_svc.lifecycle import Disposition, ReturnKind, ReturnReason, ReturnStatus
 from order_svc.model import (
     CreateReturn,
     Findings,
@@ -23,7 +23,9 @@ from order_svc.model import (
     ReturnChanged,
     ReturnFilter,
     ReturnLine,
+    ReturnStep,
 )
+from order_svc.wire.requests import asked_of
 
 STATUS = names(ReturnStatus, "RETURN_STATUS", return_pb2.ReturnStatus.Value)
 STATUS_OF = {value: status for status, value in STATUS.items()}
@@ -39,11 +41,7 @@ def create_return(request: return_service_pb2.CreateReturnRequest, of: Keyed) ->
     """The return's id is made of the order's and the request's key: a repeat, however late, names the same return."""
     order_id = UUID(request.order_id)
     base: Mapping[str, Any] = {
-        "key": of.key,
-        "digest": of.digest,
-        "target": order_id,
-        "actor": "order",
-        "cause": of.key,
+        **asked_of(of, order_id, of.key),
         "return_id": uuid5(order_id, of.key),
         "reason": given(request, "reason") or "",
         "expected_version": given(request, "expected_version"),
@@ -55,20 +53,20 @@ def create_return(request: return_service_pb2.CreateReturnRequest, of: Keyed) ->
 
 
 def approve_return(request: return_service_pb2.ApproveReturnRequest, of: Keyed, order_id: UUID) -> MoveReturn:
-    return MoveReturn(**_asked(request, of, order_id), to=ReturnStatus.APPROVED, reason="RETURN_APPROVED")
+    return MoveReturn(**_asked(request, of, order_id), to=ReturnStatus.APPROVED, reason=ReturnReason.RETURN_APPROVED)
 
 
 def reject_return(request: return_service_pb2.RejectReturnRequest, of: Keyed, order_id: UUID) -> MoveReturn:
-    reason = given(request, "reason") or "RETURN_REJECTED"
+    reason = given(request, "reason") or ReturnReason.RETURN_REJECTED
     return MoveReturn(**_asked(request, of, order_id), to=ReturnStatus.REJECTED, reason=reason)
 
 
 def mark_return_in_transit(request: return_service_pb2.MarkReturnInTransitRequest, of: Keyed, order_id: UUID) -> MoveReturn:
-    return MoveReturn(**_asked(request, of, order_id), to=ReturnStatus.IN_TRANSIT, reason="RETURN_IN_TRANSIT")
+    return MoveReturn(**_asked(request, of, order_id), to=ReturnStatus.IN_TRANSIT, reason=ReturnReason.RETURN_IN_TRANSIT)
 
 
 def cancel_return(request: return_service_pb2.CancelReturnRequest, of: Keyed, order_id: UUID) -> MoveReturn:
-    return MoveReturn(**_asked(request, of, order_id), to=ReturnStatus.CANCELLED, reason="RETURN_CANCELLED")
+    return MoveReturn(**_asked(request, of, order_id), to=ReturnStatus.CANCELLED, reason=ReturnReason.RETURN_CANCELLED)
 
 
 def receive_return(request: return_service_pb2.ReceiveReturnRequest, of: Keyed, order_id: UUID) -> ReceiveReturn:
@@ -86,6 +84,9 @@ def return_filter(request: return_service_pb2.ListReturnsRequest) -> ReturnFilte
         order_id=UUID(request.order_id) if request.HasField("order_id") else None,
         statuses=tuple(STATUS_OF[status] for status in request.statuses),
         create_time_from=given(request, "create_time_from"),
+        create_time_before=given(request, "create_time_before"),
+        update_time_from=given(request, "update_time_from"),
+        update_time_before=given(request, "update_time_before"),
     )
 
 
@@ -120,7 +121,31 @@ def return_changed(fact: ReturnChanged) -> order_events_pb2.ReturnStatusChanged:
         old_status=STATUS[step.old] if step.old else return_pb2.RETURN_STATUS_UNSPECIFIED,
         new_status=STATUS[step.new],
         occur_time=timestamp(step.time),
+        reason=step.reason,
+        actor=step.actor,
+        claimed_actor=step.claimed_actor,
+        cause_id=_cause_id(step),
     )
+
+
+def return_transition(step: ReturnStep) -> return_pb2.ReturnTransition:
+    return return_pb2.ReturnTransition(
+        return_id=str(step.return_id),
+        return_version=step.version,
+        old_status=STATUS[step.old] if step.old else return_pb2.RETURN_STATUS_UNSPECIFIED,
+        new_status=STATUS[step.new],
+        reason=step.reason,
+        actor=step.actor,
+        claimed_actor=step.claimed_actor,
+        cause_id=_cause_id(step),
+        note=step.note,
+        occur_time=timestamp(step.time),
+    )
+
+
+def _cause_id(step: ReturnStep) -> str:
+    """The event's id, or the request_id at the end of a call's key (see chassis/idempotency.py)."""
+    return step.cause.rpartition(":")[2] if step.cause.startswith("/") else step.cause
 
 
 def _line(its: ReturnLine) -> return_pb2.ReturnLine:
@@ -139,11 +164,7 @@ def _line(its: ReturnLine) -> return_pb2.ReturnLine:
 def _asked(request: Any, of: Keyed, order_id: UUID) -> dict[str, Any]:
     """What each request about a return says; `cause` is the key, for two methods may be called with the same request_id."""
     return {
-        "key": of.key,
-        "digest": of.digest,
-        "target": order_id,
-        "actor": "order",
-        "cause": of.key,
+        **asked_of(of, order_id, of.key),
         "return_id": UUID(request.return_id),
         "expected_version": given(request, "expected_version"),
     }

@@ -33,6 +33,9 @@ def _items_cancelled(fact: ItemsCancelled) -> order_events_pb2.OrderItemsCancell
         order_version=step.version,
         occur_time=timestamp(step.time),
         items=[_event_line(its, line) for line in its.lines],
+        actor=step.actor,
+        claimed_actor=step.claimed_actor,
+        cause_id=step.cause,
     )
 
 
@@ -49,6 +52,9 @@ def _status_changed(fact: StatusChanged) -> order_events_pb2.OrderStatusChanged:
         order_version=step.version,
         occur_time=timestamp(step.time),
         items=[_event_line(its, line) for line in its.lines],
+        actor=step.actor,
+        claimed_actor=step.claimed_actor,
+        cause_id=step.cause,
         stock_status=STOCK[its.stock],
         payment_status=PAYMENT[its.payment],
         expire_time=timestamp_or_none(its.expire_time),

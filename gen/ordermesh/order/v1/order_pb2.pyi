@@ -69,6 +69,125 @@ ORDER_STATUS_FAILED: OrderStatus.ValueType  # 8
 """Its stock could not be confirmed. Goes to pending by a retry."""
 Global___OrderStatus: _TypeAlias = OrderStatus  # noqa: Y015
 
+class _OrderStatusReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OrderStatusReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OrderStatusReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ORDER_STATUS_REASON_UNSPECIFIED: _OrderStatusReason.ValueType  # 0
+    """Never given."""
+    ORDER_STATUS_REASON_ORDER_PLACED: _OrderStatusReason.ValueType  # 1
+    """A checkout became the order."""
+    ORDER_STATUS_REASON_PAYMENT_CONFIRMED: _OrderStatusReason.ValueType  # 2
+    """The order is paid, or costs nothing. Of a cancelled order: a late event."""
+    ORDER_STATUS_REASON_PAYMENT_FAILED: _OrderStatusReason.ValueType  # 3
+    """Payment is finally declined: the order is cancelled."""
+    ORDER_STATUS_REASON_PAYMENT_EXPIRED: _OrderStatusReason.ValueType  # 4
+    """The order was not paid within its time: it is cancelled."""
+    ORDER_STATUS_REASON_CUSTOMER_REQUEST: _OrderStatusReason.ValueType  # 5
+    """A caller cancelled the order, or units of it, and gave no reason."""
+    ORDER_STATUS_REASON_ORDER_RETRIED: _OrderStatusReason.ValueType  # 6
+    """A caller tried a failed order again."""
+    ORDER_STATUS_REASON_STOCK_UNAVAILABLE: _OrderStatusReason.ValueType  # 7
+    """The warehouse refused for good to commit the stock of a paid order: it is cancelled."""
+    ORDER_STATUS_REASON_FULFILLMENT_PENDING: _OrderStatusReason.ValueType  # 8
+    """A fulfilment was created."""
+    ORDER_STATUS_REASON_FULFILLMENT_PLANNING: _OrderStatusReason.ValueType  # 9
+    """A fulfilment commits its stock and builds its picklist."""
+    ORDER_STATUS_REASON_FULFILLMENT_PICKING: _OrderStatusReason.ValueType  # 10
+    """A fulfilment picks its units."""
+    ORDER_STATUS_REASON_FULFILLMENT_PICKED: _OrderStatusReason.ValueType  # 11
+    """A fulfilment has picked its units."""
+    ORDER_STATUS_REASON_FULFILLMENT_PACKING: _OrderStatusReason.ValueType  # 12
+    """A fulfilment packs its units."""
+    ORDER_STATUS_REASON_FULFILLMENT_PACKED: _OrderStatusReason.ValueType  # 13
+    """A fulfilment has packed its units."""
+    ORDER_STATUS_REASON_FULFILLMENT_READY: _OrderStatusReason.ValueType  # 14
+    """A fulfilment is ready for its carrier."""
+    ORDER_STATUS_REASON_FULFILLMENT_SHIPPED: _OrderStatusReason.ValueType  # 15
+    """A fulfilment's units are with their carrier."""
+    ORDER_STATUS_REASON_FULFILLMENT_COMPLETED: _OrderStatusReason.ValueType  # 16
+    """A fulfilment's units are delivered."""
+    ORDER_STATUS_REASON_FULFILLMENT_CANCELLED: _OrderStatusReason.ValueType  # 17
+    """A fulfilment was cancelled, and its units with it."""
+    ORDER_STATUS_REASON_SHIPMENT_CREATED: _OrderStatusReason.ValueType  # 18
+    """Shipping bought a label for a fulfilment's units."""
+    ORDER_STATUS_REASON_SHIPMENT_WITHDRAWN: _OrderStatusReason.ValueType  # 19
+    """Shipping voided a label for the work to be packed anew."""
+    ORDER_STATUS_REASON_DELIVERY_CONFIRMED: _OrderStatusReason.ValueType  # 20
+    """The carrier delivered a parcel."""
+    ORDER_STATUS_REASON_PARCEL_LOST: _OrderStatusReason.ValueType  # 21
+    """The carrier lost a parcel: its units are cancelled."""
+    ORDER_STATUS_REASON_PARCEL_RETURNED: _OrderStatusReason.ValueType  # 22
+    """The carrier returned a parcel to its sender: its units are cancelled."""
+    ORDER_STATUS_REASON_PARCEL_VOIDED: _OrderStatusReason.ValueType  # 23
+    """Shipping recalled a parcel before the carrier had it: its units are cancelled."""
+    ORDER_STATUS_REASON_REFUND_COMPLETED: _OrderStatusReason.ValueType  # 24
+    """All captured money of a delivered order is refunded."""
+
+class OrderStatusReason(_OrderStatusReason, metaclass=_OrderStatusReasonEnumTypeWrapper):
+    """Why an order stands where it does, or why units of it were cancelled. New values may appear.
+
+    A reason of an order is the name of one of these values without its prefix, e.g.
+    "PAYMENT_CONFIRMED", or a code from elsewhere:
+    - the code that a caller gave with a cancellation;
+    - the ErrorReason with which the warehouse refused the stock of a failed order;
+    - the fulfilment's reason for units that left its picklist.
+    """
+
+ORDER_STATUS_REASON_UNSPECIFIED: OrderStatusReason.ValueType  # 0
+"""Never given."""
+ORDER_STATUS_REASON_ORDER_PLACED: OrderStatusReason.ValueType  # 1
+"""A checkout became the order."""
+ORDER_STATUS_REASON_PAYMENT_CONFIRMED: OrderStatusReason.ValueType  # 2
+"""The order is paid, or costs nothing. Of a cancelled order: a late event."""
+ORDER_STATUS_REASON_PAYMENT_FAILED: OrderStatusReason.ValueType  # 3
+"""Payment is finally declined: the order is cancelled."""
+ORDER_STATUS_REASON_PAYMENT_EXPIRED: OrderStatusReason.ValueType  # 4
+"""The order was not paid within its time: it is cancelled."""
+ORDER_STATUS_REASON_CUSTOMER_REQUEST: OrderStatusReason.ValueType  # 5
+"""A caller cancelled the order, or units of it, and gave no reason."""
+ORDER_STATUS_REASON_ORDER_RETRIED: OrderStatusReason.ValueType  # 6
+"""A caller tried a failed order again."""
+ORDER_STATUS_REASON_STOCK_UNAVAILABLE: OrderStatusReason.ValueType  # 7
+"""The warehouse refused for good to commit the stock of a paid order: it is cancelled."""
+ORDER_STATUS_REASON_FULFILLMENT_PENDING: OrderStatusReason.ValueType  # 8
+"""A fulfilment was created."""
+ORDER_STATUS_REASON_FULFILLMENT_PLANNING: OrderStatusReason.ValueType  # 9
+"""A fulfilment commits its stock and builds its picklist."""
+ORDER_STATUS_REASON_FULFILLMENT_PICKING: OrderStatusReason.ValueType  # 10
+"""A fulfilment picks its units."""
+ORDER_STATUS_REASON_FULFILLMENT_PICKED: OrderStatusReason.ValueType  # 11
+"""A fulfilment has picked its units."""
+ORDER_STATUS_REASON_FULFILLMENT_PACKING: OrderStatusReason.ValueType  # 12
+"""A fulfilment packs its units."""
+ORDER_STATUS_REASON_FULFILLMENT_PACKED: OrderStatusReason.ValueType  # 13
+"""A fulfilment has packed its units."""
+ORDER_STATUS_REASON_FULFILLMENT_READY: OrderStatusReason.ValueType  # 14
+"""A fulfilment is ready for its carrier."""
+ORDER_STATUS_REASON_FULFILLMENT_SHIPPED: OrderStatusReason.ValueType  # 15
+"""A fulfilment's units are with their carrier."""
+ORDER_STATUS_REASON_FULFILLMENT_COMPLETED: OrderStatusReason.ValueType  # 16
+"""A fulfilment's units are delivered."""
+ORDER_STATUS_REASON_FULFILLMENT_CANCELLED: OrderStatusReason.ValueType  # 17
+"""A fulfilment was cancelled, and its units with it."""
+ORDER_STATUS_REASON_SHIPMENT_CREATED: OrderStatusReason.ValueType  # 18
+"""Shipping bought a label for a fulfilment's units."""
+ORDER_STATUS_REASON_SHIPMENT_WITHDRAWN: OrderStatusReason.ValueType  # 19
+"""Shipping voided a label for the work to be packed anew."""
+ORDER_STATUS_REASON_DELIVERY_CONFIRMED: OrderStatusReason.ValueType  # 20
+"""The carrier delivered a parcel."""
+ORDER_STATUS_REASON_PARCEL_LOST: OrderStatusReason.ValueType  # 21
+"""The carrier lost a parcel: its units are cancelled."""
+ORDER_STATUS_REASON_PARCEL_RETURNED: OrderStatusReason.ValueType  # 22
+"""The carrier returned a parcel to its sender: its units are cancelled."""
+ORDER_STATUS_REASON_PARCEL_VOIDED: OrderStatusReason.ValueType  # 23
+"""Shipping recalled a parcel before the carrier had it: its units are cancelled."""
+ORDER_STATUS_REASON_REFUND_COMPLETED: OrderStatusReason.ValueType  # 24
+"""All captured money of a delivered order is refunded."""
+Global___OrderStatusReason: _TypeAlias = OrderStatusReason  # noqa: Y015
+
 class _PaymentStatus:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -328,7 +447,9 @@ class Order(_message.Message):
     status: Global___OrderStatus.ValueType
     """Where it stands."""
     status_reason: _builtins.str
-    """Why it stands there: the reason of the last transition, e.g. "PAYMENT_CONFIRMED"."""
+    """Why it stands there: the reason of the last transition. An OrderStatusReason, e.g.
+    "PAYMENT_CONFIRMED", or a code that OrderStatusReason names.
+    """
     attempt: _builtins.int
     """How often the order was pending: 1, and one more for each retry."""
     version: _builtins.int
@@ -659,6 +780,8 @@ class OrderTransition(_message.Message):
     ACTOR_FIELD_NUMBER: _builtins.int
     CAUSE_ID_FIELD_NUMBER: _builtins.int
     OCCUR_TIME_FIELD_NUMBER: _builtins.int
+    CLAIMED_ACTOR_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
     """The order."""
     order_version: _builtins.int
@@ -668,11 +791,17 @@ class OrderTransition(_message.Message):
     new_status: Global___OrderStatus.ValueType
     """The status from then on."""
     reason: _builtins.str
-    """Why, e.g. "SHIPMENT_CREATED"."""
+    """Why: an OrderStatusReason, e.g. "SHIPMENT_CREATED", or a code that OrderStatusReason names."""
     actor: _builtins.str
-    """Who moved it: the service whose event it was, or "order" for a call."""
+    """What moved it: the service whose event it was, or "order" for a call."""
     cause_id: _builtins.str
     """The causing event's id, the call's request_id, or, where its time was over, a name of the order's own."""
+    claimed_actor: _builtins.str
+    """The person or service that the caller claims to act for: the call's metadata "ordermesh-actor",
+    e.g. "staff:7f3a". Nothing verifies it. Unset where the call had none, and for an event.
+    """
+    note: _builtins.str
+    """The note of the request; unset where it had none, and for an event."""
     @_builtins.property
     def occur_time(self) -> _timestamp_pb2.Timestamp:
         """When."""
@@ -688,12 +817,21 @@ class OrderTransition(_message.Message):
         actor: _builtins.str = ...,
         cause_id: _builtins.str = ...,
         occur_time: _timestamp_pb2.Timestamp | None = ...,
+        claimed_actor: _builtins.str | None = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["occur_time", b"occur_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "_note", b"_note", "claimed_actor", b"claimed_actor", "note", b"note", "occur_time", b"occur_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "cause_id", b"cause_id", "new_status", b"new_status", "occur_time", b"occur_time", "old_status", b"old_status", "order_id", b"order_id", "order_version", b"order_version", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "_note", b"_note", "actor", b"actor", "cause_id", b"cause_id", "claimed_actor", b"claimed_actor", "new_status", b"new_status", "note", b"note", "occur_time", b"occur_time", "old_status", b"old_status", "order_id", b"order_id", "order_version", b"order_version", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__claimed_actor: _TypeAlias = _typing.Literal["claimed_actor"]  # noqa: Y015
+    _WhichOneofArgType__claimed_actor: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor"]  # noqa: Y015
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__claimed_actor) -> _WhichOneofReturnType__claimed_actor | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
 Global___OrderTransition: _TypeAlias = OrderTransition  # noqa: Y015
 
@@ -760,7 +898,7 @@ class LateEvent(_message.Message):
     CAUSE_ID_FIELD_NUMBER: _builtins.int
     OCCUR_TIME_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """What was heard, e.g. "PAYMENT_CONFIRMED" or "SHIPMENT_CREATED"."""
+    """What the event reports: an OrderStatusReason, e.g. "PAYMENT_CONFIRMED" or "SHIPMENT_CREATED"."""
     actor: _builtins.str
     """The service that told it."""
     cause_id: _builtins.str

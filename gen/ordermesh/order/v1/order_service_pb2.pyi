@@ -39,6 +39,7 @@ class CreateOrderRequest(_message.Message):
     SHIPPING_AMOUNT_FIELD_NUMBER: _builtins.int
     RECIPIENT_FIELD_NUMBER: _builtins.int
     UNIQUE_EXTERNAL_REFERENCE_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     customer_id: _builtins.str
@@ -48,6 +49,10 @@ class CreateOrderRequest(_message.Message):
     unique_external_reference: _builtins.bool
     """No other order of this customer that has this set may have the same external_reference while it is neither cancelled nor failed:
     a second one is EXTERNAL_REFERENCE_TAKEN. Needs an external_reference. Guests are one customer.
+    """
+    note: _builtins.str
+    """Why, in free text, 1 to 500 characters, for the history alone: it is in no event. No personal
+    data.
     """
     @_builtins.property
     def items(self) -> _containers.RepeatedCompositeFieldContainer[Global___NewOrderItem]:
@@ -81,19 +86,24 @@ class CreateOrderRequest(_message.Message):
         shipping_amount: _money_pb2.Money | None = ...,
         recipient: _order_pb2.Recipient | None = ...,
         unique_external_reference: _builtins.bool = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_customer_id", b"_customer_id", "_external_reference", b"_external_reference", "customer_id", b"customer_id", "discount_amount", b"discount_amount", "external_reference", b"external_reference", "recipient", b"recipient", "shipping_amount", b"shipping_amount", "tax_amount", b"tax_amount"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_customer_id", b"_customer_id", "_external_reference", b"_external_reference", "_note", b"_note", "customer_id", b"customer_id", "discount_amount", b"discount_amount", "external_reference", b"external_reference", "note", b"note", "recipient", b"recipient", "shipping_amount", b"shipping_amount", "tax_amount", b"tax_amount"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_customer_id", b"_customer_id", "_external_reference", b"_external_reference", "customer_id", b"customer_id", "discount_amount", b"discount_amount", "external_reference", b"external_reference", "items", b"items", "recipient", b"recipient", "request_id", b"request_id", "shipping_amount", b"shipping_amount", "tax_amount", b"tax_amount", "unique_external_reference", b"unique_external_reference"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_customer_id", b"_customer_id", "_external_reference", b"_external_reference", "_note", b"_note", "customer_id", b"customer_id", "discount_amount", b"discount_amount", "external_reference", b"external_reference", "items", b"items", "note", b"note", "recipient", b"recipient", "request_id", b"request_id", "shipping_amount", b"shipping_amount", "tax_amount", b"tax_amount", "unique_external_reference", b"unique_external_reference"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__customer_id: _TypeAlias = _typing.Literal["customer_id"]  # noqa: Y015
     _WhichOneofArgType__customer_id: _TypeAlias = _typing.Literal["_customer_id", b"_customer_id"]  # noqa: Y015
     _WhichOneofReturnType__external_reference: _TypeAlias = _typing.Literal["external_reference"]  # noqa: Y015
     _WhichOneofArgType__external_reference: _TypeAlias = _typing.Literal["_external_reference", b"_external_reference"]  # noqa: Y015
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__customer_id) -> _WhichOneofReturnType__customer_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__external_reference) -> _WhichOneofReturnType__external_reference | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
 Global___CreateOrderRequest: _TypeAlias = CreateOrderRequest  # noqa: Y015
 
@@ -289,6 +299,8 @@ class ListOrdersRequest(_message.Message):
     CREATE_TIME_BEFORE_FIELD_NUMBER: _builtins.int
     STOCK_STATUS_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FROM_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_BEFORE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Orders in a page: 50 where unset, 1,000 at most. Fewer come, with a next_page_token all the same, where
     their answer would be larger than 4 MiB.
@@ -317,6 +329,14 @@ class ListOrdersRequest(_message.Message):
     def create_time_before(self) -> _timestamp_pb2.Timestamp:
         """Placed before this time."""
 
+    @_builtins.property
+    def update_time_from(self) -> _timestamp_pb2.Timestamp:
+        """Last changed at or after this time."""
+
+    @_builtins.property
+    def update_time_before(self) -> _timestamp_pb2.Timestamp:
+        """Last changed before this time."""
+
     def __init__(
         self,
         *,
@@ -330,10 +350,12 @@ class ListOrdersRequest(_message.Message):
         create_time_before: _timestamp_pb2.Timestamp | None = ...,
         stock_status: _order_pb2.StockStatus.ValueType | None = ...,
         view: _view_pb2.View.ValueType = ...,
+        update_time_from: _timestamp_pb2.Timestamp | None = ...,
+        update_time_before: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_customer_id", b"_customer_id", "_external_reference", b"_external_reference", "_order_number", b"_order_number", "_stock_status", b"_stock_status", "create_time_before", b"create_time_before", "create_time_from", b"create_time_from", "customer_id", b"customer_id", "external_reference", b"external_reference", "order_number", b"order_number", "stock_status", b"stock_status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_customer_id", b"_customer_id", "_external_reference", b"_external_reference", "_order_number", b"_order_number", "_stock_status", b"_stock_status", "create_time_before", b"create_time_before", "create_time_from", b"create_time_from", "customer_id", b"customer_id", "external_reference", b"external_reference", "order_number", b"order_number", "stock_status", b"stock_status", "update_time_before", b"update_time_before", "update_time_from", b"update_time_from"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_customer_id", b"_customer_id", "_external_reference", b"_external_reference", "_order_number", b"_order_number", "_stock_status", b"_stock_status", "create_time_before", b"create_time_before", "create_time_from", b"create_time_from", "customer_id", b"customer_id", "external_reference", b"external_reference", "order_number", b"order_number", "page_size", b"page_size", "page_token", b"page_token", "statuses", b"statuses", "stock_status", b"stock_status", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_customer_id", b"_customer_id", "_external_reference", b"_external_reference", "_order_number", b"_order_number", "_stock_status", b"_stock_status", "create_time_before", b"create_time_before", "create_time_from", b"create_time_from", "customer_id", b"customer_id", "external_reference", b"external_reference", "order_number", b"order_number", "page_size", b"page_size", "page_token", b"page_token", "statuses", b"statuses", "stock_status", b"stock_status", "update_time_before", b"update_time_before", "update_time_from", b"update_time_from", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__customer_id: _TypeAlias = _typing.Literal["customer_id"]  # noqa: Y015
     _WhichOneofArgType__customer_id: _TypeAlias = _typing.Literal["_customer_id", b"_customer_id"]  # noqa: Y015
@@ -392,6 +414,7 @@ class CancelOrderRequest(_message.Message):
     ORDER_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     order_id: _builtins.str
@@ -400,6 +423,10 @@ class CancelOrderRequest(_message.Message):
     """Why, in capitals: it becomes the order's status_reason. CUSTOMER_REQUEST where unset. No personal data."""
     expected_version: _builtins.int
     """The version that was looked at; unset: whatever it is."""
+    note: _builtins.str
+    """Why, in free text, 1 to 500 characters, for the history alone: it is in no event. No personal
+    data.
+    """
     def __init__(
         self,
         *,
@@ -407,17 +434,22 @@ class CancelOrderRequest(_message.Message):
         order_id: _builtins.str = ...,
         reason: _builtins.str | None = ...,
         expected_version: _builtins.int | None = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_reason", b"_reason", "expected_version", b"expected_version", "reason", b"reason"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "_reason", b"_reason", "expected_version", b"expected_version", "note", b"note", "reason", b"reason"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_reason", b"_reason", "expected_version", b"expected_version", "order_id", b"order_id", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "_reason", b"_reason", "expected_version", b"expected_version", "note", b"note", "order_id", b"order_id", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
     _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
     _WhichOneofReturnType__reason: _TypeAlias = _typing.Literal["reason"]  # noqa: Y015
     _WhichOneofArgType__reason: _TypeAlias = _typing.Literal["_reason", b"_reason"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_version) -> _WhichOneofReturnType__expected_version | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__reason) -> _WhichOneofReturnType__reason | None: ...
 
@@ -458,6 +490,7 @@ class CancelOrderItemsRequest(_message.Message):
     LINES_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     order_id: _builtins.str
@@ -466,6 +499,10 @@ class CancelOrderItemsRequest(_message.Message):
     """Why, in capitals. CUSTOMER_REQUEST where unset. No personal data."""
     expected_version: _builtins.int
     """The version that was looked at; unset: whatever it is."""
+    note: _builtins.str
+    """Why, in free text, 1 to 500 characters, for the history alone: it is in no event. No personal
+    data.
+    """
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___CancelledLine]:
         """How many units of which lines, each line_number once."""
@@ -478,17 +515,22 @@ class CancelOrderItemsRequest(_message.Message):
         lines: _abc.Iterable[Global___CancelledLine] | None = ...,
         reason: _builtins.str | None = ...,
         expected_version: _builtins.int | None = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_reason", b"_reason", "expected_version", b"expected_version", "reason", b"reason"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "_reason", b"_reason", "expected_version", b"expected_version", "note", b"note", "reason", b"reason"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_reason", b"_reason", "expected_version", b"expected_version", "lines", b"lines", "order_id", b"order_id", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "_reason", b"_reason", "expected_version", b"expected_version", "lines", b"lines", "note", b"note", "order_id", b"order_id", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
     _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
     _WhichOneofReturnType__reason: _TypeAlias = _typing.Literal["reason"]  # noqa: Y015
     _WhichOneofArgType__reason: _TypeAlias = _typing.Literal["_reason", b"_reason"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_version) -> _WhichOneofReturnType__expected_version | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__reason) -> _WhichOneofReturnType__reason | None: ...
 
@@ -553,26 +595,37 @@ class RetryOrderRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     ORDER_ID_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     order_id: _builtins.str
     """The order."""
     expected_version: _builtins.int
     """The version that was looked at; unset: whatever it is."""
+    note: _builtins.str
+    """Why, in free text, 1 to 500 characters, for the history alone: it is in no event. No personal
+    data.
+    """
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         order_id: _builtins.str = ...,
         expected_version: _builtins.int | None = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "expected_version", b"expected_version", "note", b"note"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "order_id", b"order_id", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "expected_version", b"expected_version", "note", b"note", "order_id", b"order_id", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
     _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_version) -> _WhichOneofReturnType__expected_version | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
 Global___RetryOrderRequest: _TypeAlias = RetryOrderRequest  # noqa: Y015
 

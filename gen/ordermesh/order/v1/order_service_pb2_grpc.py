@@ -161,7 +161,18 @@ class OrderServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WatchOrder(self, request, context):
-        """Sends the order as it stands, then each transition as it happens, with heartbeats between. Ends when the client does.
+        """Sends the order as it stands, then each transition as it happens, with heartbeats between.
+
+        Ends with OK once the order is cancelled or refunded, all of its transitions are sent, and
+        nothing of it is open:
+        - all of the current attempt's captured money is refunded;
+        - no committed stock waits to come back to its shelf;
+        - the work in each warehouse is shipped, completed or cancelled;
+        - each return is closed, rejected or cancelled.
+        GetOrder then answers the order's last state. A watch of a failed order goes on, for a person
+        can retry it; so does a watch of a delivered one, for a person can return it. A watch that
+        starts at the end sends the order once, and ends; with a resume_token it sends the transitions
+        after it, and ends.
         Reasons: ORDER_NOT_FOUND, WATCH_TOKEN_EXPIRED, DRAINING (watch again, with the last resume_token).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

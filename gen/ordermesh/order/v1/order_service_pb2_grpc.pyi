@@ -71,7 +71,18 @@ class OrderServiceStub:
     meanwhile), EXTERNAL_REFERENCE_TAKEN (another order holds its unique reference meanwhile; metadata: order_id).
     """
     WatchOrder: _grpc.UnaryStreamMultiCallable[_order_service_pb2.WatchOrderRequest, _order_service_pb2.WatchOrderResponse]
-    """Sends the order as it stands, then each transition as it happens, with heartbeats between. Ends when the client does.
+    """Sends the order as it stands, then each transition as it happens, with heartbeats between.
+
+    Ends with OK once the order is cancelled or refunded, all of its transitions are sent, and
+    nothing of it is open:
+    - all of the current attempt's captured money is refunded;
+    - no committed stock waits to come back to its shelf;
+    - the work in each warehouse is shipped, completed or cancelled;
+    - each return is closed, rejected or cancelled.
+    GetOrder then answers the order's last state. A watch of a failed order goes on, for a person
+    can retry it; so does a watch of a delivered one, for a person can return it. A watch that
+    starts at the end sends the order once, and ends; with a resume_token it sends the transitions
+    after it, and ends.
     Reasons: ORDER_NOT_FOUND, WATCH_TOKEN_EXPIRED, DRAINING (watch again, with the last resume_token).
     """
     ListOrderTransitions: _grpc.UnaryUnaryMultiCallable[_order_service_pb2.ListOrderTransitionsRequest, _order_service_pb2.ListOrderTransitionsResponse]
@@ -122,7 +133,18 @@ class OrderServiceAsyncStub(OrderServiceStub):
     meanwhile), EXTERNAL_REFERENCE_TAKEN (another order holds its unique reference meanwhile; metadata: order_id).
     """
     WatchOrder: _aio.UnaryStreamMultiCallable[_order_service_pb2.WatchOrderRequest, _order_service_pb2.WatchOrderResponse]  # type: ignore[assignment]
-    """Sends the order as it stands, then each transition as it happens, with heartbeats between. Ends when the client does.
+    """Sends the order as it stands, then each transition as it happens, with heartbeats between.
+
+    Ends with OK once the order is cancelled or refunded, all of its transitions are sent, and
+    nothing of it is open:
+    - all of the current attempt's captured money is refunded;
+    - no committed stock waits to come back to its shelf;
+    - the work in each warehouse is shipped, completed or cancelled;
+    - each return is closed, rejected or cancelled.
+    GetOrder then answers the order's last state. A watch of a failed order goes on, for a person
+    can retry it; so does a watch of a delivered one, for a person can return it. A watch that
+    starts at the end sends the order once, and ends; with a resume_token it sends the transitions
+    after it, and ends.
     Reasons: ORDER_NOT_FOUND, WATCH_TOKEN_EXPIRED, DRAINING (watch again, with the last resume_token).
     """
     ListOrderTransitions: _aio.UnaryUnaryMultiCallable[_order_service_pb2.ListOrderTransitionsRequest, _order_service_pb2.ListOrderTransitionsResponse]  # type: ignore[assignment]
@@ -218,7 +240,18 @@ class OrderServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _order_service_pb2.WatchOrderRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_order_service_pb2.WatchOrderResponse], _abc.AsyncIterator[_order_service_pb2.WatchOrderResponse]]:
-        """Sends the order as it stands, then each transition as it happens, with heartbeats between. Ends when the client does.
+        """Sends the order as it stands, then each transition as it happens, with heartbeats between.
+
+        Ends with OK once the order is cancelled or refunded, all of its transitions are sent, and
+        nothing of it is open:
+        - all of the current attempt's captured money is refunded;
+        - no committed stock waits to come back to its shelf;
+        - the work in each warehouse is shipped, completed or cancelled;
+        - each return is closed, rejected or cancelled.
+        GetOrder then answers the order's last state. A watch of a failed order goes on, for a person
+        can retry it; so does a watch of a delivered one, for a person can return it. A watch that
+        starts at the end sends the order once, and ends; with a resume_token it sends the transitions
+        after it, and ends.
         Reasons: ORDER_NOT_FOUND, WATCH_TOKEN_EXPIRED, DRAINING (watch again, with the last resume_token).
         """
 

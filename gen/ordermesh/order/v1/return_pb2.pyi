@@ -73,6 +73,82 @@ RETURN_STATUS_CANCELLED: ReturnStatus.ValueType  # 9
 """Called off before anything arrived. Terminal."""
 Global___ReturnStatus: _TypeAlias = ReturnStatus  # noqa: Y015
 
+class _ReturnStatusReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReturnStatusReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReturnStatusReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RETURN_STATUS_REASON_UNSPECIFIED: _ReturnStatusReason.ValueType  # 0
+    """Never given."""
+    RETURN_STATUS_REASON_RETURN_REQUESTED: _ReturnStatusReason.ValueType  # 1
+    """A caller announced the return."""
+    RETURN_STATUS_REASON_RECALLED: _ReturnStatusReason.ValueType  # 2
+    """Goods left a warehouse for what was cancelled: the order service made the return."""
+    RETURN_STATUS_REASON_RETURN_APPROVED: _ReturnStatusReason.ValueType  # 3
+    """A caller approved the return."""
+    RETURN_STATUS_REASON_RETURN_REJECTED: _ReturnStatusReason.ValueType  # 4
+    """A caller rejected the return and gave no reason."""
+    RETURN_STATUS_REASON_RETURN_IN_TRANSIT: _ReturnStatusReason.ValueType  # 5
+    """A caller reported the units as on their way."""
+    RETURN_STATUS_REASON_RETURN_CANCELLED: _ReturnStatusReason.ValueType  # 6
+    """A caller cancelled the return."""
+    RETURN_STATUS_REASON_RETURN_RECEIVED: _ReturnStatusReason.ValueType  # 7
+    """Units arrived, or some of those that arrived were inspected."""
+    RETURN_STATUS_REASON_RETURN_INSPECTED: _ReturnStatusReason.ValueType  # 8
+    """An inspector has inspected all units that arrived."""
+    RETURN_STATUS_REASON_REFUND_WITHOUT_GOODS: _ReturnStatusReason.ValueType  # 9
+    """A caller asked for a refund of goods that do not come back."""
+    RETURN_STATUS_REASON_RETURN_REFUNDED: _ReturnStatusReason.ValueType  # 10
+    """Payment refunded the return's units."""
+    RETURN_STATUS_REASON_REFUND_FAILED: _ReturnStatusReason.ValueType  # 11
+    """Payment could not refund the return's units. The return stays inspected."""
+    RETURN_STATUS_REASON_NOTHING_REFUNDABLE: _ReturnStatusReason.ValueType  # 12
+    """Nothing is left to refund: the return is closed."""
+    RETURN_STATUS_REASON_RETURN_CLOSED: _ReturnStatusReason.ValueType  # 13
+    """The return is complete."""
+    RETURN_STATUS_REASON_PARCEL_LOST: _ReturnStatusReason.ValueType  # 14
+    """The carrier lost the parcel of a recall: the recall is cancelled."""
+
+class ReturnStatusReason(_ReturnStatusReason, metaclass=_ReturnStatusReasonEnumTypeWrapper):
+    """Why a return stands where it does. New values may appear.
+
+    A return's status_reason is the name of one of these values without its prefix, e.g.
+    "RETURN_APPROVED", or the code that a caller gave with RejectReturn.
+    """
+
+RETURN_STATUS_REASON_UNSPECIFIED: ReturnStatusReason.ValueType  # 0
+"""Never given."""
+RETURN_STATUS_REASON_RETURN_REQUESTED: ReturnStatusReason.ValueType  # 1
+"""A caller announced the return."""
+RETURN_STATUS_REASON_RECALLED: ReturnStatusReason.ValueType  # 2
+"""Goods left a warehouse for what was cancelled: the order service made the return."""
+RETURN_STATUS_REASON_RETURN_APPROVED: ReturnStatusReason.ValueType  # 3
+"""A caller approved the return."""
+RETURN_STATUS_REASON_RETURN_REJECTED: ReturnStatusReason.ValueType  # 4
+"""A caller rejected the return and gave no reason."""
+RETURN_STATUS_REASON_RETURN_IN_TRANSIT: ReturnStatusReason.ValueType  # 5
+"""A caller reported the units as on their way."""
+RETURN_STATUS_REASON_RETURN_CANCELLED: ReturnStatusReason.ValueType  # 6
+"""A caller cancelled the return."""
+RETURN_STATUS_REASON_RETURN_RECEIVED: ReturnStatusReason.ValueType  # 7
+"""Units arrived, or some of those that arrived were inspected."""
+RETURN_STATUS_REASON_RETURN_INSPECTED: ReturnStatusReason.ValueType  # 8
+"""An inspector has inspected all units that arrived."""
+RETURN_STATUS_REASON_REFUND_WITHOUT_GOODS: ReturnStatusReason.ValueType  # 9
+"""A caller asked for a refund of goods that do not come back."""
+RETURN_STATUS_REASON_RETURN_REFUNDED: ReturnStatusReason.ValueType  # 10
+"""Payment refunded the return's units."""
+RETURN_STATUS_REASON_REFUND_FAILED: ReturnStatusReason.ValueType  # 11
+"""Payment could not refund the return's units. The return stays inspected."""
+RETURN_STATUS_REASON_NOTHING_REFUNDABLE: ReturnStatusReason.ValueType  # 12
+"""Nothing is left to refund: the return is closed."""
+RETURN_STATUS_REASON_RETURN_CLOSED: ReturnStatusReason.ValueType  # 13
+"""The return is complete."""
+RETURN_STATUS_REASON_PARCEL_LOST: ReturnStatusReason.ValueType  # 14
+"""The carrier lost the parcel of a recall: the recall is cancelled."""
+Global___ReturnStatusReason: _TypeAlias = ReturnStatusReason  # noqa: Y015
+
 class _ReturnKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -159,11 +235,13 @@ class Return(_message.Message):
     status: Global___ReturnStatus.ValueType
     """Where it stands."""
     status_reason: _builtins.str
-    """Why it stands there, e.g. "RETURN_APPROVED"."""
+    """Why it stands there: a ReturnStatusReason, e.g. "RETURN_APPROVED", or the caller's own of a
+    rejection.
+    """
     kind: Global___ReturnKind.ValueType
     """Why it was made."""
     reason: _builtins.str
-    """What the caller gave as the reason, e.g. "WRONG_SIZE"; empty where none."""
+    """What the caller gave as the reason, e.g. "WRONG_SIZE"; empty where none. "RECALL" for a recall."""
     warehouse_id: _builtins.str
     """The warehouse that received the goods; unset until then."""
     version: _builtins.int
@@ -218,6 +296,77 @@ class Return(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__warehouse_id) -> _WhichOneofReturnType__warehouse_id | None: ...
 
 Global___Return: _TypeAlias = Return  # noqa: Y015
+
+@_typing.final
+class ReturnTransition(_message.Message):
+    """One row of a return's history: a change of its status, or (old_status = new_status) of its
+    quantities or its reason.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RETURN_ID_FIELD_NUMBER: _builtins.int
+    RETURN_VERSION_FIELD_NUMBER: _builtins.int
+    OLD_STATUS_FIELD_NUMBER: _builtins.int
+    NEW_STATUS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    CLAIMED_ACTOR_FIELD_NUMBER: _builtins.int
+    CAUSE_ID_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    OCCUR_TIME_FIELD_NUMBER: _builtins.int
+    return_id: _builtins.str
+    """The return."""
+    return_version: _builtins.int
+    """The return's version that it made."""
+    old_status: Global___ReturnStatus.ValueType
+    """Unspecified for the creation."""
+    new_status: Global___ReturnStatus.ValueType
+    """The status from then on."""
+    reason: _builtins.str
+    """Why: a ReturnStatusReason, e.g. "RETURN_APPROVED", or the caller's own of a rejection."""
+    actor: _builtins.str
+    """What moved it: the service whose event it was, or "order" for a call."""
+    claimed_actor: _builtins.str
+    """The person or service that the caller claims to act for: the call's metadata "ordermesh-actor",
+    e.g. "staff:7f3a". Nothing verifies it. Unset where the call had none, and for an event.
+    """
+    cause_id: _builtins.str
+    """The causing event's id, or the call's request_id."""
+    note: _builtins.str
+    """The note of the request; unset where it had none, and for an event."""
+    @_builtins.property
+    def occur_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        return_id: _builtins.str = ...,
+        return_version: _builtins.int = ...,
+        old_status: Global___ReturnStatus.ValueType = ...,
+        new_status: Global___ReturnStatus.ValueType = ...,
+        reason: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        claimed_actor: _builtins.str | None = ...,
+        cause_id: _builtins.str = ...,
+        note: _builtins.str | None = ...,
+        occur_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "_note", b"_note", "claimed_actor", b"claimed_actor", "note", b"note", "occur_time", b"occur_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "_note", b"_note", "actor", b"actor", "cause_id", b"cause_id", "claimed_actor", b"claimed_actor", "new_status", b"new_status", "note", b"note", "occur_time", b"occur_time", "old_status", b"old_status", "reason", b"reason", "return_id", b"return_id", "return_version", b"return_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__claimed_actor: _TypeAlias = _typing.Literal["claimed_actor"]  # noqa: Y015
+    _WhichOneofArgType__claimed_actor: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor"]  # noqa: Y015
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__claimed_actor) -> _WhichOneofReturnType__claimed_actor | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
+
+Global___ReturnTransition: _TypeAlias = ReturnTransition  # noqa: Y015
 
 @_typing.final
 class ReturnLine(_message.Message):

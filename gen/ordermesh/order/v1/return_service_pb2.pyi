@@ -34,6 +34,7 @@ class CreateReturnRequest(_message.Message):
     WITHOUT_GOODS_FIELD_NUMBER: _builtins.int
     WAREHOUSE_ID_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     order_id: _builtins.str
@@ -47,6 +48,10 @@ class CreateReturnRequest(_message.Message):
     expected_version: _builtins.int
     """The order's version that was looked at; unset: whatever it is. A return does not change it: whether the customer still has
     the units is decided anew, whatever was looked at.
+    """
+    note: _builtins.str
+    """Why, in free text, 1 to 500 characters, for the history alone: it is in no event. No personal
+    data.
     """
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___NewReturnLine]:
@@ -62,19 +67,24 @@ class CreateReturnRequest(_message.Message):
         without_goods: _builtins.bool = ...,
         warehouse_id: _builtins.str | None = ...,
         expected_version: _builtins.int | None = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_reason", b"_reason", "_warehouse_id", b"_warehouse_id", "expected_version", b"expected_version", "reason", b"reason", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "_reason", b"_reason", "_warehouse_id", b"_warehouse_id", "expected_version", b"expected_version", "note", b"note", "reason", b"reason", "warehouse_id", b"warehouse_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_reason", b"_reason", "_warehouse_id", b"_warehouse_id", "expected_version", b"expected_version", "lines", b"lines", "order_id", b"order_id", "reason", b"reason", "request_id", b"request_id", "warehouse_id", b"warehouse_id", "without_goods", b"without_goods"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "_reason", b"_reason", "_warehouse_id", b"_warehouse_id", "expected_version", b"expected_version", "lines", b"lines", "note", b"note", "order_id", b"order_id", "reason", b"reason", "request_id", b"request_id", "warehouse_id", b"warehouse_id", "without_goods", b"without_goods"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
     _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
     _WhichOneofReturnType__reason: _TypeAlias = _typing.Literal["reason"]  # noqa: Y015
     _WhichOneofArgType__reason: _TypeAlias = _typing.Literal["_reason", b"_reason"]  # noqa: Y015
     _WhichOneofReturnType__warehouse_id: _TypeAlias = _typing.Literal["warehouse_id"]  # noqa: Y015
     _WhichOneofArgType__warehouse_id: _TypeAlias = _typing.Literal["_warehouse_id", b"_warehouse_id"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_version) -> _WhichOneofReturnType__expected_version | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__reason) -> _WhichOneofReturnType__reason | None: ...
     @_typing.overload
@@ -194,6 +204,9 @@ class ListReturnsRequest(_message.Message):
     STATUSES_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FROM_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
+    CREATE_TIME_BEFORE_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FROM_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_BEFORE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Returns in a page: 50 where unset, 1,000 at most. Fewer come, with a next_page_token all the same, where
     their answer would be larger than 4 MiB.
@@ -212,6 +225,18 @@ class ListReturnsRequest(_message.Message):
     def create_time_from(self) -> _timestamp_pb2.Timestamp:
         """Made at or after this time."""
 
+    @_builtins.property
+    def create_time_before(self) -> _timestamp_pb2.Timestamp:
+        """Made before this time."""
+
+    @_builtins.property
+    def update_time_from(self) -> _timestamp_pb2.Timestamp:
+        """Last changed at or after this time."""
+
+    @_builtins.property
+    def update_time_before(self) -> _timestamp_pb2.Timestamp:
+        """Last changed before this time."""
+
     def __init__(
         self,
         *,
@@ -221,10 +246,13 @@ class ListReturnsRequest(_message.Message):
         statuses: _abc.Iterable[_return_pb2.ReturnStatus.ValueType] | None = ...,
         create_time_from: _timestamp_pb2.Timestamp | None = ...,
         view: _view_pb2.View.ValueType = ...,
+        create_time_before: _timestamp_pb2.Timestamp | None = ...,
+        update_time_from: _timestamp_pb2.Timestamp | None = ...,
+        update_time_before: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_order_id", b"_order_id", "create_time_from", b"create_time_from", "order_id", b"order_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_order_id", b"_order_id", "create_time_before", b"create_time_before", "create_time_from", b"create_time_from", "order_id", b"order_id", "update_time_before", b"update_time_before", "update_time_from", b"update_time_from"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_order_id", b"_order_id", "create_time_from", b"create_time_from", "order_id", b"order_id", "page_size", b"page_size", "page_token", b"page_token", "statuses", b"statuses", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_order_id", b"_order_id", "create_time_before", b"create_time_before", "create_time_from", b"create_time_from", "order_id", b"order_id", "page_size", b"page_size", "page_token", b"page_token", "statuses", b"statuses", "update_time_before", b"update_time_before", "update_time_from", b"update_time_from", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__order_id: _TypeAlias = _typing.Literal["order_id"]  # noqa: Y015
     _WhichOneofArgType__order_id: _TypeAlias = _typing.Literal["_order_id", b"_order_id"]  # noqa: Y015
@@ -261,6 +289,66 @@ class ListReturnsResponse(_message.Message):
 Global___ListReturnsResponse: _TypeAlias = ListReturnsResponse  # noqa: Y015
 
 @_typing.final
+class ListReturnTransitionsRequest(_message.Message):
+    """Whose transitions, and how many at a time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    RETURN_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    return_id: _builtins.str
+    """The return."""
+    page_size: _builtins.int
+    """Transitions in a page: 50 where unset, 1,000 at most. Fewer come, with a next_page_token all
+    the same, where their answer would be larger than 4 MiB.
+    """
+    page_token: _builtins.str
+    """From the page before; empty for the first."""
+    def __init__(
+        self,
+        *,
+        return_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "return_id", b"return_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListReturnTransitionsRequest: _TypeAlias = ListReturnTransitionsRequest  # noqa: Y015
+
+@_typing.final
+class ListReturnTransitionsResponse(_message.Message):
+    """A page of transitions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRANSITIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty: this was the last."""
+    @_builtins.property
+    def transitions(self) -> _containers.RepeatedCompositeFieldContainer[_return_pb2.ReturnTransition]:
+        """Oldest first."""
+
+    def __init__(
+        self,
+        *,
+        transitions: _abc.Iterable[_return_pb2.ReturnTransition] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "transitions", b"transitions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListReturnTransitionsResponse: _TypeAlias = ListReturnTransitionsResponse  # noqa: Y015
+
+@_typing.final
 class ApproveReturnRequest(_message.Message):
     """Which return may come."""
 
@@ -269,26 +357,37 @@ class ApproveReturnRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     RETURN_ID_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     return_id: _builtins.str
     """The return."""
     expected_version: _builtins.int
     """The version that was looked at; unset: whatever it is."""
+    note: _builtins.str
+    """Why, in free text, 1 to 500 characters, for the history alone: it is in no event. No personal
+    data.
+    """
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         return_id: _builtins.str = ...,
         expected_version: _builtins.int | None = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "expected_version", b"expected_version", "note", b"note"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "request_id", b"request_id", "return_id", b"return_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "expected_version", b"expected_version", "note", b"note", "request_id", b"request_id", "return_id", b"return_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
     _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_version) -> _WhichOneofReturnType__expected_version | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
 Global___ApproveReturnRequest: _TypeAlias = ApproveReturnRequest  # noqa: Y015
 
@@ -326,6 +425,7 @@ class RejectReturnRequest(_message.Message):
     RETURN_ID_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     return_id: _builtins.str
@@ -334,6 +434,10 @@ class RejectReturnRequest(_message.Message):
     """Why, in capitals: it becomes the return's status_reason. RETURN_REJECTED where unset."""
     expected_version: _builtins.int
     """The version that was looked at; unset: whatever it is."""
+    note: _builtins.str
+    """Why, in free text, 1 to 500 characters, for the history alone: it is in no event. No personal
+    data.
+    """
     def __init__(
         self,
         *,
@@ -341,17 +445,22 @@ class RejectReturnRequest(_message.Message):
         return_id: _builtins.str = ...,
         reason: _builtins.str | None = ...,
         expected_version: _builtins.int | None = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_reason", b"_reason", "expected_version", b"expected_version", "reason", b"reason"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "_reason", b"_reason", "expected_version", b"expected_version", "note", b"note", "reason", b"reason"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_reason", b"_reason", "expected_version", b"expected_version", "reason", b"reason", "request_id", b"request_id", "return_id", b"return_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "_reason", b"_reason", "expected_version", b"expected_version", "note", b"note", "reason", b"reason", "request_id", b"request_id", "return_id", b"return_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
     _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
     _WhichOneofReturnType__reason: _TypeAlias = _typing.Literal["reason"]  # noqa: Y015
     _WhichOneofArgType__reason: _TypeAlias = _typing.Literal["_reason", b"_reason"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_version) -> _WhichOneofReturnType__expected_version | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__reason) -> _WhichOneofReturnType__reason | None: ...
 
@@ -390,26 +499,37 @@ class MarkReturnInTransitRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     RETURN_ID_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     return_id: _builtins.str
     """The return."""
     expected_version: _builtins.int
     """The version that was looked at; unset: whatever it is."""
+    note: _builtins.str
+    """Why, in free text, 1 to 500 characters, for the history alone: it is in no event. No personal
+    data.
+    """
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         return_id: _builtins.str = ...,
         expected_version: _builtins.int | None = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "expected_version", b"expected_version", "note", b"note"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "request_id", b"request_id", "return_id", b"return_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "expected_version", b"expected_version", "note", b"note", "request_id", b"request_id", "return_id", b"return_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
     _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_version) -> _WhichOneofReturnType__expected_version | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
 Global___MarkReturnInTransitRequest: _TypeAlias = MarkReturnInTransitRequest  # noqa: Y015
 
@@ -448,6 +568,7 @@ class ReceiveReturnRequest(_message.Message):
     WAREHOUSE_ID_FIELD_NUMBER: _builtins.int
     LINES_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     return_id: _builtins.str
@@ -456,6 +577,10 @@ class ReceiveReturnRequest(_message.Message):
     """Where. One return arrives at one warehouse, which need not be the one that it left."""
     expected_version: _builtins.int
     """The version that was looked at; unset: whatever it is."""
+    note: _builtins.str
+    """Why, in free text, 1 to 500 characters, for the history alone: it is in no event. No personal
+    data.
+    """
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReceivedReturnLine]:
         """How many more units of which lines, each line_number once; also lines that were not announced."""
@@ -468,14 +593,20 @@ class ReceiveReturnRequest(_message.Message):
         warehouse_id: _builtins.str = ...,
         lines: _abc.Iterable[Global___ReceivedReturnLine] | None = ...,
         expected_version: _builtins.int | None = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "expected_version", b"expected_version", "note", b"note"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "lines", b"lines", "request_id", b"request_id", "return_id", b"return_id", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "expected_version", b"expected_version", "lines", b"lines", "note", b"note", "request_id", b"request_id", "return_id", b"return_id", "warehouse_id", b"warehouse_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
     _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_version) -> _WhichOneofReturnType__expected_version | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
 Global___ReceiveReturnRequest: _TypeAlias = ReceiveReturnRequest  # noqa: Y015
 
@@ -539,12 +670,17 @@ class InspectReturnRequest(_message.Message):
     RETURN_ID_FIELD_NUMBER: _builtins.int
     LINES_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     return_id: _builtins.str
     """The return."""
     expected_version: _builtins.int
     """The version that was looked at; unset: whatever it is."""
+    note: _builtins.str
+    """Why, in free text, 1 to 500 characters, for the history alone: it is in no event. No personal
+    data.
+    """
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___InspectedReturnLine]:
         """How many more units of which lines, each line_number once."""
@@ -556,14 +692,20 @@ class InspectReturnRequest(_message.Message):
         return_id: _builtins.str = ...,
         lines: _abc.Iterable[Global___InspectedReturnLine] | None = ...,
         expected_version: _builtins.int | None = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "expected_version", b"expected_version", "note", b"note"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "lines", b"lines", "request_id", b"request_id", "return_id", b"return_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "expected_version", b"expected_version", "lines", b"lines", "note", b"note", "request_id", b"request_id", "return_id", b"return_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
     _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_version) -> _WhichOneofReturnType__expected_version | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
 Global___InspectReturnRequest: _TypeAlias = InspectReturnRequest  # noqa: Y015
 
@@ -634,26 +776,37 @@ class CancelReturnRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     RETURN_ID_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     return_id: _builtins.str
     """The return."""
     expected_version: _builtins.int
     """The version that was looked at; unset: whatever it is."""
+    note: _builtins.str
+    """Why, in free text, 1 to 500 characters, for the history alone: it is in no event. No personal
+    data.
+    """
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         return_id: _builtins.str = ...,
         expected_version: _builtins.int | None = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "expected_version", b"expected_version", "note", b"note"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "request_id", b"request_id", "return_id", b"return_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "expected_version", b"expected_version", "note", b"note", "request_id", b"request_id", "return_id", b"return_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
     _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_version) -> _WhichOneofReturnType__expected_version | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
 Global___CancelReturnRequest: _TypeAlias = CancelReturnRequest  # noqa: Y015
 

@@ -53,6 +53,11 @@ class ReturnServiceStub(object):
                 request_serializer=ordermesh_dot_order_dot_v1_dot_return__service__pb2.ListReturnsRequest.SerializeToString,
                 response_deserializer=ordermesh_dot_order_dot_v1_dot_return__service__pb2.ListReturnsResponse.FromString,
                 _registered_method=True)
+        self.ListReturnTransitions = channel.unary_unary(
+                '/ordermesh.order.v1.ReturnService/ListReturnTransitions',
+                request_serializer=ordermesh_dot_order_dot_v1_dot_return__service__pb2.ListReturnTransitionsRequest.SerializeToString,
+                response_deserializer=ordermesh_dot_order_dot_v1_dot_return__service__pb2.ListReturnTransitionsResponse.FromString,
+                _registered_method=True)
         self.ApproveReturn = channel.unary_unary(
                 '/ordermesh.order.v1.ReturnService/ApproveReturn',
                 request_serializer=ordermesh_dot_order_dot_v1_dot_return__service__pb2.ApproveReturnRequest.SerializeToString,
@@ -111,6 +116,14 @@ class ReturnServiceServicer(object):
 
     def ListReturns(self, request, context):
         """Lists returns, newest first, by create_time. Reasons: PAGE_TOKEN_INVALID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListReturnTransitions(self, request, context):
+        """Lists the return's transitions, oldest first: its history. Reasons: RETURN_NOT_FOUND,
+        PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -179,6 +192,11 @@ def add_ReturnServiceServicer_to_server(servicer, server):
                     servicer.ListReturns,
                     request_deserializer=ordermesh_dot_order_dot_v1_dot_return__service__pb2.ListReturnsRequest.FromString,
                     response_serializer=ordermesh_dot_order_dot_v1_dot_return__service__pb2.ListReturnsResponse.SerializeToString,
+            ),
+            'ListReturnTransitions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListReturnTransitions,
+                    request_deserializer=ordermesh_dot_order_dot_v1_dot_return__service__pb2.ListReturnTransitionsRequest.FromString,
+                    response_serializer=ordermesh_dot_order_dot_v1_dot_return__service__pb2.ListReturnTransitionsResponse.SerializeToString,
             ),
             'ApproveReturn': grpc.unary_unary_rpc_method_handler(
                     servicer.ApproveReturn,
@@ -296,6 +314,33 @@ class ReturnService(object):
             '/ordermesh.order.v1.ReturnService/ListReturns',
             ordermesh_dot_order_dot_v1_dot_return__service__pb2.ListReturnsRequest.SerializeToString,
             ordermesh_dot_order_dot_v1_dot_return__service__pb2.ListReturnsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListReturnTransitions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ordermesh.order.v1.ReturnService/ListReturnTransitions',
+            ordermesh_dot_order_dot_v1_dot_return__service__pb2.ListReturnTransitionsRequest.SerializeToString,
+            ordermesh_dot_order_dot_v1_dot_return__service__pb2.ListReturnTransitionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

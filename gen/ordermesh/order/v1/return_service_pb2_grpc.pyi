@@ -47,6 +47,10 @@ class ReturnServiceStub:
     """Reads one return. Reasons: RETURN_NOT_FOUND."""
     ListReturns: _grpc.UnaryUnaryMultiCallable[_return_service_pb2.ListReturnsRequest, _return_service_pb2.ListReturnsResponse]
     """Lists returns, newest first, by create_time. Reasons: PAGE_TOKEN_INVALID."""
+    ListReturnTransitions: _grpc.UnaryUnaryMultiCallable[_return_service_pb2.ListReturnTransitionsRequest, _return_service_pb2.ListReturnTransitionsResponse]
+    """Lists the return's transitions, oldest first: its history. Reasons: RETURN_NOT_FOUND,
+    PAGE_TOKEN_INVALID.
+    """
     ApproveReturn: _grpc.UnaryUnaryMultiCallable[_return_service_pb2.ApproveReturnRequest, _return_service_pb2.ApproveReturnResponse]
     """requested -> approved. Reasons: RETURN_NOT_FOUND, ILLEGAL_TRANSITION."""
     RejectReturn: _grpc.UnaryUnaryMultiCallable[_return_service_pb2.RejectReturnRequest, _return_service_pb2.RejectReturnResponse]
@@ -86,6 +90,10 @@ class ReturnServiceAsyncStub(ReturnServiceStub):
     """Reads one return. Reasons: RETURN_NOT_FOUND."""
     ListReturns: _aio.UnaryUnaryMultiCallable[_return_service_pb2.ListReturnsRequest, _return_service_pb2.ListReturnsResponse]  # type: ignore[assignment]
     """Lists returns, newest first, by create_time. Reasons: PAGE_TOKEN_INVALID."""
+    ListReturnTransitions: _aio.UnaryUnaryMultiCallable[_return_service_pb2.ListReturnTransitionsRequest, _return_service_pb2.ListReturnTransitionsResponse]  # type: ignore[assignment]
+    """Lists the return's transitions, oldest first: its history. Reasons: RETURN_NOT_FOUND,
+    PAGE_TOKEN_INVALID.
+    """
     ApproveReturn: _aio.UnaryUnaryMultiCallable[_return_service_pb2.ApproveReturnRequest, _return_service_pb2.ApproveReturnResponse]  # type: ignore[assignment]
     """requested -> approved. Reasons: RETURN_NOT_FOUND, ILLEGAL_TRANSITION."""
     RejectReturn: _aio.UnaryUnaryMultiCallable[_return_service_pb2.RejectReturnRequest, _return_service_pb2.RejectReturnResponse]  # type: ignore[assignment]
@@ -140,6 +148,16 @@ class ReturnServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_return_service_pb2.ListReturnsResponse, _abc.Awaitable[_return_service_pb2.ListReturnsResponse]]:
         """Lists returns, newest first, by create_time. Reasons: PAGE_TOKEN_INVALID."""
+
+    @_abc_1.abstractmethod
+    def ListReturnTransitions(
+        self,
+        request: _return_service_pb2.ListReturnTransitionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_return_service_pb2.ListReturnTransitionsResponse, _abc.Awaitable[_return_service_pb2.ListReturnTransitionsResponse]]:
+        """Lists the return's transitions, oldest first: its history. Reasons: RETURN_NOT_FOUND,
+        PAGE_TOKEN_INVALID.
+        """
 
     @_abc_1.abstractmethod
     def ApproveReturn(

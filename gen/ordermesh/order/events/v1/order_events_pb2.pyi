@@ -41,6 +41,9 @@ class OrderStatusChanged(_message.Message):
     STOCK_STATUS_FIELD_NUMBER: _builtins.int
     PAYMENT_STATUS_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    CLAIMED_ACTOR_FIELD_NUMBER: _builtins.int
+    CAUSE_ID_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
     """The order."""
     order_number: _builtins.str
@@ -52,13 +55,23 @@ class OrderStatusChanged(_message.Message):
     new_status: _order_pb2.OrderStatus.ValueType
     """The status from then on."""
     reason: _builtins.str
-    """Why, e.g. "PAYMENT_CONFIRMED"."""
+    """Why: an OrderStatusReason, e.g. "PAYMENT_CONFIRMED", or a code that OrderStatusReason names."""
     order_version: _builtins.int
     """The order's version that this change made."""
     stock_status: _order_pb2.StockStatus.ValueType
     """Its stock as it stands: committed or owed, say."""
     payment_status: _order_pb2.PaymentStatus.ValueType
     """Its money as it stands."""
+    actor: _builtins.str
+    """What moved it: the service whose event it was, or "order" for a call."""
+    claimed_actor: _builtins.str
+    """The person or service that the caller claims to act for, e.g. "staff:7f3a". Nothing verifies
+    it. Unset where the call had none, and for an event.
+    """
+    cause_id: _builtins.str
+    """The causing event's id, the call's request_id, or a name that the order service gave to an
+    expiry.
+    """
     @_builtins.property
     def total_amount(self) -> _money_pb2.Money:
         """What the order costs now."""
@@ -91,12 +104,17 @@ class OrderStatusChanged(_message.Message):
         stock_status: _order_pb2.StockStatus.ValueType = ...,
         payment_status: _order_pb2.PaymentStatus.ValueType = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
+        actor: _builtins.str = ...,
+        claimed_actor: _builtins.str | None = ...,
+        cause_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expire_time", b"expire_time", "occur_time", b"occur_time", "total_amount", b"total_amount"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "claimed_actor", b"claimed_actor", "expire_time", b"expire_time", "occur_time", b"occur_time", "total_amount", b"total_amount"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "expire_time", b"expire_time", "items", b"items", "new_status", b"new_status", "occur_time", b"occur_time", "old_status", b"old_status", "order_id", b"order_id", "order_number", b"order_number", "order_version", b"order_version", "payment_status", b"payment_status", "reason", b"reason", "stock_status", b"stock_status", "total_amount", b"total_amount"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "actor", b"actor", "attempt", b"attempt", "cause_id", b"cause_id", "claimed_actor", b"claimed_actor", "expire_time", b"expire_time", "items", b"items", "new_status", b"new_status", "occur_time", b"occur_time", "old_status", b"old_status", "order_id", b"order_id", "order_number", b"order_number", "order_version", b"order_version", "payment_status", b"payment_status", "reason", b"reason", "stock_status", b"stock_status", "total_amount", b"total_amount"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__claimed_actor: _TypeAlias = _typing.Literal["claimed_actor"]  # noqa: Y015
+    _WhichOneofArgType__claimed_actor: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__claimed_actor) -> _WhichOneofReturnType__claimed_actor | None: ...
 
 Global___OrderStatusChanged: _TypeAlias = OrderStatusChanged  # noqa: Y015
 
@@ -117,6 +135,9 @@ class OrderItemsCancelled(_message.Message):
     ORDER_VERSION_FIELD_NUMBER: _builtins.int
     OCCUR_TIME_FIELD_NUMBER: _builtins.int
     ITEMS_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    CLAIMED_ACTOR_FIELD_NUMBER: _builtins.int
+    CAUSE_ID_FIELD_NUMBER: _builtins.int
     order_id: _builtins.str
     """The order."""
     order_number: _builtins.str
@@ -126,9 +147,19 @@ class OrderItemsCancelled(_message.Message):
     status: _order_pb2.OrderStatus.ValueType
     """Where it stands; cancelling units does not change it."""
     reason: _builtins.str
-    """Why, e.g. "CUSTOMER_REQUEST", "SHORT_PICK" or "PARCEL_LOST"."""
+    """Why: an OrderStatusReason, e.g. "PARCEL_LOST", or a code that OrderStatusReason names, e.g.
+    "SHORT_PICK".
+    """
     order_version: _builtins.int
     """The order's version that this change made."""
+    actor: _builtins.str
+    """What moved it: the service whose event it was, or "order" for a call."""
+    claimed_actor: _builtins.str
+    """The person or service that the caller claims to act for, e.g. "staff:7f3a". Nothing verifies
+    it. Unset where the call had none, and for an event.
+    """
+    cause_id: _builtins.str
+    """The causing event's id, or the call's request_id."""
     @_builtins.property
     def total_amount(self) -> _money_pb2.Money:
         """What the order costs now."""
@@ -153,12 +184,17 @@ class OrderItemsCancelled(_message.Message):
         order_version: _builtins.int = ...,
         occur_time: _timestamp_pb2.Timestamp | None = ...,
         items: _abc.Iterable[Global___OrderLine] | None = ...,
+        actor: _builtins.str = ...,
+        claimed_actor: _builtins.str | None = ...,
+        cause_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["occur_time", b"occur_time", "total_amount", b"total_amount"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "claimed_actor", b"claimed_actor", "occur_time", b"occur_time", "total_amount", b"total_amount"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "items", b"items", "occur_time", b"occur_time", "order_id", b"order_id", "order_number", b"order_number", "order_version", b"order_version", "reason", b"reason", "status", b"status", "total_amount", b"total_amount"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "actor", b"actor", "attempt", b"attempt", "cause_id", b"cause_id", "claimed_actor", b"claimed_actor", "items", b"items", "occur_time", b"occur_time", "order_id", b"order_id", "order_number", b"order_number", "order_version", b"order_version", "reason", b"reason", "status", b"status", "total_amount", b"total_amount"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__claimed_actor: _TypeAlias = _typing.Literal["claimed_actor"]  # noqa: Y015
+    _WhichOneofArgType__claimed_actor: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__claimed_actor) -> _WhichOneofReturnType__claimed_actor | None: ...
 
 Global___OrderItemsCancelled: _TypeAlias = OrderItemsCancelled  # noqa: Y015
 
@@ -172,10 +208,24 @@ class ReturnStatusChanged(_message.Message):
     OLD_STATUS_FIELD_NUMBER: _builtins.int
     NEW_STATUS_FIELD_NUMBER: _builtins.int
     OCCUR_TIME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    CLAIMED_ACTOR_FIELD_NUMBER: _builtins.int
+    CAUSE_ID_FIELD_NUMBER: _builtins.int
     old_status: _return_pb2.ReturnStatus.ValueType
     """Before the change; unspecified for its creation."""
     new_status: _return_pb2.ReturnStatus.ValueType
     """The status from then on; the same where only quantities changed."""
+    reason: _builtins.str
+    """Why: a ReturnStatusReason, e.g. "RETURN_APPROVED", or the caller's own of a rejection."""
+    actor: _builtins.str
+    """What moved it: the service whose event it was, or "order" for a call."""
+    claimed_actor: _builtins.str
+    """The person or service that the caller claims to act for, e.g. "staff:7f3a". Nothing verifies
+    it. Unset where the call had none, and for an event.
+    """
+    cause_id: _builtins.str
+    """The causing event's id, or the call's request_id."""
     @_builtins.property
     def order_return(self) -> _return_pb2.Return:
         """The return as it stands after the change, with cumulative quantities."""
@@ -191,12 +241,18 @@ class ReturnStatusChanged(_message.Message):
         old_status: _return_pb2.ReturnStatus.ValueType = ...,
         new_status: _return_pb2.ReturnStatus.ValueType = ...,
         occur_time: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        claimed_actor: _builtins.str | None = ...,
+        cause_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["occur_time", b"occur_time", "order_return", b"order_return"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "claimed_actor", b"claimed_actor", "occur_time", b"occur_time", "order_return", b"order_return"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["new_status", b"new_status", "occur_time", b"occur_time", "old_status", b"old_status", "order_return", b"order_return"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "actor", b"actor", "cause_id", b"cause_id", "claimed_actor", b"claimed_actor", "new_status", b"new_status", "occur_time", b"occur_time", "old_status", b"old_status", "order_return", b"order_return", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__claimed_actor: _TypeAlias = _typing.Literal["claimed_actor"]  # noqa: Y015
+    _WhichOneofArgType__claimed_actor: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__claimed_actor) -> _WhichOneofReturnType__claimed_actor | None: ...
 
 Global___ReturnStatusChanged: _TypeAlias = ReturnStatusChanged  # noqa: Y015
 
