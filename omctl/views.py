@@ -86,10 +86,11 @@ def parcels(order: order_pb2.Order) -> Table:
 
 
 def transition(change: order_pb2.OrderTransition) -> str:
-    """A line of the timeline."""
-    return (
-        f"{time(change.occur_time)}  {_status(change.new_status):<10}  {change.reason}  (by {change.actor}, version {change.order_version})"
-    )
+    """A line of the timeline, with the claimed actor and the note where there are any."""
+    actor = f"{change.actor} for {change.claimed_actor}" if change.claimed_actor else change.actor
+    note = f"  {change.note}" if change.note else ""
+    why = f"{change.reason}  (by {actor}, version {change.order_version}){note}"
+    return f"{time(change.occur_time)}  {_status(change.new_status):<10}  {why}"
 
 
 def payments(found: Sequence[payment_pb2.Payment]) -> Table:

@@ -27,9 +27,9 @@ WATCH = order_service_pb2.WatchOrderRequest(order_id=ORDER_ID)
 
 
 class Watched(OrderServiceServicer):
-    """Answers each watch by the next of its scripts: versions that are sent, or an exception that ends it."""
+    """Answers each watch by the next of its scripts: versions that are sent; then an exception, or None for OK, that ends it."""
 
-    def __init__(self, *scripts: list[int | Exception]) -> None:
+    def __init__(self, *scripts: list[int | Exception | None]) -> None:
         self.scripts = list(scripts)
         self.tokens: list[str] = []
         self.cancelled = asyncio.Event()
@@ -37,6 +37,8 @@ class Watched(OrderServiceServicer):
     async def WatchOrder(self, request: Any, context: Any) -> AsyncIterator[Any]:
         self.tokens.append(request.resume_token)
         for step in self.scripts.pop(0):
+            if step is None:
+                return
             if isinstance(step, Exception):
                 raise step
             transition = order_pb2.OrderTransition(order_version=step)
@@ -48,7 +50,7 @@ class Watched(OrderServiceServicer):
             raise
 
 
-def watched(*scripts: list[int | Exception]) -> Any:
+def watched(*scripts: list[int | Exception | None]) -> Any:
     """A Watched. Its other methods, which the stubs call abstract, are the generated ones and answer UNIMPLEMENTED."""
     kind: Any = Watched
     return kind(*scripts)
@@ -91,13 +93,21 @@ async def test_a_refused_stream_raises_the_failure() -> None:
 
 
 async def test_a_watch_goes_on_where_it_broke_off() -> None:
-    """After each breach, and after an end, the watch asks again with the last resume_token, and its reader sees one stream."""
+    """After each breach the watch asks again with the last resume_token, and its reader sees one stream."""
     draining = Deferred("DRAINING", "going")
     servicer = watched([1, 2, draining], [draining], [3, Deferred("OVERLOADED")], [4])
     async with stub(servicer) as orders:
         assert await versions(follow.watch(orders.WatchOrder, WATCH, patience_s=10), 4) == [1, 2, 3, 4]
     assert servicer.tokens == ["", "2", "2", "3"]
     assert WATCH.resume_token == ""
+
+
+async def test_watch_ends_where_the_server_ends_it() -> None:
+    """An end with OK is the end, also after a breach: the watch asks for nothing more."""
+    servicer = watched([1, Deferred("DRAINING")], [2, None])
+    async with stub(servicer) as orders:
+        assert await versions(follow.watch(orders.WatchOrder, WATCH, patience_s=10), 9) == [1, 2]
+    assert servicer.tokens == ["", "1"]
 
 
 async def test_a_watch_that_is_refused_ends() -> None:

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from ordermesh.order.v1 import order_pb2
 
 from chassis.errors import Defect, Deferred, Failure, Invalid, NotFound, Overloaded, Refused, Violation
 from devstack.ports import free_ports
@@ -188,12 +189,13 @@ def test_late_events_and_cancelled_money_are_shown(omctl: Omctl, fake: Fake) -> 
 
 
 def test_the_timeline_is_whole(omctl: Omctl, fake: Fake) -> None:
-    """Every transition, over all pages, oldest first."""
+    """Every transition, over all pages, oldest first; with the claimed actor and the note of a call."""
     fake.steps = [change(version, status) for version, status in enumerate(("PENDING", "CONFIRMED", "PROCESSING"), 1)]
+    fake.steps[2].MergeFrom(order_pb2.OrderTransition(actor="order", claimed_actor="staff:7", note="He called."))
     assert omctl("order", "timeline", "OM-1").stdout.splitlines() == [
         f"{AT}  pending     WHY_1  (by payment, version 1)",
         f"{AT}  confirmed   WHY_2  (by payment, version 2)",
-        f"{AT}  processing  WHY_3  (by payment, version 3)",
+        f"{AT}  processing  WHY_3  (by order for staff:7, version 3)  He called.",
     ]
     assert [json.loads(line)["orderVersion"] for line in omctl("order", "timeline", "OM-1", "--json").stdout.splitlines()] == [
         "1",

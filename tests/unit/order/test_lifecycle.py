@@ -10,7 +10,22 @@ from ordermesh.order.v1 import order_pb2
 
 from chassis.idempotency import Keyed
 from order_svc import wire
-from order_svc.lifecycle import MOVES, RANK, TERMINAL, WORK_MEANS, Progress, Status, Work, progress_of, standing, status_of, way
+from order_svc.lifecycle import (
+    MOVES,
+    RANK,
+    TERMINAL,
+    WORK_MEANS,
+    Progress,
+    ReturnStatus,
+    Status,
+    StockStatus,
+    Work,
+    closed,
+    progress_of,
+    standing,
+    status_of,
+    way,
+)
 from order_svc.wire.names import STATUS, WORK_OF
 from tests.unit.order.samples import after, pay, placed
 
@@ -140,3 +155,38 @@ def test_the_contract_has_every_status_that_the_service_has() -> None:
     """No status of the service is missing in the contract, nor one of the contract in the service; the same for fulfilment's statuses."""
     assert set(STATUS.values()) == set(order_pb2.OrderStatus.values()) - {0}
     assert set(WORK_OF) == set(fulfillment_pb2.FulfillmentStatus.values()) - {0}
+
+
+# Statuses of a return that nothing follows, and of work that no unit waits for.
+CLOSED_RETURNS = {"rejected", "closed", "cancelled"}
+CLOSED_WORK = {"shipped", "completed", "cancelled"}
+
+
+@pytest.mark.parametrize("status", Status)
+def test_only_cancelled_and_refunded_orders_are_closed(status: Status) -> None:
+    """An order with nothing open is closed in these statuses alone: a failed one can be retried, a delivered one returned."""
+    assert closed(status, StockStatus.RETURNED, [], [], refund_due=False) == (status in ("cancelled", "refunded"))
+
+
+@pytest.mark.parametrize("status", sorted(TERMINAL))
+def test_ended_order_with_anything_open_is_not_closed(status: Status) -> None:
+    """One thing open keeps an order open: money, stock that is to come back, work, or a return."""
+
+    def is_closed(stock: str = "deducted", work: str = "completed", rma: str = "closed", *, refund_due: bool = False) -> bool:
+        works, returns = [Work.SHIPPED, Work(work)], [ReturnStatus.CLOSED, ReturnStatus(rma)]
+        return closed(status, StockStatus(stock), works, returns, refund_due=refund_due)
+
+    assert is_closed()
+    assert not is_closed(refund_due=True)
+    assert {stock.value for stock in StockStatus if is_closed(stock)} == {"deducted", "released", "returned"}
+    assert {work.value for work in Work if is_closed(work=work)} == CLOSED_WORK
+    assert {rma.value for rma in ReturnStatus if is_closed(rma=rma)} == CLOSED_RETURNS
+
+
+def test_work_never_created_keeps_no_order_open() -> None:
+    """Stock can be committed before the payment: cancelled then, the order expects work that never begins. Work that began counts."""
+
+    def is_closed(work: Work) -> bool:
+        return closed(Status.CANCELLED, StockStatus.RELEASED, [work], [], refund_due=False)
+
+    assert {work.value for work in Work if is_closed(work)} == {"expected", *CLOSED_WORK}

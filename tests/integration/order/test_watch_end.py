@@ -1,0 +1,147 @@
+"""When a watch of an order ends, over the running server."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from functools import partial
+
+import grpc
+import pytest
+from ordermesh.order.v1 import order_pb2
+from ordermesh.order.v1 import order_service_pb2 as api
+from ordermesh.order.v1.order_service_pb2_grpc import OrderServiceStub, add_OrderServiceServicer_to_server
+
+from chassis.client import ask
+from chassis.convert import resume_token
+from chassis.database import Database
+from order_svc.lifecycle import ReturnStatus, Status
+from order_svc.model import Order
+from order_svc.operations import Operations
+from order_svc.rpc import OrderService
+from tests.integration.order.conftest import FakeWarehouse
+from tests.integration.order.events import WORK, delivery, paid, shipped_and_delivered, working
+from tests.integration.order.requests import Orders, Returns
+from tests.integration.order.test_cancelling import cancel, failed, now
+from tests.integration.order.test_events import place, tell
+from tests.integration.order.test_return_events import left, recalled, refund, taken_in
+from tests.support import cancelled_at_end, channel_of
+
+HEARTBEAT = "heartbeat"
+CANCELLED = "CANCELLED"
+
+
+class Watch:
+    """An open watch, and what it sends in short: the kind, or the status that a transition leads to."""
+
+    def __init__(self, orders: Orders, order: Order, after: int | None = None) -> None:
+        token = "" if after is None else resume_token(order.id, after)
+        self._call = orders.WatchOrder(api.WatchOrderRequest(order_id=str(order.id), resume_token=token), timeout=30)
+
+    async def next(self) -> str | None:
+        """What comes next; None where the watch has ended with OK. Raises gRPC's error where it has failed."""
+        response = await self._call.read()
+        if not isinstance(response, api.WatchOrderResponse):
+            assert await self._call.code() is grpc.StatusCode.OK
+            return None
+        kind = response.WhichOneof("update")
+        assert kind
+        status = order_pb2.OrderStatus.Name(response.transition.new_status)
+        return status.removeprefix("ORDER_STATUS_") if kind == "transition" else kind
+
+    async def next_but_heartbeats(self) -> str | None:
+        while (news := await self.next()) == HEARTBEAT:
+            continue
+        return news
+
+    async def rest(self) -> list[str]:
+        """What comes until the watch ends, without heartbeats."""
+        rest = []
+        while (news := await self.next_but_heartbeats()) is not None:
+            rest.append(news)
+        return rest
+
+    def close(self) -> None:
+        self._call.cancel()
+
+
+@pytest.fixture
+async def patient(database: Database, warehouse: FakeWarehouse) -> AsyncIterator[tuple[Operations, Orders]]:
+    """A second replica, whose heartbeats are ten minutes apart: what its watches notice in time, they notice by a look for changes."""
+    operations = Operations(database, warehouse, heartbeat_s=600)
+    register = partial(add_OrderServiceServicer_to_server, OrderService(operations))
+    async with cancelled_at_end(operations.watches.run()), channel_of(register) as channel:
+        yield operations, OrderServiceStub(channel)
+
+
+async def test_watch_of_a_pending_order_ends_once_cancelled(patient: tuple[Operations, Orders]) -> None:
+    """The snapshot, the cancellation, and then the end with OK: no fulfilment, money or return of it is open."""
+    operations, orders = patient
+    order = await place(orders, operations, "london")
+    watch = Watch(orders, order)
+    assert await watch.next() == "snapshot"
+    await ask(orders.CancelOrder, cancel(order))
+    async with asyncio.timeout(20):
+        assert await watch.rest() == [CANCELLED]
+
+
+async def test_watch_with_a_recall_ends_when_it_closes(
+    patient: tuple[Operations, Orders], orders: Orders, operations: Operations, returns: Returns
+) -> None:
+    """Cancelled with its goods out: the watch sends heartbeats while their recall is open, and ends when the recall is closed."""
+    order = await place(orders, operations, "london")
+    created, _ = shipped_and_delivered(order, "london")
+    await tell(operations, [delivery(event) for event in (paid(order), created, *left(order, "london", {1: 1}))])
+    watch, late = Watch(orders, order), Watch(patient[1], order)
+    assert [await watch.next(), await late.next()] == ["snapshot", "snapshot"]
+    await ask(orders.CancelOrder, cancel(order))
+    assert [await watch.next_but_heartbeats(), await late.next()] == [CANCELLED, CANCELLED]
+    await tell(operations, [delivery(refund(order, order.total))])
+    order = await now(operations, order)
+    assert [status for status, _ in recalled(order)] == [ReturnStatus.APPROVED]
+    assert [await watch.next() for _ in range(3)] == [HEARTBEAT] * 3
+    order = await taken_in(returns, operations, order)
+    assert [status for status, _ in recalled(order)] == [ReturnStatus.CLOSED]
+    async with asyncio.timeout(20):
+        assert await watch.rest() == []
+        assert await late.next() is None
+
+
+async def test_watch_waits_for_the_money_of_an_order(orders: Orders, operations: Operations) -> None:
+    """A cancelled order whose captured money is not refunded is open; once it is refunded, and its stock is back, its watch ends."""
+    order = await place(orders, operations, "london")
+    await tell(operations, [delivery(paid(order))])
+    await ask(orders.CancelOrder, cancel(order))
+    watch = Watch(orders, order)
+    assert [await watch.next() for _ in range(3)] == ["snapshot", HEARTBEAT, HEARTBEAT]
+    await tell(operations, [delivery(refund(order, order.total))])
+    assert [await watch.next() for _ in range(2)] == [HEARTBEAT] * 2  # its stock is committed, and its work expected
+    [stopped] = working(order, "london", [WORK.FULFILLMENT_STATUS_CANCELLED])
+    await tell(operations, [delivery(stopped)])
+    async with asyncio.timeout(20):
+        assert await watch.rest() == []
+
+
+async def test_watch_of_a_closed_order_sends_it_and_ends(orders: Orders, operations: Operations) -> None:
+    """From the start the order once; with a resume_token the transitions after it; with the last one nothing."""
+    order = await place(orders, operations, "london")
+    await ask(orders.CancelOrder, cancel(order))
+    async with asyncio.timeout(20):
+        assert await Watch(orders, order).rest() == ["snapshot"]
+        assert await Watch(orders, order, after=1).rest() == [CANCELLED]
+        assert await Watch(orders, order, after=2).rest() == []
+
+
+@pytest.mark.parametrize("status", [Status.FAILED, Status.DELIVERED])
+async def test_watch_of_what_may_go_on_does_not_end(
+    orders: Orders, operations: Operations, warehouse: FakeWarehouse, status: Status
+) -> None:
+    """A failed order can be retried, a delivered one can be returned."""
+    if status is Status.FAILED:
+        order = await failed(orders, operations, warehouse)
+    else:
+        order = await place(orders, operations, "london")
+        await tell(operations, [delivery(event) for event in (paid(order), *shipped_and_delivered(order, "london"))])
+        order = await now(operations, order)
+    assert order.status is status
+    watch = Watch(orders, order)
+    assert [await watch.next() for _ in range(3)] == ["snapshot", HEARTBEAT, HEARTBEAT]
+    watch.close()

@@ -1,0 +1,70 @@
+"""The reasons that the order service writes are those that it publishes, both ways."""
+
+import ast
+import re
+from collections.abc import Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ordermesh.error.v1.error_reason_pb2 import ErrorReason
+from ordermesh.order.v1 import order_pb2, return_pb2
+
+from order_svc import decisions
+from order_svc.decisions.following import ELSEWHERE
+from order_svc.lifecycle import Reason, ReturnReason
+from order_svc.wire.names import WORK_OF
+
+SERVICE = Path(decisions.__file__).parents[1]
+# Where reasons are given.
+GIVING = [path for room in ("decisions", "operations", "wire") for path in SERVICE.glob(f"{room}/[a-z]*.py")]
+IN_CAPITALS = re.compile(r"[A-Z]+(_[A-Z]+)+")
+ERRORS = frozenset(value.name.removeprefix("ERROR_REASON_") for value in ErrorReason.DESCRIPTOR.values)
+# The prefixes of the contract's enums.
+ENUMS = [*order_pb2.DESCRIPTOR.enum_types_by_name.values(), *return_pb2.DESCRIPTOR.enum_types_by_name.values()]
+PREFIXES = {enum.values[0].name.removesuffix("_UNSPECIFIED") for enum in ENUMS}
+# Made of a fulfilment's status, see decisions/following.py.
+STAGES = {f"FULFILLMENT_{work.name}" for work in WORK_OF.values()}
+
+
+def texts(tree: ast.AST) -> Iterator[str]:
+    """The literals of a program that look like a reason."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and IN_CAPITALS.fullmatch(node.value):
+            yield node.value
+
+
+def members(tree: ast.AST, of: str) -> Iterator[str]:
+    """The members of an enum that a program names."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == of:
+            yield node.attr
+
+
+@pytest.mark.parametrize(
+    ("reasons", "published", "prefix"),
+    [
+        (Reason, order_pb2.OrderStatusReason, "ORDER_STATUS_REASON_"),
+        (ReturnReason, return_pb2.ReturnStatusReason, "RETURN_STATUS_REASON_"),
+    ],
+)
+def test_reasons_are_those_that_the_contract_publishes(reasons: type[StrEnum], published: Any, prefix: str) -> None:
+    """Each reason of the code is a value of the contract's enum, and the reverse."""
+    names = [value.name.removeprefix(prefix) for value in published.DESCRIPTOR.values if value.number]
+    assert [reason.value for reason in reasons] == names
+    assert [reason.name for reason in reasons] == names
+
+
+@pytest.mark.parametrize(("reasons", "made"), [(Reason, STAGES), (ReturnReason, set[str]())])
+def test_each_reason_is_given_by_the_code(reasons: type[StrEnum], made: set[str]) -> None:
+    """No reason is published that the order service never gives."""
+    named = {name for path in GIVING for name in members(ast.parse(path.read_text()), reasons.__name__)}
+    assert named | made == set(reasons.__members__)
+
+
+def test_code_gives_no_reason_but_its_enums() -> None:
+    """A literal in capitals is an error's reason, or a fulfilment's that is compared: no reason of the history is written out."""
+    found = {text for path in GIVING for text in texts(ast.parse(path.read_text()))}
+    assert found - ERRORS - PREFIXES == {ELSEWHERE}
+    assert not found & {*Reason.__members__, *ReturnReason.__members__}
