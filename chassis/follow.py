@@ -55,8 +55,8 @@ async def watch(
 ) -> AsyncGenerator[Response, None]:
     """A Watch method's responses, heartbeats included, until the server ends the watch with OK.
 
-    After a breach it goes on where it was, by resume_token. Raises the Failure that ends it: a refusal at once, Deferred when nothing
-    has come for `patience_s` seconds of trying.
+    After a breach it goes on where it was, by resume_token. Raises the Failure that ends it: a
+    refusal at once, Deferred when nothing has come for `patience_s` seconds of trying.
     """
     # Every Watch method has a resume_token in its request and in its responses: a rule of the contracts, which no type says.
     asked: Any = type(request)()

@@ -16,7 +16,7 @@ from chassis.errors import Failure, NotFound
 from omctl import arguments, output, views
 from omctl.calls import connected, fail, run, settings
 from omctl.errors import EXIT_CODES, FAILED, exit_code
-from omctl.options import Json, RequestId, Timeout, told
+from omctl.options import Json, Note, RequestId, Timeout, told
 from omctl.undo import Undo
 from omctl.watching import timeline, transitions
 
@@ -182,12 +182,14 @@ def watch(
 
 
 @app.command(epilog=EXIT_CODES)
-def cancel(order: Which, reason: Reason = None, request_id: RequestId = None, json: Json = False, timeout: Timeout = 10.0) -> None:
+def cancel(
+    order: Which, reason: Reason = None, note: Note = None, request_id: RequestId = None, json: Json = False, timeout: Timeout = 10.0
+) -> None:
     """Cancels an order that nothing of was delivered: stock and money go back by themselves, and parcels on their way are recalled."""
 
     async def work(channel: Channel) -> None:
         found = await _find(_stub(channel), order, timeout)
-        request = order_service_pb2.CancelOrderRequest(request_id=told(request_id), order_id=found.order_id, reason=reason)
+        request = order_service_pb2.CancelOrderRequest(request_id=told(request_id), order_id=found.order_id, reason=reason, note=note)
         _show((await ask(_stub(channel).CancelOrder, request, timeout_s=timeout)).order, json=json)
 
     run(settings().order_address, work)
@@ -228,6 +230,7 @@ def cancel_items(
     order: Which,
     item: Annotated[list[str], typer.Option(metavar="LINE:QUANTITY", help="How many more units of a line, e.g. 2:1. Again for each line.")],
     reason: Reason = None,
+    note: Note = None,
     request_id: RequestId = None,
     json: Json = False,
     timeout: Timeout = 10.0,
@@ -238,7 +241,7 @@ def cancel_items(
     async def work(channel: Channel) -> None:
         found = await _find(_stub(channel), order, timeout)
         request = order_service_pb2.CancelOrderItemsRequest(
-            request_id=told(request_id), order_id=found.order_id, lines=lines, reason=reason
+            request_id=told(request_id), order_id=found.order_id, lines=lines, reason=reason, note=note
         )
         _show((await ask(_stub(channel).CancelOrderItems, request, timeout_s=timeout)).order, json=json)
 
@@ -246,12 +249,12 @@ def cancel_items(
 
 
 @app.command(epilog=EXIT_CODES)
-def retry(order: Which, request_id: RequestId = None, json: Json = False, timeout: Timeout = 10.0) -> None:
+def retry(order: Which, note: Note = None, request_id: RequestId = None, json: Json = False, timeout: Timeout = 10.0) -> None:
     """Tries a failed order again: its stock is reserved anew, and it waits for its payment."""
 
     async def work(channel: Channel) -> None:
         found = await _find(_stub(channel), order, timeout)
-        request = order_service_pb2.RetryOrderRequest(request_id=told(request_id), order_id=found.order_id)
+        request = order_service_pb2.RetryOrderRequest(request_id=told(request_id), order_id=found.order_id, note=note)
         _show((await ask(_stub(channel).RetryOrder, request, timeout_s=timeout)).order, json=json)
 
     run(settings().order_address, work)

@@ -18,7 +18,8 @@ PAGE = 1_000
 async def timeline(orders: "OrderServiceAsyncStub", order_id: str, patience_s: float) -> AsyncGenerator[order_pb2.OrderTransition, None]:
     """The order's transitions, each once and in order: those that were, then each as it happens.
 
-    Ends when WatchOrder does. Raises a Failure: a refusal, or Deferred when the service has not answered for `patience_s` seconds.
+    Ends when WatchOrder does. Raises a Failure: a refusal, or Deferred when the service has not
+    answered for `patience_s` seconds.
     """
     last, request = 0, order_service_pb2.WatchOrderRequest(order_id=order_id)
     async with aclosing(watch(orders.WatchOrder, request, patience_s=patience_s)) as news:

@@ -38,9 +38,10 @@ RANK = {
 
 
 class Reason(StrEnum):
-    """Why an order stands where it does; the contract publishes the same as OrderStatusReason, where each is described.
+    """Why an order stands where it does.
 
-    A row of history has one of these, or a code of a caller, of the warehouse or of a fulfilment.
+    The contract publishes and describes the same values as OrderStatusReason. A row of history has
+    one of these, or a code of a caller, of the warehouse or of a fulfilment.
     """
 
     ORDER_PLACED = "ORDER_PLACED"
@@ -259,9 +260,10 @@ def closed(
 
 
 class ReturnReason(StrEnum):
-    """Why a return stands where it does; the contract publishes the same as ReturnStatusReason, where each is described.
+    """Why a return stands where it does.
 
-    A row of its history has one of these, or the code with which a caller rejected the return.
+    The contract publishes and describes the same values as ReturnStatusReason. A row of its history
+    has one of these, or the code with which a caller rejected the return.
     """
 
     RETURN_REQUESTED = "RETURN_REQUESTED"

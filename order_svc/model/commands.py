@@ -35,8 +35,10 @@ CommitAnswer = Committed | Owed | Unavailable
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What may be asked of an order: by which service (`actor`), and what for (`cause`: an event's id, or a request_id).
+    """What may be asked of an order.
 
+    actor           the service that asks, or whose event it is
+    cause           the event's id, or the call's request_id
     claimed_actor   the person or service that a call claims to act for
     note            why, in free text; for the history alone
     """

@@ -253,9 +253,9 @@ class Operations:
         return recipient
 
     async def watch_order(self, order_id: UUID, after: int | None) -> AsyncGenerator[tuple[Order | Transition | datetime, int], None]:
-        """The order (where `after` is None), then each step after that version; the time when nothing happens. Each with the version.
-
-        It ends once the order is closed (order_svc.lifecycle.closed).
+        """The order (where `after` is None), then each step after that version; the time when
+        nothing happens. Each with the version. It ends once the order is closed, see
+        order_svc.lifecycle.closed.
         """
         async with self.watches.changes(order_id) as changed:
             [order] = await self.get_orders([order_id])

@@ -188,7 +188,9 @@ async def find_orders(connection: AsyncConnection, ids: Collection[UUID]) -> dic
 
 
 async def update_times(connection: AsyncConnection, ids: Collection[UUID]) -> dict[UUID, int]:
-    """When each order, or a return of it, last changed, in microseconds since 1970; unknown ids are missing."""
+    """When each order, or a return of it, last changed, in microseconds since 1970. Unknown ids are
+    missing.
+    """
     rows = await connection.execute(read_update_times, arrays(["id"], [[id] for id in ids]))
     return {row.id: row.microseconds for row in rows}
 

@@ -45,7 +45,7 @@ def checkout(request: order_service_pb2.CreateOrderRequest) -> Checkout:
 
 
 def asked_of(of: Keyed, order_id: UUID, cause: str) -> dict[str, Any]:
-    """What the command of each call has: its key, its order, and which service, person and note it comes from."""
+    """What the command of each call has: key, order, cause, claimed actor and note."""
     return {
         "key": of.key,
         "digest": of.digest,

@@ -27,7 +27,9 @@ WATCH = order_service_pb2.WatchOrderRequest(order_id=ORDER_ID)
 
 
 class Watched(OrderServiceServicer):
-    """Answers each watch by the next of its scripts: versions that are sent; then an exception, or None for OK, that ends it."""
+    """Answers each watch by the next of its scripts: versions that are sent; then an exception, or
+    None for OK, that ends it.
+    """
 
     def __init__(self, *scripts: list[int | Exception | None]) -> None:
         self.scripts = list(scripts)
@@ -93,7 +95,7 @@ async def test_a_refused_stream_raises_the_failure() -> None:
 
 
 async def test_a_watch_goes_on_where_it_broke_off() -> None:
-    """After each breach the watch asks again with the last resume_token, and its reader sees one stream."""
+    """After each breach the watch asks again with the last resume_token: readers see one stream."""
     draining = Deferred("DRAINING", "going")
     servicer = watched([1, 2, draining], [draining], [3, Deferred("OVERLOADED")], [4])
     async with stub(servicer) as orders:

@@ -1,4 +1,4 @@
-"""What a person changes: the claimed actor and the note in the history, the actor and the reason in the event."""
+"""What a person changes: actor and note in the history, actor and reason in the event."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -136,9 +136,9 @@ def optional(row: Any, name: str) -> Any:
 
 @pytest.mark.parametrize(("prepare", "reasons"), MUTATIONS.items(), ids=lambda value: getattr(value, "__name__", ""))
 async def test_mutation_records_its_actor_and_note(world: World, prepare: Prepare, reasons: list[str]) -> None:
-    """The rows of a call have its actor, its note and its request_id; its events the same but for the
-    note, which no event holds. Rows of other calls and of events have neither. A repeat of the call by
-    another actor changes nothing.
+    """The rows of a call have its actor, its note and its request_id; its events the same but for
+    the note, which no event holds. Rows of other calls and of events have neither. A repeat of the
+    call by another actor changes nothing.
     """
     request: Any = await prepare(world)
     before = len(await world.events())
@@ -171,7 +171,7 @@ async def test_mutation_without_actor_and_note_has_neither(world: World, prepare
 
 
 async def test_return_transitions_are_listed_oldest_first(world: World) -> None:
-    """Pages neither miss nor repeat a row; each row has its status before and after, and its version."""
+    """Pages neither miss nor repeat a row; each has both statuses, and its version."""
     rma = await approved(world.returns, await delivered(world.orders, world.operations), {1: 1})
     await ask(world.returns.MarkReturnInTransit, api.MarkReturnInTransitRequest(**about(rma)))
     request = api.ListReturnTransitionsRequest(return_id=rma.return_id, page_size=2)

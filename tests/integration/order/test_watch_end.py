@@ -30,14 +30,14 @@ CANCELLED = "CANCELLED"
 
 
 class Watch:
-    """An open watch, and what it sends in short: the kind, or the status that a transition leads to."""
+    """An open watch. What it sends, in short: the kind, or a transition's new status."""
 
     def __init__(self, orders: Orders, order: Order, after: int | None = None) -> None:
         token = "" if after is None else resume_token(order.id, after)
         self._call = orders.WatchOrder(api.WatchOrderRequest(order_id=str(order.id), resume_token=token), timeout=30)
 
     async def next(self) -> str | None:
-        """What comes next; None where the watch has ended with OK. Raises gRPC's error where it has failed."""
+        """What comes next; None where the watch has ended with OK. Raises gRPC's error."""
         response = await self._call.read()
         if not isinstance(response, api.WatchOrderResponse):
             assert await self._call.code() is grpc.StatusCode.OK
@@ -65,7 +65,9 @@ class Watch:
 
 @pytest.fixture
 async def patient(database: Database, warehouse: FakeWarehouse) -> AsyncIterator[tuple[Operations, Orders]]:
-    """A second replica, whose heartbeats are ten minutes apart: what its watches notice in time, they notice by a look for changes."""
+    """A second replica, whose heartbeats are ten minutes apart: its watches end by its look for
+    changes alone.
+    """
     operations = Operations(database, warehouse, heartbeat_s=600)
     register = partial(add_OrderServiceServicer_to_server, OrderService(operations))
     async with cancelled_at_end(operations.watches.run()), channel_of(register) as channel:
@@ -73,7 +75,7 @@ async def patient(database: Database, warehouse: FakeWarehouse) -> AsyncIterator
 
 
 async def test_watch_of_a_pending_order_ends_once_cancelled(patient: tuple[Operations, Orders]) -> None:
-    """The snapshot, the cancellation, and then the end with OK: no fulfilment, money or return of it is open."""
+    """The snapshot, the cancellation, then the end with OK: nothing of the order is open."""
     operations, orders = patient
     order = await place(orders, operations, "london")
     watch = Watch(orders, order)
@@ -86,7 +88,9 @@ async def test_watch_of_a_pending_order_ends_once_cancelled(patient: tuple[Opera
 async def test_watch_with_a_recall_ends_when_it_closes(
     patient: tuple[Operations, Orders], orders: Orders, operations: Operations, returns: Returns
 ) -> None:
-    """Cancelled with its goods out: the watch sends heartbeats while their recall is open, and ends when the recall is closed."""
+    """Cancelled with its goods out: the watch sends heartbeats while their recall is open, and ends
+    when the recall is closed.
+    """
     order = await place(orders, operations, "london")
     created, _ = shipped_and_delivered(order, "london")
     await tell(operations, [delivery(event) for event in (paid(order), created, *left(order, "london", {1: 1}))])
@@ -106,14 +110,15 @@ async def test_watch_with_a_recall_ends_when_it_closes(
 
 
 async def test_watch_waits_for_the_money_of_an_order(orders: Orders, operations: Operations) -> None:
-    """A cancelled order whose captured money is not refunded is open; once it is refunded, and its stock is back, its watch ends."""
+    """A watch of a cancelled order goes on until its money is refunded and its stock is back."""
     order = await place(orders, operations, "london")
     await tell(operations, [delivery(paid(order))])
     await ask(orders.CancelOrder, cancel(order))
     watch = Watch(orders, order)
     assert [await watch.next() for _ in range(3)] == ["snapshot", HEARTBEAT, HEARTBEAT]
     await tell(operations, [delivery(refund(order, order.total))])
-    assert [await watch.next() for _ in range(2)] == [HEARTBEAT] * 2  # its stock is committed, and its work expected
+    # Its stock is committed, and its work is expected.
+    assert [await watch.next() for _ in range(2)] == [HEARTBEAT] * 2
     [stopped] = working(order, "london", [WORK.FULFILLMENT_STATUS_CANCELLED])
     await tell(operations, [delivery(stopped)])
     async with asyncio.timeout(20):
@@ -121,7 +126,7 @@ async def test_watch_waits_for_the_money_of_an_order(orders: Orders, operations:
 
 
 async def test_watch_of_a_closed_order_sends_it_and_ends(orders: Orders, operations: Operations) -> None:
-    """From the start the order once; with a resume_token the transitions after it; with the last one nothing."""
+    """From the start the order once; with a resume_token the transitions after it, or nothing."""
     order = await place(orders, operations, "london")
     await ask(orders.CancelOrder, cancel(order))
     async with asyncio.timeout(20):

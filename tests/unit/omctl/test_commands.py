@@ -167,11 +167,11 @@ def test_stock_filters_are_sent(omctl: Omctl, fake: Fake) -> None:
 )
 def test_orders_are_undone_and_tried_again(omctl: Omctl, fake: Fake, command: tuple[str, ...], shown: str) -> None:
     """An order is found by its number; the request_id is told before the call; what was typed is sent, and the order is shown after it."""
-    result = omctl("order", *command, "--request-id", REQUEST_ID)
+    result = omctl("order", *command, "--note", "He called.", "--request-id", REQUEST_ID)
     assert result.exit_code == 0, result.output
     assert f"request_id {REQUEST_ID}\n" in result.stderr
     request = fake.asked[-1]
-    assert (request.request_id, request.order_id) == (REQUEST_ID, ORDER_ID)
+    assert (request.request_id, request.order_id, request.note) == (REQUEST_ID, ORDER_ID, "He called.")
     assert f"status     {shown}" in result.stdout
     if "--reason" in command:
         assert request.reason == "OUT_OF_SEASON"
@@ -189,7 +189,7 @@ def test_late_events_and_cancelled_money_are_shown(omctl: Omctl, fake: Fake) -> 
 
 
 def test_the_timeline_is_whole(omctl: Omctl, fake: Fake) -> None:
-    """Every transition, over all pages, oldest first; with the claimed actor and the note of a call."""
+    """Every transition, over all pages, oldest first; a call's with its claimed actor and note."""
     fake.steps = [change(version, status) for version, status in enumerate(("PENDING", "CONFIRMED", "PROCESSING"), 1)]
     fake.steps[2].MergeFrom(order_pb2.OrderTransition(actor="order", claimed_actor="staff:7", note="He called."))
     assert omctl("order", "timeline", "OM-1").stdout.splitlines() == [

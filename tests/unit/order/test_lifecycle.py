@@ -164,7 +164,7 @@ CLOSED_WORK = {"shipped", "completed", "cancelled"}
 
 @pytest.mark.parametrize("status", Status)
 def test_only_cancelled_and_refunded_orders_are_closed(status: Status) -> None:
-    """An order with nothing open is closed in these statuses alone: a failed one can be retried, a delivered one returned."""
+    """With nothing open: a failed order can be retried, and a delivered one can be returned."""
     assert closed(status, StockStatus.RETURNED, [], [], refund_due=False) == (status in ("cancelled", "refunded"))
 
 
@@ -184,7 +184,9 @@ def test_ended_order_with_anything_open_is_not_closed(status: Status) -> None:
 
 
 def test_work_never_created_keeps_no_order_open() -> None:
-    """Stock can be committed before the payment: cancelled then, the order expects work that never begins. Work that began counts."""
+    """Stock can be committed before the payment: cancelled then, the order expects work that never
+    begins. Work that began counts.
+    """
 
     def is_closed(work: Work) -> bool:
         return closed(Status.CANCELLED, StockStatus.RELEASED, [work], [], refund_due=False)

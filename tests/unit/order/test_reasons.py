@@ -64,7 +64,9 @@ def test_each_reason_is_given_by_the_code(reasons: type[StrEnum], made: set[str]
 
 
 def test_code_gives_no_reason_but_its_enums() -> None:
-    """A literal in capitals is an error's reason, or a fulfilment's that is compared: no reason of the history is written out."""
+    """A literal in capitals is an error's reason, or a fulfilment's: no reason of the history is
+    written out.
+    """
     found = {text for path in GIVING for text in texts(ast.parse(path.read_text()))}
     assert found - ERRORS - PREFIXES == {ELSEWHERE}
     assert not found & {*Reason.__members__, *ReturnReason.__members__}
