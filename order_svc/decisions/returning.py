@@ -10,9 +10,19 @@ from datetime import datetime
 from uuid import UUID, uuid5
 
 from chassis.decision import Decision
-from chassis.errors import Invalid, NotFound, Refused, Stale, Violation, illegal
+from chassis.errors import Deferred, Invalid, NotFound, Refused, Stale, Violation, illegal
 from order_svc.decisions.steps import Decided, expected, then
-from order_svc.lifecycle import RETURN_MOVES, Disposition, ReturnKind, ReturnProgress, ReturnReason, ReturnStatus, Status, StockStatus
+from order_svc.lifecycle import (
+    RETURN_MOVES,
+    Disposition,
+    ReturnKind,
+    ReturnProgress,
+    ReturnReason,
+    ReturnStatus,
+    Status,
+    StockStatus,
+    Work,
+)
 from order_svc.model import (
     Command,
     CreateReturn,
@@ -194,8 +204,8 @@ def asked_of(order: Order, command: OfReturn, to: ReturnStatus) -> Return:
 def returnable(order: Order, units: Mapping[int, int]) -> None:
     """Refuses units that the customer does not have, or that are in another return.
 
-    What counts is which parcels were delivered, whatever the order's status: another parcel may
-    still travel. The parcels of a cancelled order come back by its recalls.
+    What counts is what the delivered parcels held, not the order's status: another parcel may still
+    travel. The parcels of a cancelled order come back by its recalls.
     """
     if order.status is Status.CANCELLED:
         text = "The order is cancelled: goods that had left come back by its recalls, which ListReturns shows."
@@ -207,12 +217,20 @@ def returnable(order: Order, units: Mapping[int, int]) -> None:
 
 
 def left(order: Order, number: int, besides: UUID | None = None) -> int:
-    """Units of the line that the customer has and no return holds, the one named left out."""
+    """Units of the line that the customer has and no return holds, the one named left out.
+
+    A delivery can be known before the fulfilment's report of what its parcel holds: units that the picker
+    did not find are not in it. Deferred EVENT_AHEAD until that report.
+    """
     line = order.line(number)
     if line is None:
         return 0
-    delivered = {part.warehouse_id for part in order.parts if part.standing is Status.DELIVERED}
-    units = sum(its.quantity for its in line.allocations if its.warehouse_id in delivered)
+    delivered = [part for part in order.parts if part.standing is Status.DELIVERED]
+    if unknown := [part.warehouse_id for part in delivered if part.work not in (Work.SHIPPED, Work.COMPLETED)]:
+        text = f"What the parcel from {', '.join(unknown)} holds is not reported yet. Try again."
+        raise Deferred("EVENT_AHEAD", text, order_id=str(order.id))
+    warehouses = {part.warehouse_id for part in delivered}
+    units = sum(min(its.quantity, its.shipped or 0) for its in line.allocations if its.warehouse_id in warehouses)
     holding = (rma for rma in order.rmas if rma.kind is not ReturnKind.RECALL and rma.id != besides)
     return max(0, min(units, line.staying) - sum(rma.held(number) for rma in holding))
 

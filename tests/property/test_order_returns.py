@@ -11,7 +11,7 @@ from order_svc.decisions import returning
 from order_svc.lifecycle import RETURN_MOVES, Disposition, ReturnKind, ReturnStatus, Status, Work
 from order_svc.model import AnyCommand, CreateReturn, Order, RefundWithoutGoods, WantedLine
 from tests.unit.order.returns import NOW, ask, ask_money, cause, inspect, move, receive, walked
-from tests.unit.order.samples import checkout, pay, placed, ship, work
+from tests.unit.order.samples import checkout, pay, placed, report, ship, work
 
 QUANTITY = st.integers(1, 5)
 LINES = st.dictionaries(st.integers(1, 3), QUANTITY, min_size=1, max_size=3)
@@ -29,7 +29,7 @@ def delivered(lines: list[WantedLine], discount: int, cancelled: list[int]) -> O
     """An order of these lines that has come to its customer, but for some units."""
     of = checkout(*lines, discount=min(discount, sum(line.unit_price * line.quantity for line in lines)))
     order = placed(of, "london")
-    for command in (pay(order), ship(order, "london", NOW)):
+    for command in (pay(order), ship(order, "london", NOW), report(order, "london")):
         order = decisions.decide(order, command, NOW).record
     assert order.status is Status.DELIVERED
     kept = [replace(line, cancelled=min(n, line.quantity)) for line, n in zip(order.lines, cancelled, strict=False)]
@@ -110,7 +110,7 @@ def test_a_line_never_gives_back_more_than_it_cost(data: st.DataObject) -> None:
     for version in range(1, data.draw(st.integers(1, 20))):
         if data.draw(st.booleans()):
             units = {number: data.draw(st.integers(0, most)) for number, most in units.items()}
-            command: AnyCommand = work(order, "london", Work.READY, version, units=units, committed=True)
+            command: AnyCommand = work(order, "london", Work.COMPLETED, 9 + version, units=units, committed=True)
         else:
             command = data.draw(commands(order))
         before = order

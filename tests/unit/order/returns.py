@@ -19,14 +19,15 @@ from order_svc.model import (
     Return,
     ReturnStep,
 )
-from tests.unit.order.samples import NOW, at, base
+from tests.unit.order.samples import NOW, at, base, report
 
 __all__ = ["NOW"]
 
 
 def delivered() -> Order:
     """Line 1: three lamps for 31.00 (price 30.00, discount 1.00, tax 2.00); line 2: two bulbs for 1.00."""
-    return at(Status.DELIVERED)
+    order = at(Status.DELIVERED)
+    return after(order, report(order, "london"))
 
 
 def cause(order: Order) -> Command:

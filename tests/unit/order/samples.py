@@ -92,6 +92,12 @@ def work(order: Order, warehouse_id: str, stage: Work | None, version: int, **fi
     return NoteFulfillment(**base(order.id), **(values | fields))
 
 
+def report(order: Order, warehouse_id: str, stage: Work = Work.COMPLETED) -> NoteFulfillment:
+    """The fulfilment's report that its parcel left with all units that the order has there."""
+    there = [(line.number, its.quantity) for line in order.lines for its in line.allocations if its.warehouse_id == warehouse_id]
+    return work(order, warehouse_id, stage, 9, units=dict(there), committed=True)
+
+
 def ship(order: Order, warehouse_id: str, delivered: datetime | None = None, **fields: Any) -> NoteShipment:
     values: dict[str, Any] = {
         "attempt": order.attempt,

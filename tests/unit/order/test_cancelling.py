@@ -28,6 +28,7 @@ from tests.unit.order.samples import (
     pay,
     placed,
     refund,
+    report,
     ship,
     work,
 )
@@ -113,7 +114,7 @@ def test_an_order_of_which_anything_was_delivered_is_not_cancelled() -> None:
     assert (refused.value.reason, refused.value.metadata) == ("ORDER_NOT_CANCELLABLE", {"status": "processing"})
     advice = "Return the delivered units with CreateReturn. Cancel the units that have not left with CancelOrderItems."
     assert refused.value.message == f"The order is processing. {advice}"
-    order = after(order, cancel_items(order, {2: 2}))
+    order = after(order, cancel_items(order, {2: 2}), report(order, "london"))
     order = decisions.decide(order, ask(order, {1: 3}), NOW).record
     assert (order.lines[1].staying, order.rmas[0].line(1).announced) == (0, 3)
 

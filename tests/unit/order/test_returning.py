@@ -5,13 +5,13 @@ from uuid import uuid4
 
 import pytest
 
-from chassis.errors import Invalid, NotFound, Refused
+from chassis.errors import Deferred, Invalid, NotFound, Refused
 from order_svc import decisions
 from order_svc.decisions import returning
 from order_svc.lifecycle import Disposition, End, ReturnKind, ReturnProgress, ReturnStatus, Status, StockStatus, Work
-from order_svc.model import Allocation, CancelOrder, ItemsCancelled, Order, Return, WantedLine
+from order_svc.model import Allocation, CancelOrder, Order, Return, WantedLine
 from tests.unit.order.returns import NOW, after, arrived, ask, ask_money, cause, delivered, inspect, move, receive, returned, walked
-from tests.unit.order.samples import at, base, checkout, end, pay, place, placed, ship, work
+from tests.unit.order.samples import at, base, checkout, end, pay, place, placed, report, ship, work
 
 RESTOCK, DAMAGED, NONE = Disposition.RESTOCK, Disposition.DAMAGED, Disposition.NONE
 
@@ -170,6 +170,7 @@ def test_only_what_was_delivered_can_be_returned(status: Status) -> None:
     """Delivered and refunded orders have something to return; any other says where it stands."""
     order = at(status)
     if status is Status.DELIVERED:
+        order = after(order, report(order, "london"))
         for good in (order, replace(order, status=Status.REFUNDED)):
             assert after(good, ask(good, {1: 1})).rmas
         return
@@ -232,7 +233,7 @@ def test_an_unknown_return_is_not_found() -> None:
 
 def test_a_recall_is_approved_refunds_nothing_and_is_made_once() -> None:
     """Told again it makes none; told of more units it makes one of the rest; inspected it is closed, and gives no money."""
-    order = replace(delivered(), status=Status.CANCELLED)
+    order = replace(at(Status.DELIVERED), status=Status.CANCELLED)
     order = returning.recall(order, "london", {1: 2}, cause(order), NOW).record
     [rma] = order.rmas
     assert (rma.kind, rma.status, rma.line(1).announced) == (ReturnKind.RECALL, ReturnStatus.APPROVED, 2)
@@ -248,17 +249,21 @@ def test_a_recall_is_approved_refunds_nothing_and_is_made_once() -> None:
     assert (order.returns, order.stock) == (ReturnProgress.FULL, StockStatus.RETURNED)
 
 
-def test_units_that_were_refunded_as_returned_and_never_left_are_not_refunded_a_second_time() -> None:
-    """A parcel is called delivered by mistake and two of its three lamps (of 10.33, 10.34, 10.33) are refunded without goods; then its
-    warehouse gives the work up. Of the lamps the order still costs what that refund gave back, and of the bulbs nothing.
+def test_return_before_the_fulfilments_report_is_deferred() -> None:
+    """A delivery can be known before the report of what the parcel holds. A return waits for that report, and takes no unit that the
+    picker did not find: the customer has two of three lamps.
     """
-    order = delivered()
-    order = after(order, ask_money(order, {1: (2, Disposition.NONE)}))
-    [rma] = order.rmas
-    decided = decisions.decide(order, work(order, "london", Work.CANCELLED, 9, reason="WORK_CANCELLED"), NOW)
-    assert [line.cancelled for line in decided.record.lines] == [3, 2]
-    assert decided.record.total - order.shipping == rma.refund == order.line(1).worth(2)  # type: ignore[union-attr]  # it has a line 1
-    assert [type(fact) for fact in decided.facts] == [ItemsCancelled]
+    order = at(Status.DELIVERED)
+    for asked in (ask(order, {1: 1}), ask_money(order, {1: (1, Disposition.NONE)})):
+        with pytest.raises(Deferred) as deferred:
+            decisions.decide(order, asked, NOW)
+        assert deferred.value.reason == "EVENT_AHEAD"
+    order = after(order, work(order, "london", Work.COMPLETED, 9, units={1: 2, 2: 2}, committed=True))
+    with pytest.raises(Refused) as refused:
+        decisions.decide(order, ask(order, {1: 3}), NOW)
+    assert refused.value.reason == "RETURN_EXCEEDS_DELIVERED"
+    [rma] = after(order, ask(order, {1: 2})).rmas
+    assert rma.line(1).announced == 2
 
 
 def test_the_end_of_an_order_counts_what_came_back_before_it() -> None:
@@ -279,7 +284,8 @@ def test_the_end_of_an_order_counts_what_came_back_before_it() -> None:
 def half_delivered() -> Order:
     """The lamps have come from London; the bulbs are on their way from Paris."""
     order = placed(None, "london", "paris")
-    return after(order, pay(order), ship(order, "london", NOW), ship(order, "paris"))
+    order = after(order, pay(order), report(order, "london"), report(order, "paris", Work.SHIPPED))
+    return after(order, ship(order, "london", NOW), ship(order, "paris"))
 
 
 def test_return_of_a_delivered_parcel_while_another_travels() -> None:
@@ -306,7 +312,7 @@ def test_line_split_over_parcels_is_returned_by_parcel() -> None:
     parts = (Allocation("london", uuid4(), 1), Allocation("paris", uuid4(), 2))
     command = place(checkout(WantedLine("LAMP", 3, 1000, 100, 0)))
     order = decisions.decide(None, replace(command, allocations={1: parts}), NOW).record
-    order = after(order, pay(order), ship(order, "london", NOW), ship(order, "paris"))
+    order = after(order, pay(order), report(order, "london"), ship(order, "london", NOW), ship(order, "paris"))
     with pytest.raises(Refused):
         after(order, ask(order, {1: 2}))
     order, rma = arrived(order, {1: 1})
