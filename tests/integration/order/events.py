@@ -61,6 +61,24 @@ def working(
     ]
 
 
+def left(order: Order, warehouse_id: str, units: Mapping[int, int], version: int = 5) -> list[FulfillmentStatusChanged]:
+    """A fulfilment has shipped these units."""
+    its = fulfillment_pb2.Fulfillment(
+        fulfillment_id=str(uuid4()),
+        order_id=str(order.id),
+        attempt=order.attempt,
+        warehouse_id=warehouse_id,
+        status=fulfillment_pb2.FULFILLMENT_STATUS_SHIPPED,
+        version=version,
+        stock_committed=True,
+        picklist=[fulfillment_pb2.PicklistLine(line_number=number, quantity=quantity) for number, quantity in units.items()],
+    )
+    done = fulfillment_pb2.Fulfillment()
+    done.CopyFrom(its)
+    done.status, done.version = fulfillment_pb2.FULFILLMENT_STATUS_COMPLETED, version + 1
+    return [FulfillmentStatusChanged(fulfillment=each, new_status=each.status) for each in (its, done)]
+
+
 def shipped_and_delivered(order: Order, warehouse_id: str) -> tuple[ShipmentCreated, DeliveryConfirmed]:
     shipment = Shipment(
         shipment_id=str(uuid4()),

@@ -2,13 +2,11 @@
 
 import asyncio
 import random
-from collections.abc import Mapping
 from itertools import permutations
 from uuid import UUID, uuid4
 
 import pytest
 from google.protobuf.message import Message
-from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentStatusChanged
 from ordermesh.fulfillment.v1 import fulfillment_pb2
 from ordermesh.order.v1 import order_service_pb2, return_pb2
 from ordermesh.order.v1 import return_service_pb2 as api
@@ -28,7 +26,7 @@ from order_svc.lifecycle import PaymentStatus, ReturnKind, ReturnProgress, Retur
 from order_svc.model import Order
 from order_svc.operations import Operations
 from tests.integration.order.conftest import FakeWarehouse
-from tests.integration.order.events import committed, delivery, paid, parcel_ended, shipped_and_delivered
+from tests.integration.order.events import committed, delivery, left, paid, parcel_ended, shipped_and_delivered
 from tests.integration.order.requests import Orders, Returns, create_order, item
 from tests.integration.order.test_events import tell
 from tests.integration.order.test_returns import about, approved, inspection, made, receipt, told
@@ -54,7 +52,7 @@ async def placed(orders: Orders, operations: Operations) -> Order:
 
 async def delivered(orders: Orders, operations: Operations) -> Order:
     order = await placed(orders, operations)
-    await tell(operations, [delivery(event) for event in shipped_and_delivered(order, "london")])
+    await tell(operations, [delivery(event) for event in (*left(order, "london", {1: 3, 2: 2}), *shipped_and_delivered(order, "london"))])
     return await again(operations, order)
 
 
@@ -85,24 +83,6 @@ def no_refund(order: Order, code: str, *, of: str, so_far: int = 0) -> RefundFai
     told = refund(order, 0, of=of, so_far=so_far)
     told.refund.failure_code = code
     return RefundFailed(refund=told.refund, captured_amount=told.captured_amount, refunded_amount=told.refunded_amount)
-
-
-def left(order: Order, warehouse_id: str, units: Mapping[int, int], version: int = 5) -> list[Message]:
-    """A fulfilment has shipped these units."""
-    its = fulfillment_pb2.Fulfillment(
-        fulfillment_id=str(uuid4()),
-        order_id=str(order.id),
-        attempt=order.attempt,
-        warehouse_id=warehouse_id,
-        status=SHIPPED,
-        version=version,
-        stock_committed=True,
-        picklist=[fulfillment_pb2.PicklistLine(line_number=number, quantity=quantity) for number, quantity in units.items()],
-    )
-    done = fulfillment_pb2.Fulfillment()
-    done.CopyFrom(its)
-    done.status, done.version = COMPLETED, version + 1
-    return [FulfillmentStatusChanged(fulfillment=each, new_status=each.status) for each in (its, done)]
 
 
 def came_back(shipment: shipping_pb2.Shipment) -> ShipmentStatusChanged:

@@ -23,7 +23,7 @@ from order_svc import tables
 from order_svc.model import Order
 from order_svc.operations import Operations
 from tests.integration.order.conftest import FakeWarehouse
-from tests.integration.order.events import delivery, paid, parcel_ended, shipped_and_delivered
+from tests.integration.order.events import delivery, left, paid, parcel_ended, shipped_and_delivered
 from tests.integration.order.requests import Orders, Returns, create_order, item
 from tests.integration.order.test_events import tell
 from tests.support import room_for
@@ -40,7 +40,10 @@ async def order(orders: Orders, operations: Operations) -> Order:
 async def delivered(orders: Orders, operations: Operations) -> Order:
     placed = (await orders.CreateOrder(create_order(item("LAMP", 3, 10), item("BULB", 2, 1)), timeout=30)).order
     [order] = await operations.get_orders([UUID(placed.order_id)])
-    await tell(operations, [delivery(event) for event in (paid(order), *shipped_and_delivered(order, "london"))])
+    await tell(
+        operations,
+        [delivery(event) for event in (paid(order), *left(order, "london", {1: 3, 2: 2}), *shipped_and_delivered(order, "london"))],
+    )
     [order] = await operations.get_orders([order.id])
     assert order.status == "delivered"
     return order
@@ -366,7 +369,10 @@ async def test_one_of_two_parcels_delivered_can_be_returned(
     placed = (await orders.CreateOrder(create_order(item("LAMP", 3, 10), item("BULB", 2, 1)), timeout=30)).order
     [order] = await operations.get_orders([UUID(placed.order_id)])
     created, _ = shipped_and_delivered(order, "paris")
-    await tell(operations, [delivery(event) for event in (paid(order), *shipped_and_delivered(order, "london"), created)])
+    await tell(
+        operations,
+        [delivery(event) for event in (paid(order), *left(order, "london", {1: 3}), *shipped_and_delivered(order, "london"), created)],
+    )
     with pytest.raises(Refused) as refused:
         await ask(orders.CancelOrder, order_service_pb2.CancelOrderRequest(request_id=str(uuid4()), order_id=placed.order_id))
     assert refused.value.reason == "ORDER_NOT_CANCELLABLE"

@@ -18,11 +18,11 @@ from order_svc.model import Order
 from order_svc.operations import Operations
 from order_svc.rpc import OrderService
 from tests.integration.order.conftest import FakeWarehouse
-from tests.integration.order.events import WORK, delivery, paid, shipped_and_delivered, working
+from tests.integration.order.events import WORK, delivery, left, paid, shipped_and_delivered, working
 from tests.integration.order.requests import Orders, Returns
 from tests.integration.order.test_cancelling import cancel, failed, now
 from tests.integration.order.test_events import place, tell
-from tests.integration.order.test_return_events import left, recalled, refund, taken_in
+from tests.integration.order.test_return_events import recalled, refund, taken_in
 from tests.support import cancelled_at_end, channel_of
 
 HEARTBEAT = "heartbeat"

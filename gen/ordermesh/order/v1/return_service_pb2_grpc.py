@@ -101,7 +101,8 @@ class ReturnServiceServicer(object):
         """Announces a return of units of delivered parcels: requested. The order need not be delivered: another of its parcels may
         still be on its way. With without_goods it is a refund of goods that do not come back: inspected at once, and refunded.
         Reasons: ORDER_NOT_FOUND, ORDER_NOT_RETURNABLE (nothing was delivered, or the order is cancelled; metadata: status),
-        RETURN_EXCEEDS_DELIVERED (a violation for each line of which the customer has fewer units), VERSION_MISMATCH (of the order).
+        RETURN_EXCEEDS_DELIVERED (a violation for each line of which the customer has fewer units), EVENT_AHEAD (a parcel is delivered,
+        and its fulfilment has not yet reported what it holds: try again), VERSION_MISMATCH (of the order).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -152,7 +153,7 @@ class ReturnServiceServicer(object):
 
     def ReceiveReturn(self, request, context):
         """Units have arrived, in part or more than announced: approved, in_transit or received -> received. Reasons:
-        RETURN_NOT_FOUND, ILLEGAL_TRANSITION, RETURN_EXCEEDS_DELIVERED (a violation for each line).
+        RETURN_NOT_FOUND, ILLEGAL_TRANSITION, RETURN_EXCEEDS_DELIVERED (a violation for each line), EVENT_AHEAD.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

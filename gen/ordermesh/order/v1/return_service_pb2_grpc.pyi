@@ -41,7 +41,8 @@ class ReturnServiceStub:
     """Announces a return of units of delivered parcels: requested. The order need not be delivered: another of its parcels may
     still be on its way. With without_goods it is a refund of goods that do not come back: inspected at once, and refunded.
     Reasons: ORDER_NOT_FOUND, ORDER_NOT_RETURNABLE (nothing was delivered, or the order is cancelled; metadata: status),
-    RETURN_EXCEEDS_DELIVERED (a violation for each line of which the customer has fewer units), VERSION_MISMATCH (of the order).
+    RETURN_EXCEEDS_DELIVERED (a violation for each line of which the customer has fewer units), EVENT_AHEAD (a parcel is delivered,
+    and its fulfilment has not yet reported what it holds: try again), VERSION_MISMATCH (of the order).
     """
     GetReturn: _grpc.UnaryUnaryMultiCallable[_return_service_pb2.GetReturnRequest, _return_service_pb2.GetReturnResponse]
     """Reads one return. Reasons: RETURN_NOT_FOUND."""
@@ -59,7 +60,7 @@ class ReturnServiceStub:
     """The customer, or a carrier, has sent it: approved -> in_transit. Reasons: RETURN_NOT_FOUND, ILLEGAL_TRANSITION."""
     ReceiveReturn: _grpc.UnaryUnaryMultiCallable[_return_service_pb2.ReceiveReturnRequest, _return_service_pb2.ReceiveReturnResponse]
     """Units have arrived, in part or more than announced: approved, in_transit or received -> received. Reasons:
-    RETURN_NOT_FOUND, ILLEGAL_TRANSITION, RETURN_EXCEEDS_DELIVERED (a violation for each line).
+    RETURN_NOT_FOUND, ILLEGAL_TRANSITION, RETURN_EXCEEDS_DELIVERED (a violation for each line), EVENT_AHEAD.
     """
     InspectReturn: _grpc.UnaryUnaryMultiCallable[_return_service_pb2.InspectReturnRequest, _return_service_pb2.InspectReturnResponse]
     """Looks at units that have arrived: received -> inspected once each of them was looked at. What passed goes back to
@@ -84,7 +85,8 @@ class ReturnServiceAsyncStub(ReturnServiceStub):
     """Announces a return of units of delivered parcels: requested. The order need not be delivered: another of its parcels may
     still be on its way. With without_goods it is a refund of goods that do not come back: inspected at once, and refunded.
     Reasons: ORDER_NOT_FOUND, ORDER_NOT_RETURNABLE (nothing was delivered, or the order is cancelled; metadata: status),
-    RETURN_EXCEEDS_DELIVERED (a violation for each line of which the customer has fewer units), VERSION_MISMATCH (of the order).
+    RETURN_EXCEEDS_DELIVERED (a violation for each line of which the customer has fewer units), EVENT_AHEAD (a parcel is delivered,
+    and its fulfilment has not yet reported what it holds: try again), VERSION_MISMATCH (of the order).
     """
     GetReturn: _aio.UnaryUnaryMultiCallable[_return_service_pb2.GetReturnRequest, _return_service_pb2.GetReturnResponse]  # type: ignore[assignment]
     """Reads one return. Reasons: RETURN_NOT_FOUND."""
@@ -102,7 +104,7 @@ class ReturnServiceAsyncStub(ReturnServiceStub):
     """The customer, or a carrier, has sent it: approved -> in_transit. Reasons: RETURN_NOT_FOUND, ILLEGAL_TRANSITION."""
     ReceiveReturn: _aio.UnaryUnaryMultiCallable[_return_service_pb2.ReceiveReturnRequest, _return_service_pb2.ReceiveReturnResponse]  # type: ignore[assignment]
     """Units have arrived, in part or more than announced: approved, in_transit or received -> received. Reasons:
-    RETURN_NOT_FOUND, ILLEGAL_TRANSITION, RETURN_EXCEEDS_DELIVERED (a violation for each line).
+    RETURN_NOT_FOUND, ILLEGAL_TRANSITION, RETURN_EXCEEDS_DELIVERED (a violation for each line), EVENT_AHEAD.
     """
     InspectReturn: _aio.UnaryUnaryMultiCallable[_return_service_pb2.InspectReturnRequest, _return_service_pb2.InspectReturnResponse]  # type: ignore[assignment]
     """Looks at units that have arrived: received -> inspected once each of them was looked at. What passed goes back to
@@ -130,7 +132,8 @@ class ReturnServiceServicer(metaclass=_abc_1.ABCMeta):
         """Announces a return of units of delivered parcels: requested. The order need not be delivered: another of its parcels may
         still be on its way. With without_goods it is a refund of goods that do not come back: inspected at once, and refunded.
         Reasons: ORDER_NOT_FOUND, ORDER_NOT_RETURNABLE (nothing was delivered, or the order is cancelled; metadata: status),
-        RETURN_EXCEEDS_DELIVERED (a violation for each line of which the customer has fewer units), VERSION_MISMATCH (of the order).
+        RETURN_EXCEEDS_DELIVERED (a violation for each line of which the customer has fewer units), EVENT_AHEAD (a parcel is delivered,
+        and its fulfilment has not yet reported what it holds: try again), VERSION_MISMATCH (of the order).
         """
 
     @_abc_1.abstractmethod
@@ -190,7 +193,7 @@ class ReturnServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_return_service_pb2.ReceiveReturnResponse, _abc.Awaitable[_return_service_pb2.ReceiveReturnResponse]]:
         """Units have arrived, in part or more than announced: approved, in_transit or received -> received. Reasons:
-        RETURN_NOT_FOUND, ILLEGAL_TRANSITION, RETURN_EXCEEDS_DELIVERED (a violation for each line).
+        RETURN_NOT_FOUND, ILLEGAL_TRANSITION, RETURN_EXCEEDS_DELIVERED (a violation for each line), EVENT_AHEAD.
         """
 
     @_abc_1.abstractmethod
