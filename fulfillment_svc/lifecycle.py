@@ -46,8 +46,34 @@ class InspectionRule(StrEnum):
     SAMPLE = "sample"
 
 
+class Reason(StrEnum):
+    """Why a fulfilment changed: in its history and its events. The contract's FulfillmentStatusReason has the same names."""
+
+    ORDER_CONFIRMED = "ORDER_CONFIRMED"
+    PICKLIST_BUILT = "PICKLIST_BUILT"
+    PICKING_STARTED = "PICKING_STARTED"
+    UNITS_SCANNED = "UNITS_SCANNED"
+    PICKING_COMPLETED = "PICKING_COMPLETED"
+    SHORT_PICK = "SHORT_PICK"
+    PACKING_STARTED = "PACKING_STARTED"
+    PACKING_COMPLETED = "PACKING_COMPLETED"
+    INSPECTION_NOT_REQUIRED = "INSPECTION_NOT_REQUIRED"
+    INSPECTION_PASSED = "INSPECTION_PASSED"
+    INSPECTION_FAILED = "INSPECTION_FAILED"
+    SPOILED_UNITS_FOUND = "SPOILED_UNITS_FOUND"
+    UNITS_CUT = "UNITS_CUT"
+    WITHDRAWN = "WITHDRAWN"
+    SHIPMENT_CREATED = "SHIPMENT_CREATED"
+    LEFT_AFTER_VOID = "LEFT_AFTER_VOID"
+    DELIVERY_CONFIRMED = "DELIVERY_CONFIRMED"
+    ORDER_CANCELLED = "ORDER_CANCELLED"
+    WORK_CANCELLED = "WORK_CANCELLED"
+    NO_UNITS_LEFT = "NO_UNITS_LEFT"
+    STOCK_COMMITTED_ELSEWHERE = "STOCK_COMMITTED_ELSEWHERE"
+
+
 class WithdrawReason(StrEnum):
-    """Why a fulfilment that is ready is wanted back from its way out."""
+    """Why a fulfilment that is ready is wanted back from its way out. Each is a Reason too."""
 
     UNITS_CUT = "UNITS_CUT"
     ORDER_CANCELLED = "ORDER_CANCELLED"

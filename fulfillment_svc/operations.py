@@ -160,6 +160,8 @@ class Operations:
             target=command.target,
             actor=command.actor,
             cause=command.cause,
+            claimed_actor=command.claimed_actor,
+            note=command.note,
             expected_version=command.expected_version,
             spoiled=command.spoiled,
         )
@@ -185,6 +187,14 @@ class Operations:
         async with self.database.read() as connection:
             found = await store.list_fulfillments(connection, wanted, page)
             return await page.fill(found, partial(store.find_fulfillments, connection))
+
+    async def list_transitions(self, fulfillment_id: UUID, page: Page) -> tuple[Sequence[Any], str]:
+        """A page of its history, and the token of the next. Raises NotFound FULFILLMENT_NOT_FOUND."""
+        after = page.after[0] if page.after else 0
+        await self.get_fulfillment(fulfillment_id)
+        async with self.database.read() as connection:
+            rows = await store.list_history(connection, fulfillment_id, after, page.size + 1)
+        return page.cut(rows, lambda step: (step.version,))
 
     async def _hand_over(self, fulfillment: Fulfillment) -> None:
         """Best effort: where it fails, shipping hears that the fulfilment is ready by its event, and makes the shipment then."""

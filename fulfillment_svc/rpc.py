@@ -31,6 +31,14 @@ class FulfillmentService(FulfillmentServiceServicer):
         fulfillments, token = await self.operations.list_fulfillments(wire.wanted(request), page)
         return api.ListFulfillmentsResponse(fulfillments=fulfillments, next_page_token=token)
 
+    async def ListFulfillmentTransitions(
+        self, request: api.ListFulfillmentTransitionsRequest, context: Context
+    ) -> api.ListFulfillmentTransitionsResponse:
+        page = asked(request, wire.transition, int)
+        id = UUID(request.fulfillment_id)
+        transitions, token = await self.operations.list_transitions(id, page)
+        return api.ListFulfillmentTransitionsResponse(transitions=transitions, next_page_token=token)
+
     async def StartPicking(self, request: api.StartPickingRequest, context: Context) -> api.StartPickingResponse:
         fulfillment = await self.operations.change(wire.start_picking(request, keyed(request)))
         return api.StartPickingResponse(fulfillment=wire.fulfillment(fulfillment))

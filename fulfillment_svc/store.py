@@ -55,6 +55,12 @@ read_by_id = select(fulfillments).where(among(f.id)).order_by(f.id)
 read_by_order = select(fulfillments).where(among(f.order_id)).order_by(f.id)
 read_orders = select(f.order_id).where(among(f.id)).distinct()
 lock_orders = select(orders).where(among(orders.c.order_id)).order_by(orders.c.order_id).with_for_update(key_share=True)
+read_history = (
+    select(history)
+    .where(history.c.fulfillment_id == bindparam("of"), history.c.version > bindparam("after"))
+    .order_by(history.c.version)
+    .limit(bindparam("most"))
+)
 read_kept = select(kept_units).where(among(kept_units.c.order_id)).order_by(*kept_units.primary_key)
 count_lines = select(func.count()).where(lines.c.fulfillment_id == f.id).scalar_subquery()
 count_items = select(func.count()).where(items.c.fulfillment_id == f.id).scalar_subquery()
@@ -175,10 +181,20 @@ async def list_fulfillments(connection: AsyncConnection, wanted: Filter, page: P
         conditions.append(f.order_id == wanted.order_id)
     if wanted.warehouse_id:
         conditions.append(f.warehouse_id == wanted.warehouse_id)
+    if wanted.update_time_from:
+        conditions.append(f.update_time >= wanted.update_time_from)
+    if wanted.update_time_before:
+        conditions.append(f.update_time < wanted.update_time_before)
     if page.after:
         conditions.append(f.id > page.after[0])
     statement = select(f.id, count_lines + count_items).where(*conditions).order_by(f.id).limit(page.size + 1)
     return [Listed((id,), lines) for id, lines in await connection.execute(statement)]
+
+
+async def list_history(connection: AsyncConnection, of: UUID, after: int, most: int) -> list[Transition]:
+    """The fulfilment's transitions after that version, oldest first."""
+    rows = await connection.execute(read_history, {"of": of, "after": after, "most": most})
+    return [Transition(**row) for row in rows.mappings()]
 
 
 async def _whole(connection: AsyncConnection, statement: Select[Any], parameters: Mapping[str, Any]) -> list[Fulfillment]:

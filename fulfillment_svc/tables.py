@@ -86,6 +86,7 @@ fulfillments = Table(
 )
 Index(None, fulfillments.c.status, fulfillments.c.id)
 Index(None, fulfillments.c.warehouse_id, fulfillments.c.id)
+Index(None, fulfillments.c.update_time)
 Index(
     "fulfillments_owed",
     fulfillments.c.id,
@@ -152,10 +153,11 @@ history = Table(
     Column("old", status),
     Column("new", status, nullable=False),
     Column("reason", Text, nullable=False),
-    Column("note", Text, nullable=False),
+    Column("note", Text),  # versions before this one store '' where there is none
     Column("actor", Text, nullable=False),
     Column("cause", Text, nullable=False),
     Column("time", DateTime(timezone=True), nullable=False),
+    Column("claimed_actor", Text),
     PrimaryKeyConstraint("fulfillment_id", "version"),
     UniqueConstraint("fulfillment_id", "cause", "new"),  # one cause moves a fulfilment to a status once, for ever
     CheckConstraint("(old is null) = (version = 1)", "creation"),

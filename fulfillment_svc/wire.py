@@ -17,7 +17,7 @@ from ordermesh.view.v1.view_pb2 import VIEW_FULL, VIEW_SUMMARY, View
 from chassis.convert import given, money, names, timestamp
 from chassis.idempotency import Keyed
 from chassis.outgoing import OutgoingEvent
-from fulfillment_svc.lifecycle import Status
+from fulfillment_svc.lifecycle import InspectionRule, Status
 from fulfillment_svc.model import (
     Complete,
     CompletePicking,
@@ -40,11 +40,15 @@ from fulfillment_svc.model import (
     StartPacking,
     StartPicking,
     StatusChanged,
+    Transition,
     VoidLabel,
 )
 
 STATUS = names(Status, "FULFILLMENT_STATUS", fulfillment_pb2.FulfillmentStatus.Value)
 STATUS_OF = {value: status for status, value in STATUS.items()}
+RULE = names(InspectionRule, "INSPECTION_RULE", fulfillment_pb2.InspectionRule.Value)
+NO_STATUS = fulfillment_pb2.FULFILLMENT_STATUS_UNSPECIFIED
+NO_RULE = fulfillment_pb2.INSPECTION_RULE_UNSPECIFIED
 # A parcel that stands there is in the warehouse, as far as shipping knows.
 HERE = frozenset({shipping_pb2.SHIPMENT_STATUS_UNSPECIFIED, shipping_pb2.SHIPMENT_STATUS_PENDING, shipping_pb2.SHIPMENT_STATUS_CREATED})
 
@@ -82,11 +86,12 @@ def pack(request: api.PackFulfillmentRequest, of: Keyed) -> Pack:
 
 def record_inspection(request: api.RecordInspectionRequest, of: Keyed) -> RecordInspection:
     spoiled = {line.line_number: line.quantity for line in request.spoiled}
-    return RecordInspection(**_asked(request, of, "inspector"), passed=request.passed, note=request.note, spoiled=spoiled)
+    about = _asked(request, of, "inspector")
+    return RecordInspection(**about, passed=request.passed, spoiled=spoiled)
 
 
 def give_up(request: api.CancelFulfillmentRequest, of: Keyed) -> GiveUp:
-    return GiveUp(**_asked(request, of, "staff"), note=request.note)
+    return GiveUp(**_asked(request, of, "staff"))
 
 
 def wanted(request: api.ListFulfillmentsRequest) -> Filter:
@@ -94,6 +99,8 @@ def wanted(request: api.ListFulfillmentsRequest) -> Filter:
         order_id=UUID(request.order_id) if request.HasField("order_id") else None,
         warehouse_id=given(request, "warehouse_id"),
         statuses=frozenset(STATUS_OF[status] for status in request.statuses),
+        update_time_from=given(request, "update_time_from"),
+        update_time_before=given(request, "update_time_before"),
     )
 
 
@@ -106,6 +113,8 @@ def _asked(request: ChangeRequest, of: Keyed, actor: str) -> dict[str, Any]:
         "target": UUID(request.fulfillment_id),
         "actor": actor,
         "cause": of.key,
+        "claimed_actor": of.claimed_actor,
+        "note": of.note,
         "expected_version": given(request, "expected_version"),
     }
 
@@ -216,12 +225,27 @@ def fulfillment(its: Fulfillment, view: View.ValueType = VIEW_FULL) -> fulfillme
         picklist=map(_line, its.lines) if view != VIEW_SUMMARY else None,
         packages=map(_package, its.packages) if view != VIEW_SUMMARY else None,
         inspection_required=its.inspection_rule is not None,
-        inspection_rule=its.inspection_rule,
+        inspection_rule=RULE[its.inspection_rule] if its.inspection_rule else NO_RULE,
         shipment_id=str(its.shipment_id) if its.shipment_id else None,
         version=its.version,
         create_time=timestamp(its.create_time),
         update_time=timestamp(its.update_time),
         withdraw_reason=its.withdraw_reason,
+    )
+
+
+def transition(step: Transition) -> fulfillment_pb2.FulfillmentTransition:
+    return fulfillment_pb2.FulfillmentTransition(
+        fulfillment_id=str(step.fulfillment_id),
+        fulfillment_version=step.version,
+        old_status=STATUS[step.old] if step.old else NO_STATUS,
+        new_status=STATUS[step.new],
+        reason=step.reason,
+        actor=step.actor,
+        claimed_actor=step.claimed_actor,
+        cause_id=step.cause,
+        note=step.note or None,
+        occur_time=timestamp(step.time),
     )
 
 
@@ -240,14 +264,20 @@ def _message(fact: StatusChanged | LinesChanged) -> Message:
             occur_time=timestamp(its.update_time),
             attempt_unworked=fact.unworked,
             left_after_void=_left(fact.left) if fact.left else None,
+            actor=fact.actor,
+            claimed_actor=fact.claimed_actor,
+            cause_id=fact.cause,
         )
     return fulfillment_events_pb2.FulfillmentStatusChanged(
         fulfillment=fulfillment(its),
-        old_status=STATUS[fact.old] if fact.old else fulfillment_pb2.FULFILLMENT_STATUS_UNSPECIFIED,
+        old_status=STATUS[fact.old] if fact.old else NO_STATUS,
         new_status=STATUS[its.status],
         reason=fact.reason,
         occur_time=timestamp(its.update_time),
         attempt_unworked=fact.unworked,
+        actor=fact.actor,
+        claimed_actor=fact.claimed_actor,
+        cause_id=fact.cause,
     )
 
 

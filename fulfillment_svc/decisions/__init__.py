@@ -14,7 +14,7 @@ from chassis.errors import NotFound
 from chassis.versions import check_jump
 from fulfillment_svc.decisions import leaving, orders, packing, picking
 from fulfillment_svc.decisions.steps import Decided, DecidedOne, expect, move, walk
-from fulfillment_svc.lifecycle import Status, Trigger
+from fulfillment_svc.lifecycle import Reason, Status, Trigger
 from fulfillment_svc.model import (
     AnyCommand,
     Complete,
@@ -82,7 +82,8 @@ def decide_one(fulfillment: Fulfillment, command: FulfillmentCommand, now: datet
         case CompletePicking():
             return picking.complete_picking(fulfillment, command, now)
         case StartPacking():
-            return walk(fulfillment, [(move(fulfillment, Trigger.START_PACKING), "PACKING_STARTED")], command, now)
+            path = [(move(fulfillment, Trigger.START_PACKING), Reason.PACKING_STARTED)]
+            return walk(fulfillment, path, command, now)
         case Pack():
             return packing.pack(fulfillment, command, now)
         case NoteSpoiled():

@@ -6,20 +6,26 @@ from datetime import datetime
 
 from chassis.decision import Decision
 from chassis.errors import Deferred
-from fulfillment_svc.decisions.steps import DecidedOne, committed, move, stopped, walk
-from fulfillment_svc.lifecycle import Status, Trigger, WithdrawReason, before, way
+from fulfillment_svc.decisions.steps import (
+    DecidedOne,
+    committed,
+    lines_changed,
+    move,
+    stopped,
+    walk,
+)
+from fulfillment_svc.lifecycle import Reason, Status, Trigger, WithdrawReason, before, way
 from fulfillment_svc.model import (
     Complete,
     Fulfillment,
     GiveUp,
-    LinesChanged,
     OfShipment,
     Release,
     Ship,
     VoidLabel,
 )
 
-REASONS = {Status.SHIPPED: "SHIPMENT_CREATED", Status.COMPLETED: "DELIVERY_CONFIRMED"}
+REASONS = {Status.SHIPPED: Reason.SHIPMENT_CREATED, Status.COMPLETED: Reason.DELIVERY_CONFIRMED}
 
 
 def give_up(fulfillment: Fulfillment, command: GiveUp, now: datetime) -> DecidedOne:
@@ -28,7 +34,7 @@ def give_up(fulfillment: Fulfillment, command: GiveUp, now: datetime) -> Decided
     """
     move(fulfillment, Trigger.CANCEL)
     committed(fulfillment)
-    return stopped(fulfillment, WithdrawReason.WORK_CANCELLED, command, now, command.note)
+    return stopped(fulfillment, WithdrawReason.WORK_CANCELLED, command, now)
 
 
 def arrive(fulfillment: Fulfillment, there: Status, command: Ship | Complete, now: datetime) -> DecidedOne:
@@ -73,4 +79,4 @@ def left_after_void(fulfillment: Fulfillment, command: Release, now: datetime) -
     gone = replace(label, left=True)
     labels = tuple(gone if each is label else each for each in fulfillment.void_labels)
     after = replace(fulfillment, void_labels=labels, version=fulfillment.version + 1, update_time=now)
-    return Decision(after, (), (LinesChanged(after, "LEFT_AFTER_VOID", left=gone),))
+    return Decision(after, (), (lines_changed(after, Reason.LEFT_AFTER_VOID, command, gone),))

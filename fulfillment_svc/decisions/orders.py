@@ -10,8 +10,25 @@ from datetime import datetime
 
 from chassis.decision import Decision
 from fulfillment_svc.decisions.leaving import emptied_label, left_after_void, released
-from fulfillment_svc.decisions.steps import Decided, DecidedOne, cancelled, lessened, stopped, walk, withdrawn
-from fulfillment_svc.lifecycle import MOVES, TRIGGERS, InspectionRule, Status, Trigger, WithdrawReason
+from fulfillment_svc.decisions.steps import (
+    Decided,
+    DecidedOne,
+    cancelled,
+    lessened,
+    lines_changed,
+    stopped,
+    walk,
+    withdrawn,
+)
+from fulfillment_svc.lifecycle import (
+    MOVES,
+    TRIGGERS,
+    InspectionRule,
+    Reason,
+    Status,
+    Trigger,
+    WithdrawReason,
+)
 from fulfillment_svc.model import (
     Command,
     Cut,
@@ -53,7 +70,7 @@ def settle(job: Job, command: Settle, now: datetime) -> Decided:
     done = place(job, command, [replace(each, inspection_rule=rule) for each in command.picklists], True, now)
     here = {picklist.warehouse_id for picklist in command.picklists}
     idle = [each for each in done.record.of(command.attempt) if owed(each) and each.work.warehouse_id not in here]
-    path = [(Status.CANCELLED, "STOCK_COMMITTED_ELSEWHERE")]
+    path = [(Status.CANCELLED, Reason.STOCK_COMMITTED_ELSEWHERE)]
     gone = each_of(done.record, idle, lambda its: walk(replace(its, lines=()), path, command, now))
     return trim(after(done, gone), command, now)
 
@@ -65,7 +82,9 @@ def place(job: Job, command: OfOrder, picklists: Iterable[Picklist], stock_commi
         if fulfillment is None:
             rule, lines = picklist.inspection_rule, picklist.lines
             new = replace(_new(picklist, command, now), lines=lines, stock_committed=stock_committed, inspection_rule=rule)
-            return walk(new, [(Status.PENDING, "ORDER_CONFIRMED"), (Status.PLANNING, "PICKLIST_BUILT")], command, now)
+            confirmed = (Status.PENDING, Reason.ORDER_CONFIRMED)
+            built = (Status.PLANNING, Reason.PICKLIST_BUILT)
+            return walk(new, [confirmed, built], command, now)
         if not stock_committed or not owed(fulfillment):
             return Decision(fulfillment)
         # No status changes, so nothing is told. The lines are what was committed here: an expired reservation is made anew, and may differ.
@@ -108,7 +127,7 @@ def repeated(job: Job, command: OfOrder, now: datetime) -> Decided:
     if not its or any(each.stock_committed for each in its):
         return Decision(job)
     told = replace(its[0], version=its[0].version + 1, update_time=now)
-    return Decision(job.having(told), (), (LinesChanged(told, "UNITS_CUT"),))
+    return Decision(job.having(told), (), (lines_changed(told, Reason.UNITS_CUT, command),))
 
 
 def unworked(done: Decided, command: OfOrder) -> Decided:
@@ -131,14 +150,15 @@ def bury(job: Job, command: OfOrder, picklists: Iterable[Picklist], now: datetim
 
     def buried(fulfillment: Fulfillment | None, picklist: Picklist) -> DecidedOne:
         if fulfillment is None:
-            return cancelled(replace(_new(picklist, command, now), lines=picklist.lines), "ORDER_CANCELLED", command, now)
+            new = replace(_new(picklist, command, now), lines=picklist.lines)
+            return cancelled(new, Reason.ORDER_CANCELLED, command, now)
         if fulfillment.status is not Status.CANCELLED or fulfillment.stock_committed or not fulfillment.lines:
             return Decision(fulfillment)
         lines = _together(fulfillment.lines, picklist.lines)
         if lines == fulfillment.lines:
             return Decision(fulfillment)
         grown = replace(fulfillment, lines=lines, version=fulfillment.version + 1, update_time=now)
-        return Decision(grown, (), (LinesChanged(grown, "UNITS_CUT"),))
+        return Decision(grown, (), (lines_changed(grown, Reason.UNITS_CUT, command),))
 
     return each_picklist(job, command, picklists, buried)
 
@@ -178,7 +198,8 @@ def unpacked(fulfillment: Fulfillment, lines: tuple[Line, ...], command: Command
     """With these lines; what was packed goes back to packing."""
     there = TRIGGERS[Trigger.CUT].get(fulfillment.status)
     opened = replace(fulfillment, packages=()) if there else fulfillment
-    return lessened(opened, lines, "UNITS_CUT", command, now, path=[(there, "UNITS_CUT")] if there else ())
+    why = Reason.UNITS_CUT
+    return lessened(opened, lines, why, command, now, path=[(there, why)] if there else ())
 
 
 def release(job: Job, command: Release, now: datetime) -> Decided:
@@ -203,14 +224,15 @@ def _released(job: Job, fulfillment: Fulfillment, command: Release, now: datetim
         void_labels=emptied_label(fulfillment, command),
     )
     if fulfillment.work.attempt <= job.closed_attempt:
-        return cancelled(here, WithdrawReason.ORDER_CANCELLED, command, now)
+        return cancelled(here, Reason.ORDER_CANCELLED, command, now)
     if fulfillment.withdraw_reason is WithdrawReason.WORK_CANCELLED:
-        return cancelled(here, WithdrawReason.WORK_CANCELLED, command, now)
+        return cancelled(here, Reason.WORK_CANCELLED, command, now)
     lines = kept_lines(job, here)
     if lines != here.lines or not any(line.quantity for line in lines):
         return unpacked(here, lines, command, now)
     there = TRIGGERS[Trigger.CUT][here.status]
-    return walk(replace(here, packages=()), [(there, fulfillment.withdraw_reason)], command, now)
+    path = [(there, Reason(fulfillment.withdraw_reason))]
+    return walk(replace(here, packages=()), path, command, now)
 
 
 def each_picklist(

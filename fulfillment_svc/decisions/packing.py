@@ -8,9 +8,18 @@ from types import MappingProxyType
 
 from chassis.decision import Decision
 from chassis.errors import Deferred, Refused, Violation
-from fulfillment_svc.decisions.steps import DecidedOne, lessened, move, walk, withdrawn, wrong_status
-from fulfillment_svc.lifecycle import MOVES, Status, Trigger, WithdrawReason
-from fulfillment_svc.model import Fulfillment, Line, LinesChanged, NoteSpoiled, Pack, Package, RecordInspection
+from fulfillment_svc.decisions.steps import (
+    DecidedOne,
+    lessened,
+    lines_changed,
+    move,
+    noted,
+    walk,
+    withdrawn,
+    wrong_status,
+)
+from fulfillment_svc.lifecycle import MOVES, Reason, Status, Trigger, WithdrawReason
+from fulfillment_svc.model import Fulfillment, Line, NoteSpoiled, Pack, Package, RecordInspection
 
 
 def pack(fulfillment: Fulfillment, command: Pack, now: datetime) -> DecidedOne:
@@ -19,9 +28,9 @@ def pack(fulfillment: Fulfillment, command: Pack, now: datetime) -> DecidedOne:
     if wrong := list(_misfits(fulfillment.lines, command.packages)):
         raise Refused("PACKAGES_INCOMPLETE", "the packages do not hold exactly what was picked", violations=wrong, lines=str(len(wrong)))
     numbered = tuple(replace(package, number=number) for number, package in enumerate(command.packages, 1))
-    path = [(status, "PACKING_COMPLETED")]
+    path = [(status, Reason.PACKING_COMPLETED)]
     if not fulfillment.inspection_rule:
-        path.append((Status.READY, "INSPECTION_NOT_REQUIRED"))
+        path.append((Status.READY, Reason.INSPECTION_NOT_REQUIRED))
     return walk(replace(fulfillment, packages=numbered), path, command, now)
 
 
@@ -32,7 +41,7 @@ def note_spoiled(fulfillment: Fulfillment, command: NoteSpoiled, now: datetime) 
     lines = tuple(line.with_found(found[line.line_number]) if line.line_number in found else line for line in fulfillment.lines)
     if lines == fulfillment.lines:
         return Decision(fulfillment)
-    return Decision(replace(fulfillment, lines=lines, version=fulfillment.version + 1, update_time=now))
+    return noted(fulfillment, lines, Reason.SPOILED_UNITS_FOUND, command, now)
 
 
 def record_inspection(fulfillment: Fulfillment, command: RecordInspection, now: datetime) -> DecidedOne:
@@ -46,10 +55,11 @@ def record_inspection(fulfillment: Fulfillment, command: RecordInspection, now: 
     if any(line.unbooked for line in fulfillment.lines):
         raise Deferred("CONTENTION", "another inspection is being written: try again", status=fulfillment.status)
     if command.passed:
-        return walk(fulfillment, [(move(fulfillment, Trigger.MAKE_READY), "INSPECTION_PASSED")], command, now, command.note)
+        path = [(move(fulfillment, Trigger.MAKE_READY), Reason.INSPECTION_PASSED)]
+        return walk(fulfillment, path, command, now)
     status = move(fulfillment, Trigger.FAIL_INSPECTION)
     emptied = replace(fulfillment, packages=(), lines=_unscanned(fulfillment.lines))
-    return walk(emptied, [(status, "INSPECTION_FAILED")], command, now, command.note)
+    return walk(emptied, [(status, Reason.INSPECTION_FAILED)], command, now)
 
 
 def inspectable(fulfillment: Fulfillment, found: Mapping[int, int] = MappingProxyType({})) -> None:
@@ -75,21 +85,21 @@ def spoil(fulfillment: Fulfillment, command: RecordInspection, now: datetime) ->
     """
     answers = {each.line_number: each for each in command.rebooked}
     lines = tuple(line.rebooked(answers[line.line_number]) if line.line_number in answers else line for line in fulfillment.lines)
-    why = "INSPECTION_FAILED"
+    why = Reason.INSPECTION_FAILED
     if lines == fulfillment.lines:
         return Decision(fulfillment)  # what stands was written with the same answer
     match fulfillment.status:
         case Status.PACKED:
             emptied, path = replace(fulfillment, packages=()), [(move(fulfillment, Trigger.FAIL_INSPECTION), why)]
-            return lessened(emptied, _unscanned(lines), why, command, now, path=path, note=command.note)
+            return lessened(emptied, _unscanned(lines), why, command, now, path=path)
         case Status.READY:
             less, because = replace(fulfillment, lines=lines), WithdrawReason.INSPECTION_FAILED
-            return withdrawn(less, because, command, now, told_as=why, note=command.note)
+            return withdrawn(less, because, command, now, told_as=why)
         case Status.CANCELLED:
             told = replace(fulfillment, lines=lines, version=fulfillment.version + 1, update_time=now)
-            return Decision(told, (), (LinesChanged(told, why),))
+            return Decision(told, (), (lines_changed(told, why, command),))
         case _ if Status.CANCELLED in MOVES[fulfillment.status]:
-            return lessened(fulfillment, lines, why, command, now, note=command.note)
+            return lessened(fulfillment, lines, why, command, now)
     raise wrong_status(fulfillment, "its packages have left")
 
 

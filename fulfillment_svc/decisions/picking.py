@@ -4,10 +4,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime
 
-from chassis.decision import Decision
 from chassis.errors import Invalid, Refused, Violation
-from fulfillment_svc.decisions.steps import DecidedOne, committed, lessened, move, walk, wrong_status
-from fulfillment_svc.lifecycle import Status, Trigger
+from fulfillment_svc.decisions.steps import (
+    DecidedOne,
+    committed,
+    lessened,
+    move,
+    noted,
+    walk,
+    wrong_status,
+)
+from fulfillment_svc.lifecycle import Reason, Status, Trigger
 from fulfillment_svc.model import CompletePicking, Fulfillment, Line, Scan, ScanItems, StartPicking
 
 
@@ -15,7 +22,7 @@ def start_picking(fulfillment: Fulfillment, command: StartPicking, now: datetime
     """planning -> picking, once the stock is committed."""
     status = move(fulfillment, Trigger.START_PICKING)
     committed(fulfillment)
-    return walk(fulfillment, [(status, "PICKING_STARTED")], command, now)
+    return walk(fulfillment, [(status, Reason.PICKING_STARTED)], command, now)
 
 
 def scan_items(fulfillment: Fulfillment, command: ScanItems, now: datetime) -> DecidedOne:
@@ -25,7 +32,7 @@ def scan_items(fulfillment: Fulfillment, command: ScanItems, now: datetime) -> D
     lines = fulfillment.lines
     for scan in command.scans:
         lines = scanned(lines, scan)
-    return Decision(replace(fulfillment, lines=lines, version=fulfillment.version + 1, update_time=now))
+    return noted(fulfillment, lines, Reason.UNITS_SCANNED, command, now)
 
 
 def scanned(lines: tuple[Line, ...], scan: Scan) -> tuple[Line, ...]:
@@ -66,10 +73,10 @@ def complete_picking(fulfillment: Fulfillment, command: CompletePicking, now: da
     ]
     if still_open:
         raise Refused("PICKING_INCOMPLETE", f"{len(still_open)} lines are still open", violations=still_open, lines=str(len(still_open)))
-    path = [(status, "PICKING_COMPLETED")]
+    path = [(status, Reason.PICKING_COMPLETED)]
     if lines == fulfillment.lines:
         return walk(fulfillment, path, command, now)
-    return lessened(fulfillment, lines, "SHORT_PICK", command, now, path=path)
+    return lessened(fulfillment, lines, Reason.SHORT_PICK, command, now, path=path)
 
 
 def _filled(lines: tuple[Line, ...], scan: Scan) -> Iterator[Line]:

@@ -6,7 +6,7 @@ from datetime import datetime
 
 from chassis.decision import Decision
 from chassis.errors import Refused, Stale, illegal
-from fulfillment_svc.lifecycle import MOVES, TRIGGERS, Status, Trigger, WithdrawReason
+from fulfillment_svc.lifecycle import MOVES, TRIGGERS, Reason, Status, Trigger, WithdrawReason
 from fulfillment_svc.model import (
     Command,
     Fulfillment,
@@ -16,60 +16,109 @@ from fulfillment_svc.model import (
     Request,
     StatusChanged,
     Transition,
+    VoidLabel,
 )
 
 Decided = Decision[Job, Transition]
 DecidedOne = Decision[Fulfillment, Transition]
-Step = tuple[Status, str]  # the status, and the reason why
+Step = tuple[Status, Reason]  # the status, and the reason why
 
 
-def walk(fulfillment: Fulfillment, path: Sequence[Step], command: Command, now: datetime, note: str = "") -> DecidedOne:
+def walk(fulfillment: Fulfillment, path: Sequence[Step], command: Command, now: datetime) -> DecidedOne:
     """Along the path: for each step a version, a row of history, and a fact with the fulfilment as of that step.
 
     A fulfilment of version 0 is not there yet: its first step is its creation.
     """
-    history, facts = [], []
+    history, facts = list[Transition](), list[StatusChanged]()
     for status, reason in path:
         old = fulfillment.status if fulfillment.version else None
         fulfillment = replace(fulfillment, status=status, version=fulfillment.version + 1, update_time=now)
-        history.append(Transition(fulfillment.id, fulfillment.version, old, status, reason, note, command.actor, command.cause, now))
-        facts.append(StatusChanged(fulfillment, old, reason))
+        history.append(transition(fulfillment, old, reason, command))
+        changed = StatusChanged(
+            fulfillment=fulfillment,
+            old=old,
+            reason=reason,
+            actor=command.actor,
+            cause=command.cause,
+            claimed_actor=command.claimed_actor,
+        )
+        facts.append(changed)
     return Decision(fulfillment, history, facts)
+
+
+def transition(after: Fulfillment, old: Status | None, reason: Reason, command: Command) -> Transition:
+    """The row of history of a change by this command; `after` is the fulfilment right after it."""
+    return Transition(
+        fulfillment_id=after.id,
+        version=after.version,
+        old=old,
+        new=after.status,
+        reason=reason,
+        actor=command.actor,
+        cause=command.cause,
+        time=after.update_time,
+        claimed_actor=command.claimed_actor,
+        note=command.note,
+    )
+
+
+def lines_changed(after: Fulfillment, reason: Reason, command: Command, left: VoidLabel | None = None) -> LinesChanged:
+    """The fact of a change of lines by this command."""
+    return LinesChanged(
+        fulfillment=after,
+        reason=reason,
+        actor=command.actor,
+        cause=command.cause,
+        claimed_actor=command.claimed_actor,
+        left=left,
+    )
+
+
+def noted(fulfillment: Fulfillment, lines: tuple[Line, ...], reason: Reason, command: Command, now: datetime) -> DecidedOne:
+    """With these lines, in the same status: a row of history, and no fact."""
+    version = fulfillment.version + 1
+    after = replace(fulfillment, lines=lines, version=version, update_time=now)
+    return Decision(after, (transition(after, after.status, reason, command),))
 
 
 def lessened(
     fulfillment: Fulfillment,
     lines: tuple[Line, ...],
-    reason: str,
+    reason: Reason,
     command: Command,
     now: datetime,
     *,
     path: Sequence[Step] = (),
-    note: str = "",
 ) -> DecidedOne:
     """With fewer units on its picklist: told as a change of its own, and then along the path. With none left it is cancelled."""
     if not any(line.quantity for line in lines):
-        return walk(replace(fulfillment, lines=lines, packages=()), [(Status.CANCELLED, "NO_UNITS_LEFT")], command, now, note)
+        return walk(replace(fulfillment, lines=lines, packages=()), [(Status.CANCELLED, Reason.NO_UNITS_LEFT)], command, now)
     told = replace(fulfillment, lines=lines, version=fulfillment.version + 1, update_time=now)
-    walked = walk(told, path, command, now, note)
-    return Decision(walked.record, walked.history, (LinesChanged(told, reason), *walked.facts))
+    walked = walk(told, path, command, now)
+    facts = (lines_changed(told, reason, command), *walked.facts)
+    return Decision(walked.record, walked.history, facts)
 
 
-def cancelled(fulfillment: Fulfillment, reason: str, command: Command, now: datetime, note: str = "") -> DecidedOne:
+def cancelled(fulfillment: Fulfillment, reason: Reason, command: Command, now: datetime) -> DecidedOne:
     """Ended, its units back on the shelf."""
     emptied = replace(fulfillment, packages=(), lines=tuple(line.cut_to(0) for line in fulfillment.lines))
-    return walk(emptied, [(Status.CANCELLED, reason)], command, now, note)
+    return walk(emptied, [(Status.CANCELLED, reason)], command, now)
 
 
-def stopped(fulfillment: Fulfillment, why: WithdrawReason, command: Command, now: datetime, note: str = "") -> DecidedOne:
+def stopped(fulfillment: Fulfillment, why: WithdrawReason, command: Command, now: datetime) -> DecidedOne:
     """Ended; one that is ready, once shipping has said that nothing of it leaves."""
     if fulfillment.status is Status.READY:
-        return withdrawn(fulfillment, why, command, now, note=note)
-    return cancelled(fulfillment, why, command, now, note)
+        return withdrawn(fulfillment, why, command, now)
+    return cancelled(fulfillment, Reason(why), command, now)
 
 
 def withdrawn(
-    fulfillment: Fulfillment, why: WithdrawReason, command: Command, now: datetime, *, told_as: str = "WITHDRAWN", note: str = ""
+    fulfillment: Fulfillment,
+    why: WithdrawReason,
+    command: Command,
+    now: datetime,
+    *,
+    told_as: Reason = Reason.WITHDRAWN,
 ) -> DecidedOne:
     """Wanted back from the way out. It may have a label, and the carrier may have its parcels: so its units stay where they are until
     shipping says which. Shipping is asked once; later only the reason can grow.
@@ -78,8 +127,8 @@ def withdrawn(
     if asked and (asked is why or why is not WithdrawReason.WORK_CANCELLED):
         return Decision(fulfillment)
     after = replace(fulfillment, withdraw_reason=why, version=fulfillment.version + 1, update_time=now)
-    row = Transition(after.id, after.version, after.status, after.status, why, note, command.actor, command.cause, now)
-    return Decision(after, (row,), () if asked else (LinesChanged(after, told_as),))
+    row = transition(after, after.status, Reason(why), command)
+    return Decision(after, (row,), () if asked else (lines_changed(after, told_as, command),))
 
 
 def expect(fulfillment: Fulfillment, request: Request) -> None:

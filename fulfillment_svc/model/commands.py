@@ -66,13 +66,17 @@ CommitAnswer = Committed | NotCommitted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """Something asked of one fulfilment. `actor` and `cause` (what it came from: a request or an event) go into its history."""
+    """Something asked of one fulfilment. `actor`, `cause` (what it came from: a request or an event), `claimed_actor` (the call's) and
+    `note` (the request's) go into its history.
+    """
 
     key: str
     digest: bytes
     target: UUID
     actor: str
     cause: str
+    claimed_actor: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,23 +220,20 @@ class NoteSpoiled(Request):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordInspection(Request):
-    """What the inspector found; `note` says why not.
+    """What the inspector found.
 
     spoiled   units found damaged, by line number
     rebooked  what the warehouse answered about all lines with such units; none where it was not asked
     """
 
     passed: bool
-    note: str
     spoiled: Mapping[int, int] = field(default_factory=dict)
     rebooked: tuple[Rebooked, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GiveUp(Request):
-    """The staff will not do it; `note` says why."""
-
-    note: str
+    """The staff will not do it."""
 
 
 Asked = StartPicking | ScanItems | CompletePicking | StartPacking | Pack | RecordInspection | GiveUp

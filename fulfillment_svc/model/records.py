@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from uuid import UUID
 
-from fulfillment_svc.lifecycle import InspectionRule, Status, WithdrawReason
+from fulfillment_svc.lifecycle import InspectionRule, Reason, Status, WithdrawReason
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,29 +245,33 @@ def staying(kept: Kept, fulfillments: Iterable[Fulfillment]) -> Counter[tuple[st
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A row of history: one for each change of status."""
+    """A row of history: one for each change of status, withdrawal, scan and finding of spoiled units."""
 
     fulfillment_id: UUID
     version: int
     old: Status | None
     new: Status
-    reason: str
-    note: str
+    reason: Reason
     actor: str
     cause: str
     time: datetime
+    claimed_actor: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StatusChanged:
-    """A fact for the world: the fulfilment as it stood right after the change.
+    """A fact for the world: the fulfilment as it stood right after the change; `actor`, `cause` and `claimed_actor` as in Transition.
 
     `unworked`: its attempt is dead, and nobody here ever knew where the stock was committed: nothing of it is worked on anywhere.
     """
 
     fulfillment: Fulfillment
     old: Status | None
-    reason: str
+    reason: Reason
+    actor: str
+    cause: str
+    claimed_actor: str | None = None
     unworked: bool = False
 
 
@@ -278,7 +282,10 @@ class LinesChanged:
     """
 
     fulfillment: Fulfillment
-    reason: str
+    reason: Reason
+    actor: str
+    cause: str
+    claimed_actor: str | None = None
     unworked: bool = False
     left: VoidLabel | None = None
 
@@ -290,3 +297,5 @@ class Filter:
     order_id: UUID | None = None
     warehouse_id: str | None = None
     statuses: frozenset[Status] = frozenset()
+    update_time_from: datetime | None = None
+    update_time_before: datetime | None = None

@@ -1,4 +1,6 @@
-"""History has the claimed actor and the note of each request."""
+"""History has the claimed actor and the note of each request; fulfilments are found by update_time."""
+
+from alembic import op
 
 from chassis.migration import record_operators
 
@@ -8,3 +10,5 @@ down_revision = "0008"
 
 def upgrade() -> None:
     record_operators()
+    op.execute("ALTER TABLE history ADD COLUMN claimed_actor text, ALTER COLUMN note DROP NOT NULL")
+    op.execute("CREATE INDEX fulfillments_update_time ON fulfillments (update_time)")

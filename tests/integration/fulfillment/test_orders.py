@@ -6,6 +6,7 @@ from uuid import UUID, uuid4
 
 import pytest
 from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentStatusChanged
+from ordermesh.fulfillment.v1 import fulfillment_pb2
 from ordermesh.order.v1 import order_pb2
 from ordermesh.warehouse.v1.reservation_service_pb2 import ReservationFailure
 from sqlalchemy import func, select
@@ -91,7 +92,7 @@ async def test_inspection_is_decided_with_the_plan(operations: Operations, engin
     """A dear order's fulfilment says that it will be inspected, and why."""
     await operations.follow_orders([confirmed(order_id, total=Money(1000_00, "GBP"))])
     assert (await all_of(engine))["DOVER"].inspection_rule is InspectionRule.ORDER_VALUE
-    assert (await told(engine))[0].fulfillment.inspection_rule == "order_value"
+    assert (await told(engine))[0].fulfillment.inspection_rule == fulfillment_pb2.INSPECTION_RULE_ORDER_VALUE
 
 
 async def test_owed_stock_is_committed_while_planning(

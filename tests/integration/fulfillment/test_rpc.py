@@ -48,7 +48,7 @@ async def test_a_fulfilment_is_walked_by_hand(fulfillments: Fulfillments, planne
         (2, 900, [(4, 3)]),
     ]
     assert not ready.inspection_required
-    assert not ready.HasField("inspection_rule")
+    assert ready.inspection_rule == pb.INSPECTION_RULE_UNSPECIFIED
     assert not ready.HasField("shipment_id")
     assert ready.version == 8
     assert ready.create_time.ToDatetime() <= ready.update_time.ToDatetime()
@@ -60,7 +60,7 @@ async def test_an_inspection_by_hand(fulfillments: Fulfillments, operations: Ope
     """A dear order's packages are inspected: fail and start over, pass and be ready."""
     await operations.follow_orders([confirmed(uuid4(), total=DEAR)])
     [fulfillment] = (await ask(fulfillments.ListFulfillments, api.ListFulfillmentsRequest())).fulfillments
-    assert (fulfillment.inspection_required, fulfillment.inspection_rule) == (True, "order_value")
+    assert (fulfillment.inspection_required, fulfillment.inspection_rule) == (True, pb.INSPECTION_RULE_ORDER_VALUE)
     packed = await pack(fulfillments, await pick(fulfillments, fulfillment))
     assert packed.status == pb.FULFILLMENT_STATUS_PACKED
     its = fulfillment.fulfillment_id
@@ -171,6 +171,7 @@ async def test_what_is_not_there_is_not_found(fulfillments: Fulfillments, method
     for call in (
         (getattr(fulfillments, method), request),
         (fulfillments.GetFulfillment, api.GetFulfillmentRequest(fulfillment_id=unknown)),
+        (fulfillments.ListFulfillmentTransitions, api.ListFulfillmentTransitionsRequest(fulfillment_id=unknown)),
     ):
         with pytest.raises(NotFound) as caught:
             await ask(*call)
@@ -192,6 +193,7 @@ async def test_what_is_not_there_is_not_found(fulfillments: Fulfillments, method
             "packages[0].items[0].line_number",
         ),
         ("CancelFulfillment", asking(api.CancelFulfillmentRequest, str(uuid4()), note="x" * 501), "note"),
+        ("CancelFulfillment", asking(api.CancelFulfillmentRequest, str(uuid4()), note=""), "note"),
         ("CompletePicking", asking(api.CompletePickingRequest, str(uuid4()), short_line_numbers=[1, 1]), "short_line_numbers"),
         (
             "RecordInspection",

@@ -13,7 +13,7 @@ from uuid_utils.compat import uuid7
 
 from chassis.paging import Page
 from fulfillment_svc import store, wire
-from fulfillment_svc.lifecycle import InspectionRule, Status
+from fulfillment_svc.lifecycle import InspectionRule, Reason, Status
 from fulfillment_svc.model import (
     Allocation,
     AnyCommand,
@@ -34,7 +34,16 @@ TWO_PACKAGES = (
     Package(1, 900, 300, 200, 100, (PackedItem(1, 1), PackedItem(2, 1))),
     Package(2, 1500, 400, 300, 200, (PackedItem(1, 1), PackedItem(4, 3))),
 )
-BIRTH = Transition(ID, 1, None, Status.PENDING, "ORDER_CONFIRMED", "", "order", "event-1", NOW)
+BIRTH = Transition(
+    fulfillment_id=ID,
+    version=1,
+    old=None,
+    new=Status.PENDING,
+    reason=Reason.ORDER_CONFIRMED,
+    actor="order",
+    cause="event-1",
+    time=NOW,
+)
 
 
 async def saved(

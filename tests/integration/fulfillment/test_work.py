@@ -77,6 +77,7 @@ async def test_from_planning_to_ready(operations: Operations, engine: AsyncEngin
         Status.PENDING,
         Status.PLANNING,
         Status.PICKING,
+        Status.PICKING,  # a scan
         Status.PICKED,
         Status.PACKING,
         Status.PACKED,

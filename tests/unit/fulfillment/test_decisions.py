@@ -105,7 +105,10 @@ def test_the_lowest_open_line_takes_the_scan(scans: list[tuple[str, int]], picke
     """An SKU on several lines fills them from the lowest number on; every scan of a request counts."""
     decision = decided(standing(Status.PICKING), command(ScanItems, scans=tuple(Scan(*scan) for scan in scans)), NOW)
     assert tuple(line.picked for line in decision.record.lines) == picked
-    assert (decision.record.version, decision.history, decision.facts) == (standing(Status.PICKING).version + 1, (), ())
+    version = standing(Status.PICKING).version + 1
+    assert (decision.record.version, decision.facts) == (version, ())
+    rows = [(row.version, row.old, row.new, row.reason) for row in decision.history]
+    assert rows == [(version, Status.PICKING, Status.PICKING, "UNITS_SCANNED")]
 
 
 @pytest.mark.parametrize(
@@ -203,7 +206,7 @@ def test_news_of_the_shipment_from_every_status(kind: type[Ship] | type[Complete
 
 
 def test_the_whole_life_in_order() -> None:
-    """From the confirmed order to delivery: each status once, versions without a gap but for the scans."""
+    """From the confirmed order to delivery: each status once, and once more for the scans; versions without a gap."""
     commands: list[AnyCommand] = [
         plan((Line(1, "mug", 2),)),
         command(StartPicking),
@@ -219,6 +222,7 @@ def test_the_whole_life_in_order() -> None:
         (1, Status.PENDING),
         (2, Status.PLANNING),
         (3, Status.PICKING),
+        (4, Status.PICKING),
         (5, Status.PICKED),
         (6, Status.PACKING),
         (7, Status.PACKED),

@@ -86,6 +86,182 @@ stock was committed in other warehouses, which do the work in its place. Termina
 """
 Global___FulfillmentStatus: _TypeAlias = FulfillmentStatus  # noqa: Y015
 
+class _FulfillmentStatusReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FulfillmentStatusReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FulfillmentStatusReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FULFILLMENT_STATUS_REASON_UNSPECIFIED: _FulfillmentStatusReason.ValueType  # 0
+    """Never given."""
+    FULFILLMENT_STATUS_REASON_ORDER_CONFIRMED: _FulfillmentStatusReason.ValueType  # 1
+    """The order is confirmed: the fulfilment is created."""
+    FULFILLMENT_STATUS_REASON_PICKLIST_BUILT: _FulfillmentStatusReason.ValueType  # 2
+    """The picklist is built."""
+    FULFILLMENT_STATUS_REASON_PICKING_STARTED: _FulfillmentStatusReason.ValueType  # 3
+    """A picker has started."""
+    FULFILLMENT_STATUS_REASON_UNITS_SCANNED: _FulfillmentStatusReason.ValueType  # 4
+    """A picker has scanned units. In the history alone: the status stays."""
+    FULFILLMENT_STATUS_REASON_PICKING_COMPLETED: _FulfillmentStatusReason.ValueType  # 5
+    """A picker has closed the picklist."""
+    FULFILLMENT_STATUS_REASON_SHORT_PICK: _FulfillmentStatusReason.ValueType  # 6
+    """A picker has not found all units of the picklist. In FulfillmentLinesChanged alone."""
+    FULFILLMENT_STATUS_REASON_PACKING_STARTED: _FulfillmentStatusReason.ValueType  # 7
+    """A packer has started."""
+    FULFILLMENT_STATUS_REASON_PACKING_COMPLETED: _FulfillmentStatusReason.ValueType  # 8
+    """A packer has closed the packages."""
+    FULFILLMENT_STATUS_REASON_INSPECTION_NOT_REQUIRED: _FulfillmentStatusReason.ValueType  # 9
+    """The packages are closed, and no rule requires an inspection."""
+    FULFILLMENT_STATUS_REASON_INSPECTION_PASSED: _FulfillmentStatusReason.ValueType  # 10
+    """An inspector lets the packages leave."""
+    FULFILLMENT_STATUS_REASON_INSPECTION_FAILED: _FulfillmentStatusReason.ValueType  # 11
+    """An inspector does not let the packages leave, or has found damaged units."""
+    FULFILLMENT_STATUS_REASON_SPOILED_UNITS_FOUND: _FulfillmentStatusReason.ValueType  # 12
+    """An inspector has found damaged units, and the warehouse has not booked them yet. In the history
+    alone: the status stays.
+    """
+    FULFILLMENT_STATUS_REASON_UNITS_CUT: _FulfillmentStatusReason.ValueType  # 13
+    """Units of the order were cancelled."""
+    FULFILLMENT_STATUS_REASON_WITHDRAWN: _FulfillmentStatusReason.ValueType  # 14
+    """It was ready, and its label is to be void. In FulfillmentLinesChanged alone; the history has
+    the cause of the withdrawal.
+    """
+    FULFILLMENT_STATUS_REASON_SHIPMENT_CREATED: _FulfillmentStatusReason.ValueType  # 15
+    """A shipment carries it."""
+    FULFILLMENT_STATUS_REASON_LEFT_AFTER_VOID: _FulfillmentStatusReason.ValueType  # 16
+    """A parcel left after the carrier had confirmed that its label is void. In
+    FulfillmentLinesChanged alone.
+    """
+    FULFILLMENT_STATUS_REASON_DELIVERY_CONFIRMED: _FulfillmentStatusReason.ValueType  # 17
+    """Its shipment is delivered."""
+    FULFILLMENT_STATUS_REASON_ORDER_CANCELLED: _FulfillmentStatusReason.ValueType  # 18
+    """The order's attempt is dead."""
+    FULFILLMENT_STATUS_REASON_WORK_CANCELLED: _FulfillmentStatusReason.ValueType  # 19
+    """CancelFulfillment gave the work up."""
+    FULFILLMENT_STATUS_REASON_NO_UNITS_LEFT: _FulfillmentStatusReason.ValueType  # 20
+    """All its units were cut, not found or spoiled."""
+    FULFILLMENT_STATUS_REASON_STOCK_COMMITTED_ELSEWHERE: _FulfillmentStatusReason.ValueType  # 21
+    """Its stock was committed in other warehouses, which do the work in its place."""
+
+class FulfillmentStatusReason(_FulfillmentStatusReason, metaclass=_FulfillmentStatusReasonEnumTypeWrapper):
+    """Why a fulfilment changed. Histories and events have the name without its prefix, as a string. New
+    values may appear.
+    """
+
+FULFILLMENT_STATUS_REASON_UNSPECIFIED: FulfillmentStatusReason.ValueType  # 0
+"""Never given."""
+FULFILLMENT_STATUS_REASON_ORDER_CONFIRMED: FulfillmentStatusReason.ValueType  # 1
+"""The order is confirmed: the fulfilment is created."""
+FULFILLMENT_STATUS_REASON_PICKLIST_BUILT: FulfillmentStatusReason.ValueType  # 2
+"""The picklist is built."""
+FULFILLMENT_STATUS_REASON_PICKING_STARTED: FulfillmentStatusReason.ValueType  # 3
+"""A picker has started."""
+FULFILLMENT_STATUS_REASON_UNITS_SCANNED: FulfillmentStatusReason.ValueType  # 4
+"""A picker has scanned units. In the history alone: the status stays."""
+FULFILLMENT_STATUS_REASON_PICKING_COMPLETED: FulfillmentStatusReason.ValueType  # 5
+"""A picker has closed the picklist."""
+FULFILLMENT_STATUS_REASON_SHORT_PICK: FulfillmentStatusReason.ValueType  # 6
+"""A picker has not found all units of the picklist. In FulfillmentLinesChanged alone."""
+FULFILLMENT_STATUS_REASON_PACKING_STARTED: FulfillmentStatusReason.ValueType  # 7
+"""A packer has started."""
+FULFILLMENT_STATUS_REASON_PACKING_COMPLETED: FulfillmentStatusReason.ValueType  # 8
+"""A packer has closed the packages."""
+FULFILLMENT_STATUS_REASON_INSPECTION_NOT_REQUIRED: FulfillmentStatusReason.ValueType  # 9
+"""The packages are closed, and no rule requires an inspection."""
+FULFILLMENT_STATUS_REASON_INSPECTION_PASSED: FulfillmentStatusReason.ValueType  # 10
+"""An inspector lets the packages leave."""
+FULFILLMENT_STATUS_REASON_INSPECTION_FAILED: FulfillmentStatusReason.ValueType  # 11
+"""An inspector does not let the packages leave, or has found damaged units."""
+FULFILLMENT_STATUS_REASON_SPOILED_UNITS_FOUND: FulfillmentStatusReason.ValueType  # 12
+"""An inspector has found damaged units, and the warehouse has not booked them yet. In the history
+alone: the status stays.
+"""
+FULFILLMENT_STATUS_REASON_UNITS_CUT: FulfillmentStatusReason.ValueType  # 13
+"""Units of the order were cancelled."""
+FULFILLMENT_STATUS_REASON_WITHDRAWN: FulfillmentStatusReason.ValueType  # 14
+"""It was ready, and its label is to be void. In FulfillmentLinesChanged alone; the history has
+the cause of the withdrawal.
+"""
+FULFILLMENT_STATUS_REASON_SHIPMENT_CREATED: FulfillmentStatusReason.ValueType  # 15
+"""A shipment carries it."""
+FULFILLMENT_STATUS_REASON_LEFT_AFTER_VOID: FulfillmentStatusReason.ValueType  # 16
+"""A parcel left after the carrier had confirmed that its label is void. In
+FulfillmentLinesChanged alone.
+"""
+FULFILLMENT_STATUS_REASON_DELIVERY_CONFIRMED: FulfillmentStatusReason.ValueType  # 17
+"""Its shipment is delivered."""
+FULFILLMENT_STATUS_REASON_ORDER_CANCELLED: FulfillmentStatusReason.ValueType  # 18
+"""The order's attempt is dead."""
+FULFILLMENT_STATUS_REASON_WORK_CANCELLED: FulfillmentStatusReason.ValueType  # 19
+"""CancelFulfillment gave the work up."""
+FULFILLMENT_STATUS_REASON_NO_UNITS_LEFT: FulfillmentStatusReason.ValueType  # 20
+"""All its units were cut, not found or spoiled."""
+FULFILLMENT_STATUS_REASON_STOCK_COMMITTED_ELSEWHERE: FulfillmentStatusReason.ValueType  # 21
+"""Its stock was committed in other warehouses, which do the work in its place."""
+Global___FulfillmentStatusReason: _TypeAlias = FulfillmentStatusReason  # noqa: Y015
+
+class _FulfillmentWithdrawReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _FulfillmentWithdrawReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_FulfillmentWithdrawReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    FULFILLMENT_WITHDRAW_REASON_UNSPECIFIED: _FulfillmentWithdrawReason.ValueType  # 0
+    """Never given."""
+    FULFILLMENT_WITHDRAW_REASON_UNITS_CUT: _FulfillmentWithdrawReason.ValueType  # 1
+    """Units of the order were cancelled."""
+    FULFILLMENT_WITHDRAW_REASON_ORDER_CANCELLED: _FulfillmentWithdrawReason.ValueType  # 2
+    """The order's attempt is dead."""
+    FULFILLMENT_WITHDRAW_REASON_WORK_CANCELLED: _FulfillmentWithdrawReason.ValueType  # 3
+    """CancelFulfillment gave the work up."""
+    FULFILLMENT_WITHDRAW_REASON_INSPECTION_FAILED: _FulfillmentWithdrawReason.ValueType  # 4
+    """Damaged units were booked after the packages had passed."""
+
+class FulfillmentWithdrawReason(_FulfillmentWithdrawReason, metaclass=_FulfillmentWithdrawReasonEnumTypeWrapper):
+    """Why a ready fulfilment's parcels are wanted back. Fulfillment.withdraw_reason has the name
+    without its prefix, as a string. New values may appear.
+    """
+
+FULFILLMENT_WITHDRAW_REASON_UNSPECIFIED: FulfillmentWithdrawReason.ValueType  # 0
+"""Never given."""
+FULFILLMENT_WITHDRAW_REASON_UNITS_CUT: FulfillmentWithdrawReason.ValueType  # 1
+"""Units of the order were cancelled."""
+FULFILLMENT_WITHDRAW_REASON_ORDER_CANCELLED: FulfillmentWithdrawReason.ValueType  # 2
+"""The order's attempt is dead."""
+FULFILLMENT_WITHDRAW_REASON_WORK_CANCELLED: FulfillmentWithdrawReason.ValueType  # 3
+"""CancelFulfillment gave the work up."""
+FULFILLMENT_WITHDRAW_REASON_INSPECTION_FAILED: FulfillmentWithdrawReason.ValueType  # 4
+"""Damaged units were booked after the packages had passed."""
+Global___FulfillmentWithdrawReason: _TypeAlias = FulfillmentWithdrawReason  # noqa: Y015
+
+class _InspectionRule:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _InspectionRuleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_InspectionRule.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    INSPECTION_RULE_UNSPECIFIED: _InspectionRule.ValueType  # 0
+    """No inspection is required."""
+    INSPECTION_RULE_ORDER_VALUE: _InspectionRule.ValueType  # 1
+    """The order's total reaches the bound that is configured for its currency."""
+    INSPECTION_RULE_SKU: _InspectionRule.ValueType  # 2
+    """The picklist has one of the SKUs that are configured."""
+    INSPECTION_RULE_SAMPLE: _InspectionRule.ValueType  # 3
+    """The fulfilment is one of the share that is drawn as a sample."""
+
+class InspectionRule(_InspectionRule, metaclass=_InspectionRuleEnumTypeWrapper):
+    """The rule by which packages are inspected before they leave. New values may appear."""
+
+INSPECTION_RULE_UNSPECIFIED: InspectionRule.ValueType  # 0
+"""No inspection is required."""
+INSPECTION_RULE_ORDER_VALUE: InspectionRule.ValueType  # 1
+"""The order's total reaches the bound that is configured for its currency."""
+INSPECTION_RULE_SKU: InspectionRule.ValueType  # 2
+"""The picklist has one of the SKUs that are configured."""
+INSPECTION_RULE_SAMPLE: InspectionRule.ValueType  # 3
+"""The fulfilment is one of the share that is drawn as a sample."""
+Global___InspectionRule: _TypeAlias = InspectionRule  # noqa: Y015
+
 @_typing.final
 class Fulfillment(_message.Message):
     """What one warehouse does for one attempt of an order."""
@@ -124,16 +300,17 @@ class Fulfillment(_message.Message):
     """Its stock is committed: picking may start. While it is not, the warehouse is asked again and again."""
     inspection_required: _builtins.bool
     """Packages are to be inspected before they leave."""
-    inspection_rule: _builtins.str
-    """Why: "order_value", "sku" or "sample"; unset where none is required."""
+    inspection_rule: Global___InspectionRule.ValueType
+    """The rule that requires it; unspecified where none is required."""
     shipment_id: _builtins.str
     """Unset until a shipment is heard of: from shipped on, and before that where it is withdrawn and its label is bought."""
     version: _builtins.int
     """Rises by one with each change."""
     withdraw_reason: _builtins.str
-    """Why its parcels are wanted back from the way out: UNITS_CUT, ORDER_CANCELLED, WORK_CANCELLED or INSPECTION_FAILED. Set while it is
+    """Why its parcels are wanted back from the way out: a name of FulfillmentWithdrawReason without
+    its prefix. Set while it is
     ready and shipping has neither confirmed that the label is void nor that the carrier has the parcels. Its units stay committed
-    until then. More may appear.
+    until then.
     """
     @_builtins.property
     def picklist(self) -> _containers.RepeatedCompositeFieldContainer[Global___PicklistLine]:
@@ -164,31 +341,102 @@ class Fulfillment(_message.Message):
         picklist: _abc.Iterable[Global___PicklistLine] | None = ...,
         packages: _abc.Iterable[Global___Package] | None = ...,
         inspection_required: _builtins.bool = ...,
-        inspection_rule: _builtins.str | None = ...,
+        inspection_rule: Global___InspectionRule.ValueType = ...,
         shipment_id: _builtins.str | None = ...,
         version: _builtins.int = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         withdraw_reason: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_inspection_rule", b"_inspection_rule", "_shipment_id", b"_shipment_id", "_withdraw_reason", b"_withdraw_reason", "create_time", b"create_time", "inspection_rule", b"inspection_rule", "shipment_id", b"shipment_id", "update_time", b"update_time", "withdraw_reason", b"withdraw_reason"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_shipment_id", b"_shipment_id", "_withdraw_reason", b"_withdraw_reason", "create_time", b"create_time", "shipment_id", b"shipment_id", "update_time", b"update_time", "withdraw_reason", b"withdraw_reason"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_inspection_rule", b"_inspection_rule", "_shipment_id", b"_shipment_id", "_withdraw_reason", b"_withdraw_reason", "attempt", b"attempt", "create_time", b"create_time", "fulfillment_id", b"fulfillment_id", "inspection_required", b"inspection_required", "inspection_rule", b"inspection_rule", "order_id", b"order_id", "order_number", b"order_number", "packages", b"packages", "picklist", b"picklist", "shipment_id", b"shipment_id", "status", b"status", "stock_committed", b"stock_committed", "update_time", b"update_time", "version", b"version", "warehouse_id", b"warehouse_id", "withdraw_reason", b"withdraw_reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_shipment_id", b"_shipment_id", "_withdraw_reason", b"_withdraw_reason", "attempt", b"attempt", "create_time", b"create_time", "fulfillment_id", b"fulfillment_id", "inspection_required", b"inspection_required", "inspection_rule", b"inspection_rule", "order_id", b"order_id", "order_number", b"order_number", "packages", b"packages", "picklist", b"picklist", "shipment_id", b"shipment_id", "status", b"status", "stock_committed", b"stock_committed", "update_time", b"update_time", "version", b"version", "warehouse_id", b"warehouse_id", "withdraw_reason", b"withdraw_reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType__inspection_rule: _TypeAlias = _typing.Literal["inspection_rule"]  # noqa: Y015
-    _WhichOneofArgType__inspection_rule: _TypeAlias = _typing.Literal["_inspection_rule", b"_inspection_rule"]  # noqa: Y015
     _WhichOneofReturnType__shipment_id: _TypeAlias = _typing.Literal["shipment_id"]  # noqa: Y015
     _WhichOneofArgType__shipment_id: _TypeAlias = _typing.Literal["_shipment_id", b"_shipment_id"]  # noqa: Y015
     _WhichOneofReturnType__withdraw_reason: _TypeAlias = _typing.Literal["withdraw_reason"]  # noqa: Y015
     _WhichOneofArgType__withdraw_reason: _TypeAlias = _typing.Literal["_withdraw_reason", b"_withdraw_reason"]  # noqa: Y015
-    @_typing.overload
-    def WhichOneof(self, oneof_group: _WhichOneofArgType__inspection_rule) -> _WhichOneofReturnType__inspection_rule | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__shipment_id) -> _WhichOneofReturnType__shipment_id | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__withdraw_reason) -> _WhichOneofReturnType__withdraw_reason | None: ...
 
 Global___Fulfillment: _TypeAlias = Fulfillment  # noqa: Y015
+
+@_typing.final
+class FulfillmentTransition(_message.Message):
+    """One row of a fulfilment's history: a change of status, or (old_status = new_status) a withdrawal,
+    scans, or units found spoiled.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FULFILLMENT_ID_FIELD_NUMBER: _builtins.int
+    FULFILLMENT_VERSION_FIELD_NUMBER: _builtins.int
+    OLD_STATUS_FIELD_NUMBER: _builtins.int
+    NEW_STATUS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    CLAIMED_ACTOR_FIELD_NUMBER: _builtins.int
+    CAUSE_ID_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    OCCUR_TIME_FIELD_NUMBER: _builtins.int
+    fulfillment_id: _builtins.str
+    """The fulfilment."""
+    fulfillment_version: _builtins.int
+    """The fulfilment's version that it made."""
+    old_status: Global___FulfillmentStatus.ValueType
+    """Unspecified for the creation."""
+    new_status: Global___FulfillmentStatus.ValueType
+    """The status from then on."""
+    reason: _builtins.str
+    """Why: a name of FulfillmentStatusReason without its prefix."""
+    actor: _builtins.str
+    """The role that moved it ("picker", "packer", "inspector" or "staff"), or the service: "order" or
+    "shipping" for an event of theirs, "fulfillment" where the stock was committed late.
+    """
+    claimed_actor: _builtins.str
+    """The call's metadata `ordermesh-actor`, as claimed: nothing verifies it. Unset where the call
+    had none, and for events.
+    """
+    cause_id: _builtins.str
+    """The causing event's id, the call's method and request_id, or, where stock was committed late,
+    the request_id to the warehouse.
+    """
+    note: _builtins.str
+    """The request's note; unset where it had none, and for events."""
+    @_builtins.property
+    def occur_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        fulfillment_id: _builtins.str = ...,
+        fulfillment_version: _builtins.int = ...,
+        old_status: Global___FulfillmentStatus.ValueType = ...,
+        new_status: Global___FulfillmentStatus.ValueType = ...,
+        reason: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        claimed_actor: _builtins.str | None = ...,
+        cause_id: _builtins.str = ...,
+        note: _builtins.str | None = ...,
+        occur_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "_note", b"_note", "claimed_actor", b"claimed_actor", "note", b"note", "occur_time", b"occur_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "_note", b"_note", "actor", b"actor", "cause_id", b"cause_id", "claimed_actor", b"claimed_actor", "fulfillment_id", b"fulfillment_id", "fulfillment_version", b"fulfillment_version", "new_status", b"new_status", "note", b"note", "occur_time", b"occur_time", "old_status", b"old_status", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__claimed_actor: _TypeAlias = _typing.Literal["claimed_actor"]  # noqa: Y015
+    _WhichOneofArgType__claimed_actor: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor"]  # noqa: Y015
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__claimed_actor) -> _WhichOneofReturnType__claimed_actor | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
+
+Global___FulfillmentTransition: _TypeAlias = FulfillmentTransition  # noqa: Y015
 
 @_typing.final
 class PicklistLine(_message.Message):

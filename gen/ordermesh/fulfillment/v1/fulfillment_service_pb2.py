@@ -23,13 +23,14 @@ _sym_db = _symbol_database.Default()
 
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from ordermesh.fulfillment.v1 import fulfillment_pb2 as ordermesh_dot_fulfillment_dot_v1_dot_fulfillment__pb2
 from ordermesh.options.v1 import options_pb2 as ordermesh_dot_options_dot_v1_dot_options__pb2
 from ordermesh.options.v1 import rules_pb2 as ordermesh_dot_options_dot_v1_dot_rules__pb2
 from ordermesh.view.v1 import view_pb2 as ordermesh_dot_view_dot_v1_dot_view__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n2ordermesh/fulfillment/v1/fulfillment_service.proto\x12\x18ordermesh.fulfillment.v1\x1a\x1b\x62uf/validate/validate.proto\x1a*ordermesh/fulfillment/v1/fulfillment.proto\x1a\"ordermesh/options/v1/options.proto\x1a ordermesh/options/v1/rules.proto\x1a\x1cordermesh/view/v1/view.proto\"H\n\x15GetFulfillmentRequest\x12/\n\x0e\x66ulfillment_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\rfulfillmentId\"a\n\x16GetFulfillmentResponse\x12G\n\x0b\x66ulfillment\x18\x01 \x01(\x0b\x32%.ordermesh.fulfillment.v1.FulfillmentR\x0b\x66ulfillment\"\xfd\x02\n\x17ListFulfillmentsRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\x12(\n\x08order_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00R\x07orderId\x88\x01\x01\x12\x35\n\x0cwarehouse_id\x18\x04 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01H\x01R\x0bwarehouseId\x88\x01\x01\x12Z\n\x08statuses\x18\x05 \x03(\x0e\x32+.ordermesh.fulfillment.v1.FulfillmentStatusB\x11\xbaH\x0e\x92\x01\x0b\x10\n\"\x07\x82\x01\x04\x10\x01 \x00R\x08statuses\x12\x35\n\x04view\x18\x0f \x01(\x0e\x32\x17.ordermesh.view.v1.ViewB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04viewB\x0b\n\t_order_idB\x0f\n\r_warehouse_id\"\x8d\x01\n\x18ListFulfillmentsResponse\x12I\n\x0c\x66ulfillments\x18\x01 \x03(\x0b\x32%.ordermesh.fulfillment.v1.FulfillmentR\x0c\x66ulfillments\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xbd\x01\n\x13StartPickingRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12/\n\x0e\x66ulfillment_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\rfulfillmentId\x12\x37\n\x10\x65xpected_version\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01H\x00R\x0f\x65xpectedVersion\x88\x01\x01\x42\x13\n\x11_expected_version\"_\n\x14StartPickingResponse\x12G\n\x0b\x66ulfillment\x18\x01 \x01(\x0b\x32%.ordermesh.fulfillment.v1.FulfillmentR\x0b\x66ulfillment\"\xfc\x01\n\x0fScanItemRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12/\n\x0e\x66ulfillment_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\rfulfillmentId\x12\x41\n\x05scans\x18\x03 \x03(\x0b\x32\x1e.ordermesh.fulfillment.v1.ScanB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xf4\x03R\x05scans\x12\x37\n\x10\x65xpected_version\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01H\x00R\x0f\x65xpectedVersion\x88\x01\x01\x42\x13\n\x11_expected_version\"P\n\x04Scan\x12\x1f\n\x03sku\x18\x01 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x03sku\x12\'\n\x08quantity\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x01R\x08quantity\"[\n\x10ScanItemResponse\x12G\n\x0b\x66ulfillment\x18\x01 \x01(\x0b\x32%.ordermesh.fulfillment.v1.FulfillmentR\x0b\x66ulfillment\"\x84\x02\n\x16\x43ompletePickingRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12/\n\x0e\x66ulfillment_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\rfulfillmentId\x12\x37\n\x10\x65xpected_version\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01H\x00R\x0f\x65xpectedVersion\x88\x01\x01\x12\x42\n\x12short_line_numbers\x18\x04 \x03(\x05\x42\x14\xbaH\x11\x92\x01\x0e\x10\xf4\x03\x18\x01\"\x07\x1a\x05\x18\xf4\x03(\x01R\x10shortLineNumbersB\x13\n\x11_expected_version\"b\n\x17\x43ompletePickingResponse\x12G\n\x0b\x66ulfillment\x18\x01 \x01(\x0b\x32%.ordermesh.fulfillment.v1.FulfillmentR\x0b\x66ulfillment\"\xbd\x01\n\x13StartPackingRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12/\n\x0e\x66ulfillment_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\rfulfillmentId\x12\x37\n\x10\x65xpected_version\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01H\x00R\x0f\x65xpectedVersion\x88\x01\x01\x42\x13\n\x11_expected_version\"_\n\x14StartPackingResponse\x12G\n\x0b\x66ulfillment\x18\x01 \x01(\x0b\x32%.ordermesh.fulfillment.v1.FulfillmentR\x0b\x66ulfillment\"\x90\x02\n\x16PackFulfillmentRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12/\n\x0e\x66ulfillment_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\rfulfillmentId\x12N\n\x08packages\x18\x03 \x03(\x0b\x32!.ordermesh.fulfillment.v1.PackageB\x0f\xbaH\x07\x92\x01\x04\x08\x01\x10\x64\xe0\xe2\x18\xd0\x0fR\x08packages\x12\x37\n\x10\x65xpected_version\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01H\x00R\x0f\x65xpectedVersion\x88\x01\x01\x42\x13\n\x11_expected_version\"b\n\x17PackFulfillmentResponse\x12G\n\x0b\x66ulfillment\x18\x01 \x01(\x0b\x32%.ordermesh.fulfillment.v1.FulfillmentR\x0b\x66ulfillment\"\x9a\x04\n\x17RecordInspectionRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12/\n\x0e\x66ulfillment_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\rfulfillmentId\x12\x16\n\x06passed\x18\x03 \x01(\x08R\x06passed\x12\x1c\n\x04note\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03R\x04note\x12\x37\n\x10\x65xpected_version\x18\x05 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01H\x00R\x0f\x65xpectedVersion\x88\x01\x01\x12\xb6\x01\n\x07spoiled\x18\x06 \x03(\x0b\x32&.ordermesh.fulfillment.v1.SpoiledUnitsBt\xbaHq\x92\x01\x03\x10\xf4\x03\xba\x01h\n\x1aspoiled.line_number_unique\x12\x1fmust name each line_number once\x1a)this.map(line, line.line_number).unique()R\x07spoiled:h\xbaHe\x1a\x63\n\x0espoiled.failed\x12\'packages with spoiled units cannot pass\x1a(!this.passed || this.spoiled.size() == 0B\x13\n\x11_expected_version\"c\n\x18RecordInspectionResponse\x12G\n\x0b\x66ulfillment\x18\x01 \x01(\x0b\x32%.ordermesh.fulfillment.v1.FulfillmentR\x0b\x66ulfillment\"d\n\x0cSpoiledUnits\x12+\n\x0bline_number\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x01R\nlineNumber\x12\'\n\x08quantity\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x01R\x08quantity\"\xe0\x01\n\x18\x43\x61ncelFulfillmentRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12/\n\x0e\x66ulfillment_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\rfulfillmentId\x12\x1c\n\x04note\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03R\x04note\x12\x37\n\x10\x65xpected_version\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01H\x00R\x0f\x65xpectedVersion\x88\x01\x01\x42\x13\n\x11_expected_version\"d\n\x19\x43\x61ncelFulfillmentResponse\x12G\n\x0b\x66ulfillment\x18\x01 \x01(\x0b\x32%.ordermesh.fulfillment.v1.FulfillmentR\x0b\x66ulfillment2\xdc\x08\n\x12\x46ulfillmentService\x12x\n\x0eGetFulfillment\x12/.ordermesh.fulfillment.v1.GetFulfillmentRequest\x1a\x30.ordermesh.fulfillment.v1.GetFulfillmentResponse\"\x03\x90\x02\x01\x12~\n\x10ListFulfillments\x12\x31.ordermesh.fulfillment.v1.ListFulfillmentsRequest\x1a\x32.ordermesh.fulfillment.v1.ListFulfillmentsResponse\"\x03\x90\x02\x01\x12r\n\x0cStartPicking\x12-.ordermesh.fulfillment.v1.StartPickingRequest\x1a..ordermesh.fulfillment.v1.StartPickingResponse\"\x03\x90\x02\x02\x12\x66\n\x08ScanItem\x12).ordermesh.fulfillment.v1.ScanItemRequest\x1a*.ordermesh.fulfillment.v1.ScanItemResponse\"\x03\x90\x02\x02\x12{\n\x0f\x43ompletePicking\x12\x30.ordermesh.fulfillment.v1.CompletePickingRequest\x1a\x31.ordermesh.fulfillment.v1.CompletePickingResponse\"\x03\x90\x02\x02\x12r\n\x0cStartPacking\x12-.ordermesh.fulfillment.v1.StartPackingRequest\x1a..ordermesh.fulfillment.v1.StartPackingResponse\"\x03\x90\x02\x02\x12{\n\x0fPackFulfillment\x12\x30.ordermesh.fulfillment.v1.PackFulfillmentRequest\x1a\x31.ordermesh.fulfillment.v1.PackFulfillmentResponse\"\x03\x90\x02\x02\x12~\n\x10RecordInspection\x12\x31.ordermesh.fulfillment.v1.RecordInspectionRequest\x1a\x32.ordermesh.fulfillment.v1.RecordInspectionResponse\"\x03\x90\x02\x02\x12\x81\x01\n\x11\x43\x61ncelFulfillment\x12\x32.ordermesh.fulfillment.v1.CancelFulfillmentRequest\x1a\x33.ordermesh.fulfillment.v1.CancelFulfillmentResponse\"\x03\x90\x02\x02\x42\xda\x01\n\x1c\x63om.ordermesh.fulfillment.v1B\x17\x46ulfillmentServiceProtoP\x01ZLgithub.com/ordermesh/ordermesh/gen/go/ordermesh/fulfillment/v1;fulfillmentv1\xaa\x02\x18Ordermesh.Fulfillment.V1\xca\x02\x18Ordermesh\\Fulfillment\\V1\xea\x02\x1aOrdermesh::Fulfillment::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n2ordermesh/fulfillment/v1/fulfillment_service.proto\x12\x18ordermesh.fulfillment.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a*ordermesh/fulfillment/v1/fulfillment.proto\x1a\"ordermesh/options/v1/options.proto\x1a ordermesh/options/v1/rules.proto\x1a\x1cordermesh/view/v1/view.proto\"H\n\x15GetFulfillmentRequest\x12/\n\x0e\x66ulfillment_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\rfulfillmentId\"a\n\x16GetFulfillmentResponse\x12G\n\x0b\x66ulfillment\x18\x01 \x01(\x0b\x32%.ordermesh.fulfillment.v1.FulfillmentR\x0b\x66ulfillment\"\x8d\x04\n\x17ListFulfillmentsRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\x12(\n\x08order_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00R\x07orderId\x88\x01\x01\x12\x35\n\x0cwarehouse_id\x18\x04 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01H\x01R\x0bwarehouseId\x88\x01\x01\x12Z\n\x08statuses\x18\x05 \x03(\x0e\x32+.ordermesh.fulfillment.v1.FulfillmentStatusB\x11\xbaH\x0e\x92\x01\x0b\x10\n\"\x07\x82\x01\x04\x10\x01 \x00R\x08statuses\x12\x44\n\x10update_time_from\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0eupdateTimeFrom\x12H\n\x12update_time_before\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x10updateTimeBefore\x12\x35\n\x04view\x18\x0f \x01(\x0e\x32\x17.ordermesh.view.v1.ViewB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04viewB\x0b\n\t_order_idB\x0f\n\r_warehouse_id\"\x8d\x01\n\x18ListFulfillmentsResponse\x12I\n\x0c\x66ulfillments\x18\x01 \x03(\x0b\x32%.ordermesh.fulfillment.v1.FulfillmentR\x0c\x66ulfillments\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xa6\x01\n!ListFulfillmentTransitionsRequest\x12/\n\x0e\x66ulfillment_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\rfulfillmentId\x12\'\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12\'\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"\x9f\x01\n\"ListFulfillmentTransitionsResponse\x12Q\n\x0btransitions\x18\x01 \x03(\x0b\x32/.ordermesh.fulfillment.v1.FulfillmentTransitionR\x0btransitions\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xeb\x01\n\x13StartPickingRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12/\n\x0e\x66ulfillment_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\rfulfillmentId\x12\x37\n\x10\x65xpected_version\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01H\x00R\x0f\x65xpectedVersion\x88\x01\x01\x12#\n\x04note\x18\x04 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03H\x01R\x04note\x88\x01\x01\x42\x13\n\x11_expected_versionB\x07\n\x05_note\"_\n\x14StartPickingResponse\x12G\n\x0b\x66ulfillment\x18\x01 \x01(\x0b\x32%.ordermesh.fulfillment.v1.FulfillmentR\x0b\x66ulfillment\"\xaa\x02\n\x0fScanItemRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12/\n\x0e\x66ulfillment_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\rfulfillmentId\x12\x41\n\x05scans\x18\x03 \x03(\x0b\x32\x1e.ordermesh.fulfillment.v1.ScanB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xf4\x03R\x05scans\x12\x37\n\x10\x65xpected_version\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01H\x00R\x0f\x65xpectedVersion\x88\x01\x01\x12#\n\x04note\x18\x05 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03H\x01R\x04note\x88\x01\x01\x42\x13\n\x11_expected_versionB\x07\n\x05_note\"P\n\x04Scan\x12\x1f\n\x03sku\x18\x01 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x03sku\x12\'\n\x08quantity\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x01R\x08quantity\"[\n\x10ScanItemResponse\x12G\n\x0b\x66ulfillment\x18\x01 \x01(\x0b\x32%.ordermesh.fulfillment.v1.FulfillmentR\x0b\x66ulfillment\"\xb2\x02\n\x16\x43ompletePickingRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12/\n\x0e\x66ulfillment_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\rfulfillmentId\x12\x37\n\x10\x65xpected_version\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01H\x00R\x0f\x65xpectedVersion\x88\x01\x01\x12\x42\n\x12short_line_numbers\x18\x04 \x03(\x05\x42\x14\xbaH\x11\x92\x01\x0e\x10\xf4\x03\x18\x01\"\x07\x1a\x05\x18\xf4\x03(\x01R\x10shortLineNumbers\x12#\n\x04note\x18\x05 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03H\x01R\x04note\x88\x01\x01\x42\x13\n\x11_expected_versionB\x07\n\x05_note\"b\n\x17\x43ompletePickingResponse\x12G\n\x0b\x66ulfillment\x18\x01 \x01(\x0b\x32%.ordermesh.fulfillment.v1.FulfillmentR\x0b\x66ulfillment\"\xeb\x01\n\x13StartPackingRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12/\n\x0e\x66ulfillment_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\rfulfillmentId\x12\x37\n\x10\x65xpected_version\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01H\x00R\x0f\x65xpectedVersion\x88\x01\x01\x12#\n\x04note\x18\x04 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03H\x01R\x04note\x88\x01\x01\x42\x13\n\x11_expected_versionB\x07\n\x05_note\"_\n\x14StartPackingResponse\x12G\n\x0b\x66ulfillment\x18\x01 \x01(\x0b\x32%.ordermesh.fulfillment.v1.FulfillmentR\x0b\x66ulfillment\"\xbe\x02\n\x16PackFulfillmentRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12/\n\x0e\x66ulfillment_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\rfulfillmentId\x12N\n\x08packages\x18\x03 \x03(\x0b\x32!.ordermesh.fulfillment.v1.PackageB\x0f\xbaH\x07\x92\x01\x04\x08\x01\x10\x64\xe0\xe2\x18\xd0\x0fR\x08packages\x12\x37\n\x10\x65xpected_version\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01H\x00R\x0f\x65xpectedVersion\x88\x01\x01\x12#\n\x04note\x18\x05 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03H\x01R\x04note\x88\x01\x01\x42\x13\n\x11_expected_versionB\x07\n\x05_note\"b\n\x17PackFulfillmentResponse\x12G\n\x0b\x66ulfillment\x18\x01 \x01(\x0b\x32%.ordermesh.fulfillment.v1.FulfillmentR\x0b\x66ulfillment\"\xaa\x04\n\x17RecordInspectionRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12/\n\x0e\x66ulfillment_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\rfulfillmentId\x12\x16\n\x06passed\x18\x03 \x01(\x08R\x06passed\x12#\n\x04note\x18\x04 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03H\x00R\x04note\x88\x01\x01\x12\x37\n\x10\x65xpected_version\x18\x05 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01H\x01R\x0f\x65xpectedVersion\x88\x01\x01\x12\xb6\x01\n\x07spoiled\x18\x06 \x03(\x0b\x32&.ordermesh.fulfillment.v1.SpoiledUnitsBt\xbaHq\x92\x01\x03\x10\xf4\x03\xba\x01h\n\x1aspoiled.line_number_unique\x12\x1fmust name each line_number once\x1a)this.map(line, line.line_number).unique()R\x07spoiled:h\xbaHe\x1a\x63\n\x0espoiled.failed\x12\'packages with spoiled units cannot pass\x1a(!this.passed || this.spoiled.size() == 0B\x07\n\x05_noteB\x13\n\x11_expected_version\"c\n\x18RecordInspectionResponse\x12G\n\x0b\x66ulfillment\x18\x01 \x01(\x0b\x32%.ordermesh.fulfillment.v1.FulfillmentR\x0b\x66ulfillment\"d\n\x0cSpoiledUnits\x12+\n\x0bline_number\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x01R\nlineNumber\x12\'\n\x08quantity\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x01R\x08quantity\"\xf0\x01\n\x18\x43\x61ncelFulfillmentRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12/\n\x0e\x66ulfillment_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\rfulfillmentId\x12#\n\x04note\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03H\x00R\x04note\x88\x01\x01\x12\x37\n\x10\x65xpected_version\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01H\x01R\x0f\x65xpectedVersion\x88\x01\x01\x42\x07\n\x05_noteB\x13\n\x11_expected_version\"d\n\x19\x43\x61ncelFulfillmentResponse\x12G\n\x0b\x66ulfillment\x18\x01 \x01(\x0b\x32%.ordermesh.fulfillment.v1.FulfillmentR\x0b\x66ulfillment2\xfb\t\n\x12\x46ulfillmentService\x12x\n\x0eGetFulfillment\x12/.ordermesh.fulfillment.v1.GetFulfillmentRequest\x1a\x30.ordermesh.fulfillment.v1.GetFulfillmentResponse\"\x03\x90\x02\x01\x12~\n\x10ListFulfillments\x12\x31.ordermesh.fulfillment.v1.ListFulfillmentsRequest\x1a\x32.ordermesh.fulfillment.v1.ListFulfillmentsResponse\"\x03\x90\x02\x01\x12\x9c\x01\n\x1aListFulfillmentTransitions\x12;.ordermesh.fulfillment.v1.ListFulfillmentTransitionsRequest\x1a<.ordermesh.fulfillment.v1.ListFulfillmentTransitionsResponse\"\x03\x90\x02\x01\x12r\n\x0cStartPicking\x12-.ordermesh.fulfillment.v1.StartPickingRequest\x1a..ordermesh.fulfillment.v1.StartPickingResponse\"\x03\x90\x02\x02\x12\x66\n\x08ScanItem\x12).ordermesh.fulfillment.v1.ScanItemRequest\x1a*.ordermesh.fulfillment.v1.ScanItemResponse\"\x03\x90\x02\x02\x12{\n\x0f\x43ompletePicking\x12\x30.ordermesh.fulfillment.v1.CompletePickingRequest\x1a\x31.ordermesh.fulfillment.v1.CompletePickingResponse\"\x03\x90\x02\x02\x12r\n\x0cStartPacking\x12-.ordermesh.fulfillment.v1.StartPackingRequest\x1a..ordermesh.fulfillment.v1.StartPackingResponse\"\x03\x90\x02\x02\x12{\n\x0fPackFulfillment\x12\x30.ordermesh.fulfillment.v1.PackFulfillmentRequest\x1a\x31.ordermesh.fulfillment.v1.PackFulfillmentResponse\"\x03\x90\x02\x02\x12~\n\x10RecordInspection\x12\x31.ordermesh.fulfillment.v1.RecordInspectionRequest\x1a\x32.ordermesh.fulfillment.v1.RecordInspectionResponse\"\x03\x90\x02\x02\x12\x81\x01\n\x11\x43\x61ncelFulfillment\x12\x32.ordermesh.fulfillment.v1.CancelFulfillmentRequest\x1a\x33.ordermesh.fulfillment.v1.CancelFulfillmentResponse\"\x03\x90\x02\x02\x42\xda\x01\n\x1c\x63om.ordermesh.fulfillment.v1B\x17\x46ulfillmentServiceProtoP\x01ZLgithub.com/ordermesh/ordermesh/gen/go/ordermesh/fulfillment/v1;fulfillmentv1\xaa\x02\x18Ordermesh.Fulfillment.V1\xca\x02\x18Ordermesh\\Fulfillment\\V1\xea\x02\x1aOrdermesh::Fulfillment::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,12 +52,20 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTFULFILLMENTSREQUEST'].fields_by_name['statuses']._serialized_options = b'\272H\016\222\001\013\020\n\"\007\202\001\004\020\001 \000'
   _globals['_LISTFULFILLMENTSREQUEST'].fields_by_name['view']._loaded_options = None
   _globals['_LISTFULFILLMENTSREQUEST'].fields_by_name['view']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_LISTFULFILLMENTTRANSITIONSREQUEST'].fields_by_name['fulfillment_id']._loaded_options = None
+  _globals['_LISTFULFILLMENTTRANSITIONSREQUEST'].fields_by_name['fulfillment_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_LISTFULFILLMENTTRANSITIONSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTFULFILLMENTTRANSITIONSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
+  _globals['_LISTFULFILLMENTTRANSITIONSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTFULFILLMENTTRANSITIONSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
   _globals['_STARTPICKINGREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_STARTPICKINGREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_STARTPICKINGREQUEST'].fields_by_name['fulfillment_id']._loaded_options = None
   _globals['_STARTPICKINGREQUEST'].fields_by_name['fulfillment_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_STARTPICKINGREQUEST'].fields_by_name['expected_version']._loaded_options = None
   _globals['_STARTPICKINGREQUEST'].fields_by_name['expected_version']._serialized_options = b'\272H\004\"\002(\001'
+  _globals['_STARTPICKINGREQUEST'].fields_by_name['note']._loaded_options = None
+  _globals['_STARTPICKINGREQUEST'].fields_by_name['note']._serialized_options = b'\272H\007r\005\020\001\030\364\003'
   _globals['_SCANITEMREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_SCANITEMREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_SCANITEMREQUEST'].fields_by_name['fulfillment_id']._loaded_options = None
@@ -65,6 +74,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SCANITEMREQUEST'].fields_by_name['scans']._serialized_options = b'\272H\010\222\001\005\010\001\020\364\003'
   _globals['_SCANITEMREQUEST'].fields_by_name['expected_version']._loaded_options = None
   _globals['_SCANITEMREQUEST'].fields_by_name['expected_version']._serialized_options = b'\272H\004\"\002(\001'
+  _globals['_SCANITEMREQUEST'].fields_by_name['note']._loaded_options = None
+  _globals['_SCANITEMREQUEST'].fields_by_name['note']._serialized_options = b'\272H\007r\005\020\001\030\364\003'
   _globals['_SCAN'].fields_by_name['sku']._loaded_options = None
   _globals['_SCAN'].fields_by_name['sku']._serialized_options = b'\272H\nr\010\020\001\030@\330\342\030\001'
   _globals['_SCAN'].fields_by_name['quantity']._loaded_options = None
@@ -77,12 +88,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_COMPLETEPICKINGREQUEST'].fields_by_name['expected_version']._serialized_options = b'\272H\004\"\002(\001'
   _globals['_COMPLETEPICKINGREQUEST'].fields_by_name['short_line_numbers']._loaded_options = None
   _globals['_COMPLETEPICKINGREQUEST'].fields_by_name['short_line_numbers']._serialized_options = b'\272H\021\222\001\016\020\364\003\030\001\"\007\032\005\030\364\003(\001'
+  _globals['_COMPLETEPICKINGREQUEST'].fields_by_name['note']._loaded_options = None
+  _globals['_COMPLETEPICKINGREQUEST'].fields_by_name['note']._serialized_options = b'\272H\007r\005\020\001\030\364\003'
   _globals['_STARTPACKINGREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_STARTPACKINGREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_STARTPACKINGREQUEST'].fields_by_name['fulfillment_id']._loaded_options = None
   _globals['_STARTPACKINGREQUEST'].fields_by_name['fulfillment_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_STARTPACKINGREQUEST'].fields_by_name['expected_version']._loaded_options = None
   _globals['_STARTPACKINGREQUEST'].fields_by_name['expected_version']._serialized_options = b'\272H\004\"\002(\001'
+  _globals['_STARTPACKINGREQUEST'].fields_by_name['note']._loaded_options = None
+  _globals['_STARTPACKINGREQUEST'].fields_by_name['note']._serialized_options = b'\272H\007r\005\020\001\030\364\003'
   _globals['_PACKFULFILLMENTREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_PACKFULFILLMENTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_PACKFULFILLMENTREQUEST'].fields_by_name['fulfillment_id']._loaded_options = None
@@ -91,12 +106,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PACKFULFILLMENTREQUEST'].fields_by_name['packages']._serialized_options = b'\272H\007\222\001\004\010\001\020d\340\342\030\320\017'
   _globals['_PACKFULFILLMENTREQUEST'].fields_by_name['expected_version']._loaded_options = None
   _globals['_PACKFULFILLMENTREQUEST'].fields_by_name['expected_version']._serialized_options = b'\272H\004\"\002(\001'
+  _globals['_PACKFULFILLMENTREQUEST'].fields_by_name['note']._loaded_options = None
+  _globals['_PACKFULFILLMENTREQUEST'].fields_by_name['note']._serialized_options = b'\272H\007r\005\020\001\030\364\003'
   _globals['_RECORDINSPECTIONREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_RECORDINSPECTIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_RECORDINSPECTIONREQUEST'].fields_by_name['fulfillment_id']._loaded_options = None
   _globals['_RECORDINSPECTIONREQUEST'].fields_by_name['fulfillment_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_RECORDINSPECTIONREQUEST'].fields_by_name['note']._loaded_options = None
-  _globals['_RECORDINSPECTIONREQUEST'].fields_by_name['note']._serialized_options = b'\272H\005r\003\030\364\003'
+  _globals['_RECORDINSPECTIONREQUEST'].fields_by_name['note']._serialized_options = b'\272H\007r\005\020\001\030\364\003'
   _globals['_RECORDINSPECTIONREQUEST'].fields_by_name['expected_version']._loaded_options = None
   _globals['_RECORDINSPECTIONREQUEST'].fields_by_name['expected_version']._serialized_options = b'\272H\004\"\002(\001'
   _globals['_RECORDINSPECTIONREQUEST'].fields_by_name['spoiled']._loaded_options = None
@@ -112,13 +129,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CANCELFULFILLMENTREQUEST'].fields_by_name['fulfillment_id']._loaded_options = None
   _globals['_CANCELFULFILLMENTREQUEST'].fields_by_name['fulfillment_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_CANCELFULFILLMENTREQUEST'].fields_by_name['note']._loaded_options = None
-  _globals['_CANCELFULFILLMENTREQUEST'].fields_by_name['note']._serialized_options = b'\272H\005r\003\030\364\003'
+  _globals['_CANCELFULFILLMENTREQUEST'].fields_by_name['note']._serialized_options = b'\272H\007r\005\020\001\030\364\003'
   _globals['_CANCELFULFILLMENTREQUEST'].fields_by_name['expected_version']._loaded_options = None
   _globals['_CANCELFULFILLMENTREQUEST'].fields_by_name['expected_version']._serialized_options = b'\272H\004\"\002(\001'
   _globals['_FULFILLMENTSERVICE'].methods_by_name['GetFulfillment']._loaded_options = None
   _globals['_FULFILLMENTSERVICE'].methods_by_name['GetFulfillment']._serialized_options = b'\220\002\001'
   _globals['_FULFILLMENTSERVICE'].methods_by_name['ListFulfillments']._loaded_options = None
   _globals['_FULFILLMENTSERVICE'].methods_by_name['ListFulfillments']._serialized_options = b'\220\002\001'
+  _globals['_FULFILLMENTSERVICE'].methods_by_name['ListFulfillmentTransitions']._loaded_options = None
+  _globals['_FULFILLMENTSERVICE'].methods_by_name['ListFulfillmentTransitions']._serialized_options = b'\220\002\001'
   _globals['_FULFILLMENTSERVICE'].methods_by_name['StartPicking']._loaded_options = None
   _globals['_FULFILLMENTSERVICE'].methods_by_name['StartPicking']._serialized_options = b'\220\002\002'
   _globals['_FULFILLMENTSERVICE'].methods_by_name['ScanItem']._loaded_options = None
@@ -133,46 +152,50 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FULFILLMENTSERVICE'].methods_by_name['RecordInspection']._serialized_options = b'\220\002\002'
   _globals['_FULFILLMENTSERVICE'].methods_by_name['CancelFulfillment']._loaded_options = None
   _globals['_FULFILLMENTSERVICE'].methods_by_name['CancelFulfillment']._serialized_options = b'\220\002\002'
-  _globals['_GETFULFILLMENTREQUEST']._serialized_start=253
-  _globals['_GETFULFILLMENTREQUEST']._serialized_end=325
-  _globals['_GETFULFILLMENTRESPONSE']._serialized_start=327
-  _globals['_GETFULFILLMENTRESPONSE']._serialized_end=424
-  _globals['_LISTFULFILLMENTSREQUEST']._serialized_start=427
-  _globals['_LISTFULFILLMENTSREQUEST']._serialized_end=808
-  _globals['_LISTFULFILLMENTSRESPONSE']._serialized_start=811
-  _globals['_LISTFULFILLMENTSRESPONSE']._serialized_end=952
-  _globals['_STARTPICKINGREQUEST']._serialized_start=955
-  _globals['_STARTPICKINGREQUEST']._serialized_end=1144
-  _globals['_STARTPICKINGRESPONSE']._serialized_start=1146
-  _globals['_STARTPICKINGRESPONSE']._serialized_end=1241
-  _globals['_SCANITEMREQUEST']._serialized_start=1244
-  _globals['_SCANITEMREQUEST']._serialized_end=1496
-  _globals['_SCAN']._serialized_start=1498
-  _globals['_SCAN']._serialized_end=1578
-  _globals['_SCANITEMRESPONSE']._serialized_start=1580
-  _globals['_SCANITEMRESPONSE']._serialized_end=1671
-  _globals['_COMPLETEPICKINGREQUEST']._serialized_start=1674
-  _globals['_COMPLETEPICKINGREQUEST']._serialized_end=1934
-  _globals['_COMPLETEPICKINGRESPONSE']._serialized_start=1936
-  _globals['_COMPLETEPICKINGRESPONSE']._serialized_end=2034
-  _globals['_STARTPACKINGREQUEST']._serialized_start=2037
-  _globals['_STARTPACKINGREQUEST']._serialized_end=2226
-  _globals['_STARTPACKINGRESPONSE']._serialized_start=2228
-  _globals['_STARTPACKINGRESPONSE']._serialized_end=2323
-  _globals['_PACKFULFILLMENTREQUEST']._serialized_start=2326
-  _globals['_PACKFULFILLMENTREQUEST']._serialized_end=2598
-  _globals['_PACKFULFILLMENTRESPONSE']._serialized_start=2600
-  _globals['_PACKFULFILLMENTRESPONSE']._serialized_end=2698
-  _globals['_RECORDINSPECTIONREQUEST']._serialized_start=2701
-  _globals['_RECORDINSPECTIONREQUEST']._serialized_end=3239
-  _globals['_RECORDINSPECTIONRESPONSE']._serialized_start=3241
-  _globals['_RECORDINSPECTIONRESPONSE']._serialized_end=3340
-  _globals['_SPOILEDUNITS']._serialized_start=3342
-  _globals['_SPOILEDUNITS']._serialized_end=3442
-  _globals['_CANCELFULFILLMENTREQUEST']._serialized_start=3445
-  _globals['_CANCELFULFILLMENTREQUEST']._serialized_end=3669
-  _globals['_CANCELFULFILLMENTRESPONSE']._serialized_start=3671
-  _globals['_CANCELFULFILLMENTRESPONSE']._serialized_end=3771
-  _globals['_FULFILLMENTSERVICE']._serialized_start=3774
-  _globals['_FULFILLMENTSERVICE']._serialized_end=4890
+  _globals['_GETFULFILLMENTREQUEST']._serialized_start=286
+  _globals['_GETFULFILLMENTREQUEST']._serialized_end=358
+  _globals['_GETFULFILLMENTRESPONSE']._serialized_start=360
+  _globals['_GETFULFILLMENTRESPONSE']._serialized_end=457
+  _globals['_LISTFULFILLMENTSREQUEST']._serialized_start=460
+  _globals['_LISTFULFILLMENTSREQUEST']._serialized_end=985
+  _globals['_LISTFULFILLMENTSRESPONSE']._serialized_start=988
+  _globals['_LISTFULFILLMENTSRESPONSE']._serialized_end=1129
+  _globals['_LISTFULFILLMENTTRANSITIONSREQUEST']._serialized_start=1132
+  _globals['_LISTFULFILLMENTTRANSITIONSREQUEST']._serialized_end=1298
+  _globals['_LISTFULFILLMENTTRANSITIONSRESPONSE']._serialized_start=1301
+  _globals['_LISTFULFILLMENTTRANSITIONSRESPONSE']._serialized_end=1460
+  _globals['_STARTPICKINGREQUEST']._serialized_start=1463
+  _globals['_STARTPICKINGREQUEST']._serialized_end=1698
+  _globals['_STARTPICKINGRESPONSE']._serialized_start=1700
+  _globals['_STARTPICKINGRESPONSE']._serialized_end=1795
+  _globals['_SCANITEMREQUEST']._serialized_start=1798
+  _globals['_SCANITEMREQUEST']._serialized_end=2096
+  _globals['_SCAN']._serialized_start=2098
+  _globals['_SCAN']._serialized_end=2178
+  _globals['_SCANITEMRESPONSE']._serialized_start=2180
+  _globals['_SCANITEMRESPONSE']._serialized_end=2271
+  _globals['_COMPLETEPICKINGREQUEST']._serialized_start=2274
+  _globals['_COMPLETEPICKINGREQUEST']._serialized_end=2580
+  _globals['_COMPLETEPICKINGRESPONSE']._serialized_start=2582
+  _globals['_COMPLETEPICKINGRESPONSE']._serialized_end=2680
+  _globals['_STARTPACKINGREQUEST']._serialized_start=2683
+  _globals['_STARTPACKINGREQUEST']._serialized_end=2918
+  _globals['_STARTPACKINGRESPONSE']._serialized_start=2920
+  _globals['_STARTPACKINGRESPONSE']._serialized_end=3015
+  _globals['_PACKFULFILLMENTREQUEST']._serialized_start=3018
+  _globals['_PACKFULFILLMENTREQUEST']._serialized_end=3336
+  _globals['_PACKFULFILLMENTRESPONSE']._serialized_start=3338
+  _globals['_PACKFULFILLMENTRESPONSE']._serialized_end=3436
+  _globals['_RECORDINSPECTIONREQUEST']._serialized_start=3439
+  _globals['_RECORDINSPECTIONREQUEST']._serialized_end=3993
+  _globals['_RECORDINSPECTIONRESPONSE']._serialized_start=3995
+  _globals['_RECORDINSPECTIONRESPONSE']._serialized_end=4094
+  _globals['_SPOILEDUNITS']._serialized_start=4096
+  _globals['_SPOILEDUNITS']._serialized_end=4196
+  _globals['_CANCELFULFILLMENTREQUEST']._serialized_start=4199
+  _globals['_CANCELFULFILLMENTREQUEST']._serialized_end=4439
+  _globals['_CANCELFULFILLMENTRESPONSE']._serialized_start=4441
+  _globals['_CANCELFULFILLMENTRESPONSE']._serialized_end=4541
+  _globals['_FULFILLMENTSERVICE']._serialized_start=4544
+  _globals['_FULFILLMENTSERVICE']._serialized_end=5819
 # @@protoc_insertion_point(module_scope)

@@ -6,6 +6,7 @@ Physical work on goods until the carrier has them."""
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from ordermesh.fulfillment.v1 import fulfillment_pb2 as _fulfillment_pb2
 from ordermesh.view.v1 import view_pb2 as _view_pb2
@@ -77,6 +78,8 @@ class ListFulfillmentsRequest(_message.Message):
     ORDER_ID_FIELD_NUMBER: _builtins.int
     WAREHOUSE_ID_FIELD_NUMBER: _builtins.int
     STATUSES_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FROM_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_BEFORE_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Fulfilments in a page: 50 where unset, 1,000 at most. Fewer come, with a next_page_token all the same, where
@@ -94,6 +97,14 @@ class ListFulfillmentsRequest(_message.Message):
     def statuses(self) -> _containers.RepeatedScalarFieldContainer[_fulfillment_pb2.FulfillmentStatus.ValueType]:
         """In one of these; empty: in any."""
 
+    @_builtins.property
+    def update_time_from(self) -> _timestamp_pb2.Timestamp:
+        """Changed last at this time or later. A part of a microsecond counts as a whole one."""
+
+    @_builtins.property
+    def update_time_before(self) -> _timestamp_pb2.Timestamp:
+        """Changed last before this time. A part of a microsecond counts as a whole one."""
+
     def __init__(
         self,
         *,
@@ -102,11 +113,13 @@ class ListFulfillmentsRequest(_message.Message):
         order_id: _builtins.str | None = ...,
         warehouse_id: _builtins.str | None = ...,
         statuses: _abc.Iterable[_fulfillment_pb2.FulfillmentStatus.ValueType] | None = ...,
+        update_time_from: _timestamp_pb2.Timestamp | None = ...,
+        update_time_before: _timestamp_pb2.Timestamp | None = ...,
         view: _view_pb2.View.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_order_id", b"_order_id", "_warehouse_id", b"_warehouse_id", "order_id", b"order_id", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_order_id", b"_order_id", "_warehouse_id", b"_warehouse_id", "order_id", b"order_id", "update_time_before", b"update_time_before", "update_time_from", b"update_time_from", "warehouse_id", b"warehouse_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_order_id", b"_order_id", "_warehouse_id", b"_warehouse_id", "order_id", b"order_id", "page_size", b"page_size", "page_token", b"page_token", "statuses", b"statuses", "view", b"view", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_order_id", b"_order_id", "_warehouse_id", b"_warehouse_id", "order_id", b"order_id", "page_size", b"page_size", "page_token", b"page_token", "statuses", b"statuses", "update_time_before", b"update_time_before", "update_time_from", b"update_time_from", "view", b"view", "warehouse_id", b"warehouse_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__order_id: _TypeAlias = _typing.Literal["order_id"]  # noqa: Y015
     _WhichOneofArgType__order_id: _TypeAlias = _typing.Literal["_order_id", b"_order_id"]  # noqa: Y015
@@ -148,6 +161,66 @@ class ListFulfillmentsResponse(_message.Message):
 Global___ListFulfillmentsResponse: _TypeAlias = ListFulfillmentsResponse  # noqa: Y015
 
 @_typing.final
+class ListFulfillmentTransitionsRequest(_message.Message):
+    """The fulfilment, and how many transitions at a time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FULFILLMENT_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    fulfillment_id: _builtins.str
+    """The fulfilment."""
+    page_size: _builtins.int
+    """Transitions in a page: 50 where unset, 1,000 at most. Fewer come, with a next_page_token all
+    the same, where their answer would be larger than 4 MiB.
+    """
+    page_token: _builtins.str
+    """From the page before; empty for the first."""
+    def __init__(
+        self,
+        *,
+        fulfillment_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fulfillment_id", b"fulfillment_id", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListFulfillmentTransitionsRequest: _TypeAlias = ListFulfillmentTransitionsRequest  # noqa: Y015
+
+@_typing.final
+class ListFulfillmentTransitionsResponse(_message.Message):
+    """A page of transitions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRANSITIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty: this was the last."""
+    @_builtins.property
+    def transitions(self) -> _containers.RepeatedCompositeFieldContainer[_fulfillment_pb2.FulfillmentTransition]:
+        """Oldest first."""
+
+    def __init__(
+        self,
+        *,
+        transitions: _abc.Iterable[_fulfillment_pb2.FulfillmentTransition] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "transitions", b"transitions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListFulfillmentTransitionsResponse: _TypeAlias = ListFulfillmentTransitionsResponse  # noqa: Y015
+
+@_typing.final
 class StartPickingRequest(_message.Message):
     """Whose picking starts."""
 
@@ -156,26 +229,37 @@ class StartPickingRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     FULFILLMENT_ID_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     fulfillment_id: _builtins.str
     """The fulfilment."""
     expected_version: _builtins.int
     """The version that was looked at; unset: whatever it is."""
+    note: _builtins.str
+    """Why, in free text, 1 to 500 characters, for the history alone: it is in no event. No personal
+    data.
+    """
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         fulfillment_id: _builtins.str = ...,
         expected_version: _builtins.int | None = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "expected_version", b"expected_version", "note", b"note"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "fulfillment_id", b"fulfillment_id", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "expected_version", b"expected_version", "fulfillment_id", b"fulfillment_id", "note", b"note", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
     _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_version) -> _WhichOneofReturnType__expected_version | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
 Global___StartPickingRequest: _TypeAlias = StartPickingRequest  # noqa: Y015
 
@@ -213,12 +297,17 @@ class ScanItemRequest(_message.Message):
     FULFILLMENT_ID_FIELD_NUMBER: _builtins.int
     SCANS_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     fulfillment_id: _builtins.str
     """The fulfilment."""
     expected_version: _builtins.int
     """The version that was looked at; unset: whatever it is."""
+    note: _builtins.str
+    """Why, in free text, 1 to 500 characters, for the history alone: it is in no event. No personal
+    data.
+    """
     @_builtins.property
     def scans(self) -> _containers.RepeatedCompositeFieldContainer[Global___Scan]:
         """1 to 500 scans."""
@@ -230,14 +319,20 @@ class ScanItemRequest(_message.Message):
         fulfillment_id: _builtins.str = ...,
         scans: _abc.Iterable[Global___Scan] | None = ...,
         expected_version: _builtins.int | None = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "expected_version", b"expected_version", "note", b"note"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "fulfillment_id", b"fulfillment_id", "request_id", b"request_id", "scans", b"scans"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "expected_version", b"expected_version", "fulfillment_id", b"fulfillment_id", "note", b"note", "request_id", b"request_id", "scans", b"scans"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
     _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_version) -> _WhichOneofReturnType__expected_version | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
 Global___ScanItemRequest: _TypeAlias = ScanItemRequest  # noqa: Y015
 
@@ -301,12 +396,17 @@ class CompletePickingRequest(_message.Message):
     FULFILLMENT_ID_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
     SHORT_LINE_NUMBERS_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     fulfillment_id: _builtins.str
     """The fulfilment."""
     expected_version: _builtins.int
     """The version that was looked at; unset: whatever it is."""
+    note: _builtins.str
+    """Why, in free text, 1 to 500 characters, for the history alone: it is in no event. No personal
+    data.
+    """
     @_builtins.property
     def short_line_numbers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Lines of the picklist of which no more units are found: what is not scanned is closed short."""
@@ -318,14 +418,20 @@ class CompletePickingRequest(_message.Message):
         fulfillment_id: _builtins.str = ...,
         expected_version: _builtins.int | None = ...,
         short_line_numbers: _abc.Iterable[_builtins.int] | None = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "expected_version", b"expected_version", "note", b"note"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "fulfillment_id", b"fulfillment_id", "request_id", b"request_id", "short_line_numbers", b"short_line_numbers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "expected_version", b"expected_version", "fulfillment_id", b"fulfillment_id", "note", b"note", "request_id", b"request_id", "short_line_numbers", b"short_line_numbers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
     _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_version) -> _WhichOneofReturnType__expected_version | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
 Global___CompletePickingRequest: _TypeAlias = CompletePickingRequest  # noqa: Y015
 
@@ -362,26 +468,37 @@ class StartPackingRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     FULFILLMENT_ID_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     fulfillment_id: _builtins.str
     """The fulfilment."""
     expected_version: _builtins.int
     """The version that was looked at; unset: whatever it is."""
+    note: _builtins.str
+    """Why, in free text, 1 to 500 characters, for the history alone: it is in no event. No personal
+    data.
+    """
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         fulfillment_id: _builtins.str = ...,
         expected_version: _builtins.int | None = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "expected_version", b"expected_version", "note", b"note"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "fulfillment_id", b"fulfillment_id", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "expected_version", b"expected_version", "fulfillment_id", b"fulfillment_id", "note", b"note", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
     _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_version) -> _WhichOneofReturnType__expected_version | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
 Global___StartPackingRequest: _TypeAlias = StartPackingRequest  # noqa: Y015
 
@@ -419,12 +536,17 @@ class PackFulfillmentRequest(_message.Message):
     FULFILLMENT_ID_FIELD_NUMBER: _builtins.int
     PACKAGES_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     fulfillment_id: _builtins.str
     """The fulfilment."""
     expected_version: _builtins.int
     """The version that was looked at; unset: whatever it is."""
+    note: _builtins.str
+    """Why, in free text, 1 to 500 characters, for the history alone: it is in no event. No personal
+    data.
+    """
     @_builtins.property
     def packages(self) -> _containers.RepeatedCompositeFieldContainer[_fulfillment_pb2.Package]:
         """1 to 100 parcels that hold exactly what was picked, with 2,000 items at most in all of them together. Their package_number is
@@ -438,14 +560,20 @@ class PackFulfillmentRequest(_message.Message):
         fulfillment_id: _builtins.str = ...,
         packages: _abc.Iterable[_fulfillment_pb2.Package] | None = ...,
         expected_version: _builtins.int | None = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "expected_version", b"expected_version", "note", b"note"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "fulfillment_id", b"fulfillment_id", "packages", b"packages", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "expected_version", b"expected_version", "fulfillment_id", b"fulfillment_id", "note", b"note", "packages", b"packages", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
     _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_version) -> _WhichOneofReturnType__expected_version | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
 Global___PackFulfillmentRequest: _TypeAlias = PackFulfillmentRequest  # noqa: Y015
 
@@ -492,7 +620,9 @@ class RecordInspectionRequest(_message.Message):
     passed: _builtins.bool
     """The packages may leave."""
     note: _builtins.str
-    """Why not; empty where they passed."""
+    """Why, in free text, 1 to 500 characters, for the history alone: it is in no event. No personal
+    data.
+    """
     expected_version: _builtins.int
     """The version that was looked at; unset: whatever it is."""
     @_builtins.property
@@ -505,17 +635,22 @@ class RecordInspectionRequest(_message.Message):
         request_id: _builtins.str = ...,
         fulfillment_id: _builtins.str = ...,
         passed: _builtins.bool = ...,
-        note: _builtins.str = ...,
+        note: _builtins.str | None = ...,
         expected_version: _builtins.int | None = ...,
         spoiled: _abc.Iterable[Global___SpoiledUnits] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "expected_version", b"expected_version", "note", b"note"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "fulfillment_id", b"fulfillment_id", "note", b"note", "passed", b"passed", "request_id", b"request_id", "spoiled", b"spoiled"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "expected_version", b"expected_version", "fulfillment_id", b"fulfillment_id", "note", b"note", "passed", b"passed", "request_id", b"request_id", "spoiled", b"spoiled"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
     _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_version) -> _WhichOneofReturnType__expected_version | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
 Global___RecordInspectionRequest: _TypeAlias = RecordInspectionRequest  # noqa: Y015
 
@@ -586,7 +721,9 @@ class CancelFulfillmentRequest(_message.Message):
     fulfillment_id: _builtins.str
     """The fulfilment."""
     note: _builtins.str
-    """Why; for people."""
+    """Why, in free text, 1 to 500 characters, for the history alone: it is in no event. No personal
+    data.
+    """
     expected_version: _builtins.int
     """The version that was looked at; unset: whatever it is."""
     def __init__(
@@ -594,16 +731,21 @@ class CancelFulfillmentRequest(_message.Message):
         *,
         request_id: _builtins.str = ...,
         fulfillment_id: _builtins.str = ...,
-        note: _builtins.str = ...,
+        note: _builtins.str | None = ...,
         expected_version: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "expected_version", b"expected_version", "note", b"note"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "fulfillment_id", b"fulfillment_id", "note", b"note", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "expected_version", b"expected_version", "fulfillment_id", b"fulfillment_id", "note", b"note", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
     _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_version) -> _WhichOneofReturnType__expected_version | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
 Global___CancelFulfillmentRequest: _TypeAlias = CancelFulfillmentRequest  # noqa: Y015
 

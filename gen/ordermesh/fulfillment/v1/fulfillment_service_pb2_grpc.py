@@ -49,6 +49,11 @@ class FulfillmentServiceStub(object):
                 request_serializer=ordermesh_dot_fulfillment_dot_v1_dot_fulfillment__service__pb2.ListFulfillmentsRequest.SerializeToString,
                 response_deserializer=ordermesh_dot_fulfillment_dot_v1_dot_fulfillment__service__pb2.ListFulfillmentsResponse.FromString,
                 _registered_method=True)
+        self.ListFulfillmentTransitions = channel.unary_unary(
+                '/ordermesh.fulfillment.v1.FulfillmentService/ListFulfillmentTransitions',
+                request_serializer=ordermesh_dot_fulfillment_dot_v1_dot_fulfillment__service__pb2.ListFulfillmentTransitionsRequest.SerializeToString,
+                response_deserializer=ordermesh_dot_fulfillment_dot_v1_dot_fulfillment__service__pb2.ListFulfillmentTransitionsResponse.FromString,
+                _registered_method=True)
         self.StartPicking = channel.unary_unary(
                 '/ordermesh.fulfillment.v1.FulfillmentService/StartPicking',
                 request_serializer=ordermesh_dot_fulfillment_dot_v1_dot_fulfillment__service__pb2.StartPickingRequest.SerializeToString,
@@ -104,6 +109,15 @@ class FulfillmentServiceServicer(object):
     def ListFulfillments(self, request, context):
         """Lists fulfilments, oldest first, by fulfillment_id: the work that waits longest stands first. Those that are made at the same moment
         can differ from the order of their create_time. Reasons: PAGE_TOKEN_INVALID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListFulfillmentTransitions(self, request, context):
+        """Lists the history of a fulfilment, oldest first: changes of status, withdrawals, scans and
+        findings of spoiled units, each with its note. Reasons: FULFILLMENT_NOT_FOUND,
+        PAGE_TOKEN_INVALID.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -182,6 +196,11 @@ def add_FulfillmentServiceServicer_to_server(servicer, server):
                     servicer.ListFulfillments,
                     request_deserializer=ordermesh_dot_fulfillment_dot_v1_dot_fulfillment__service__pb2.ListFulfillmentsRequest.FromString,
                     response_serializer=ordermesh_dot_fulfillment_dot_v1_dot_fulfillment__service__pb2.ListFulfillmentsResponse.SerializeToString,
+            ),
+            'ListFulfillmentTransitions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFulfillmentTransitions,
+                    request_deserializer=ordermesh_dot_fulfillment_dot_v1_dot_fulfillment__service__pb2.ListFulfillmentTransitionsRequest.FromString,
+                    response_serializer=ordermesh_dot_fulfillment_dot_v1_dot_fulfillment__service__pb2.ListFulfillmentTransitionsResponse.SerializeToString,
             ),
             'StartPicking': grpc.unary_unary_rpc_method_handler(
                     servicer.StartPicking,
@@ -278,6 +297,33 @@ class FulfillmentService(object):
             '/ordermesh.fulfillment.v1.FulfillmentService/ListFulfillments',
             ordermesh_dot_fulfillment_dot_v1_dot_fulfillment__service__pb2.ListFulfillmentsRequest.SerializeToString,
             ordermesh_dot_fulfillment_dot_v1_dot_fulfillment__service__pb2.ListFulfillmentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFulfillmentTransitions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ordermesh.fulfillment.v1.FulfillmentService/ListFulfillmentTransitions',
+            ordermesh_dot_fulfillment_dot_v1_dot_fulfillment__service__pb2.ListFulfillmentTransitionsRequest.SerializeToString,
+            ordermesh_dot_fulfillment_dot_v1_dot_fulfillment__service__pb2.ListFulfillmentTransitionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,6 +44,11 @@ class FulfillmentServiceStub:
     """Lists fulfilments, oldest first, by fulfillment_id: the work that waits longest stands first. Those that are made at the same moment
     can differ from the order of their create_time. Reasons: PAGE_TOKEN_INVALID.
     """
+    ListFulfillmentTransitions: _grpc.UnaryUnaryMultiCallable[_fulfillment_service_pb2.ListFulfillmentTransitionsRequest, _fulfillment_service_pb2.ListFulfillmentTransitionsResponse]
+    """Lists the history of a fulfilment, oldest first: changes of status, withdrawals, scans and
+    findings of spoiled units, each with its note. Reasons: FULFILLMENT_NOT_FOUND,
+    PAGE_TOKEN_INVALID.
+    """
     StartPicking: _grpc.UnaryUnaryMultiCallable[_fulfillment_service_pb2.StartPickingRequest, _fulfillment_service_pb2.StartPickingResponse]
     """A picker takes the picklist: planning -> picking. Reasons: STOCK_NOT_COMMITTED."""
     ScanItem: _grpc.UnaryUnaryMultiCallable[_fulfillment_service_pb2.ScanItemRequest, _fulfillment_service_pb2.ScanItemResponse]
@@ -91,6 +96,11 @@ class FulfillmentServiceAsyncStub(FulfillmentServiceStub):
     ListFulfillments: _aio.UnaryUnaryMultiCallable[_fulfillment_service_pb2.ListFulfillmentsRequest, _fulfillment_service_pb2.ListFulfillmentsResponse]  # type: ignore[assignment]
     """Lists fulfilments, oldest first, by fulfillment_id: the work that waits longest stands first. Those that are made at the same moment
     can differ from the order of their create_time. Reasons: PAGE_TOKEN_INVALID.
+    """
+    ListFulfillmentTransitions: _aio.UnaryUnaryMultiCallable[_fulfillment_service_pb2.ListFulfillmentTransitionsRequest, _fulfillment_service_pb2.ListFulfillmentTransitionsResponse]  # type: ignore[assignment]
+    """Lists the history of a fulfilment, oldest first: changes of status, withdrawals, scans and
+    findings of spoiled units, each with its note. Reasons: FULFILLMENT_NOT_FOUND,
+    PAGE_TOKEN_INVALID.
     """
     StartPicking: _aio.UnaryUnaryMultiCallable[_fulfillment_service_pb2.StartPickingRequest, _fulfillment_service_pb2.StartPickingResponse]  # type: ignore[assignment]
     """A picker takes the picklist: planning -> picking. Reasons: STOCK_NOT_COMMITTED."""
@@ -148,6 +158,17 @@ class FulfillmentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_fulfillment_service_pb2.ListFulfillmentsResponse, _abc.Awaitable[_fulfillment_service_pb2.ListFulfillmentsResponse]]:
         """Lists fulfilments, oldest first, by fulfillment_id: the work that waits longest stands first. Those that are made at the same moment
         can differ from the order of their create_time. Reasons: PAGE_TOKEN_INVALID.
+        """
+
+    @_abc_1.abstractmethod
+    def ListFulfillmentTransitions(
+        self,
+        request: _fulfillment_service_pb2.ListFulfillmentTransitionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_fulfillment_service_pb2.ListFulfillmentTransitionsResponse, _abc.Awaitable[_fulfillment_service_pb2.ListFulfillmentTransitionsResponse]]:
+        """Lists the history of a fulfilment, oldest first: changes of status, withdrawals, scans and
+        findings of spoiled units, each with its note. Reasons: FULFILLMENT_NOT_FOUND,
+        PAGE_TOKEN_INVALID.
         """
 
     @_abc_1.abstractmethod

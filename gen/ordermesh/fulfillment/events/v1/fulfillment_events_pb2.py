@@ -29,7 +29,7 @@ from ordermesh.options.v1 import options_pb2 as ordermesh_dot_options_dot_v1_dot
 from ordermesh.options.v1 import rules_pb2 as ordermesh_dot_options_dot_v1_dot_rules__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n8ordermesh/fulfillment/events/v1/fulfillment_events.proto\x12\x1fordermesh.fulfillment.events.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a*ordermesh/fulfillment/v1/fulfillment.proto\x1a\"ordermesh/options/v1/options.proto\x1a ordermesh/options/v1/rules.proto\"\xc5\x03\n\x18\x46ulfillmentStatusChanged\x12O\n\x0b\x66ulfillment\x18\x01 \x01(\x0b\x32%.ordermesh.fulfillment.v1.FulfillmentB\x06\xbaH\x03\xc8\x01\x01R\x0b\x66ulfillment\x12J\n\nold_status\x18\x02 \x01(\x0e\x32+.ordermesh.fulfillment.v1.FulfillmentStatusR\toldStatus\x12V\n\nnew_status\x18\x03 \x01(\x0e\x32+.ordermesh.fulfillment.v1.FulfillmentStatusB\n\xbaH\x07\x82\x01\x04\xd8\xe2\x18\x01R\tnewStatus\x12\x1f\n\x06reason\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x06reason\x12\x39\n\noccur_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime\x12)\n\x10\x61ttempt_unworked\x18\x06 \x01(\x08R\x0f\x61ttemptUnworked:-\xda\xe2\x18)\n\'fulfillments.fulfillment.status_changed\"\xf7\x02\n\x17\x46ulfillmentLinesChanged\x12O\n\x0b\x66ulfillment\x18\x01 \x01(\x0b\x32%.ordermesh.fulfillment.v1.FulfillmentB\x06\xbaH\x03\xc8\x01\x01R\x0b\x66ulfillment\x12\x1f\n\x06reason\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x06reason\x12\x39\n\noccur_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime\x12)\n\x10\x61ttempt_unworked\x18\x04 \x01(\x08R\x0f\x61ttemptUnworked\x12V\n\x0fleft_after_void\x18\x05 \x01(\x0b\x32..ordermesh.fulfillment.events.v1.LeftAfterVoidR\rleftAfterVoid:,\xda\xe2\x18(\n&fulfillments.fulfillment.lines_changed\"\x81\x01\n\rLeftAfterVoid\x12)\n\x0bshipment_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\nshipmentId\x12\x45\n\x05items\x18\x02 \x03(\x0b\x32$.ordermesh.fulfillment.v1.PackedItemB\t\xbaH\x06\x92\x01\x03\x10\xf4\x03R\x05itemsB\x83\x02\n#com.ordermesh.fulfillment.events.v1B\x16\x46ulfillmentEventsProtoP\x01ZYgithub.com/ordermesh/ordermesh/gen/go/ordermesh/fulfillment/events/v1;fulfillmenteventsv1\xaa\x02\x1fOrdermesh.Fulfillment.Events.V1\xca\x02\x1fOrdermesh\\Fulfillment\\Events\\V1\xea\x02\"Ordermesh::Fulfillment::Events::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n8ordermesh/fulfillment/events/v1/fulfillment_events.proto\x12\x1fordermesh.fulfillment.events.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a*ordermesh/fulfillment/v1/fulfillment.proto\x1a\"ordermesh/options/v1/options.proto\x1a ordermesh/options/v1/rules.proto\"\xce\x04\n\x18\x46ulfillmentStatusChanged\x12O\n\x0b\x66ulfillment\x18\x01 \x01(\x0b\x32%.ordermesh.fulfillment.v1.FulfillmentB\x06\xbaH\x03\xc8\x01\x01R\x0b\x66ulfillment\x12J\n\nold_status\x18\x02 \x01(\x0e\x32+.ordermesh.fulfillment.v1.FulfillmentStatusR\toldStatus\x12V\n\nnew_status\x18\x03 \x01(\x0e\x32+.ordermesh.fulfillment.v1.FulfillmentStatusB\n\xbaH\x07\x82\x01\x04\xd8\xe2\x18\x01R\tnewStatus\x12\x1f\n\x06reason\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x06reason\x12\x39\n\noccur_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime\x12)\n\x10\x61ttempt_unworked\x18\x06 \x01(\x08R\x0f\x61ttemptUnworked\x12\x1d\n\x05\x61\x63tor\x18\x07 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x05\x61\x63tor\x12\x31\n\rclaimed_actor\x18\x08 \x01(\tB\x07\xbaH\x04r\x02\x18PH\x00R\x0c\x63laimedActor\x88\x01\x01\x12#\n\x08\x63\x61use_id\x18\t \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x07\x63\x61useId:-\xda\xe2\x18)\n\'fulfillments.fulfillment.status_changedB\x10\n\x0e_claimed_actor\"\x80\x04\n\x17\x46ulfillmentLinesChanged\x12O\n\x0b\x66ulfillment\x18\x01 \x01(\x0b\x32%.ordermesh.fulfillment.v1.FulfillmentB\x06\xbaH\x03\xc8\x01\x01R\x0b\x66ulfillment\x12\x1f\n\x06reason\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x06reason\x12\x39\n\noccur_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime\x12)\n\x10\x61ttempt_unworked\x18\x04 \x01(\x08R\x0f\x61ttemptUnworked\x12V\n\x0fleft_after_void\x18\x05 \x01(\x0b\x32..ordermesh.fulfillment.events.v1.LeftAfterVoidR\rleftAfterVoid\x12\x1d\n\x05\x61\x63tor\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x05\x61\x63tor\x12\x31\n\rclaimed_actor\x18\x07 \x01(\tB\x07\xbaH\x04r\x02\x18PH\x00R\x0c\x63laimedActor\x88\x01\x01\x12#\n\x08\x63\x61use_id\x18\x08 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x07\x63\x61useId:,\xda\xe2\x18(\n&fulfillments.fulfillment.lines_changedB\x10\n\x0e_claimed_actor\"\x81\x01\n\rLeftAfterVoid\x12)\n\x0bshipment_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\nshipmentId\x12\x45\n\x05items\x18\x02 \x03(\x0b\x32$.ordermesh.fulfillment.v1.PackedItemB\t\xbaH\x06\x92\x01\x03\x10\xf4\x03R\x05itemsB\x83\x02\n#com.ordermesh.fulfillment.events.v1B\x16\x46ulfillmentEventsProtoP\x01ZYgithub.com/ordermesh/ordermesh/gen/go/ordermesh/fulfillment/events/v1;fulfillmenteventsv1\xaa\x02\x1fOrdermesh.Fulfillment.Events.V1\xca\x02\x1fOrdermesh\\Fulfillment\\Events\\V1\xea\x02\"Ordermesh::Fulfillment::Events::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,12 +43,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FULFILLMENTSTATUSCHANGED'].fields_by_name['new_status']._serialized_options = b'\272H\007\202\001\004\330\342\030\001'
   _globals['_FULFILLMENTSTATUSCHANGED'].fields_by_name['reason']._loaded_options = None
   _globals['_FULFILLMENTSTATUSCHANGED'].fields_by_name['reason']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_FULFILLMENTSTATUSCHANGED'].fields_by_name['actor']._loaded_options = None
+  _globals['_FULFILLMENTSTATUSCHANGED'].fields_by_name['actor']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_FULFILLMENTSTATUSCHANGED'].fields_by_name['claimed_actor']._loaded_options = None
+  _globals['_FULFILLMENTSTATUSCHANGED'].fields_by_name['claimed_actor']._serialized_options = b'\272H\004r\002\030P'
+  _globals['_FULFILLMENTSTATUSCHANGED'].fields_by_name['cause_id']._loaded_options = None
+  _globals['_FULFILLMENTSTATUSCHANGED'].fields_by_name['cause_id']._serialized_options = b'\272H\005r\003\030\200\002'
   _globals['_FULFILLMENTSTATUSCHANGED']._loaded_options = None
   _globals['_FULFILLMENTSTATUSCHANGED']._serialized_options = b'\332\342\030)\n\'fulfillments.fulfillment.status_changed'
   _globals['_FULFILLMENTLINESCHANGED'].fields_by_name['fulfillment']._loaded_options = None
   _globals['_FULFILLMENTLINESCHANGED'].fields_by_name['fulfillment']._serialized_options = b'\272H\003\310\001\001'
   _globals['_FULFILLMENTLINESCHANGED'].fields_by_name['reason']._loaded_options = None
   _globals['_FULFILLMENTLINESCHANGED'].fields_by_name['reason']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_FULFILLMENTLINESCHANGED'].fields_by_name['actor']._loaded_options = None
+  _globals['_FULFILLMENTLINESCHANGED'].fields_by_name['actor']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_FULFILLMENTLINESCHANGED'].fields_by_name['claimed_actor']._loaded_options = None
+  _globals['_FULFILLMENTLINESCHANGED'].fields_by_name['claimed_actor']._serialized_options = b'\272H\004r\002\030P'
+  _globals['_FULFILLMENTLINESCHANGED'].fields_by_name['cause_id']._loaded_options = None
+  _globals['_FULFILLMENTLINESCHANGED'].fields_by_name['cause_id']._serialized_options = b'\272H\005r\003\030\200\002'
   _globals['_FULFILLMENTLINESCHANGED']._loaded_options = None
   _globals['_FULFILLMENTLINESCHANGED']._serialized_options = b'\332\342\030(\n&fulfillments.fulfillment.lines_changed'
   _globals['_LEFTAFTERVOID'].fields_by_name['shipment_id']._loaded_options = None
@@ -56,9 +68,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LEFTAFTERVOID'].fields_by_name['items']._loaded_options = None
   _globals['_LEFTAFTERVOID'].fields_by_name['items']._serialized_options = b'\272H\006\222\001\003\020\364\003'
   _globals['_FULFILLMENTSTATUSCHANGED']._serialized_start=270
-  _globals['_FULFILLMENTSTATUSCHANGED']._serialized_end=723
-  _globals['_FULFILLMENTLINESCHANGED']._serialized_start=726
-  _globals['_FULFILLMENTLINESCHANGED']._serialized_end=1101
-  _globals['_LEFTAFTERVOID']._serialized_start=1104
-  _globals['_LEFTAFTERVOID']._serialized_end=1233
+  _globals['_FULFILLMENTSTATUSCHANGED']._serialized_end=860
+  _globals['_FULFILLMENTLINESCHANGED']._serialized_start=863
+  _globals['_FULFILLMENTLINESCHANGED']._serialized_end=1375
+  _globals['_LEFTAFTERVOID']._serialized_start=1378
+  _globals['_LEFTAFTERVOID']._serialized_end=1507
 # @@protoc_insertion_point(module_scope)

@@ -32,19 +32,29 @@ class FulfillmentStatusChanged(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     OCCUR_TIME_FIELD_NUMBER: _builtins.int
     ATTEMPT_UNWORKED_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    CLAIMED_ACTOR_FIELD_NUMBER: _builtins.int
+    CAUSE_ID_FIELD_NUMBER: _builtins.int
     old_status: _fulfillment_pb2.FulfillmentStatus.ValueType
     """Unspecified for the creation."""
     new_status: _fulfillment_pb2.FulfillmentStatus.ValueType
     """The status from then on."""
     reason: _builtins.str
-    """Why: ORDER_CONFIRMED, PICKLIST_BUILT, PICKING_STARTED, PICKING_COMPLETED, PACKING_STARTED, PACKING_COMPLETED,
-    INSPECTION_NOT_REQUIRED, INSPECTION_PASSED, INSPECTION_FAILED, UNITS_CUT, SHIPMENT_CREATED, DELIVERY_CONFIRMED,
-    ORDER_CANCELLED, WORK_CANCELLED, NO_UNITS_LEFT or STOCK_COMMITTED_ELSEWHERE. More may appear.
-    """
+    """Why: a name of FulfillmentStatusReason without its prefix."""
     attempt_unworked: _builtins.bool
     """The order's attempt is dead, and fulfilment never knew where its stock was committed: nothing of it was or will be worked on, in
     whichever warehouse it lies.
     """
+    actor: _builtins.str
+    """The role or the service that changed it, as in FulfillmentTransition; empty in events of
+    releases before this field.
+    """
+    claimed_actor: _builtins.str
+    """The call's metadata `ordermesh-actor`, as claimed: nothing verifies it. Unset where the call
+    had none, and for events.
+    """
+    cause_id: _builtins.str
+    """What led to it, as in FulfillmentTransition; empty in events of releases before this field."""
     @_builtins.property
     def fulfillment(self) -> _fulfillment_pb2.Fulfillment:
         """The fulfilment as it stands after the change, with its units and packages."""
@@ -62,12 +72,17 @@ class FulfillmentStatusChanged(_message.Message):
         reason: _builtins.str = ...,
         occur_time: _timestamp_pb2.Timestamp | None = ...,
         attempt_unworked: _builtins.bool = ...,
+        actor: _builtins.str = ...,
+        claimed_actor: _builtins.str | None = ...,
+        cause_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["fulfillment", b"fulfillment", "occur_time", b"occur_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "claimed_actor", b"claimed_actor", "fulfillment", b"fulfillment", "occur_time", b"occur_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_unworked", b"attempt_unworked", "fulfillment", b"fulfillment", "new_status", b"new_status", "occur_time", b"occur_time", "old_status", b"old_status", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "actor", b"actor", "attempt_unworked", b"attempt_unworked", "cause_id", b"cause_id", "claimed_actor", b"claimed_actor", "fulfillment", b"fulfillment", "new_status", b"new_status", "occur_time", b"occur_time", "old_status", b"old_status", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__claimed_actor: _TypeAlias = _typing.Literal["claimed_actor"]  # noqa: Y015
+    _WhichOneofArgType__claimed_actor: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__claimed_actor) -> _WhichOneofReturnType__claimed_actor | None: ...
 
 Global___FulfillmentStatusChanged: _TypeAlias = FulfillmentStatusChanged  # noqa: Y015
 
@@ -85,10 +100,25 @@ class FulfillmentLinesChanged(_message.Message):
     OCCUR_TIME_FIELD_NUMBER: _builtins.int
     ATTEMPT_UNWORKED_FIELD_NUMBER: _builtins.int
     LEFT_AFTER_VOID_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    CLAIMED_ACTOR_FIELD_NUMBER: _builtins.int
+    CAUSE_ID_FIELD_NUMBER: _builtins.int
     reason: _builtins.str
-    """Why: UNITS_CUT, SHORT_PICK, INSPECTION_FAILED, WITHDRAWN or LEFT_AFTER_VOID. More may appear."""
+    """Why: UNITS_CUT, SHORT_PICK, INSPECTION_FAILED, WITHDRAWN or LEFT_AFTER_VOID, of
+    FulfillmentStatusReason. More may appear.
+    """
     attempt_unworked: _builtins.bool
     """As of FulfillmentStatusChanged."""
+    actor: _builtins.str
+    """The role or the service that changed it, as in FulfillmentTransition; empty in events of
+    releases before this field.
+    """
+    claimed_actor: _builtins.str
+    """The call's metadata `ordermesh-actor`, as claimed: nothing verifies it. Unset where the call
+    had none, and for events.
+    """
+    cause_id: _builtins.str
+    """What led to it, as in FulfillmentTransition; empty in events of releases before this field."""
     @_builtins.property
     def fulfillment(self) -> _fulfillment_pb2.Fulfillment:
         """The fulfilment as it stands after the change, with cumulative quantities. It can be a cancelled one, of which more units
@@ -111,12 +141,17 @@ class FulfillmentLinesChanged(_message.Message):
         occur_time: _timestamp_pb2.Timestamp | None = ...,
         attempt_unworked: _builtins.bool = ...,
         left_after_void: Global___LeftAfterVoid | None = ...,
+        actor: _builtins.str = ...,
+        claimed_actor: _builtins.str | None = ...,
+        cause_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["fulfillment", b"fulfillment", "left_after_void", b"left_after_void", "occur_time", b"occur_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "claimed_actor", b"claimed_actor", "fulfillment", b"fulfillment", "left_after_void", b"left_after_void", "occur_time", b"occur_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt_unworked", b"attempt_unworked", "fulfillment", b"fulfillment", "left_after_void", b"left_after_void", "occur_time", b"occur_time", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "actor", b"actor", "attempt_unworked", b"attempt_unworked", "cause_id", b"cause_id", "claimed_actor", b"claimed_actor", "fulfillment", b"fulfillment", "left_after_void", b"left_after_void", "occur_time", b"occur_time", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__claimed_actor: _TypeAlias = _typing.Literal["claimed_actor"]  # noqa: Y015
+    _WhichOneofArgType__claimed_actor: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__claimed_actor) -> _WhichOneofReturnType__claimed_actor | None: ...
 
 Global___FulfillmentLinesChanged: _TypeAlias = FulfillmentLinesChanged  # noqa: Y015
 
