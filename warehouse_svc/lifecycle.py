@@ -28,6 +28,21 @@ MOVES: dict[Status, frozenset[Status]] = {
 TERMINAL = frozenset(status for status, moves in MOVES.items() if not moves)
 
 
+class Reason(StrEnum):
+    """Why a reservation changed: in its events. The contract's ReservationStatusReason has the same names."""
+
+    STOCK_RESERVED = "STOCK_RESERVED"
+    RESERVATION_RENEWED = "RESERVATION_RENEWED"
+    STOCK_CONFIRMED = "STOCK_CONFIRMED"
+    CONFIRM_REFUSED = "CONFIRM_REFUSED"
+    STOCK_RELEASED = "STOCK_RELEASED"
+    TIME_EXPIRED = "TIME_EXPIRED"
+    ATTEMPT_ENDED = "ATTEMPT_ENDED"
+    UNITS_CANCELLED = "UNITS_CANCELLED"
+    WORK_REPORTED = "WORK_REPORTED"
+    SPOILED_UNITS_REPLACED = "SPOILED_UNITS_REPLACED"
+
+
 class MovementKind(StrEnum):
     """What a row of the ledger tells of."""
 

@@ -102,7 +102,15 @@ class Operations:
             return holding
         # Rivals that have seen the same end of its time renew it once.
         key = f"{command.key}:{standing[0].generation}:{max(r.expire_time for r in standing).isoformat()}"
-        renewal = RenewReservations(key, command.digest, holding.order_id, attempt=command.attempt, ttl=command.ttl)
+        renewal = RenewReservations(
+            key,
+            command.digest,
+            holding.order_id,
+            claimed_actor=command.claimed_actor,
+            note=command.note,
+            attempt=command.attempt,
+            ttl=command.ttl,
+        )
         return _holding(unwrap((await self.write([renewal]))[0]))
 
     async def move_reservations(self, commands: Sequence[StockCommand]) -> list[Outcome[View]]:

@@ -49,7 +49,7 @@ from warehouse_svc.tables import holdings, movements, order_lines, reservation_l
 
 LEVEL, BOOKED, HOLDING = tuple(stock_levels.c.keys()), tuple(movements.c.keys()), tuple(holdings.c.keys())
 RESERVATION, LINE = tuple(reservations.c.keys()), tuple(f.name for f in fields(ReservationLine))
-CHANGING = ("id", "status", "version", "expire_time")
+CHANGING = ("id", "status", "version", "expire_time", "update_time")
 BALANCES = ("available", "reserved", "committed", "damaged", "version")
 UNITS = ("quantity", *Bucket, "expired", "spoiled")
 BACK = tuple(f.name for f in fields(OrderLine) if f.name not in ("number", "sku"))
@@ -305,6 +305,10 @@ async def list_reservations(connection: AsyncConnection, wanted: ReservationFilt
         query = query.where(r.warehouse_id == wanted.warehouse_id)
     if wanted.statuses:
         query = query.where(r.status.in_(wanted.statuses))
+    if wanted.update_time_from:
+        query = query.where(r.update_time >= wanted.update_time_from)
+    if wanted.update_time_before:
+        query = query.where(r.update_time < wanted.update_time_before)
     if page.after:
         query = query.where(r.id < page.after[0])
     return [Listed((id,), lines) for id, lines in await connection.execute(query)]
@@ -328,6 +332,10 @@ async def list_levels(connection: AsyncConnection, wanted: LevelFilter, page: Pa
         query = query.where(levels.warehouse_id == wanted.warehouse_id)
     if wanted.skus:
         query = query.where(levels.sku.in_(wanted.skus))
+    if wanted.update_time_from:
+        query = query.where(levels.update_time >= wanted.update_time_from)
+    if wanted.update_time_before:
+        query = query.where(levels.update_time < wanted.update_time_before)
     if page.after:
         query = query.where(tuple_(levels.warehouse_id, levels.sku) > tuple_(*page.after))
     return [StockLevel(*row) for row in await connection.execute(query)]
@@ -374,6 +382,8 @@ def _filtered(query: Select[Any], wanted: MovementFilter) -> Select[Any]:
         query = query.where(m.order_id == wanted.order_id)
     if wanted.kinds:
         query = query.where(m.kind.in_(wanted.kinds))
+    if wanted.time_before:
+        query = query.where(m.time < wanted.time_before)
     return query.where(m.time >= wanted.time_from) if wanted.time_from else query
 
 

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    func,
 )
 
 from chassis import tables as chassis
@@ -49,7 +50,8 @@ stock_levels = Table(
     Column("update_time", DateTime(timezone=True), nullable=False),
     UniqueConstraint("warehouse_id", "sku"),
     CheckConstraint("available >= reserved", "sellable"),
-    postgresql_with={"fillfactor": 70},  # rows change often, and stay on their page
+    # Rows change often, and stay on their page: so nothing that changes, update_time included, has an index.
+    postgresql_with={"fillfactor": 70},
 )
 Index(None, stock_levels.c.sku)
 
@@ -72,6 +74,10 @@ movements = Table(
     Column("cumulative", BigInteger, nullable=False),
     Column("level_version", BigInteger, nullable=False),
     Column("time", DateTime(timezone=True), nullable=False),
+    Column("actor", Text, nullable=False, server_default=""),
+    Column("claimed_actor", Text),
+    Column("cause", Text, nullable=False, server_default=""),
+    Column("note", Text),
     CheckConstraint("available + committed + damaged + outside = 0", "conservation"),
     CheckConstraint(f"case kind {' '.join(map(effect, MovementKind))} end", "effect"),
     CheckConstraint("(order_id is null) = (line_number is null)", "order_line"),
@@ -103,6 +109,8 @@ reservations = Table(
     Column("version", BigInteger, CheckConstraint("version >= 1", "version"), nullable=False),
     Column("create_time", DateTime(timezone=True), nullable=False),
     Column("expire_time", DateTime(timezone=True), nullable=False),
+    # The default is for the version before this one, which does not name the column.
+    Column("update_time", DateTime(timezone=True), nullable=False, server_default=func.now()),
     UniqueConstraint("order_id", "attempt", "generation", "warehouse_id"),
 )
 # Only an expired reservation can be replaced.
@@ -117,6 +125,7 @@ Index(
 Index(None, reservations.c.expire_time, postgresql_where=reservations.c.status == Status.ACTIVE)
 Index(None, reservations.c.status, reservations.c.id)
 Index(None, reservations.c.warehouse_id, reservations.c.id)
+Index(None, reservations.c.update_time)
 
 reservation_lines = Table(
     "reservation_lines",

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from ordermesh.fulfillment.events.v1 import fulfillment_events_pb2
@@ -60,14 +61,13 @@ KIND_OF = {value: kind for kind, value in KIND.items()}
 
 def receive_stock(request: inventory.ReceiveStockRequest, of: Keyed) -> ReceiveStock:
     quantities = {line.sku: line.quantity for line in request.lines}
-    return ReceiveStock(of.key, of.digest, UUID(request.request_id), warehouse_id=request.warehouse_id, quantities=quantities)
+    about = _about(of, request.request_id)
+    return ReceiveStock(**about, warehouse_id=request.warehouse_id, quantities=quantities)
 
 
 def adjust_stock(request: inventory.AdjustStockRequest, of: Keyed) -> AdjustStock:
     return AdjustStock(
-        of.key,
-        of.digest,
-        UUID(request.request_id),
+        **_about(of, request.request_id),
         warehouse_id=request.warehouse_id,
         sku=request.sku,
         delta=request.delta,
@@ -76,15 +76,21 @@ def adjust_stock(request: inventory.AdjustStockRequest, of: Keyed) -> AdjustStoc
 
 
 def restock_item(request: inventory.RestockItemRequest, of: Keyed) -> BookReturn:
-    about = (of.key, of.digest, UUID(request.order_id))
-    restocked = {request.line_number: request.restocked_quantity}
-    return BookReturn(*about, source=UUID(request.source_id), warehouse_id=request.warehouse_id, restocked=restocked)
+    return BookReturn(
+        **_about(of, request.order_id),
+        source=UUID(request.source_id),
+        warehouse_id=request.warehouse_id,
+        restocked={request.line_number: request.restocked_quantity},
+    )
 
 
 def mark_damaged(request: inventory.MarkDamagedRequest, of: Keyed) -> BookReturn:
-    about = (of.key, of.digest, UUID(request.order_id))
-    damaged = {request.line_number: request.damaged_quantity}
-    return BookReturn(*about, source=UUID(request.source_id), warehouse_id=request.warehouse_id, damaged=damaged)
+    return BookReturn(
+        **_about(of, request.order_id),
+        source=UUID(request.source_id),
+        warehouse_id=request.warehouse_id,
+        damaged={request.line_number: request.damaged_quantity},
+    )
 
 
 def asked(request: inventory.CheckAvailabilityRequest) -> dict[str, int]:
@@ -96,7 +102,12 @@ def asked(request: inventory.CheckAvailabilityRequest) -> dict[str, int]:
 
 
 def level_filter(request: inventory.ListStockLevelsRequest) -> LevelFilter:
-    return LevelFilter(given(request, "warehouse_id"), tuple(request.skus))
+    return LevelFilter(
+        warehouse_id=given(request, "warehouse_id"),
+        skus=tuple(request.skus),
+        update_time_from=given(request, "update_time_from"),
+        update_time_before=given(request, "update_time_before"),
+    )
 
 
 def movement_filter(request: inventory.ListStockMovementsRequest) -> MovementFilter:
@@ -106,29 +117,30 @@ def movement_filter(request: inventory.ListStockMovementsRequest) -> MovementFil
         order_id=UUID(request.order_id) if request.HasField("order_id") else None,
         kinds=tuple(KIND_OF[kind] for kind in request.kinds),
         time_from=given(request, "occur_time_from"),
+        time_before=given(request, "occur_time_before"),
     )
 
 
 def reserve_stock(request: reserving.ReserveStockRequest, of: Keyed) -> ReserveStock:
     lines = tuple(WantedLine(line.line_number, line.sku, line.quantity) for line in request.lines)
     ttl = request.ttl.ToTimedelta() if request.HasField("ttl") else TTL_DEFAULT
-    return ReserveStock(of.key, of.digest, UUID(request.order_id), attempt=request.attempt, lines=lines, ttl=ttl)
+    about = _about(of, request.order_id)
+    return ReserveStock(**about, attempt=request.attempt, lines=lines, ttl=ttl)
 
 
 def confirm(its: reserving.OrderAttempt, of: Keyed, step: str = "") -> ConfirmReservations:
-    return ConfirmReservations(of.key + step, of.digest, UUID(its.order_id), attempt=its.attempt)
+    return ConfirmReservations(**_about(of, its.order_id, step=step), attempt=its.attempt)
 
 
 def release(its: reserving.OrderAttempt, of: Keyed, step: str = "", lines: Sequence[reserving.ReleaseLine] = ()) -> ReleaseReservations:
     released = {line.line_number: line.released_quantity for line in lines}
-    return ReleaseReservations(of.key + step, of.digest, UUID(its.order_id), attempt=its.attempt, released=released)
+    about = _about(of, its.order_id, step=step)
+    return ReleaseReservations(**about, attempt=its.attempt, released=released)
 
 
 def replace_spoiled(request: reserving.ReplaceSpoiledUnitsRequest, of: Keyed) -> ReplaceSpoiled:
     return ReplaceSpoiled(
-        of.key,
-        of.digest,
-        UUID(request.order_attempt.order_id),
+        **_about(of, request.order_attempt.order_id),
         attempt=request.order_attempt.attempt,
         warehouse_id=request.warehouse_id,
         lines=tuple(SpoiledLine(line.line_number, line.spoiled_quantity, line.short_quantity) for line in request.lines),
@@ -140,7 +152,21 @@ def reservation_filter(request: reserving.ListReservationsRequest) -> Reservatio
         order_id=UUID(request.order_id) if request.HasField("order_id") else None,
         warehouse_id=given(request, "warehouse_id"),
         statuses=tuple(STATUS_OF[status] for status in request.statuses),
+        update_time_from=given(request, "update_time_from"),
+        update_time_before=given(request, "update_time_before"),
     )
+
+
+def _about(of: Keyed, target: str, *, actor: str = "warehouse", step: str = "") -> dict[str, Any]:
+    """What every command has; `actor` is the service whose event it is, or this one for a call."""
+    return {
+        "key": of.key + step,
+        "digest": of.digest,
+        "target": UUID(target),
+        "actor": actor,
+        "claimed_actor": of.claimed_actor,
+        "note": of.note,
+    }
 
 
 # --- events of others
@@ -148,16 +174,16 @@ def reservation_filter(request: reserving.ListReservationsRequest) -> Reservatio
 
 def order_changed(event: order_events_pb2.OrderStatusChanged, of: Keyed) -> ConfirmReservations | KeepUnits | EndAttempt | None:
     """What an order's new status asks of its stock; None: nothing."""
-    target = UUID(event.order_id)
+    about = _about(of, event.order_id, actor="order")
     if event.new_status == order_pb2.ORDER_STATUS_CONFIRMED:
         if event.stock_status == order_pb2.STOCK_STATUS_COMMITTED:
             # By whatever committed it, which may have known nothing of units that were cancelled shortly before. No fulfilment will
             # speak of those.
             return _keep(event, of, while_pending=True)
-        return ConfirmReservations(of.key, of.digest, target, attempt=event.attempt, by_event=True)
+        return ConfirmReservations(**about, attempt=event.attempt, by_event=True)
     if event.new_status in (order_pb2.ORDER_STATUS_CANCELLED, order_pb2.ORDER_STATUS_FAILED):
         while_pending = event.old_status == order_pb2.ORDER_STATUS_PENDING
-        return EndAttempt(of.key, of.digest, target, attempt=event.attempt, while_pending=while_pending)
+        return EndAttempt(**about, attempt=event.attempt, while_pending=while_pending)
     return None
 
 
@@ -170,7 +196,8 @@ def _keep(
 ) -> KeepUnits:
     """Of each line, the units that stay, where they are."""
     kept = {(UUID(its.reservation_id), item.line_number): its.quantity for item in event.items for its in item.allocations}
-    return KeepUnits(of.key, of.digest, UUID(event.order_id), attempt=event.attempt, kept=kept, while_pending=while_pending)
+    about = _about(of, event.order_id, actor="order")
+    return KeepUnits(**about, attempt=event.attempt, kept=kept, while_pending=while_pending)
 
 
 def work_changed(
@@ -183,8 +210,9 @@ def work_changed(
     (they once said what it had). A picklist is final once its stock is committed; an empty one was never the work of this warehouse.
     """
     its = event.fulfillment
+    about = _about(of, its.order_id, actor="fulfillment")
     if event.attempt_unworked:
-        return EndAttempt(of.key, of.digest, UUID(its.order_id), attempt=its.attempt, while_pending=True, by_order=False)
+        return EndAttempt(**about, attempt=its.attempt, while_pending=True, by_order=False)
     cancelled = its.status == fulfillment_pb2.FULFILLMENT_STATUS_CANCELLED
     shipped = its.status in (fulfillment_pb2.FULFILLMENT_STATUS_SHIPPED, fulfillment_pb2.FULFILLMENT_STATUS_COMPLETED)
     lost = any(line.cut_quantity or line.short_quantity or line.spoiled_quantity for line in its.picklist)
@@ -192,9 +220,7 @@ def work_changed(
     if not its.picklist or not (cancelled or shipped or left or (lost and its.stock_committed)):
         return None
     return FollowWork(
-        of.key,
-        of.digest,
-        UUID(its.order_id),
+        **about,
         attempt=its.attempt,
         warehouse_id=its.warehouse_id,
         lines=tuple(
@@ -220,8 +246,13 @@ def return_changed(event: order_events_pb2.ReturnStatusChanged, of: Keyed) -> Bo
     failed = {line.line_number: line.failed_quantity for line in its.lines if line.failed_quantity}
     if not passed and not failed:
         return None
-    about = (of.key, of.digest, UUID(its.order_id))
-    return BookReturn(*about, source=UUID(its.return_id), warehouse_id=its.warehouse_id, restocked=passed, damaged=failed)
+    return BookReturn(
+        **_about(of, its.order_id, actor="order"),
+        source=UUID(its.return_id),
+        warehouse_id=its.warehouse_id,
+        restocked=passed,
+        damaged=failed,
+    )
 
 
 # --- answers
@@ -249,6 +280,18 @@ def stock_level(its: StockLevel) -> warehouse_pb2.StockLevel:
 
 
 def movement(its: Movement) -> warehouse_pb2.StockMovement:
+    """The row of the ledger as lists have it."""
+    row = _moved(its)
+    row.actor, row.cause_id = its.actor, its.cause
+    if its.claimed_actor is not None:
+        row.claimed_actor = its.claimed_actor
+    if its.note is not None:
+        row.note = its.note
+    return row
+
+
+def _moved(its: Movement) -> warehouse_pb2.StockMovement:
+    """The row of the ledger without what led to it."""
     return warehouse_pb2.StockMovement(
         movement_id=str(its.id),
         warehouse_id=its.warehouse_id,
@@ -281,6 +324,7 @@ def reservation(its: Reservation, view: view_pb2.View.ValueType = view_pb2.VIEW_
         version=its.version,
         create_time=timestamp(its.create_time),
         expire_time=timestamp(its.expire_time) if its.status is Status.ACTIVE else None,
+        update_time=timestamp(its.update_time),
     )
 
 
@@ -317,7 +361,13 @@ def event(fact: StockChanged | ReservationChanged) -> OutgoingEvent:
 
 
 def _stock_changed(fact: StockChanged) -> warehouse_events_pb2.StockChanged:
-    return warehouse_events_pb2.StockChanged(stock_level=stock_level(fact.level), stock_movement=movement(fact.movement))
+    return warehouse_events_pb2.StockChanged(
+        stock_level=stock_level(fact.level),
+        stock_movement=_moved(fact.movement),
+        actor=fact.movement.actor,
+        claimed_actor=fact.movement.claimed_actor,
+        cause_id=fact.movement.cause,
+    )
 
 
 def _reservation_changed(fact: ReservationChanged) -> warehouse_events_pb2.ReservationStatusChanged:
@@ -328,6 +378,10 @@ def _reservation_changed(fact: ReservationChanged) -> warehouse_events_pb2.Reser
         occur_time=timestamp(fact.time),
         attempt_reservations=map(reservation, fact.standing),
         holding_version=fact.holding_version,
+        actor=fact.actor,
+        claimed_actor=fact.claimed_actor,
+        cause_id=fact.cause,
+        reason=fact.reason,
     )
 
 

@@ -101,7 +101,7 @@ def _releases_twice() -> None:
     kinds = _module("warehouse_svc.lifecycle").MovementKind
 
     def again(view: Any, command: Any, now: Any) -> Any:
-        books = reservations.Books(view, command.key, now)
+        books = reservations.Books(view, command, now)
         gone = [(r, line) for r in (view.holding.reservations if view.holding else ()) for line in r.lines if line.released]
         for reservation, line in gone:
             place, cumulative = (reservation.warehouse_id, line.sku), line.released + line.quantity

@@ -11,18 +11,28 @@ from uuid import UUID
 
 from chassis.decision import Decision
 from chassis.errors import Refused
-from warehouse_svc.lifecycle import EFFECTS, UNITS, MovementKind, Status, allowed
+from warehouse_svc.lifecycle import EFFECTS, UNITS, MovementKind, Reason, Status, allowed
 from warehouse_svc.model import (
     BALANCE_MAX,
     Back,
     Booked,
+    Command,
+    ConfirmReservations,
+    EndAttempt,
+    ExpireReservations,
+    FollowWork,
     Holding,
+    KeepUnits,
     Movement,
     OrderLine,
     Place,
+    ReleaseReservations,
+    RenewReservations,
+    ReplaceSpoiled,
     Reservation,
     ReservationChanged,
     ReservationLine,
+    ReserveStock,
     StockChanged,
     StockLevel,
     View,
@@ -37,11 +47,26 @@ Decided = Decision[View, Movement]
 TOLD = frozenset({MovementKind.CONFIRM, MovementKind.RELEASE, MovementKind.EXPIRE, MovementKind.UNCOMMIT})
 
 
-class Books:
-    """Opened on a decision's view; `decision` closes it. `key` and `now` are the command's and the write's: ids come of them."""
+# Why a reservation changes, by the command that moves its units.
+REASONS: Mapping[type[Command], Reason] = {
+    ReserveStock: Reason.STOCK_RESERVED,
+    RenewReservations: Reason.RESERVATION_RENEWED,
+    ConfirmReservations: Reason.STOCK_CONFIRMED,
+    ReleaseReservations: Reason.STOCK_RELEASED,
+    ExpireReservations: Reason.TIME_EXPIRED,
+    EndAttempt: Reason.ATTEMPT_ENDED,
+    KeepUnits: Reason.UNITS_CANCELLED,
+    FollowWork: Reason.WORK_REPORTED,
+    ReplaceSpoiled: Reason.SPOILED_UNITS_REPLACED,
+}
 
-    def __init__(self, view: View, key: str, now: datetime) -> None:
-        self._view, self._key, self._now = view, key, now
+
+class Books:
+    """Opened on a decision's view; `decision` closes it. Ids come of the command's key and of `now`, the write's time."""
+
+    def __init__(self, view: View, command: Command, now: datetime) -> None:
+        self._view, self._command, self._now = view, command, now
+        self._key, self._cause = command.key, command.cause
         self._stock = dict(view.stock)
         self._reservations = {r.id: r for r in view.holding.reservations} if view.holding else {}
         self._lines: dict[UUID, dict[int, ReservationLine]] = {}
@@ -119,7 +144,8 @@ class Books:
     def reserve(self, order: tuple[UUID, int, int], warehouse_id: str, lines: Sequence[WantedLine], expire_time: datetime) -> Reservation:
         """Sets units aside in a new reservation for the order's id, attempt and generation."""
         made = derived_id(self._now, self._key, len(self._touched))
-        new = Reservation(made, *order, warehouse_id, Status.ACTIVE, 0, self._now, expire_time)
+        now = self._now
+        new = Reservation(made, *order, warehouse_id, Status.ACTIVE, 0, now, expire_time, now)
         self._lines[new.id] = {line.number: ReservationLine(line.number, line.sku, line.quantity, line.quantity) for line in lines}
         self._reservations[new.id] = new
         for line in self._lines[new.id].values():
@@ -150,7 +176,8 @@ class Books:
     def _closed(self, reservation: Reservation) -> Reservation:
         if reservation.id not in self._touched:
             return reservation
-        after = replace(self.current(reservation), version=reservation.version + 1)
+        version = reservation.version + 1
+        after = replace(self.current(reservation), version=version, update_time=self._now)
         after = replace(after, status=after.status_of_units)
         if not allowed(reservation.status, after.status):
             raise AssertionError(f"a reservation cannot go from {reservation.status} to {after.status}")
@@ -160,8 +187,18 @@ class Books:
         before = {r.id: r.status for r in old.reservations}
         for reservation in new.reservations:
             if self._touched[reservation.id] & TOLD:
-                standing = new.of(reservation.attempt)
-                self._facts.append(ReservationChanged(reservation, before.get(reservation.id), standing, new.version, self._now))
+                changed = ReservationChanged(
+                    reservation=reservation,
+                    old_status=before.get(reservation.id),
+                    standing=new.of(reservation.attempt),
+                    holding_version=new.version,
+                    time=self._now,
+                    reason=REASONS[type(self._command)],
+                    actor=self._command.actor,
+                    cause=self._cause,
+                    claimed_actor=self._command.claimed_actor,
+                )
+                self._facts.append(changed)
 
     def _book_for(self, source_id: UUID, order_id: UUID, number: int, place: Place, kind: MovementKind, quantity: int) -> None:
         cumulative = self.booked(source_id, number, kind) + quantity
@@ -206,6 +243,10 @@ class Books:
             cumulative=cumulative,
             level_version=new.version,
             time=self._now,
+            actor=self._command.actor,
+            claimed_actor=self._command.claimed_actor,
+            cause=self._cause,
+            note=self._command.note,
         )
         self._stock[place] = new
         self._movements.append(movement)

@@ -8,7 +8,7 @@ from chassis.decision import Decision
 from chassis.errors import NotFound, Refused, Violation
 from warehouse_svc.decisions.books import Books, Decided
 from warehouse_svc.decisions.sourcing import Shortage, demand, shortages, source
-from warehouse_svc.lifecycle import MovementKind, Status
+from warehouse_svc.lifecycle import MovementKind, Reason, Status
 from warehouse_svc.model import (
     ConfirmReservations,
     EndAttempt,
@@ -40,7 +40,7 @@ def reserve(view: View, command: ReserveStock, now: datetime) -> Decided:
     if live := [r for r in standing if not r.lapsed(now)]:
         text = f"Attempt {command.attempt} of order {command.target} has reservations of another request."
         raise Refused("RESERVATION_CLOSED", text, order_id=str(command.target), status=live[0].status)
-    books = Books(view, command.key, now)
+    books = Books(view, command, now)
     for reservation in standing:
         books.move_all(reservation, MovementKind.EXPIRE)
     set_aside(books, command, command.lines, standing, now + command.ttl)
@@ -54,8 +54,8 @@ def renew(view: View, command: RenewReservations, now: datetime) -> Decided:
     if not holding or command.attempt <= holding.closed_attempt or not due_for_renewal(standing, command.ttl, now):
         return Decision(view)
     if not all(r.lapsed(now) for r in standing):
-        return prolonged(view, holding, standing, now + command.ttl)
-    books = Books(view, command.key, now)
+        return prolonged(view, holding, standing, command, now)
+    books = Books(view, command, now)
     for reservation in standing:
         books.move_all(reservation, MovementKind.EXPIRE)
     standing = tuple(map(books.current, standing))
@@ -70,11 +70,23 @@ def due_for_renewal(standing: Sequence[Reservation], ttl: timedelta, now: dateti
     return any(r.status is Status.ACTIVE and r.expire_time - now < ttl * FRESH for r in standing)
 
 
-def prolonged(view: View, holding: Holding, standing: Sequence[Reservation], expire_time: datetime) -> Decided:
-    """What is still reserved stays so until then. No unit moves, and no status changes: nobody is told."""
+def prolonged(
+    view: View,
+    holding: Holding,
+    standing: Sequence[Reservation],
+    command: RenewReservations,
+    now: datetime,
+) -> Decided:
+    """What is still reserved stays so for the command's time. No unit moves, and no status changes: no event is published."""
     active = {r.id for r in standing if r.status is Status.ACTIVE}
-    reservations = tuple(replace(r, expire_time=expire_time, version=r.version + 1) if r.id in active else r for r in holding.reservations)
-    return Decision(replace(view, holding=replace(holding, version=holding.version + 1, reservations=reservations)))
+
+    def later(each: Reservation) -> Reservation:
+        time, version = now + command.ttl, each.version + 1
+        return replace(each, expire_time=time, version=version, update_time=now)
+
+    reservations = tuple(later(each) if each.id in active else each for each in holding.reservations)
+    after = replace(holding, version=holding.version + 1, reservations=reservations)
+    return Decision(replace(view, holding=after))
 
 
 def confirm(view: View, command: ConfirmReservations, now: datetime) -> Decided:
@@ -91,7 +103,18 @@ def confirm(view: View, command: ConfirmReservations, now: datetime) -> Decided:
         return commit(view, command, standing, now)
     except Refused as refusal:
         told = replace(holding, version=holding.version + 1)
-        fact = ReservationChanged(standing[0], standing[0].status, standing, told.version, now, refusal.reason)
+        fact = ReservationChanged(
+            reservation=standing[0],
+            old_status=standing[0].status,
+            standing=standing,
+            holding_version=told.version,
+            time=now,
+            reason=Reason.CONFIRM_REFUSED,
+            actor=command.actor,
+            cause=command.cause,
+            claimed_actor=command.claimed_actor,
+            refused=refusal.reason,
+        )
         return Decision(replace(view, holding=told), facts=[fact])
 
 
@@ -100,7 +123,7 @@ def commit(view: View, command: ConfirmReservations, standing: Sequence[Reservat
     assert view.holding
     refuse_dead(view.holding, command.attempt)
     statuses = {r.status for r in standing}
-    books = Books(view, command.key, now)
+    books = Books(view, command, now)
     if Status.ACTIVE in statuses:
         for reservation in standing:
             books.move_all(reservation, MovementKind.CONFIRM)
@@ -116,7 +139,7 @@ def commit(view: View, command: ConfirmReservations, standing: Sequence[Reservat
 def release(view: View, command: ReleaseReservations, now: datetime) -> Decided:
     """Gives up what is still reserved, of all lines or up to the given units of some. Committed units wait for fulfilment's report."""
     _, standing = held(view, command.attempt)
-    books = Books(view, command.key, now)
+    books = Books(view, command, now)
     for reservation in standing if not command.released else ():
         books.move_all(reservation, MovementKind.RELEASE)
     for number, target in command.released.items():
@@ -139,7 +162,7 @@ def release_line(books: Books, standing: Sequence[Reservation], number: int, tar
 
 def expire(view: View, command: ExpireReservations, now: datetime) -> Decided:
     """Takes back what is reserved past its time, whatever attempt it is for."""
-    books = Books(view, command.key, now)
+    books = Books(view, command, now)
     for reservation in view.holding.reservations if view.holding else ():
         if reservation.lapsed(now):
             books.move_all(reservation, MovementKind.EXPIRE)
@@ -155,7 +178,7 @@ def end(view: View, command: EndAttempt, now: datetime) -> Decided:
     """
     if not command.by_order and view.holding is None:
         raise unreserved(command.attempt)
-    books = Books(view, command.key, now)
+    books = Books(view, command, now)
     for reservation in view.holding.reservations if view.holding else ():
         if reservation.attempt <= command.attempt:
             books.move_all(reservation, MovementKind.RELEASE)
@@ -172,7 +195,7 @@ def keep(view: View, command: KeepUnits, now: datetime) -> Decided:
     Where the order names another reservation than those that stand, it does not know yet where its units are, and nothing is concluded.
     """
     _, standing = held(view, command.attempt)
-    books = Books(view, command.key, now)
+    books = Books(view, command, now)
     if not {id for id, _ in command.kept} <= {r.id for r in standing}:
         return books.decision()
     for reservation, line in [(r, line) for r in standing for line in r.lines]:

@@ -17,7 +17,7 @@ def book(view: View, command: BookReturn, now: datetime) -> Decided:
     if view.holding is None or not view.holding.reservations:
         raise NotFound("RESERVATION_NOT_FOUND", f"Nothing was ever held for order {command.target}.", order_id=str(command.target))
     refuse_strange(view, command)
-    books = Books(view, command.key, now)
+    books = Books(view, command, now)
     for kind, targets in ((MovementKind.RESTOCK, command.restocked), (MovementKind.MARK_DAMAGED, command.damaged)):
         for number, target in targets.items():
             units = target - books.booked(command.source, number, kind)

@@ -14,7 +14,7 @@ def receive(view: View, command: ReceiveStock, now: datetime) -> Decided:
     """All lines or none, once for each request. A SKU is in a warehouse from its first receipt on."""
     if booked(view, command.target, MovementKind.RECEIVE):
         return Decision(view)
-    books = Books(view, command.key, now)
+    books = Books(view, command, now)
     for sku, quantity in command.quantities.items():
         books.move((command.warehouse_id, sku), MovementKind.RECEIVE, quantity, command.target)
     return books.decision()
@@ -31,7 +31,7 @@ def adjust(view: View, command: AdjustStock, now: datetime) -> Decided:
         raise NotFound("STOCK_LEVEL_NOT_FOUND", text, sku=command.sku, warehouse_id=command.warehouse_id)
     if command.expected_version not in (None, level.version):
         raise Stale(expected=str(command.expected_version), actual=str(level.version))
-    books = Books(view, command.key, now)
+    books = Books(view, command, now)
     books.move(place, MovementKind.ADJUST, command.delta, command.target)
     return books.decision()
 

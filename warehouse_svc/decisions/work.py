@@ -29,7 +29,7 @@ def follow(view: View, command: FollowWork, now: datetime) -> Decided:
         if isinstance(failure, Deferred) or command.shipped:
             raise failure
         return Decision(view)
-    books = Books(view, command.key, now)
+    books = Books(view, command, now)
     for told in command.lines:
         reach(books, reservation, told.number, MovementKind.SHORT, told.short)
         reach(books, reservation, told.number, MovementKind.SPOIL_COMMITTED, told.spoiled)
@@ -68,7 +68,7 @@ def replace_spoiled(view: View, command: ReplaceSpoiled, now: datetime) -> Decid
     if reservation.status in UNCOMMITTED:
         raise uncommitted(view, reservation)
     assert view.holding
-    books = Books(view, command.key, now)
+    books = Books(view, command, now)
     for told in command.lines:
         reach(books, reservation, told.number, MovementKind.SHORT, told.short)
         spoiled = reach(books, reservation, told.number, MovementKind.SPOIL_COMMITTED, told.spoiled)

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from warehouse_svc.lifecycle import COUNTERS, UNITS, Bucket, MovementKind, Status, status_of
+from warehouse_svc.lifecycle import COUNTERS, UNITS, Bucket, MovementKind, Reason, Status, status_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,7 @@ class Reservation:
     version: int
     create_time: datetime
     expire_time: datetime
+    update_time: datetime
     lines: tuple[ReservationLine, ...] = ()
 
     def lapsed(self, now: datetime) -> bool:
@@ -167,11 +168,17 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class ReservationChanged:
-    """A reservation has changed, or its confirmation is `refused` for good. `standing` is all that the attempt holds."""
+    """A reservation has changed, or its confirmation is `refused` for good. `standing` is all that the attempt holds; `actor`, `cause` and
+    `claimed_actor` are the command's.
+    """
 
     reservation: Reservation
     old_status: Status | None
     standing: tuple[Reservation, ...]
     holding_version: int
     time: datetime
+    reason: Reason
+    actor: str
+    cause: str
+    claimed_actor: str | None = None
     refused: str | None = None

@@ -13,6 +13,8 @@ class LevelFilter:
 
     warehouse_id: str | None = None
     skus: tuple[str, ...] = ()
+    update_time_from: datetime | None = None
+    update_time_before: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,7 @@ class MovementFilter:
     order_id: UUID | None = None
     kinds: tuple[MovementKind, ...] = ()
     time_from: datetime | None = None
+    time_before: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,8 @@ class ReservationFilter:
     order_id: UUID | None = None
     warehouse_id: str | None = None
     statuses: tuple[Status, ...] = ()
+    update_time_from: datetime | None = None
+    update_time_before: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -309,6 +309,7 @@ def test_a_reservation_is_no_larger_than_it_counts() -> None:
         version=2**62,
         create_time=time,
         expire_time=time,
+        update_time=time,
     )
     assert {field.name for field in one.DESCRIPTOR.fields} == {field.name for field, _ in one.ListFields()} | {"lines"}
     assert {field.name for field in line.DESCRIPTOR.fields} == {field.name for field, _ in line.ListFields()}

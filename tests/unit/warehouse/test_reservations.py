@@ -255,7 +255,9 @@ def test_a_request_that_comes_again_late_has_its_whole_time_before_it() -> None:
     world.do(renew())
     for was, now in zip(before, world.standing(), strict=True):
         active = was.status is Status.ACTIVE
-        assert now == (replace(was, expire_time=world.now + TTL, version=was.version + 1) if active else was)
+        time, version = world.now + TTL, was.version + 1
+        later = replace(was, expire_time=time, version=version, update_time=world.now)
+        assert now == (later if active else was)
     assert (told(world), world.ledger) == (told_before, ledger)
     world.pass_time(timedelta(minutes=10))
     world.do(expire())

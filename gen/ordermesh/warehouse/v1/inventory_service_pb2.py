@@ -28,7 +28,7 @@ from ordermesh.options.v1 import rules_pb2 as ordermesh_dot_options_dot_v1_dot_r
 from ordermesh.warehouse.v1 import warehouse_pb2 as ordermesh_dot_warehouse_dot_v1_dot_warehouse__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.ordermesh/warehouse/v1/inventory_service.proto\x12\x16ordermesh.warehouse.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a ordermesh/options/v1/rules.proto\x1a&ordermesh/warehouse/v1/warehouse.proto\"\x8b\x02\n\x13ReceiveStockRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\x30\n\x0cwarehouse_id\x18\x02 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x0bwarehouseId\x12\x98\x01\n\x05lines\x18\x03 \x03(\x0b\x32$.ordermesh.warehouse.v1.ReceivedLineB\\\xbaHY\x92\x01\x05\x08\x01\x10\xf4\x03\xba\x01N\n\x10lines.sku_unique\x12\x17must name each sku once\x1a!this.map(line, line.sku).unique()R\x05lines\"Z\n\x0cReceivedLine\x12\x1f\n\x03sku\x18\x01 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x03sku\x12)\n\x08quantity\x18\x02 \x01(\x03\x42\r\xbaH\n\"\x08\x18\x80\x94\xeb\xdc\x03(\x01R\x08quantity\"]\n\x14ReceiveStockResponse\x12\x45\n\x0cstock_levels\x18\x01 \x03(\x0b\x32\".ordermesh.warehouse.v1.StockLevelR\x0bstockLevels\"\x8e\x02\n\x12\x41\x64justStockRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\x30\n\x0cwarehouse_id\x18\x02 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x0bwarehouseId\x12\x1f\n\x03sku\x18\x03 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x03sku\x12.\n\x05\x64\x65lta\x18\x04 \x01(\x03\x42\x18\xbaH\x15\"\x13\x18\x80\x94\xeb\xdc\x03(\x80\xec\x94\xa3\xfc\xff\xff\xff\xff\x01\x38\x00R\x05\x64\x65lta\x12\x37\n\x10\x65xpected_version\x18\x05 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01H\x00R\x0f\x65xpectedVersion\x88\x01\x01\x42\x13\n\x11_expected_version\"Z\n\x13\x41\x64justStockResponse\x12\x43\n\x0bstock_level\x18\x01 \x01(\x0b\x32\".ordermesh.warehouse.v1.StockLevelR\nstockLevel\"\xa4\x02\n\x12RestockItemRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\x30\n\x0cwarehouse_id\x18\x02 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x0bwarehouseId\x12%\n\tsource_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08sourceId\x12#\n\x08order_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x07orderId\x12+\n\x0bline_number\x18\x05 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x01R\nlineNumber\x12:\n\x12restocked_quantity\x18\x06 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x01R\x11restockedQuantity\"Z\n\x13RestockItemResponse\x12\x43\n\x0bstock_level\x18\x01 \x01(\x0b\x32\".ordermesh.warehouse.v1.StockLevelR\nstockLevel\"\xa0\x02\n\x12MarkDamagedRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\x30\n\x0cwarehouse_id\x18\x02 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x0bwarehouseId\x12%\n\tsource_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08sourceId\x12#\n\x08order_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x07orderId\x12+\n\x0bline_number\x18\x05 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x01R\nlineNumber\x12\x36\n\x10\x64\x61maged_quantity\x18\x06 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x01R\x0f\x64\x61magedQuantity\"Z\n\x13MarkDamagedResponse\x12\x43\n\x0bstock_level\x18\x01 \x01(\x0b\x32\".ordermesh.warehouse.v1.StockLevelR\nstockLevel\"a\n\x18\x43heckAvailabilityRequest\x12\x45\n\x05lines\x18\x01 \x03(\x0b\x32\".ordermesh.warehouse.v1.WantedLineB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xf4\x03R\x05lines\"V\n\nWantedLine\x12\x1f\n\x03sku\x18\x01 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x03sku\x12\'\n\x08quantity\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x01R\x08quantity\"v\n\x19\x43heckAvailabilityResponse\x12\x1c\n\tavailable\x18\x01 \x01(\x08R\tavailable\x12;\n\x04skus\x18\x02 \x03(\x0b\x32\'.ordermesh.warehouse.v1.SkuAvailabilityR\x04skus\"U\n\x0fSkuAvailability\x12\x10\n\x03sku\x18\x01 \x01(\tR\x03sku\x12\x14\n\x05\x61sked\x18\x02 \x01(\x03R\x05\x61sked\x12\x1a\n\x08sellable\x18\x03 \x01(\x03R\x08sellable\"i\n\x14GetStockLevelRequest\x12\x30\n\x0cwarehouse_id\x18\x01 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x0bwarehouseId\x12\x1f\n\x03sku\x18\x02 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x03sku\"\\\n\x15GetStockLevelResponse\x12\x43\n\x0bstock_level\x18\x01 \x01(\x0b\x32\".ordermesh.warehouse.v1.StockLevelR\nstockLevel\"\xdd\x01\n\x16ListStockLevelsRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\x12\x35\n\x0cwarehouse_id\x18\x03 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01H\x00R\x0bwarehouseId\x88\x01\x01\x12)\n\x04skus\x18\x04 \x03(\tB\x15\xbaH\x12\x92\x01\x0f\x10\xf4\x03\"\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x04skusB\x0f\n\r_warehouse_id\"\x88\x01\n\x17ListStockLevelsResponse\x12\x45\n\x0cstock_levels\x18\x01 \x03(\x0b\x32\".ordermesh.warehouse.v1.StockLevelR\x0bstockLevels\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xb2\x03\n\x19ListStockMovementsRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\x12\x35\n\x0cwarehouse_id\x18\x03 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01H\x00R\x0bwarehouseId\x88\x01\x01\x12$\n\x03sku\x18\x04 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01H\x01R\x03sku\x88\x01\x01\x12(\n\x08order_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x02R\x07orderId\x88\x01\x01\x12R\n\x05kinds\x18\x06 \x03(\x0e\x32).ordermesh.warehouse.v1.StockMovementKindB\x11\xbaH\x0e\x92\x01\x0b\x10\r\"\x07\x82\x01\x04\x10\x01 \x00R\x05kinds\x12\x42\n\x0foccur_time_from\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\roccurTimeFromB\x0f\n\r_warehouse_idB\x06\n\x04_skuB\x0b\n\t_order_id\"\x94\x01\n\x1aListStockMovementsResponse\x12N\n\x0fstock_movements\x18\x01 \x03(\x0b\x32%.ordermesh.warehouse.v1.StockMovementR\x0estockMovements\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xb7\x07\n\x10InventoryService\x12n\n\x0cReceiveStock\x12+.ordermesh.warehouse.v1.ReceiveStockRequest\x1a,.ordermesh.warehouse.v1.ReceiveStockResponse\"\x03\x90\x02\x02\x12k\n\x0b\x41\x64justStock\x12*.ordermesh.warehouse.v1.AdjustStockRequest\x1a+.ordermesh.warehouse.v1.AdjustStockResponse\"\x03\x90\x02\x02\x12k\n\x0bRestockItem\x12*.ordermesh.warehouse.v1.RestockItemRequest\x1a+.ordermesh.warehouse.v1.RestockItemResponse\"\x03\x90\x02\x02\x12k\n\x0bMarkDamaged\x12*.ordermesh.warehouse.v1.MarkDamagedRequest\x1a+.ordermesh.warehouse.v1.MarkDamagedResponse\"\x03\x90\x02\x02\x12}\n\x11\x43heckAvailability\x12\x30.ordermesh.warehouse.v1.CheckAvailabilityRequest\x1a\x31.ordermesh.warehouse.v1.CheckAvailabilityResponse\"\x03\x90\x02\x01\x12q\n\rGetStockLevel\x12,.ordermesh.warehouse.v1.GetStockLevelRequest\x1a-.ordermesh.warehouse.v1.GetStockLevelResponse\"\x03\x90\x02\x01\x12w\n\x0fListStockLevels\x12..ordermesh.warehouse.v1.ListStockLevelsRequest\x1a/.ordermesh.warehouse.v1.ListStockLevelsResponse\"\x03\x90\x02\x01\x12\x80\x01\n\x12ListStockMovements\x12\x31.ordermesh.warehouse.v1.ListStockMovementsRequest\x1a\x32.ordermesh.warehouse.v1.ListStockMovementsResponse\"\x03\x90\x02\x01\x42\xcc\x01\n\x1a\x63om.ordermesh.warehouse.v1B\x15InventoryServiceProtoP\x01ZHgithub.com/ordermesh/ordermesh/gen/go/ordermesh/warehouse/v1;warehousev1\xaa\x02\x16Ordermesh.Warehouse.V1\xca\x02\x16Ordermesh\\Warehouse\\V1\xea\x02\x18Ordermesh::Warehouse::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n.ordermesh/warehouse/v1/inventory_service.proto\x12\x16ordermesh.warehouse.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a ordermesh/options/v1/rules.proto\x1a&ordermesh/warehouse/v1/warehouse.proto\"\xb9\x02\n\x13ReceiveStockRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\x30\n\x0cwarehouse_id\x18\x02 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x0bwarehouseId\x12\x98\x01\n\x05lines\x18\x03 \x03(\x0b\x32$.ordermesh.warehouse.v1.ReceivedLineB\\\xbaHY\x92\x01\x05\x08\x01\x10\xf4\x03\xba\x01N\n\x10lines.sku_unique\x12\x17must name each sku once\x1a!this.map(line, line.sku).unique()R\x05lines\x12#\n\x04note\x18\x04 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03H\x00R\x04note\x88\x01\x01\x42\x07\n\x05_note\"Z\n\x0cReceivedLine\x12\x1f\n\x03sku\x18\x01 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x03sku\x12)\n\x08quantity\x18\x02 \x01(\x03\x42\r\xbaH\n\"\x08\x18\x80\x94\xeb\xdc\x03(\x01R\x08quantity\"]\n\x14ReceiveStockResponse\x12\x45\n\x0cstock_levels\x18\x01 \x03(\x0b\x32\".ordermesh.warehouse.v1.StockLevelR\x0bstockLevels\"\xbc\x02\n\x12\x41\x64justStockRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\x30\n\x0cwarehouse_id\x18\x02 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x0bwarehouseId\x12\x1f\n\x03sku\x18\x03 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x03sku\x12.\n\x05\x64\x65lta\x18\x04 \x01(\x03\x42\x18\xbaH\x15\"\x13\x18\x80\x94\xeb\xdc\x03(\x80\xec\x94\xa3\xfc\xff\xff\xff\xff\x01\x38\x00R\x05\x64\x65lta\x12\x37\n\x10\x65xpected_version\x18\x05 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01H\x00R\x0f\x65xpectedVersion\x88\x01\x01\x12#\n\x04note\x18\x06 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03H\x01R\x04note\x88\x01\x01\x42\x13\n\x11_expected_versionB\x07\n\x05_note\"Z\n\x13\x41\x64justStockResponse\x12\x43\n\x0bstock_level\x18\x01 \x01(\x0b\x32\".ordermesh.warehouse.v1.StockLevelR\nstockLevel\"\xd2\x02\n\x12RestockItemRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\x30\n\x0cwarehouse_id\x18\x02 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x0bwarehouseId\x12%\n\tsource_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08sourceId\x12#\n\x08order_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x07orderId\x12+\n\x0bline_number\x18\x05 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x01R\nlineNumber\x12:\n\x12restocked_quantity\x18\x06 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x01R\x11restockedQuantity\x12#\n\x04note\x18\x07 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03H\x00R\x04note\x88\x01\x01\x42\x07\n\x05_note\"Z\n\x13RestockItemResponse\x12\x43\n\x0bstock_level\x18\x01 \x01(\x0b\x32\".ordermesh.warehouse.v1.StockLevelR\nstockLevel\"\xce\x02\n\x12MarkDamagedRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\x30\n\x0cwarehouse_id\x18\x02 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x0bwarehouseId\x12%\n\tsource_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x08sourceId\x12#\n\x08order_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x07orderId\x12+\n\x0bline_number\x18\x05 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x01R\nlineNumber\x12\x36\n\x10\x64\x61maged_quantity\x18\x06 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x01R\x0f\x64\x61magedQuantity\x12#\n\x04note\x18\x07 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03H\x00R\x04note\x88\x01\x01\x42\x07\n\x05_note\"Z\n\x13MarkDamagedResponse\x12\x43\n\x0bstock_level\x18\x01 \x01(\x0b\x32\".ordermesh.warehouse.v1.StockLevelR\nstockLevel\"a\n\x18\x43heckAvailabilityRequest\x12\x45\n\x05lines\x18\x01 \x03(\x0b\x32\".ordermesh.warehouse.v1.WantedLineB\x0b\xbaH\x08\x92\x01\x05\x08\x01\x10\xf4\x03R\x05lines\"V\n\nWantedLine\x12\x1f\n\x03sku\x18\x01 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x03sku\x12\'\n\x08quantity\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x01R\x08quantity\"v\n\x19\x43heckAvailabilityResponse\x12\x1c\n\tavailable\x18\x01 \x01(\x08R\tavailable\x12;\n\x04skus\x18\x02 \x03(\x0b\x32\'.ordermesh.warehouse.v1.SkuAvailabilityR\x04skus\"U\n\x0fSkuAvailability\x12\x10\n\x03sku\x18\x01 \x01(\tR\x03sku\x12\x14\n\x05\x61sked\x18\x02 \x01(\x03R\x05\x61sked\x12\x1a\n\x08sellable\x18\x03 \x01(\x03R\x08sellable\"i\n\x14GetStockLevelRequest\x12\x30\n\x0cwarehouse_id\x18\x01 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x0bwarehouseId\x12\x1f\n\x03sku\x18\x02 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x03sku\"\\\n\x15GetStockLevelResponse\x12\x43\n\x0bstock_level\x18\x01 \x01(\x0b\x32\".ordermesh.warehouse.v1.StockLevelR\nstockLevel\"\xed\x02\n\x16ListStockLevelsRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\x12\x35\n\x0cwarehouse_id\x18\x03 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01H\x00R\x0bwarehouseId\x88\x01\x01\x12)\n\x04skus\x18\x04 \x03(\tB\x15\xbaH\x12\x92\x01\x0f\x10\xf4\x03\"\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x04skus\x12\x44\n\x10update_time_from\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0eupdateTimeFrom\x12H\n\x12update_time_before\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x10updateTimeBeforeB\x0f\n\r_warehouse_id\"\x88\x01\n\x17ListStockLevelsResponse\x12\x45\n\x0cstock_levels\x18\x01 \x03(\x0b\x32\".ordermesh.warehouse.v1.StockLevelR\x0bstockLevels\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xfa\x03\n\x19ListStockMovementsRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\x12\x35\n\x0cwarehouse_id\x18\x03 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01H\x00R\x0bwarehouseId\x88\x01\x01\x12$\n\x03sku\x18\x04 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01H\x01R\x03sku\x88\x01\x01\x12(\n\x08order_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x02R\x07orderId\x88\x01\x01\x12R\n\x05kinds\x18\x06 \x03(\x0e\x32).ordermesh.warehouse.v1.StockMovementKindB\x11\xbaH\x0e\x92\x01\x0b\x10\x0e\"\x07\x82\x01\x04\x10\x01 \x00R\x05kinds\x12\x42\n\x0foccur_time_from\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\roccurTimeFrom\x12\x46\n\x11occur_time_before\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0foccurTimeBeforeB\x0f\n\r_warehouse_idB\x06\n\x04_skuB\x0b\n\t_order_id\"\x94\x01\n\x1aListStockMovementsResponse\x12N\n\x0fstock_movements\x18\x01 \x03(\x0b\x32%.ordermesh.warehouse.v1.StockMovementR\x0estockMovements\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xb7\x07\n\x10InventoryService\x12n\n\x0cReceiveStock\x12+.ordermesh.warehouse.v1.ReceiveStockRequest\x1a,.ordermesh.warehouse.v1.ReceiveStockResponse\"\x03\x90\x02\x02\x12k\n\x0b\x41\x64justStock\x12*.ordermesh.warehouse.v1.AdjustStockRequest\x1a+.ordermesh.warehouse.v1.AdjustStockResponse\"\x03\x90\x02\x02\x12k\n\x0bRestockItem\x12*.ordermesh.warehouse.v1.RestockItemRequest\x1a+.ordermesh.warehouse.v1.RestockItemResponse\"\x03\x90\x02\x02\x12k\n\x0bMarkDamaged\x12*.ordermesh.warehouse.v1.MarkDamagedRequest\x1a+.ordermesh.warehouse.v1.MarkDamagedResponse\"\x03\x90\x02\x02\x12}\n\x11\x43heckAvailability\x12\x30.ordermesh.warehouse.v1.CheckAvailabilityRequest\x1a\x31.ordermesh.warehouse.v1.CheckAvailabilityResponse\"\x03\x90\x02\x01\x12q\n\rGetStockLevel\x12,.ordermesh.warehouse.v1.GetStockLevelRequest\x1a-.ordermesh.warehouse.v1.GetStockLevelResponse\"\x03\x90\x02\x01\x12w\n\x0fListStockLevels\x12..ordermesh.warehouse.v1.ListStockLevelsRequest\x1a/.ordermesh.warehouse.v1.ListStockLevelsResponse\"\x03\x90\x02\x01\x12\x80\x01\n\x12ListStockMovements\x12\x31.ordermesh.warehouse.v1.ListStockMovementsRequest\x1a\x32.ordermesh.warehouse.v1.ListStockMovementsResponse\"\x03\x90\x02\x01\x42\xcc\x01\n\x1a\x63om.ordermesh.warehouse.v1B\x15InventoryServiceProtoP\x01ZHgithub.com/ordermesh/ordermesh/gen/go/ordermesh/warehouse/v1;warehousev1\xaa\x02\x16Ordermesh.Warehouse.V1\xca\x02\x16Ordermesh\\Warehouse\\V1\xea\x02\x18Ordermesh::Warehouse::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,6 +42,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECEIVESTOCKREQUEST'].fields_by_name['warehouse_id']._serialized_options = b'\272H\nr\010\020\001\030@\330\342\030\001'
   _globals['_RECEIVESTOCKREQUEST'].fields_by_name['lines']._loaded_options = None
   _globals['_RECEIVESTOCKREQUEST'].fields_by_name['lines']._serialized_options = b'\272HY\222\001\005\010\001\020\364\003\272\001N\n\020lines.sku_unique\022\027must name each sku once\032!this.map(line, line.sku).unique()'
+  _globals['_RECEIVESTOCKREQUEST'].fields_by_name['note']._loaded_options = None
+  _globals['_RECEIVESTOCKREQUEST'].fields_by_name['note']._serialized_options = b'\272H\007r\005\020\001\030\364\003'
   _globals['_RECEIVEDLINE'].fields_by_name['sku']._loaded_options = None
   _globals['_RECEIVEDLINE'].fields_by_name['sku']._serialized_options = b'\272H\nr\010\020\001\030@\330\342\030\001'
   _globals['_RECEIVEDLINE'].fields_by_name['quantity']._loaded_options = None
@@ -56,6 +58,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ADJUSTSTOCKREQUEST'].fields_by_name['delta']._serialized_options = b'\272H\025\"\023\030\200\224\353\334\003(\200\354\224\243\374\377\377\377\377\0018\000'
   _globals['_ADJUSTSTOCKREQUEST'].fields_by_name['expected_version']._loaded_options = None
   _globals['_ADJUSTSTOCKREQUEST'].fields_by_name['expected_version']._serialized_options = b'\272H\004\"\002(\001'
+  _globals['_ADJUSTSTOCKREQUEST'].fields_by_name['note']._loaded_options = None
+  _globals['_ADJUSTSTOCKREQUEST'].fields_by_name['note']._serialized_options = b'\272H\007r\005\020\001\030\364\003'
   _globals['_RESTOCKITEMREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_RESTOCKITEMREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_RESTOCKITEMREQUEST'].fields_by_name['warehouse_id']._loaded_options = None
@@ -68,6 +72,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESTOCKITEMREQUEST'].fields_by_name['line_number']._serialized_options = b'\272H\007\032\005\030\364\003(\001'
   _globals['_RESTOCKITEMREQUEST'].fields_by_name['restocked_quantity']._loaded_options = None
   _globals['_RESTOCKITEMREQUEST'].fields_by_name['restocked_quantity']._serialized_options = b'\272H\010\032\006\030\300\204=(\001'
+  _globals['_RESTOCKITEMREQUEST'].fields_by_name['note']._loaded_options = None
+  _globals['_RESTOCKITEMREQUEST'].fields_by_name['note']._serialized_options = b'\272H\007r\005\020\001\030\364\003'
   _globals['_MARKDAMAGEDREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_MARKDAMAGEDREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_MARKDAMAGEDREQUEST'].fields_by_name['warehouse_id']._loaded_options = None
@@ -80,6 +86,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MARKDAMAGEDREQUEST'].fields_by_name['line_number']._serialized_options = b'\272H\007\032\005\030\364\003(\001'
   _globals['_MARKDAMAGEDREQUEST'].fields_by_name['damaged_quantity']._loaded_options = None
   _globals['_MARKDAMAGEDREQUEST'].fields_by_name['damaged_quantity']._serialized_options = b'\272H\010\032\006\030\300\204=(\001'
+  _globals['_MARKDAMAGEDREQUEST'].fields_by_name['note']._loaded_options = None
+  _globals['_MARKDAMAGEDREQUEST'].fields_by_name['note']._serialized_options = b'\272H\007r\005\020\001\030\364\003'
   _globals['_CHECKAVAILABILITYREQUEST'].fields_by_name['lines']._loaded_options = None
   _globals['_CHECKAVAILABILITYREQUEST'].fields_by_name['lines']._serialized_options = b'\272H\010\222\001\005\010\001\020\364\003'
   _globals['_WANTEDLINE'].fields_by_name['sku']._loaded_options = None
@@ -109,7 +117,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTSTOCKMOVEMENTSREQUEST'].fields_by_name['order_id']._loaded_options = None
   _globals['_LISTSTOCKMOVEMENTSREQUEST'].fields_by_name['order_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_LISTSTOCKMOVEMENTSREQUEST'].fields_by_name['kinds']._loaded_options = None
-  _globals['_LISTSTOCKMOVEMENTSREQUEST'].fields_by_name['kinds']._serialized_options = b'\272H\016\222\001\013\020\r\"\007\202\001\004\020\001 \000'
+  _globals['_LISTSTOCKMOVEMENTSREQUEST'].fields_by_name['kinds']._serialized_options = b'\272H\016\222\001\013\020\016\"\007\202\001\004\020\001 \000'
   _globals['_INVENTORYSERVICE'].methods_by_name['ReceiveStock']._loaded_options = None
   _globals['_INVENTORYSERVICE'].methods_by_name['ReceiveStock']._serialized_options = b'\220\002\002'
   _globals['_INVENTORYSERVICE'].methods_by_name['AdjustStock']._loaded_options = None
@@ -127,43 +135,43 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_INVENTORYSERVICE'].methods_by_name['ListStockMovements']._loaded_options = None
   _globals['_INVENTORYSERVICE'].methods_by_name['ListStockMovements']._serialized_options = b'\220\002\001'
   _globals['_RECEIVESTOCKREQUEST']._serialized_start=211
-  _globals['_RECEIVESTOCKREQUEST']._serialized_end=478
-  _globals['_RECEIVEDLINE']._serialized_start=480
-  _globals['_RECEIVEDLINE']._serialized_end=570
-  _globals['_RECEIVESTOCKRESPONSE']._serialized_start=572
-  _globals['_RECEIVESTOCKRESPONSE']._serialized_end=665
-  _globals['_ADJUSTSTOCKREQUEST']._serialized_start=668
-  _globals['_ADJUSTSTOCKREQUEST']._serialized_end=938
-  _globals['_ADJUSTSTOCKRESPONSE']._serialized_start=940
-  _globals['_ADJUSTSTOCKRESPONSE']._serialized_end=1030
-  _globals['_RESTOCKITEMREQUEST']._serialized_start=1033
-  _globals['_RESTOCKITEMREQUEST']._serialized_end=1325
-  _globals['_RESTOCKITEMRESPONSE']._serialized_start=1327
-  _globals['_RESTOCKITEMRESPONSE']._serialized_end=1417
-  _globals['_MARKDAMAGEDREQUEST']._serialized_start=1420
-  _globals['_MARKDAMAGEDREQUEST']._serialized_end=1708
-  _globals['_MARKDAMAGEDRESPONSE']._serialized_start=1710
-  _globals['_MARKDAMAGEDRESPONSE']._serialized_end=1800
-  _globals['_CHECKAVAILABILITYREQUEST']._serialized_start=1802
-  _globals['_CHECKAVAILABILITYREQUEST']._serialized_end=1899
-  _globals['_WANTEDLINE']._serialized_start=1901
-  _globals['_WANTEDLINE']._serialized_end=1987
-  _globals['_CHECKAVAILABILITYRESPONSE']._serialized_start=1989
-  _globals['_CHECKAVAILABILITYRESPONSE']._serialized_end=2107
-  _globals['_SKUAVAILABILITY']._serialized_start=2109
-  _globals['_SKUAVAILABILITY']._serialized_end=2194
-  _globals['_GETSTOCKLEVELREQUEST']._serialized_start=2196
-  _globals['_GETSTOCKLEVELREQUEST']._serialized_end=2301
-  _globals['_GETSTOCKLEVELRESPONSE']._serialized_start=2303
-  _globals['_GETSTOCKLEVELRESPONSE']._serialized_end=2395
-  _globals['_LISTSTOCKLEVELSREQUEST']._serialized_start=2398
-  _globals['_LISTSTOCKLEVELSREQUEST']._serialized_end=2619
-  _globals['_LISTSTOCKLEVELSRESPONSE']._serialized_start=2622
-  _globals['_LISTSTOCKLEVELSRESPONSE']._serialized_end=2758
-  _globals['_LISTSTOCKMOVEMENTSREQUEST']._serialized_start=2761
-  _globals['_LISTSTOCKMOVEMENTSREQUEST']._serialized_end=3195
-  _globals['_LISTSTOCKMOVEMENTSRESPONSE']._serialized_start=3198
-  _globals['_LISTSTOCKMOVEMENTSRESPONSE']._serialized_end=3346
-  _globals['_INVENTORYSERVICE']._serialized_start=3349
-  _globals['_INVENTORYSERVICE']._serialized_end=4300
+  _globals['_RECEIVESTOCKREQUEST']._serialized_end=524
+  _globals['_RECEIVEDLINE']._serialized_start=526
+  _globals['_RECEIVEDLINE']._serialized_end=616
+  _globals['_RECEIVESTOCKRESPONSE']._serialized_start=618
+  _globals['_RECEIVESTOCKRESPONSE']._serialized_end=711
+  _globals['_ADJUSTSTOCKREQUEST']._serialized_start=714
+  _globals['_ADJUSTSTOCKREQUEST']._serialized_end=1030
+  _globals['_ADJUSTSTOCKRESPONSE']._serialized_start=1032
+  _globals['_ADJUSTSTOCKRESPONSE']._serialized_end=1122
+  _globals['_RESTOCKITEMREQUEST']._serialized_start=1125
+  _globals['_RESTOCKITEMREQUEST']._serialized_end=1463
+  _globals['_RESTOCKITEMRESPONSE']._serialized_start=1465
+  _globals['_RESTOCKITEMRESPONSE']._serialized_end=1555
+  _globals['_MARKDAMAGEDREQUEST']._serialized_start=1558
+  _globals['_MARKDAMAGEDREQUEST']._serialized_end=1892
+  _globals['_MARKDAMAGEDRESPONSE']._serialized_start=1894
+  _globals['_MARKDAMAGEDRESPONSE']._serialized_end=1984
+  _globals['_CHECKAVAILABILITYREQUEST']._serialized_start=1986
+  _globals['_CHECKAVAILABILITYREQUEST']._serialized_end=2083
+  _globals['_WANTEDLINE']._serialized_start=2085
+  _globals['_WANTEDLINE']._serialized_end=2171
+  _globals['_CHECKAVAILABILITYRESPONSE']._serialized_start=2173
+  _globals['_CHECKAVAILABILITYRESPONSE']._serialized_end=2291
+  _globals['_SKUAVAILABILITY']._serialized_start=2293
+  _globals['_SKUAVAILABILITY']._serialized_end=2378
+  _globals['_GETSTOCKLEVELREQUEST']._serialized_start=2380
+  _globals['_GETSTOCKLEVELREQUEST']._serialized_end=2485
+  _globals['_GETSTOCKLEVELRESPONSE']._serialized_start=2487
+  _globals['_GETSTOCKLEVELRESPONSE']._serialized_end=2579
+  _globals['_LISTSTOCKLEVELSREQUEST']._serialized_start=2582
+  _globals['_LISTSTOCKLEVELSREQUEST']._serialized_end=2947
+  _globals['_LISTSTOCKLEVELSRESPONSE']._serialized_start=2950
+  _globals['_LISTSTOCKLEVELSRESPONSE']._serialized_end=3086
+  _globals['_LISTSTOCKMOVEMENTSREQUEST']._serialized_start=3089
+  _globals['_LISTSTOCKMOVEMENTSREQUEST']._serialized_end=3595
+  _globals['_LISTSTOCKMOVEMENTSRESPONSE']._serialized_start=3598
+  _globals['_LISTSTOCKMOVEMENTSRESPONSE']._serialized_end=3746
+  _globals['_INVENTORYSERVICE']._serialized_start=3749
+  _globals['_INVENTORYSERVICE']._serialized_end=4700
 # @@protoc_insertion_point(module_scope)

@@ -29,10 +29,15 @@ class ReceiveStockRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     WAREHOUSE_ID_FIELD_NUMBER: _builtins.int
     LINES_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     warehouse_id: _builtins.str
     """Where, e.g. "london-1"."""
+    note: _builtins.str
+    """Why, in free text, 1 to 500 characters, for the ledger alone: it is in no event. No personal
+    data.
+    """
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReceivedLine]:
         """What, 1 to 500 lines, each SKU once."""
@@ -43,12 +48,15 @@ class ReceiveStockRequest(_message.Message):
         request_id: _builtins.str = ...,
         warehouse_id: _builtins.str = ...,
         lines: _abc.Iterable[Global___ReceivedLine] | None = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "note", b"note"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lines", b"lines", "request_id", b"request_id", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "lines", b"lines", "note", b"note", "request_id", b"request_id", "warehouse_id", b"warehouse_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
 Global___ReceiveStockRequest: _TypeAlias = ReceiveStockRequest  # noqa: Y015
 
@@ -113,6 +121,7 @@ class AdjustStockRequest(_message.Message):
     SKU_FIELD_NUMBER: _builtins.int
     DELTA_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     warehouse_id: _builtins.str
@@ -123,6 +132,10 @@ class AdjustStockRequest(_message.Message):
     """How many more units there are than available said; negative: fewer. Not zero, −1,000,000,000 to 1,000,000,000."""
     expected_version: _builtins.int
     """The version that was counted against; unset: whatever it is."""
+    note: _builtins.str
+    """Why, in free text, 1 to 500 characters, for the ledger alone: it is in no event. No personal
+    data.
+    """
     def __init__(
         self,
         *,
@@ -131,14 +144,20 @@ class AdjustStockRequest(_message.Message):
         sku: _builtins.str = ...,
         delta: _builtins.int = ...,
         expected_version: _builtins.int | None = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "expected_version", b"expected_version", "note", b"note"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "delta", b"delta", "expected_version", b"expected_version", "request_id", b"request_id", "sku", b"sku", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "delta", b"delta", "expected_version", b"expected_version", "note", b"note", "request_id", b"request_id", "sku", b"sku", "warehouse_id", b"warehouse_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
     _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_version) -> _WhichOneofReturnType__expected_version | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
 Global___AdjustStockRequest: _TypeAlias = AdjustStockRequest  # noqa: Y015
 
@@ -178,6 +197,7 @@ class RestockItemRequest(_message.Message):
     ORDER_ID_FIELD_NUMBER: _builtins.int
     LINE_NUMBER_FIELD_NUMBER: _builtins.int
     RESTOCKED_QUANTITY_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     warehouse_id: _builtins.str
@@ -190,6 +210,10 @@ class RestockItemRequest(_message.Message):
     """The order's line; it says which SKU they are."""
     restocked_quantity: _builtins.int
     """Restocked so far for this return and line, these included: a target, so that a repeat changes nothing."""
+    note: _builtins.str
+    """Why, in free text, 1 to 500 characters, for the ledger alone: it is in no event. No personal
+    data.
+    """
     def __init__(
         self,
         *,
@@ -199,12 +223,15 @@ class RestockItemRequest(_message.Message):
         order_id: _builtins.str = ...,
         line_number: _builtins.int = ...,
         restocked_quantity: _builtins.int = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "note", b"note"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["line_number", b"line_number", "order_id", b"order_id", "request_id", b"request_id", "restocked_quantity", b"restocked_quantity", "source_id", b"source_id", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "line_number", b"line_number", "note", b"note", "order_id", b"order_id", "request_id", b"request_id", "restocked_quantity", b"restocked_quantity", "source_id", b"source_id", "warehouse_id", b"warehouse_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
 Global___RestockItemRequest: _TypeAlias = RestockItemRequest  # noqa: Y015
 
@@ -244,6 +271,7 @@ class MarkDamagedRequest(_message.Message):
     ORDER_ID_FIELD_NUMBER: _builtins.int
     LINE_NUMBER_FIELD_NUMBER: _builtins.int
     DAMAGED_QUANTITY_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     warehouse_id: _builtins.str
@@ -256,6 +284,10 @@ class MarkDamagedRequest(_message.Message):
     """The order's line; it says which SKU they are."""
     damaged_quantity: _builtins.int
     """Marked damaged so far for this return and line, these included: a target, so that a repeat changes nothing."""
+    note: _builtins.str
+    """Why, in free text, 1 to 500 characters, for the ledger alone: it is in no event. No personal
+    data.
+    """
     def __init__(
         self,
         *,
@@ -265,12 +297,15 @@ class MarkDamagedRequest(_message.Message):
         order_id: _builtins.str = ...,
         line_number: _builtins.int = ...,
         damaged_quantity: _builtins.int = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "note", b"note"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["damaged_quantity", b"damaged_quantity", "line_number", b"line_number", "order_id", b"order_id", "request_id", b"request_id", "source_id", b"source_id", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "damaged_quantity", b"damaged_quantity", "line_number", b"line_number", "note", b"note", "order_id", b"order_id", "request_id", b"request_id", "source_id", b"source_id", "warehouse_id", b"warehouse_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
 Global___MarkDamagedRequest: _TypeAlias = MarkDamagedRequest  # noqa: Y015
 
@@ -466,6 +501,8 @@ class ListStockLevelsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     WAREHOUSE_ID_FIELD_NUMBER: _builtins.int
     SKUS_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FROM_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_BEFORE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Rows in a page: 50 where unset, 1,000 at most. Fewer come, with a next_page_token all the same, where
     their answer would be larger than 4 MiB.
@@ -478,6 +515,14 @@ class ListStockLevelsRequest(_message.Message):
     def skus(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Of one of these SKUs; empty: of any. 500 at most."""
 
+    @_builtins.property
+    def update_time_from(self) -> _timestamp_pb2.Timestamp:
+        """Changed last at this time or later. A part of a microsecond counts as a whole one."""
+
+    @_builtins.property
+    def update_time_before(self) -> _timestamp_pb2.Timestamp:
+        """Changed last before this time. A part of a microsecond counts as a whole one."""
+
     def __init__(
         self,
         *,
@@ -485,10 +530,12 @@ class ListStockLevelsRequest(_message.Message):
         page_token: _builtins.str = ...,
         warehouse_id: _builtins.str | None = ...,
         skus: _abc.Iterable[_builtins.str] | None = ...,
+        update_time_from: _timestamp_pb2.Timestamp | None = ...,
+        update_time_before: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_warehouse_id", b"_warehouse_id", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_warehouse_id", b"_warehouse_id", "update_time_before", b"update_time_before", "update_time_from", b"update_time_from", "warehouse_id", b"warehouse_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_warehouse_id", b"_warehouse_id", "page_size", b"page_size", "page_token", b"page_token", "skus", b"skus", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_warehouse_id", b"_warehouse_id", "page_size", b"page_size", "page_token", b"page_token", "skus", b"skus", "update_time_before", b"update_time_before", "update_time_from", b"update_time_from", "warehouse_id", b"warehouse_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__warehouse_id: _TypeAlias = _typing.Literal["warehouse_id"]  # noqa: Y015
     _WhichOneofArgType__warehouse_id: _TypeAlias = _typing.Literal["_warehouse_id", b"_warehouse_id"]  # noqa: Y015
@@ -537,6 +584,7 @@ class ListStockMovementsRequest(_message.Message):
     ORDER_ID_FIELD_NUMBER: _builtins.int
     KINDS_FIELD_NUMBER: _builtins.int
     OCCUR_TIME_FROM_FIELD_NUMBER: _builtins.int
+    OCCUR_TIME_BEFORE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Rows in a page: 50 where unset, 1,000 at most. Fewer come, with a next_page_token all the same, where
     their answer would be larger than 4 MiB.
@@ -555,7 +603,11 @@ class ListStockMovementsRequest(_message.Message):
 
     @_builtins.property
     def occur_time_from(self) -> _timestamp_pb2.Timestamp:
-        """At or after this time."""
+        """At or after this time. A part of a microsecond counts as a whole one."""
+
+    @_builtins.property
+    def occur_time_before(self) -> _timestamp_pb2.Timestamp:
+        """Before this time. A part of a microsecond counts as a whole one."""
 
     def __init__(
         self,
@@ -567,10 +619,11 @@ class ListStockMovementsRequest(_message.Message):
         order_id: _builtins.str | None = ...,
         kinds: _abc.Iterable[_warehouse_pb2.StockMovementKind.ValueType] | None = ...,
         occur_time_from: _timestamp_pb2.Timestamp | None = ...,
+        occur_time_before: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_order_id", b"_order_id", "_sku", b"_sku", "_warehouse_id", b"_warehouse_id", "occur_time_from", b"occur_time_from", "order_id", b"order_id", "sku", b"sku", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_order_id", b"_order_id", "_sku", b"_sku", "_warehouse_id", b"_warehouse_id", "occur_time_before", b"occur_time_before", "occur_time_from", b"occur_time_from", "order_id", b"order_id", "sku", b"sku", "warehouse_id", b"warehouse_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_order_id", b"_order_id", "_sku", b"_sku", "_warehouse_id", b"_warehouse_id", "kinds", b"kinds", "occur_time_from", b"occur_time_from", "order_id", b"order_id", "page_size", b"page_size", "page_token", b"page_token", "sku", b"sku", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_order_id", b"_order_id", "_sku", b"_sku", "_warehouse_id", b"_warehouse_id", "kinds", b"kinds", "occur_time_before", b"occur_time_before", "occur_time_from", b"occur_time_from", "order_id", b"order_id", "page_size", b"page_size", "page_token", b"page_token", "sku", b"sku", "warehouse_id", b"warehouse_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__order_id: _TypeAlias = _typing.Literal["order_id"]  # noqa: Y015
     _WhichOneofArgType__order_id: _TypeAlias = _typing.Literal["_order_id", b"_order_id"]  # noqa: Y015

@@ -24,12 +24,13 @@ _sym_db = _symbol_database.Default()
 
 from buf.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
+from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from ordermesh.options.v1 import rules_pb2 as ordermesh_dot_options_dot_v1_dot_rules__pb2
 from ordermesh.view.v1 import view_pb2 as ordermesh_dot_view_dot_v1_dot_view__pb2
 from ordermesh.warehouse.v1 import warehouse_pb2 as ordermesh_dot_warehouse_dot_v1_dot_warehouse__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0ordermesh/warehouse/v1/reservation_service.proto\x12\x16ordermesh.warehouse.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a ordermesh/options/v1/rules.proto\x1a\x1cordermesh/view/v1/view.proto\x1a&ordermesh/warehouse/v1/warehouse.proto\"\xfa\x02\n\x13ReserveStockRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12#\n\x08order_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x07orderId\x12$\n\x07\x61ttempt\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01R\x07\x61ttempt\x12\xaf\x01\n\x05lines\x18\x04 \x03(\x0b\x32#.ordermesh.warehouse.v1.ReserveLineBt\xbaHq\x92\x01\x05\x08\x01\x10\xf4\x03\xba\x01\x66\n\x18lines.line_number_unique\x12\x1fmust name each line_number once\x1a)this.map(line, line.line_number).unique()R\x05lines\x12=\n\x03ttl\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x04\x08\x80\xf5$2\x02\x08\x01R\x03ttl\"\x84\x01\n\x0bReserveLine\x12+\n\x0bline_number\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x01R\nlineNumber\x12\x1f\n\x03sku\x18\x02 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x03sku\x12\'\n\x08quantity\x18\x03 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x01R\x08quantity\"z\n\x14ReserveStockResponse\x12\x19\n\x08order_id\x18\x01 \x01(\tR\x07orderId\x12G\n\x0creservations\x18\x02 \x03(\x0b\x32#.ordermesh.warehouse.v1.ReservationR\x0creservations\"Y\n\x0cOrderAttempt\x12#\n\x08order_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x07orderId\x12$\n\x07\x61ttempt\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01R\x07\x61ttempt\"\x97\x01\n\x19\x43onfirmReservationRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12Q\n\rorder_attempt\x18\x02 \x01(\x0b\x32$.ordermesh.warehouse.v1.OrderAttemptB\x06\xbaH\x03\xc8\x01\x01R\x0corderAttempt\"e\n\x1a\x43onfirmReservationResponse\x12G\n\x0creservations\x18\x01 \x03(\x0b\x32#.ordermesh.warehouse.v1.ReservationR\x0creservations\"\xc7\x02\n\x1f\x42\x61tchConfirmReservationsRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\xc3\x01\n\x0eorder_attempts\x18\x02 \x03(\x0b\x32$.ordermesh.warehouse.v1.OrderAttemptBv\xbaHs\x92\x01\x05\x08\x01\x10\xf4\x03\xba\x01h\n\x1eorder_attempts.order_id_unique\x12\x1cmust name each order_id once\x1a(this.map(entry, entry.order_id).unique()R\rorderAttempts\x12\x35\n\x04view\x18\x0f \x01(\x0e\x32\x17.ordermesh.view.v1.ViewB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04view\"g\n BatchConfirmReservationsResponse\x12\x43\n\x07results\x18\x01 \x03(\x0b\x32).ordermesh.warehouse.v1.ReservationResultR\x07results\"\xbd\x01\n\x11ReservationResult\x12\x19\n\x08order_id\x18\x01 \x01(\tR\x07orderId\x12G\n\x0creservations\x18\x02 \x03(\x0b\x32#.ordermesh.warehouse.v1.ReservationR\x0creservations\x12\x44\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32*.ordermesh.warehouse.v1.ReservationFailureR\x07\x66\x61ilure\"d\n\x12ReservationFailure\x12\x16\n\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n\x07message\x18\x02 \x01(\tR\x07message\x12\x1c\n\tretryable\x18\x03 \x01(\x08R\tretryable\"\xc7\x02\n\x19ReleaseReservationRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12Q\n\rorder_attempt\x18\x02 \x01(\x0b\x32$.ordermesh.warehouse.v1.OrderAttemptB\x06\xbaH\x03\xc8\x01\x01R\x0corderAttempt\x12\xad\x01\n\x05lines\x18\x03 \x03(\x0b\x32#.ordermesh.warehouse.v1.ReleaseLineBr\xbaHo\x92\x01\x03\x10\xf4\x03\xba\x01\x66\n\x18lines.line_number_unique\x12\x1fmust name each line_number once\x1a)this.map(line, line.line_number).unique()R\x05lines\"t\n\x0bReleaseLine\x12+\n\x0bline_number\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x01R\nlineNumber\x12\x38\n\x11released_quantity\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x01R\x10releasedQuantity\"e\n\x1aReleaseReservationResponse\x12G\n\x0creservations\x18\x01 \x03(\x0b\x32#.ordermesh.warehouse.v1.ReservationR\x0creservations\"\xc7\x02\n\x1f\x42\x61tchReleaseReservationsRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\xc3\x01\n\x0eorder_attempts\x18\x02 \x03(\x0b\x32$.ordermesh.warehouse.v1.OrderAttemptBv\xbaHs\x92\x01\x05\x08\x01\x10\xf4\x03\xba\x01h\n\x1eorder_attempts.order_id_unique\x12\x1cmust name each order_id once\x1a(this.map(entry, entry.order_id).unique()R\rorderAttempts\x12\x35\n\x04view\x18\x0f \x01(\x0e\x32\x17.ordermesh.view.v1.ViewB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04view\"g\n BatchReleaseReservationsResponse\x12\x43\n\x07results\x18\x01 \x03(\x0b\x32).ordermesh.warehouse.v1.ReservationResultR\x07results\"\xfc\x02\n\x1aReplaceSpoiledUnitsRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12Q\n\rorder_attempt\x18\x02 \x01(\x0b\x32$.ordermesh.warehouse.v1.OrderAttemptB\x06\xbaH\x03\xc8\x01\x01R\x0corderAttempt\x12\x30\n\x0cwarehouse_id\x18\x03 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x0bwarehouseId\x12\xaf\x01\n\x05lines\x18\x04 \x03(\x0b\x32#.ordermesh.warehouse.v1.SpoiledLineBt\xbaHq\x92\x01\x05\x08\x01\x10\xf4\x03\xba\x01\x66\n\x18lines.line_number_unique\x12\x1fmust name each line_number once\x1a)this.map(line, line.line_number).unique()R\x05lines\"\xa6\x01\n\x0bSpoiledLine\x12+\n\x0bline_number\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x01R\nlineNumber\x12\x36\n\x10spoiled_quantity\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x01R\x0fspoiledQuantity\x12\x32\n\x0eshort_quantity\x18\x03 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00R\rshortQuantity\"d\n\x1bReplaceSpoiledUnitsResponse\x12\x45\n\x0breservation\x18\x01 \x01(\x0b\x32#.ordermesh.warehouse.v1.ReservationR\x0breservation\"H\n\x15GetReservationRequest\x12/\n\x0ereservation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\rreservationId\"_\n\x16GetReservationResponse\x12\x45\n\x0breservation\x18\x01 \x01(\x0b\x32#.ordermesh.warehouse.v1.ReservationR\x0breservation\"\xfb\x02\n\x17ListReservationsRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\x12(\n\x08order_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00R\x07orderId\x88\x01\x01\x12\x35\n\x0cwarehouse_id\x18\x04 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01H\x01R\x0bwarehouseId\x88\x01\x01\x12X\n\x08statuses\x18\x05 \x03(\x0e\x32).ordermesh.warehouse.v1.ReservationStatusB\x11\xbaH\x0e\x92\x01\x0b\x10\x05\"\x07\x82\x01\x04\x10\x01 \x00R\x08statuses\x12\x35\n\x04view\x18\x0f \x01(\x0e\x32\x17.ordermesh.view.v1.ViewB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04viewB\x0b\n\t_order_idB\x0f\n\r_warehouse_id\"\x8b\x01\n\x18ListReservationsResponse\x12G\n\x0creservations\x18\x01 \x03(\x0b\x32#.ordermesh.warehouse.v1.ReservationR\x0creservations\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xac\x08\n\x12ReservationService\x12n\n\x0cReserveStock\x12+.ordermesh.warehouse.v1.ReserveStockRequest\x1a,.ordermesh.warehouse.v1.ReserveStockResponse\"\x03\x90\x02\x02\x12\x80\x01\n\x12\x43onfirmReservation\x12\x31.ordermesh.warehouse.v1.ConfirmReservationRequest\x1a\x32.ordermesh.warehouse.v1.ConfirmReservationResponse\"\x03\x90\x02\x02\x12\x92\x01\n\x18\x42\x61tchConfirmReservations\x12\x37.ordermesh.warehouse.v1.BatchConfirmReservationsRequest\x1a\x38.ordermesh.warehouse.v1.BatchConfirmReservationsResponse\"\x03\x90\x02\x02\x12\x80\x01\n\x12ReleaseReservation\x12\x31.ordermesh.warehouse.v1.ReleaseReservationRequest\x1a\x32.ordermesh.warehouse.v1.ReleaseReservationResponse\"\x03\x90\x02\x02\x12\x92\x01\n\x18\x42\x61tchReleaseReservations\x12\x37.ordermesh.warehouse.v1.BatchReleaseReservationsRequest\x1a\x38.ordermesh.warehouse.v1.BatchReleaseReservationsResponse\"\x03\x90\x02\x02\x12\x83\x01\n\x13ReplaceSpoiledUnits\x12\x32.ordermesh.warehouse.v1.ReplaceSpoiledUnitsRequest\x1a\x33.ordermesh.warehouse.v1.ReplaceSpoiledUnitsResponse\"\x03\x90\x02\x02\x12t\n\x0eGetReservation\x12-.ordermesh.warehouse.v1.GetReservationRequest\x1a..ordermesh.warehouse.v1.GetReservationResponse\"\x03\x90\x02\x01\x12z\n\x10ListReservations\x12/.ordermesh.warehouse.v1.ListReservationsRequest\x1a\x30.ordermesh.warehouse.v1.ListReservationsResponse\"\x03\x90\x02\x01\x42\xce\x01\n\x1a\x63om.ordermesh.warehouse.v1B\x17ReservationServiceProtoP\x01ZHgithub.com/ordermesh/ordermesh/gen/go/ordermesh/warehouse/v1;warehousev1\xaa\x02\x16Ordermesh.Warehouse.V1\xca\x02\x16Ordermesh\\Warehouse\\V1\xea\x02\x18Ordermesh::Warehouse::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n0ordermesh/warehouse/v1/reservation_service.proto\x12\x16ordermesh.warehouse.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a ordermesh/options/v1/rules.proto\x1a\x1cordermesh/view/v1/view.proto\x1a&ordermesh/warehouse/v1/warehouse.proto\"\xa8\x03\n\x13ReserveStockRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12#\n\x08order_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x07orderId\x12$\n\x07\x61ttempt\x18\x03 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01R\x07\x61ttempt\x12\xaf\x01\n\x05lines\x18\x04 \x03(\x0b\x32#.ordermesh.warehouse.v1.ReserveLineBt\xbaHq\x92\x01\x05\x08\x01\x10\xf4\x03\xba\x01\x66\n\x18lines.line_number_unique\x12\x1fmust name each line_number once\x1a)this.map(line, line.line_number).unique()R\x05lines\x12=\n\x03ttl\x18\x05 \x01(\x0b\x32\x19.google.protobuf.DurationB\x10\xbaH\r\xaa\x01\n\"\x04\x08\x80\xf5$2\x02\x08\x01R\x03ttl\x12#\n\x04note\x18\x06 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03H\x00R\x04note\x88\x01\x01\x42\x07\n\x05_note\"\x84\x01\n\x0bReserveLine\x12+\n\x0bline_number\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x01R\nlineNumber\x12\x1f\n\x03sku\x18\x02 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x03sku\x12\'\n\x08quantity\x18\x03 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x01R\x08quantity\"z\n\x14ReserveStockResponse\x12\x19\n\x08order_id\x18\x01 \x01(\tR\x07orderId\x12G\n\x0creservations\x18\x02 \x03(\x0b\x32#.ordermesh.warehouse.v1.ReservationR\x0creservations\"Y\n\x0cOrderAttempt\x12#\n\x08order_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x07orderId\x12$\n\x07\x61ttempt\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01R\x07\x61ttempt\"\xc5\x01\n\x19\x43onfirmReservationRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12Q\n\rorder_attempt\x18\x02 \x01(\x0b\x32$.ordermesh.warehouse.v1.OrderAttemptB\x06\xbaH\x03\xc8\x01\x01R\x0corderAttempt\x12#\n\x04note\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03H\x00R\x04note\x88\x01\x01\x42\x07\n\x05_note\"e\n\x1a\x43onfirmReservationResponse\x12G\n\x0creservations\x18\x01 \x03(\x0b\x32#.ordermesh.warehouse.v1.ReservationR\x0creservations\"\xf5\x02\n\x1f\x42\x61tchConfirmReservationsRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\xc3\x01\n\x0eorder_attempts\x18\x02 \x03(\x0b\x32$.ordermesh.warehouse.v1.OrderAttemptBv\xbaHs\x92\x01\x05\x08\x01\x10\xf4\x03\xba\x01h\n\x1eorder_attempts.order_id_unique\x12\x1cmust name each order_id once\x1a(this.map(entry, entry.order_id).unique()R\rorderAttempts\x12\x35\n\x04view\x18\x0f \x01(\x0e\x32\x17.ordermesh.view.v1.ViewB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04view\x12#\n\x04note\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03H\x00R\x04note\x88\x01\x01\x42\x07\n\x05_note\"g\n BatchConfirmReservationsResponse\x12\x43\n\x07results\x18\x01 \x03(\x0b\x32).ordermesh.warehouse.v1.ReservationResultR\x07results\"\xbd\x01\n\x11ReservationResult\x12\x19\n\x08order_id\x18\x01 \x01(\tR\x07orderId\x12G\n\x0creservations\x18\x02 \x03(\x0b\x32#.ordermesh.warehouse.v1.ReservationR\x0creservations\x12\x44\n\x07\x66\x61ilure\x18\x03 \x01(\x0b\x32*.ordermesh.warehouse.v1.ReservationFailureR\x07\x66\x61ilure\"d\n\x12ReservationFailure\x12\x16\n\x06reason\x18\x01 \x01(\tR\x06reason\x12\x18\n\x07message\x18\x02 \x01(\tR\x07message\x12\x1c\n\tretryable\x18\x03 \x01(\x08R\tretryable\"\xf5\x02\n\x19ReleaseReservationRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12Q\n\rorder_attempt\x18\x02 \x01(\x0b\x32$.ordermesh.warehouse.v1.OrderAttemptB\x06\xbaH\x03\xc8\x01\x01R\x0corderAttempt\x12\xad\x01\n\x05lines\x18\x03 \x03(\x0b\x32#.ordermesh.warehouse.v1.ReleaseLineBr\xbaHo\x92\x01\x03\x10\xf4\x03\xba\x01\x66\n\x18lines.line_number_unique\x12\x1fmust name each line_number once\x1a)this.map(line, line.line_number).unique()R\x05lines\x12#\n\x04note\x18\x04 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03H\x00R\x04note\x88\x01\x01\x42\x07\n\x05_note\"t\n\x0bReleaseLine\x12+\n\x0bline_number\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x01R\nlineNumber\x12\x38\n\x11released_quantity\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x01R\x10releasedQuantity\"e\n\x1aReleaseReservationResponse\x12G\n\x0creservations\x18\x01 \x03(\x0b\x32#.ordermesh.warehouse.v1.ReservationR\x0creservations\"\xf5\x02\n\x1f\x42\x61tchReleaseReservationsRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\xc3\x01\n\x0eorder_attempts\x18\x02 \x03(\x0b\x32$.ordermesh.warehouse.v1.OrderAttemptBv\xbaHs\x92\x01\x05\x08\x01\x10\xf4\x03\xba\x01h\n\x1eorder_attempts.order_id_unique\x12\x1cmust name each order_id once\x1a(this.map(entry, entry.order_id).unique()R\rorderAttempts\x12\x35\n\x04view\x18\x0f \x01(\x0e\x32\x17.ordermesh.view.v1.ViewB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04view\x12#\n\x04note\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03H\x00R\x04note\x88\x01\x01\x42\x07\n\x05_note\"g\n BatchReleaseReservationsResponse\x12\x43\n\x07results\x18\x01 \x03(\x0b\x32).ordermesh.warehouse.v1.ReservationResultR\x07results\"\xaa\x03\n\x1aReplaceSpoiledUnitsRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12Q\n\rorder_attempt\x18\x02 \x01(\x0b\x32$.ordermesh.warehouse.v1.OrderAttemptB\x06\xbaH\x03\xc8\x01\x01R\x0corderAttempt\x12\x30\n\x0cwarehouse_id\x18\x03 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x0bwarehouseId\x12\xaf\x01\n\x05lines\x18\x04 \x03(\x0b\x32#.ordermesh.warehouse.v1.SpoiledLineBt\xbaHq\x92\x01\x05\x08\x01\x10\xf4\x03\xba\x01\x66\n\x18lines.line_number_unique\x12\x1fmust name each line_number once\x1a)this.map(line, line.line_number).unique()R\x05lines\x12#\n\x04note\x18\x05 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03H\x00R\x04note\x88\x01\x01\x42\x07\n\x05_note\"\xa6\x01\n\x0bSpoiledLine\x12+\n\x0bline_number\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xf4\x03(\x01R\nlineNumber\x12\x36\n\x10spoiled_quantity\x18\x02 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x01R\x0fspoiledQuantity\x12\x32\n\x0eshort_quantity\x18\x03 \x01(\x05\x42\x0b\xbaH\x08\x1a\x06\x18\xc0\x84=(\x00R\rshortQuantity\"d\n\x1bReplaceSpoiledUnitsResponse\x12\x45\n\x0breservation\x18\x01 \x01(\x0b\x32#.ordermesh.warehouse.v1.ReservationR\x0breservation\"H\n\x15GetReservationRequest\x12/\n\x0ereservation_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\rreservationId\"_\n\x16GetReservationResponse\x12\x45\n\x0breservation\x18\x01 \x01(\x0b\x32#.ordermesh.warehouse.v1.ReservationR\x0breservation\"\x8b\x04\n\x17ListReservationsRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\x12(\n\x08order_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00R\x07orderId\x88\x01\x01\x12\x35\n\x0cwarehouse_id\x18\x04 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01H\x01R\x0bwarehouseId\x88\x01\x01\x12X\n\x08statuses\x18\x05 \x03(\x0e\x32).ordermesh.warehouse.v1.ReservationStatusB\x11\xbaH\x0e\x92\x01\x0b\x10\x05\"\x07\x82\x01\x04\x10\x01 \x00R\x08statuses\x12\x44\n\x10update_time_from\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0eupdateTimeFrom\x12H\n\x12update_time_before\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x10updateTimeBefore\x12\x35\n\x04view\x18\x0f \x01(\x0e\x32\x17.ordermesh.view.v1.ViewB\x08\xbaH\x05\x82\x01\x02\x10\x01R\x04viewB\x0b\n\t_order_idB\x0f\n\r_warehouse_id\"\x8b\x01\n\x18ListReservationsResponse\x12G\n\x0creservations\x18\x01 \x03(\x0b\x32#.ordermesh.warehouse.v1.ReservationR\x0creservations\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken2\xac\x08\n\x12ReservationService\x12n\n\x0cReserveStock\x12+.ordermesh.warehouse.v1.ReserveStockRequest\x1a,.ordermesh.warehouse.v1.ReserveStockResponse\"\x03\x90\x02\x02\x12\x80\x01\n\x12\x43onfirmReservation\x12\x31.ordermesh.warehouse.v1.ConfirmReservationRequest\x1a\x32.ordermesh.warehouse.v1.ConfirmReservationResponse\"\x03\x90\x02\x02\x12\x92\x01\n\x18\x42\x61tchConfirmReservations\x12\x37.ordermesh.warehouse.v1.BatchConfirmReservationsRequest\x1a\x38.ordermesh.warehouse.v1.BatchConfirmReservationsResponse\"\x03\x90\x02\x02\x12\x80\x01\n\x12ReleaseReservation\x12\x31.ordermesh.warehouse.v1.ReleaseReservationRequest\x1a\x32.ordermesh.warehouse.v1.ReleaseReservationResponse\"\x03\x90\x02\x02\x12\x92\x01\n\x18\x42\x61tchReleaseReservations\x12\x37.ordermesh.warehouse.v1.BatchReleaseReservationsRequest\x1a\x38.ordermesh.warehouse.v1.BatchReleaseReservationsResponse\"\x03\x90\x02\x02\x12\x83\x01\n\x13ReplaceSpoiledUnits\x12\x32.ordermesh.warehouse.v1.ReplaceSpoiledUnitsRequest\x1a\x33.ordermesh.warehouse.v1.ReplaceSpoiledUnitsResponse\"\x03\x90\x02\x02\x12t\n\x0eGetReservation\x12-.ordermesh.warehouse.v1.GetReservationRequest\x1a..ordermesh.warehouse.v1.GetReservationResponse\"\x03\x90\x02\x01\x12z\n\x10ListReservations\x12/.ordermesh.warehouse.v1.ListReservationsRequest\x1a\x30.ordermesh.warehouse.v1.ListReservationsResponse\"\x03\x90\x02\x01\x42\xce\x01\n\x1a\x63om.ordermesh.warehouse.v1B\x17ReservationServiceProtoP\x01ZHgithub.com/ordermesh/ordermesh/gen/go/ordermesh/warehouse/v1;warehousev1\xaa\x02\x16Ordermesh.Warehouse.V1\xca\x02\x16Ordermesh\\Warehouse\\V1\xea\x02\x18Ordermesh::Warehouse::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -47,6 +48,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESERVESTOCKREQUEST'].fields_by_name['lines']._serialized_options = b'\272Hq\222\001\005\010\001\020\364\003\272\001f\n\030lines.line_number_unique\022\037must name each line_number once\032)this.map(line, line.line_number).unique()'
   _globals['_RESERVESTOCKREQUEST'].fields_by_name['ttl']._loaded_options = None
   _globals['_RESERVESTOCKREQUEST'].fields_by_name['ttl']._serialized_options = b'\272H\r\252\001\n\"\004\010\200\365$2\002\010\001'
+  _globals['_RESERVESTOCKREQUEST'].fields_by_name['note']._loaded_options = None
+  _globals['_RESERVESTOCKREQUEST'].fields_by_name['note']._serialized_options = b'\272H\007r\005\020\001\030\364\003'
   _globals['_RESERVELINE'].fields_by_name['line_number']._loaded_options = None
   _globals['_RESERVELINE'].fields_by_name['line_number']._serialized_options = b'\272H\007\032\005\030\364\003(\001'
   _globals['_RESERVELINE'].fields_by_name['sku']._loaded_options = None
@@ -61,18 +64,24 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CONFIRMRESERVATIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_CONFIRMRESERVATIONREQUEST'].fields_by_name['order_attempt']._loaded_options = None
   _globals['_CONFIRMRESERVATIONREQUEST'].fields_by_name['order_attempt']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_CONFIRMRESERVATIONREQUEST'].fields_by_name['note']._loaded_options = None
+  _globals['_CONFIRMRESERVATIONREQUEST'].fields_by_name['note']._serialized_options = b'\272H\007r\005\020\001\030\364\003'
   _globals['_BATCHCONFIRMRESERVATIONSREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_BATCHCONFIRMRESERVATIONSREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_BATCHCONFIRMRESERVATIONSREQUEST'].fields_by_name['order_attempts']._loaded_options = None
   _globals['_BATCHCONFIRMRESERVATIONSREQUEST'].fields_by_name['order_attempts']._serialized_options = b'\272Hs\222\001\005\010\001\020\364\003\272\001h\n\036order_attempts.order_id_unique\022\034must name each order_id once\032(this.map(entry, entry.order_id).unique()'
   _globals['_BATCHCONFIRMRESERVATIONSREQUEST'].fields_by_name['view']._loaded_options = None
   _globals['_BATCHCONFIRMRESERVATIONSREQUEST'].fields_by_name['view']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_BATCHCONFIRMRESERVATIONSREQUEST'].fields_by_name['note']._loaded_options = None
+  _globals['_BATCHCONFIRMRESERVATIONSREQUEST'].fields_by_name['note']._serialized_options = b'\272H\007r\005\020\001\030\364\003'
   _globals['_RELEASERESERVATIONREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_RELEASERESERVATIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_RELEASERESERVATIONREQUEST'].fields_by_name['order_attempt']._loaded_options = None
   _globals['_RELEASERESERVATIONREQUEST'].fields_by_name['order_attempt']._serialized_options = b'\272H\003\310\001\001'
   _globals['_RELEASERESERVATIONREQUEST'].fields_by_name['lines']._loaded_options = None
   _globals['_RELEASERESERVATIONREQUEST'].fields_by_name['lines']._serialized_options = b'\272Ho\222\001\003\020\364\003\272\001f\n\030lines.line_number_unique\022\037must name each line_number once\032)this.map(line, line.line_number).unique()'
+  _globals['_RELEASERESERVATIONREQUEST'].fields_by_name['note']._loaded_options = None
+  _globals['_RELEASERESERVATIONREQUEST'].fields_by_name['note']._serialized_options = b'\272H\007r\005\020\001\030\364\003'
   _globals['_RELEASELINE'].fields_by_name['line_number']._loaded_options = None
   _globals['_RELEASELINE'].fields_by_name['line_number']._serialized_options = b'\272H\007\032\005\030\364\003(\001'
   _globals['_RELEASELINE'].fields_by_name['released_quantity']._loaded_options = None
@@ -83,6 +92,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_BATCHRELEASERESERVATIONSREQUEST'].fields_by_name['order_attempts']._serialized_options = b'\272Hs\222\001\005\010\001\020\364\003\272\001h\n\036order_attempts.order_id_unique\022\034must name each order_id once\032(this.map(entry, entry.order_id).unique()'
   _globals['_BATCHRELEASERESERVATIONSREQUEST'].fields_by_name['view']._loaded_options = None
   _globals['_BATCHRELEASERESERVATIONSREQUEST'].fields_by_name['view']._serialized_options = b'\272H\005\202\001\002\020\001'
+  _globals['_BATCHRELEASERESERVATIONSREQUEST'].fields_by_name['note']._loaded_options = None
+  _globals['_BATCHRELEASERESERVATIONSREQUEST'].fields_by_name['note']._serialized_options = b'\272H\007r\005\020\001\030\364\003'
   _globals['_REPLACESPOILEDUNITSREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_REPLACESPOILEDUNITSREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_REPLACESPOILEDUNITSREQUEST'].fields_by_name['order_attempt']._loaded_options = None
@@ -91,6 +102,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REPLACESPOILEDUNITSREQUEST'].fields_by_name['warehouse_id']._serialized_options = b'\272H\nr\010\020\001\030@\330\342\030\001'
   _globals['_REPLACESPOILEDUNITSREQUEST'].fields_by_name['lines']._loaded_options = None
   _globals['_REPLACESPOILEDUNITSREQUEST'].fields_by_name['lines']._serialized_options = b'\272Hq\222\001\005\010\001\020\364\003\272\001f\n\030lines.line_number_unique\022\037must name each line_number once\032)this.map(line, line.line_number).unique()'
+  _globals['_REPLACESPOILEDUNITSREQUEST'].fields_by_name['note']._loaded_options = None
+  _globals['_REPLACESPOILEDUNITSREQUEST'].fields_by_name['note']._serialized_options = b'\272H\007r\005\020\001\030\364\003'
   _globals['_SPOILEDLINE'].fields_by_name['line_number']._loaded_options = None
   _globals['_SPOILEDLINE'].fields_by_name['line_number']._serialized_options = b'\272H\007\032\005\030\364\003(\001'
   _globals['_SPOILEDLINE'].fields_by_name['spoiled_quantity']._loaded_options = None
@@ -127,50 +140,50 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESERVATIONSERVICE'].methods_by_name['GetReservation']._serialized_options = b'\220\002\001'
   _globals['_RESERVATIONSERVICE'].methods_by_name['ListReservations']._loaded_options = None
   _globals['_RESERVATIONSERVICE'].methods_by_name['ListReservations']._serialized_options = b'\220\002\001'
-  _globals['_RESERVESTOCKREQUEST']._serialized_start=242
-  _globals['_RESERVESTOCKREQUEST']._serialized_end=620
-  _globals['_RESERVELINE']._serialized_start=623
-  _globals['_RESERVELINE']._serialized_end=755
-  _globals['_RESERVESTOCKRESPONSE']._serialized_start=757
-  _globals['_RESERVESTOCKRESPONSE']._serialized_end=879
-  _globals['_ORDERATTEMPT']._serialized_start=881
-  _globals['_ORDERATTEMPT']._serialized_end=970
-  _globals['_CONFIRMRESERVATIONREQUEST']._serialized_start=973
-  _globals['_CONFIRMRESERVATIONREQUEST']._serialized_end=1124
-  _globals['_CONFIRMRESERVATIONRESPONSE']._serialized_start=1126
-  _globals['_CONFIRMRESERVATIONRESPONSE']._serialized_end=1227
-  _globals['_BATCHCONFIRMRESERVATIONSREQUEST']._serialized_start=1230
-  _globals['_BATCHCONFIRMRESERVATIONSREQUEST']._serialized_end=1557
-  _globals['_BATCHCONFIRMRESERVATIONSRESPONSE']._serialized_start=1559
-  _globals['_BATCHCONFIRMRESERVATIONSRESPONSE']._serialized_end=1662
-  _globals['_RESERVATIONRESULT']._serialized_start=1665
-  _globals['_RESERVATIONRESULT']._serialized_end=1854
-  _globals['_RESERVATIONFAILURE']._serialized_start=1856
-  _globals['_RESERVATIONFAILURE']._serialized_end=1956
-  _globals['_RELEASERESERVATIONREQUEST']._serialized_start=1959
-  _globals['_RELEASERESERVATIONREQUEST']._serialized_end=2286
-  _globals['_RELEASELINE']._serialized_start=2288
-  _globals['_RELEASELINE']._serialized_end=2404
-  _globals['_RELEASERESERVATIONRESPONSE']._serialized_start=2406
-  _globals['_RELEASERESERVATIONRESPONSE']._serialized_end=2507
-  _globals['_BATCHRELEASERESERVATIONSREQUEST']._serialized_start=2510
-  _globals['_BATCHRELEASERESERVATIONSREQUEST']._serialized_end=2837
-  _globals['_BATCHRELEASERESERVATIONSRESPONSE']._serialized_start=2839
-  _globals['_BATCHRELEASERESERVATIONSRESPONSE']._serialized_end=2942
-  _globals['_REPLACESPOILEDUNITSREQUEST']._serialized_start=2945
-  _globals['_REPLACESPOILEDUNITSREQUEST']._serialized_end=3325
-  _globals['_SPOILEDLINE']._serialized_start=3328
-  _globals['_SPOILEDLINE']._serialized_end=3494
-  _globals['_REPLACESPOILEDUNITSRESPONSE']._serialized_start=3496
-  _globals['_REPLACESPOILEDUNITSRESPONSE']._serialized_end=3596
-  _globals['_GETRESERVATIONREQUEST']._serialized_start=3598
-  _globals['_GETRESERVATIONREQUEST']._serialized_end=3670
-  _globals['_GETRESERVATIONRESPONSE']._serialized_start=3672
-  _globals['_GETRESERVATIONRESPONSE']._serialized_end=3767
-  _globals['_LISTRESERVATIONSREQUEST']._serialized_start=3770
-  _globals['_LISTRESERVATIONSREQUEST']._serialized_end=4149
-  _globals['_LISTRESERVATIONSRESPONSE']._serialized_start=4152
-  _globals['_LISTRESERVATIONSRESPONSE']._serialized_end=4291
-  _globals['_RESERVATIONSERVICE']._serialized_start=4294
-  _globals['_RESERVATIONSERVICE']._serialized_end=5362
+  _globals['_RESERVESTOCKREQUEST']._serialized_start=275
+  _globals['_RESERVESTOCKREQUEST']._serialized_end=699
+  _globals['_RESERVELINE']._serialized_start=702
+  _globals['_RESERVELINE']._serialized_end=834
+  _globals['_RESERVESTOCKRESPONSE']._serialized_start=836
+  _globals['_RESERVESTOCKRESPONSE']._serialized_end=958
+  _globals['_ORDERATTEMPT']._serialized_start=960
+  _globals['_ORDERATTEMPT']._serialized_end=1049
+  _globals['_CONFIRMRESERVATIONREQUEST']._serialized_start=1052
+  _globals['_CONFIRMRESERVATIONREQUEST']._serialized_end=1249
+  _globals['_CONFIRMRESERVATIONRESPONSE']._serialized_start=1251
+  _globals['_CONFIRMRESERVATIONRESPONSE']._serialized_end=1352
+  _globals['_BATCHCONFIRMRESERVATIONSREQUEST']._serialized_start=1355
+  _globals['_BATCHCONFIRMRESERVATIONSREQUEST']._serialized_end=1728
+  _globals['_BATCHCONFIRMRESERVATIONSRESPONSE']._serialized_start=1730
+  _globals['_BATCHCONFIRMRESERVATIONSRESPONSE']._serialized_end=1833
+  _globals['_RESERVATIONRESULT']._serialized_start=1836
+  _globals['_RESERVATIONRESULT']._serialized_end=2025
+  _globals['_RESERVATIONFAILURE']._serialized_start=2027
+  _globals['_RESERVATIONFAILURE']._serialized_end=2127
+  _globals['_RELEASERESERVATIONREQUEST']._serialized_start=2130
+  _globals['_RELEASERESERVATIONREQUEST']._serialized_end=2503
+  _globals['_RELEASELINE']._serialized_start=2505
+  _globals['_RELEASELINE']._serialized_end=2621
+  _globals['_RELEASERESERVATIONRESPONSE']._serialized_start=2623
+  _globals['_RELEASERESERVATIONRESPONSE']._serialized_end=2724
+  _globals['_BATCHRELEASERESERVATIONSREQUEST']._serialized_start=2727
+  _globals['_BATCHRELEASERESERVATIONSREQUEST']._serialized_end=3100
+  _globals['_BATCHRELEASERESERVATIONSRESPONSE']._serialized_start=3102
+  _globals['_BATCHRELEASERESERVATIONSRESPONSE']._serialized_end=3205
+  _globals['_REPLACESPOILEDUNITSREQUEST']._serialized_start=3208
+  _globals['_REPLACESPOILEDUNITSREQUEST']._serialized_end=3634
+  _globals['_SPOILEDLINE']._serialized_start=3637
+  _globals['_SPOILEDLINE']._serialized_end=3803
+  _globals['_REPLACESPOILEDUNITSRESPONSE']._serialized_start=3805
+  _globals['_REPLACESPOILEDUNITSRESPONSE']._serialized_end=3905
+  _globals['_GETRESERVATIONREQUEST']._serialized_start=3907
+  _globals['_GETRESERVATIONREQUEST']._serialized_end=3979
+  _globals['_GETRESERVATIONRESPONSE']._serialized_start=3981
+  _globals['_GETRESERVATIONRESPONSE']._serialized_end=4076
+  _globals['_LISTRESERVATIONSREQUEST']._serialized_start=4079
+  _globals['_LISTRESERVATIONSREQUEST']._serialized_end=4602
+  _globals['_LISTRESERVATIONSRESPONSE']._serialized_start=4605
+  _globals['_LISTRESERVATIONSRESPONSE']._serialized_end=4744
+  _globals['_RESERVATIONSERVICE']._serialized_start=4747
+  _globals['_RESERVATIONSERVICE']._serialized_end=5815
 # @@protoc_insertion_point(module_scope)

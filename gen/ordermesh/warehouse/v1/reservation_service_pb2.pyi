@@ -7,6 +7,7 @@ from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from ordermesh.view.v1 import view_pb2 as _view_pb2
 from ordermesh.warehouse.v1 import warehouse_pb2 as _warehouse_pb2
@@ -32,12 +33,17 @@ class ReserveStockRequest(_message.Message):
     ATTEMPT_FIELD_NUMBER: _builtins.int
     LINES_FIELD_NUMBER: _builtins.int
     TTL_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     order_id: _builtins.str
     """The id that the order will have, unless an earlier try has already given it one. Not part of the request's identity."""
     attempt: _builtins.int
     """The order's attempt, from 1."""
+    note: _builtins.str
+    """Why, in free text, 1 to 500 characters, for the ledger alone: it is in no event. No personal
+    data.
+    """
     @_builtins.property
     def lines(self) -> _containers.RepeatedCompositeFieldContainer[Global___ReserveLine]:
         """1 to 500 lines, each line_number once. The same SKU may stand in several."""
@@ -54,12 +60,15 @@ class ReserveStockRequest(_message.Message):
         attempt: _builtins.int = ...,
         lines: _abc.Iterable[Global___ReserveLine] | None = ...,
         ttl: _duration_pb2.Duration | None = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["ttl", b"ttl"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "note", b"note", "ttl", b"ttl"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "lines", b"lines", "order_id", b"order_id", "request_id", b"request_id", "ttl", b"ttl"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "attempt", b"attempt", "lines", b"lines", "note", b"note", "order_id", b"order_id", "request_id", b"request_id", "ttl", b"ttl"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
 Global___ReserveStockRequest: _TypeAlias = ReserveStockRequest  # noqa: Y015
 
@@ -155,8 +164,13 @@ class ConfirmReservationRequest(_message.Message):
 
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     ORDER_ATTEMPT_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
+    note: _builtins.str
+    """Why, in free text, 1 to 500 characters, for the ledger alone: it is in no event. No personal
+    data.
+    """
     @_builtins.property
     def order_attempt(self) -> Global___OrderAttempt:
         """The order's attempt."""
@@ -166,12 +180,15 @@ class ConfirmReservationRequest(_message.Message):
         *,
         request_id: _builtins.str = ...,
         order_attempt: Global___OrderAttempt | None = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["order_attempt", b"order_attempt"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "note", b"note", "order_attempt", b"order_attempt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_attempt", b"order_attempt", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "note", b"note", "order_attempt", b"order_attempt", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
 Global___ConfirmReservationRequest: _TypeAlias = ConfirmReservationRequest  # noqa: Y015
 
@@ -208,10 +225,15 @@ class BatchConfirmReservationsRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     ORDER_ATTEMPTS_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     view: _view_pb2.View.ValueType
     """How much of each reservation is answered: all of it where unset. VIEW_SUMMARY leaves `lines` empty."""
+    note: _builtins.str
+    """Why, in free text, 1 to 500 characters, for the ledger alone: it is in no event. No personal
+    data.
+    """
     @_builtins.property
     def order_attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderAttempt]:
         """1 to 500, each order once."""
@@ -222,12 +244,15 @@ class BatchConfirmReservationsRequest(_message.Message):
         request_id: _builtins.str = ...,
         order_attempts: _abc.Iterable[Global___OrderAttempt] | None = ...,
         view: _view_pb2.View.ValueType = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "note", b"note"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_attempts", b"order_attempts", "request_id", b"request_id", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "note", b"note", "order_attempts", b"order_attempts", "request_id", b"request_id", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
 Global___BatchConfirmReservationsRequest: _TypeAlias = BatchConfirmReservationsRequest  # noqa: Y015
 
@@ -328,8 +353,13 @@ class ReleaseReservationRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     ORDER_ATTEMPT_FIELD_NUMBER: _builtins.int
     LINES_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
+    note: _builtins.str
+    """Why, in free text, 1 to 500 characters, for the ledger alone: it is in no event. No personal
+    data.
+    """
     @_builtins.property
     def order_attempt(self) -> Global___OrderAttempt:
         """The order's attempt."""
@@ -344,12 +374,15 @@ class ReleaseReservationRequest(_message.Message):
         request_id: _builtins.str = ...,
         order_attempt: Global___OrderAttempt | None = ...,
         lines: _abc.Iterable[Global___ReleaseLine] | None = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["order_attempt", b"order_attempt"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "note", b"note", "order_attempt", b"order_attempt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lines", b"lines", "order_attempt", b"order_attempt", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "lines", b"lines", "note", b"note", "order_attempt", b"order_attempt", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
 Global___ReleaseReservationRequest: _TypeAlias = ReleaseReservationRequest  # noqa: Y015
 
@@ -412,10 +445,15 @@ class BatchReleaseReservationsRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     ORDER_ATTEMPTS_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     view: _view_pb2.View.ValueType
     """How much of each reservation is answered: all of it where unset. VIEW_SUMMARY leaves `lines` empty."""
+    note: _builtins.str
+    """Why, in free text, 1 to 500 characters, for the ledger alone: it is in no event. No personal
+    data.
+    """
     @_builtins.property
     def order_attempts(self) -> _containers.RepeatedCompositeFieldContainer[Global___OrderAttempt]:
         """1 to 500, each order once."""
@@ -426,12 +464,15 @@ class BatchReleaseReservationsRequest(_message.Message):
         request_id: _builtins.str = ...,
         order_attempts: _abc.Iterable[Global___OrderAttempt] | None = ...,
         view: _view_pb2.View.ValueType = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "note", b"note"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["order_attempts", b"order_attempts", "request_id", b"request_id", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "note", b"note", "order_attempts", b"order_attempts", "request_id", b"request_id", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
 Global___BatchReleaseReservationsRequest: _TypeAlias = BatchReleaseReservationsRequest  # noqa: Y015
 
@@ -469,10 +510,15 @@ class ReplaceSpoiledUnitsRequest(_message.Message):
     ORDER_ATTEMPT_FIELD_NUMBER: _builtins.int
     WAREHOUSE_ID_FIELD_NUMBER: _builtins.int
     LINES_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     warehouse_id: _builtins.str
     """Where they are."""
+    note: _builtins.str
+    """Why, in free text, 1 to 500 characters, for the ledger alone: it is in no event. No personal
+    data.
+    """
     @_builtins.property
     def order_attempt(self) -> Global___OrderAttempt:
         """The order's attempt."""
@@ -488,12 +534,15 @@ class ReplaceSpoiledUnitsRequest(_message.Message):
         order_attempt: Global___OrderAttempt | None = ...,
         warehouse_id: _builtins.str = ...,
         lines: _abc.Iterable[Global___SpoiledLine] | None = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["order_attempt", b"order_attempt"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "note", b"note", "order_attempt", b"order_attempt"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["lines", b"lines", "order_attempt", b"order_attempt", "request_id", b"request_id", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "lines", b"lines", "note", b"note", "order_attempt", b"order_attempt", "request_id", b"request_id", "warehouse_id", b"warehouse_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
 Global___ReplaceSpoiledUnitsRequest: _TypeAlias = ReplaceSpoiledUnitsRequest  # noqa: Y015
 
@@ -608,6 +657,8 @@ class ListReservationsRequest(_message.Message):
     ORDER_ID_FIELD_NUMBER: _builtins.int
     WAREHOUSE_ID_FIELD_NUMBER: _builtins.int
     STATUSES_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FROM_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_BEFORE_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Reservations in a page: 50 where unset, 1,000 at most. Fewer come, with a next_page_token all the same, where
@@ -625,6 +676,14 @@ class ListReservationsRequest(_message.Message):
     def statuses(self) -> _containers.RepeatedScalarFieldContainer[_warehouse_pb2.ReservationStatus.ValueType]:
         """In one of these; empty: in any."""
 
+    @_builtins.property
+    def update_time_from(self) -> _timestamp_pb2.Timestamp:
+        """Changed last at this time or later. A part of a microsecond counts as a whole one."""
+
+    @_builtins.property
+    def update_time_before(self) -> _timestamp_pb2.Timestamp:
+        """Changed last before this time. A part of a microsecond counts as a whole one."""
+
     def __init__(
         self,
         *,
@@ -633,11 +692,13 @@ class ListReservationsRequest(_message.Message):
         order_id: _builtins.str | None = ...,
         warehouse_id: _builtins.str | None = ...,
         statuses: _abc.Iterable[_warehouse_pb2.ReservationStatus.ValueType] | None = ...,
+        update_time_from: _timestamp_pb2.Timestamp | None = ...,
+        update_time_before: _timestamp_pb2.Timestamp | None = ...,
         view: _view_pb2.View.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_order_id", b"_order_id", "_warehouse_id", b"_warehouse_id", "order_id", b"order_id", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_order_id", b"_order_id", "_warehouse_id", b"_warehouse_id", "order_id", b"order_id", "update_time_before", b"update_time_before", "update_time_from", b"update_time_from", "warehouse_id", b"warehouse_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_order_id", b"_order_id", "_warehouse_id", b"_warehouse_id", "order_id", b"order_id", "page_size", b"page_size", "page_token", b"page_token", "statuses", b"statuses", "view", b"view", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_order_id", b"_order_id", "_warehouse_id", b"_warehouse_id", "order_id", b"order_id", "page_size", b"page_size", "page_token", b"page_token", "statuses", b"statuses", "update_time_before", b"update_time_before", "update_time_from", b"update_time_from", "view", b"view", "warehouse_id", b"warehouse_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__order_id: _TypeAlias = _typing.Literal["order_id"]  # noqa: Y015
     _WhichOneofArgType__order_id: _TypeAlias = _typing.Literal["_order_id", b"_order_id"]  # noqa: Y015

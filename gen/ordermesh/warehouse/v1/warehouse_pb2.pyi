@@ -128,6 +128,68 @@ RESERVATION_STATUS_CLOSED: ReservationStatus.ValueType  # 5
 """Each unit has shipped, returned to the shelf or been written off. Terminal."""
 Global___ReservationStatus: _TypeAlias = ReservationStatus  # noqa: Y015
 
+class _ReservationStatusReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ReservationStatusReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ReservationStatusReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    RESERVATION_STATUS_REASON_UNSPECIFIED: _ReservationStatusReason.ValueType  # 0
+    """Never given."""
+    RESERVATION_STATUS_REASON_STOCK_RESERVED: _ReservationStatusReason.ValueType  # 1
+    """ReserveStock reserved for the attempt anew what had expired."""
+    RESERVATION_STATUS_REASON_RESERVATION_RENEWED: _ReservationStatusReason.ValueType  # 2
+    """A repeat of ReserveStock reserved anew what had expired."""
+    RESERVATION_STATUS_REASON_STOCK_CONFIRMED: _ReservationStatusReason.ValueType  # 3
+    """A call or the order's event committed what was reserved."""
+    RESERVATION_STATUS_REASON_CONFIRM_REFUSED: _ReservationStatusReason.ValueType  # 4
+    """The order's event asked to commit what cannot be committed any more: confirm_refused_reason
+    says why.
+    """
+    RESERVATION_STATUS_REASON_STOCK_RELEASED: _ReservationStatusReason.ValueType  # 5
+    """A call gave up what was reserved."""
+    RESERVATION_STATUS_REASON_TIME_EXPIRED: _ReservationStatusReason.ValueType  # 6
+    """The time of the reservation was over."""
+    RESERVATION_STATUS_REASON_ATTEMPT_ENDED: _ReservationStatusReason.ValueType  # 7
+    """The order's attempt is dead."""
+    RESERVATION_STATUS_REASON_UNITS_CANCELLED: _ReservationStatusReason.ValueType  # 8
+    """Units of the order were cancelled."""
+    RESERVATION_STATUS_REASON_WORK_REPORTED: _ReservationStatusReason.ValueType  # 9
+    """Fulfilment reported what became of committed units."""
+    RESERVATION_STATUS_REASON_SPOILED_UNITS_REPLACED: _ReservationStatusReason.ValueType  # 10
+    """ReplaceSpoiledUnits committed others in the place of damaged units."""
+
+class ReservationStatusReason(_ReservationStatusReason, metaclass=_ReservationStatusReasonEnumTypeWrapper):
+    """Why a reservation changed: what led to its movements. Events have the name without its prefix, as
+    a string. New values may appear.
+    """
+
+RESERVATION_STATUS_REASON_UNSPECIFIED: ReservationStatusReason.ValueType  # 0
+"""Never given."""
+RESERVATION_STATUS_REASON_STOCK_RESERVED: ReservationStatusReason.ValueType  # 1
+"""ReserveStock reserved for the attempt anew what had expired."""
+RESERVATION_STATUS_REASON_RESERVATION_RENEWED: ReservationStatusReason.ValueType  # 2
+"""A repeat of ReserveStock reserved anew what had expired."""
+RESERVATION_STATUS_REASON_STOCK_CONFIRMED: ReservationStatusReason.ValueType  # 3
+"""A call or the order's event committed what was reserved."""
+RESERVATION_STATUS_REASON_CONFIRM_REFUSED: ReservationStatusReason.ValueType  # 4
+"""The order's event asked to commit what cannot be committed any more: confirm_refused_reason
+says why.
+"""
+RESERVATION_STATUS_REASON_STOCK_RELEASED: ReservationStatusReason.ValueType  # 5
+"""A call gave up what was reserved."""
+RESERVATION_STATUS_REASON_TIME_EXPIRED: ReservationStatusReason.ValueType  # 6
+"""The time of the reservation was over."""
+RESERVATION_STATUS_REASON_ATTEMPT_ENDED: ReservationStatusReason.ValueType  # 7
+"""The order's attempt is dead."""
+RESERVATION_STATUS_REASON_UNITS_CANCELLED: ReservationStatusReason.ValueType  # 8
+"""Units of the order were cancelled."""
+RESERVATION_STATUS_REASON_WORK_REPORTED: ReservationStatusReason.ValueType  # 9
+"""Fulfilment reported what became of committed units."""
+RESERVATION_STATUS_REASON_SPOILED_UNITS_REPLACED: ReservationStatusReason.ValueType  # 10
+"""ReplaceSpoiledUnits committed others in the place of damaged units."""
+Global___ReservationStatusReason: _TypeAlias = ReservationStatusReason  # noqa: Y015
+
 @_typing.final
 class StockLevel(_message.Message):
     """One SKU in one warehouse."""
@@ -206,6 +268,10 @@ class StockMovement(_message.Message):
     OUTSIDE_DELTA_FIELD_NUMBER: _builtins.int
     CUMULATIVE_QUANTITY_FIELD_NUMBER: _builtins.int
     STOCK_LEVEL_VERSION_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    CLAIMED_ACTOR_FIELD_NUMBER: _builtins.int
+    CAUSE_ID_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     movement_id: _builtins.str
     """UUIDv7."""
     warehouse_id: _builtins.str
@@ -238,6 +304,21 @@ class StockMovement(_message.Message):
     """
     stock_level_version: _builtins.int
     """The version of the stock level that this movement made."""
+    actor: _builtins.str
+    """The service that moved it: "warehouse" for a call and for the expiry, "order" or "fulfillment"
+    for an event of theirs. Empty in rows of releases before this field, and in StockChanged, which
+    has an `actor` of its own.
+    """
+    claimed_actor: _builtins.str
+    """The call's metadata `ordermesh-actor`, as claimed: nothing verifies it. Unset where the call
+    had none, for events, and in StockChanged, which has a `claimed_actor` of its own.
+    """
+    cause_id: _builtins.str
+    """The call's request_id, the causing event's id, or a name that the expiry gives its turn. Empty
+    in rows of releases before this field, and in StockChanged, which has a `cause_id` of its own.
+    """
+    note: _builtins.str
+    """The request's note; unset where it had none, for events, and always in StockChanged."""
     @_builtins.property
     def occur_time(self) -> _timestamp_pb2.Timestamp:
         """When."""
@@ -261,17 +342,29 @@ class StockMovement(_message.Message):
         outside_delta: _builtins.int = ...,
         cumulative_quantity: _builtins.int = ...,
         stock_level_version: _builtins.int = ...,
+        actor: _builtins.str = ...,
+        claimed_actor: _builtins.str | None = ...,
+        cause_id: _builtins.str = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_line_number", b"_line_number", "_order_id", b"_order_id", "line_number", b"line_number", "occur_time", b"occur_time", "order_id", b"order_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "_line_number", b"_line_number", "_note", b"_note", "_order_id", b"_order_id", "claimed_actor", b"claimed_actor", "line_number", b"line_number", "note", b"note", "occur_time", b"occur_time", "order_id", b"order_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_line_number", b"_line_number", "_order_id", b"_order_id", "available_delta", b"available_delta", "committed_delta", b"committed_delta", "cumulative_quantity", b"cumulative_quantity", "damaged_delta", b"damaged_delta", "kind", b"kind", "line_number", b"line_number", "movement_id", b"movement_id", "occur_time", b"occur_time", "order_id", b"order_id", "outside_delta", b"outside_delta", "quantity", b"quantity", "reserved_delta", b"reserved_delta", "sku", b"sku", "source_id", b"source_id", "stock_level_version", b"stock_level_version", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "_line_number", b"_line_number", "_note", b"_note", "_order_id", b"_order_id", "actor", b"actor", "available_delta", b"available_delta", "cause_id", b"cause_id", "claimed_actor", b"claimed_actor", "committed_delta", b"committed_delta", "cumulative_quantity", b"cumulative_quantity", "damaged_delta", b"damaged_delta", "kind", b"kind", "line_number", b"line_number", "movement_id", b"movement_id", "note", b"note", "occur_time", b"occur_time", "order_id", b"order_id", "outside_delta", b"outside_delta", "quantity", b"quantity", "reserved_delta", b"reserved_delta", "sku", b"sku", "source_id", b"source_id", "stock_level_version", b"stock_level_version", "warehouse_id", b"warehouse_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__claimed_actor: _TypeAlias = _typing.Literal["claimed_actor"]  # noqa: Y015
+    _WhichOneofArgType__claimed_actor: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor"]  # noqa: Y015
     _WhichOneofReturnType__line_number: _TypeAlias = _typing.Literal["line_number"]  # noqa: Y015
     _WhichOneofArgType__line_number: _TypeAlias = _typing.Literal["_line_number", b"_line_number"]  # noqa: Y015
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
     _WhichOneofReturnType__order_id: _TypeAlias = _typing.Literal["order_id"]  # noqa: Y015
     _WhichOneofArgType__order_id: _TypeAlias = _typing.Literal["_order_id", b"_order_id"]  # noqa: Y015
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__claimed_actor) -> _WhichOneofReturnType__claimed_actor | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__line_number) -> _WhichOneofReturnType__line_number | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__order_id) -> _WhichOneofReturnType__order_id | None: ...
 
@@ -293,6 +386,7 @@ class Reservation(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     EXPIRE_TIME_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
     reservation_id: _builtins.str
     """UUIDv7."""
     order_id: _builtins.str
@@ -319,6 +413,10 @@ class Reservation(_message.Message):
     def expire_time(self) -> _timestamp_pb2.Timestamp:
         """While active: when its time is over. Unset otherwise."""
 
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When it last changed."""
+
     def __init__(
         self,
         *,
@@ -332,10 +430,11 @@ class Reservation(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         expire_time: _timestamp_pb2.Timestamp | None = ...,
         generation: _builtins.int = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "expire_time", b"expire_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "create_time", b"create_time", "expire_time", b"expire_time", "generation", b"generation", "lines", b"lines", "order_id", b"order_id", "reservation_id", b"reservation_id", "status", b"status", "version", b"version", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "create_time", b"create_time", "expire_time", b"expire_time", "generation", b"generation", "lines", b"lines", "order_id", b"order_id", "reservation_id", b"reservation_id", "status", b"status", "update_time", b"update_time", "version", b"version", "warehouse_id", b"warehouse_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -28,7 +28,7 @@ from ordermesh.options.v1 import options_pb2 as ordermesh_dot_options_dot_v1_dot
 from ordermesh.warehouse.v1 import warehouse_pb2 as ordermesh_dot_warehouse_dot_v1_dot_warehouse__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n4ordermesh/warehouse/events/v1/warehouse_events.proto\x12\x1dordermesh.warehouse.events.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"ordermesh/options/v1/options.proto\x1a&ordermesh/warehouse/v1/warehouse.proto\"\xd0\x01\n\x0cStockChanged\x12K\n\x0bstock_level\x18\x01 \x01(\x0b\x32\".ordermesh.warehouse.v1.StockLevelB\x06\xbaH\x03\xc8\x01\x01R\nstockLevel\x12T\n\x0estock_movement\x18\x02 \x01(\x0b\x32%.ordermesh.warehouse.v1.StockMovementB\x06\xbaH\x03\xc8\x01\x01R\rstockMovement:\x1d\xda\xe2\x18\x19\n\x17warehouse.stock.changed\"\x8d\x04\n\x18ReservationStatusChanged\x12M\n\x0breservation\x18\x01 \x01(\x0b\x32#.ordermesh.warehouse.v1.ReservationB\x06\xbaH\x03\xc8\x01\x01R\x0breservation\x12H\n\nold_status\x18\x02 \x01(\x0e\x32).ordermesh.warehouse.v1.ReservationStatusR\toldStatus\x12\x42\n\x16\x63onfirm_refused_reason\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@H\x00R\x14\x63onfirmRefusedReason\x88\x01\x01\x12\x39\n\noccur_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime\x12`\n\x14\x61ttempt_reservations\x18\x05 \x03(\x0b\x32#.ordermesh.warehouse.v1.ReservationB\x08\xbaH\x05\x92\x01\x02\x10\x08R\x13\x61ttemptReservations\x12\x30\n\x0fholding_version\x18\x06 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01R\x0eholdingVersion:*\xda\xe2\x18&\n$warehouse.reservation.status_changedB\x19\n\x17_confirm_refused_reasonB\xf5\x01\n!com.ordermesh.warehouse.events.v1B\x14WarehouseEventsProtoP\x01ZUgithub.com/ordermesh/ordermesh/gen/go/ordermesh/warehouse/events/v1;warehouseeventsv1\xaa\x02\x1dOrdermesh.Warehouse.Events.V1\xca\x02\x1dOrdermesh\\Warehouse\\Events\\V1\xea\x02 Ordermesh::Warehouse::Events::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n4ordermesh/warehouse/events/v1/warehouse_events.proto\x12\x1dordermesh.warehouse.events.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"ordermesh/options/v1/options.proto\x1a&ordermesh/warehouse/v1/warehouse.proto\"\xd9\x02\n\x0cStockChanged\x12K\n\x0bstock_level\x18\x01 \x01(\x0b\x32\".ordermesh.warehouse.v1.StockLevelB\x06\xbaH\x03\xc8\x01\x01R\nstockLevel\x12T\n\x0estock_movement\x18\x02 \x01(\x0b\x32%.ordermesh.warehouse.v1.StockMovementB\x06\xbaH\x03\xc8\x01\x01R\rstockMovement\x12\x1d\n\x05\x61\x63tor\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x05\x61\x63tor\x12\x31\n\rclaimed_actor\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18PH\x00R\x0c\x63laimedActor\x88\x01\x01\x12#\n\x08\x63\x61use_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x07\x63\x61useId:\x1d\xda\xe2\x18\x19\n\x17warehouse.stock.changedB\x10\n\x0e_claimed_actor\"\xb7\x05\n\x18ReservationStatusChanged\x12M\n\x0breservation\x18\x01 \x01(\x0b\x32#.ordermesh.warehouse.v1.ReservationB\x06\xbaH\x03\xc8\x01\x01R\x0breservation\x12H\n\nold_status\x18\x02 \x01(\x0e\x32).ordermesh.warehouse.v1.ReservationStatusR\toldStatus\x12\x42\n\x16\x63onfirm_refused_reason\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@H\x00R\x14\x63onfirmRefusedReason\x88\x01\x01\x12\x39\n\noccur_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime\x12`\n\x14\x61ttempt_reservations\x18\x05 \x03(\x0b\x32#.ordermesh.warehouse.v1.ReservationB\x08\xbaH\x05\x92\x01\x02\x10\x08R\x13\x61ttemptReservations\x12\x30\n\x0fholding_version\x18\x06 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01R\x0eholdingVersion\x12\x1d\n\x05\x61\x63tor\x18\x07 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x05\x61\x63tor\x12\x31\n\rclaimed_actor\x18\x08 \x01(\tB\x07\xbaH\x04r\x02\x18PH\x01R\x0c\x63laimedActor\x88\x01\x01\x12#\n\x08\x63\x61use_id\x18\t \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x07\x63\x61useId\x12\x1f\n\x06reason\x18\n \x01(\tB\x07\xbaH\x04r\x02\x18@R\x06reason:*\xda\xe2\x18&\n$warehouse.reservation.status_changedB\x19\n\x17_confirm_refused_reasonB\x10\n\x0e_claimed_actorB\xf5\x01\n!com.ordermesh.warehouse.events.v1B\x14WarehouseEventsProtoP\x01ZUgithub.com/ordermesh/ordermesh/gen/go/ordermesh/warehouse/events/v1;warehouseeventsv1\xaa\x02\x1dOrdermesh.Warehouse.Events.V1\xca\x02\x1dOrdermesh\\Warehouse\\Events\\V1\xea\x02 Ordermesh::Warehouse::Events::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,6 +40,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_STOCKCHANGED'].fields_by_name['stock_level']._serialized_options = b'\272H\003\310\001\001'
   _globals['_STOCKCHANGED'].fields_by_name['stock_movement']._loaded_options = None
   _globals['_STOCKCHANGED'].fields_by_name['stock_movement']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_STOCKCHANGED'].fields_by_name['actor']._loaded_options = None
+  _globals['_STOCKCHANGED'].fields_by_name['actor']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_STOCKCHANGED'].fields_by_name['claimed_actor']._loaded_options = None
+  _globals['_STOCKCHANGED'].fields_by_name['claimed_actor']._serialized_options = b'\272H\004r\002\030P'
+  _globals['_STOCKCHANGED'].fields_by_name['cause_id']._loaded_options = None
+  _globals['_STOCKCHANGED'].fields_by_name['cause_id']._serialized_options = b'\272H\005r\003\030\200\002'
   _globals['_STOCKCHANGED']._loaded_options = None
   _globals['_STOCKCHANGED']._serialized_options = b'\332\342\030\031\n\027warehouse.stock.changed'
   _globals['_RESERVATIONSTATUSCHANGED'].fields_by_name['reservation']._loaded_options = None
@@ -50,10 +56,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RESERVATIONSTATUSCHANGED'].fields_by_name['attempt_reservations']._serialized_options = b'\272H\005\222\001\002\020\010'
   _globals['_RESERVATIONSTATUSCHANGED'].fields_by_name['holding_version']._loaded_options = None
   _globals['_RESERVATIONSTATUSCHANGED'].fields_by_name['holding_version']._serialized_options = b'\272H\004\"\002(\001'
+  _globals['_RESERVATIONSTATUSCHANGED'].fields_by_name['actor']._loaded_options = None
+  _globals['_RESERVATIONSTATUSCHANGED'].fields_by_name['actor']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_RESERVATIONSTATUSCHANGED'].fields_by_name['claimed_actor']._loaded_options = None
+  _globals['_RESERVATIONSTATUSCHANGED'].fields_by_name['claimed_actor']._serialized_options = b'\272H\004r\002\030P'
+  _globals['_RESERVATIONSTATUSCHANGED'].fields_by_name['cause_id']._loaded_options = None
+  _globals['_RESERVATIONSTATUSCHANGED'].fields_by_name['cause_id']._serialized_options = b'\272H\005r\003\030\200\002'
+  _globals['_RESERVATIONSTATUSCHANGED'].fields_by_name['reason']._loaded_options = None
+  _globals['_RESERVATIONSTATUSCHANGED'].fields_by_name['reason']._serialized_options = b'\272H\004r\002\030@'
   _globals['_RESERVATIONSTATUSCHANGED']._loaded_options = None
   _globals['_RESERVATIONSTATUSCHANGED']._serialized_options = b'\332\342\030&\n$warehouse.reservation.status_changed'
   _globals['_STOCKCHANGED']._serialized_start=226
-  _globals['_STOCKCHANGED']._serialized_end=434
-  _globals['_RESERVATIONSTATUSCHANGED']._serialized_start=437
-  _globals['_RESERVATIONSTATUSCHANGED']._serialized_end=962
+  _globals['_STOCKCHANGED']._serialized_end=571
+  _globals['_RESERVATIONSTATUSCHANGED']._serialized_start=574
+  _globals['_RESERVATIONSTATUSCHANGED']._serialized_end=1269
 # @@protoc_insertion_point(module_scope)

@@ -13,10 +13,10 @@ import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 11):
-    from typing import TypeAlias as _TypeAlias, Never as _Never
+if sys.version_info >= (3, 10):
+    from typing import TypeAlias as _TypeAlias
 else:
-    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
+    from typing_extensions import TypeAlias as _TypeAlias
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -28,25 +28,45 @@ class StockChanged(_message.Message):
 
     STOCK_LEVEL_FIELD_NUMBER: _builtins.int
     STOCK_MOVEMENT_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    CLAIMED_ACTOR_FIELD_NUMBER: _builtins.int
+    CAUSE_ID_FIELD_NUMBER: _builtins.int
+    actor: _builtins.str
+    """The service that changed it: "warehouse" for a call and for the expiry, "order" or
+    "fulfillment" for an event of theirs. Empty in events of releases before this field.
+    """
+    claimed_actor: _builtins.str
+    """The call's metadata `ordermesh-actor`, as claimed: nothing verifies it. Unset where the call
+    had none, and for events.
+    """
+    cause_id: _builtins.str
+    """The call's request_id, the causing event's id, or a name that the expiry gives its turn. Empty
+    in events of releases before this field.
+    """
     @_builtins.property
     def stock_level(self) -> _warehouse_pb2.StockLevel:
         """The stock level after the movement."""
 
     @_builtins.property
     def stock_movement(self) -> _warehouse_pb2.StockMovement:
-        """What moved it."""
+        """What moved it; its kind says why."""
 
     def __init__(
         self,
         *,
         stock_level: _warehouse_pb2.StockLevel | None = ...,
         stock_movement: _warehouse_pb2.StockMovement | None = ...,
+        actor: _builtins.str = ...,
+        claimed_actor: _builtins.str | None = ...,
+        cause_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["stock_level", b"stock_level", "stock_movement", b"stock_movement"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "claimed_actor", b"claimed_actor", "stock_level", b"stock_level", "stock_movement", b"stock_movement"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["stock_level", b"stock_level", "stock_movement", b"stock_movement"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "actor", b"actor", "cause_id", b"cause_id", "claimed_actor", b"claimed_actor", "stock_level", b"stock_level", "stock_movement", b"stock_movement"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__claimed_actor: _TypeAlias = _typing.Literal["claimed_actor"]  # noqa: Y015
+    _WhichOneofArgType__claimed_actor: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__claimed_actor) -> _WhichOneofReturnType__claimed_actor | None: ...
 
 Global___StockChanged: _TypeAlias = StockChanged  # noqa: Y015
 
@@ -64,12 +84,32 @@ class ReservationStatusChanged(_message.Message):
     OCCUR_TIME_FIELD_NUMBER: _builtins.int
     ATTEMPT_RESERVATIONS_FIELD_NUMBER: _builtins.int
     HOLDING_VERSION_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    CLAIMED_ACTOR_FIELD_NUMBER: _builtins.int
+    CAUSE_ID_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     old_status: _warehouse_pb2.ReservationStatus.ValueType
     """Before the change; unspecified for a new one."""
     confirm_refused_reason: _builtins.str
     """Set where a confirmation was refused for good: RESERVATION_EXPIRED, say. The status did not change then."""
     holding_version: _builtins.int
     """Rises by one with each change of what is held for the order, over all attempts and warehouses: the higher one is newer."""
+    actor: _builtins.str
+    """The service that changed it: "warehouse" for a call and for the expiry, "order" or
+    "fulfillment" for an event of theirs. Empty in events of releases before this field.
+    """
+    claimed_actor: _builtins.str
+    """The call's metadata `ordermesh-actor`, as claimed: nothing verifies it. Unset where the call
+    had none, and for events.
+    """
+    cause_id: _builtins.str
+    """The call's request_id, the causing event's id, or a name that the expiry gives its turn. Empty
+    in events of releases before this field.
+    """
+    reason: _builtins.str
+    """Why: a name of ReservationStatusReason without its prefix. Empty in events of releases before
+    this field.
+    """
     @_builtins.property
     def reservation(self) -> _warehouse_pb2.Reservation:
         """The reservation as it stands after the change, with cumulative quantities."""
@@ -93,13 +133,22 @@ class ReservationStatusChanged(_message.Message):
         occur_time: _timestamp_pb2.Timestamp | None = ...,
         attempt_reservations: _abc.Iterable[_warehouse_pb2.Reservation] | None = ...,
         holding_version: _builtins.int = ...,
+        actor: _builtins.str = ...,
+        claimed_actor: _builtins.str | None = ...,
+        cause_id: _builtins.str = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_confirm_refused_reason", b"_confirm_refused_reason", "confirm_refused_reason", b"confirm_refused_reason", "occur_time", b"occur_time", "reservation", b"reservation"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "_confirm_refused_reason", b"_confirm_refused_reason", "claimed_actor", b"claimed_actor", "confirm_refused_reason", b"confirm_refused_reason", "occur_time", b"occur_time", "reservation", b"reservation"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_confirm_refused_reason", b"_confirm_refused_reason", "attempt_reservations", b"attempt_reservations", "confirm_refused_reason", b"confirm_refused_reason", "holding_version", b"holding_version", "occur_time", b"occur_time", "old_status", b"old_status", "reservation", b"reservation"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "_confirm_refused_reason", b"_confirm_refused_reason", "actor", b"actor", "attempt_reservations", b"attempt_reservations", "cause_id", b"cause_id", "claimed_actor", b"claimed_actor", "confirm_refused_reason", b"confirm_refused_reason", "holding_version", b"holding_version", "occur_time", b"occur_time", "old_status", b"old_status", "reason", b"reason", "reservation", b"reservation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__claimed_actor: _TypeAlias = _typing.Literal["claimed_actor"]  # noqa: Y015
+    _WhichOneofArgType__claimed_actor: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor"]  # noqa: Y015
     _WhichOneofReturnType__confirm_refused_reason: _TypeAlias = _typing.Literal["confirm_refused_reason"]  # noqa: Y015
     _WhichOneofArgType__confirm_refused_reason: _TypeAlias = _typing.Literal["_confirm_refused_reason", b"_confirm_refused_reason"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__claimed_actor) -> _WhichOneofReturnType__claimed_actor | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__confirm_refused_reason) -> _WhichOneofReturnType__confirm_refused_reason | None: ...
 
 Global___ReservationStatusChanged: _TypeAlias = ReservationStatusChanged  # noqa: Y015

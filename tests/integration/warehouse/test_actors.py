@@ -1,0 +1,269 @@
+"""A call's claimed actor and note: in the ledger, in the events, and in neither; and lists by time."""
+
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+import pytest
+from google.protobuf.message import Message
+from ordermesh.order.v1 import order_pb2
+from ordermesh.warehouse.events.v1.warehouse_events_pb2 import ReservationStatusChanged, StockChanged
+from ordermesh.warehouse.v1 import inventory_service_pb2 as inventory
+from ordermesh.warehouse.v1 import reservation_service_pb2 as reserving
+from ordermesh.warehouse.v1 import warehouse_pb2 as pb
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from chassis.client import ask
+from chassis.convert import timestamp
+from chassis.errors import Invalid
+from tests.integration.warehouse.conftest import Clients
+from tests.integration.warehouse.events import CANCELLED, WORK, delivery, order_moved, work_moved
+from tests.integration.warehouse.requests import attempt, confirm, receive, receive_all, reserve
+from warehouse_svc import tables
+from warehouse_svc.consumers import Consumers
+from warehouse_svc.operations import Operations
+
+ACTOR, OTHER = "staff:7f3a", "staff:other"
+NOTE = "the pallet was wet"
+# Each mutation, with the reason that its events of reservations have; empty: it has no such event.
+REASONS = {
+    "ReceiveStock": "",
+    "AdjustStock": "",
+    "RestockItem": "",
+    "MarkDamaged": "",
+    "ReserveStock": "",
+    "ConfirmReservation": "STOCK_CONFIRMED",
+    "BatchConfirmReservations": "STOCK_CONFIRMED",
+    "ReleaseReservation": "STOCK_RELEASED",
+    "BatchReleaseReservations": "STOCK_RELEASED",
+    "ReplaceSpoiledUnits": "SPOILED_UNITS_REPLACED",
+}
+COMMITTED = {"ReplaceSpoiledUnits", "RestockItem", "MarkDamaged"}
+SHIPPED = {"RestockItem", "MarkDamaged"}
+
+
+def api_of(method: str) -> Any:
+    """The module of the method's request."""
+    return inventory if hasattr(inventory, f"{method}Request") else reserving
+
+
+async def reserved(clients: Clients) -> str:
+    """An order with two of nine units."""
+    await ask(clients.inventory.ReceiveStock, receive(tea=9))
+    return (await ask(clients.reservations.ReserveStock, reserve(("tea", 2)))).order_id
+
+
+async def request_of(clients: Clients, operations: Operations, method: str) -> Any:
+    """A request of this method that moves stock."""
+    order_id = await reserved(clients)
+    if method in COMMITTED:
+        await ask(clients.reservations.ConfirmReservation, confirm(order_id))
+    if method in SHIPPED:
+        left = work_moved(UUID(order_id), "london", WORK.FULFILLMENT_STATUS_SHIPPED, {1: 2})
+        await Consumers(operations).fulfillment_changed([delivery(left)])  # type: ignore[list-item]
+    back = {"warehouse_id": "london", "source_id": str(uuid4()), "order_id": order_id, "line_number": 1}
+    batch = {"order_attempts": [attempt(order_id)]}
+    one = {"order_attempt": attempt(order_id)}
+    spoiled = [reserving.SpoiledLine(line_number=1, spoiled_quantity=1)]
+    fields: dict[str, dict[str, Any]] = {
+        "ReceiveStock": {"warehouse_id": "london", "lines": [inventory.ReceivedLine(sku="tea", quantity=1)]},
+        "AdjustStock": {"warehouse_id": "london", "sku": "tea", "delta": 1},
+        "RestockItem": back | {"restocked_quantity": 1},
+        "MarkDamaged": back | {"damaged_quantity": 1},
+        "ReserveStock": {
+            "order_id": str(uuid4()),
+            "attempt": 1,
+            "lines": [reserving.ReserveLine(line_number=1, sku="tea", quantity=1)],
+        },
+        "ConfirmReservation": one,
+        "BatchConfirmReservations": batch,
+        "ReleaseReservation": one,
+        "BatchReleaseReservations": batch,
+        "ReplaceSpoiledUnits": one | {"warehouse_id": "london", "lines": spoiled},
+    }
+    return getattr(api_of(method), f"{method}Request")(request_id=str(uuid4()), **fields[method])
+
+
+async def called(clients: Clients, method: str, request: Message, actor: str | None) -> None:
+    """The call, with this claimed actor."""
+    stub = clients.inventory if api_of(method) is inventory else clients.reservations
+    metadata = [("ordermesh-actor", actor)] if actor else []
+    await getattr(stub, method)(request, timeout=10, metadata=metadata)
+
+
+async def ledger(clients: Clients, cause: str) -> list[pb.StockMovement]:
+    """The rows of the ledger that this cause led to."""
+    request = inventory.ListStockMovementsRequest(page_size=1000)
+    found = (await ask(clients.inventory.ListStockMovements, request)).stock_movements
+    return [row for row in found if row.cause_id == cause]
+
+
+async def events(engine: AsyncEngine) -> list[StockChanged | ReservationStatusChanged]:
+    """The events that wait to be published."""
+    kinds: dict[str, Any] = {kind.DESCRIPTOR.full_name: kind for kind in (StockChanged, ReservationStatusChanged)}
+    async with engine.connect() as connection:
+        outbox = tables.outbox.c
+        rows = await connection.execute(select(outbox.type, outbox.payload).order_by(outbox.id))
+        return [kinds[kind].FromString(payload) for kind, payload in rows]
+
+
+def test_every_mutation_takes_a_note() -> None:
+    """The table of this file has each method that has a request_id, and each of them has a note."""
+    services = [*inventory.DESCRIPTOR.services_by_name.values(), *reserving.DESCRIPTOR.services_by_name.values()]
+    fields = {m.name: m.input_type.fields_by_name for service in services for m in service.methods}
+    mutations = {name: its for name, its in fields.items() if "request_id" in its}
+    assert set(mutations) == set(REASONS)
+    assert [name for name, its in mutations.items() if "note" not in its] == []
+
+
+@pytest.mark.parametrize("method", REASONS)
+async def test_mutation_with_actor_and_note_is_recorded(clients: Clients, operations: Operations, engine: AsyncEngine, method: str) -> None:
+    """The ledger has actor, claimed actor, cause and note; the events have all but the note. A repeat with another actor adds nothing."""
+    request = await request_of(clients, operations, method)
+    request.note = NOTE
+    await called(clients, method, request, ACTOR)
+    cause = request.request_id
+    rows = await ledger(clients, cause)
+    assert rows
+    assert {(row.actor, row.claimed_actor, row.note) for row in rows} == {("warehouse", ACTOR, NOTE)}
+    told = [each for each in await events(engine) if each.cause_id == cause]
+    assert {(each.actor, each.claimed_actor) for each in told} == {("warehouse", ACTOR)}
+    changed = [each for each in told if isinstance(each, StockChanged)]
+    assert [each.stock_movement.movement_id for each in changed] == [row.movement_id for row in rows]
+    reasons = [each.reason for each in told if isinstance(each, ReservationStatusChanged)]
+    assert reasons == ([REASONS[method]] if REASONS[method] else [])
+    async with engine.connect() as connection:
+        bodies = list((await connection.execute(select(tables.outbox.c.payload))).scalars())
+    assert not any(NOTE.encode() in body for body in bodies)
+    await called(clients, method, request, OTHER)
+    assert await ledger(clients, cause) == rows
+    assert len(await events(engine)) == len(bodies)
+
+
+@pytest.mark.parametrize("method", REASONS)
+async def test_mutation_without_actor_or_note_leaves_both_unset(
+    clients: Clients, operations: Operations, engine: AsyncEngine, method: str
+) -> None:
+    """The ledger and the events have the service and the cause alone."""
+    request = await request_of(clients, operations, method)
+    await called(clients, method, request, None)
+    rows = await ledger(clients, request.request_id)
+    assert rows
+    assert not any(row.HasField("claimed_actor") or row.HasField("note") for row in rows)
+    assert not any(each.HasField("claimed_actor") for each in await events(engine))
+
+
+async def test_renewal_has_the_note_of_the_repeat(clients: Clients, engine: AsyncEngine) -> None:
+    """A repeat of ReserveStock that reserves anew has its own claimed actor, and the request's note, in the ledger."""
+    await ask(clients.inventory.ReceiveStock, receive(tea=9))
+    request = reserve(("tea", 2), note=NOTE)
+    await called(clients, "ReserveStock", request, ACTOR)
+    async with engine.begin() as connection:
+        await connection.execute(text("update reservations set expire_time = create_time"))
+    await called(clients, "ReserveStock", request, OTHER)
+    rows = [(row.kind, row.claimed_actor, row.note) for row in await ledger(clients, request.request_id)]
+    assert rows == [
+        (pb.STOCK_MOVEMENT_KIND_RESERVE, ACTOR, NOTE),
+        (pb.STOCK_MOVEMENT_KIND_EXPIRE, OTHER, NOTE),
+        (pb.STOCK_MOVEMENT_KIND_RESERVE, OTHER, NOTE),
+    ]
+
+
+async def test_event_of_a_peer_is_recorded_with_its_service(clients: Clients, operations: Operations, engine: AsyncEngine) -> None:
+    """An order's event has the actor "order", a fulfilment's "fulfillment"; the cause is the event's id."""
+    first, second = [await reserved(clients) for _ in range(2)]
+    await ask(clients.reservations.ConfirmReservation, confirm(second))
+    dead = delivery(order_moved(UUID(first), order_pb2.ORDER_STATUS_PENDING, CANCELLED))
+    left = delivery(work_moved(UUID(second), "london", WORK.FULFILLMENT_STATUS_SHIPPED, {1: 1}))
+    await Consumers(operations).order_status_changed([dead])  # type: ignore[list-item]
+    await Consumers(operations).fulfillment_changed([left])  # type: ignore[list-item]
+    for event, actor in ((dead, "order"), (left, "fulfillment")):
+        rows = await ledger(clients, str(event.event_id))
+        assert rows
+        assert {(row.actor, row.HasField("claimed_actor")) for row in rows} == {(actor, False)}
+        told = [each for each in await events(engine) if each.cause_id == str(event.event_id)]
+        assert {each.actor for each in told} == {actor}
+
+
+async def test_expiry_is_recorded_with_the_warehouse(clients: Clients, operations: Operations, engine: AsyncEngine) -> None:
+    """What the expiry takes back has the actor "warehouse" and a cause of its own."""
+    await reserved(clients)
+    async with engine.begin() as connection:
+        await connection.execute(text("update reservations set expire_time = create_time"))
+    assert await operations.expire_reservations() == 1
+    [changed] = [each for each in await events(engine) if isinstance(each, ReservationStatusChanged)]
+    assert (changed.actor, changed.reason) == ("warehouse", "TIME_EXPIRED")
+    [row] = await ledger(clients, changed.cause_id)
+    assert (row.actor, row.kind) == ("warehouse", pb.STOCK_MOVEMENT_KIND_EXPIRE)
+
+
+async def test_lists_by_update_time_divide_at_the_bound(clients: Clients) -> None:
+    """Of levels and reservations: from is inclusive, before is exclusive, a nanosecond more rounds up; a token belongs to its bounds."""
+    for sku in ("cup", "jam", "tea"):
+        await ask(clients.inventory.ReceiveStock, receive_all("london", {sku: 9}))
+    orders = [(await ask(clients.reservations.ReserveStock, reserve((sku, 1)))).order_id for sku in ("cup", "jam", "tea")]
+    await ask(clients.reservations.ConfirmReservation, confirm(orders[0]))  # changed last now
+
+    async def levels(**fields: Any) -> list[str]:
+        found = await ask(clients.inventory.ListStockLevels, inventory.ListStockLevelsRequest(**fields))
+        return [each.sku for each in found.stock_levels]
+
+    async def reservations(**fields: Any) -> list[str]:
+        found = await ask(clients.reservations.ListReservations, reserving.ListReservationsRequest(**fields))
+        return [each.lines[0].sku for each in found.reservations]
+
+    found = (await ask(clients.inventory.ListStockLevels, inventory.ListStockLevelsRequest())).stock_levels
+    held = (await ask(clients.reservations.ListReservations, reserving.ListReservationsRequest())).reservations
+    for listed, bound in (
+        (levels, next(each.update_time for each in found if each.sku == "tea")),
+        (reservations, next(each.update_time for each in held if each.lines[0].sku == "tea")),
+    ):
+        above = timestamp(bound.ToDatetime())
+        above.nanos += 1
+        assert sorted(await listed(update_time_from=bound)) == ["cup", "tea"]
+        assert await listed(update_time_before=bound) == ["jam"]
+        assert await listed(update_time_from=above) == ["cup"]
+        assert sorted(await listed(update_time_before=above)) == ["jam", "tea"]
+    first = inventory.ListStockLevelsRequest(update_time_from=bound, page_size=1)
+    first.page_token = (await ask(clients.inventory.ListStockLevels, first)).next_page_token
+    first.update_time_from.seconds -= 1
+    with pytest.raises(Invalid, match="page_token"):
+        await ask(clients.inventory.ListStockLevels, first)
+    newest = reserving.ListReservationsRequest(update_time_from=bound, page_size=1)
+    newest.page_token = (await ask(clients.reservations.ListReservations, newest)).next_page_token
+    newest.update_time_from.seconds -= 1
+    with pytest.raises(Invalid, match="page_token"):
+        await ask(clients.reservations.ListReservations, newest)
+
+
+async def test_update_time_of_a_reservation_rises_with_its_changes(clients: Clients) -> None:
+    """It is the creation's at first, and that of the last change then."""
+    await ask(clients.inventory.ReceiveStock, receive(tea=9))
+    [made] = (await ask(clients.reservations.ReserveStock, reserve(("tea", 2)))).reservations
+    assert made.update_time == made.create_time
+    [sold] = (await ask(clients.reservations.ConfirmReservation, confirm(made.order_id))).reservations
+    assert sold.update_time.ToDatetime() > made.update_time.ToDatetime()
+    request = reserving.GetReservationRequest(reservation_id=made.reservation_id)
+    assert (await ask(clients.reservations.GetReservation, request)).reservation == sold
+
+
+async def test_movements_by_occur_time_divide_at_the_bound(clients: Clients) -> None:
+    """From is inclusive, before is exclusive, and a nanosecond more rounds up."""
+    for sku in ("cup", "jam", "tea"):
+        await ask(clients.inventory.ReceiveStock, receive_all("london", {sku: 9}))
+
+    async def listed(**fields: Any) -> list[str]:
+        found = await ask(clients.inventory.ListStockMovements, inventory.ListStockMovementsRequest(**fields))
+        return [each.sku for each in found.stock_movements]
+
+    every = (await ask(clients.inventory.ListStockMovements, inventory.ListStockMovementsRequest())).stock_movements
+    bound = every[1].occur_time
+    above = timestamp(bound.ToDatetime())
+    above.nanos += 1
+    assert await listed(occur_time_from=bound) == ["jam", "tea"]
+    assert await listed(occur_time_before=bound) == ["cup"]
+    assert await listed(occur_time_from=above) == ["tea"]
+    assert await listed(occur_time_before=above) == ["cup", "jam"]
+    later = timestamp(bound.ToDatetime() + timedelta(microseconds=1))
+    assert await listed(occur_time_from=bound, occur_time_before=later) == ["jam"]

@@ -1,0 +1,98 @@
+"""The reasons that reservations change for, against those that the contract publishes."""
+
+import ast
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ordermesh.warehouse.v1 import warehouse_pb2
+
+from tests.unit.warehouse.world import (
+    TTL,
+    World,
+    confirm,
+    end,
+    expire,
+    keep,
+    release,
+    renew,
+    replace_spoiled,
+    reserve,
+    stocked,
+    work,
+)
+from warehouse_svc import decisions
+from warehouse_svc.lifecycle import Reason
+from warehouse_svc.model import ReservationChanged, StockCommand
+
+PREFIX = "RESERVATION_STATUS_REASON_"
+
+
+def test_reservation_reasons_are_those_that_are_published() -> None:
+    """ReservationStatusReason has each reason that the decisions write, and no other."""
+    values = warehouse_pb2.ReservationStatusReason.items()
+    names = {name.removeprefix(PREFIX) for name, number in values if number}
+    written = {
+        node.attr
+        for path in Path(decisions.__file__).parent.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "Reason"
+    }
+    assert names == {each.value for each in Reason} == written
+
+
+def lapsed() -> World:
+    """Two units are reserved, and their time is over."""
+    world = held()
+    world.pass_time(TTL)
+    return world
+
+
+def held() -> World:
+    """Two units of five are reserved."""
+    world = stocked(london={"tea": 5})
+    world.do(reserve(("tea", 2)))
+    return world
+
+
+def sold() -> World:
+    """Two units of five are committed."""
+    world = held()
+    world.do(confirm())
+    return world
+
+
+def sold_out() -> World:
+    """Two units of two had expired and were sold to another order."""
+    world = stocked(london={"tea": 2})
+    world.do(reserve(("tea", 2)))
+    world.pass_time(TTL)
+    world.do(expire())
+    world.levels.clear()
+    return world
+
+
+SCENARIOS: dict[Reason, tuple[Callable[[], World], Callable[[World], StockCommand]]] = {
+    Reason.STOCK_RESERVED: (lapsed, lambda _: reserve(("tea", 2))),
+    Reason.RESERVATION_RENEWED: (lapsed, lambda _: renew()),
+    Reason.STOCK_CONFIRMED: (held, lambda _: confirm()),
+    Reason.CONFIRM_REFUSED: (sold_out, lambda _: confirm(by_event=True)),
+    Reason.STOCK_RELEASED: (held, lambda _: release()),
+    Reason.TIME_EXPIRED: (lapsed, lambda _: expire()),
+    Reason.ATTEMPT_ENDED: (held, lambda _: end()),
+    Reason.UNITS_CANCELLED: (held, lambda world: keep({1: 1}, world.standing())),
+    Reason.WORK_REPORTED: (sold, lambda _: work("london", {1: 1})),
+    Reason.SPOILED_UNITS_REPLACED: (sold, lambda _: replace_spoiled("london", {1: 1})),
+}
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_reservation_change_has_the_reason_of_its_command(reason: Reason) -> None:
+    """What a command makes known of a reservation says by its reason which command it was."""
+    prepare, command = SCENARIOS[reason]
+    world = prepare()
+    world.facts.clear()
+    world.do(command(world))
+    found = [fact.reason for fact in world.facts if isinstance(fact, ReservationChanged)]
+    assert found
+    assert set(found) == {reason}
