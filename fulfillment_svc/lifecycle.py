@@ -47,7 +47,10 @@ class InspectionRule(StrEnum):
 
 
 class Reason(StrEnum):
-    """Why a fulfilment changed: in its history and its events. The contract's FulfillmentStatusReason has the same names."""
+    """Why a fulfilment changed: in its history and its events.
+
+    The contract's FulfillmentStatusReason has the same names.
+    """
 
     ORDER_CONFIRMED = "ORDER_CONFIRMED"
     PICKLIST_BUILT = "PICKLIST_BUILT"

@@ -189,7 +189,10 @@ class Operations:
             return await page.fill(found, partial(store.find_fulfillments, connection))
 
     async def list_transitions(self, fulfillment_id: UUID, page: Page) -> tuple[Sequence[Any], str]:
-        """A page of its history, and the token of the next. Raises NotFound FULFILLMENT_NOT_FOUND."""
+        """A page of its history, and the next page's token.
+
+        Raises NotFound FULFILLMENT_NOT_FOUND.
+        """
         after = page.after[0] if page.after else 0
         await self.get_fulfillment(fulfillment_id)
         async with self.database.read() as connection:

@@ -37,7 +37,10 @@ class FulfillmentService(FulfillmentServiceServicer):
         page = asked(request, wire.transition, int)
         id = UUID(request.fulfillment_id)
         transitions, token = await self.operations.list_transitions(id, page)
-        return api.ListFulfillmentTransitionsResponse(transitions=transitions, next_page_token=token)
+        return api.ListFulfillmentTransitionsResponse(
+            transitions=transitions,
+            next_page_token=token,
+        )
 
     async def StartPicking(self, request: api.StartPickingRequest, context: Context) -> api.StartPickingResponse:
         fulfillment = await self.operations.change(wire.start_picking(request, keyed(request)))

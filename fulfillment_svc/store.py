@@ -191,7 +191,12 @@ async def list_fulfillments(connection: AsyncConnection, wanted: Filter, page: P
     return [Listed((id,), lines) for id, lines in await connection.execute(statement)]
 
 
-async def list_history(connection: AsyncConnection, of: UUID, after: int, most: int) -> list[Transition]:
+async def list_history(
+    connection: AsyncConnection,
+    of: UUID,
+    after: int,
+    most: int,
+) -> list[Transition]:
     """The fulfilment's transitions after that version, oldest first."""
     rows = await connection.execute(read_history, {"of": of, "after": after, "most": most})
     return [Transition(**row) for row in rows.mappings()]

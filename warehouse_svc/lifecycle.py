@@ -29,7 +29,10 @@ TERMINAL = frozenset(status for status, moves in MOVES.items() if not moves)
 
 
 class Reason(StrEnum):
-    """Why a reservation changed: in its events. The contract's ReservationStatusReason has the same names."""
+    """Why a reservation changed: in its events.
+
+    The contract's ReservationStatusReason has the same names.
+    """
 
     STOCK_RESERVED = "STOCK_RESERVED"
     RESERVATION_RENEWED = "RESERVATION_RENEWED"

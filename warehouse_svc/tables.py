@@ -50,7 +50,8 @@ stock_levels = Table(
     Column("update_time", DateTime(timezone=True), nullable=False),
     UniqueConstraint("warehouse_id", "sku"),
     CheckConstraint("available >= reserved", "sellable"),
-    # Rows change often, and stay on their page: so nothing that changes, update_time included, has an index.
+    # Rows change often, and stay on their page: no column that changes has an index, so update_time
+    # has none either.
     postgresql_with={"fillfactor": 70},
 )
 Index(None, stock_levels.c.sku)

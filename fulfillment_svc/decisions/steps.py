@@ -24,7 +24,12 @@ DecidedOne = Decision[Fulfillment, Transition]
 Step = tuple[Status, Reason]  # the status, and the reason why
 
 
-def walk(fulfillment: Fulfillment, path: Sequence[Step], command: Command, now: datetime) -> DecidedOne:
+def walk(
+    fulfillment: Fulfillment,
+    path: Sequence[Step],
+    command: Command,
+    now: datetime,
+) -> DecidedOne:
     """Along the path: for each step a version, a row of history, and a fact with the fulfilment as of that step.
 
     A fulfilment of version 0 is not there yet: its first step is its creation.
@@ -46,7 +51,12 @@ def walk(fulfillment: Fulfillment, path: Sequence[Step], command: Command, now: 
     return Decision(fulfillment, history, facts)
 
 
-def transition(after: Fulfillment, old: Status | None, reason: Reason, command: Command) -> Transition:
+def transition(
+    after: Fulfillment,
+    old: Status | None,
+    reason: Reason,
+    command: Command,
+) -> Transition:
     """The row of history of a change by this command; `after` is the fulfilment right after it."""
     return Transition(
         fulfillment_id=after.id,
@@ -62,7 +72,12 @@ def transition(after: Fulfillment, old: Status | None, reason: Reason, command: 
     )
 
 
-def lines_changed(after: Fulfillment, reason: Reason, command: Command, left: VoidLabel | None = None) -> LinesChanged:
+def lines_changed(
+    after: Fulfillment,
+    reason: Reason,
+    command: Command,
+    left: VoidLabel | None = None,
+) -> LinesChanged:
     """The fact of a change of lines by this command."""
     return LinesChanged(
         fulfillment=after,
@@ -74,7 +89,13 @@ def lines_changed(after: Fulfillment, reason: Reason, command: Command, left: Vo
     )
 
 
-def noted(fulfillment: Fulfillment, lines: tuple[Line, ...], reason: Reason, command: Command, now: datetime) -> DecidedOne:
+def noted(
+    fulfillment: Fulfillment,
+    lines: tuple[Line, ...],
+    reason: Reason,
+    command: Command,
+    now: datetime,
+) -> DecidedOne:
     """With these lines, in the same status: a row of history, and no fact."""
     version = fulfillment.version + 1
     after = replace(fulfillment, lines=lines, version=version, update_time=now)
@@ -92,20 +113,35 @@ def lessened(
 ) -> DecidedOne:
     """With fewer units on its picklist: told as a change of its own, and then along the path. With none left it is cancelled."""
     if not any(line.quantity for line in lines):
-        return walk(replace(fulfillment, lines=lines, packages=()), [(Status.CANCELLED, Reason.NO_UNITS_LEFT)], command, now)
+        return walk(
+            replace(fulfillment, lines=lines, packages=()),
+            [(Status.CANCELLED, Reason.NO_UNITS_LEFT)],
+            command,
+            now,
+        )
     told = replace(fulfillment, lines=lines, version=fulfillment.version + 1, update_time=now)
     walked = walk(told, path, command, now)
     facts = (lines_changed(told, reason, command), *walked.facts)
     return Decision(walked.record, walked.history, facts)
 
 
-def cancelled(fulfillment: Fulfillment, reason: Reason, command: Command, now: datetime) -> DecidedOne:
+def cancelled(
+    fulfillment: Fulfillment,
+    reason: Reason,
+    command: Command,
+    now: datetime,
+) -> DecidedOne:
     """Ended, its units back on the shelf."""
     emptied = replace(fulfillment, packages=(), lines=tuple(line.cut_to(0) for line in fulfillment.lines))
     return walk(emptied, [(Status.CANCELLED, reason)], command, now)
 
 
-def stopped(fulfillment: Fulfillment, why: WithdrawReason, command: Command, now: datetime) -> DecidedOne:
+def stopped(
+    fulfillment: Fulfillment,
+    why: WithdrawReason,
+    command: Command,
+    now: datetime,
+) -> DecidedOne:
     """Ended; one that is ready, once shipping has said that nothing of it leaves."""
     if fulfillment.status is Status.READY:
         return withdrawn(fulfillment, why, command, now)

@@ -66,8 +66,12 @@ CommitAnswer = Committed | NotCommitted
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """Something asked of one fulfilment. `actor`, `cause` (what it came from: a request or an event), `claimed_actor` (the call's) and
-    `note` (the request's) go into its history.
+    """Something asked of one fulfilment. Its history stores these:
+
+    actor          the role or the service that it comes from
+    cause          the request or the event that it comes from
+    claimed_actor  the call's
+    note           the request's
     """
 
     key: str

@@ -245,7 +245,7 @@ def staying(kept: Kept, fulfillments: Iterable[Fulfillment]) -> Counter[tuple[st
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A row of history: one for each change of status, withdrawal, scan and finding of spoiled units."""
+    """A row of history: one for each change of status, withdrawal, scan and spoiled finding."""
 
     fulfillment_id: UUID
     version: int
@@ -261,8 +261,9 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class StatusChanged:
-    """A fact for the world: the fulfilment as it stood right after the change; `actor`, `cause` and `claimed_actor` as in Transition.
+    """A fact for the world: the fulfilment as it stood right after the change.
 
+    `actor`, `cause` and `claimed_actor`: see Transition.
     `unworked`: its attempt is dead, and nobody here ever knew where the stock was committed: nothing of it is worked on anywhere.
     """
 

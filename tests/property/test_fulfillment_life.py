@@ -221,8 +221,8 @@ def counts(lines: Iterable[Line]) -> LeftOver:
 
 @given(WALKS)
 def test_every_step_is_allowed_and_told(steps: Walk) -> None:
-    """Each change of status is a move of the table with a row of history and a fact; a withdrawal, a scan and a finding of spoiled units
-    have a row on the spot; every fact of a
+    """Each change of status is a move of the table with a row of history and a fact; a withdrawal,
+    a scan and a finding of spoiled units have a row with the status that stays. Every fact of a
     fulfilment has a version of its own, the next; what is not told (scans, stock that is committed at last) raises the version as well.
     """
     versions = Counter[object]()

@@ -62,7 +62,10 @@ REASONS: Mapping[type[Command], Reason] = {
 
 
 class Books:
-    """Opened on a decision's view; `decision` closes it. Ids come of the command's key and of `now`, the write's time."""
+    """Opened on a decision's view; `decision` closes it.
+
+    Ids come of the command's key and of `now`, the write's time.
+    """
 
     def __init__(self, view: View, command: Command, now: datetime) -> None:
         self._view, self._command, self._now = view, command, now

@@ -77,14 +77,24 @@ def prolonged(
     command: RenewReservations,
     now: datetime,
 ) -> Decided:
-    """What is still reserved stays so for the command's time. No unit moves, and no status changes: no event is published."""
+    """What is still reserved stays so for the command's time.
+
+    No unit moves, and no status changes: so no event is published.
+    """
     active = {r.id for r in standing if r.status is Status.ACTIVE}
 
     def later(each: Reservation) -> Reservation:
         time, version = now + command.ttl, each.version + 1
         return replace(each, expire_time=time, version=version, update_time=now)
 
-    reservations = tuple(later(each) if each.id in active else each for each in holding.reservations)
+    reservations = tuple(
+        later(
+            each,
+        )
+        if each.id in active
+        else each
+        for each in holding.reservations
+    )
     after = replace(holding, version=holding.version + 1, reservations=reservations)
     return Decision(replace(view, holding=after))
 

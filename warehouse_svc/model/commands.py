@@ -10,8 +10,9 @@ from warehouse_svc.model.held import WantedLine
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What may be asked of the warehouse. The target is the order's id; of a receipt or an adjustment the request's.
+    """What may be asked of the warehouse.
 
+    target         the order's id; of a receipt or an adjustment the request's
     actor          the service that it comes from: this one for a call and for the expiry
     claimed_actor  the call's
     note           the request's

@@ -168,8 +168,10 @@ class Holding:
 
 @dataclass(frozen=True, slots=True)
 class ReservationChanged:
-    """A reservation has changed, or its confirmation is `refused` for good. `standing` is all that the attempt holds; `actor`, `cause` and
-    `claimed_actor` are the command's.
+    """A reservation has changed, or its confirmation is `refused` for good.
+
+    `standing` is all that the attempt holds. `actor`, `cause` and `claimed_actor` are the
+    command's.
     """
 
     reservation: Reservation

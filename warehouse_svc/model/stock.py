@@ -53,8 +53,10 @@ class Movement:
     """A row of the ledger. `available` to `outside` are changes of balances; `level_version` is the version that it made.
 
     Its business key: kind, source, stock level, line and `cumulative`, the units that this kind has moved there so far, these included.
-    The source is the reservation, the return, or the request that received or adjusted. `actor` to `note` are the command's; `actor` and
-    `cause` are empty in rows of releases that did not store them.
+    The source is the reservation, the return, or the request that received or adjusted.
+
+    `actor`, `claimed_actor`, `cause` and `note` are the command's. `actor` and `cause` are empty in
+    rows of releases that did not store them.
     """
 
     id: UUID

@@ -1,4 +1,4 @@
-"""History has the claimed actor and the note of each request; fulfilments are found by update_time."""
+"""History has the claimed actor and the note of each request; an index finds by update_time."""
 
 from alembic import op
 

@@ -92,7 +92,11 @@ async def test_inspection_is_decided_with_the_plan(operations: Operations, engin
     """A dear order's fulfilment says that it will be inspected, and why."""
     await operations.follow_orders([confirmed(order_id, total=Money(1000_00, "GBP"))])
     assert (await all_of(engine))["DOVER"].inspection_rule is InspectionRule.ORDER_VALUE
-    assert (await told(engine))[0].fulfillment.inspection_rule == fulfillment_pb2.INSPECTION_RULE_ORDER_VALUE
+    assert (
+        await told(
+            engine,
+        )
+    )[0].fulfillment.inspection_rule == fulfillment_pb2.INSPECTION_RULE_ORDER_VALUE
 
 
 async def test_owed_stock_is_committed_while_planning(

@@ -60,7 +60,10 @@ async def test_an_inspection_by_hand(fulfillments: Fulfillments, operations: Ope
     """A dear order's packages are inspected: fail and start over, pass and be ready."""
     await operations.follow_orders([confirmed(uuid4(), total=DEAR)])
     [fulfillment] = (await ask(fulfillments.ListFulfillments, api.ListFulfillmentsRequest())).fulfillments
-    assert (fulfillment.inspection_required, fulfillment.inspection_rule) == (True, pb.INSPECTION_RULE_ORDER_VALUE)
+    assert (
+        fulfillment.inspection_required,
+        fulfillment.inspection_rule,
+    ) == (True, pb.INSPECTION_RULE_ORDER_VALUE)
     packed = await pack(fulfillments, await pick(fulfillments, fulfillment))
     assert packed.status == pb.FULFILLMENT_STATUS_PACKED
     its = fulfillment.fulfillment_id
@@ -171,7 +174,10 @@ async def test_what_is_not_there_is_not_found(fulfillments: Fulfillments, method
     for call in (
         (getattr(fulfillments, method), request),
         (fulfillments.GetFulfillment, api.GetFulfillmentRequest(fulfillment_id=unknown)),
-        (fulfillments.ListFulfillmentTransitions, api.ListFulfillmentTransitionsRequest(fulfillment_id=unknown)),
+        (
+            fulfillments.ListFulfillmentTransitions,
+            api.ListFulfillmentTransitionsRequest(fulfillment_id=unknown),
+        ),
     ):
         with pytest.raises(NotFound) as caught:
             await ask(*call)

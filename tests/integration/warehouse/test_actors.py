@@ -1,4 +1,4 @@
-"""A call's claimed actor and note: in the ledger, in the events, and in neither; and lists by time."""
+"""What the ledger and the events have of a mutation: actor, claimed actor, cause and note."""
 
 from datetime import timedelta
 from typing import Any
@@ -7,7 +7,7 @@ from uuid import UUID, uuid4
 import pytest
 from google.protobuf.message import Message
 from ordermesh.order.v1 import order_pb2
-from ordermesh.warehouse.events.v1.warehouse_events_pb2 import ReservationStatusChanged, StockChanged
+from ordermesh.warehouse.events.v1 import warehouse_events_pb2
 from ordermesh.warehouse.v1 import inventory_service_pb2 as inventory
 from ordermesh.warehouse.v1 import reservation_service_pb2 as reserving
 from ordermesh.warehouse.v1 import warehouse_pb2 as pb
@@ -24,6 +24,8 @@ from warehouse_svc import tables
 from warehouse_svc.consumers import Consumers
 from warehouse_svc.operations import Operations
 
+ReservationStatusChanged = warehouse_events_pb2.ReservationStatusChanged
+StockChanged = warehouse_events_pb2.StockChanged
 ACTOR, OTHER = "staff:7f3a", "staff:other"
 NOTE = "the pallet was wet"
 # Each mutation, with the reason that its events of reservations have; empty: it has no such event.
@@ -62,12 +64,20 @@ async def request_of(clients: Clients, operations: Operations, method: str) -> A
     if method in SHIPPED:
         left = work_moved(UUID(order_id), "london", WORK.FULFILLMENT_STATUS_SHIPPED, {1: 2})
         await Consumers(operations).fulfillment_changed([delivery(left)])  # type: ignore[list-item]
-    back = {"warehouse_id": "london", "source_id": str(uuid4()), "order_id": order_id, "line_number": 1}
+    back = {
+        "warehouse_id": "london",
+        "source_id": str(uuid4()),
+        "order_id": order_id,
+        "line_number": 1,
+    }
     batch = {"order_attempts": [attempt(order_id)]}
     one = {"order_attempt": attempt(order_id)}
     spoiled = [reserving.SpoiledLine(line_number=1, spoiled_quantity=1)]
     fields: dict[str, dict[str, Any]] = {
-        "ReceiveStock": {"warehouse_id": "london", "lines": [inventory.ReceivedLine(sku="tea", quantity=1)]},
+        "ReceiveStock": {
+            "warehouse_id": "london",
+            "lines": [inventory.ReceivedLine(sku="tea", quantity=1)],
+        },
         "AdjustStock": {"warehouse_id": "london", "sku": "tea", "delta": 1},
         "RestockItem": back | {"restocked_quantity": 1},
         "MarkDamaged": back | {"damaged_quantity": 1},
@@ -101,7 +111,13 @@ async def ledger(clients: Clients, cause: str) -> list[pb.StockMovement]:
 
 async def events(engine: AsyncEngine) -> list[StockChanged | ReservationStatusChanged]:
     """The events that wait to be published."""
-    kinds: dict[str, Any] = {kind.DESCRIPTOR.full_name: kind for kind in (StockChanged, ReservationStatusChanged)}
+    kinds: dict[str, Any] = {
+        kind.DESCRIPTOR.full_name: kind
+        for kind in (
+            StockChanged,
+            ReservationStatusChanged,
+        )
+    }
     async with engine.connect() as connection:
         outbox = tables.outbox.c
         rows = await connection.execute(select(outbox.type, outbox.payload).order_by(outbox.id))
@@ -110,7 +126,10 @@ async def events(engine: AsyncEngine) -> list[StockChanged | ReservationStatusCh
 
 def test_every_mutation_takes_a_note() -> None:
     """The table of this file has each method that has a request_id, and each of them has a note."""
-    services = [*inventory.DESCRIPTOR.services_by_name.values(), *reserving.DESCRIPTOR.services_by_name.values()]
+    services = [
+        *inventory.DESCRIPTOR.services_by_name.values(),
+        *reserving.DESCRIPTOR.services_by_name.values(),
+    ]
     fields = {m.name: m.input_type.fields_by_name for service in services for m in service.methods}
     mutations = {name: its for name, its in fields.items() if "request_id" in its}
     assert set(mutations) == set(REASONS)
@@ -118,19 +137,35 @@ def test_every_mutation_takes_a_note() -> None:
 
 
 @pytest.mark.parametrize("method", REASONS)
-async def test_mutation_with_actor_and_note_is_recorded(clients: Clients, operations: Operations, engine: AsyncEngine, method: str) -> None:
-    """The ledger has actor, claimed actor, cause and note; the events have all but the note. A repeat with another actor adds nothing."""
+async def test_mutation_with_actor_and_note_is_recorded(
+    clients: Clients,
+    operations: Operations,
+    engine: AsyncEngine,
+    method: str,
+) -> None:
+    """The ledger has actor, claimed actor, cause and note; the events have all but the note.
+
+    A repeat with another actor adds nothing.
+    """
     request = await request_of(clients, operations, method)
     request.note = NOTE
     await called(clients, method, request, ACTOR)
     cause = request.request_id
     rows = await ledger(clients, cause)
     assert rows
-    assert {(row.actor, row.claimed_actor, row.note) for row in rows} == {("warehouse", ACTOR, NOTE)}
+    assert {
+        (
+            row.actor,
+            row.claimed_actor,
+            row.note,
+        )
+        for row in rows
+    } == {("warehouse", ACTOR, NOTE)}
     told = [each for each in await events(engine) if each.cause_id == cause]
     assert {(each.actor, each.claimed_actor) for each in told} == {("warehouse", ACTOR)}
     changed = [each for each in told if isinstance(each, StockChanged)]
-    assert [each.stock_movement.movement_id for each in changed] == [row.movement_id for row in rows]
+    moved = [each.stock_movement.movement_id for each in changed]
+    assert moved == [row.movement_id for row in rows]
     reasons = [each.reason for each in told if isinstance(each, ReservationStatusChanged)]
     assert reasons == ([REASONS[method]] if REASONS[method] else [])
     async with engine.connect() as connection:
@@ -155,14 +190,21 @@ async def test_mutation_without_actor_or_note_leaves_both_unset(
 
 
 async def test_renewal_has_the_note_of_the_repeat(clients: Clients, engine: AsyncEngine) -> None:
-    """A repeat of ReserveStock that reserves anew has its own claimed actor, and the request's note, in the ledger."""
+    """A repeat of ReserveStock that reserves anew stores its own claimed actor, and the note."""
     await ask(clients.inventory.ReceiveStock, receive(tea=9))
     request = reserve(("tea", 2), note=NOTE)
     await called(clients, "ReserveStock", request, ACTOR)
     async with engine.begin() as connection:
         await connection.execute(text("update reservations set expire_time = create_time"))
     await called(clients, "ReserveStock", request, OTHER)
-    rows = [(row.kind, row.claimed_actor, row.note) for row in await ledger(clients, request.request_id)]
+    rows = [
+        (
+            row.kind,
+            row.claimed_actor,
+            row.note,
+        )
+        for row in await ledger(clients, request.request_id)
+    ]
     assert rows == [
         (pb.STOCK_MOVEMENT_KIND_RESERVE, ACTOR, NOTE),
         (pb.STOCK_MOVEMENT_KIND_EXPIRE, OTHER, NOTE),
@@ -170,8 +212,12 @@ async def test_renewal_has_the_note_of_the_repeat(clients: Clients, engine: Asyn
     ]
 
 
-async def test_event_of_a_peer_is_recorded_with_its_service(clients: Clients, operations: Operations, engine: AsyncEngine) -> None:
-    """An order's event has the actor "order", a fulfilment's "fulfillment"; the cause is the event's id."""
+async def test_event_of_a_peer_is_recorded_with_its_service(
+    clients: Clients,
+    operations: Operations,
+    engine: AsyncEngine,
+) -> None:
+    """The actor is "order" or "fulfillment", and the cause is the event's id."""
     first, second = [await reserved(clients) for _ in range(2)]
     await ask(clients.reservations.ConfirmReservation, confirm(second))
     dead = delivery(order_moved(UUID(first), order_pb2.ORDER_STATUS_PENDING, CANCELLED))
@@ -186,35 +232,73 @@ async def test_event_of_a_peer_is_recorded_with_its_service(clients: Clients, op
         assert {each.actor for each in told} == {actor}
 
 
-async def test_expiry_is_recorded_with_the_warehouse(clients: Clients, operations: Operations, engine: AsyncEngine) -> None:
+async def test_expiry_is_recorded_with_the_warehouse(
+    clients: Clients,
+    operations: Operations,
+    engine: AsyncEngine,
+) -> None:
     """What the expiry takes back has the actor "warehouse" and a cause of its own."""
     await reserved(clients)
     async with engine.begin() as connection:
         await connection.execute(text("update reservations set expire_time = create_time"))
     assert await operations.expire_reservations() == 1
-    [changed] = [each for each in await events(engine) if isinstance(each, ReservationStatusChanged)]
+    [changed] = [
+        each
+        for each in await events(engine)
+        if isinstance(
+            each,
+            ReservationStatusChanged,
+        )
+    ]
     assert (changed.actor, changed.reason) == ("warehouse", "TIME_EXPIRED")
     [row] = await ledger(clients, changed.cause_id)
     assert (row.actor, row.kind) == ("warehouse", pb.STOCK_MOVEMENT_KIND_EXPIRE)
 
 
 async def test_lists_by_update_time_divide_at_the_bound(clients: Clients) -> None:
-    """Of levels and reservations: from is inclusive, before is exclusive, a nanosecond more rounds up; a token belongs to its bounds."""
+    """From is inclusive, before is exclusive, and a nanosecond more rounds up.
+
+    A token belongs to its bounds.
+    """
     for sku in ("cup", "jam", "tea"):
         await ask(clients.inventory.ReceiveStock, receive_all("london", {sku: 9}))
-    orders = [(await ask(clients.reservations.ReserveStock, reserve((sku, 1)))).order_id for sku in ("cup", "jam", "tea")]
+    orders = [
+        (
+            await ask(
+                clients.reservations.ReserveStock,
+                reserve((sku, 1)),
+            )
+        ).order_id
+        for sku in ("cup", "jam", "tea")
+    ]
     await ask(clients.reservations.ConfirmReservation, confirm(orders[0]))  # changed last now
 
     async def levels(**fields: Any) -> list[str]:
-        found = await ask(clients.inventory.ListStockLevels, inventory.ListStockLevelsRequest(**fields))
+        found = await ask(
+            clients.inventory.ListStockLevels,
+            inventory.ListStockLevelsRequest(**fields),
+        )
         return [each.sku for each in found.stock_levels]
 
     async def reservations(**fields: Any) -> list[str]:
-        found = await ask(clients.reservations.ListReservations, reserving.ListReservationsRequest(**fields))
+        found = await ask(
+            clients.reservations.ListReservations,
+            reserving.ListReservationsRequest(**fields),
+        )
         return [each.lines[0].sku for each in found.reservations]
 
-    found = (await ask(clients.inventory.ListStockLevels, inventory.ListStockLevelsRequest())).stock_levels
-    held = (await ask(clients.reservations.ListReservations, reserving.ListReservationsRequest())).reservations
+    found = (
+        await ask(
+            clients.inventory.ListStockLevels,
+            inventory.ListStockLevelsRequest(),
+        )
+    ).stock_levels
+    held = (
+        await ask(
+            clients.reservations.ListReservations,
+            reserving.ListReservationsRequest(),
+        )
+    ).reservations
     for listed, bound in (
         (levels, next(each.update_time for each in found if each.sku == "tea")),
         (reservations, next(each.update_time for each in held if each.lines[0].sku == "tea")),
@@ -242,7 +326,12 @@ async def test_update_time_of_a_reservation_rises_with_its_changes(clients: Clie
     await ask(clients.inventory.ReceiveStock, receive(tea=9))
     [made] = (await ask(clients.reservations.ReserveStock, reserve(("tea", 2)))).reservations
     assert made.update_time == made.create_time
-    [sold] = (await ask(clients.reservations.ConfirmReservation, confirm(made.order_id))).reservations
+    [sold] = (
+        await ask(
+            clients.reservations.ConfirmReservation,
+            confirm(made.order_id),
+        )
+    ).reservations
     assert sold.update_time.ToDatetime() > made.update_time.ToDatetime()
     request = reserving.GetReservationRequest(reservation_id=made.reservation_id)
     assert (await ask(clients.reservations.GetReservation, request)).reservation == sold
@@ -254,10 +343,18 @@ async def test_movements_by_occur_time_divide_at_the_bound(clients: Clients) -> 
         await ask(clients.inventory.ReceiveStock, receive_all("london", {sku: 9}))
 
     async def listed(**fields: Any) -> list[str]:
-        found = await ask(clients.inventory.ListStockMovements, inventory.ListStockMovementsRequest(**fields))
+        found = await ask(
+            clients.inventory.ListStockMovements,
+            inventory.ListStockMovementsRequest(**fields),
+        )
         return [each.sku for each in found.stock_movements]
 
-    every = (await ask(clients.inventory.ListStockMovements, inventory.ListStockMovementsRequest())).stock_movements
+    every = (
+        await ask(
+            clients.inventory.ListStockMovements,
+            inventory.ListStockMovementsRequest(),
+        )
+    ).stock_movements
     bound = every[1].occur_time
     above = timestamp(bound.ToDatetime())
     above.nanos += 1

@@ -206,7 +206,10 @@ def test_news_of_the_shipment_from_every_status(kind: type[Ship] | type[Complete
 
 
 def test_the_whole_life_in_order() -> None:
-    """From the confirmed order to delivery: each status once, and once more for the scans; versions without a gap."""
+    """From the confirmed order to delivery: each status once, and picking again for the scans.
+
+    Versions have no gap.
+    """
     commands: list[AnyCommand] = [
         plan((Line(1, "mug", 2),)),
         command(StartPicking),

@@ -127,8 +127,14 @@ def test_until_found_units_are_booked_nothing_passes_or_fails(passed: bool) -> N
     here = standing(Status.PACKED, rule=RULE)
     noted = decide_one(here, command(NoteSpoiled, spoiled={4: 2}), NOW)
     again = decide_one(noted.record, command(NoteSpoiled, spoiled={1: 1, 4: 1}), NOW)
-    assert (noted.facts, noted.record.status, noted.record.version) == ((), Status.PACKED, here.version + 1)
-    assert [(row.old, row.new, row.reason) for row in noted.history] == [(Status.PACKED, Status.PACKED, "SPOILED_UNITS_FOUND")]
+    assert (
+        noted.facts,
+        noted.record.status,
+        noted.record.version,
+    ) == ((), Status.PACKED, here.version + 1)
+    assert [(row.old, row.new, row.reason) for row in noted.history] == [
+        (Status.PACKED, Status.PACKED, "SPOILED_UNITS_FOUND"),
+    ]
     assert [(line.line_number, line.unbooked) for line in again.record.lines] == [(1, 1), (2, 0), (4, 2)]
     with pytest.raises(Deferred) as caught:
         decide_one(again.record, command(RecordInspection, passed=passed, note=""), NOW)

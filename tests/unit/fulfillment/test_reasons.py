@@ -22,7 +22,12 @@ def written(kind: str) -> set[str]:
         node.attr
         for path in Path(decisions.__file__).parent.glob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == kind
+        if isinstance(node, ast.Attribute)
+        and isinstance(
+            node.value,
+            ast.Name,
+        )
+        and node.value.id == kind
     }
 
 
@@ -34,7 +39,10 @@ def test_status_reasons_are_those_that_are_published() -> None:
 
 
 def test_withdraw_reasons_are_those_that_are_published() -> None:
-    """FulfillmentWithdrawReason has each reason of a withdrawal, and no other; each is a reason of a change too."""
+    """FulfillmentWithdrawReason has each reason of a withdrawal, and no other.
+
+    Each is a reason of a change too.
+    """
     names = published(fulfillment_pb2.FulfillmentWithdrawReason, "FULFILLMENT_WITHDRAW_REASON")
     assert names == {each.value for each in WithdrawReason} == written("WithdrawReason")
     assert names <= {each.value for each in Reason}

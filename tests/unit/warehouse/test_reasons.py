@@ -36,7 +36,12 @@ def test_reservation_reasons_are_those_that_are_published() -> None:
         node.attr
         for path in Path(decisions.__file__).parent.glob("*.py")
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "Reason"
+        if isinstance(node, ast.Attribute)
+        and isinstance(
+            node.value,
+            ast.Name,
+        )
+        and node.value.id == "Reason"
     }
     assert names == {each.value for each in Reason} == written
 

@@ -1,6 +1,6 @@
-"""The ledger has the actor, the claimed actor, the cause and the note of each row; a reservation has the time of its last change.
+"""The ledger has the actor, the claimed actor, the cause and the note of each row.
 
-Reservations that were there before have the time of this migration.
+A reservation has the time of its last change; those of before have the time of this migration.
 """
 
 from alembic import op
