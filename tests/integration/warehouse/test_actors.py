@@ -161,12 +161,12 @@ async def test_mutation_with_actor_and_note_is_recorded(
         )
         for row in rows
     } == {("warehouse", ACTOR, NOTE)}
-    told = [each for each in await events(engine) if each.cause_id == cause]
-    assert {(each.actor, each.claimed_actor) for each in told} == {("warehouse", ACTOR)}
-    changed = [each for each in told if isinstance(each, StockChanged)]
+    published = [each for each in await events(engine) if each.cause_id == cause]
+    assert {(each.actor, each.claimed_actor) for each in published} == {("warehouse", ACTOR)}
+    changed = [each for each in published if isinstance(each, StockChanged)]
     moved = [each.stock_movement.movement_id for each in changed]
     assert moved == [row.movement_id for row in rows]
-    reasons = [each.reason for each in told if isinstance(each, ReservationStatusChanged)]
+    reasons = [each.reason for each in published if isinstance(each, ReservationStatusChanged)]
     assert reasons == ([REASONS[method]] if REASONS[method] else [])
     async with engine.connect() as connection:
         bodies = list((await connection.execute(select(tables.outbox.c.payload))).scalars())
@@ -228,8 +228,8 @@ async def test_event_of_a_peer_is_recorded_with_its_service(
         rows = await ledger(clients, str(event.event_id))
         assert rows
         assert {(row.actor, row.HasField("claimed_actor")) for row in rows} == {(actor, False)}
-        told = [each for each in await events(engine) if each.cause_id == str(event.event_id)]
-        assert {each.actor for each in told} == {actor}
+        published = [each for each in await events(engine) if each.cause_id == str(event.event_id)]
+        assert {each.actor for each in published} == {actor}
 
 
 async def test_expiry_is_recorded_with_the_warehouse(
