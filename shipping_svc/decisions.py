@@ -6,7 +6,7 @@ from datetime import datetime
 from chassis.decision import Decision
 from chassis.errors import Exists, NotFound, Refused, Stale, illegal
 from chassis.versions import check_jump
-from shipping_svc.lifecycle import MOVES, REPORTABLE, TERMINAL, Status, further
+from shipping_svc.lifecycle import MOVES, REPORTABLE, TERMINAL, Reason, Status, further
 from shipping_svc.model import (
     AskForShipment,
     BuryFulfillment,
@@ -39,7 +39,7 @@ from shipping_svc.model import (
 
 Decided = Decision[Shipment, Row]
 # Why a carrier sells no label, now and at every later ask.
-REFUSALS = frozenset({"CARRIER_REFUSED", "LABEL_NOT_PRINTABLE"})
+REFUSALS = frozenset({Reason.CARRIER_REFUSED, Reason.LABEL_NOT_PRINTABLE})
 
 
 def decide(shipment: Shipment | None, command: ShipmentCommand, now: datetime) -> Decided:
@@ -81,7 +81,7 @@ def ask(shipment: Shipment | None, command: AskForShipment, now: datetime) -> De
         fulfillment_id=wanted.fulfillment_id,
         warehouse_id=wanted.warehouse_id,
         status=Status.PENDING,
-        reason="FULFILLMENT_READY",
+        reason=Reason.FULFILLMENT_READY,
         carrier=command.carrier,
         carrier_code=None,
         tracking_number=None,
@@ -93,8 +93,7 @@ def ask(shipment: Shipment | None, command: AskForShipment, now: datetime) -> De
         fulfillment_version=wanted.fulfillment_version,
         parcels=wanted.parcels,
     )
-    first = Transition(shipment.id, 1, None, shipment.status, shipment.reason, command.actor, command.cause, now)
-    return Decision(shipment, [first])
+    return Decision(shipment, [transition(shipment, None, command)])
 
 
 def repack(shipment: Shipment, command: AskForShipment, now: datetime) -> Decided:
@@ -108,7 +107,8 @@ def repack(shipment: Shipment, command: AskForShipment, now: datetime) -> Decide
     after = replace(shipment, parcels=wanted.parcels, fulfillment_version=wanted.fulfillment_version)
     if after.parcels == shipment.parcels:
         return Decision(after)
-    after, row = on_the_spot(replace(after, purchase=shipment.purchase + 1), "REPACKED", command, now)
+    again = replace(after, purchase=shipment.purchase + 1)
+    after, row = on_the_spot(again, Reason.REPACKED, command, now)
     return Decision(after, [row, unheard_of(shipment, now)])
 
 
@@ -121,10 +121,10 @@ def keep_label(shipment: Shipment, command: KeepLabel, now: datetime) -> Decided
         return Decision(shipment)  # another replica was as quick; the carrier sold the same label twice, for one key
     if command.label.tracking_number in shipment.rivals:
         # Reports could not tell the two apart. The label goes back by its purchase: its number would name the other's.
-        return fail(shipment, "TRACKING_NUMBER_IN_USE", command, now)
+        return fail(shipment, Reason.TRACKING_NUMBER_IN_USE, command, now)
     bought = replace(shipment, tracking_number=command.label.tracking_number)
-    created, row = step(bought, Status.CREATED, "LABEL_BOUGHT", command, now)
-    return Decision(created, [row, KeptLabel(created.id, command.label)], [Created(created)])
+    created, row = step(bought, Status.CREATED, Reason.LABEL_BOUGHT, command, now)
+    return Decision(created, [row, KeptLabel(created.id, command.label)], [Created(created, row)])
 
 
 def give_up(shipment: Shipment, command: GiveUp, now: datetime) -> Decided:
@@ -135,13 +135,13 @@ def give_up(shipment: Shipment, command: GiveUp, now: datetime) -> Decided:
         return fail(shipment, command.reason, command, now)
     refused = replace(shipment, carrier_code=command.carrier_code)
     failed, row = step(refused, Status.FAILED, command.reason, command, now)
-    return Decision(failed, [row], [StatusChanged(failed, shipment.status)])
+    return Decision(failed, [row], [StatusChanged(failed, row)])
 
 
-def fail(shipment: Shipment, reason: str, command: Command, now: datetime) -> Decided:
+def fail(shipment: Shipment, reason: Reason, command: Command, now: datetime) -> Decided:
     """There will be no label. One may have been sold, and the word of it be lost or under way: the carrier takes it back."""
     failed, row = step(shipment, Status.FAILED, reason, command, now)
-    return Decision(failed, [row, unheard_of(shipment, now)], [StatusChanged(failed, shipment.status)])
+    return Decision(failed, [row, unheard_of(shipment, now)], [StatusChanged(failed, row)])
 
 
 def unheard_of(shipment: Shipment, now: datetime) -> RecallOpened:
@@ -158,7 +158,14 @@ def record_report(shipment: Shipment, command: RecordReport, now: datetime) -> D
         return Decision(shipment)
     if report.status not in REPORTABLE or shipment.tracking_number is None:
         raise cannot_become(shipment, report.status)
-    rows: list[Row] = [TrackingEvent(shipment.id, report, now)]
+    recorded = TrackingEvent(
+        shipment_id=shipment.id,
+        report=report,
+        record_time=now,
+        claimed_actor=command.claimed_actor,
+        note=command.note,
+    )
+    rows: list[Row] = [recorded]
     facts: list[Fact] = []
     after = replace(shipment, known_reports=shipment.known_reports | {report.carrier_event_id})
     if further(shipment.status, shipment.report_time, report.status, report.occur_time):
@@ -166,17 +173,18 @@ def record_report(shipment: Shipment, command: RecordReport, now: datetime) -> D
         if report.status is not shipment.status:
             if report.status is Status.DELIVERED:
                 after = replace(after, deliver_time=report.occur_time)
-            after, row = step(after, report.status, "CARRIER_REPORTED", command, now)
+            after, row = step(after, report.status, Reason.CARRIER_REPORTED, command, now)
             rows.append(row)
-            facts.append(StatusChanged(after, shipment.status))
+            facts.append(StatusChanged(after, row))
             if after.status is Status.DELIVERED:
-                facts.append(Delivered(after))
+                facts.append(Delivered(after, row))
             if after.status in TERMINAL and after.recall_time:
                 rows.append(RecallClosed(after.id, after.purchase, after.tracking_number))
     elif shipment.status is Status.VOIDED and shipment.contradict_time is None:
-        after, row = on_the_spot(replace(after, contradict_time=now), "REPORTED_AFTER_VOID", command, now)
+        contradicted = replace(after, contradict_time=now)
+        after, row = on_the_spot(contradicted, Reason.REPORTED_AFTER_VOID, command, now)
         rows.append(row)
-        facts.append(StatusChanged(after, shipment.status))
+        facts.append(StatusChanged(after, row))
     return Decision(after, rows, facts)
 
 
@@ -186,10 +194,10 @@ def cancel(shipment: Shipment, command: Cancel, now: datetime) -> Decided:
         raise Stale(expected=str(command.expected_version), actual=str(shipment.version))
     if shipment.status in TERMINAL:
         raise illegal(f"The shipment is {shipment.status}: it has come to its end.", shipment.status)
-    return recall(shipment, "RECALLED", command, now)
+    return recall(shipment, Reason.RECALLED, command, now)
 
 
-def recall(shipment: Shipment, reason: str, command: Command, now: datetime) -> Decided:
+def recall(shipment: Shipment, reason: Reason, command: Command, now: datetime) -> Decided:
     """Nothing goes out any more: there will be no label, or the carrier is to be asked for what it was given. Once; not after the end."""
     if shipment.status in TERMINAL or shipment.recall_time:
         return Decision(shipment)
@@ -197,7 +205,7 @@ def recall(shipment: Shipment, reason: str, command: Command, now: datetime) -> 
         return fail(shipment, reason, command, now)
     after, row = on_the_spot(replace(shipment, recall_time=now), reason, command, now)
     recalled = RecallOpened(after.id, after.purchase, shipment.tracking_number, now)
-    return Decision(after, [row, recalled], [StatusChanged(after, shipment.status)])
+    return Decision(after, [row, recalled], [StatusChanged(after, row)])
 
 
 def withdraw(shipment: Shipment, command: Withdraw, now: datetime) -> Decided:
@@ -207,16 +215,19 @@ def withdraw(shipment: Shipment, command: Withdraw, now: datetime) -> Decided:
     """
     if shipment.withdraw_version is not None:
         return Decision(shipment)  # it is answered, or will be
+    record = f"Fulfilment {shipment.fulfillment_id}"
+    check_jump(shipment.fulfillment_version, command.version, record)
     wanted = replace(shipment, withdraw_version=command.version)
     if shipment.status is Status.PENDING:
-        return fail(wanted, "FULFILLMENT_WITHDRAWN", command, now)
+        return fail(wanted, Reason.FULFILLMENT_WITHDRAWN, command, now)
     if shipment.status is Status.CREATED:
-        after, row = on_the_spot(wanted, "FULFILLMENT_WITHDRAWN", command, now)
+        after, row = on_the_spot(wanted, Reason.FULFILLMENT_WITHDRAWN, command, now)
         asked = RecallOpened(after.id, after.purchase, after.tracking_number, now, bring_back=after.recall_time is not None)
         return Decision(after, [row, asked])
-    reason = "FULFILLMENT_WITHDRAWN" if shipment.status in (Status.FAILED, Status.VOIDED) else "WITHDRAWAL_TOO_LATE"
+    stays = shipment.status in (Status.FAILED, Status.VOIDED)
+    reason = Reason.FULFILLMENT_WITHDRAWN if stays else Reason.WITHDRAWAL_TOO_LATE
     after, row = on_the_spot(wanted, reason, command, now)
-    return Decision(after, [row], [StatusChanged(after, shipment.status)])
+    return Decision(after, [row], [StatusChanged(after, row)])
 
 
 def keep_recall(shipment: Shipment, command: KeepRecall, now: datetime) -> Decided:
@@ -230,26 +241,48 @@ def keep_recall(shipment: Shipment, command: KeepRecall, now: datetime) -> Decid
     if not its_own:
         return Decision(shipment, [closed])
     if command.answer is Recalled.VOIDED:
-        voided, row = step(shipment, Status.VOIDED, shipment.reason, command, now)
-        return Decision(voided, [row, closed], [StatusChanged(voided, shipment.status)])
+        voided, row = step(shipment, Status.VOIDED, Reason(shipment.reason), command, now)
+        return Decision(voided, [row, closed], [StatusChanged(voided, row)])
     if shipment.withdraw_version is None:
         return Decision(shipment, [closed])
-    after, row = on_the_spot(shipment, "WITHDRAWAL_TOO_LATE", command, now)
-    return Decision(after, [row, closed], [StatusChanged(after, shipment.status)])
+    after, row = on_the_spot(shipment, Reason.WITHDRAWAL_TOO_LATE, command, now)
+    return Decision(after, [row, closed], [StatusChanged(after, row)])
 
 
-def on_the_spot(shipment: Shipment, reason: str, command: Command, now: datetime) -> tuple[Shipment, Transition]:
+def on_the_spot(shipment: Shipment, reason: Reason, command: Command, now: datetime) -> tuple[Shipment, Transition]:
     """The shipment one version on in its status, and its row of history."""
     after = replace(shipment, reason=reason, version=shipment.version + 1, update_time=now)
-    return after, Transition(after.id, after.version, after.status, after.status, reason, command.actor, command.cause, now)
+    return after, transition(after, after.status, command)
 
 
-def step(shipment: Shipment, new: Status, reason: str, command: Command, now: datetime) -> tuple[Shipment, Transition]:
+def step(
+    shipment: Shipment,
+    new: Status,
+    reason: Reason,
+    command: Command,
+    now: datetime,
+) -> tuple[Shipment, Transition]:
     """The shipment one status and one version on, and its row of history. Refused where the table has no such move."""
     if new not in MOVES[shipment.status]:
         raise cannot_become(shipment, new)
     after = replace(shipment, status=new, reason=reason, version=shipment.version + 1, update_time=now)
-    return after, Transition(after.id, after.version, shipment.status, new, reason, command.actor, command.cause, now)
+    return after, transition(after, shipment.status, command)
+
+
+def transition(after: Shipment, old: Status | None, command: Command) -> Transition:
+    """The row of history of the shipment's newest version; `old` is None for its first."""
+    return Transition(
+        shipment_id=after.id,
+        version=after.version,
+        old=old,
+        new=after.status,
+        reason=after.reason,
+        actor=command.actor,
+        cause=command.cause,
+        time=after.update_time,
+        claimed_actor=command.claimed_actor,
+        note=command.note,
+    )
 
 
 def cannot_become(shipment: Shipment, new: Status) -> Refused:
@@ -260,16 +293,17 @@ def refusal(shipment: Shipment) -> Refused | None:
     """Why there is no label and never will be, as its asker is told; None where there is one, or may yet be."""
     if shipment.status is not Status.FAILED:
         return None
-    if shipment.reason == "LABEL_NOT_PRINTABLE":
+    if shipment.reason == Reason.LABEL_NOT_PRINTABLE:
         return not_printable(shipment)
-    if shipment.reason == "CARRIER_REFUSED":
+    if shipment.reason == Reason.CARRIER_REFUSED:
         code = shipment.carrier_code or ""
         text = f"{shipment.carrier} refuses the shipment: {code}."
         return Refused("CARRIER_REFUSED", text, carrier=shipment.carrier, carrier_code=code, shipment_id=str(shipment.id))
-    if shipment.reason == "TRACKING_NUMBER_IN_USE":
+    if shipment.reason == Reason.TRACKING_NUMBER_IN_USE:
         text = f"{shipment.carrier} sold a tracking number that another of its live shipments has."
         return Refused("TRACKING_NUMBER_IN_USE", text, carrier=shipment.carrier, shipment_id=str(shipment.id))
-    return closed(shipment, shipment.reason) if shipment.reason in ("ORDER_CLOSED", "FULFILLMENT_CANCELLED") else no_label(shipment)
+    by_death = shipment.reason in (Reason.ORDER_CLOSED, Reason.FULFILLMENT_CANCELLED)
+    return closed(shipment, shipment.reason) if by_death else no_label(shipment)
 
 
 def not_printable(shipment: Shipment) -> Refused:
@@ -290,7 +324,7 @@ def no_label(shipment: Shipment) -> Refused:
 
 def closed(asked: Shipment | Wanted, reason: str) -> Refused:
     """The refusal of everything that would ship the goods of what is dead."""
-    if reason == "ORDER_CLOSED":
+    if reason == Reason.ORDER_CLOSED:
         return Refused("ORDER_CLOSED", "The order is dead: nothing is shipped for it.", order_id=str(asked.order_id))
     return illegal("The fulfilment is cancelled: nothing is shipped for it.", "cancelled", fulfillment_id=str(asked.fulfillment_id))
 

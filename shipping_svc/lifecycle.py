@@ -27,6 +27,24 @@ class Status(StrEnum):
     VOIDED = "voided"  # recalled before the carrier had them: they have never left
 
 
+class Reason(StrEnum):
+    """Why a shipment changed; ShipmentStatusReason of the contract says when each is given."""
+
+    FULFILLMENT_READY = "FULFILLMENT_READY"
+    REPACKED = "REPACKED"
+    LABEL_BOUGHT = "LABEL_BOUGHT"
+    CARRIER_REPORTED = "CARRIER_REPORTED"
+    CARRIER_REFUSED = "CARRIER_REFUSED"
+    LABEL_NOT_PRINTABLE = "LABEL_NOT_PRINTABLE"
+    TRACKING_NUMBER_IN_USE = "TRACKING_NUMBER_IN_USE"
+    ORDER_CLOSED = "ORDER_CLOSED"
+    FULFILLMENT_CANCELLED = "FULFILLMENT_CANCELLED"
+    RECALLED = "RECALLED"
+    FULFILLMENT_WITHDRAWN = "FULFILLMENT_WITHDRAWN"
+    WITHDRAWAL_TOO_LATE = "WITHDRAWAL_TOO_LATE"
+    REPORTED_AFTER_VOID = "REPORTED_AFTER_VOID"
+
+
 _ENDS = frozenset({Status.DELIVERED, Status.LOST, Status.RETURNED_TO_SENDER})
 
 MOVES: dict[Status, frozenset[Status]] = {

@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from shipping_svc.lifecycle import Status
+from shipping_svc.lifecycle import Reason, Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +131,8 @@ class Ask:
     actor: str
     cause: str
     wanted: Wanted
+    claimed_actor: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +157,12 @@ class DeadFulfillment:
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A row of history: one step of a shipment. `cause` is the causing event's id, the call's request_id, or the carrier's own id."""
+    """A row of history: one step of a shipment.
+
+    `cause` is the causing event's id, the call's request_id, or the carrier's own id.
+    `claimed_actor` and `note` are those of the request that made it; None where none did, or it
+    gave none.
+    """
 
     shipment_id: UUID
     version: int
@@ -165,6 +172,8 @@ class Transition:
     actor: str
     cause: str
     time: datetime
+    claimed_actor: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,12 +186,18 @@ class KeptLabel:
 
 @dataclass(frozen=True, slots=True)
 class TrackingEvent:
-    """A row beside the history: a report, and when we heard of it. `sequence` numbers them as they were heard; 0: not stored yet."""
+    """A row beside the history: a report, and when it was recorded.
+
+    `sequence` numbers them in the order in which they were recorded; 0: not stored yet.
+    `claimed_actor` and `note` are those of the request that recorded it.
+    """
 
     shipment_id: UUID
     report: Report
     record_time: datetime
     sequence: int = 0
+    claimed_actor: str | None = None
+    note: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,24 +229,29 @@ Row = Transition | KeptLabel | TrackingEvent | RecallOpened | RecallClosed
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """The fact that a label was bought."""
+    """The fact that a label was bought, and the row of history that it made."""
 
     shipment: Shipment
+    step: Transition
 
 
 @dataclass(frozen=True, slots=True)
 class StatusChanged:
-    """The fact that a shipment took a step other than its creation. A recall is a step on the spot: `old` is the status still."""
+    """The fact that a shipment took a step other than its creation, and its row of history.
+
+    A recall is a step on the spot: the row's old status is the new one.
+    """
 
     shipment: Shipment
-    old: Status
+    step: Transition
 
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """The fact that a shipment was received."""
+    """The fact that a shipment was received, and the row of history that it made."""
 
     shipment: Shipment
+    step: Transition
 
 
 Fact = Created | StatusChanged | Delivered
@@ -239,13 +259,18 @@ Fact = Created | StatusChanged | Delivered
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What may be asked: by whom (`actor`), and what for (`cause`: an event's id, a request_id, or the carrier's id of a report)."""
+    """What may be asked: by whom (`actor`), and what for (`cause`: an event's id, a request_id, or the carrier's id of a report).
+
+    `claimed_actor` and `note` are those of the request; None where the command is no request's.
+    """
 
     key: str
     digest: bytes
     target: UUID
     actor: str
     cause: str
+    claimed_actor: str | None = field(default=None, kw_only=True)
+    note: str | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -268,7 +293,7 @@ class KeepLabel(Command):
 class GiveUp(Command):
     """There will be no label: the carrier refuses (`carrier_code`) this `purchase`, or (None) order or fulfilment is dead."""
 
-    reason: str
+    reason: Reason
     carrier_code: str | None = None
     purchase: int | None = None
 
@@ -291,7 +316,7 @@ class Cancel(Command):
 class Close(Command):
     """The shipment's order is dead, or its fulfilment is cancelled: `reason`."""
 
-    reason: str
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -337,6 +362,8 @@ class ShipmentFilter:
     carrier: str | None = None
     tracking_number: str | None = None
     statuses: tuple[Status, ...] = ()
+    update_time_from: datetime | None = None
+    update_time_before: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,11 +373,11 @@ class Graves:
     orders: Mapping[UUID, DeadOrder]
     fulfillments: Collection[UUID]
 
-    def reason(self, asked: Wanted | Shipment) -> str | None:
+    def reason(self, asked: Wanted | Shipment) -> Reason | None:
         """Why nothing may be shipped for it any more; None where something may."""
         if dead(self.orders.get(asked.order_id), asked.attempt):
-            return "ORDER_CLOSED"
-        return "FULFILLMENT_CANCELLED" if asked.fulfillment_id in self.fulfillments else None
+            return Reason.ORDER_CLOSED
+        return Reason.FULFILLMENT_CANCELLED if asked.fulfillment_id in self.fulfillments else None
 
 
 def purchase_key(shipment_id: UUID, purchase: int) -> str:

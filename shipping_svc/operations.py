@@ -20,7 +20,7 @@ from chassis.idempotency import Keyed
 from chassis.paging import Page
 from chassis.watch import Watches
 from shipping_svc import decisions, store
-from shipping_svc.lifecycle import TERMINAL, Status
+from shipping_svc.lifecycle import TERMINAL, Reason, Status
 from shipping_svc.model import (
     Ask,
     AskForShipment,
@@ -161,7 +161,8 @@ class Operations:
         async with self.database.read() as connection:
             living = await store.find_living(connection, order_ids={command.target for command in commands})
         closes = [
-            [_close(c, its.id, "ORDER_CLOSED") for its in living if its.order_id == c.target and its.attempt <= c.attempt] for c in commands
+            [_close(c, its.id, Reason.ORDER_CLOSED) for its in living if its.order_id == c.target and its.attempt <= c.attempt]
+            for c in commands
         ]
         return await self._close(buried, closes)
 
@@ -172,7 +173,7 @@ class Operations:
         )
         async with self.database.read() as connection:
             living = await store.find_living(connection, fulfillment_ids={command.target for command in commands})
-        closes = [[_close(c, its.id, "FULFILLMENT_CANCELLED") for its in living if its.fulfillment_id == c.target] for c in commands]
+        closes = [[_close(c, its.id, Reason.FULFILLMENT_CANCELLED) for its in living if its.fulfillment_id == c.target] for c in commands]
         return await self._close(buried, closes)
 
     async def withdraw(self, asks: Sequence[Ask]) -> Sequence[Outcome[Any]]:
@@ -222,7 +223,12 @@ class Operations:
         if shipment_id is None:
             text = f"No shipment of {carrier} has the tracking number {tracking_number}."
             raise NotFound("SHIPMENT_NOT_FOUND", text, carrier=carrier, tracking_number=tracking_number)
-        command = RecordReport(of.key, of.digest, shipment_id, carrier, report.carrier_event_id, report=report)
+        command = RecordReport(
+            *(of.key, of.digest, shipment_id, carrier, report.carrier_event_id),
+            claimed_actor=of.claimed_actor,
+            note=of.note,
+            report=report,
+        )
         [outcome] = await self._write([command])
         shipment = unwrap(outcome)
         if shipment.status is Status.VOIDED and isinstance(outcome, Done) and not outcome.repeat and not outcome.skipped:
@@ -253,6 +259,13 @@ class Operations:
         async with self.database.read() as connection:
             rows = await store.list_tracking_events(connection, shipment_id, page)
         return page.cut([(row, shipment.carrier) for row in rows], lambda row: (row[0].sequence,))
+
+    async def list_transitions(self, shipment_id: UUID, page: Page) -> tuple[Sequence[Any], str]:
+        """A page of the shipment's history, oldest first. Raises NotFound SHIPMENT_NOT_FOUND."""
+        await self.get_shipment(shipment_id)
+        async with self.database.read() as connection:
+            rows = await store.list_history(connection, shipment_id, page)
+        return page.cut(rows, lambda step: (step.version,))
 
     async def watch_shipment(self, shipment_id: UUID, after: int) -> AsyncGenerator[tuple[Shipment | datetime, int], None]:
         """The shipment as it stands if it is beyond version `after`, then whenever it changed, up to its end; the time when nothing
@@ -290,11 +303,17 @@ class Operations:
         ]
         outcomes = dict(zip((command.key for command in commands), await self._write(commands), strict=True))
         crash.point("shipping.asked")
-        return [outcomes.get(ask.key) or decisions.closed(ask.wanted, graves.reason(ask.wanted) or "ORDER_CLOSED") for ask in asks]
+        return [outcomes.get(ask.key) or decisions.closed(ask.wanted, graves.reason(ask.wanted) or Reason.ORDER_CLOSED) for ask in asks]
 
     def _asked(self, ask: Ask, id: UUID, key: str) -> AskForShipment:
         """The command for what is wanted; `id` is proposed for its shipment."""
-        return AskForShipment(key, ask.digest, id, ask.actor, ask.cause, wanted=ask.wanted, carrier=self.carrier.name)
+        return AskForShipment(
+            *(key, ask.digest, id, ask.actor, ask.cause),
+            claimed_actor=ask.claimed_actor,
+            note=ask.note,
+            wanted=ask.wanted,
+            carrier=self.carrier.name,
+        )
 
     async def _buy(self, shipments: Sequence[Shipment]) -> list[Outcome[Shipment]]:
         """Settles pending shipments: the carrier's answers are asked for all at once, then stored in one write."""
@@ -331,7 +350,8 @@ class Operations:
             self._tries.labels(failure.reason.lower()).inc()
             if failure.reason in decisions.REFUSALS:
                 refused = failure.metadata.get("carrier_code")
-                return GiveUp(f"{key}:refused", *of[1:], reason=failure.reason, carrier_code=refused, purchase=shipment.purchase)
+                why = Reason(failure.reason)
+                return GiveUp(f"{key}:refused", *of[1:], reason=why, carrier_code=refused, purchase=shipment.purchase)
             return failure
         except Exception as error:  # noqa: BLE001  # an adapter's bug concerns its own shipment, which stays pending
             self._tries.labels("defect").inc()
@@ -400,7 +420,7 @@ class Operations:
         return outcomes
 
 
-def _close(burial: BuryOrder | BuryFulfillment, shipment_id: UUID, reason: str) -> Close:
+def _close(burial: BuryOrder | BuryFulfillment, shipment_id: UUID, reason: Reason) -> Close:
     return Close(f"{burial.key}:{shipment_id}", b"", shipment_id, burial.actor, burial.cause, reason=reason)
 
 
@@ -413,7 +433,7 @@ def _report_defects(what: str, shipment_ids: Sequence[UUID], outcomes: Sequence[
 def _report_clashes(answers: Sequence[object], outcomes: Sequence[Outcome[Shipment]]) -> None:
     """Logs the labels whose tracking number another live shipment has: the carrier has to be asked about it."""
     for answer, outcome in zip(answers, outcomes, strict=True):
-        failed = isinstance(outcome, Done) and outcome.record.reason == "TRACKING_NUMBER_IN_USE"
+        failed = isinstance(outcome, Done) and outcome.record.reason == Reason.TRACKING_NUMBER_IN_USE
         if failed and isinstance(answer, KeepLabel):
             number = answer.label.tracking_number
             _log.error("a tracking number was sold twice", shipment_id=str(answer.target), carrier=answer.actor, tracking_number=number)

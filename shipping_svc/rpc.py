@@ -49,6 +49,13 @@ class ShippingService(ShippingServiceServicer):
         events, token = await self.operations.list_tracking_events(UUID(request.shipment_id), page)
         return api.ListTrackingEventsResponse(tracking_events=events, next_page_token=token)
 
+    async def ListShipmentTransitions(
+        self, request: api.ListShipmentTransitionsRequest, context: Context
+    ) -> api.ListShipmentTransitionsResponse:
+        page = asked(request, wire.transition, int)
+        transitions, token = await self.operations.list_transitions(UUID(request.shipment_id), page)
+        return api.ListShipmentTransitionsResponse(transitions=transitions, next_page_token=token)
+
     async def RecordTrackingEvent(self, request: api.RecordTrackingEventRequest, context: Context) -> api.RecordTrackingEventResponse:
         shipment = await self.operations.record_report(keyed(request), request.carrier, request.tracking_number, wire.report(request))
         return api.RecordTrackingEventResponse(shipment=wire.shipment(shipment))

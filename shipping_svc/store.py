@@ -84,7 +84,17 @@ CHANGING = (
 )
 GONE = tuple(dead_fulfillments.c.keys())
 PARCEL, LABEL, TRY, RECALL, STEP, DEAD = (tuple(t.c.keys()) for t in (parcels, labels, label_tries, recall_tries, history, dead_orders))
-TRACKING = ("shipment_id", "carrier_event_id", "status", "occur_time", "location", "record_time")
+TRACKING = (
+    "shipment_id",
+    "carrier_event_id",
+    "status",
+    "occur_time",
+    "location",
+    "record_time",
+    "claimed_actor",
+    "note",
+)
+RECORDED_OF = attrgetter(*TRACKING[5:])
 PARCEL_OF, REPORT_OF = attrgetter(*PARCEL[2:]), attrgetter(*TRACKING[1:5])
 LIVING = ("id", "order_id", "attempt", "fulfillment_id")
 LONGEST_PAUSE_S = 60.0
@@ -142,6 +152,13 @@ read_tracking = (
     select(*(tracking_events.c[name] for name in (*TRACKING, "sequence")))
     .where(tracking_events.c.shipment_id == bindparam("shipment_id"), tracking_events.c.sequence > bindparam("after"))
     .order_by(tracking_events.c.sequence)
+    .limit(bindparam("most"))
+)
+read_history = (
+    select(*(history.c[name] for name in STEP))
+    .where(history.c.shipment_id == bindparam("shipment_id"))
+    .where(history.c.version > bindparam("after"))
+    .order_by(history.c.version)
     .limit(bindparam("most"))
 )
 
@@ -276,6 +293,10 @@ async def list_shipments(connection: AsyncConnection, wanted: ShipmentFilter, pa
     conditions: list[ColumnElement[bool]] = [shipments.c.status.in_(wanted.statuses)] if wanted.statuses else []
     equal = {"order_id": wanted.order_id, "carrier": wanted.carrier, "tracking_number": wanted.tracking_number}
     conditions += [shipments.c[name] == value for name, value in equal.items() if value is not None]
+    if wanted.update_time_from:
+        conditions.append(shipments.c.update_time >= wanted.update_time_from)
+    if wanted.update_time_before:
+        conditions.append(shipments.c.update_time < wanted.update_time_before)
     if page.after:
         conditions.append(shipments.c.id < page.after[0])
     return await _whole(connection, select(shipments).where(*conditions).order_by(shipments.c.id.desc()).limit(page.size + 1), {})
@@ -291,7 +312,14 @@ async def list_tracking_events(connection: AsyncConnection, shipment_id: UUID, p
     """The page's tracking events and one more where there are more, in the order in which they were recorded."""
     after = page.after[0] if page.after else 0
     rows = await connection.execute(read_tracking, {"shipment_id": shipment_id, "after": after, "most": page.size + 1})
-    return [TrackingEvent(row.shipment_id, Report(*row[1:5]), row.record_time, row.sequence) for row in rows]
+    return [_tracking_event(row) for row in rows]
+
+
+async def list_history(connection: AsyncConnection, shipment_id: UUID, page: Page) -> list[Transition]:
+    """The page's rows of history and one more where there are more, oldest first."""
+    after = page.after[0] if page.after else 0
+    asked = {"shipment_id": shipment_id, "after": after, "most": page.size + 1}
+    return [Transition(*row) for row in await connection.execute(read_history, asked)]
 
 
 async def begin_tries_due(connection: AsyncConnection, patience_s: float, most: int) -> list[UUID]:
@@ -429,13 +457,24 @@ async def _save_rows(connection: AsyncConnection, rows: Sequence[Row]) -> None:
     if bought := [row for row in rows if isinstance(row, KeptLabel)]:
         await connection.execute(insert_labels, arrays(LABEL, [(r.shipment_id, r.label.content, r.label.content_type) for r in bought]))
     if heard := [row for row in rows if isinstance(row, TrackingEvent)]:
-        told = [(row.shipment_id, *REPORT_OF(row.report), row.record_time) for row in heard]
-        await connection.execute(insert_tracking, arrays(TRACKING, told))
+        recorded = [(row.shipment_id, *REPORT_OF(row.report), *RECORDED_OF(row)) for row in heard]
+        await connection.execute(insert_tracking, arrays(TRACKING, recorded))
     if opened := [row for row in rows if isinstance(row, RecallOpened)]:
         last = {(row.shipment_id, row.purchase): (row.tracking_number, row.time, 1, row.time, row.bring_back) for row in opened}
         await connection.execute(open_recalls_anew, arrays(RECALL, [(*of, *values) for of, values in last.items()]))
     if closed := [row for row in rows if isinstance(row, RecallClosed)]:
         await connection.execute(close_recalls, arrays_of(CLOSED, closed))
+
+
+def _tracking_event(row: Any) -> TrackingEvent:
+    return TrackingEvent(
+        shipment_id=row.shipment_id,
+        report=Report(row.carrier_event_id, row.status, row.occur_time, row.location),
+        record_time=row.record_time,
+        sequence=row.sequence,
+        claimed_actor=row.claimed_actor,
+        note=row.note,
+    )
 
 
 def _dead(rows: Iterable[Any]) -> dict[UUID, DeadOrder]:

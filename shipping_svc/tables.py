@@ -79,6 +79,7 @@ Index(None, shipments.c.fulfillment_id)
 Index(None, shipments.c.order_id, shipments.c.id)
 Index(None, shipments.c.status, shipments.c.id)
 Index(None, shipments.c.tracking_number)
+Index(None, shipments.c.update_time)
 # Carriers reuse their numbers, and know nothing of each other's.
 Index(
     "shipments_live_tracking_number_key",
@@ -145,6 +146,8 @@ history = Table(
     Column("actor", Text, nullable=False),
     Column("cause", Text, nullable=False),
     Column("time", DateTime(timezone=True), nullable=False),
+    Column("claimed_actor", Text),
+    Column("note", Text),
     PrimaryKeyConstraint("shipment_id", "version"),
     UniqueConstraint("shipment_id", "cause", "new"),  # one cause moves a shipment to a status once, for ever
     CheckConstraint("(old is null) = (version = 1)", "creation"),
@@ -160,6 +163,8 @@ tracking_events = Table(
     Column("location", Text, nullable=False),
     Column("record_time", DateTime(timezone=True), nullable=False),
     Column("sequence", BigInteger, Identity(always=True), nullable=False),
+    Column("claimed_actor", Text),
+    Column("note", Text),
     PrimaryKeyConstraint("shipment_id", "carrier_event_id"),  # the same report twice is one, for ever
     CheckConstraint("status not in ('pending', 'created', 'failed', 'voided')", "status"),
 )

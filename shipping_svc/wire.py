@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from google.protobuf.message import Message
@@ -33,6 +34,7 @@ from shipping_svc.model import (
     ShipmentFilter,
     StatusChanged,
     TrackingEvent,
+    Transition,
     Wanted,
 )
 
@@ -47,7 +49,8 @@ def ask(request: api.CreateShipmentRequest, of: Keyed) -> Ask:
     parcels = _parcels(request.parcels)
     about = (UUID(request.order_id), request.attempt, UUID(request.fulfillment_id), request.warehouse_id)
     wanted = Wanted(*about, parcels, request.fulfillment_version)
-    return Ask(of.key, of.digest, "shipping", request.request_id, wanted)
+    said = (of.claimed_actor, of.note)
+    return Ask(of.key, of.digest, "shipping", request.request_id, wanted, *said)
 
 
 def shipment_filter(request: api.ListShipmentsRequest) -> ShipmentFilter:
@@ -57,12 +60,18 @@ def shipment_filter(request: api.ListShipmentsRequest) -> ShipmentFilter:
         carrier=given(request, "carrier"),
         tracking_number=given(request, "tracking_number"),
         statuses=tuple(STATUS_OF[status] for status in request.statuses),
+        update_time_from=given(request, "update_time_from"),
+        update_time_before=given(request, "update_time_before"),
     )
 
 
 def cancel(request: api.CancelShipmentRequest, of: Keyed) -> Cancel:
-    target, expected = UUID(request.shipment_id), given(request, "expected_version")
-    return Cancel(of.key, of.digest, target, "staff", request.request_id, expected_version=expected)
+    return Cancel(
+        *(of.key, of.digest, UUID(request.shipment_id), "staff", request.request_id),
+        claimed_actor=of.claimed_actor,
+        note=of.note,
+        expected_version=given(request, "expected_version"),
+    )
 
 
 def report(request: api.RecordTrackingEventRequest) -> Report:
@@ -158,6 +167,23 @@ def tracking_event(its: TrackingEvent, carrier: str) -> shipping_pb2.TrackingEve
         occur_time=timestamp(its.report.occur_time),
         location=its.report.location,
         record_time=timestamp(its.record_time),
+        claimed_actor=its.claimed_actor,
+        note=its.note,
+    )
+
+
+def transition(step: Transition) -> shipping_pb2.ShipmentTransition:
+    return shipping_pb2.ShipmentTransition(
+        shipment_id=str(step.shipment_id),
+        shipment_version=step.version,
+        old_status=STATUS[step.old] if step.old else shipping_pb2.SHIPMENT_STATUS_UNSPECIFIED,
+        new_status=STATUS[step.new],
+        reason=step.reason,
+        actor=step.actor,
+        cause_id=step.cause,
+        occur_time=timestamp(step.time),
+        claimed_actor=step.claimed_actor,
+        note=step.note,
     )
 
 
@@ -183,17 +209,26 @@ def event(fact: Fact) -> OutgoingEvent:
 
 
 def _message(fact: Fact) -> Message:
-    its = fact.shipment
-    message, when = shipment(its), timestamp(its.update_time)
+    """The note of the step is left out: it is for the history alone."""
+    its, step = fact.shipment, fact.step
+    common: dict[str, Any] = {
+        "shipment": shipment(its),
+        "occur_time": timestamp(its.update_time),
+        "reason": step.reason,
+        "actor": step.actor,
+        "claimed_actor": step.claimed_actor,
+        "cause_id": step.cause,
+    }
     match fact:
         case Created():
-            return shipping_events_pb2.ShipmentCreated(shipment=message, occur_time=when)
+            return shipping_events_pb2.ShipmentCreated(**common)
         case StatusChanged():
-            return shipping_events_pb2.ShipmentStatusChanged(
-                shipment=message, old_status=STATUS[fact.old], new_status=STATUS[its.status], occur_time=when
-            )
+            old = STATUS[step.old] if step.old else shipping_pb2.SHIPMENT_STATUS_UNSPECIFIED
+            common |= {"old_status": old, "new_status": STATUS[step.new]}
+            return shipping_events_pb2.ShipmentStatusChanged(**common)
         case Delivered():
-            return shipping_events_pb2.DeliveryConfirmed(shipment=message, deliver_time=message.deliver_time, occur_time=when)
+            deliver_time = timestamp_or_none(its.deliver_time)
+            return shipping_events_pb2.DeliveryConfirmed(**common, deliver_time=deliver_time)
 
 
 def _parcels(messages: Iterable[shipping_pb2.Parcel | fulfillment_pb2.Package]) -> tuple[Parcel, ...]:

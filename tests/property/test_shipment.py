@@ -72,7 +72,7 @@ def test_history_is_a_walk_along_the_table(commands: list[RecordReport]) -> None
         before = row.new
     assert here.status is before
     assert all(row.new not in TERMINAL for row in steps[:-1])
-    assert [fact.old for fact in facts if isinstance(fact, StatusChanged)] == [row.old for row in steps]
+    assert [fact.step.old for fact in facts if isinstance(fact, StatusChanged)] == [row.old for row in steps]
     assert (here.deliver_time is not None) == (here.status is Status.DELIVERED)
 
 

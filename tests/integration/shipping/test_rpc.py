@@ -31,6 +31,7 @@ async def test_a_shipment_is_read_as_it_stands(shipping: Shipping) -> None:
         ask(shipping.GetShipment, api.GetShipmentRequest(shipment_id=unknown)),
         ask(shipping.GetLabel, api.GetLabelRequest(shipment_id=unknown)),
         ask(shipping.ListTrackingEvents, api.ListTrackingEventsRequest(shipment_id=unknown)),
+        ask(shipping.ListShipmentTransitions, api.ListShipmentTransitionsRequest(shipment_id=unknown)),
     ):
         with pytest.raises(NotFound) as refused:
             await call

@@ -3,7 +3,7 @@
 import asyncio
 import random
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from ordermesh.shipping.events.v1 import shipping_events_pb2 as events
@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis.client import ask, pages
 from chassis.convert import given
 from chassis.errors import Invalid, NotFound
+from shipping_svc.model import purchase_key
 from tests.integration.shipping.requests import NOON, Shipping, create, report, rows, told, told_kinds
 
 S = shipping_pb2.ShipmentStatus.Name
@@ -46,13 +47,26 @@ async def test_a_parcel_on_its_way(shipping: Shipping, engine: AsyncEngine) -> N
     assert given(stood[-1], "deliver_time") == NOON.replace(minute=5)
     assert not stood[-2].HasField("deliver_time")
     first, *moves, last = await told(engine)
-    assert first == events.ShipmentCreated(shipment=shipment, occur_time=shipment.update_time)
-    old = [shipment, *stood]
+    key = purchase_key(UUID(shipment.shipment_id), 0)
+    sold = {"reason": "LABEL_BOUGHT", "actor": "sandbox", "cause_id": key}
+    assert first == events.ShipmentCreated(shipment=shipment, occur_time=shipment.update_time, **sold)
+    reports = [{"reason": "CARRIER_REPORTED", "actor": "sandbox", "cause_id": f"{status}@{minute}"} for status, minute in LIFE]
     assert moves == [
-        events.ShipmentStatusChanged(shipment=its, old_status=before.status, new_status=its.status, occur_time=its.update_time)
-        for before, its in zip(old, stood, strict=False)
+        events.ShipmentStatusChanged(
+            shipment=its,
+            old_status=before.status,
+            new_status=its.status,
+            occur_time=its.update_time,
+            **said,
+        )
+        for before, its, said in zip([shipment, *stood], stood, reports, strict=False)
     ]
-    assert last == events.DeliveryConfirmed(shipment=stood[-1], deliver_time=stood[-1].deliver_time, occur_time=stood[-1].update_time)
+    assert last == events.DeliveryConfirmed(
+        shipment=stood[-1],
+        deliver_time=stood[-1].deliver_time,
+        occur_time=stood[-1].update_time,
+        **reports[-1],
+    )
     assert await listed(shipping, shipment) == [f"{status}@{minute}" for status, minute in LIFE]
 
 
@@ -148,7 +162,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 async def test_a_bad_report_is_named(shipping: Shipping, subtests: pytest.Subtests) -> None:
     """Each field that breaks its bounds is named, whatever the report is of."""
     good = report("SBX0", "lost")
-    fields = {name.name: getattr(good, name.name) for name in good.DESCRIPTOR.fields}
+    fields = {field.name: value for field, value in good.ListFields()}
     for bad, field in BAD:
         with subtests.test(**bad):
             with pytest.raises(Invalid) as refused:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from shipping_svc.lifecycle import LABELLED, REPORTABLE, Status
+from shipping_svc.lifecycle import LABELLED, REPORTABLE, Reason, Status
 from shipping_svc.model import (
     AskForShipment,
     Cancel,
@@ -70,7 +70,7 @@ def keep_label(**more: Any) -> KeepLabel:
     return replace(KeepLabel("label:1", b"", SHIPMENT, "shipping", "c1", label=LABEL, purchase=0), **more)
 
 
-def give_up(reason: str = "CARRIER_REFUSED", carrier_code: str | None = "NO_SUCH_PLACE", **more: Any) -> GiveUp:
+def give_up(reason: Reason = Reason.CARRIER_REFUSED, carrier_code: str | None = "NO_SUCH_PLACE", **more: Any) -> GiveUp:
     """The carrier refuses the first purchase."""
     return replace(GiveUp("label:1", b"", SHIPMENT, "shipping", "c1", reason=reason, carrier_code=carrier_code, purchase=0), **more)
 
@@ -89,7 +89,7 @@ def cancel(**more: Any) -> Cancel:
 
 def close(**more: Any) -> Close:
     """The order of `shipment()` is dead."""
-    return replace(Close("o:1", b"", SHIPMENT, "order", "e9", reason="ORDER_CLOSED"), **more)
+    return replace(Close("o:1", b"", SHIPMENT, "order", "e9", reason=Reason.ORDER_CLOSED), **more)
 
 
 def withdraw(**more: Any) -> Withdraw:

@@ -9,7 +9,7 @@ import pytest
 
 from chassis.errors import Exists, NotFound, Refused, Stale
 from shipping_svc.decisions import Decided, bury, bury_fulfillment, decide, refusal
-from shipping_svc.lifecycle import LABELLED, MOVES, REPORTABLE, STAGE, TERMINAL, Status
+from shipping_svc.lifecycle import LABELLED, MOVES, REPORTABLE, STAGE, TERMINAL, Reason, Status
 from shipping_svc.model import (
     BuryFulfillment,
     BuryOrder,
@@ -23,6 +23,7 @@ from shipping_svc.model import (
     RecallClosed,
     Recalled,
     RecallOpened,
+    Row,
     ShipmentCommand,
     StatusChanged,
     TrackingEvent,
@@ -49,6 +50,12 @@ from tests.unit.shipping.samples import (
 )
 
 LATER = NOON + timedelta(hours=1)
+
+
+def as_step(row: Row) -> Transition:
+    """The row, which is one of the shipment's history."""
+    assert isinstance(row, Transition)
+    return row
 
 
 def test_an_ask_is_written_down_before_anything_is_bought() -> None:
@@ -134,7 +141,7 @@ def test_the_label_creates_the_shipment() -> None:
         Transition(SHIPMENT, 2, Status.PENDING, Status.CREATED, "LABEL_BOUGHT", "shipping", "c1", LATER),
         KeptLabel(SHIPMENT, LABEL),
     ]
-    assert decided.facts == [Created(decided.record)]
+    assert decided.facts == [Created(decided.record, as_step(decided.history[0]))]
 
 
 def test_a_refused_label_fails_the_shipment() -> None:
@@ -142,7 +149,7 @@ def test_a_refused_label_fails_the_shipment() -> None:
     decided = decide(shipment("pending"), give_up(), LATER)
     assert decided.record == shipment("failed", reason="CARRIER_REFUSED", carrier_code="NO_SUCH_PLACE", update_time=LATER)
     assert [type(row) for row in decided.history] == [Transition]
-    assert decided.facts == [StatusChanged(decided.record, Status.PENDING)]
+    assert decided.facts == [StatusChanged(decided.record, as_step(decided.history[0]))]
 
 
 def test_a_refusal_is_of_what_was_offered() -> None:
@@ -187,7 +194,7 @@ def test_each_report_in_each_status(here: Status, there: Status) -> None:
         assert replace(after, known_reports=frozenset()) == contradicted
         cause = f"{there}@30"
         assert decided.history[1:] == [Transition(SHIPMENT, 5, here, here, "REPORTED_AFTER_VOID", "carrier", cause, LATER)]
-        assert decided.facts == [StatusChanged(after, here)]
+        assert decided.facts == [StatusChanged(after, as_step(decided.history[1]))]
         again = decide(after, report(there, minute=40), LATER)
         assert (again.record.version, len(again.history), again.facts) == (5, 1, [])
         return
@@ -197,8 +204,9 @@ def test_each_report_in_each_status(here: Status, there: Status) -> None:
         cause = f"{there}@30"
         assert decided.history[1:] == [Transition(SHIPMENT, after.version, here, there, "CARRIER_REPORTED", "carrier", cause, LATER)]
         assert (after.reason, after.update_time) == ("CARRIER_REPORTED", LATER)
-        assert decided.facts[0] == StatusChanged(after, here)
-        assert decided.facts[1:] == ([Delivered(after)] if there is Status.DELIVERED else [])
+        step = as_step(decided.history[1])
+        assert decided.facts[0] == StatusChanged(after, step)
+        assert decided.facts[1:] == ([Delivered(after, step)] if there is Status.DELIVERED else [])
         assert there in MOVES[here]
     else:
         assert not decided.history[1:]
@@ -250,7 +258,7 @@ def test_why_there_is_no_label() -> None:
     assert by_carrier is not None
     assert by_carrier.reason == "CARRIER_REFUSED"
     assert by_carrier.metadata == {"carrier": "sandbox", "carrier_code": "NO_SUCH_PLACE", "shipment_id": str(SHIPMENT)}
-    by_death = refusal(decide(shipment("pending"), give_up("ORDER_CLOSED", None), LATER).record)
+    by_death = refusal(decide(shipment("pending"), give_up(Reason.ORDER_CLOSED, None), LATER).record)
     assert by_death is not None
     assert (by_death.reason, by_death.metadata) == ("ORDER_CLOSED", {"order_id": str(ORDER)})
     by_hand = refusal(decide(shipment("pending"), cancel(), LATER).record)
@@ -284,7 +292,7 @@ def test_parcels_do_not_change() -> None:
 # --- recalls
 
 RECALLS = [(cancel(), "RECALLED", "staff", "q1"), (close(), "ORDER_CLOSED", "order", "e9")]
-DEAD = give_up("ORDER_CLOSED", None, purchase=None)
+DEAD = give_up(Reason.ORDER_CLOSED, None, purchase=None)
 
 
 @pytest.mark.parametrize(("command", "reason", "actor", "cause"), RECALLS, ids=["cancel", "close"])
@@ -299,7 +307,7 @@ def test_a_recall_is_a_wish_and_no_status(here: Status, command: ShipmentCommand
         Transition(SHIPMENT, after.version, here, here, reason, actor, cause, LATER),
         RecallOpened(SHIPMENT, 0, "SBX0000000001", LATER),
     ]
-    assert decided.facts == [StatusChanged(after, here)]
+    assert decided.facts == [StatusChanged(after, as_step(decided.history[0]))]
     for again in (command, cancel(key="cancel:2"), close(key="o:2")):
         twice = decide(after, again, LATER + timedelta(hours=1))
         assert twice.record is after
@@ -318,7 +326,7 @@ def test_a_recall_before_the_label_fails_the_shipment(command: ShipmentCommand, 
         Transition(SHIPMENT, 2, Status.PENDING, Status.FAILED, reason, actor, cause, LATER),
         RecallOpened(SHIPMENT, 0, None, LATER),
     ]
-    assert decided.facts == [StatusChanged(decided.record, Status.PENDING)]
+    assert decided.facts == [StatusChanged(decided.record, as_step(decided.history[0]))]
 
 
 @pytest.mark.parametrize("here", sorted(TERMINAL))
@@ -359,7 +367,7 @@ def test_each_answer_to_a_recall_in_each_status(here: Status, answer: Recalled) 
     if here is Status.CREATED and answer is Recalled.VOIDED:
         assert after == replace(before, status=Status.VOIDED, version=3, update_time=LATER)
         assert decided.history[:-1] == [Transition(SHIPMENT, 3, here, Status.VOIDED, "ORDER_CLOSED", "carrier", "r1", LATER)]
-        assert decided.facts == [StatusChanged(after, here)]
+        assert decided.facts == [StatusChanged(after, as_step(decided.history[0]))]
     else:
         assert after is before
         assert len(decided.history) == 1
@@ -432,7 +440,7 @@ def test_a_recalled_parcel_is_where_its_carrier_says(there: Status) -> None:
     recalled = shipment("created", recall_time=NOON, reason="RECALLED", version=3)
     decided = decide(recalled, report(there), LATER)
     assert (decided.record.status, decided.record.version, decided.record.recall_time) == (there, 4, NOON)
-    assert decided.facts[0] == StatusChanged(decided.record, Status.CREATED)
+    assert decided.facts[0] == StatusChanged(decided.record, as_step(decided.history[1]))
     assert (RecallClosed(SHIPMENT, 0, LABEL.tracking_number) in decided.history) == (there in TERMINAL)
 
 
@@ -454,14 +462,15 @@ def test_label_with_number_in_use_fails_shipment() -> None:
 
 @pytest.mark.parametrize("known", [True, False])
 def test_a_forged_version_is_refused(known: bool) -> None:
-    """A fulfilment's, or a dead order's, version of 2^60 is not stored, where one is known and where
-    none is.
+    """A version of 2^60 of a fulfilment, of its withdrawal or of a dead order is not stored,
+    where one is known and where none is.
     """
     dead = DeadOrder(ORDER, 1, "cancelled", 4, NOON) if known else None
     burial = BuryOrder("o:1", b"", ORDER, "order", "e1", attempt=1, status="cancelled", version=2**60)
     cancelled = BuryFulfillment("f:1", b"", FULFILLMENT, "fulfillment", "e1", version=2**60)
     refused: list[Callable[[], object]] = [
         lambda: decide(shipment() if known else None, ask(fulfillment_version=2**60), NOON),
+        lambda: decide(shipment("created") if known else shipment(), withdraw(version=2**60), NOON),
         lambda: bury(dead, burial, NOON),
         lambda: bury_fulfillment(DeadFulfillment(FULFILLMENT, 4, NOON) if known else None, cancelled, NOON),
     ]

@@ -1,5 +1,6 @@
 """Protobuf to model and back: what each event means here, and every field of what is told."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -17,7 +18,18 @@ from chassis.idempotency import Keyed
 from chassis.outgoing import OutgoingEvent
 from shipping_svc import wire
 from shipping_svc.lifecycle import Status
-from shipping_svc.model import BuryFulfillment, BuryOrder, Cancel, Created, Delivered, Recipient, Report, ShipmentFilter, StatusChanged
+from shipping_svc.model import (
+    BuryFulfillment,
+    BuryOrder,
+    Cancel,
+    Created,
+    Delivered,
+    Recipient,
+    Report,
+    ShipmentFilter,
+    StatusChanged,
+    Transition,
+)
 from tests.unit.shipping.samples import FULFILLMENT, NOON, ORDER, SHIPMENT, shipment, wanted
 
 OF = Keyed("shipping-x:1", b"digest")
@@ -88,6 +100,9 @@ def test_a_recall_says_who_and_what_for() -> None:
     """Staff cancel; the version is the one that they looked at, where they say one."""
     request = api.CancelShipmentRequest(request_id="r", shipment_id=str(SHIPMENT))
     assert wire.cancel(request, OF) == Cancel(OF.key, OF.digest, SHIPMENT, "staff", "r", expected_version=None)
+    by = Keyed(OF.key, OF.digest, "staff:7f3a", "wrong address")
+    cancelled = wire.cancel(request, by)
+    assert (cancelled.claimed_actor, cancelled.note) == ("staff:7f3a", "wrong address")
     request.expected_version = 3
     assert wire.cancel(request, OF).expected_version == 3
 
@@ -134,17 +149,35 @@ def test_statuses_have_the_contracts_names(status: Status) -> None:
 
 
 def test_each_fact_has_its_event() -> None:
-    """The event is of the shipment, and concerns its order; it carries the shipment as it stood, and when that was."""
+    """The event is of the shipment, and concerns its order.
+
+    It carries the shipment as it stood, when that was, why it changed and for whom, and no note.
+    """
     its = shipment("delivered", update_time=datetime(2026, 3, 3, tzinfo=UTC))
     said, when = wire.shipment(its), timestamp(its.update_time)
+    step = Transition(
+        shipment_id=SHIPMENT,
+        version=3,
+        old=Status.LOST,
+        new=Status.DELIVERED,
+        reason="CARRIER_REPORTED",
+        actor="sandbox",
+        cause="r1",
+        time=its.update_time,
+        claimed_actor="staff:7f3a",
+        note="by hand",
+    )
     records = {"aggregate": SHIPMENT, "order_id": ORDER}
-    created = events.ShipmentCreated(shipment=said, occur_time=when)
-    assert wire.event(Created(its)) == OutgoingEvent(**records, message=created)
+    why = {"reason": "CARRIER_REPORTED", "actor": "sandbox", "claimed_actor": "staff:7f3a", "cause_id": "r1"}
+    created = events.ShipmentCreated(shipment=said, occur_time=when, **why)
+    assert wire.event(Created(its, step)) == OutgoingEvent(**records, message=created)
     old, new = shipping_pb2.SHIPMENT_STATUS_LOST, shipping_pb2.SHIPMENT_STATUS_DELIVERED
-    changed = events.ShipmentStatusChanged(shipment=said, old_status=old, new_status=new, occur_time=when)
-    assert wire.event(StatusChanged(its, Status.LOST)) == OutgoingEvent(**records, message=changed)
-    confirmed = events.DeliveryConfirmed(shipment=said, deliver_time=timestamp(NOON), occur_time=when)
-    assert wire.event(Delivered(its)) == OutgoingEvent(**records, message=confirmed)
+    changed = events.ShipmentStatusChanged(shipment=said, old_status=old, new_status=new, occur_time=when, **why)
+    assert wire.event(StatusChanged(its, step)) == OutgoingEvent(**records, message=changed)
+    confirmed = events.DeliveryConfirmed(shipment=said, deliver_time=timestamp(NOON), occur_time=when, **why)
+    assert wire.event(Delivered(its, step)) == OutgoingEvent(**records, message=confirmed)
+    alone = wire.event(StatusChanged(its, replace(step, claimed_actor=None))).message
+    assert not alone.HasField("claimed_actor")
 
 
 def test_a_filter_that_is_not_set_filters_nothing() -> None:

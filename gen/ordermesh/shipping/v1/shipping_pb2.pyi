@@ -88,6 +88,106 @@ Terminal.
 """
 Global___ShipmentStatus: _TypeAlias = ShipmentStatus  # noqa: Y015
 
+class _ShipmentStatusReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ShipmentStatusReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ShipmentStatusReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SHIPMENT_STATUS_REASON_UNSPECIFIED: _ShipmentStatusReason.ValueType  # 0
+    """Never stored."""
+    SHIPMENT_STATUS_REASON_FULFILLMENT_READY: _ShipmentStatusReason.ValueType  # 1
+    """The shipment was made: its fulfilment is ready, or was withdrawn before shipping knew it."""
+    SHIPMENT_STATUS_REASON_REPACKED: _ShipmentStatusReason.ValueType  # 2
+    """The fulfilment was packed anew before the shipment had a label."""
+    SHIPMENT_STATUS_REASON_LABEL_BOUGHT: _ShipmentStatusReason.ValueType  # 3
+    """The carrier sold the label."""
+    SHIPMENT_STATUS_REASON_CARRIER_REPORTED: _ShipmentStatusReason.ValueType  # 4
+    """The carrier reported where the parcels are."""
+    SHIPMENT_STATUS_REASON_CARRIER_REFUSED: _ShipmentStatusReason.ValueType  # 5
+    """The carrier refused to sell a label; carrier_code says why."""
+    SHIPMENT_STATUS_REASON_LABEL_NOT_PRINTABLE: _ShipmentStatusReason.ValueType  # 6
+    """No installed font prints the recipient's script; carrier_code names the scripts."""
+    SHIPMENT_STATUS_REASON_TRACKING_NUMBER_IN_USE: _ShipmentStatusReason.ValueType  # 7
+    """The carrier sold a tracking number that another of its live shipments has."""
+    SHIPMENT_STATUS_REASON_ORDER_CLOSED: _ShipmentStatusReason.ValueType  # 8
+    """The order was cancelled or has failed. Also of the void label that it led to."""
+    SHIPMENT_STATUS_REASON_FULFILLMENT_CANCELLED: _ShipmentStatusReason.ValueType  # 9
+    """The fulfilment was cancelled. Also of the void label that it led to."""
+    SHIPMENT_STATUS_REASON_RECALLED: _ShipmentStatusReason.ValueType  # 10
+    """A caller cancelled the shipment with CancelShipment. Also of the void label that it led to."""
+    SHIPMENT_STATUS_REASON_FULFILLMENT_WITHDRAWN: _ShipmentStatusReason.ValueType  # 11
+    """The fulfilment wants its parcels back, to unpack them. Also of the void label that it led to."""
+    SHIPMENT_STATUS_REASON_WITHDRAWAL_TOO_LATE: _ShipmentStatusReason.ValueType  # 12
+    """The fulfilment wanted its parcels back, and the carrier has them."""
+    SHIPMENT_STATUS_REASON_REPORTED_AFTER_VOID: _ShipmentStatusReason.ValueType  # 13
+    """The carrier reported a parcel after it had confirmed that the label is void; see
+    Shipment.contradict_time.
+    """
+
+class ShipmentStatusReason(_ShipmentStatusReason, metaclass=_ShipmentStatusReasonEnumTypeWrapper):
+    """Why a shipment last changed. Fields hold a value's name without its prefix, e.g. "LABEL_BOUGHT".
+    New values may appear.
+    """
+
+SHIPMENT_STATUS_REASON_UNSPECIFIED: ShipmentStatusReason.ValueType  # 0
+"""Never stored."""
+SHIPMENT_STATUS_REASON_FULFILLMENT_READY: ShipmentStatusReason.ValueType  # 1
+"""The shipment was made: its fulfilment is ready, or was withdrawn before shipping knew it."""
+SHIPMENT_STATUS_REASON_REPACKED: ShipmentStatusReason.ValueType  # 2
+"""The fulfilment was packed anew before the shipment had a label."""
+SHIPMENT_STATUS_REASON_LABEL_BOUGHT: ShipmentStatusReason.ValueType  # 3
+"""The carrier sold the label."""
+SHIPMENT_STATUS_REASON_CARRIER_REPORTED: ShipmentStatusReason.ValueType  # 4
+"""The carrier reported where the parcels are."""
+SHIPMENT_STATUS_REASON_CARRIER_REFUSED: ShipmentStatusReason.ValueType  # 5
+"""The carrier refused to sell a label; carrier_code says why."""
+SHIPMENT_STATUS_REASON_LABEL_NOT_PRINTABLE: ShipmentStatusReason.ValueType  # 6
+"""No installed font prints the recipient's script; carrier_code names the scripts."""
+SHIPMENT_STATUS_REASON_TRACKING_NUMBER_IN_USE: ShipmentStatusReason.ValueType  # 7
+"""The carrier sold a tracking number that another of its live shipments has."""
+SHIPMENT_STATUS_REASON_ORDER_CLOSED: ShipmentStatusReason.ValueType  # 8
+"""The order was cancelled or has failed. Also of the void label that it led to."""
+SHIPMENT_STATUS_REASON_FULFILLMENT_CANCELLED: ShipmentStatusReason.ValueType  # 9
+"""The fulfilment was cancelled. Also of the void label that it led to."""
+SHIPMENT_STATUS_REASON_RECALLED: ShipmentStatusReason.ValueType  # 10
+"""A caller cancelled the shipment with CancelShipment. Also of the void label that it led to."""
+SHIPMENT_STATUS_REASON_FULFILLMENT_WITHDRAWN: ShipmentStatusReason.ValueType  # 11
+"""The fulfilment wants its parcels back, to unpack them. Also of the void label that it led to."""
+SHIPMENT_STATUS_REASON_WITHDRAWAL_TOO_LATE: ShipmentStatusReason.ValueType  # 12
+"""The fulfilment wanted its parcels back, and the carrier has them."""
+SHIPMENT_STATUS_REASON_REPORTED_AFTER_VOID: ShipmentStatusReason.ValueType  # 13
+"""The carrier reported a parcel after it had confirmed that the label is void; see
+Shipment.contradict_time.
+"""
+Global___ShipmentStatusReason: _TypeAlias = ShipmentStatusReason  # noqa: Y015
+
+class _SandboxCarrierCode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _SandboxCarrierCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_SandboxCarrierCode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    SANDBOX_CARRIER_CODE_UNSPECIFIED: _SandboxCarrierCode.ValueType  # 0
+    """Never stored."""
+    SANDBOX_CARRIER_CODE_DESTINATION_NOT_SERVED: _SandboxCarrierCode.ValueType  # 1
+    """The carrier does not serve the recipient's country."""
+    SANDBOX_CARRIER_CODE_ADDRESS_INVALID: _SandboxCarrierCode.ValueType  # 2
+    """The carrier does not accept the recipient's address."""
+
+class SandboxCarrierCode(_SandboxCarrierCode, metaclass=_SandboxCarrierCodeEnumTypeWrapper):
+    """Why the carrier "sandbox" refuses a label: Shipment.carrier_code holds a value's name without its
+    prefix. Another carrier has codes of its own.
+    """
+
+SANDBOX_CARRIER_CODE_UNSPECIFIED: SandboxCarrierCode.ValueType  # 0
+"""Never stored."""
+SANDBOX_CARRIER_CODE_DESTINATION_NOT_SERVED: SandboxCarrierCode.ValueType  # 1
+"""The carrier does not serve the recipient's country."""
+SANDBOX_CARRIER_CODE_ADDRESS_INVALID: SandboxCarrierCode.ValueType  # 2
+"""The carrier does not accept the recipient's address."""
+Global___SandboxCarrierCode: _TypeAlias = SandboxCarrierCode  # noqa: Y015
+
 @_typing.final
 class Shipment(_message.Message):
     """The parcels of one fulfilment."""
@@ -134,15 +234,12 @@ class Shipment(_message.Message):
     version: _builtins.int
     """Rises by one with each change."""
     status_reason: _builtins.str
-    """Why it last changed: FULFILLMENT_READY, REPACKED (before it had a label), LABEL_BOUGHT, CARRIER_REPORTED, CARRIER_REFUSED,
-    LABEL_NOT_PRINTABLE (no installed font prints the recipient's script),
-    TRACKING_NUMBER_IN_USE (the carrier sold a number that another of its live shipments has),
-    ORDER_CLOSED (its order is dead), FULFILLMENT_CANCELLED, RECALLED (somebody cancelled it), FULFILLMENT_WITHDRAWN (its parcels are to
-    be unpacked), the last four also of the void label that they led to; WITHDRAWAL_TOO_LATE (the carrier has the parcels),
-    REPORTED_AFTER_VOID (see contradict_time). More may appear.
-    """
+    """Why it last changed: a name of ShipmentStatusReason without its prefix. More may appear."""
     carrier_code: _builtins.str
-    """The carrier's own code for its refusal; unset where it did not refuse."""
+    """The carrier's own code for its refusal; unset where it did not refuse. Of the carrier "sandbox"
+    it is a name of SandboxCarrierCode without its prefix. With LABEL_NOT_PRINTABLE it names the
+    scripts.
+    """
     fulfillment_version: _builtins.int
     """The fulfilment's version whose parcels these are; 0: not known."""
     withdraw_version: _builtins.int
@@ -268,6 +365,8 @@ class TrackingEvent(_message.Message):
     LOCATION_FIELD_NUMBER: _builtins.int
     RECORD_TIME_FIELD_NUMBER: _builtins.int
     CARRIER_FIELD_NUMBER: _builtins.int
+    CLAIMED_ACTOR_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     shipment_id: _builtins.str
     """The shipment."""
     carrier_event_id: _builtins.str
@@ -278,6 +377,14 @@ class TrackingEvent(_message.Message):
     """Where, e.g. "Dover hub"; empty where the carrier does not say. Never an address of the recipient."""
     carrier: _builtins.str
     """The carrier that reported it, e.g. "sandbox"."""
+    claimed_actor: _builtins.str
+    """The person or service that the caller of RecordTrackingEvent claimed to act for (metadata
+    ordermesh-actor); unset where it claimed none. Nothing verifies it.
+    """
+    note: _builtins.str
+    """Why it was recorded, in free text, as the caller of RecordTrackingEvent gave it; unset where it
+    gave none.
+    """
     @_builtins.property
     def occur_time(self) -> _timestamp_pb2.Timestamp:
         """When it happened, by the carrier's clock."""
@@ -296,11 +403,95 @@ class TrackingEvent(_message.Message):
         location: _builtins.str = ...,
         record_time: _timestamp_pb2.Timestamp | None = ...,
         carrier: _builtins.str = ...,
+        claimed_actor: _builtins.str | None = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["occur_time", b"occur_time", "record_time", b"record_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "_note", b"_note", "claimed_actor", b"claimed_actor", "note", b"note", "occur_time", b"occur_time", "record_time", b"record_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["carrier", b"carrier", "carrier_event_id", b"carrier_event_id", "location", b"location", "occur_time", b"occur_time", "record_time", b"record_time", "shipment_id", b"shipment_id", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "_note", b"_note", "carrier", b"carrier", "carrier_event_id", b"carrier_event_id", "claimed_actor", b"claimed_actor", "location", b"location", "note", b"note", "occur_time", b"occur_time", "record_time", b"record_time", "shipment_id", b"shipment_id", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__claimed_actor: _TypeAlias = _typing.Literal["claimed_actor"]  # noqa: Y015
+    _WhichOneofArgType__claimed_actor: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor"]  # noqa: Y015
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__claimed_actor) -> _WhichOneofReturnType__claimed_actor | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
 Global___TrackingEvent: _TypeAlias = TrackingEvent  # noqa: Y015
+
+@_typing.final
+class ShipmentTransition(_message.Message):
+    """One row of a shipment's history: a change of status, or (old_status = new_status) a change beside
+    it, e.g. a recall.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHIPMENT_ID_FIELD_NUMBER: _builtins.int
+    SHIPMENT_VERSION_FIELD_NUMBER: _builtins.int
+    OLD_STATUS_FIELD_NUMBER: _builtins.int
+    NEW_STATUS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    CAUSE_ID_FIELD_NUMBER: _builtins.int
+    OCCUR_TIME_FIELD_NUMBER: _builtins.int
+    CLAIMED_ACTOR_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    shipment_id: _builtins.str
+    """The shipment."""
+    shipment_version: _builtins.int
+    """The shipment's version that it made."""
+    old_status: Global___ShipmentStatus.ValueType
+    """Unspecified for the creation."""
+    new_status: Global___ShipmentStatus.ValueType
+    """The status from then on; it can be the same."""
+    reason: _builtins.str
+    """Why: a name of ShipmentStatusReason without its prefix, e.g. "LABEL_BOUGHT"."""
+    actor: _builtins.str
+    """The service or the carrier that moved it, "shipping" for CreateShipment, or "staff" for
+    CancelShipment.
+    """
+    cause_id: _builtins.str
+    """The causing event's id, the call's request_id, the carrier's id of its report, or the key of
+    what the carrier was asked for.
+    """
+    claimed_actor: _builtins.str
+    """The person or service that the caller claimed to act for (metadata ordermesh-actor); unset
+    where no call made this row, or the call claimed none. Nothing verifies it.
+    """
+    note: _builtins.str
+    """Why, in free text, as the request's note gave it; unset where it gave none."""
+    @_builtins.property
+    def occur_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        shipment_id: _builtins.str = ...,
+        shipment_version: _builtins.int = ...,
+        old_status: Global___ShipmentStatus.ValueType = ...,
+        new_status: Global___ShipmentStatus.ValueType = ...,
+        reason: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        cause_id: _builtins.str = ...,
+        occur_time: _timestamp_pb2.Timestamp | None = ...,
+        claimed_actor: _builtins.str | None = ...,
+        note: _builtins.str | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "_note", b"_note", "claimed_actor", b"claimed_actor", "note", b"note", "occur_time", b"occur_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "_note", b"_note", "actor", b"actor", "cause_id", b"cause_id", "claimed_actor", b"claimed_actor", "new_status", b"new_status", "note", b"note", "occur_time", b"occur_time", "old_status", b"old_status", "reason", b"reason", "shipment_id", b"shipment_id", "shipment_version", b"shipment_version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__claimed_actor: _TypeAlias = _typing.Literal["claimed_actor"]  # noqa: Y015
+    _WhichOneofArgType__claimed_actor: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor"]  # noqa: Y015
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__claimed_actor) -> _WhichOneofReturnType__claimed_actor | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
+
+Global___ShipmentTransition: _TypeAlias = ShipmentTransition  # noqa: Y015

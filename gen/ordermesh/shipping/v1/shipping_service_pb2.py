@@ -28,7 +28,7 @@ from ordermesh.options.v1 import rules_pb2 as ordermesh_dot_options_dot_v1_dot_r
 from ordermesh.shipping.v1 import shipping_pb2 as ordermesh_dot_shipping_dot_v1_dot_shipping__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,ordermesh/shipping/v1/shipping_service.proto\x12\x15ordermesh.shipping.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a ordermesh/options/v1/rules.proto\x1a$ordermesh/shipping/v1/shipping.proto\"\xed\x02\n\x15\x43reateShipmentRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12/\n\x0e\x66ulfillment_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\rfulfillmentId\x12#\n\x08order_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x07orderId\x12$\n\x07\x61ttempt\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01R\x07\x61ttempt\x12\x30\n\x0cwarehouse_id\x18\x05 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x0bwarehouseId\x12\x43\n\x07parcels\x18\x06 \x03(\x0b\x32\x1d.ordermesh.shipping.v1.ParcelB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x64R\x07parcels\x12\x38\n\x13\x66ulfillment_version\x18\x07 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\x12\x66ulfillmentVersion\"U\n\x16\x43reateShipmentResponse\x12;\n\x08shipment\x18\x01 \x01(\x0b\x32\x1f.ordermesh.shipping.v1.ShipmentR\x08shipment\"?\n\x12GetShipmentRequest\x12)\n\x0bshipment_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\nshipmentId\"R\n\x13GetShipmentResponse\x12;\n\x08shipment\x18\x01 \x01(\x0b\x32\x1f.ordermesh.shipping.v1.ShipmentR\x08shipment\"\xf8\x02\n\x14ListShipmentsRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\x12(\n\x08order_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00R\x07orderId\x88\x01\x01\x12\x37\n\x0ftracking_number\x18\x04 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@H\x01R\x0etrackingNumber\x88\x01\x01\x12T\n\x08statuses\x18\x05 \x03(\x0e\x32%.ordermesh.shipping.v1.ShipmentStatusB\x11\xbaH\x0e\x92\x01\x0b\x10\n\"\x07\x82\x01\x04\x10\x01 \x00R\x08statuses\x12(\n\x07\x63\x61rrier\x18\x06 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@H\x02R\x07\x63\x61rrier\x88\x01\x01\x42\x0b\n\t_order_idB\x12\n\x10_tracking_numberB\n\n\x08_carrier\"~\n\x15ListShipmentsResponse\x12=\n\tshipments\x18\x01 \x03(\x0b\x32\x1f.ordermesh.shipping.v1.ShipmentR\tshipments\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xb9\x01\n\x15\x43\x61ncelShipmentRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12)\n\x0bshipment_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\nshipmentId\x12\x37\n\x10\x65xpected_version\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01H\x00R\x0f\x65xpectedVersion\x88\x01\x01\x42\x13\n\x11_expected_version\"U\n\x16\x43\x61ncelShipmentResponse\x12;\n\x08shipment\x18\x01 \x01(\x0b\x32\x1f.ordermesh.shipping.v1.ShipmentR\x08shipment\"<\n\x0fGetLabelRequest\x12)\n\x0bshipment_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\nshipmentId\"O\n\x10GetLabelResponse\x12\x18\n\x07\x63ontent\x18\x01 \x01(\x0cR\x07\x63ontent\x12!\n\x0c\x63ontent_type\x18\x02 \x01(\tR\x0b\x63ontentType\"\x98\x01\n\x19ListTrackingEventsRequest\x12)\n\x0bshipment_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\nshipmentId\x12\'\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12\'\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"\x93\x01\n\x1aListTrackingEventsResponse\x12M\n\x0ftracking_events\x18\x01 \x03(\x0b\x32$.ordermesh.shipping.v1.TrackingEventR\x0etrackingEvents\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x8e\x03\n\x1aRecordTrackingEventRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\x32\n\x0ftracking_number\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x0etrackingNumber\x12\x33\n\x10\x63\x61rrier_event_id\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x0e\x63\x61rrierEventId\x12Q\n\x06status\x18\x04 \x01(\x0e\x32%.ordermesh.shipping.v1.ShipmentStatusB\x12\xbaH\x0f\x82\x01\x0c\x18\x03\x18\x04\x18\x05\x18\x06\x18\x07\x18\x08R\x06status\x12\x41\n\noccur_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\toccurTime\x12#\n\x08location\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18\x64R\x08location\x12#\n\x07\x63\x61rrier\x18\x07 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x07\x63\x61rrier\"Z\n\x1bRecordTrackingEventResponse\x12;\n\x08shipment\x18\x01 \x01(\x0b\x32\x1f.ordermesh.shipping.v1.ShipmentR\x08shipment\"m\n\x14WatchShipmentRequest\x12)\n\x0bshipment_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\nshipmentId\x12*\n\x0cresume_token\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x0bresumeToken\"\xca\x01\n\x15WatchShipmentResponse\x12=\n\x08shipment\x18\x01 \x01(\x0b\x32\x1f.ordermesh.shipping.v1.ShipmentH\x00R\x08shipment\x12\x45\n\theartbeat\x18\x02 \x01(\x0b\x32%.ordermesh.shipping.v1.WatchHeartbeatH\x00R\theartbeat\x12!\n\x0cresume_token\x18\x03 \x01(\tR\x0bresumeTokenB\x08\n\x06update\"M\n\x0eWatchHeartbeat\x12;\n\x0bserver_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nserverTime2\xae\x07\n\x0fShippingService\x12r\n\x0e\x43reateShipment\x12,.ordermesh.shipping.v1.CreateShipmentRequest\x1a-.ordermesh.shipping.v1.CreateShipmentResponse\"\x03\x90\x02\x02\x12i\n\x0bGetShipment\x12).ordermesh.shipping.v1.GetShipmentRequest\x1a*.ordermesh.shipping.v1.GetShipmentResponse\"\x03\x90\x02\x01\x12o\n\rListShipments\x12+.ordermesh.shipping.v1.ListShipmentsRequest\x1a,.ordermesh.shipping.v1.ListShipmentsResponse\"\x03\x90\x02\x01\x12r\n\x0e\x43\x61ncelShipment\x12,.ordermesh.shipping.v1.CancelShipmentRequest\x1a-.ordermesh.shipping.v1.CancelShipmentResponse\"\x03\x90\x02\x02\x12`\n\x08GetLabel\x12&.ordermesh.shipping.v1.GetLabelRequest\x1a\'.ordermesh.shipping.v1.GetLabelResponse\"\x03\x90\x02\x01\x12~\n\x12ListTrackingEvents\x12\x30.ordermesh.shipping.v1.ListTrackingEventsRequest\x1a\x31.ordermesh.shipping.v1.ListTrackingEventsResponse\"\x03\x90\x02\x01\x12\x81\x01\n\x13RecordTrackingEvent\x12\x31.ordermesh.shipping.v1.RecordTrackingEventRequest\x1a\x32.ordermesh.shipping.v1.RecordTrackingEventResponse\"\x03\x90\x02\x02\x12q\n\rWatchShipment\x12+.ordermesh.shipping.v1.WatchShipmentRequest\x1a,.ordermesh.shipping.v1.WatchShipmentResponse\"\x03\x90\x02\x01\x30\x01\x42\xc5\x01\n\x19\x63om.ordermesh.shipping.v1B\x14ShippingServiceProtoP\x01ZFgithub.com/ordermesh/ordermesh/gen/go/ordermesh/shipping/v1;shippingv1\xaa\x02\x15Ordermesh.Shipping.V1\xca\x02\x15Ordermesh\\Shipping\\V1\xea\x02\x17Ordermesh::Shipping::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n,ordermesh/shipping/v1/shipping_service.proto\x12\x15ordermesh.shipping.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a ordermesh/options/v1/rules.proto\x1a$ordermesh/shipping/v1/shipping.proto\"\x9b\x03\n\x15\x43reateShipmentRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12/\n\x0e\x66ulfillment_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\rfulfillmentId\x12#\n\x08order_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x07orderId\x12$\n\x07\x61ttempt\x18\x04 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x01R\x07\x61ttempt\x12\x30\n\x0cwarehouse_id\x18\x05 \x01(\tB\r\xbaH\nr\x08\x10\x01\x18@\xd8\xe2\x18\x01R\x0bwarehouseId\x12\x43\n\x07parcels\x18\x06 \x03(\x0b\x32\x1d.ordermesh.shipping.v1.ParcelB\n\xbaH\x07\x92\x01\x04\x08\x01\x10\x64R\x07parcels\x12\x38\n\x13\x66ulfillment_version\x18\x07 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x00R\x12\x66ulfillmentVersion\x12#\n\x04note\x18\x08 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03H\x00R\x04note\x88\x01\x01\x42\x07\n\x05_note\"U\n\x16\x43reateShipmentResponse\x12;\n\x08shipment\x18\x01 \x01(\x0b\x32\x1f.ordermesh.shipping.v1.ShipmentR\x08shipment\"?\n\x12GetShipmentRequest\x12)\n\x0bshipment_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\nshipmentId\"R\n\x13GetShipmentResponse\x12;\n\x08shipment\x18\x01 \x01(\x0b\x32\x1f.ordermesh.shipping.v1.ShipmentR\x08shipment\"\x88\x04\n\x14ListShipmentsRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\x12(\n\x08order_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00R\x07orderId\x88\x01\x01\x12\x37\n\x0ftracking_number\x18\x04 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@H\x01R\x0etrackingNumber\x88\x01\x01\x12T\n\x08statuses\x18\x05 \x03(\x0e\x32%.ordermesh.shipping.v1.ShipmentStatusB\x11\xbaH\x0e\x92\x01\x0b\x10\n\"\x07\x82\x01\x04\x10\x01 \x00R\x08statuses\x12(\n\x07\x63\x61rrier\x18\x06 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@H\x02R\x07\x63\x61rrier\x88\x01\x01\x12\x44\n\x10update_time_from\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0eupdateTimeFrom\x12H\n\x12update_time_before\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x10updateTimeBeforeB\x0b\n\t_order_idB\x12\n\x10_tracking_numberB\n\n\x08_carrier\"~\n\x15ListShipmentsResponse\x12=\n\tshipments\x18\x01 \x03(\x0b\x32\x1f.ordermesh.shipping.v1.ShipmentR\tshipments\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xe7\x01\n\x15\x43\x61ncelShipmentRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12)\n\x0bshipment_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\nshipmentId\x12\x37\n\x10\x65xpected_version\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01H\x00R\x0f\x65xpectedVersion\x88\x01\x01\x12#\n\x04note\x18\x04 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03H\x01R\x04note\x88\x01\x01\x42\x13\n\x11_expected_versionB\x07\n\x05_note\"U\n\x16\x43\x61ncelShipmentResponse\x12;\n\x08shipment\x18\x01 \x01(\x0b\x32\x1f.ordermesh.shipping.v1.ShipmentR\x08shipment\"<\n\x0fGetLabelRequest\x12)\n\x0bshipment_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\nshipmentId\"O\n\x10GetLabelResponse\x12\x18\n\x07\x63ontent\x18\x01 \x01(\x0cR\x07\x63ontent\x12!\n\x0c\x63ontent_type\x18\x02 \x01(\tR\x0b\x63ontentType\"\x98\x01\n\x19ListTrackingEventsRequest\x12)\n\x0bshipment_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\nshipmentId\x12\'\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12\'\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"\x93\x01\n\x1aListTrackingEventsResponse\x12M\n\x0ftracking_events\x18\x01 \x03(\x0b\x32$.ordermesh.shipping.v1.TrackingEventR\x0etrackingEvents\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x9d\x01\n\x1eListShipmentTransitionsRequest\x12)\n\x0bshipment_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\nshipmentId\x12\'\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12\'\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"\x96\x01\n\x1fListShipmentTransitionsResponse\x12K\n\x0btransitions\x18\x01 \x03(\x0b\x32).ordermesh.shipping.v1.ShipmentTransitionR\x0btransitions\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\xbc\x03\n\x1aRecordTrackingEventRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\x32\n\x0ftracking_number\x18\x02 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x0etrackingNumber\x12\x33\n\x10\x63\x61rrier_event_id\x18\x03 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x0e\x63\x61rrierEventId\x12Q\n\x06status\x18\x04 \x01(\x0e\x32%.ordermesh.shipping.v1.ShipmentStatusB\x12\xbaH\x0f\x82\x01\x0c\x18\x03\x18\x04\x18\x05\x18\x06\x18\x07\x18\x08R\x06status\x12\x41\n\noccur_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\toccurTime\x12#\n\x08location\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18\x64R\x08location\x12#\n\x07\x63\x61rrier\x18\x07 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18@R\x07\x63\x61rrier\x12#\n\x04note\x18\x08 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03H\x00R\x04note\x88\x01\x01\x42\x07\n\x05_note\"Z\n\x1bRecordTrackingEventResponse\x12;\n\x08shipment\x18\x01 \x01(\x0b\x32\x1f.ordermesh.shipping.v1.ShipmentR\x08shipment\"m\n\x14WatchShipmentRequest\x12)\n\x0bshipment_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\nshipmentId\x12*\n\x0cresume_token\x18\x02 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x0bresumeToken\"\xca\x01\n\x15WatchShipmentResponse\x12=\n\x08shipment\x18\x01 \x01(\x0b\x32\x1f.ordermesh.shipping.v1.ShipmentH\x00R\x08shipment\x12\x45\n\theartbeat\x18\x02 \x01(\x0b\x32%.ordermesh.shipping.v1.WatchHeartbeatH\x00R\theartbeat\x12!\n\x0cresume_token\x18\x03 \x01(\tR\x0bresumeTokenB\x08\n\x06update\"M\n\x0eWatchHeartbeat\x12;\n\x0bserver_time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\nserverTime2\xbe\x08\n\x0fShippingService\x12r\n\x0e\x43reateShipment\x12,.ordermesh.shipping.v1.CreateShipmentRequest\x1a-.ordermesh.shipping.v1.CreateShipmentResponse\"\x03\x90\x02\x02\x12i\n\x0bGetShipment\x12).ordermesh.shipping.v1.GetShipmentRequest\x1a*.ordermesh.shipping.v1.GetShipmentResponse\"\x03\x90\x02\x01\x12o\n\rListShipments\x12+.ordermesh.shipping.v1.ListShipmentsRequest\x1a,.ordermesh.shipping.v1.ListShipmentsResponse\"\x03\x90\x02\x01\x12r\n\x0e\x43\x61ncelShipment\x12,.ordermesh.shipping.v1.CancelShipmentRequest\x1a-.ordermesh.shipping.v1.CancelShipmentResponse\"\x03\x90\x02\x02\x12`\n\x08GetLabel\x12&.ordermesh.shipping.v1.GetLabelRequest\x1a\'.ordermesh.shipping.v1.GetLabelResponse\"\x03\x90\x02\x01\x12~\n\x12ListTrackingEvents\x12\x30.ordermesh.shipping.v1.ListTrackingEventsRequest\x1a\x31.ordermesh.shipping.v1.ListTrackingEventsResponse\"\x03\x90\x02\x01\x12\x8d\x01\n\x17ListShipmentTransitions\x12\x35.ordermesh.shipping.v1.ListShipmentTransitionsRequest\x1a\x36.ordermesh.shipping.v1.ListShipmentTransitionsResponse\"\x03\x90\x02\x01\x12\x81\x01\n\x13RecordTrackingEvent\x12\x31.ordermesh.shipping.v1.RecordTrackingEventRequest\x1a\x32.ordermesh.shipping.v1.RecordTrackingEventResponse\"\x03\x90\x02\x02\x12q\n\rWatchShipment\x12+.ordermesh.shipping.v1.WatchShipmentRequest\x1a,.ordermesh.shipping.v1.WatchShipmentResponse\"\x03\x90\x02\x01\x30\x01\x42\xc5\x01\n\x19\x63om.ordermesh.shipping.v1B\x14ShippingServiceProtoP\x01ZFgithub.com/ordermesh/ordermesh/gen/go/ordermesh/shipping/v1;shippingv1\xaa\x02\x15Ordermesh.Shipping.V1\xca\x02\x15Ordermesh\\Shipping\\V1\xea\x02\x17Ordermesh::Shipping::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,6 +50,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATESHIPMENTREQUEST'].fields_by_name['parcels']._serialized_options = b'\272H\007\222\001\004\010\001\020d'
   _globals['_CREATESHIPMENTREQUEST'].fields_by_name['fulfillment_version']._loaded_options = None
   _globals['_CREATESHIPMENTREQUEST'].fields_by_name['fulfillment_version']._serialized_options = b'\272H\004\"\002(\000'
+  _globals['_CREATESHIPMENTREQUEST'].fields_by_name['note']._loaded_options = None
+  _globals['_CREATESHIPMENTREQUEST'].fields_by_name['note']._serialized_options = b'\272H\007r\005\020\001\030\364\003'
   _globals['_GETSHIPMENTREQUEST'].fields_by_name['shipment_id']._loaded_options = None
   _globals['_GETSHIPMENTREQUEST'].fields_by_name['shipment_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_LISTSHIPMENTSREQUEST'].fields_by_name['page_size']._loaded_options = None
@@ -70,6 +72,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CANCELSHIPMENTREQUEST'].fields_by_name['shipment_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_CANCELSHIPMENTREQUEST'].fields_by_name['expected_version']._loaded_options = None
   _globals['_CANCELSHIPMENTREQUEST'].fields_by_name['expected_version']._serialized_options = b'\272H\004\"\002(\001'
+  _globals['_CANCELSHIPMENTREQUEST'].fields_by_name['note']._loaded_options = None
+  _globals['_CANCELSHIPMENTREQUEST'].fields_by_name['note']._serialized_options = b'\272H\007r\005\020\001\030\364\003'
   _globals['_GETLABELREQUEST'].fields_by_name['shipment_id']._loaded_options = None
   _globals['_GETLABELREQUEST'].fields_by_name['shipment_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_LISTTRACKINGEVENTSREQUEST'].fields_by_name['shipment_id']._loaded_options = None
@@ -78,6 +82,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTTRACKINGEVENTSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
   _globals['_LISTTRACKINGEVENTSREQUEST'].fields_by_name['page_token']._loaded_options = None
   _globals['_LISTTRACKINGEVENTSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
+  _globals['_LISTSHIPMENTTRANSITIONSREQUEST'].fields_by_name['shipment_id']._loaded_options = None
+  _globals['_LISTSHIPMENTTRANSITIONSREQUEST'].fields_by_name['shipment_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_LISTSHIPMENTTRANSITIONSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTSHIPMENTTRANSITIONSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
+  _globals['_LISTSHIPMENTTRANSITIONSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTSHIPMENTTRANSITIONSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
   _globals['_RECORDTRACKINGEVENTREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_RECORDTRACKINGEVENTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_RECORDTRACKINGEVENTREQUEST'].fields_by_name['tracking_number']._loaded_options = None
@@ -92,6 +102,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_RECORDTRACKINGEVENTREQUEST'].fields_by_name['location']._serialized_options = b'\272H\004r\002\030d'
   _globals['_RECORDTRACKINGEVENTREQUEST'].fields_by_name['carrier']._loaded_options = None
   _globals['_RECORDTRACKINGEVENTREQUEST'].fields_by_name['carrier']._serialized_options = b'\272H\006r\004\020\001\030@'
+  _globals['_RECORDTRACKINGEVENTREQUEST'].fields_by_name['note']._loaded_options = None
+  _globals['_RECORDTRACKINGEVENTREQUEST'].fields_by_name['note']._serialized_options = b'\272H\007r\005\020\001\030\364\003'
   _globals['_WATCHSHIPMENTREQUEST'].fields_by_name['shipment_id']._loaded_options = None
   _globals['_WATCHSHIPMENTREQUEST'].fields_by_name['shipment_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_WATCHSHIPMENTREQUEST'].fields_by_name['resume_token']._loaded_options = None
@@ -108,44 +120,50 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SHIPPINGSERVICE'].methods_by_name['GetLabel']._serialized_options = b'\220\002\001'
   _globals['_SHIPPINGSERVICE'].methods_by_name['ListTrackingEvents']._loaded_options = None
   _globals['_SHIPPINGSERVICE'].methods_by_name['ListTrackingEvents']._serialized_options = b'\220\002\001'
+  _globals['_SHIPPINGSERVICE'].methods_by_name['ListShipmentTransitions']._loaded_options = None
+  _globals['_SHIPPINGSERVICE'].methods_by_name['ListShipmentTransitions']._serialized_options = b'\220\002\001'
   _globals['_SHIPPINGSERVICE'].methods_by_name['RecordTrackingEvent']._loaded_options = None
   _globals['_SHIPPINGSERVICE'].methods_by_name['RecordTrackingEvent']._serialized_options = b'\220\002\002'
   _globals['_SHIPPINGSERVICE'].methods_by_name['WatchShipment']._loaded_options = None
   _globals['_SHIPPINGSERVICE'].methods_by_name['WatchShipment']._serialized_options = b'\220\002\001'
   _globals['_CREATESHIPMENTREQUEST']._serialized_start=206
-  _globals['_CREATESHIPMENTREQUEST']._serialized_end=571
-  _globals['_CREATESHIPMENTRESPONSE']._serialized_start=573
-  _globals['_CREATESHIPMENTRESPONSE']._serialized_end=658
-  _globals['_GETSHIPMENTREQUEST']._serialized_start=660
-  _globals['_GETSHIPMENTREQUEST']._serialized_end=723
-  _globals['_GETSHIPMENTRESPONSE']._serialized_start=725
-  _globals['_GETSHIPMENTRESPONSE']._serialized_end=807
-  _globals['_LISTSHIPMENTSREQUEST']._serialized_start=810
-  _globals['_LISTSHIPMENTSREQUEST']._serialized_end=1186
-  _globals['_LISTSHIPMENTSRESPONSE']._serialized_start=1188
-  _globals['_LISTSHIPMENTSRESPONSE']._serialized_end=1314
-  _globals['_CANCELSHIPMENTREQUEST']._serialized_start=1317
-  _globals['_CANCELSHIPMENTREQUEST']._serialized_end=1502
-  _globals['_CANCELSHIPMENTRESPONSE']._serialized_start=1504
-  _globals['_CANCELSHIPMENTRESPONSE']._serialized_end=1589
-  _globals['_GETLABELREQUEST']._serialized_start=1591
-  _globals['_GETLABELREQUEST']._serialized_end=1651
-  _globals['_GETLABELRESPONSE']._serialized_start=1653
-  _globals['_GETLABELRESPONSE']._serialized_end=1732
-  _globals['_LISTTRACKINGEVENTSREQUEST']._serialized_start=1735
-  _globals['_LISTTRACKINGEVENTSREQUEST']._serialized_end=1887
-  _globals['_LISTTRACKINGEVENTSRESPONSE']._serialized_start=1890
-  _globals['_LISTTRACKINGEVENTSRESPONSE']._serialized_end=2037
-  _globals['_RECORDTRACKINGEVENTREQUEST']._serialized_start=2040
-  _globals['_RECORDTRACKINGEVENTREQUEST']._serialized_end=2438
-  _globals['_RECORDTRACKINGEVENTRESPONSE']._serialized_start=2440
-  _globals['_RECORDTRACKINGEVENTRESPONSE']._serialized_end=2530
-  _globals['_WATCHSHIPMENTREQUEST']._serialized_start=2532
-  _globals['_WATCHSHIPMENTREQUEST']._serialized_end=2641
-  _globals['_WATCHSHIPMENTRESPONSE']._serialized_start=2644
-  _globals['_WATCHSHIPMENTRESPONSE']._serialized_end=2846
-  _globals['_WATCHHEARTBEAT']._serialized_start=2848
-  _globals['_WATCHHEARTBEAT']._serialized_end=2925
-  _globals['_SHIPPINGSERVICE']._serialized_start=2928
-  _globals['_SHIPPINGSERVICE']._serialized_end=3870
+  _globals['_CREATESHIPMENTREQUEST']._serialized_end=617
+  _globals['_CREATESHIPMENTRESPONSE']._serialized_start=619
+  _globals['_CREATESHIPMENTRESPONSE']._serialized_end=704
+  _globals['_GETSHIPMENTREQUEST']._serialized_start=706
+  _globals['_GETSHIPMENTREQUEST']._serialized_end=769
+  _globals['_GETSHIPMENTRESPONSE']._serialized_start=771
+  _globals['_GETSHIPMENTRESPONSE']._serialized_end=853
+  _globals['_LISTSHIPMENTSREQUEST']._serialized_start=856
+  _globals['_LISTSHIPMENTSREQUEST']._serialized_end=1376
+  _globals['_LISTSHIPMENTSRESPONSE']._serialized_start=1378
+  _globals['_LISTSHIPMENTSRESPONSE']._serialized_end=1504
+  _globals['_CANCELSHIPMENTREQUEST']._serialized_start=1507
+  _globals['_CANCELSHIPMENTREQUEST']._serialized_end=1738
+  _globals['_CANCELSHIPMENTRESPONSE']._serialized_start=1740
+  _globals['_CANCELSHIPMENTRESPONSE']._serialized_end=1825
+  _globals['_GETLABELREQUEST']._serialized_start=1827
+  _globals['_GETLABELREQUEST']._serialized_end=1887
+  _globals['_GETLABELRESPONSE']._serialized_start=1889
+  _globals['_GETLABELRESPONSE']._serialized_end=1968
+  _globals['_LISTTRACKINGEVENTSREQUEST']._serialized_start=1971
+  _globals['_LISTTRACKINGEVENTSREQUEST']._serialized_end=2123
+  _globals['_LISTTRACKINGEVENTSRESPONSE']._serialized_start=2126
+  _globals['_LISTTRACKINGEVENTSRESPONSE']._serialized_end=2273
+  _globals['_LISTSHIPMENTTRANSITIONSREQUEST']._serialized_start=2276
+  _globals['_LISTSHIPMENTTRANSITIONSREQUEST']._serialized_end=2433
+  _globals['_LISTSHIPMENTTRANSITIONSRESPONSE']._serialized_start=2436
+  _globals['_LISTSHIPMENTTRANSITIONSRESPONSE']._serialized_end=2586
+  _globals['_RECORDTRACKINGEVENTREQUEST']._serialized_start=2589
+  _globals['_RECORDTRACKINGEVENTREQUEST']._serialized_end=3033
+  _globals['_RECORDTRACKINGEVENTRESPONSE']._serialized_start=3035
+  _globals['_RECORDTRACKINGEVENTRESPONSE']._serialized_end=3125
+  _globals['_WATCHSHIPMENTREQUEST']._serialized_start=3127
+  _globals['_WATCHSHIPMENTREQUEST']._serialized_end=3236
+  _globals['_WATCHSHIPMENTRESPONSE']._serialized_start=3239
+  _globals['_WATCHSHIPMENTRESPONSE']._serialized_end=3441
+  _globals['_WATCHHEARTBEAT']._serialized_start=3443
+  _globals['_WATCHHEARTBEAT']._serialized_end=3520
+  _globals['_SHIPPINGSERVICE']._serialized_start=3523
+  _globals['_SHIPPINGSERVICE']._serialized_end=4609
 # @@protoc_insertion_point(module_scope)

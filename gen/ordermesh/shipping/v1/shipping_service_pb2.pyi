@@ -33,6 +33,7 @@ class CreateShipmentRequest(_message.Message):
     WAREHOUSE_ID_FIELD_NUMBER: _builtins.int
     PARCELS_FIELD_NUMBER: _builtins.int
     FULFILLMENT_VERSION_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     fulfillment_id: _builtins.str
@@ -45,6 +46,10 @@ class CreateShipmentRequest(_message.Message):
     """Where it leaves from."""
     fulfillment_version: _builtins.int
     """The fulfilment's version when it became ready with these parcels; 0 where it is not known, and older than any other."""
+    note: _builtins.str
+    """Why, in free text, 1 to 500 characters, for the history alone: it is in no event. No personal
+    data.
+    """
     @_builtins.property
     def parcels(self) -> _containers.RepeatedCompositeFieldContainer[_shipping_pb2.Parcel]:
         """1 to 100 parcels."""
@@ -59,12 +64,15 @@ class CreateShipmentRequest(_message.Message):
         warehouse_id: _builtins.str = ...,
         parcels: _abc.Iterable[_shipping_pb2.Parcel] | None = ...,
         fulfillment_version: _builtins.int = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "note", b"note"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "fulfillment_id", b"fulfillment_id", "fulfillment_version", b"fulfillment_version", "order_id", b"order_id", "parcels", b"parcels", "request_id", b"request_id", "warehouse_id", b"warehouse_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "attempt", b"attempt", "fulfillment_id", b"fulfillment_id", "fulfillment_version", b"fulfillment_version", "note", b"note", "order_id", b"order_id", "parcels", b"parcels", "request_id", b"request_id", "warehouse_id", b"warehouse_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
 Global___CreateShipmentRequest: _TypeAlias = CreateShipmentRequest  # noqa: Y015
 
@@ -150,6 +158,8 @@ class ListShipmentsRequest(_message.Message):
     TRACKING_NUMBER_FIELD_NUMBER: _builtins.int
     STATUSES_FIELD_NUMBER: _builtins.int
     CARRIER_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FROM_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_BEFORE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Shipments in a page: 50 where unset, 1,000 at most. Fewer come, with a next_page_token all the same, where
     their answer would be larger than 4 MiB.
@@ -166,6 +176,14 @@ class ListShipmentsRequest(_message.Message):
     def statuses(self) -> _containers.RepeatedScalarFieldContainer[_shipping_pb2.ShipmentStatus.ValueType]:
         """In one of these; empty: in any."""
 
+    @_builtins.property
+    def update_time_from(self) -> _timestamp_pb2.Timestamp:
+        """Last changed at or after this time."""
+
+    @_builtins.property
+    def update_time_before(self) -> _timestamp_pb2.Timestamp:
+        """Last changed before this time."""
+
     def __init__(
         self,
         *,
@@ -175,10 +193,12 @@ class ListShipmentsRequest(_message.Message):
         tracking_number: _builtins.str | None = ...,
         statuses: _abc.Iterable[_shipping_pb2.ShipmentStatus.ValueType] | None = ...,
         carrier: _builtins.str | None = ...,
+        update_time_from: _timestamp_pb2.Timestamp | None = ...,
+        update_time_before: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_carrier", b"_carrier", "_order_id", b"_order_id", "_tracking_number", b"_tracking_number", "carrier", b"carrier", "order_id", b"order_id", "tracking_number", b"tracking_number"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_carrier", b"_carrier", "_order_id", b"_order_id", "_tracking_number", b"_tracking_number", "carrier", b"carrier", "order_id", b"order_id", "tracking_number", b"tracking_number", "update_time_before", b"update_time_before", "update_time_from", b"update_time_from"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_carrier", b"_carrier", "_order_id", b"_order_id", "_tracking_number", b"_tracking_number", "carrier", b"carrier", "order_id", b"order_id", "page_size", b"page_size", "page_token", b"page_token", "statuses", b"statuses", "tracking_number", b"tracking_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_carrier", b"_carrier", "_order_id", b"_order_id", "_tracking_number", b"_tracking_number", "carrier", b"carrier", "order_id", b"order_id", "page_size", b"page_size", "page_token", b"page_token", "statuses", b"statuses", "tracking_number", b"tracking_number", "update_time_before", b"update_time_before", "update_time_from", b"update_time_from"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__carrier: _TypeAlias = _typing.Literal["carrier"]  # noqa: Y015
     _WhichOneofArgType__carrier: _TypeAlias = _typing.Literal["_carrier", b"_carrier"]  # noqa: Y015
@@ -232,26 +252,37 @@ class CancelShipmentRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     SHIPMENT_ID_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     shipment_id: _builtins.str
     """The shipment."""
     expected_version: _builtins.int
     """The version that was looked at; unset: whatever it is."""
+    note: _builtins.str
+    """Why, in free text, 1 to 500 characters, for the history alone: it is in no event. No personal
+    data.
+    """
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         shipment_id: _builtins.str = ...,
         expected_version: _builtins.int | None = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "expected_version", b"expected_version", "note", b"note"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "request_id", b"request_id", "shipment_id", b"shipment_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "expected_version", b"expected_version", "note", b"note", "request_id", b"request_id", "shipment_id", b"shipment_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
     _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_version) -> _WhichOneofReturnType__expected_version | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
 Global___CancelShipmentRequest: _TypeAlias = CancelShipmentRequest  # noqa: Y015
 
@@ -388,6 +419,66 @@ class ListTrackingEventsResponse(_message.Message):
 Global___ListTrackingEventsResponse: _TypeAlias = ListTrackingEventsResponse  # noqa: Y015
 
 @_typing.final
+class ListShipmentTransitionsRequest(_message.Message):
+    """Whose transitions, and how many at a time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SHIPMENT_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    shipment_id: _builtins.str
+    """The shipment."""
+    page_size: _builtins.int
+    """Transitions in a page: 50 where unset, 1,000 at most. Fewer come, with a next_page_token all
+    the same, where their answer would be larger than 4 MiB.
+    """
+    page_token: _builtins.str
+    """From the page before; empty for the first."""
+    def __init__(
+        self,
+        *,
+        shipment_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "shipment_id", b"shipment_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListShipmentTransitionsRequest: _TypeAlias = ListShipmentTransitionsRequest  # noqa: Y015
+
+@_typing.final
+class ListShipmentTransitionsResponse(_message.Message):
+    """A page of transitions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRANSITIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty: this was the last."""
+    @_builtins.property
+    def transitions(self) -> _containers.RepeatedCompositeFieldContainer[_shipping_pb2.ShipmentTransition]:
+        """Oldest first."""
+
+    def __init__(
+        self,
+        *,
+        transitions: _abc.Iterable[_shipping_pb2.ShipmentTransition] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "transitions", b"transitions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListShipmentTransitionsResponse: _TypeAlias = ListShipmentTransitionsResponse  # noqa: Y015
+
+@_typing.final
 class RecordTrackingEventRequest(_message.Message):
     """What the carrier reports."""
 
@@ -400,6 +491,7 @@ class RecordTrackingEventRequest(_message.Message):
     OCCUR_TIME_FIELD_NUMBER: _builtins.int
     LOCATION_FIELD_NUMBER: _builtins.int
     CARRIER_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     tracking_number: _builtins.str
@@ -412,6 +504,10 @@ class RecordTrackingEventRequest(_message.Message):
     """Where; empty where the carrier does not say. Never an address of the recipient."""
     carrier: _builtins.str
     """The carrier that reports, as Shipment.carrier names it: a tracking number alone names no shipment."""
+    note: _builtins.str
+    """Why, in free text, 1 to 500 characters, for the history alone: it is in no event. No personal
+    data.
+    """
     @_builtins.property
     def occur_time(self) -> _timestamp_pb2.Timestamp:
         """When it happened, by the carrier's clock."""
@@ -426,12 +522,15 @@ class RecordTrackingEventRequest(_message.Message):
         occur_time: _timestamp_pb2.Timestamp | None = ...,
         location: _builtins.str = ...,
         carrier: _builtins.str = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["occur_time", b"occur_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "note", b"note", "occur_time", b"occur_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["carrier", b"carrier", "carrier_event_id", b"carrier_event_id", "location", b"location", "occur_time", b"occur_time", "request_id", b"request_id", "status", b"status", "tracking_number", b"tracking_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "carrier", b"carrier", "carrier_event_id", b"carrier_event_id", "location", b"location", "note", b"note", "occur_time", b"occur_time", "request_id", b"request_id", "status", b"status", "tracking_number", b"tracking_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
 Global___RecordTrackingEventRequest: _TypeAlias = RecordTrackingEventRequest  # noqa: Y015
 

@@ -68,6 +68,11 @@ class ShippingServiceStub(object):
                 request_serializer=ordermesh_dot_shipping_dot_v1_dot_shipping__service__pb2.ListTrackingEventsRequest.SerializeToString,
                 response_deserializer=ordermesh_dot_shipping_dot_v1_dot_shipping__service__pb2.ListTrackingEventsResponse.FromString,
                 _registered_method=True)
+        self.ListShipmentTransitions = channel.unary_unary(
+                '/ordermesh.shipping.v1.ShippingService/ListShipmentTransitions',
+                request_serializer=ordermesh_dot_shipping_dot_v1_dot_shipping__service__pb2.ListShipmentTransitionsRequest.SerializeToString,
+                response_deserializer=ordermesh_dot_shipping_dot_v1_dot_shipping__service__pb2.ListShipmentTransitionsResponse.FromString,
+                _registered_method=True)
         self.RecordTrackingEvent = channel.unary_unary(
                 '/ordermesh.shipping.v1.ShippingService/RecordTrackingEvent',
                 request_serializer=ordermesh_dot_shipping_dot_v1_dot_shipping__service__pb2.RecordTrackingEventRequest.SerializeToString,
@@ -142,6 +147,14 @@ class ShippingServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListShipmentTransitions(self, request, context):
+        """Lists what happened to a shipment, oldest first: each row made one version of it. Reasons:
+        SHIPMENT_NOT_FOUND, PAGE_TOKEN_INVALID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def RecordTrackingEvent(self, request, context):
         """Takes what a carrier reports: created -> in_transit -> out_for_delivery -> delivered, with its detours; a report may skip
         steps. One that is older or less far than the status, or comes after the end, is recorded and moves nothing; of a void label it
@@ -193,6 +206,11 @@ def add_ShippingServiceServicer_to_server(servicer, server):
                     servicer.ListTrackingEvents,
                     request_deserializer=ordermesh_dot_shipping_dot_v1_dot_shipping__service__pb2.ListTrackingEventsRequest.FromString,
                     response_serializer=ordermesh_dot_shipping_dot_v1_dot_shipping__service__pb2.ListTrackingEventsResponse.SerializeToString,
+            ),
+            'ListShipmentTransitions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListShipmentTransitions,
+                    request_deserializer=ordermesh_dot_shipping_dot_v1_dot_shipping__service__pb2.ListShipmentTransitionsRequest.FromString,
+                    response_serializer=ordermesh_dot_shipping_dot_v1_dot_shipping__service__pb2.ListShipmentTransitionsResponse.SerializeToString,
             ),
             'RecordTrackingEvent': grpc.unary_unary_rpc_method_handler(
                     servicer.RecordTrackingEvent,
@@ -371,6 +389,33 @@ class ShippingService(object):
             '/ordermesh.shipping.v1.ShippingService/ListTrackingEvents',
             ordermesh_dot_shipping_dot_v1_dot_shipping__service__pb2.ListTrackingEventsRequest.SerializeToString,
             ordermesh_dot_shipping_dot_v1_dot_shipping__service__pb2.ListTrackingEventsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListShipmentTransitions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ordermesh.shipping.v1.ShippingService/ListShipmentTransitions',
+            ordermesh_dot_shipping_dot_v1_dot_shipping__service__pb2.ListShipmentTransitionsRequest.SerializeToString,
+            ordermesh_dot_shipping_dot_v1_dot_shipping__service__pb2.ListShipmentTransitionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

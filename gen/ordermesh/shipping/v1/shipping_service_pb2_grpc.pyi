@@ -65,6 +65,10 @@ class ShippingServiceStub:
     """The label to print. Reasons: SHIPMENT_NOT_FOUND, ILLEGAL_TRANSITION (it is not bought yet, or void)."""
     ListTrackingEvents: _grpc.UnaryUnaryMultiCallable[_shipping_service_pb2.ListTrackingEventsRequest, _shipping_service_pb2.ListTrackingEventsResponse]
     """Lists what the carrier reported, oldest first. Reasons: SHIPMENT_NOT_FOUND, PAGE_TOKEN_INVALID."""
+    ListShipmentTransitions: _grpc.UnaryUnaryMultiCallable[_shipping_service_pb2.ListShipmentTransitionsRequest, _shipping_service_pb2.ListShipmentTransitionsResponse]
+    """Lists what happened to a shipment, oldest first: each row made one version of it. Reasons:
+    SHIPMENT_NOT_FOUND, PAGE_TOKEN_INVALID.
+    """
     RecordTrackingEvent: _grpc.UnaryUnaryMultiCallable[_shipping_service_pb2.RecordTrackingEventRequest, _shipping_service_pb2.RecordTrackingEventResponse]
     """Takes what a carrier reports: created -> in_transit -> out_for_delivery -> delivered, with its detours; a report may skip
     steps. One that is older or less far than the status, or comes after the end, is recorded and moves nothing; of a void label it
@@ -114,6 +118,10 @@ class ShippingServiceAsyncStub(ShippingServiceStub):
     """The label to print. Reasons: SHIPMENT_NOT_FOUND, ILLEGAL_TRANSITION (it is not bought yet, or void)."""
     ListTrackingEvents: _aio.UnaryUnaryMultiCallable[_shipping_service_pb2.ListTrackingEventsRequest, _shipping_service_pb2.ListTrackingEventsResponse]  # type: ignore[assignment]
     """Lists what the carrier reported, oldest first. Reasons: SHIPMENT_NOT_FOUND, PAGE_TOKEN_INVALID."""
+    ListShipmentTransitions: _aio.UnaryUnaryMultiCallable[_shipping_service_pb2.ListShipmentTransitionsRequest, _shipping_service_pb2.ListShipmentTransitionsResponse]  # type: ignore[assignment]
+    """Lists what happened to a shipment, oldest first: each row made one version of it. Reasons:
+    SHIPMENT_NOT_FOUND, PAGE_TOKEN_INVALID.
+    """
     RecordTrackingEvent: _aio.UnaryUnaryMultiCallable[_shipping_service_pb2.RecordTrackingEventRequest, _shipping_service_pb2.RecordTrackingEventResponse]  # type: ignore[assignment]
     """Takes what a carrier reports: created -> in_transit -> out_for_delivery -> delivered, with its detours; a report may skip
     steps. One that is older or less far than the status, or comes after the end, is recorded and moves nothing; of a void label it
@@ -196,6 +204,16 @@ class ShippingServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_shipping_service_pb2.ListTrackingEventsResponse, _abc.Awaitable[_shipping_service_pb2.ListTrackingEventsResponse]]:
         """Lists what the carrier reported, oldest first. Reasons: SHIPMENT_NOT_FOUND, PAGE_TOKEN_INVALID."""
+
+    @_abc_1.abstractmethod
+    def ListShipmentTransitions(
+        self,
+        request: _shipping_service_pb2.ListShipmentTransitionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_shipping_service_pb2.ListShipmentTransitionsResponse, _abc.Awaitable[_shipping_service_pb2.ListShipmentTransitionsResponse]]:
+        """Lists what happened to a shipment, oldest first: each row made one version of it. Reasons:
+        SHIPMENT_NOT_FOUND, PAGE_TOKEN_INVALID.
+        """
 
     @_abc_1.abstractmethod
     def RecordTrackingEvent(

@@ -29,7 +29,7 @@ from ordermesh.options.v1 import rules_pb2 as ordermesh_dot_options_dot_v1_dot_r
 from ordermesh.shipping.v1 import shipping_pb2 as ordermesh_dot_shipping_dot_v1_dot_shipping__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n2ordermesh/shipping/events/v1/shipping_events.proto\x12\x1cordermesh.shipping.events.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"ordermesh/options/v1/options.proto\x1a ordermesh/options/v1/rules.proto\x1a$ordermesh/shipping/v1/shipping.proto\"\xb3\x01\n\x0fShipmentCreated\x12\x43\n\x08shipment\x18\x01 \x01(\x0b\x32\x1f.ordermesh.shipping.v1.ShipmentB\x06\xbaH\x03\xc8\x01\x01R\x08shipment\x12\x39\n\noccur_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime: \xda\xe2\x18\x1c\n\x1ashipments.shipment.created\"\xd8\x02\n\x15ShipmentStatusChanged\x12\x43\n\x08shipment\x18\x01 \x01(\x0b\x32\x1f.ordermesh.shipping.v1.ShipmentB\x06\xbaH\x03\xc8\x01\x01R\x08shipment\x12\x44\n\nold_status\x18\x02 \x01(\x0e\x32%.ordermesh.shipping.v1.ShipmentStatusR\toldStatus\x12P\n\nnew_status\x18\x03 \x01(\x0e\x32%.ordermesh.shipping.v1.ShipmentStatusB\n\xbaH\x07\x82\x01\x04\xd8\xe2\x18\x01R\tnewStatus\x12\x39\n\noccur_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime:\'\xda\xe2\x18#\n!shipments.shipment.status_changed\"\xfe\x01\n\x11\x44\x65liveryConfirmed\x12\x43\n\x08shipment\x18\x01 \x01(\x0b\x32\x1f.ordermesh.shipping.v1.ShipmentB\x06\xbaH\x03\xc8\x01\x01R\x08shipment\x12\x45\n\x0c\x64\x65liver_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\x0b\x64\x65liverTime\x12\x39\n\noccur_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime:\"\xda\xe2\x18\x1e\n\x1cshipments.delivery.confirmedB\xee\x01\n com.ordermesh.shipping.events.v1B\x13ShippingEventsProtoP\x01ZSgithub.com/ordermesh/ordermesh/gen/go/ordermesh/shipping/events/v1;shippingeventsv1\xaa\x02\x1cOrdermesh.Shipping.Events.V1\xca\x02\x1cOrdermesh\\Shipping\\Events\\V1\xea\x02\x1fOrdermesh::Shipping::Events::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n2ordermesh/shipping/events/v1/shipping_events.proto\x12\x1cordermesh.shipping.events.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"ordermesh/options/v1/options.proto\x1a ordermesh/options/v1/rules.proto\x1a$ordermesh/shipping/v1/shipping.proto\"\xdd\x02\n\x0fShipmentCreated\x12\x43\n\x08shipment\x18\x01 \x01(\x0b\x32\x1f.ordermesh.shipping.v1.ShipmentB\x06\xbaH\x03\xc8\x01\x01R\x08shipment\x12\x39\n\noccur_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime\x12\x1f\n\x06reason\x18\x03 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x06reason\x12\x1d\n\x05\x61\x63tor\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x05\x61\x63tor\x12\x31\n\rclaimed_actor\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18PH\x00R\x0c\x63laimedActor\x88\x01\x01\x12#\n\x08\x63\x61use_id\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x07\x63\x61useId: \xda\xe2\x18\x1c\n\x1ashipments.shipment.createdB\x10\n\x0e_claimed_actor\"\x82\x04\n\x15ShipmentStatusChanged\x12\x43\n\x08shipment\x18\x01 \x01(\x0b\x32\x1f.ordermesh.shipping.v1.ShipmentB\x06\xbaH\x03\xc8\x01\x01R\x08shipment\x12\x44\n\nold_status\x18\x02 \x01(\x0e\x32%.ordermesh.shipping.v1.ShipmentStatusR\toldStatus\x12P\n\nnew_status\x18\x03 \x01(\x0e\x32%.ordermesh.shipping.v1.ShipmentStatusB\n\xbaH\x07\x82\x01\x04\xd8\xe2\x18\x01R\tnewStatus\x12\x39\n\noccur_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime\x12\x1f\n\x06reason\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x06reason\x12\x1d\n\x05\x61\x63tor\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x05\x61\x63tor\x12\x31\n\rclaimed_actor\x18\x07 \x01(\tB\x07\xbaH\x04r\x02\x18PH\x00R\x0c\x63laimedActor\x88\x01\x01\x12#\n\x08\x63\x61use_id\x18\x08 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x07\x63\x61useId:\'\xda\xe2\x18#\n!shipments.shipment.status_changedB\x10\n\x0e_claimed_actor\"\xa8\x03\n\x11\x44\x65liveryConfirmed\x12\x43\n\x08shipment\x18\x01 \x01(\x0b\x32\x1f.ordermesh.shipping.v1.ShipmentB\x06\xbaH\x03\xc8\x01\x01R\x08shipment\x12\x45\n\x0c\x64\x65liver_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.TimestampB\x06\xbaH\x03\xc8\x01\x01R\x0b\x64\x65liverTime\x12\x39\n\noccur_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\toccurTime\x12\x1f\n\x06reason\x18\x04 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x06reason\x12\x1d\n\x05\x61\x63tor\x18\x05 \x01(\tB\x07\xbaH\x04r\x02\x18@R\x05\x61\x63tor\x12\x31\n\rclaimed_actor\x18\x06 \x01(\tB\x07\xbaH\x04r\x02\x18PH\x00R\x0c\x63laimedActor\x88\x01\x01\x12#\n\x08\x63\x61use_id\x18\x07 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x02R\x07\x63\x61useId:\"\xda\xe2\x18\x1e\n\x1cshipments.delivery.confirmedB\x10\n\x0e_claimed_actorB\xee\x01\n com.ordermesh.shipping.events.v1B\x13ShippingEventsProtoP\x01ZSgithub.com/ordermesh/ordermesh/gen/go/ordermesh/shipping/events/v1;shippingeventsv1\xaa\x02\x1cOrdermesh.Shipping.Events.V1\xca\x02\x1cOrdermesh\\Shipping\\Events\\V1\xea\x02\x1fOrdermesh::Shipping::Events::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,24 +39,48 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n com.ordermesh.shipping.events.v1B\023ShippingEventsProtoP\001ZSgithub.com/ordermesh/ordermesh/gen/go/ordermesh/shipping/events/v1;shippingeventsv1\252\002\034Ordermesh.Shipping.Events.V1\312\002\034Ordermesh\\Shipping\\Events\\V1\352\002\037Ordermesh::Shipping::Events::V1'
   _globals['_SHIPMENTCREATED'].fields_by_name['shipment']._loaded_options = None
   _globals['_SHIPMENTCREATED'].fields_by_name['shipment']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_SHIPMENTCREATED'].fields_by_name['reason']._loaded_options = None
+  _globals['_SHIPMENTCREATED'].fields_by_name['reason']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_SHIPMENTCREATED'].fields_by_name['actor']._loaded_options = None
+  _globals['_SHIPMENTCREATED'].fields_by_name['actor']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_SHIPMENTCREATED'].fields_by_name['claimed_actor']._loaded_options = None
+  _globals['_SHIPMENTCREATED'].fields_by_name['claimed_actor']._serialized_options = b'\272H\004r\002\030P'
+  _globals['_SHIPMENTCREATED'].fields_by_name['cause_id']._loaded_options = None
+  _globals['_SHIPMENTCREATED'].fields_by_name['cause_id']._serialized_options = b'\272H\005r\003\030\200\002'
   _globals['_SHIPMENTCREATED']._loaded_options = None
   _globals['_SHIPMENTCREATED']._serialized_options = b'\332\342\030\034\n\032shipments.shipment.created'
   _globals['_SHIPMENTSTATUSCHANGED'].fields_by_name['shipment']._loaded_options = None
   _globals['_SHIPMENTSTATUSCHANGED'].fields_by_name['shipment']._serialized_options = b'\272H\003\310\001\001'
   _globals['_SHIPMENTSTATUSCHANGED'].fields_by_name['new_status']._loaded_options = None
   _globals['_SHIPMENTSTATUSCHANGED'].fields_by_name['new_status']._serialized_options = b'\272H\007\202\001\004\330\342\030\001'
+  _globals['_SHIPMENTSTATUSCHANGED'].fields_by_name['reason']._loaded_options = None
+  _globals['_SHIPMENTSTATUSCHANGED'].fields_by_name['reason']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_SHIPMENTSTATUSCHANGED'].fields_by_name['actor']._loaded_options = None
+  _globals['_SHIPMENTSTATUSCHANGED'].fields_by_name['actor']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_SHIPMENTSTATUSCHANGED'].fields_by_name['claimed_actor']._loaded_options = None
+  _globals['_SHIPMENTSTATUSCHANGED'].fields_by_name['claimed_actor']._serialized_options = b'\272H\004r\002\030P'
+  _globals['_SHIPMENTSTATUSCHANGED'].fields_by_name['cause_id']._loaded_options = None
+  _globals['_SHIPMENTSTATUSCHANGED'].fields_by_name['cause_id']._serialized_options = b'\272H\005r\003\030\200\002'
   _globals['_SHIPMENTSTATUSCHANGED']._loaded_options = None
   _globals['_SHIPMENTSTATUSCHANGED']._serialized_options = b'\332\342\030#\n!shipments.shipment.status_changed'
   _globals['_DELIVERYCONFIRMED'].fields_by_name['shipment']._loaded_options = None
   _globals['_DELIVERYCONFIRMED'].fields_by_name['shipment']._serialized_options = b'\272H\003\310\001\001'
   _globals['_DELIVERYCONFIRMED'].fields_by_name['deliver_time']._loaded_options = None
   _globals['_DELIVERYCONFIRMED'].fields_by_name['deliver_time']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_DELIVERYCONFIRMED'].fields_by_name['reason']._loaded_options = None
+  _globals['_DELIVERYCONFIRMED'].fields_by_name['reason']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_DELIVERYCONFIRMED'].fields_by_name['actor']._loaded_options = None
+  _globals['_DELIVERYCONFIRMED'].fields_by_name['actor']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_DELIVERYCONFIRMED'].fields_by_name['claimed_actor']._loaded_options = None
+  _globals['_DELIVERYCONFIRMED'].fields_by_name['claimed_actor']._serialized_options = b'\272H\004r\002\030P'
+  _globals['_DELIVERYCONFIRMED'].fields_by_name['cause_id']._loaded_options = None
+  _globals['_DELIVERYCONFIRMED'].fields_by_name['cause_id']._serialized_options = b'\272H\005r\003\030\200\002'
   _globals['_DELIVERYCONFIRMED']._loaded_options = None
   _globals['_DELIVERYCONFIRMED']._serialized_options = b'\332\342\030\036\n\034shipments.delivery.confirmed'
   _globals['_SHIPMENTCREATED']._serialized_start=255
-  _globals['_SHIPMENTCREATED']._serialized_end=434
-  _globals['_SHIPMENTSTATUSCHANGED']._serialized_start=437
-  _globals['_SHIPMENTSTATUSCHANGED']._serialized_end=781
-  _globals['_DELIVERYCONFIRMED']._serialized_start=784
-  _globals['_DELIVERYCONFIRMED']._serialized_end=1038
+  _globals['_SHIPMENTCREATED']._serialized_end=604
+  _globals['_SHIPMENTSTATUSCHANGED']._serialized_start=607
+  _globals['_SHIPMENTSTATUSCHANGED']._serialized_end=1121
+  _globals['_DELIVERYCONFIRMED']._serialized_start=1124
+  _globals['_DELIVERYCONFIRMED']._serialized_end=1548
 # @@protoc_insertion_point(module_scope)

@@ -11,10 +11,10 @@ import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 11):
-    from typing import TypeAlias as _TypeAlias, Never as _Never
+if sys.version_info >= (3, 10):
+    from typing import TypeAlias as _TypeAlias
 else:
-    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
+    from typing_extensions import TypeAlias as _TypeAlias
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -26,6 +26,26 @@ class ShipmentCreated(_message.Message):
 
     SHIPMENT_FIELD_NUMBER: _builtins.int
     OCCUR_TIME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    CLAIMED_ACTOR_FIELD_NUMBER: _builtins.int
+    CAUSE_ID_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why: a name of ShipmentStatusReason without its prefix. Empty in events of releases before this
+    field.
+    """
+    actor: _builtins.str
+    """The service or the carrier that made the change, "shipping" for CreateShipment, or "staff" for
+    CancelShipment. Empty in events of releases before this field.
+    """
+    claimed_actor: _builtins.str
+    """The person or service that the caller claimed to act for (metadata ordermesh-actor); unset
+    where no call made the change, or the call claimed none. Nothing verifies it.
+    """
+    cause_id: _builtins.str
+    """The causing event's id, the call's request_id, the carrier's id of its report, or the key of
+    what the carrier was asked for. Empty in events of releases before this field.
+    """
     @_builtins.property
     def shipment(self) -> _shipping_pb2.Shipment:
         """The shipment as it stands."""
@@ -39,12 +59,18 @@ class ShipmentCreated(_message.Message):
         *,
         shipment: _shipping_pb2.Shipment | None = ...,
         occur_time: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        claimed_actor: _builtins.str | None = ...,
+        cause_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["occur_time", b"occur_time", "shipment", b"shipment"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "claimed_actor", b"claimed_actor", "occur_time", b"occur_time", "shipment", b"shipment"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["occur_time", b"occur_time", "shipment", b"shipment"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "actor", b"actor", "cause_id", b"cause_id", "claimed_actor", b"claimed_actor", "occur_time", b"occur_time", "reason", b"reason", "shipment", b"shipment"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__claimed_actor: _TypeAlias = _typing.Literal["claimed_actor"]  # noqa: Y015
+    _WhichOneofArgType__claimed_actor: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__claimed_actor) -> _WhichOneofReturnType__claimed_actor | None: ...
 
 Global___ShipmentCreated: _TypeAlias = ShipmentCreated  # noqa: Y015
 
@@ -61,10 +87,30 @@ class ShipmentStatusChanged(_message.Message):
     OLD_STATUS_FIELD_NUMBER: _builtins.int
     NEW_STATUS_FIELD_NUMBER: _builtins.int
     OCCUR_TIME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    CLAIMED_ACTOR_FIELD_NUMBER: _builtins.int
+    CAUSE_ID_FIELD_NUMBER: _builtins.int
     old_status: _shipping_pb2.ShipmentStatus.ValueType
     """Before the change."""
     new_status: _shipping_pb2.ShipmentStatus.ValueType
     """The status from then on; it can be the same."""
+    reason: _builtins.str
+    """Why: a name of ShipmentStatusReason without its prefix. Empty in events of releases before this
+    field.
+    """
+    actor: _builtins.str
+    """The service or the carrier that made the change, "shipping" for CreateShipment, or "staff" for
+    CancelShipment. Empty in events of releases before this field.
+    """
+    claimed_actor: _builtins.str
+    """The person or service that the caller claimed to act for (metadata ordermesh-actor); unset
+    where no call made the change, or the call claimed none. Nothing verifies it.
+    """
+    cause_id: _builtins.str
+    """The causing event's id, the call's request_id, the carrier's id of its report, or the key of
+    what the carrier was asked for. Empty in events of releases before this field.
+    """
     @_builtins.property
     def shipment(self) -> _shipping_pb2.Shipment:
         """The shipment as it stands after the change."""
@@ -80,12 +126,18 @@ class ShipmentStatusChanged(_message.Message):
         old_status: _shipping_pb2.ShipmentStatus.ValueType = ...,
         new_status: _shipping_pb2.ShipmentStatus.ValueType = ...,
         occur_time: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        claimed_actor: _builtins.str | None = ...,
+        cause_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["occur_time", b"occur_time", "shipment", b"shipment"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "claimed_actor", b"claimed_actor", "occur_time", b"occur_time", "shipment", b"shipment"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["new_status", b"new_status", "occur_time", b"occur_time", "old_status", b"old_status", "shipment", b"shipment"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "actor", b"actor", "cause_id", b"cause_id", "claimed_actor", b"claimed_actor", "new_status", b"new_status", "occur_time", b"occur_time", "old_status", b"old_status", "reason", b"reason", "shipment", b"shipment"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__claimed_actor: _TypeAlias = _typing.Literal["claimed_actor"]  # noqa: Y015
+    _WhichOneofArgType__claimed_actor: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__claimed_actor) -> _WhichOneofReturnType__claimed_actor | None: ...
 
 Global___ShipmentStatusChanged: _TypeAlias = ShipmentStatusChanged  # noqa: Y015
 
@@ -98,6 +150,26 @@ class DeliveryConfirmed(_message.Message):
     SHIPMENT_FIELD_NUMBER: _builtins.int
     DELIVER_TIME_FIELD_NUMBER: _builtins.int
     OCCUR_TIME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    CLAIMED_ACTOR_FIELD_NUMBER: _builtins.int
+    CAUSE_ID_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """Why: a name of ShipmentStatusReason without its prefix. Empty in events of releases before this
+    field.
+    """
+    actor: _builtins.str
+    """The service or the carrier that made the change, "shipping" for CreateShipment, or "staff" for
+    CancelShipment. Empty in events of releases before this field.
+    """
+    claimed_actor: _builtins.str
+    """The person or service that the caller claimed to act for (metadata ordermesh-actor); unset
+    where no call made the change, or the call claimed none. Nothing verifies it.
+    """
+    cause_id: _builtins.str
+    """The causing event's id, the call's request_id, the carrier's id of its report, or the key of
+    what the carrier was asked for. Empty in events of releases before this field.
+    """
     @_builtins.property
     def shipment(self) -> _shipping_pb2.Shipment:
         """The shipment as it stands after the delivery."""
@@ -116,11 +188,17 @@ class DeliveryConfirmed(_message.Message):
         shipment: _shipping_pb2.Shipment | None = ...,
         deliver_time: _timestamp_pb2.Timestamp | None = ...,
         occur_time: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        claimed_actor: _builtins.str | None = ...,
+        cause_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["deliver_time", b"deliver_time", "occur_time", b"occur_time", "shipment", b"shipment"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "claimed_actor", b"claimed_actor", "deliver_time", b"deliver_time", "occur_time", b"occur_time", "shipment", b"shipment"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["deliver_time", b"deliver_time", "occur_time", b"occur_time", "shipment", b"shipment"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "actor", b"actor", "cause_id", b"cause_id", "claimed_actor", b"claimed_actor", "deliver_time", b"deliver_time", "occur_time", b"occur_time", "reason", b"reason", "shipment", b"shipment"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__claimed_actor: _TypeAlias = _typing.Literal["claimed_actor"]  # noqa: Y015
+    _WhichOneofArgType__claimed_actor: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__claimed_actor) -> _WhichOneofReturnType__claimed_actor | None: ...
 
 Global___DeliveryConfirmed: _TypeAlias = DeliveryConfirmed  # noqa: Y015
