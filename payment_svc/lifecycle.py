@@ -118,6 +118,58 @@ class OrderStatus(StrEnum):
     UNKNOWN = "unknown"  # one that came to the contract after this service was built: nothing is charged for it
 
 
+class Reason(StrEnum):
+    """Why a payment changed; PaymentStatusReason of the contract says when each is given."""
+
+    PAYMENT_REQUESTED = "PAYMENT_REQUESTED"
+    CAPTURE_REQUESTED = "CAPTURE_REQUESTED"
+    VOID_REQUESTED = "VOID_REQUESTED"
+    REFUND_REQUESTED = "REFUND_REQUESTED"
+    NOTHING_TO_PAY = "NOTHING_TO_PAY"
+    NOTHING_REFUNDABLE = "NOTHING_REFUNDABLE"
+    ANSWER_LOST = "ANSWER_LOST"
+    AWAITED = "AWAITED"
+    AUTHORIZED = "AUTHORIZED"
+    CAPTURED = "CAPTURED"
+    VOIDED = "VOIDED"
+    DECLINED = "DECLINED"
+    FAILED = "FAILED"
+    PARTIALLY_REFUNDED = "PARTIALLY_REFUNDED"
+    REFUNDED = "REFUNDED"
+    CAPTURE_DECLINED = "CAPTURE_DECLINED"
+    VOID_DECLINED = "VOID_DECLINED"
+    REFUND_DECLINED = "REFUND_DECLINED"
+    AUTHORIZATION_EXPIRED = "AUTHORIZATION_EXPIRED"
+    CONTRADICTED = "CONTRADICTED"
+    CONTRADICTION_RESOLVED = "CONTRADICTION_RESOLVED"
+
+
+# Why a payment changed where a request asked the processor for this.
+REQUEST_REASON: dict[Kind, Reason] = {
+    Kind.AUTHORIZE: Reason.PAYMENT_REQUESTED,
+    Kind.CHARGE: Reason.PAYMENT_REQUESTED,
+    Kind.CAPTURE: Reason.CAPTURE_REQUESTED,
+    Kind.VOID: Reason.VOID_REQUESTED,
+    Kind.REFUND: Reason.REFUND_REQUESTED,
+}
+# Why a payment changed where the processor declined this, and the payment keeps its status.
+DECLINE_REASON: dict[Kind, Reason] = {
+    Kind.CAPTURE: Reason.CAPTURE_DECLINED,
+    Kind.VOID: Reason.VOID_DECLINED,
+    Kind.REFUND: Reason.REFUND_DECLINED,
+}
+# Why a payment changed where a processor's answer brought it to this status.
+STATUS_REASON: dict[Status, Reason] = {
+    Status.AUTHORIZED: Reason.AUTHORIZED,
+    Status.CAPTURED: Reason.CAPTURED,
+    Status.VOIDED: Reason.VOIDED,
+    Status.DECLINED: Reason.DECLINED,
+    Status.FAILED: Reason.FAILED,
+    Status.PARTIALLY_REFUNDED: Reason.PARTIALLY_REFUNDED,
+    Status.REFUNDED: Reason.REFUNDED,
+}
+
+
 # An order in one of these costs nothing, whatever its total says: all that was taken for it goes back.
 DEAD = frozenset({OrderStatus.CANCELLED, OrderStatus.FAILED})
 

@@ -25,7 +25,7 @@ from chassis.idempotency import Keyed
 from chassis.money import Money
 from chassis.paging import Page
 from payment_svc import decisions, store
-from payment_svc.lifecycle import OPEN, REFUND_STATUS, Cause, Kind, Status
+from payment_svc.lifecycle import OPEN, REFUND_STATUS, Cause, Kind, Reason, Status
 from payment_svc.lifecycle import Outcome as OperationOutcome
 from payment_svc.model import (
     AUTHORIZATION_EXPIRED,
@@ -116,6 +116,8 @@ class Operations:
         """Charges what an order costs, once. A repeat goes on where an earlier try has stopped, and answers with what came of it."""
         command = CreatePayment(
             *(of.key, of.digest, order_id, "payment", str(request_id)),
+            claimed_actor=of.claimed_actor,
+            note=of.note,
             expected=expected,
             manual_capture=manual_capture,
             processor=self.processor,
@@ -214,9 +216,10 @@ class Operations:
         payment = await self.get_payment(payment_id)
         command = ResolveContradiction(
             *(of.key, of.digest, payment.order_id, "payment", str(request_id)),
+            claimed_actor=of.claimed_actor,
+            note=note,
             payment_id=payment_id,
             contradiction_id=contradiction_id,
-            note=note,
             expected_version=expected_version,
         )
         return one(unwrap((await self._write([command]))[0]).payments, payment_id)
@@ -240,6 +243,16 @@ class Operations:
     async def list_refunds(self, wanted: RefundFilter, page: Page) -> tuple[Sequence[Any], str]:
         async with self.database.read() as connection:
             return page.cut(await store.list_refunds(connection, wanted, page), lambda refund: (refund.request_time, refund.id))
+
+    async def list_transitions(self, payment_id: UUID, page: Page) -> tuple[Sequence[Any], str]:
+        """A page of the payment's history, oldest first.
+
+        `page.encode` gets each row with its operation's kind. Raises NotFound PAYMENT_NOT_FOUND.
+        """
+        await self.get_payment(payment_id)
+        async with self.database.read() as connection:
+            rows = await store.list_history(connection, payment_id, page)
+        return page.cut(rows, lambda row: (row[0].version,))
 
     async def settle_due(self) -> None:
         """Asks processors about what has been open for too long. Of several replicas one asks; what it cannot settle comes due again."""
@@ -295,6 +308,8 @@ class Operations:
             "target": payment.order_id,
             "actor": "payment",
             "cause": str(request_id),
+            "claimed_actor": of.claimed_actor,
+            "note": of.note,
             "payment_id": payment.id,
             "operation_id": uuid7(),
             "expected_version": expected_version,
@@ -346,13 +361,13 @@ class Operations:
                         answer = await processor.abandon(operation.id)
         except TimeoutError:
             self._count(payment, operation, "lost")
-            return None if lookup or operation.outcome is OperationOutcome.UNKNOWN else lost(payment, operation, str(operation.id))
+            return None if lookup or operation.outcome is OperationOutcome.UNKNOWN else lost(payment, operation, cause_of(operation))
         except Deferred:
             self._count(payment, operation, "unavailable")
             return None
         crash.point("provider.answered")
         self._count(payment, operation, type(answer).__name__.lower() if answer else "unheard_of")
-        return result(payment, operation, answer, str(operation.id)) if answer else None
+        return result(payment, operation, answer, cause_of(operation)) if answer else None
 
     def _request(self, payment: Payment, operation: Operation) -> Awaitable[Answer]:
         """Asks the processor for what needs no token: the same key each time."""
@@ -411,7 +426,7 @@ class Operations:
                     if isinstance(fact, RefundSettled):
                         self._refunds.labels(fact.refund.cause, REFUND_STATUS[fact.refund.outcome]).inc()
                 for change in told[command.key].history:
-                    if change.reason == decisions.CONTRADICTED:
+                    if change.reason == Reason.CONTRADICTED:
                         self._report_contradiction(asked_for(outcome.record, change.operation_id), change)
                 if any(by_itself(o) for p in outcome.record.payments for o in p.operations):
                     self._requested.set()
@@ -431,6 +446,12 @@ class Operations:
 def by_itself(its: Operation) -> bool:
     """Whether an operation was requested by no caller (it was due at once), and nobody has asked the processor yet."""
     return its.outcome is OperationOutcome.REQUESTED and its.cause in (Cause.ORDER, Cause.RETURN) and its.ask_time == its.request_time
+
+
+def cause_of(its: Operation) -> str:
+    """The request_id of the call that asked for an operation; else the operation's id."""
+    method, _, request_id = its.requested_by.rpartition(":")
+    return request_id if method.startswith("/") else str(its.id)
 
 
 def result(payment: Payment, operation: Operation, answer: Answer, cause: str) -> Settle:

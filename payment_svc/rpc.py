@@ -81,6 +81,13 @@ class PaymentService(PaymentServiceServicer):
         payments, token = await self.operations.list_payments(wire.payment_filter(request), page)
         return api.ListPaymentsResponse(payments=payments, next_page_token=token)
 
+    async def ListPaymentTransitions(
+        self, request: api.ListPaymentTransitionsRequest, context: Context
+    ) -> api.ListPaymentTransitionsResponse:
+        page = asked(request, lambda row: wire.transition(*row), int)
+        transitions, token = await self.operations.list_transitions(UUID(request.payment_id), page)
+        return api.ListPaymentTransitionsResponse(transitions=transitions, next_page_token=token)
+
     async def ListRefunds(self, request: api.ListRefundsRequest, context: Context) -> api.ListRefundsResponse:
         page = asked(request, wire.refund, datetime, UUID)
         refunds, token = await self.operations.list_refunds(wire.refund_filter(request), page)

@@ -27,7 +27,7 @@ from payment_svc.model import (
     Refund,
     RefundFilter,
 )
-from payment_svc.tables import accounts, contradictions, history, operations, payments
+from payment_svc.tables import accounts, contradictions, history, operations, payments, refund_update_time
 
 ACCOUNT, PAYMENT, OPERATION, CHANGE, CONTRADICTION = (
     tuple(table.c.keys()) for table in (accounts, payments, operations, history, contradictions)
@@ -58,6 +58,14 @@ read_refunds = (
     .join_from(operations, payments)
     .where(operations.c.kind == Kind.REFUND)
     .order_by(operations.c.request_time.desc(), operations.c.id.desc())
+)
+read_history = (
+    select(*(history.c[name] for name in CHANGE), operations.c.kind)
+    .outerjoin_from(history, operations, history.c.operation_id == operations.c.id)
+    .where(history.c.payment_id == bindparam("payment_id"))
+    .where(history.c.version > bindparam("after"))
+    .order_by(history.c.version)
+    .limit(bindparam("most"))
 )
 read_open_refunds = select(
     func.count(), func.coalesce(func.extract("epoch", func.clock_timestamp() - func.min(operations.c.request_time)), 0)
@@ -129,6 +137,7 @@ async def due_operations(connection: AsyncConnection, most: int) -> list[tuple[U
 async def list_payments(connection: AsyncConnection, wanted: PaymentFilter, page: Page) -> list[Payment]:
     """The page's payments and one more where there are more, newest first."""
     conditions: list[ColumnElement[bool]] = [payments.c.status.in_(wanted.statuses)] if wanted.statuses else []
+    conditions += _updated(payments.c.update_time, wanted)
     if wanted.order_id:
         conditions.append(payments.c.order_id == wanted.order_id)
     if wanted.create_time_from:
@@ -143,6 +152,7 @@ async def list_refunds(connection: AsyncConnection, wanted: RefundFilter, page: 
     """The page's refunds and one more where there are more, newest first. A place in the list is (request_time, id)."""
     outcomes = [outcome for outcome, status in REFUND_STATUS.items() if status in wanted.statuses]
     conditions: list[ColumnElement[bool]] = [operations.c.outcome.in_(outcomes)] if outcomes else []
+    conditions += _updated(refund_update_time, wanted)
     if wanted.order_id:
         conditions.append(payments.c.order_id == wanted.order_id)
     if wanted.payment_id:
@@ -150,6 +160,17 @@ async def list_refunds(connection: AsyncConnection, wanted: RefundFilter, page: 
     if page.after:
         conditions.append(tuple_(operations.c.request_time, operations.c.id) < tuple_(*page.after))
     return [Refund(*row) for row in await connection.execute(read_refunds.where(*conditions).limit(page.size + 1))]
+
+
+async def list_history(connection: AsyncConnection, payment_id: UUID, page: Page) -> list[tuple[Change, Kind | None]]:
+    """The page's rows of history and one more where there are more, oldest first.
+
+    Each comes with its operation's kind.
+    """
+    after = page.after[0] if page.after else 0
+    wanted = {"payment_id": payment_id, "after": after, "most": page.size + 1}
+    rows = await connection.execute(read_history, wanted)
+    return [(Change(*values), kind) for *values, kind in rows]
 
 
 async def open_refunds(connection: AsyncConnection) -> tuple[int, float]:
@@ -189,6 +210,16 @@ async def _whole_payments(connection: AsyncConnection, statement: Select[Any], p
             its = replace(its, contradictions=(*its.contradictions, Contradiction(*row[len(OPERATION) :])))
         of_payment[payment_id][id] = its
     return [Payment(*(*row, tuple(of_payment[row.id].values()))) for row in rows]
+
+
+def _updated(update_time: ColumnElement[Any], wanted: PaymentFilter | RefundFilter) -> list[ColumnElement[bool]]:
+    """What the filter says of when a record last changed."""
+    conditions: list[ColumnElement[bool]] = []
+    if wanted.update_time_from:
+        conditions.append(update_time >= wanted.update_time_from)
+    if wanted.update_time_before:
+        conditions.append(update_time < wanted.update_time_before)
+    return conditions
 
 
 def _order_row(its: Order) -> tuple[Any, ...]:

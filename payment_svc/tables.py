@@ -17,6 +17,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     Uuid,
+    func,
 )
 
 from chassis import tables as chassis
@@ -89,6 +90,7 @@ Index(
 )
 Index(None, payments.c.order_id, payments.c.id)
 Index(None, payments.c.status, payments.c.id)
+Index(None, payments.c.update_time)
 
 operations = Table(
     "operations",
@@ -127,6 +129,9 @@ Index(
     postgresql_where=operations.c.ask_time.is_not(None) & (operations.c.kind != Kind.REFUND),
 )
 Index("operations_refunds", operations.c.request_time, operations.c.id, postgresql_where=operations.c.kind == Kind.REFUND)
+# When a refund last changed (model.records.Refund.update_time).
+refund_update_time = func.coalesce(operations.c.settle_time, operations.c.request_time)
+Index("operations_refunds_update_time", refund_update_time, postgresql_where=operations.c.kind == Kind.REFUND)
 
 contradictions = Table(
     "contradictions",
@@ -170,6 +175,8 @@ history = Table(
     Column("actor", Text, nullable=False),
     Column("cause", Text, nullable=False),
     Column("time", DateTime(timezone=True), nullable=False),
+    Column("claimed_actor", Text),
+    Column("note", Text),
     PrimaryKeyConstraint("payment_id", "version"),
     CheckConstraint("(old is null) = (version = 1)", "creation"),
     CheckConstraint("(operation_id is null) = (outcome is null)", "operation"),

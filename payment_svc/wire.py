@@ -1,5 +1,6 @@
 """Protobuf to model and back, and facts to events. Pure. A payment-method token is never in what is made here."""
 
+from typing import Any
 from uuid import UUID
 
 from google.protobuf.message import Message
@@ -15,6 +16,7 @@ from chassis.money import Money, to_message
 from chassis.outgoing import OutgoingEvent
 from payment_svc.lifecycle import REFUND_STATUS, Cause, Kind, OrderStatus, Outcome, RefundStatus, Status
 from payment_svc.model import (
+    Change,
     Confirmed,
     Contradiction,
     Fact,
@@ -62,6 +64,8 @@ def refund_filter(request: api.ListRefundsRequest) -> RefundFilter:
         order_id=UUID(request.order_id) if request.HasField("order_id") else None,
         payment_id=UUID(request.payment_id) if request.HasField("payment_id") else None,
         statuses=tuple(REFUND_OF[status] for status in request.statuses),
+        update_time_from=given(request, "update_time_from"),
+        update_time_before=given(request, "update_time_before"),
     )
 
 
@@ -70,6 +74,8 @@ def payment_filter(request: api.ListPaymentsRequest) -> PaymentFilter:
         order_id=UUID(request.order_id) if request.HasField("order_id") else None,
         statuses=tuple(STATUS_OF[status] for status in request.statuses),
         create_time_from=given(request, "create_time_from"),
+        update_time_from=given(request, "update_time_from"),
+        update_time_before=given(request, "update_time_before"),
     )
 
 
@@ -148,6 +154,28 @@ def refund(its: Refund) -> payment_pb2.Refund:
         create_time=timestamp(its.request_time),
         settle_time=timestamp_or_none(its.settle_time),
         return_id=its.cause_id.partition(":")[0] if its.cause is Cause.RETURN else None,
+        update_time=timestamp(its.update_time),
+    )
+
+
+def transition(change: Change, kind: Kind | None) -> payment_pb2.PaymentTransition:
+    """A row of history; `kind` is that of its operation."""
+    unknown = payment_pb2.PAYMENT_OPERATION_KIND_UNSPECIFIED
+    no_outcome = payment_pb2.PAYMENT_OPERATION_OUTCOME_UNSPECIFIED
+    return payment_pb2.PaymentTransition(
+        payment_id=str(change.payment_id),
+        payment_version=change.version,
+        old_status=_status(change.old),
+        new_status=STATUS[change.new],
+        reason=change.reason,
+        actor=change.actor,
+        cause_id=change.cause,
+        occur_time=timestamp(change.time),
+        claimed_actor=change.claimed_actor,
+        note=change.note,
+        operation_id=str(change.operation_id) if change.operation_id else None,
+        operation_kind=KIND[kind] if kind else unknown,
+        operation_outcome=OUTCOME[change.outcome] if change.outcome else no_outcome,
     )
 
 
@@ -158,16 +186,22 @@ def event(fact: Fact) -> OutgoingEvent:
 
 
 def _message(fact: Fact) -> Message:
-    its = fact.payment
+    """The note of the change is left out: it is for the history alone."""
+    its, change = fact.payment, fact.change
+    why: dict[str, Any] = {
+        "reason": change.reason,
+        "actor": change.actor,
+        "claimed_actor": change.claimed_actor,
+        "cause_id": change.cause,
+    }
     match fact:
         case StatusChanged():
-            change = fact.change
             return payment_events_pb2.PaymentStatusChanged(
                 payment_id=str(its.id),
                 order_id=str(its.order_id),
                 attempt=its.attempt,
                 try_number=its.try_number,
-                old_status=STATUS[change.old] if change.old else payment_pb2.PAYMENT_STATUS_UNSPECIFIED,
+                old_status=_status(change.old),
                 new_status=STATUS[change.new],
                 amount=to_message(its.money(its.amount)),
                 authorized_amount=to_message(its.money(its.authorized)),
@@ -176,6 +210,7 @@ def _message(fact: Fact) -> Message:
                 decline_code=its.decline_code,
                 payment_version=change.version,
                 occur_time=timestamp(change.time),
+                **why,
             )
         case Confirmed():
             return payment_events_pb2.PaymentConfirmed(
@@ -186,6 +221,7 @@ def _message(fact: Fact) -> Message:
                 not_required=its.status is Status.NOT_REQUIRED,
                 payment_version=its.version,
                 occur_time=timestamp(its.update_time),
+                **why,
             )
         case Failed():
             return payment_events_pb2.PaymentFailed(
@@ -195,6 +231,7 @@ def _message(fact: Fact) -> Message:
                 decline_code=its.decline_code or "",
                 payment_version=its.version,
                 occur_time=timestamp(its.update_time),
+                **why,
             )
         case RefundSettled():
             done = fact.refund.outcome is Outcome.SUCCEEDED
@@ -205,7 +242,12 @@ def _message(fact: Fact) -> Message:
                 refunded_amount=to_message(its.money(its.refunded)),
                 payment_version=its.version,
                 occur_time=timestamp(its.update_time),
+                **why,
             )
+
+
+def _status(of: Status | None) -> payment_pb2.PaymentStatus.ValueType:
+    return STATUS[of] if of else payment_pb2.PAYMENT_STATUS_UNSPECIFIED
 
 
 def _operation(of: Payment, its: Operation) -> payment_pb2.PaymentOperation:

@@ -259,8 +259,9 @@ Fact = Created | StatusChanged | Delivered
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What may be asked: by whom (`actor`), and what for (`cause`: an event's id, a request_id, or the carrier's id of a report).
+    """What may be asked: by whom (`actor`), and what for (`cause`).
 
+    `cause` is an event's id, a request_id, or the carrier's id of a report.
     `claimed_actor` and `note` are those of the request; None where the command is no request's.
     """
 

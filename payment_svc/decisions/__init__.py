@@ -14,7 +14,6 @@ from datetime import datetime
 
 from payment_svc.decisions import contradictions, orders, payments, refunds, settlement
 from payment_svc.decisions.compensation import compensated
-from payment_svc.decisions.contradictions import CONTRADICTED
 from payment_svc.decisions.settlement import DECLINES_MAX
 from payment_svc.decisions.steps import Decided
 from payment_svc.lifecycle import PUBLISHED_STATUSES, Kind
@@ -34,7 +33,7 @@ from payment_svc.model import (
     VoidPayment,
 )
 
-__all__ = ["CONTRADICTED", "DECLINES_MAX", "Decided", "decide"]
+__all__ = ["DECLINES_MAX", "Decided", "decide"]
 
 
 def decide(account: Account | None, command: PaymentCommand, now: datetime) -> Decided:

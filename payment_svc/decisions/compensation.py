@@ -11,7 +11,7 @@ from datetime import datetime
 
 from chassis.decision import Decision
 from payment_svc.decisions.steps import Decided, changed, going_back, put, refunding
-from payment_svc.lifecycle import Cause, Kind, Outcome, Status
+from payment_svc.lifecycle import REQUEST_REASON, Cause, Kind, Outcome, Status
 from payment_svc.model import Account, Command, Operation, Payment
 
 
@@ -26,7 +26,7 @@ def compensated(decided: Decided, command: Command, now: datetime) -> Decided:
         if operation is None:
             continue
         if operation.kind is Kind.VOID:
-            after, change = changed(payment, command, now, "VOID_REQUESTED", operation)
+            after, change = changed(payment, command, now, REQUEST_REASON[Kind.VOID], operation)
         else:
             after, change = refunding(payment, operation, command, now)
         account = put(account, after)

@@ -7,7 +7,7 @@ from uuid import uuid5
 from chassis.decision import Decision
 from chassis.errors import NotFound
 from payment_svc.decisions.steps import Decided, changed, check_version, named, put
-from payment_svc.lifecycle import Outcome
+from payment_svc.lifecycle import Outcome, Reason
 from payment_svc.model import (
     Account,
     Awaited,
@@ -19,7 +19,6 @@ from payment_svc.model import (
     Succeeded,
 )
 
-CONTRADICTED = "CONTRADICTED"
 # Contradictions that are stored for an operation; what comes after them says nothing new.
 CONTRADICTIONS_MAX = 20
 
@@ -43,7 +42,7 @@ def contradicted(account: Account, payment: Payment, command: Settle, now: datet
         report_time=now,
     )
     operation = replace(operation, contradictions=(*operation.contradictions, its))
-    payment, change = changed(payment, command, now, CONTRADICTED, operation)
+    payment, change = changed(payment, command, now, Reason.CONTRADICTED, operation)
     return Decision(put(account, payment), [change])
 
 
@@ -58,7 +57,7 @@ def resolve(account: Account | None, command: ResolveContradiction, now: datetim
             resolved = replace(its, resolve_time=now, resolve_note=command.note)
             kept = tuple(resolved if each is its else each for each in operation.contradictions)
             after = replace(operation, contradictions=kept)
-            payment, change = changed(payment, command, now, "CONTRADICTION_RESOLVED", after)
+            payment, change = changed(payment, command, now, Reason.CONTRADICTION_RESOLVED, after)
             return Decision(put(account, payment), [change])
     raise NotFound(
         "CONTRADICTION_NOT_FOUND",

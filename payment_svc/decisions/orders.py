@@ -6,7 +6,7 @@ from typing import overload
 from chassis.decision import Decision
 from chassis.versions import check_jump
 from payment_svc.decisions.steps import Decided, changed, new_payment, put
-from payment_svc.lifecycle import OrderStatus, Status
+from payment_svc.lifecycle import OrderStatus, Reason, Status
 from payment_svc.model import Account, Confirmed, CreatePayment, NoteOrder, Order, Settle
 
 
@@ -29,8 +29,8 @@ def free(decided: Decided, command: NoteOrder | Settle, now: datetime) -> Decide
 def nothing_to_pay(account: Account, command: NoteOrder | CreatePayment | Settle, now: datetime) -> Decided:
     """The payment of an order of total zero, which nobody has to ask for."""
     unpaid = new_payment(account, command, now, processor="")
-    payment, change = changed(unpaid, command, now, "NOTHING_TO_PAY", status=Status.NOT_REQUIRED)
-    return Decision(put(account, payment), [change], [Confirmed(payment)])
+    payment, change = changed(unpaid, command, now, Reason.NOTHING_TO_PAY, status=Status.NOT_REQUIRED)
+    return Decision(put(account, payment), [change], [Confirmed(payment, change)])
 
 
 @overload

@@ -6,7 +6,7 @@ from chassis.decision import Decision
 from chassis.errors import Exists, NotFound, Refused
 from payment_svc.decisions.orders import known, nothing_to_pay
 from payment_svc.decisions.steps import Decided, cannot_become, changed, check_version, named, new_payment, put, request
-from payment_svc.lifecycle import SUCCESS_MEANS, Kind, OrderStatus, Status
+from payment_svc.lifecycle import REQUEST_REASON, SUCCESS_MEANS, Kind, OrderStatus, Status
 from payment_svc.model import Account, CapturePayment, CreatePayment, VoidPayment
 
 
@@ -25,7 +25,7 @@ def create(account: Account | None, command: CreatePayment, now: datetime) -> De
     unpaid = new_payment(account, command, now, processor=command.processor)
     kind = Kind.AUTHORIZE if command.manual_capture else Kind.CHARGE
     operation = request(command, kind, unpaid.amount, now)
-    payment, change = changed(unpaid, command, now, "PAYMENT_REQUESTED", operation)
+    payment, change = changed(unpaid, command, now, REQUEST_REASON[kind], operation)
     return Decision(put(account, payment), [change])
 
 
@@ -68,5 +68,5 @@ def on_authorized(account: Account | None, command: CapturePayment | VoidPayment
         raise Refused("ORDER_NOT_PAYABLE", text, status=account.order.status, payment_id=str(payment.id))
     operation = request(command, kind, amount, now)
     version = account.order.version if kind is Kind.CAPTURE else payment.order_version
-    payment, change = changed(payment, command, now, f"{kind.upper()}_REQUESTED", operation, order_version=version)
+    payment, change = changed(payment, command, now, REQUEST_REASON[kind], operation, order_version=version)
     return Decision(put(account, payment), [change])

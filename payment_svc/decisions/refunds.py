@@ -6,7 +6,7 @@ from datetime import datetime
 from chassis.decision import Decision
 from chassis.errors import Deferred, NotFound, Refused, illegal
 from payment_svc.decisions.steps import Decided, cannot_become, changed, check_version, going_back, named, put, refunding, request
-from payment_svc.lifecycle import CHARGED, Cause, Kind, Outcome, Status
+from payment_svc.lifecycle import CHARGED, Cause, Kind, Outcome, Reason, Status
 from payment_svc.model import NOTHING_REFUNDABLE, Account, Command, Operation, Payment, RefundPayment, RefundReturn, RefundSettled
 
 
@@ -71,8 +71,8 @@ def begun(account: Account, payment: Payment, operation: Operation, command: Com
         payment, change = refunding(payment, operation, command, now)
         return Decision(put(account, payment), [change])
     operation = replace(operation, outcome=Outcome.FAILED, failure_code=NOTHING_REFUNDABLE, ask_time=None, settle_time=now)
-    payment, change = changed(payment, command, now, "NOTHING_REFUNDABLE", operation)
-    return Decision(put(account, payment), [change], [RefundSettled(payment, payment.refund(operation))])
+    payment, change = changed(payment, command, now, Reason.NOTHING_REFUNDABLE, operation)
+    return Decision(put(account, payment), [change], [RefundSettled(payment, change, payment.refund(operation))])
 
 
 def refunds_of(payment: Payment, return_id: str) -> list[Operation]:

@@ -8,7 +8,18 @@ from chassis.decision import Decision
 from chassis.errors import NotFound
 from payment_svc.decisions.contradictions import contradicted
 from payment_svc.decisions.steps import Decided, changed, put, with_operation
-from payment_svc.lifecycle import OPEN, SUCCESS_MEANS, Kind, Outcome, Status, after_refund, may
+from payment_svc.lifecycle import (
+    DECLINE_REASON,
+    OPEN,
+    STATUS_REASON,
+    SUCCESS_MEANS,
+    Kind,
+    Outcome,
+    Reason,
+    Status,
+    after_refund,
+    may,
+)
 from payment_svc.model import (
     AUTHORIZATION_EXPIRED,
     UNCOUNTED,
@@ -36,7 +47,7 @@ def settle(account: Account, payment: Payment, operation: Operation, command: Se
         case Awaited(reference):
             if operation.outcome not in OPEN or operation.reference:
                 return Decision(account)
-            payment, change = changed(payment, command, now, "AWAITED", replace(operation, reference=reference))
+            payment, change = changed(payment, command, now, Reason.AWAITED, replace(operation, reference=reference))
             return Decision(put(account, payment), [change])
         case Succeeded(reference):
             if operation.outcome is Outcome.SUCCEEDED and operation.reference == reference:
@@ -72,8 +83,8 @@ def succeed(account: Account, payment: Payment, operation: Operation, command: S
     status = SUCCESS_MEANS[operation.kind]
     if not may(payment.status, status):
         return contradicted(account, payment, command, now)
-    payment, change = changed(payment, command, now, status.upper(), operation, status=status, **amounts)
-    return Decision(put(account, payment), [change], [Confirmed(payment)] if status is Status.CAPTURED else [])
+    payment, change = changed(payment, command, now, STATUS_REASON[status], operation, status=status, **amounts)
+    return Decision(put(account, payment), [change], [Confirmed(payment, change)] if status is Status.CAPTURED else [])
 
 
 def refunded(account: Account, payment: Payment, operation: Operation, command: Settle, now: datetime) -> Decided:
@@ -82,33 +93,35 @@ def refunded(account: Account, payment: Payment, operation: Operation, command: 
     if status is not payment.status and not may(payment.status, status):
         return contradicted(account, payment, command, now)
     left = payment.refund_pending - operation.amount
-    payment, change = changed(payment, command, now, status.upper(), operation, status=status, refunded=refunded, refund_pending=left)
-    return Decision(put(account, payment), [change], [RefundSettled(payment, payment.refund(operation))])
+    payment, change = changed(
+        payment, command, now, STATUS_REASON[status], operation, status=status, refunded=refunded, refund_pending=left
+    )
+    return Decision(put(account, payment), [change], [RefundSettled(payment, change, payment.refund(operation))])
 
 
 def decline(account: Account, payment: Payment, operation: Operation, answer: Declined, command: Settle, now: datetime) -> Decided:
     if operation.kind is Kind.REFUND:  # the money stays with us, and is free for another refund
         left = payment.refund_pending - operation.amount
-        payment, change = changed(payment, command, now, "REFUND_DECLINED", operation, refund_pending=left)
-        return Decision(put(account, payment), [change], [RefundSettled(payment, payment.refund(operation))])
+        payment, change = changed(payment, command, now, DECLINE_REASON[Kind.REFUND], operation, refund_pending=left)
+        return Decision(put(account, payment), [change], [RefundSettled(payment, change, payment.refund(operation))])
     if operation.kind in (Kind.CAPTURE, Kind.VOID):
         if answer.code == AUTHORIZATION_EXPIRED:  # nothing is set aside any more
             return expire(account, payment, operation, command, now)
         # What was set aside stays so, and may be captured or voided again.
-        payment, change = changed(payment, command, now, f"{operation.kind.upper()}_DECLINED", operation)
+        payment, change = changed(payment, command, now, DECLINE_REASON[operation.kind], operation)
         return Decision(put(account, payment), [change])
     status = Status.FAILED if is_final(account, payment, answer) else Status.DECLINED
     if not may(payment.status, status):
         return contradicted(account, payment, command, now)
-    payment, change = changed(payment, command, now, status.upper(), operation, status=status, decline_code=answer.code)
-    return Decision(put(account, payment), [change], [Failed(payment)] if status is Status.FAILED else [])
+    payment, change = changed(payment, command, now, STATUS_REASON[status], operation, status=status, decline_code=answer.code)
+    return Decision(put(account, payment), [change], [Failed(payment, change)] if status is Status.FAILED else [])
 
 
 def expire(account: Account, payment: Payment, operation: Operation, command: Settle, now: datetime) -> Decided:
     """An authorisation that has expired at the processor counts as voided: another payment may be made for the attempt."""
     if not may(payment.status, Status.VOIDED):
         return contradicted(account, payment, command, now)
-    payment, change = changed(payment, command, now, "AUTHORIZATION_EXPIRED", operation, status=Status.VOIDED)
+    payment, change = changed(payment, command, now, Reason.AUTHORIZATION_EXPIRED, operation, status=Status.VOIDED)
     return Decision(put(account, payment), [change])
 
 
@@ -124,7 +137,7 @@ def lose_answer(account: Account, payment: Payment, operation: Operation, comman
     if operation.outcome is not Outcome.REQUESTED:
         return Decision(account)
     lost = replace(operation, outcome=Outcome.UNKNOWN, ask_time=now + command.ask_after)
-    payment, change = changed(payment, command, now, "ANSWER_LOST", lost)
+    payment, change = changed(payment, command, now, Reason.ANSWER_LOST, lost)
     return Decision(put(account, payment), [change])
 
 

@@ -7,7 +7,7 @@ from uuid import uuid5
 
 from chassis.decision import Decision
 from chassis.errors import NotFound, Refused, Stale, illegal
-from payment_svc.lifecycle import MOVES, Cause, Kind, Outcome, Status
+from payment_svc.lifecycle import MOVES, REQUEST_REASON, Cause, Kind, Outcome, Reason, Status
 from payment_svc.model import (
     Account,
     CapturePayment,
@@ -78,7 +78,7 @@ def going_back(payment: Payment, kind: Kind, amount: int, cause: Cause, cause_id
 
 
 def changed(
-    payment: Payment, command: Command, now: datetime, reason: str, operation: Operation | None = None, **fields: Any
+    payment: Payment, command: Command, now: datetime, reason: Reason, operation: Operation | None = None, **fields: Any
 ) -> tuple[Payment, Change]:
     """The payment's next version, with the operation and the fields as they are then, and the row of history that tells of it."""
     old = payment.status if payment.version else None
@@ -94,13 +94,16 @@ def changed(
         actor=command.actor,
         cause=command.cause,
         time=now,
+        claimed_actor=command.claimed_actor,
+        note=command.note,
     )
     return with_operation(payment, operation) if operation else payment, change
 
 
 def refunding(payment: Payment, operation: Operation, command: Command, now: datetime) -> tuple[Payment, Change]:
     """The payment's next version, with a refund that is asked for: from then on its amount counts as on its way back."""
-    return changed(payment, command, now, "REFUND_REQUESTED", operation, refund_pending=payment.refund_pending + operation.amount)
+    pending = payment.refund_pending + operation.amount
+    return changed(payment, command, now, REQUEST_REASON[Kind.REFUND], operation, refund_pending=pending)
 
 
 def with_operation(payment: Payment, operation: Operation) -> Payment:

@@ -1,6 +1,6 @@
 """What may be asked of an account, or told to it. Each is about one account; `target` is the order's id."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from uuid import UUID
 
@@ -11,13 +11,19 @@ from payment_svc.model.records import Order
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """What may be asked of an account: by whom (`actor`), and what for (`cause`: an event's id, or a request_id)."""
+    """What may be asked of an account: by whom (`actor`), and what for (`cause`).
+
+    `cause` is an event's id, or a request_id.
+    `claimed_actor` and `note` are those of the request; None where the command is no request's.
+    """
 
     key: str
     digest: bytes
     target: UUID
     actor: str
     cause: str
+    claimed_actor: str | None = field(default=None, kw_only=True)
+    note: str | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +121,6 @@ class ResolveContradiction(Command):
 
     payment_id: UUID
     contradiction_id: UUID
-    note: str
     expected_version: int | None
 
 

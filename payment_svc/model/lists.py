@@ -14,6 +14,8 @@ class PaymentFilter:
     order_id: UUID | None = None
     statuses: tuple[Status, ...] = ()
     create_time_from: datetime | None = None
+    update_time_from: datetime | None = None
+    update_time_before: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,3 +25,5 @@ class RefundFilter:
     order_id: UUID | None = None
     payment_id: UUID | None = None
     statuses: tuple[RefundStatus, ...] = ()
+    update_time_from: datetime | None = None
+    update_time_before: datetime | None = None

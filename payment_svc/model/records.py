@@ -88,6 +88,11 @@ class Refund:
     request_time: datetime
     settle_time: datetime | None
 
+    @property
+    def update_time(self) -> datetime:
+        """When it last changed: a refund changes once, when it is settled."""
+        return self.settle_time or self.request_time
+
 
 @dataclass(frozen=True, slots=True)
 class Payment:
@@ -207,7 +212,13 @@ class Account:
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A row of history: what made one version of a payment, of its status or of the outcome of one operation."""
+    """A row of history: what made one version of a payment.
+
+    It is of the payment's status, or of one operation's outcome.
+
+    `claimed_actor` and `note` are those of the request that made it; None where none did, or where it
+    gave none.
+    """
 
     payment_id: UUID
     version: int
@@ -219,9 +230,11 @@ class Change:
     actor: str
     cause: str
     time: datetime
+    claimed_actor: str | None = None
+    note: str | None = None
 
 
-# --- facts
+# --- facts. Each has the row of history that made it.
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +242,7 @@ class Confirmed:
     """The payment's attempt is paid: captured, or nothing was to be paid."""
 
     payment: Payment
+    change: Change
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +250,7 @@ class Failed:
     """The payment's attempt is finally not paid."""
 
     payment: Payment
+    change: Change
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +258,7 @@ class RefundSettled:
     """Money went back, or did not: as the refund's outcome says. The payment as it is then."""
 
     payment: Payment
+    change: Change
     refund: Refund
 
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from chassis.errors import Failure
 from chassis.money import Money
-from payment_svc.decisions import CONTRADICTED, DECLINES_MAX, decide
-from payment_svc.lifecycle import BACK, CHARGED, DEAD, MOVES, ONE_PER_ATTEMPT, OPEN, Cause, Kind, OrderStatus, Outcome, Status
+from payment_svc.decisions import DECLINES_MAX, decide
+from payment_svc.lifecycle import BACK, CHARGED, DEAD, MOVES, ONE_PER_ATTEMPT, OPEN, Cause, Kind, OrderStatus, Outcome, Reason, Status
 from payment_svc.model import (
     AUTHORIZATION_EXPIRED,
     METHOD_INVALID,
@@ -153,7 +153,9 @@ def test_money_is_charged_and_told_once_whatever_happens(told: list[PaymentComma
         assert all(c.old is None or c.new is c.old or c.new in MOVES[c.old] for c in steps)
         assert steps[-1].new is its.status
 
-    settled = Counter(c.operation_id for c in history if c.outcome in (Outcome.SUCCEEDED, Outcome.FAILED) and c.reason != CONTRADICTED)
+    settled = Counter(
+        c.operation_id for c in history if c.outcome in (Outcome.SUCCEEDED, Outcome.FAILED) and c.reason != Reason.CONTRADICTED
+    )
     assert max(settled.values(), default=0) <= 1
     declines = Counter(p.attempt for p in account.payments if p.decline_code and p.decline_code not in UNCOUNTED)
     assert max(declines.values(), default=0) <= DECLINES_MAX

@@ -339,6 +339,6 @@ def test_an_order_that_costs_nothing_by_then_is_paid_by_what_ends_its_last_try(t
     ended = decide(before, ending, LATER)
     [free] = [p for p in ended.record.payments if p.status is Status.NOT_REQUIRED]
     assert (free.id, free.attempt, free.try_number, free.amount) == (ending.payment_id, 1, 2, 0)
-    assert news(ended) == [Confirmed(free)]
+    assert news(ended) == [Confirmed(free, ended.history[-1])]
     assert [(c.payment_id, c.new) for c in ended.history][-1] == (free.id, Status.NOT_REQUIRED)
     assert decide(ended.record, ending, LATER).record is ended.record

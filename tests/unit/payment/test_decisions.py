@@ -94,7 +94,7 @@ def test_an_order_of_total_zero_is_paid_by_its_event() -> None:
     assert decided.history == [
         Change(free.id, 1, None, Status.NOT_REQUIRED, None, None, "NOTHING_TO_PAY", "order", "e1", NOON),
     ]
-    assert decided.facts == [Confirmed(free)]
+    assert decided.facts == [Confirmed(free, decided.history[0])]
 
 
 def test_an_attempt_of_total_zero_is_paid_once() -> None:
@@ -214,7 +214,7 @@ def test_a_charge_that_succeeds_captures_and_confirms() -> None:
     assert decided.history == [
         Change(PAYMENT, 2, Status.PENDING, Status.CAPTURED, OPERATION, Outcome.SUCCEEDED, "CAPTURED", "sandbox", "w1", LATER)
     ]
-    assert news(decided) == [Confirmed(only(decided.record))]
+    assert news(decided) == [Confirmed(only(decided.record), decided.history[0])]
 
 
 def test_an_authorisation_that_succeeds_confirms_nothing_yet() -> None:
@@ -255,7 +255,7 @@ def test_a_decline_is_final_by_its_code_or_at_the_third_try(before: int, answer:
     ended = decided.record.payments[-1]
     assert (ended.status, ended.decline_code, ended.captured) == (status, answer.code, 0)
     assert ended.operations[0].failure_code == answer.code
-    assert news(decided) == ([Failed(ended)] if status is Status.FAILED else [])
+    assert news(decided) == ([Failed(ended, decided.history[0])] if status is Status.FAILED else [])
 
 
 @pytest.mark.parametrize("code", [NOT_PROCESSED, METHOD_INVALID])
@@ -416,7 +416,7 @@ def test_a_capture_is_an_intent_first() -> None:
     done = decide(asked.record, settle(Succeeded("ref-2"), its.operations[1].id), LATER)
     captured = only(done.record)
     assert (captured.status, captured.authorized, captured.captured) == (Status.CAPTURED, TOTAL.minor, TOTAL.minor)
-    assert news(done) == [Confirmed(captured)]
+    assert news(done) == [Confirmed(captured, done.history[0])]
 
 
 def test_a_declined_capture_leaves_the_authorisation() -> None:

@@ -104,7 +104,7 @@ def test_a_refund_that_succeeds_is_booked_and_told(refunded: int, minor: int, st
     assert (its.status, its.refunded, its.refund_pending) == (status, minor, 0)
     done = its.operation(numbered(3, 401))
     assert done
-    assert decided.facts == [RefundSettled(its, its.refund(done))]
+    assert decided.facts == [RefundSettled(its, decided.history[-1], its.refund(done))]
     assert done.outcome is Outcome.SUCCEEDED
     assert decide(decided.record, settle(Succeeded("ref-2"), done.id, "webhook"), LATER).record is decided.record
 
@@ -191,7 +191,7 @@ def test_a_return_of_which_nothing_is_left_to_refund_fails_once(before: Account)
     made = its.operations[-1]
     assert (made.amount, made.outcome, made.failure_code) == (0, Outcome.FAILED, NOTHING_REFUNDABLE)
     assert (made.ask_time, made.settle_time) == (None, LATER)
-    assert decided.facts == [RefundSettled(its, its.refund(made))]
+    assert decided.facts == [RefundSettled(its, decided.history[-1], its.refund(made))]
     version = its.version
     assert decided.history == [
         Change(its.id, version, its.status, its.status, made.id, Outcome.FAILED, "NOTHING_REFUNDABLE", "order", "r1", LATER)

@@ -86,6 +86,9 @@ def test_declined_try_is_published_with_its_code_and_amounts() -> None:
         decline_code="insufficient_funds",
         payment_version=2,
         occur_time=timestamp(LATER),
+        reason="DECLINED",
+        actor="sandbox",
+        cause_id="w1",
     )
 
 

@@ -1,5 +1,8 @@
 """Contract and model say the same, and no token gets into either."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 from google.type.money_pb2 import Money as MoneyMessage
 from ordermesh.order.events.v1.order_events_pb2 import OrderItemsCancelled, OrderStatusChanged, ReturnStatusChanged
@@ -13,11 +16,30 @@ from chassis.idempotency import Keyed, keyed
 from chassis.money import Money
 from payment_svc import wire
 from payment_svc.lifecycle import REFUND_STATUS, Cause, OrderStatus, Outcome, Status
-from payment_svc.model import Confirmed, Failed, PaymentFilter, RefundSettled
+from payment_svc.model import Change, Confirmed, Fact, Failed, PaymentFilter, RefundSettled, StatusChanged
 from payment_svc.providers.port import Authorization
-from tests.unit.payment.samples import ORDER, PAYMENT, TOTAL, back, note, numbered, order, payment, returned
+from tests.unit.payment.samples import LATER, NOON, OPERATION, ORDER, PAYMENT, TOTAL, back, note, numbered, order, payment, returned
 
 POUNDS = MoneyMessage(currency_code="GBP", units=42, nanos=500_000_000)
+
+
+def change(**more: Any) -> Change:
+    """A row of history that a person's request made."""
+    its = Change(
+        payment_id=PAYMENT,
+        version=2,
+        old=Status.PENDING,
+        new=Status.CAPTURED,
+        operation_id=OPERATION,
+        outcome=Outcome.SUCCEEDED,
+        reason="CAPTURED",
+        actor="payment",
+        cause="r1",
+        time=NOON,
+        claimed_actor="staff:7f3a",
+        note="by hand",
+    )
+    return replace(its, **more)
 
 
 def test_a_payment_is_told_with_its_operations() -> None:
@@ -48,18 +70,48 @@ def test_facts_become_events_of_their_order() -> None:
     """Confirmed with what was captured, or not required; failed with why. Each is of the payment whose version it carries, and concerns
     its order.
     """
-    outgoing = wire.event(Confirmed(payment(Status.CAPTURED)))
+    outgoing = wire.event(Confirmed(payment(Status.CAPTURED), change()))
     event = outgoing.message
     assert (outgoing.aggregate, outgoing.order_id) == (PAYMENT, ORDER)
     assert isinstance(event, PaymentConfirmed)
     assert (event.payment_id, event.order_id, event.attempt, event.payment_version) == (str(PAYMENT), str(ORDER), 1, 2)
     assert (event.captured_amount, event.not_required) == (POUNDS, False)
-    event = wire.event(Confirmed(payment(Status.NOT_REQUIRED))).message
+    event = wire.event(Confirmed(payment(Status.NOT_REQUIRED), change())).message
     assert isinstance(event, PaymentConfirmed)
     assert (event.captured_amount, event.not_required) == (MoneyMessage(currency_code="GBP"), True)
-    failed = wire.event(Failed(payment(Status.FAILED))).message
+    failed = wire.event(Failed(payment(Status.FAILED), change())).message
     assert isinstance(failed, PaymentFailed)
     assert (failed.payment_id, failed.decline_code) == (str(PAYMENT), "insufficient_funds")
+
+
+@pytest.mark.parametrize("claimed", [True, False])
+def test_event_says_why_and_for_whom(claimed: bool) -> None:
+    """Each event has its change's reason, actor, claimed actor and cause, and no note."""
+    its, row = payment(Status.REFUNDED), change() if claimed else change(claimed_actor=None)
+    settled = [its.refund(back(1_000, outcome)) for outcome in (Outcome.SUCCEEDED, Outcome.FAILED)]
+    facts: list[Fact] = [
+        StatusChanged(its, row),
+        Confirmed(its, row),
+        Failed(its, row),
+        *(RefundSettled(its, row, refund) for refund in settled),
+    ]
+    events: list[Any] = [wire.event(fact).message for fact in facts]
+    assert len({type(event) for event in events}) == 5
+    for event in events:
+        assert (event.reason, event.actor, event.cause_id) == ("CAPTURED", "payment", "r1")
+        assert event.HasField("claimed_actor") == claimed
+        assert event.claimed_actor == ("staff:7f3a" if claimed else "")
+        assert "by hand" not in str(event)
+
+
+def test_refund_is_updated_when_it_is_settled() -> None:
+    """A refund's update_time is its settle_time, and its create_time before."""
+    its = payment(Status.CAPTURED)
+    for outcome in Outcome:
+        told = wire.refund(its.refund(replace(back(1_000, outcome), request_time=LATER)))
+        settled = told.HasField("settle_time")
+        assert told.update_time == (told.settle_time if settled else told.create_time)
+        assert told.settle_time != told.create_time
 
 
 @pytest.mark.parametrize("status", [status for status in OrderStatus if status is not OrderStatus.UNKNOWN])
@@ -111,7 +163,7 @@ def test_a_refund_is_told_with_its_cause(outcome: Outcome, cause: Cause) -> None
     assert wire.refund_filter(api.ListRefundsRequest(statuses=[told.status])).statuses == (REFUND_STATUS[outcome],)
     if outcome in (Outcome.REQUESTED, Outcome.UNKNOWN):
         return
-    outgoing = wire.event(RefundSettled(its, made))
+    outgoing = wire.event(RefundSettled(its, change(), made))
     event = outgoing.message
     assert isinstance(event, RefundCompleted if outcome is Outcome.SUCCEEDED else RefundFailed)
     assert (outgoing.aggregate, event.refund, event.captured_amount, event.payment_version) == (PAYMENT, told, POUNDS, 2)

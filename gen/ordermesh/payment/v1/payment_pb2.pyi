@@ -141,6 +141,198 @@ PAYMENT_OPERATION_OUTCOME_UNKNOWN: PaymentOperationOutcome.ValueType  # 4
 """The answer was lost; it is asked for again with the same key until it is known. Goes to succeeded or failed."""
 Global___PaymentOperationOutcome: _TypeAlias = PaymentOperationOutcome  # noqa: Y015
 
+class _PaymentStatusReason:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PaymentStatusReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_PaymentStatusReason.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PAYMENT_STATUS_REASON_UNSPECIFIED: _PaymentStatusReason.ValueType  # 0
+    """Never stored."""
+    PAYMENT_STATUS_REASON_PAYMENT_REQUESTED: _PaymentStatusReason.ValueType  # 1
+    """CreatePayment asks the processor to charge or to authorise."""
+    PAYMENT_STATUS_REASON_CAPTURE_REQUESTED: _PaymentStatusReason.ValueType  # 2
+    """CapturePayment asks the processor to capture."""
+    PAYMENT_STATUS_REASON_VOID_REQUESTED: _PaymentStatusReason.ValueType  # 3
+    """The processor is asked to void: by VoidPayment, or because the order costs nothing any more."""
+    PAYMENT_STATUS_REASON_REFUND_REQUESTED: _PaymentStatusReason.ValueType  # 4
+    """The processor is asked for a refund: by RefundPayment, for a return, or because the order costs
+    less.
+    """
+    PAYMENT_STATUS_REASON_NOTHING_TO_PAY: _PaymentStatusReason.ValueType  # 5
+    """The order's total is zero: the payment is not required."""
+    PAYMENT_STATUS_REASON_NOTHING_REFUNDABLE: _PaymentStatusReason.ValueType  # 6
+    """A return is worth money, and none is left to refund: its refund has failed."""
+    PAYMENT_STATUS_REASON_ANSWER_LOST: _PaymentStatusReason.ValueType  # 7
+    """The processor's answer was lost: the outcome is unknown until the processor is asked again."""
+    PAYMENT_STATUS_REASON_AWAITED: _PaymentStatusReason.ValueType  # 8
+    """The processor has taken the request, and tells the outcome later."""
+    PAYMENT_STATUS_REASON_AUTHORIZED: _PaymentStatusReason.ValueType  # 9
+    """The processor has authorised the amount."""
+    PAYMENT_STATUS_REASON_CAPTURED: _PaymentStatusReason.ValueType  # 10
+    """The processor has captured the money."""
+    PAYMENT_STATUS_REASON_VOIDED: _PaymentStatusReason.ValueType  # 11
+    """The processor has voided the authorisation."""
+    PAYMENT_STATUS_REASON_DECLINED: _PaymentStatusReason.ValueType  # 12
+    """The processor has declined this try, and another may be made."""
+    PAYMENT_STATUS_REASON_FAILED: _PaymentStatusReason.ValueType  # 13
+    """The processor has declined this try, and it was the last one of the order's attempt."""
+    PAYMENT_STATUS_REASON_PARTIALLY_REFUNDED: _PaymentStatusReason.ValueType  # 14
+    """A refund is done, and a part of the captured money is left."""
+    PAYMENT_STATUS_REASON_REFUNDED: _PaymentStatusReason.ValueType  # 15
+    """A refund is done, and all captured money went back."""
+    PAYMENT_STATUS_REASON_CAPTURE_DECLINED: _PaymentStatusReason.ValueType  # 16
+    """The processor has declined a capture; the authorisation stays."""
+    PAYMENT_STATUS_REASON_VOID_DECLINED: _PaymentStatusReason.ValueType  # 17
+    """The processor has declined a void; the authorisation stays."""
+    PAYMENT_STATUS_REASON_REFUND_DECLINED: _PaymentStatusReason.ValueType  # 18
+    """The processor has declined a refund; the money is still owed."""
+    PAYMENT_STATUS_REASON_AUTHORIZATION_EXPIRED: _PaymentStatusReason.ValueType  # 19
+    """The authorisation has expired at the processor: the payment counts as voided."""
+    PAYMENT_STATUS_REASON_CONTRADICTED: _PaymentStatusReason.ValueType  # 20
+    """The processor contradicted what it had said before; nothing is booked of it."""
+    PAYMENT_STATUS_REASON_CONTRADICTION_RESOLVED: _PaymentStatusReason.ValueType  # 21
+    """An operator resolved a contradiction with ResolveContradiction."""
+
+class PaymentStatusReason(_PaymentStatusReason, metaclass=_PaymentStatusReasonEnumTypeWrapper):
+    """Why a payment changed. Fields hold a value's name without its prefix, e.g. "CAPTURED". New values
+    may appear.
+    """
+
+PAYMENT_STATUS_REASON_UNSPECIFIED: PaymentStatusReason.ValueType  # 0
+"""Never stored."""
+PAYMENT_STATUS_REASON_PAYMENT_REQUESTED: PaymentStatusReason.ValueType  # 1
+"""CreatePayment asks the processor to charge or to authorise."""
+PAYMENT_STATUS_REASON_CAPTURE_REQUESTED: PaymentStatusReason.ValueType  # 2
+"""CapturePayment asks the processor to capture."""
+PAYMENT_STATUS_REASON_VOID_REQUESTED: PaymentStatusReason.ValueType  # 3
+"""The processor is asked to void: by VoidPayment, or because the order costs nothing any more."""
+PAYMENT_STATUS_REASON_REFUND_REQUESTED: PaymentStatusReason.ValueType  # 4
+"""The processor is asked for a refund: by RefundPayment, for a return, or because the order costs
+less.
+"""
+PAYMENT_STATUS_REASON_NOTHING_TO_PAY: PaymentStatusReason.ValueType  # 5
+"""The order's total is zero: the payment is not required."""
+PAYMENT_STATUS_REASON_NOTHING_REFUNDABLE: PaymentStatusReason.ValueType  # 6
+"""A return is worth money, and none is left to refund: its refund has failed."""
+PAYMENT_STATUS_REASON_ANSWER_LOST: PaymentStatusReason.ValueType  # 7
+"""The processor's answer was lost: the outcome is unknown until the processor is asked again."""
+PAYMENT_STATUS_REASON_AWAITED: PaymentStatusReason.ValueType  # 8
+"""The processor has taken the request, and tells the outcome later."""
+PAYMENT_STATUS_REASON_AUTHORIZED: PaymentStatusReason.ValueType  # 9
+"""The processor has authorised the amount."""
+PAYMENT_STATUS_REASON_CAPTURED: PaymentStatusReason.ValueType  # 10
+"""The processor has captured the money."""
+PAYMENT_STATUS_REASON_VOIDED: PaymentStatusReason.ValueType  # 11
+"""The processor has voided the authorisation."""
+PAYMENT_STATUS_REASON_DECLINED: PaymentStatusReason.ValueType  # 12
+"""The processor has declined this try, and another may be made."""
+PAYMENT_STATUS_REASON_FAILED: PaymentStatusReason.ValueType  # 13
+"""The processor has declined this try, and it was the last one of the order's attempt."""
+PAYMENT_STATUS_REASON_PARTIALLY_REFUNDED: PaymentStatusReason.ValueType  # 14
+"""A refund is done, and a part of the captured money is left."""
+PAYMENT_STATUS_REASON_REFUNDED: PaymentStatusReason.ValueType  # 15
+"""A refund is done, and all captured money went back."""
+PAYMENT_STATUS_REASON_CAPTURE_DECLINED: PaymentStatusReason.ValueType  # 16
+"""The processor has declined a capture; the authorisation stays."""
+PAYMENT_STATUS_REASON_VOID_DECLINED: PaymentStatusReason.ValueType  # 17
+"""The processor has declined a void; the authorisation stays."""
+PAYMENT_STATUS_REASON_REFUND_DECLINED: PaymentStatusReason.ValueType  # 18
+"""The processor has declined a refund; the money is still owed."""
+PAYMENT_STATUS_REASON_AUTHORIZATION_EXPIRED: PaymentStatusReason.ValueType  # 19
+"""The authorisation has expired at the processor: the payment counts as voided."""
+PAYMENT_STATUS_REASON_CONTRADICTED: PaymentStatusReason.ValueType  # 20
+"""The processor contradicted what it had said before; nothing is booked of it."""
+PAYMENT_STATUS_REASON_CONTRADICTION_RESOLVED: PaymentStatusReason.ValueType  # 21
+"""An operator resolved a contradiction with ResolveContradiction."""
+Global___PaymentStatusReason: _TypeAlias = PaymentStatusReason  # noqa: Y015
+
+class _DeclineCode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _DeclineCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_DeclineCode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    DECLINE_CODE_UNSPECIFIED: _DeclineCode.ValueType  # 0
+    """Never stored."""
+    DECLINE_CODE_NOT_PROCESSED: _DeclineCode.ValueType  # 1
+    """This service's: the processor never had the request, and will not take it any more. Does not
+    count towards the third decline.
+    """
+    DECLINE_CODE_PAYMENT_METHOD_INVALID: _DeclineCode.ValueType  # 2
+    """This service's: the processor does not know the token. Does not count towards the third
+    decline.
+    """
+    DECLINE_CODE_AUTHORIZATION_EXPIRED: _DeclineCode.ValueType  # 3
+    """This service's: the authorisation has expired at the processor; the payment becomes voided."""
+    DECLINE_CODE_INSUFFICIENT_FUNDS: _DeclineCode.ValueType  # 4
+    """The sandbox's: the card has not enough money. Another try may be made."""
+    DECLINE_CODE_EXPIRED_CARD: _DeclineCode.ValueType  # 5
+    """The sandbox's: the card has expired. Another try may be made."""
+    DECLINE_CODE_STOLEN_CARD: _DeclineCode.ValueType  # 6
+    """The sandbox's: the card is reported as stolen. Final."""
+    DECLINE_CODE_EXCEEDS_WHAT_IS_LEFT: _DeclineCode.ValueType  # 7
+    """The sandbox's: more was asked for than is left of what was authorised."""
+
+class DeclineCode(_DeclineCode, metaclass=_DeclineCodeEnumTypeWrapper):
+    """Why a charge, an authorisation, a capture or a void came to nothing, as this service and the
+    processor "sandbox" say it. Fields hold a value's name in lower case without its prefix, e.g.
+    "insufficient_funds". Another processor gives codes of its own: readers must expect any text.
+    """
+
+DECLINE_CODE_UNSPECIFIED: DeclineCode.ValueType  # 0
+"""Never stored."""
+DECLINE_CODE_NOT_PROCESSED: DeclineCode.ValueType  # 1
+"""This service's: the processor never had the request, and will not take it any more. Does not
+count towards the third decline.
+"""
+DECLINE_CODE_PAYMENT_METHOD_INVALID: DeclineCode.ValueType  # 2
+"""This service's: the processor does not know the token. Does not count towards the third
+decline.
+"""
+DECLINE_CODE_AUTHORIZATION_EXPIRED: DeclineCode.ValueType  # 3
+"""This service's: the authorisation has expired at the processor; the payment becomes voided."""
+DECLINE_CODE_INSUFFICIENT_FUNDS: DeclineCode.ValueType  # 4
+"""The sandbox's: the card has not enough money. Another try may be made."""
+DECLINE_CODE_EXPIRED_CARD: DeclineCode.ValueType  # 5
+"""The sandbox's: the card has expired. Another try may be made."""
+DECLINE_CODE_STOLEN_CARD: DeclineCode.ValueType  # 6
+"""The sandbox's: the card is reported as stolen. Final."""
+DECLINE_CODE_EXCEEDS_WHAT_IS_LEFT: DeclineCode.ValueType  # 7
+"""The sandbox's: more was asked for than is left of what was authorised."""
+Global___DeclineCode: _TypeAlias = DeclineCode  # noqa: Y015
+
+class _RefundFailureCode:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _RefundFailureCodeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RefundFailureCode.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    REFUND_FAILURE_CODE_UNSPECIFIED: _RefundFailureCode.ValueType  # 0
+    """Never stored."""
+    REFUND_FAILURE_CODE_NOTHING_REFUNDABLE: _RefundFailureCode.ValueType  # 1
+    """This service's: a return is worth money, and none is left to refund. No processor was asked."""
+    REFUND_FAILURE_CODE_CARD_CLOSED: _RefundFailureCode.ValueType  # 2
+    """The sandbox's: the card's account is closed."""
+    REFUND_FAILURE_CODE_EXCEEDS_WHAT_IS_LEFT: _RefundFailureCode.ValueType  # 3
+    """The sandbox's: more was asked for than is left of what was captured."""
+
+class RefundFailureCode(_RefundFailureCode, metaclass=_RefundFailureCodeEnumTypeWrapper):
+    """Why a refund failed, as this service and the processor "sandbox" say it. Fields hold a value's
+    name in lower case without its prefix, e.g. "card_closed". Another processor gives codes of its
+    own: readers must expect any text.
+    """
+
+REFUND_FAILURE_CODE_UNSPECIFIED: RefundFailureCode.ValueType  # 0
+"""Never stored."""
+REFUND_FAILURE_CODE_NOTHING_REFUNDABLE: RefundFailureCode.ValueType  # 1
+"""This service's: a return is worth money, and none is left to refund. No processor was asked."""
+REFUND_FAILURE_CODE_CARD_CLOSED: RefundFailureCode.ValueType  # 2
+"""The sandbox's: the card's account is closed."""
+REFUND_FAILURE_CODE_EXCEEDS_WHAT_IS_LEFT: RefundFailureCode.ValueType  # 3
+"""The sandbox's: more was asked for than is left of what was captured."""
+Global___RefundFailureCode: _TypeAlias = RefundFailureCode  # noqa: Y015
+
 class _RefundCause:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -231,9 +423,8 @@ class Payment(_message.Message):
     processor: _builtins.str
     """The processor, e.g. "sandbox"; empty where none was asked."""
     decline_code: _builtins.str
-    """Why it came to nothing; unset where it did not. The processor's code, e.g. "insufficient_funds", or one of ours:
-    "payment_method_invalid" (the processor does not know the token) and "not_processed" (it never had the request, and will
-    not take it any more), which nobody's card has declined and which do not count towards the third decline.
+    """Why it came to nothing; unset where it did not: the processor's code, or a name of DeclineCode
+    in lower case without its prefix, e.g. "insufficient_funds".
     """
     try_number: _builtins.int
     """Which try of this attempt it is, from 1; the third decline is final."""
@@ -329,6 +520,7 @@ class Refund(_message.Message):
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     SETTLE_TIME_FIELD_NUMBER: _builtins.int
     RETURN_ID_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
     refund_id: _builtins.str
     """A UUID, made of its cause where nobody asked for it; the processor gets it as its idempotency key."""
     payment_id: _builtins.str
@@ -346,7 +538,9 @@ class Refund(_message.Message):
     which then failed), the return's id (a second try of it as its id and ":2"), or the call's request_id.
     """
     failure_code: _builtins.str
-    """Why it failed; unset where it did not."""
+    """Why it failed; unset where it did not: the processor's code, or a name of RefundFailureCode in
+    lower case without its prefix, e.g. "card_closed".
+    """
     return_id: _builtins.str
     """The return that it is for; unset where it is for none."""
     @_builtins.property
@@ -360,6 +554,12 @@ class Refund(_message.Message):
     @_builtins.property
     def settle_time(self) -> _timestamp_pb2.Timestamp:
         """When it was settled; unset before."""
+
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When it last changed: when it was settled, or else asked for. Unset in events of releases
+        before this field.
+        """
 
     def __init__(
         self,
@@ -376,10 +576,11 @@ class Refund(_message.Message):
         create_time: _timestamp_pb2.Timestamp | None = ...,
         settle_time: _timestamp_pb2.Timestamp | None = ...,
         return_id: _builtins.str | None = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_failure_code", b"_failure_code", "_return_id", b"_return_id", "amount", b"amount", "create_time", b"create_time", "failure_code", b"failure_code", "return_id", b"return_id", "settle_time", b"settle_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_failure_code", b"_failure_code", "_return_id", b"_return_id", "amount", b"amount", "create_time", b"create_time", "failure_code", b"failure_code", "return_id", b"return_id", "settle_time", b"settle_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_failure_code", b"_failure_code", "_return_id", b"_return_id", "amount", b"amount", "attempt", b"attempt", "cause", b"cause", "cause_id", b"cause_id", "create_time", b"create_time", "failure_code", b"failure_code", "order_id", b"order_id", "payment_id", b"payment_id", "refund_id", b"refund_id", "return_id", b"return_id", "settle_time", b"settle_time", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_failure_code", b"_failure_code", "_return_id", b"_return_id", "amount", b"amount", "attempt", b"attempt", "cause", b"cause", "cause_id", b"cause_id", "create_time", b"create_time", "failure_code", b"failure_code", "order_id", b"order_id", "payment_id", b"payment_id", "refund_id", b"refund_id", "return_id", b"return_id", "settle_time", b"settle_time", "status", b"status", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__failure_code: _TypeAlias = _typing.Literal["failure_code"]  # noqa: Y015
     _WhichOneofArgType__failure_code: _TypeAlias = _typing.Literal["_failure_code", b"_failure_code"]  # noqa: Y015
@@ -416,7 +617,9 @@ class PaymentOperation(_message.Message):
     processor_reference: _builtins.str
     """The processor's own name for it; unset until it is known."""
     failure_code: _builtins.str
-    """Why it failed; unset where it did not."""
+    """Why it failed; unset where it did not: as in Payment.decline_code, or in Refund.failure_code
+    for a refund.
+    """
     @_builtins.property
     def amount(self) -> _money_pb2.Money:
         """For how much."""
@@ -460,6 +663,98 @@ class PaymentOperation(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__processor_reference) -> _WhichOneofReturnType__processor_reference | None: ...
 
 Global___PaymentOperation: _TypeAlias = PaymentOperation  # noqa: Y015
+
+@_typing.final
+class PaymentTransition(_message.Message):
+    """One row of a payment's history: a change of status, or (old_status = new_status) of the outcome
+    of one operation.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAYMENT_ID_FIELD_NUMBER: _builtins.int
+    PAYMENT_VERSION_FIELD_NUMBER: _builtins.int
+    OLD_STATUS_FIELD_NUMBER: _builtins.int
+    NEW_STATUS_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    CAUSE_ID_FIELD_NUMBER: _builtins.int
+    OCCUR_TIME_FIELD_NUMBER: _builtins.int
+    CLAIMED_ACTOR_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    OPERATION_ID_FIELD_NUMBER: _builtins.int
+    OPERATION_KIND_FIELD_NUMBER: _builtins.int
+    OPERATION_OUTCOME_FIELD_NUMBER: _builtins.int
+    payment_id: _builtins.str
+    """The payment."""
+    payment_version: _builtins.int
+    """The payment's version that it made."""
+    old_status: Global___PaymentStatus.ValueType
+    """Unspecified for the creation."""
+    new_status: Global___PaymentStatus.ValueType
+    """The status from then on; it can be the same."""
+    reason: _builtins.str
+    """Why: a name of PaymentStatusReason without its prefix, e.g. "CAPTURED"."""
+    actor: _builtins.str
+    """"payment" for a call, for what came of it and for what the service does by itself; the
+    processor for its webhook, e.g. "sandbox"; "order" for the order service's event.
+    """
+    cause_id: _builtins.str
+    """The call's request_id, also for what came of the call; the causing event's id; the id of the
+    processor's webhook; or the operation's id, for what came of an operation that no call asked
+    for.
+    """
+    claimed_actor: _builtins.str
+    """The person or service that the caller claimed to act for (metadata ordermesh-actor): on the row
+    that the call made, and unset on the row of what came of it. Nothing verifies it.
+    """
+    note: _builtins.str
+    """Why, in free text, as the request's note gave it: on the row that the call made."""
+    operation_id: _builtins.str
+    """The operation that was asked of the processor, or settled; unset where it is about none."""
+    operation_kind: Global___PaymentOperationKind.ValueType
+    """What the operation asks of the processor; unspecified where it is about none."""
+    operation_outcome: Global___PaymentOperationOutcome.ValueType
+    """The outcome of the operation from then on; unspecified where it is about none."""
+    @_builtins.property
+    def occur_time(self) -> _timestamp_pb2.Timestamp:
+        """When."""
+
+    def __init__(
+        self,
+        *,
+        payment_id: _builtins.str = ...,
+        payment_version: _builtins.int = ...,
+        old_status: Global___PaymentStatus.ValueType = ...,
+        new_status: Global___PaymentStatus.ValueType = ...,
+        reason: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        cause_id: _builtins.str = ...,
+        occur_time: _timestamp_pb2.Timestamp | None = ...,
+        claimed_actor: _builtins.str | None = ...,
+        note: _builtins.str | None = ...,
+        operation_id: _builtins.str | None = ...,
+        operation_kind: Global___PaymentOperationKind.ValueType = ...,
+        operation_outcome: Global___PaymentOperationOutcome.ValueType = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "_note", b"_note", "_operation_id", b"_operation_id", "claimed_actor", b"claimed_actor", "note", b"note", "occur_time", b"occur_time", "operation_id", b"operation_id"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "_note", b"_note", "_operation_id", b"_operation_id", "actor", b"actor", "cause_id", b"cause_id", "claimed_actor", b"claimed_actor", "new_status", b"new_status", "note", b"note", "occur_time", b"occur_time", "old_status", b"old_status", "operation_id", b"operation_id", "operation_kind", b"operation_kind", "operation_outcome", b"operation_outcome", "payment_id", b"payment_id", "payment_version", b"payment_version", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__claimed_actor: _TypeAlias = _typing.Literal["claimed_actor"]  # noqa: Y015
+    _WhichOneofArgType__claimed_actor: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor"]  # noqa: Y015
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    _WhichOneofReturnType__operation_id: _TypeAlias = _typing.Literal["operation_id"]  # noqa: Y015
+    _WhichOneofArgType__operation_id: _TypeAlias = _typing.Literal["_operation_id", b"_operation_id"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__claimed_actor) -> _WhichOneofReturnType__claimed_actor | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__operation_id) -> _WhichOneofReturnType__operation_id | None: ...
+
+Global___PaymentTransition: _TypeAlias = PaymentTransition  # noqa: Y015
 
 @_typing.final
 class ProcessorContradiction(_message.Message):

@@ -28,7 +28,7 @@ from google.type import money_pb2 as google_dot_type_dot_money__pb2
 from ordermesh.payment.v1 import payment_pb2 as ordermesh_dot_payment_dot_v1_dot_payment__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*ordermesh/payment/v1/payment_service.proto\x12\x14ordermesh.payment.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\x1a\"ordermesh/payment/v1/payment.proto\"\xb4\x04\n\x14\x43reatePaymentRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12#\n\x08order_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x07orderId\x12<\n\x14payment_method_token\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01R\x12paymentMethodToken\x12\xe8\x02\n\x0f\x65xpected_amount\x18\x04 \x01(\x0b\x32\x12.google.type.MoneyB\xaa\x02\xbaH\xa6\x02\xba\x01\xa2\x02\n\x0cmoney.bounds\x12Rmust be an amount from 0 to 1000000000000 units, with a three-letter currency_code\x1a\xbd\x01this.units >= 0 && this.nanos >= 0 && this.nanos <= 999999999 && (this.units < 1000000000000 || (this.units == 1000000000000 && this.nanos == 0)) && this.currency_code.matches(\'^[A-Z]{3}$\')R\x0e\x65xpectedAmount\x12%\n\x0emanual_capture\x18\x05 \x01(\x08R\rmanualCapture\"P\n\x15\x43reatePaymentResponse\x12\x37\n\x07payment\x18\x01 \x01(\x0b\x32\x1d.ordermesh.payment.v1.PaymentR\x07payment\"\xa2\x04\n\x15\x43\x61pturePaymentRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\'\n\npayment_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\tpaymentId\x12\x37\n\x10\x65xpected_version\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01H\x00R\x0f\x65xpectedVersion\x88\x01\x01\x12\xe8\x02\n\x0f\x65xpected_amount\x18\x04 \x01(\x0b\x32\x12.google.type.MoneyB\xaa\x02\xbaH\xa6\x02\xba\x01\xa2\x02\n\x0cmoney.bounds\x12Rmust be an amount from 0 to 1000000000000 units, with a three-letter currency_code\x1a\xbd\x01this.units >= 0 && this.nanos >= 0 && this.nanos <= 999999999 && (this.units < 1000000000000 || (this.units == 1000000000000 && this.nanos == 0)) && this.currency_code.matches(\'^[A-Z]{3}$\')R\x0e\x65xpectedAmountB\x13\n\x11_expected_version\"Q\n\x16\x43\x61pturePaymentResponse\x12\x37\n\x07payment\x18\x01 \x01(\x0b\x32\x1d.ordermesh.payment.v1.PaymentR\x07payment\"\xb4\x01\n\x12VoidPaymentRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\'\n\npayment_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\tpaymentId\x12\x37\n\x10\x65xpected_version\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01H\x00R\x0f\x65xpectedVersion\x88\x01\x01\x42\x13\n\x11_expected_version\"N\n\x13VoidPaymentResponse\x12\x37\n\x07payment\x18\x01 \x01(\x0b\x32\x1d.ordermesh.payment.v1.PaymentR\x07payment\"\xfa\x04\n\x14RefundPaymentRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\'\n\npayment_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\tpaymentId\x12\x87\x03\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x12.google.type.MoneyB\xda\x02\xbaH\xd6\x02\xba\x01\xd2\x02\n\x0emoney.positive\x12Zmust be an amount above 0 and up to 1000000000000 units, with a three-letter currency_code\x1a\xe3\x01this.units >= 0 && this.nanos >= 0 && this.nanos <= 999999999 && (this.units < 1000000000000 || (this.units == 1000000000000 && this.nanos == 0)) && (this.units > 0 || this.nanos > 0) && this.currency_code.matches(\'^[A-Z]{3}$\')R\x06\x61mount\x12\x37\n\x10\x65xpected_version\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01H\x00R\x0f\x65xpectedVersion\x88\x01\x01\x12*\n\treturn_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x01R\x08returnId\x88\x01\x01\x42\x13\n\x11_expected_versionB\x0c\n\n_return_id\"\x86\x01\n\x15RefundPaymentResponse\x12\x34\n\x06refund\x18\x01 \x01(\x0b\x32\x1c.ordermesh.payment.v1.RefundR\x06refund\x12\x37\n\x07payment\x18\x02 \x01(\x0b\x32\x1d.ordermesh.payment.v1.PaymentR\x07payment\"\x92\x02\n\x1bResolveContradictionRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\'\n\npayment_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\tpaymentId\x12\x33\n\x10\x63ontradiction_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x0f\x63ontradictionId\x12\x1e\n\x04note\x18\x04 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03R\x04note\x12\x37\n\x10\x65xpected_version\x18\x05 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01H\x00R\x0f\x65xpectedVersion\x88\x01\x01\x42\x13\n\x11_expected_version\"W\n\x1cResolveContradictionResponse\x12\x37\n\x07payment\x18\x01 \x01(\x0b\x32\x1d.ordermesh.payment.v1.PaymentR\x07payment\"\xad\x02\n\x12ListRefundsRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\x12(\n\x08order_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00R\x07orderId\x88\x01\x01\x12,\n\npayment_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x01R\tpaymentId\x88\x01\x01\x12Q\n\x08statuses\x18\x05 \x03(\x0e\x32\".ordermesh.payment.v1.RefundStatusB\x11\xbaH\x0e\x92\x01\x0b\x10\x03\"\x07\x82\x01\x04\x10\x01 \x00R\x08statusesB\x0b\n\t_order_idB\r\n\x0b_payment_id\"u\n\x13ListRefundsResponse\x12\x36\n\x07refunds\x18\x01 \x03(\x0b\x32\x1c.ordermesh.payment.v1.RefundR\x07refunds\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"<\n\x11GetPaymentRequest\x12\'\n\npayment_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\tpaymentId\"M\n\x12GetPaymentResponse\x12\x37\n\x07payment\x18\x01 \x01(\x0b\x32\x1d.ordermesh.payment.v1.PaymentR\x07payment\"\xb8\x02\n\x13ListPaymentsRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\x12(\n\x08order_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00R\x07orderId\x88\x01\x01\x12R\n\x08statuses\x18\x04 \x03(\x0e\x32#.ordermesh.payment.v1.PaymentStatusB\x11\xbaH\x0e\x92\x01\x0b\x10\t\"\x07\x82\x01\x04\x10\x01 \x00R\x08statuses\x12\x44\n\x10\x63reate_time_from\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0e\x63reateTimeFromB\x0b\n\t_order_id\"y\n\x14ListPaymentsResponse\x12\x39\n\x08payments\x18\x01 \x03(\x0b\x32\x1d.ordermesh.payment.v1.PaymentR\x08payments\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x99\x02\n\x1cIngestProviderWebhookRequest\x12\'\n\tprocessor\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18 R\tprocessor\x12\x1f\n\x04\x62ody\x18\x02 \x01(\x0c\x42\x0b\xbaH\x08z\x06\x10\x01\x18\x80\x80\x04R\x04\x62ody\x12s\n\x07headers\x18\x03 \x03(\x0b\x32?.ordermesh.payment.v1.IngestProviderWebhookRequest.HeadersEntryB\x18\xbaH\x15\x9a\x01\x12\x10@\"\x07r\x05\x10\x01(\x80\x01*\x05r\x03(\x80 R\x07headers\x1a:\n\x0cHeadersEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"X\n\x1dIngestProviderWebhookResponse\x12\x37\n\x07payment\x18\x01 \x01(\x0b\x32\x1d.ordermesh.payment.v1.PaymentR\x07payment2\x91\x08\n\x0ePaymentService\x12m\n\rCreatePayment\x12*.ordermesh.payment.v1.CreatePaymentRequest\x1a+.ordermesh.payment.v1.CreatePaymentResponse\"\x03\x90\x02\x02\x12p\n\x0e\x43\x61pturePayment\x12+.ordermesh.payment.v1.CapturePaymentRequest\x1a,.ordermesh.payment.v1.CapturePaymentResponse\"\x03\x90\x02\x02\x12g\n\x0bVoidPayment\x12(.ordermesh.payment.v1.VoidPaymentRequest\x1a).ordermesh.payment.v1.VoidPaymentResponse\"\x03\x90\x02\x02\x12m\n\rRefundPayment\x12*.ordermesh.payment.v1.RefundPaymentRequest\x1a+.ordermesh.payment.v1.RefundPaymentResponse\"\x03\x90\x02\x02\x12\x82\x01\n\x14ResolveContradiction\x12\x31.ordermesh.payment.v1.ResolveContradictionRequest\x1a\x32.ordermesh.payment.v1.ResolveContradictionResponse\"\x03\x90\x02\x02\x12\x64\n\nGetPayment\x12\'.ordermesh.payment.v1.GetPaymentRequest\x1a(.ordermesh.payment.v1.GetPaymentResponse\"\x03\x90\x02\x01\x12j\n\x0cListPayments\x12).ordermesh.payment.v1.ListPaymentsRequest\x1a*.ordermesh.payment.v1.ListPaymentsResponse\"\x03\x90\x02\x01\x12g\n\x0bListRefunds\x12(.ordermesh.payment.v1.ListRefundsRequest\x1a).ordermesh.payment.v1.ListRefundsResponse\"\x03\x90\x02\x01\x12\x85\x01\n\x15IngestProviderWebhook\x12\x32.ordermesh.payment.v1.IngestProviderWebhookRequest\x1a\x33.ordermesh.payment.v1.IngestProviderWebhookResponse\"\x03\x90\x02\x02\x42\xbe\x01\n\x18\x63om.ordermesh.payment.v1B\x13PaymentServiceProtoP\x01ZDgithub.com/ordermesh/ordermesh/gen/go/ordermesh/payment/v1;paymentv1\xaa\x02\x14Ordermesh.Payment.V1\xca\x02\x14Ordermesh\\Payment\\V1\xea\x02\x16Ordermesh::Payment::V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*ordermesh/payment/v1/payment_service.proto\x12\x14ordermesh.payment.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x17google/type/money.proto\x1a\"ordermesh/payment/v1/payment.proto\"\xe2\x04\n\x14\x43reatePaymentRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12#\n\x08order_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x07orderId\x12<\n\x14payment_method_token\x18\x03 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01R\x12paymentMethodToken\x12\xe8\x02\n\x0f\x65xpected_amount\x18\x04 \x01(\x0b\x32\x12.google.type.MoneyB\xaa\x02\xbaH\xa6\x02\xba\x01\xa2\x02\n\x0cmoney.bounds\x12Rmust be an amount from 0 to 1000000000000 units, with a three-letter currency_code\x1a\xbd\x01this.units >= 0 && this.nanos >= 0 && this.nanos <= 999999999 && (this.units < 1000000000000 || (this.units == 1000000000000 && this.nanos == 0)) && this.currency_code.matches(\'^[A-Z]{3}$\')R\x0e\x65xpectedAmount\x12%\n\x0emanual_capture\x18\x05 \x01(\x08R\rmanualCapture\x12#\n\x04note\x18\x06 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03H\x00R\x04note\x88\x01\x01\x42\x07\n\x05_note\"P\n\x15\x43reatePaymentResponse\x12\x37\n\x07payment\x18\x01 \x01(\x0b\x32\x1d.ordermesh.payment.v1.PaymentR\x07payment\"\xd0\x04\n\x15\x43\x61pturePaymentRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\'\n\npayment_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\tpaymentId\x12\x37\n\x10\x65xpected_version\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01H\x00R\x0f\x65xpectedVersion\x88\x01\x01\x12\xe8\x02\n\x0f\x65xpected_amount\x18\x04 \x01(\x0b\x32\x12.google.type.MoneyB\xaa\x02\xbaH\xa6\x02\xba\x01\xa2\x02\n\x0cmoney.bounds\x12Rmust be an amount from 0 to 1000000000000 units, with a three-letter currency_code\x1a\xbd\x01this.units >= 0 && this.nanos >= 0 && this.nanos <= 999999999 && (this.units < 1000000000000 || (this.units == 1000000000000 && this.nanos == 0)) && this.currency_code.matches(\'^[A-Z]{3}$\')R\x0e\x65xpectedAmount\x12#\n\x04note\x18\x05 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03H\x01R\x04note\x88\x01\x01\x42\x13\n\x11_expected_versionB\x07\n\x05_note\"Q\n\x16\x43\x61pturePaymentResponse\x12\x37\n\x07payment\x18\x01 \x01(\x0b\x32\x1d.ordermesh.payment.v1.PaymentR\x07payment\"\xe2\x01\n\x12VoidPaymentRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\'\n\npayment_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\tpaymentId\x12\x37\n\x10\x65xpected_version\x18\x03 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01H\x00R\x0f\x65xpectedVersion\x88\x01\x01\x12#\n\x04note\x18\x04 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03H\x01R\x04note\x88\x01\x01\x42\x13\n\x11_expected_versionB\x07\n\x05_note\"N\n\x13VoidPaymentResponse\x12\x37\n\x07payment\x18\x01 \x01(\x0b\x32\x1d.ordermesh.payment.v1.PaymentR\x07payment\"\xa8\x05\n\x14RefundPaymentRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\'\n\npayment_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\tpaymentId\x12\x87\x03\n\x06\x61mount\x18\x03 \x01(\x0b\x32\x12.google.type.MoneyB\xda\x02\xbaH\xd6\x02\xba\x01\xd2\x02\n\x0emoney.positive\x12Zmust be an amount above 0 and up to 1000000000000 units, with a three-letter currency_code\x1a\xe3\x01this.units >= 0 && this.nanos >= 0 && this.nanos <= 999999999 && (this.units < 1000000000000 || (this.units == 1000000000000 && this.nanos == 0)) && (this.units > 0 || this.nanos > 0) && this.currency_code.matches(\'^[A-Z]{3}$\')R\x06\x61mount\x12\x37\n\x10\x65xpected_version\x18\x04 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01H\x00R\x0f\x65xpectedVersion\x88\x01\x01\x12*\n\treturn_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x01R\x08returnId\x88\x01\x01\x12#\n\x04note\x18\x06 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03H\x02R\x04note\x88\x01\x01\x42\x13\n\x11_expected_versionB\x0c\n\n_return_idB\x07\n\x05_note\"\x86\x01\n\x15RefundPaymentResponse\x12\x34\n\x06refund\x18\x01 \x01(\x0b\x32\x1c.ordermesh.payment.v1.RefundR\x06refund\x12\x37\n\x07payment\x18\x02 \x01(\x0b\x32\x1d.ordermesh.payment.v1.PaymentR\x07payment\"\x92\x02\n\x1bResolveContradictionRequest\x12\'\n\nrequest_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\trequestId\x12\'\n\npayment_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\tpaymentId\x12\x33\n\x10\x63ontradiction_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\x0f\x63ontradictionId\x12\x1e\n\x04note\x18\x04 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03R\x04note\x12\x37\n\x10\x65xpected_version\x18\x05 \x01(\x03\x42\x07\xbaH\x04\"\x02(\x01H\x00R\x0f\x65xpectedVersion\x88\x01\x01\x42\x13\n\x11_expected_version\"W\n\x1cResolveContradictionResponse\x12\x37\n\x07payment\x18\x01 \x01(\x0b\x32\x1d.ordermesh.payment.v1.PaymentR\x07payment\"\xbd\x03\n\x12ListRefundsRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\x12(\n\x08order_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00R\x07orderId\x88\x01\x01\x12,\n\npayment_id\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x01R\tpaymentId\x88\x01\x01\x12Q\n\x08statuses\x18\x05 \x03(\x0e\x32\".ordermesh.payment.v1.RefundStatusB\x11\xbaH\x0e\x92\x01\x0b\x10\x03\"\x07\x82\x01\x04\x10\x01 \x00R\x08statuses\x12\x44\n\x10update_time_from\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0eupdateTimeFrom\x12H\n\x12update_time_before\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x10updateTimeBeforeB\x0b\n\t_order_idB\r\n\x0b_payment_id\"u\n\x13ListRefundsResponse\x12\x36\n\x07refunds\x18\x01 \x03(\x0b\x32\x1c.ordermesh.payment.v1.RefundR\x07refunds\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"<\n\x11GetPaymentRequest\x12\'\n\npayment_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\tpaymentId\"M\n\x12GetPaymentResponse\x12\x37\n\x07payment\x18\x01 \x01(\x0b\x32\x1d.ordermesh.payment.v1.PaymentR\x07payment\"\xc8\x03\n\x13ListPaymentsRequest\x12\'\n\tpage_size\x18\x01 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12\'\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\x12(\n\x08order_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01H\x00R\x07orderId\x88\x01\x01\x12R\n\x08statuses\x18\x04 \x03(\x0e\x32#.ordermesh.payment.v1.PaymentStatusB\x11\xbaH\x0e\x92\x01\x0b\x10\t\"\x07\x82\x01\x04\x10\x01 \x00R\x08statuses\x12\x44\n\x10\x63reate_time_from\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0e\x63reateTimeFrom\x12\x44\n\x10update_time_from\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x0eupdateTimeFrom\x12H\n\x12update_time_before\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.TimestampR\x10updateTimeBeforeB\x0b\n\t_order_id\"y\n\x14ListPaymentsResponse\x12\x39\n\x08payments\x18\x01 \x03(\x0b\x32\x1d.ordermesh.payment.v1.PaymentR\x08payments\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x9a\x01\n\x1dListPaymentTransitionsRequest\x12\'\n\npayment_id\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01R\tpaymentId\x12\'\n\tpage_size\x18\x02 \x01(\x05\x42\n\xbaH\x07\x1a\x05\x18\xe8\x07(\x00R\x08pageSize\x12\'\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08R\tpageToken\"\x93\x01\n\x1eListPaymentTransitionsResponse\x12I\n\x0btransitions\x18\x01 \x03(\x0b\x32\'.ordermesh.payment.v1.PaymentTransitionR\x0btransitions\x12&\n\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x99\x02\n\x1cIngestProviderWebhookRequest\x12\'\n\tprocessor\x18\x01 \x01(\tB\t\xbaH\x06r\x04\x10\x01\x18 R\tprocessor\x12\x1f\n\x04\x62ody\x18\x02 \x01(\x0c\x42\x0b\xbaH\x08z\x06\x10\x01\x18\x80\x80\x04R\x04\x62ody\x12s\n\x07headers\x18\x03 \x03(\x0b\x32?.ordermesh.payment.v1.IngestProviderWebhookRequest.HeadersEntryB\x18\xbaH\x15\x9a\x01\x12\x10@\"\x07r\x05\x10\x01(\x80\x01*\x05r\x03(\x80 R\x07headers\x1a:\n\x0cHeadersEntry\x12\x10\n\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n\x05value\x18\x02 \x01(\tR\x05value:\x02\x38\x01\"X\n\x1dIngestProviderWebhookResponse\x12\x37\n\x07payment\x18\x01 \x01(\x0b\x32\x1d.ordermesh.payment.v1.PaymentR\x07payment2\x9c\t\n\x0ePaymentService\x12m\n\rCreatePayment\x12*.ordermesh.payment.v1.CreatePaymentRequest\x1a+.ordermesh.payment.v1.CreatePaymentResponse\"\x03\x90\x02\x02\x12p\n\x0e\x43\x61pturePayment\x12+.ordermesh.payment.v1.CapturePaymentRequest\x1a,.ordermesh.payment.v1.CapturePaymentResponse\"\x03\x90\x02\x02\x12g\n\x0bVoidPayment\x12(.ordermesh.payment.v1.VoidPaymentRequest\x1a).ordermesh.payment.v1.VoidPaymentResponse\"\x03\x90\x02\x02\x12m\n\rRefundPayment\x12*.ordermesh.payment.v1.RefundPaymentRequest\x1a+.ordermesh.payment.v1.RefundPaymentResponse\"\x03\x90\x02\x02\x12\x82\x01\n\x14ResolveContradiction\x12\x31.ordermesh.payment.v1.ResolveContradictionRequest\x1a\x32.ordermesh.payment.v1.ResolveContradictionResponse\"\x03\x90\x02\x02\x12\x64\n\nGetPayment\x12\'.ordermesh.payment.v1.GetPaymentRequest\x1a(.ordermesh.payment.v1.GetPaymentResponse\"\x03\x90\x02\x01\x12j\n\x0cListPayments\x12).ordermesh.payment.v1.ListPaymentsRequest\x1a*.ordermesh.payment.v1.ListPaymentsResponse\"\x03\x90\x02\x01\x12\x88\x01\n\x16ListPaymentTransitions\x12\x33.ordermesh.payment.v1.ListPaymentTransitionsRequest\x1a\x34.ordermesh.payment.v1.ListPaymentTransitionsResponse\"\x03\x90\x02\x01\x12g\n\x0bListRefunds\x12(.ordermesh.payment.v1.ListRefundsRequest\x1a).ordermesh.payment.v1.ListRefundsResponse\"\x03\x90\x02\x01\x12\x85\x01\n\x15IngestProviderWebhook\x12\x32.ordermesh.payment.v1.IngestProviderWebhookRequest\x1a\x33.ordermesh.payment.v1.IngestProviderWebhookResponse\"\x03\x90\x02\x02\x42\xbe\x01\n\x18\x63om.ordermesh.payment.v1B\x13PaymentServiceProtoP\x01ZDgithub.com/ordermesh/ordermesh/gen/go/ordermesh/payment/v1;paymentv1\xaa\x02\x14Ordermesh.Payment.V1\xca\x02\x14Ordermesh\\Payment\\V1\xea\x02\x16Ordermesh::Payment::V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -44,6 +44,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CREATEPAYMENTREQUEST'].fields_by_name['payment_method_token']._serialized_options = b'\272H\007r\005\020\001\030\310\001'
   _globals['_CREATEPAYMENTREQUEST'].fields_by_name['expected_amount']._loaded_options = None
   _globals['_CREATEPAYMENTREQUEST'].fields_by_name['expected_amount']._serialized_options = b'\272H\246\002\272\001\242\002\n\014money.bounds\022Rmust be an amount from 0 to 1000000000000 units, with a three-letter currency_code\032\275\001this.units >= 0 && this.nanos >= 0 && this.nanos <= 999999999 && (this.units < 1000000000000 || (this.units == 1000000000000 && this.nanos == 0)) && this.currency_code.matches(\'^[A-Z]{3}$\')'
+  _globals['_CREATEPAYMENTREQUEST'].fields_by_name['note']._loaded_options = None
+  _globals['_CREATEPAYMENTREQUEST'].fields_by_name['note']._serialized_options = b'\272H\007r\005\020\001\030\364\003'
   _globals['_CAPTUREPAYMENTREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_CAPTUREPAYMENTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_CAPTUREPAYMENTREQUEST'].fields_by_name['payment_id']._loaded_options = None
@@ -52,12 +54,16 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CAPTUREPAYMENTREQUEST'].fields_by_name['expected_version']._serialized_options = b'\272H\004\"\002(\001'
   _globals['_CAPTUREPAYMENTREQUEST'].fields_by_name['expected_amount']._loaded_options = None
   _globals['_CAPTUREPAYMENTREQUEST'].fields_by_name['expected_amount']._serialized_options = b'\272H\246\002\272\001\242\002\n\014money.bounds\022Rmust be an amount from 0 to 1000000000000 units, with a three-letter currency_code\032\275\001this.units >= 0 && this.nanos >= 0 && this.nanos <= 999999999 && (this.units < 1000000000000 || (this.units == 1000000000000 && this.nanos == 0)) && this.currency_code.matches(\'^[A-Z]{3}$\')'
+  _globals['_CAPTUREPAYMENTREQUEST'].fields_by_name['note']._loaded_options = None
+  _globals['_CAPTUREPAYMENTREQUEST'].fields_by_name['note']._serialized_options = b'\272H\007r\005\020\001\030\364\003'
   _globals['_VOIDPAYMENTREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_VOIDPAYMENTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_VOIDPAYMENTREQUEST'].fields_by_name['payment_id']._loaded_options = None
   _globals['_VOIDPAYMENTREQUEST'].fields_by_name['payment_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_VOIDPAYMENTREQUEST'].fields_by_name['expected_version']._loaded_options = None
   _globals['_VOIDPAYMENTREQUEST'].fields_by_name['expected_version']._serialized_options = b'\272H\004\"\002(\001'
+  _globals['_VOIDPAYMENTREQUEST'].fields_by_name['note']._loaded_options = None
+  _globals['_VOIDPAYMENTREQUEST'].fields_by_name['note']._serialized_options = b'\272H\007r\005\020\001\030\364\003'
   _globals['_REFUNDPAYMENTREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_REFUNDPAYMENTREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_REFUNDPAYMENTREQUEST'].fields_by_name['payment_id']._loaded_options = None
@@ -68,6 +74,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REFUNDPAYMENTREQUEST'].fields_by_name['expected_version']._serialized_options = b'\272H\004\"\002(\001'
   _globals['_REFUNDPAYMENTREQUEST'].fields_by_name['return_id']._loaded_options = None
   _globals['_REFUNDPAYMENTREQUEST'].fields_by_name['return_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_REFUNDPAYMENTREQUEST'].fields_by_name['note']._loaded_options = None
+  _globals['_REFUNDPAYMENTREQUEST'].fields_by_name['note']._serialized_options = b'\272H\007r\005\020\001\030\364\003'
   _globals['_RESOLVECONTRADICTIONREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_RESOLVECONTRADICTIONREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_RESOLVECONTRADICTIONREQUEST'].fields_by_name['payment_id']._loaded_options = None
@@ -98,6 +106,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LISTPAYMENTSREQUEST'].fields_by_name['order_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_LISTPAYMENTSREQUEST'].fields_by_name['statuses']._loaded_options = None
   _globals['_LISTPAYMENTSREQUEST'].fields_by_name['statuses']._serialized_options = b'\272H\016\222\001\013\020\t\"\007\202\001\004\020\001 \000'
+  _globals['_LISTPAYMENTTRANSITIONSREQUEST'].fields_by_name['payment_id']._loaded_options = None
+  _globals['_LISTPAYMENTTRANSITIONSREQUEST'].fields_by_name['payment_id']._serialized_options = b'\272H\005r\003\260\001\001'
+  _globals['_LISTPAYMENTTRANSITIONSREQUEST'].fields_by_name['page_size']._loaded_options = None
+  _globals['_LISTPAYMENTTRANSITIONSREQUEST'].fields_by_name['page_size']._serialized_options = b'\272H\007\032\005\030\350\007(\000'
+  _globals['_LISTPAYMENTTRANSITIONSREQUEST'].fields_by_name['page_token']._loaded_options = None
+  _globals['_LISTPAYMENTTRANSITIONSREQUEST'].fields_by_name['page_token']._serialized_options = b'\272H\005r\003\030\200\010'
   _globals['_INGESTPROVIDERWEBHOOKREQUEST_HEADERSENTRY']._loaded_options = None
   _globals['_INGESTPROVIDERWEBHOOKREQUEST_HEADERSENTRY']._serialized_options = b'8\001'
   _globals['_INGESTPROVIDERWEBHOOKREQUEST'].fields_by_name['processor']._loaded_options = None
@@ -120,48 +134,54 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PAYMENTSERVICE'].methods_by_name['GetPayment']._serialized_options = b'\220\002\001'
   _globals['_PAYMENTSERVICE'].methods_by_name['ListPayments']._loaded_options = None
   _globals['_PAYMENTSERVICE'].methods_by_name['ListPayments']._serialized_options = b'\220\002\001'
+  _globals['_PAYMENTSERVICE'].methods_by_name['ListPaymentTransitions']._loaded_options = None
+  _globals['_PAYMENTSERVICE'].methods_by_name['ListPaymentTransitions']._serialized_options = b'\220\002\001'
   _globals['_PAYMENTSERVICE'].methods_by_name['ListRefunds']._loaded_options = None
   _globals['_PAYMENTSERVICE'].methods_by_name['ListRefunds']._serialized_options = b'\220\002\001'
   _globals['_PAYMENTSERVICE'].methods_by_name['IngestProviderWebhook']._loaded_options = None
   _globals['_PAYMENTSERVICE'].methods_by_name['IngestProviderWebhook']._serialized_options = b'\220\002\002'
   _globals['_CREATEPAYMENTREQUEST']._serialized_start=192
-  _globals['_CREATEPAYMENTREQUEST']._serialized_end=756
-  _globals['_CREATEPAYMENTRESPONSE']._serialized_start=758
-  _globals['_CREATEPAYMENTRESPONSE']._serialized_end=838
-  _globals['_CAPTUREPAYMENTREQUEST']._serialized_start=841
-  _globals['_CAPTUREPAYMENTREQUEST']._serialized_end=1387
-  _globals['_CAPTUREPAYMENTRESPONSE']._serialized_start=1389
-  _globals['_CAPTUREPAYMENTRESPONSE']._serialized_end=1470
-  _globals['_VOIDPAYMENTREQUEST']._serialized_start=1473
-  _globals['_VOIDPAYMENTREQUEST']._serialized_end=1653
-  _globals['_VOIDPAYMENTRESPONSE']._serialized_start=1655
-  _globals['_VOIDPAYMENTRESPONSE']._serialized_end=1733
-  _globals['_REFUNDPAYMENTREQUEST']._serialized_start=1736
-  _globals['_REFUNDPAYMENTREQUEST']._serialized_end=2370
-  _globals['_REFUNDPAYMENTRESPONSE']._serialized_start=2373
-  _globals['_REFUNDPAYMENTRESPONSE']._serialized_end=2507
-  _globals['_RESOLVECONTRADICTIONREQUEST']._serialized_start=2510
-  _globals['_RESOLVECONTRADICTIONREQUEST']._serialized_end=2784
-  _globals['_RESOLVECONTRADICTIONRESPONSE']._serialized_start=2786
-  _globals['_RESOLVECONTRADICTIONRESPONSE']._serialized_end=2873
-  _globals['_LISTREFUNDSREQUEST']._serialized_start=2876
-  _globals['_LISTREFUNDSREQUEST']._serialized_end=3177
-  _globals['_LISTREFUNDSRESPONSE']._serialized_start=3179
-  _globals['_LISTREFUNDSRESPONSE']._serialized_end=3296
-  _globals['_GETPAYMENTREQUEST']._serialized_start=3298
-  _globals['_GETPAYMENTREQUEST']._serialized_end=3358
-  _globals['_GETPAYMENTRESPONSE']._serialized_start=3360
-  _globals['_GETPAYMENTRESPONSE']._serialized_end=3437
-  _globals['_LISTPAYMENTSREQUEST']._serialized_start=3440
-  _globals['_LISTPAYMENTSREQUEST']._serialized_end=3752
-  _globals['_LISTPAYMENTSRESPONSE']._serialized_start=3754
-  _globals['_LISTPAYMENTSRESPONSE']._serialized_end=3875
-  _globals['_INGESTPROVIDERWEBHOOKREQUEST']._serialized_start=3878
-  _globals['_INGESTPROVIDERWEBHOOKREQUEST']._serialized_end=4159
-  _globals['_INGESTPROVIDERWEBHOOKREQUEST_HEADERSENTRY']._serialized_start=4101
-  _globals['_INGESTPROVIDERWEBHOOKREQUEST_HEADERSENTRY']._serialized_end=4159
-  _globals['_INGESTPROVIDERWEBHOOKRESPONSE']._serialized_start=4161
-  _globals['_INGESTPROVIDERWEBHOOKRESPONSE']._serialized_end=4249
-  _globals['_PAYMENTSERVICE']._serialized_start=4252
-  _globals['_PAYMENTSERVICE']._serialized_end=5293
+  _globals['_CREATEPAYMENTREQUEST']._serialized_end=802
+  _globals['_CREATEPAYMENTRESPONSE']._serialized_start=804
+  _globals['_CREATEPAYMENTRESPONSE']._serialized_end=884
+  _globals['_CAPTUREPAYMENTREQUEST']._serialized_start=887
+  _globals['_CAPTUREPAYMENTREQUEST']._serialized_end=1479
+  _globals['_CAPTUREPAYMENTRESPONSE']._serialized_start=1481
+  _globals['_CAPTUREPAYMENTRESPONSE']._serialized_end=1562
+  _globals['_VOIDPAYMENTREQUEST']._serialized_start=1565
+  _globals['_VOIDPAYMENTREQUEST']._serialized_end=1791
+  _globals['_VOIDPAYMENTRESPONSE']._serialized_start=1793
+  _globals['_VOIDPAYMENTRESPONSE']._serialized_end=1871
+  _globals['_REFUNDPAYMENTREQUEST']._serialized_start=1874
+  _globals['_REFUNDPAYMENTREQUEST']._serialized_end=2554
+  _globals['_REFUNDPAYMENTRESPONSE']._serialized_start=2557
+  _globals['_REFUNDPAYMENTRESPONSE']._serialized_end=2691
+  _globals['_RESOLVECONTRADICTIONREQUEST']._serialized_start=2694
+  _globals['_RESOLVECONTRADICTIONREQUEST']._serialized_end=2968
+  _globals['_RESOLVECONTRADICTIONRESPONSE']._serialized_start=2970
+  _globals['_RESOLVECONTRADICTIONRESPONSE']._serialized_end=3057
+  _globals['_LISTREFUNDSREQUEST']._serialized_start=3060
+  _globals['_LISTREFUNDSREQUEST']._serialized_end=3505
+  _globals['_LISTREFUNDSRESPONSE']._serialized_start=3507
+  _globals['_LISTREFUNDSRESPONSE']._serialized_end=3624
+  _globals['_GETPAYMENTREQUEST']._serialized_start=3626
+  _globals['_GETPAYMENTREQUEST']._serialized_end=3686
+  _globals['_GETPAYMENTRESPONSE']._serialized_start=3688
+  _globals['_GETPAYMENTRESPONSE']._serialized_end=3765
+  _globals['_LISTPAYMENTSREQUEST']._serialized_start=3768
+  _globals['_LISTPAYMENTSREQUEST']._serialized_end=4224
+  _globals['_LISTPAYMENTSRESPONSE']._serialized_start=4226
+  _globals['_LISTPAYMENTSRESPONSE']._serialized_end=4347
+  _globals['_LISTPAYMENTTRANSITIONSREQUEST']._serialized_start=4350
+  _globals['_LISTPAYMENTTRANSITIONSREQUEST']._serialized_end=4504
+  _globals['_LISTPAYMENTTRANSITIONSRESPONSE']._serialized_start=4507
+  _globals['_LISTPAYMENTTRANSITIONSRESPONSE']._serialized_end=4654
+  _globals['_INGESTPROVIDERWEBHOOKREQUEST']._serialized_start=4657
+  _globals['_INGESTPROVIDERWEBHOOKREQUEST']._serialized_end=4938
+  _globals['_INGESTPROVIDERWEBHOOKREQUEST_HEADERSENTRY']._serialized_start=4880
+  _globals['_INGESTPROVIDERWEBHOOKREQUEST_HEADERSENTRY']._serialized_end=4938
+  _globals['_INGESTPROVIDERWEBHOOKRESPONSE']._serialized_start=4940
+  _globals['_INGESTPROVIDERWEBHOOKRESPONSE']._serialized_end=5028
+  _globals['_PAYMENTSERVICE']._serialized_start=5031
+  _globals['_PAYMENTSERVICE']._serialized_end=6211
 # @@protoc_insertion_point(module_scope)

@@ -32,6 +32,7 @@ class CreatePaymentRequest(_message.Message):
     PAYMENT_METHOD_TOKEN_FIELD_NUMBER: _builtins.int
     EXPECTED_AMOUNT_FIELD_NUMBER: _builtins.int
     MANUAL_CAPTURE_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     order_id: _builtins.str
@@ -42,6 +43,10 @@ class CreatePaymentRequest(_message.Message):
     """
     manual_capture: _builtins.bool
     """Only authorise now; CapturePayment takes the money later."""
+    note: _builtins.str
+    """Why, in free text, 1 to 500 characters, for the history alone: it is in no event. No personal
+    data.
+    """
     @_builtins.property
     def expected_amount(self) -> _money_pb2.Money:
         """What the customer agreed to pay; where set, it must be the order's total."""
@@ -54,12 +59,15 @@ class CreatePaymentRequest(_message.Message):
         payment_method_token: _builtins.str = ...,
         expected_amount: _money_pb2.Money | None = ...,
         manual_capture: _builtins.bool = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["expected_amount", b"expected_amount"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "expected_amount", b"expected_amount", "note", b"note"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["expected_amount", b"expected_amount", "manual_capture", b"manual_capture", "order_id", b"order_id", "payment_method_token", b"payment_method_token", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "expected_amount", b"expected_amount", "manual_capture", b"manual_capture", "note", b"note", "order_id", b"order_id", "payment_method_token", b"payment_method_token", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
 Global___CreatePaymentRequest: _TypeAlias = CreatePaymentRequest  # noqa: Y015
 
@@ -97,12 +105,17 @@ class CapturePaymentRequest(_message.Message):
     PAYMENT_ID_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
     EXPECTED_AMOUNT_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     payment_id: _builtins.str
     """The payment."""
     expected_version: _builtins.int
     """The version that was looked at; unset: whatever it is."""
+    note: _builtins.str
+    """Why, in free text, 1 to 500 characters, for the history alone: it is in no event. No personal
+    data.
+    """
     @_builtins.property
     def expected_amount(self) -> _money_pb2.Money:
         """What must be captured, exactly: a precondition, never a partial capture. Where the order costs another amount now, nothing is
@@ -116,14 +129,20 @@ class CapturePaymentRequest(_message.Message):
         payment_id: _builtins.str = ...,
         expected_version: _builtins.int | None = ...,
         expected_amount: _money_pb2.Money | None = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_amount", b"expected_amount", "expected_version", b"expected_version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "expected_amount", b"expected_amount", "expected_version", b"expected_version", "note", b"note"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_amount", b"expected_amount", "expected_version", b"expected_version", "payment_id", b"payment_id", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "expected_amount", b"expected_amount", "expected_version", b"expected_version", "note", b"note", "payment_id", b"payment_id", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
     _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_version) -> _WhichOneofReturnType__expected_version | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
 Global___CapturePaymentRequest: _TypeAlias = CapturePaymentRequest  # noqa: Y015
 
@@ -160,26 +179,37 @@ class VoidPaymentRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     PAYMENT_ID_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     payment_id: _builtins.str
     """The payment."""
     expected_version: _builtins.int
     """The version that was looked at; unset: whatever it is."""
+    note: _builtins.str
+    """Why, in free text, 1 to 500 characters, for the history alone: it is in no event. No personal
+    data.
+    """
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         payment_id: _builtins.str = ...,
         expected_version: _builtins.int | None = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "expected_version", b"expected_version", "note", b"note"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "expected_version", b"expected_version", "payment_id", b"payment_id", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "expected_version", b"expected_version", "note", b"note", "payment_id", b"payment_id", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
     _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_version) -> _WhichOneofReturnType__expected_version | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
 
 Global___VoidPaymentRequest: _TypeAlias = VoidPaymentRequest  # noqa: Y015
 
@@ -218,6 +248,7 @@ class RefundPaymentRequest(_message.Message):
     AMOUNT_FIELD_NUMBER: _builtins.int
     EXPECTED_VERSION_FIELD_NUMBER: _builtins.int
     RETURN_ID_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry: the refund's cause."""
     payment_id: _builtins.str
@@ -226,6 +257,10 @@ class RefundPaymentRequest(_message.Message):
     """The version that was looked at; unset: whatever it is."""
     return_id: _builtins.str
     """Tries again the refund of this return, which the processor has refused. The amount is then the return's: unset, or equal."""
+    note: _builtins.str
+    """Why, in free text, 1 to 500 characters, for the history alone: it is in no event. No personal
+    data.
+    """
     @_builtins.property
     def amount(self) -> _money_pb2.Money:
         """How much, more than zero; unset: all that was captured and is neither refunded nor being refunded."""
@@ -238,17 +273,22 @@ class RefundPaymentRequest(_message.Message):
         amount: _money_pb2.Money | None = ...,
         expected_version: _builtins.int | None = ...,
         return_id: _builtins.str | None = ...,
+        note: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_return_id", b"_return_id", "amount", b"amount", "expected_version", b"expected_version", "return_id", b"return_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "_return_id", b"_return_id", "amount", b"amount", "expected_version", b"expected_version", "note", b"note", "return_id", b"return_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_return_id", b"_return_id", "amount", b"amount", "expected_version", b"expected_version", "payment_id", b"payment_id", "request_id", b"request_id", "return_id", b"return_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version", "_note", b"_note", "_return_id", b"_return_id", "amount", b"amount", "expected_version", b"expected_version", "note", b"note", "payment_id", b"payment_id", "request_id", b"request_id", "return_id", b"return_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__expected_version: _TypeAlias = _typing.Literal["expected_version"]  # noqa: Y015
     _WhichOneofArgType__expected_version: _TypeAlias = _typing.Literal["_expected_version", b"_expected_version"]  # noqa: Y015
+    _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
+    _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
     _WhichOneofReturnType__return_id: _TypeAlias = _typing.Literal["return_id"]  # noqa: Y015
     _WhichOneofArgType__return_id: _TypeAlias = _typing.Literal["_return_id", b"_return_id"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expected_version) -> _WhichOneofReturnType__expected_version | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__note) -> _WhichOneofReturnType__note | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__return_id) -> _WhichOneofReturnType__return_id | None: ...
 
@@ -302,7 +342,9 @@ class ResolveContradictionRequest(_message.Message):
     contradiction_id: _builtins.str
     """The contradiction, of one of the payment's operations."""
     note: _builtins.str
-    """What was found at the processor, and done: 1 to 500 characters, no personal data."""
+    """What was found at the processor, and done, in free text, 1 to 500 characters: it is stored with
+    the contradiction and in the history, and is in no event. No personal data.
+    """
     expected_version: _builtins.int
     """The version that was looked at; unset: whatever it is."""
     def __init__(
@@ -359,6 +401,8 @@ class ListRefundsRequest(_message.Message):
     ORDER_ID_FIELD_NUMBER: _builtins.int
     PAYMENT_ID_FIELD_NUMBER: _builtins.int
     STATUSES_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FROM_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_BEFORE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Refunds in a page: 50 where unset, 1,000 at most. Fewer come, with a next_page_token all the same, where
     their answer would be larger than 4 MiB.
@@ -373,6 +417,14 @@ class ListRefundsRequest(_message.Message):
     def statuses(self) -> _containers.RepeatedScalarFieldContainer[_payment_pb2.RefundStatus.ValueType]:
         """In one of these; empty: in any."""
 
+    @_builtins.property
+    def update_time_from(self) -> _timestamp_pb2.Timestamp:
+        """Last changed at or after this time."""
+
+    @_builtins.property
+    def update_time_before(self) -> _timestamp_pb2.Timestamp:
+        """Last changed before this time."""
+
     def __init__(
         self,
         *,
@@ -381,10 +433,12 @@ class ListRefundsRequest(_message.Message):
         order_id: _builtins.str | None = ...,
         payment_id: _builtins.str | None = ...,
         statuses: _abc.Iterable[_payment_pb2.RefundStatus.ValueType] | None = ...,
+        update_time_from: _timestamp_pb2.Timestamp | None = ...,
+        update_time_before: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_order_id", b"_order_id", "_payment_id", b"_payment_id", "order_id", b"order_id", "payment_id", b"payment_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_order_id", b"_order_id", "_payment_id", b"_payment_id", "order_id", b"order_id", "payment_id", b"payment_id", "update_time_before", b"update_time_before", "update_time_from", b"update_time_from"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_order_id", b"_order_id", "_payment_id", b"_payment_id", "order_id", b"order_id", "page_size", b"page_size", "page_token", b"page_token", "payment_id", b"payment_id", "statuses", b"statuses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_order_id", b"_order_id", "_payment_id", b"_payment_id", "order_id", b"order_id", "page_size", b"page_size", "page_token", b"page_token", "payment_id", b"payment_id", "statuses", b"statuses", "update_time_before", b"update_time_before", "update_time_from", b"update_time_from"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__order_id: _TypeAlias = _typing.Literal["order_id"]  # noqa: Y015
     _WhichOneofArgType__order_id: _TypeAlias = _typing.Literal["_order_id", b"_order_id"]  # noqa: Y015
@@ -482,6 +536,8 @@ class ListPaymentsRequest(_message.Message):
     ORDER_ID_FIELD_NUMBER: _builtins.int
     STATUSES_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FROM_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FROM_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_BEFORE_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
     """Payments in a page: 50 where unset, 1,000 at most. Fewer come, with a next_page_token all the same, where
     their answer would be larger than 4 MiB.
@@ -498,6 +554,14 @@ class ListPaymentsRequest(_message.Message):
     def create_time_from(self) -> _timestamp_pb2.Timestamp:
         """Created at or after this time."""
 
+    @_builtins.property
+    def update_time_from(self) -> _timestamp_pb2.Timestamp:
+        """Last changed at or after this time."""
+
+    @_builtins.property
+    def update_time_before(self) -> _timestamp_pb2.Timestamp:
+        """Last changed before this time."""
+
     def __init__(
         self,
         *,
@@ -506,10 +570,12 @@ class ListPaymentsRequest(_message.Message):
         order_id: _builtins.str | None = ...,
         statuses: _abc.Iterable[_payment_pb2.PaymentStatus.ValueType] | None = ...,
         create_time_from: _timestamp_pb2.Timestamp | None = ...,
+        update_time_from: _timestamp_pb2.Timestamp | None = ...,
+        update_time_before: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_order_id", b"_order_id", "create_time_from", b"create_time_from", "order_id", b"order_id"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_order_id", b"_order_id", "create_time_from", b"create_time_from", "order_id", b"order_id", "update_time_before", b"update_time_before", "update_time_from", b"update_time_from"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_order_id", b"_order_id", "create_time_from", b"create_time_from", "order_id", b"order_id", "page_size", b"page_size", "page_token", b"page_token", "statuses", b"statuses"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_order_id", b"_order_id", "create_time_from", b"create_time_from", "order_id", b"order_id", "page_size", b"page_size", "page_token", b"page_token", "statuses", b"statuses", "update_time_before", b"update_time_before", "update_time_from", b"update_time_from"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__order_id: _TypeAlias = _typing.Literal["order_id"]  # noqa: Y015
     _WhichOneofArgType__order_id: _TypeAlias = _typing.Literal["_order_id", b"_order_id"]  # noqa: Y015
@@ -544,6 +610,66 @@ class ListPaymentsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListPaymentsResponse: _TypeAlias = ListPaymentsResponse  # noqa: Y015
+
+@_typing.final
+class ListPaymentTransitionsRequest(_message.Message):
+    """Whose transitions, and how many at a time."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PAYMENT_ID_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    payment_id: _builtins.str
+    """The payment."""
+    page_size: _builtins.int
+    """Transitions in a page: 50 where unset, 1,000 at most. Fewer come, with a next_page_token all
+    the same, where their answer would be larger than 4 MiB.
+    """
+    page_token: _builtins.str
+    """From the page before; empty for the first."""
+    def __init__(
+        self,
+        *,
+        payment_id: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["page_size", b"page_size", "page_token", b"page_token", "payment_id", b"payment_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPaymentTransitionsRequest: _TypeAlias = ListPaymentTransitionsRequest  # noqa: Y015
+
+@_typing.final
+class ListPaymentTransitionsResponse(_message.Message):
+    """A page of transitions."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRANSITIONS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """For the next page; empty: this was the last."""
+    @_builtins.property
+    def transitions(self) -> _containers.RepeatedCompositeFieldContainer[_payment_pb2.PaymentTransition]:
+        """Oldest first."""
+
+    def __init__(
+        self,
+        *,
+        transitions: _abc.Iterable[_payment_pb2.PaymentTransition] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["next_page_token", b"next_page_token", "transitions", b"transitions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListPaymentTransitionsResponse: _TypeAlias = ListPaymentTransitionsResponse  # noqa: Y015
 
 @_typing.final
 class IngestProviderWebhookRequest(_message.Message):

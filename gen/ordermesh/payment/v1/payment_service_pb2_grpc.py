@@ -73,6 +73,11 @@ class PaymentServiceStub(object):
                 request_serializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ListPaymentsRequest.SerializeToString,
                 response_deserializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ListPaymentsResponse.FromString,
                 _registered_method=True)
+        self.ListPaymentTransitions = channel.unary_unary(
+                '/ordermesh.payment.v1.PaymentService/ListPaymentTransitions',
+                request_serializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ListPaymentTransitionsRequest.SerializeToString,
+                response_deserializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ListPaymentTransitionsResponse.FromString,
+                _registered_method=True)
         self.ListRefunds = channel.unary_unary(
                 '/ordermesh.payment.v1.PaymentService/ListRefunds',
                 request_serializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ListRefundsRequest.SerializeToString,
@@ -166,6 +171,14 @@ class PaymentServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListPaymentTransitions(self, request, context):
+        """Lists what happened to a payment, oldest first: each row made one version of it. Reasons:
+        PAYMENT_NOT_FOUND, PAGE_TOKEN_INVALID.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListRefunds(self, request, context):
         """Lists refunds, newest first, by the time of their request. Reasons: PAGE_TOKEN_INVALID.
         """
@@ -222,6 +235,11 @@ def add_PaymentServiceServicer_to_server(servicer, server):
                     servicer.ListPayments,
                     request_deserializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ListPaymentsRequest.FromString,
                     response_serializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ListPaymentsResponse.SerializeToString,
+            ),
+            'ListPaymentTransitions': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListPaymentTransitions,
+                    request_deserializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ListPaymentTransitionsRequest.FromString,
+                    response_serializer=ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ListPaymentTransitionsResponse.SerializeToString,
             ),
             'ListRefunds': grpc.unary_unary_rpc_method_handler(
                     servicer.ListRefunds,
@@ -427,6 +445,33 @@ class PaymentService(object):
             '/ordermesh.payment.v1.PaymentService/ListPayments',
             ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ListPaymentsRequest.SerializeToString,
             ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ListPaymentsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListPaymentTransitions(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/ordermesh.payment.v1.PaymentService/ListPaymentTransitions',
+            ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ListPaymentTransitionsRequest.SerializeToString,
+            ordermesh_dot_payment_dot_v1_dot_payment__service__pb2.ListPaymentTransitionsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -82,6 +82,10 @@ class PaymentServiceStub:
     """Lists payments, newest first, by payment_id: those that are made at the same moment can differ from the order of their create_time.
     Reasons: PAGE_TOKEN_INVALID.
     """
+    ListPaymentTransitions: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ListPaymentTransitionsRequest, _payment_service_pb2.ListPaymentTransitionsResponse]
+    """Lists what happened to a payment, oldest first: each row made one version of it. Reasons:
+    PAYMENT_NOT_FOUND, PAGE_TOKEN_INVALID.
+    """
     ListRefunds: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.ListRefundsRequest, _payment_service_pb2.ListRefundsResponse]
     """Lists refunds, newest first, by the time of their request. Reasons: PAGE_TOKEN_INVALID."""
     IngestProviderWebhook: _grpc.UnaryUnaryMultiCallable[_payment_service_pb2.IngestProviderWebhookRequest, _payment_service_pb2.IngestProviderWebhookResponse]
@@ -146,6 +150,10 @@ class PaymentServiceAsyncStub(PaymentServiceStub):
     ListPayments: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ListPaymentsRequest, _payment_service_pb2.ListPaymentsResponse]  # type: ignore[assignment]
     """Lists payments, newest first, by payment_id: those that are made at the same moment can differ from the order of their create_time.
     Reasons: PAGE_TOKEN_INVALID.
+    """
+    ListPaymentTransitions: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ListPaymentTransitionsRequest, _payment_service_pb2.ListPaymentTransitionsResponse]  # type: ignore[assignment]
+    """Lists what happened to a payment, oldest first: each row made one version of it. Reasons:
+    PAYMENT_NOT_FOUND, PAGE_TOKEN_INVALID.
     """
     ListRefunds: _aio.UnaryUnaryMultiCallable[_payment_service_pb2.ListRefundsRequest, _payment_service_pb2.ListRefundsResponse]  # type: ignore[assignment]
     """Lists refunds, newest first, by the time of their request. Reasons: PAGE_TOKEN_INVALID."""
@@ -250,6 +258,16 @@ class PaymentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_payment_service_pb2.ListPaymentsResponse, _abc.Awaitable[_payment_service_pb2.ListPaymentsResponse]]:
         """Lists payments, newest first, by payment_id: those that are made at the same moment can differ from the order of their create_time.
         Reasons: PAGE_TOKEN_INVALID.
+        """
+
+    @_abc_1.abstractmethod
+    def ListPaymentTransitions(
+        self,
+        request: _payment_service_pb2.ListPaymentTransitionsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_payment_service_pb2.ListPaymentTransitionsResponse, _abc.Awaitable[_payment_service_pb2.ListPaymentTransitionsResponse]]:
+        """Lists what happened to a payment, oldest first: each row made one version of it. Reasons:
+        PAYMENT_NOT_FOUND, PAGE_TOKEN_INVALID.
         """
 
     @_abc_1.abstractmethod

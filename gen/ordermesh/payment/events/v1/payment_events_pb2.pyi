@@ -12,10 +12,10 @@ import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 11):
-    from typing import TypeAlias as _TypeAlias, Never as _Never
+if sys.version_info >= (3, 10):
+    from typing import TypeAlias as _TypeAlias
 else:
-    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
+    from typing_extensions import TypeAlias as _TypeAlias
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -41,6 +41,10 @@ class PaymentStatusChanged(_message.Message):
     DECLINE_CODE_FIELD_NUMBER: _builtins.int
     PAYMENT_VERSION_FIELD_NUMBER: _builtins.int
     OCCUR_TIME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    CLAIMED_ACTOR_FIELD_NUMBER: _builtins.int
+    CAUSE_ID_FIELD_NUMBER: _builtins.int
     payment_id: _builtins.str
     """The payment."""
     order_id: _builtins.str
@@ -56,9 +60,27 @@ class PaymentStatusChanged(_message.Message):
     processor: _builtins.str
     """Who processes it, e.g. "sandbox"."""
     decline_code: _builtins.str
-    """Why the try came to nothing, e.g. "insufficient_funds"; unset where it did not."""
+    """Why the try came to nothing, as in Payment.decline_code; unset where it did not."""
     payment_version: _builtins.int
     """The payment's version that the change made. The PaymentConfirmed or PaymentFailed of the same change has the same."""
+    reason: _builtins.str
+    """Why: a name of PaymentStatusReason without its prefix. Empty in events of releases before this
+    field.
+    """
+    actor: _builtins.str
+    """"payment" for a call, for what came of it and for what the service does by itself; the
+    processor for its webhook, e.g. "sandbox"; "order" for the order service's event. Empty in
+    events of releases before this field.
+    """
+    claimed_actor: _builtins.str
+    """The person or service that the caller claimed to act for (metadata ordermesh-actor): where the
+    call alone made the change, and unset where a processor's answer did. Nothing verifies it.
+    """
+    cause_id: _builtins.str
+    """The call's request_id, also for what came of the call; the causing event's id; the id of the
+    processor's webhook; or the operation's id, for what came of an operation that no call asked
+    for. Empty in events of releases before this field.
+    """
     @_builtins.property
     def amount(self) -> _money_pb2.Money:
         """What the payment is to pay."""
@@ -91,13 +113,22 @@ class PaymentStatusChanged(_message.Message):
         decline_code: _builtins.str | None = ...,
         payment_version: _builtins.int = ...,
         occur_time: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        claimed_actor: _builtins.str | None = ...,
+        cause_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_decline_code", b"_decline_code", "amount", b"amount", "authorized_amount", b"authorized_amount", "captured_amount", b"captured_amount", "decline_code", b"decline_code", "occur_time", b"occur_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "_decline_code", b"_decline_code", "amount", b"amount", "authorized_amount", b"authorized_amount", "captured_amount", b"captured_amount", "claimed_actor", b"claimed_actor", "decline_code", b"decline_code", "occur_time", b"occur_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_decline_code", b"_decline_code", "amount", b"amount", "attempt", b"attempt", "authorized_amount", b"authorized_amount", "captured_amount", b"captured_amount", "decline_code", b"decline_code", "new_status", b"new_status", "occur_time", b"occur_time", "old_status", b"old_status", "order_id", b"order_id", "payment_id", b"payment_id", "payment_version", b"payment_version", "processor", b"processor", "try_number", b"try_number"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "_decline_code", b"_decline_code", "actor", b"actor", "amount", b"amount", "attempt", b"attempt", "authorized_amount", b"authorized_amount", "captured_amount", b"captured_amount", "cause_id", b"cause_id", "claimed_actor", b"claimed_actor", "decline_code", b"decline_code", "new_status", b"new_status", "occur_time", b"occur_time", "old_status", b"old_status", "order_id", b"order_id", "payment_id", b"payment_id", "payment_version", b"payment_version", "processor", b"processor", "reason", b"reason", "try_number", b"try_number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__claimed_actor: _TypeAlias = _typing.Literal["claimed_actor"]  # noqa: Y015
+    _WhichOneofArgType__claimed_actor: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor"]  # noqa: Y015
     _WhichOneofReturnType__decline_code: _TypeAlias = _typing.Literal["decline_code"]  # noqa: Y015
     _WhichOneofArgType__decline_code: _TypeAlias = _typing.Literal["_decline_code", b"_decline_code"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__claimed_actor) -> _WhichOneofReturnType__claimed_actor | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__decline_code) -> _WhichOneofReturnType__decline_code | None: ...
 
 Global___PaymentStatusChanged: _TypeAlias = PaymentStatusChanged  # noqa: Y015
@@ -115,6 +146,10 @@ class PaymentConfirmed(_message.Message):
     NOT_REQUIRED_FIELD_NUMBER: _builtins.int
     PAYMENT_VERSION_FIELD_NUMBER: _builtins.int
     OCCUR_TIME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    CLAIMED_ACTOR_FIELD_NUMBER: _builtins.int
+    CAUSE_ID_FIELD_NUMBER: _builtins.int
     payment_id: _builtins.str
     """The payment."""
     order_id: _builtins.str
@@ -125,6 +160,24 @@ class PaymentConfirmed(_message.Message):
     """The order's total is zero: no processor was asked."""
     payment_version: _builtins.int
     """The payment's version."""
+    reason: _builtins.str
+    """Why: a name of PaymentStatusReason without its prefix. Empty in events of releases before this
+    field.
+    """
+    actor: _builtins.str
+    """"payment" for a call, for what came of it and for what the service does by itself; the
+    processor for its webhook, e.g. "sandbox"; "order" for the order service's event. Empty in
+    events of releases before this field.
+    """
+    claimed_actor: _builtins.str
+    """The person or service that the caller claimed to act for (metadata ordermesh-actor): where the
+    call alone made the change, and unset where a processor's answer did. Nothing verifies it.
+    """
+    cause_id: _builtins.str
+    """The call's request_id, also for what came of the call; the causing event's id; the id of the
+    processor's webhook; or the operation's id, for what came of an operation that no call asked
+    for. Empty in events of releases before this field.
+    """
     @_builtins.property
     def captured_amount(self) -> _money_pb2.Money:
         """What was captured; zero where nothing was to be paid."""
@@ -143,12 +196,18 @@ class PaymentConfirmed(_message.Message):
         not_required: _builtins.bool = ...,
         payment_version: _builtins.int = ...,
         occur_time: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        claimed_actor: _builtins.str | None = ...,
+        cause_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["captured_amount", b"captured_amount", "occur_time", b"occur_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "captured_amount", b"captured_amount", "claimed_actor", b"claimed_actor", "occur_time", b"occur_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "captured_amount", b"captured_amount", "not_required", b"not_required", "occur_time", b"occur_time", "order_id", b"order_id", "payment_id", b"payment_id", "payment_version", b"payment_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "actor", b"actor", "attempt", b"attempt", "captured_amount", b"captured_amount", "cause_id", b"cause_id", "claimed_actor", b"claimed_actor", "not_required", b"not_required", "occur_time", b"occur_time", "order_id", b"order_id", "payment_id", b"payment_id", "payment_version", b"payment_version", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__claimed_actor: _TypeAlias = _typing.Literal["claimed_actor"]  # noqa: Y015
+    _WhichOneofArgType__claimed_actor: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__claimed_actor) -> _WhichOneofReturnType__claimed_actor | None: ...
 
 Global___PaymentConfirmed: _TypeAlias = PaymentConfirmed  # noqa: Y015
 
@@ -164,6 +223,10 @@ class PaymentFailed(_message.Message):
     DECLINE_CODE_FIELD_NUMBER: _builtins.int
     PAYMENT_VERSION_FIELD_NUMBER: _builtins.int
     OCCUR_TIME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    CLAIMED_ACTOR_FIELD_NUMBER: _builtins.int
+    CAUSE_ID_FIELD_NUMBER: _builtins.int
     payment_id: _builtins.str
     """The payment: the last try."""
     order_id: _builtins.str
@@ -171,9 +234,27 @@ class PaymentFailed(_message.Message):
     attempt: _builtins.int
     """The order's attempt."""
     decline_code: _builtins.str
-    """Why, e.g. "stolen_card"."""
+    """Why, as in Payment.decline_code, e.g. "stolen_card"."""
     payment_version: _builtins.int
     """The payment's version."""
+    reason: _builtins.str
+    """Why: a name of PaymentStatusReason without its prefix. Empty in events of releases before this
+    field.
+    """
+    actor: _builtins.str
+    """"payment" for a call, for what came of it and for what the service does by itself; the
+    processor for its webhook, e.g. "sandbox"; "order" for the order service's event. Empty in
+    events of releases before this field.
+    """
+    claimed_actor: _builtins.str
+    """The person or service that the caller claimed to act for (metadata ordermesh-actor): where the
+    call alone made the change, and unset where a processor's answer did. Nothing verifies it.
+    """
+    cause_id: _builtins.str
+    """The call's request_id, also for what came of the call; the causing event's id; the id of the
+    processor's webhook; or the operation's id, for what came of an operation that no call asked
+    for. Empty in events of releases before this field.
+    """
     @_builtins.property
     def occur_time(self) -> _timestamp_pb2.Timestamp:
         """When."""
@@ -187,12 +268,18 @@ class PaymentFailed(_message.Message):
         decline_code: _builtins.str = ...,
         payment_version: _builtins.int = ...,
         occur_time: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        claimed_actor: _builtins.str | None = ...,
+        cause_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["occur_time", b"occur_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "claimed_actor", b"claimed_actor", "occur_time", b"occur_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "decline_code", b"decline_code", "occur_time", b"occur_time", "order_id", b"order_id", "payment_id", b"payment_id", "payment_version", b"payment_version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "actor", b"actor", "attempt", b"attempt", "cause_id", b"cause_id", "claimed_actor", b"claimed_actor", "decline_code", b"decline_code", "occur_time", b"occur_time", "order_id", b"order_id", "payment_id", b"payment_id", "payment_version", b"payment_version", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__claimed_actor: _TypeAlias = _typing.Literal["claimed_actor"]  # noqa: Y015
+    _WhichOneofArgType__claimed_actor: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__claimed_actor) -> _WhichOneofReturnType__claimed_actor | None: ...
 
 Global___PaymentFailed: _TypeAlias = PaymentFailed  # noqa: Y015
 
@@ -207,8 +294,30 @@ class RefundCompleted(_message.Message):
     REFUNDED_AMOUNT_FIELD_NUMBER: _builtins.int
     PAYMENT_VERSION_FIELD_NUMBER: _builtins.int
     OCCUR_TIME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    CLAIMED_ACTOR_FIELD_NUMBER: _builtins.int
+    CAUSE_ID_FIELD_NUMBER: _builtins.int
     payment_version: _builtins.int
     """The payment's version."""
+    reason: _builtins.str
+    """Why: a name of PaymentStatusReason without its prefix. Empty in events of releases before this
+    field.
+    """
+    actor: _builtins.str
+    """"payment" for a call, for what came of it and for what the service does by itself; the
+    processor for its webhook, e.g. "sandbox"; "order" for the order service's event. Empty in
+    events of releases before this field.
+    """
+    claimed_actor: _builtins.str
+    """The person or service that the caller claimed to act for (metadata ordermesh-actor): where the
+    call alone made the change, and unset where a processor's answer did. Nothing verifies it.
+    """
+    cause_id: _builtins.str
+    """The call's request_id, also for what came of the call; the causing event's id; the id of the
+    processor's webhook; or the operation's id, for what came of an operation that no call asked
+    for. Empty in events of releases before this field.
+    """
     @_builtins.property
     def refund(self) -> _payment_pb2.Refund:
         """The refund."""
@@ -233,12 +342,18 @@ class RefundCompleted(_message.Message):
         refunded_amount: _money_pb2.Money | None = ...,
         payment_version: _builtins.int = ...,
         occur_time: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        claimed_actor: _builtins.str | None = ...,
+        cause_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["captured_amount", b"captured_amount", "occur_time", b"occur_time", "refund", b"refund", "refunded_amount", b"refunded_amount"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "captured_amount", b"captured_amount", "claimed_actor", b"claimed_actor", "occur_time", b"occur_time", "refund", b"refund", "refunded_amount", b"refunded_amount"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["captured_amount", b"captured_amount", "occur_time", b"occur_time", "payment_version", b"payment_version", "refund", b"refund", "refunded_amount", b"refunded_amount"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "actor", b"actor", "captured_amount", b"captured_amount", "cause_id", b"cause_id", "claimed_actor", b"claimed_actor", "occur_time", b"occur_time", "payment_version", b"payment_version", "reason", b"reason", "refund", b"refund", "refunded_amount", b"refunded_amount"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__claimed_actor: _TypeAlias = _typing.Literal["claimed_actor"]  # noqa: Y015
+    _WhichOneofArgType__claimed_actor: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__claimed_actor) -> _WhichOneofReturnType__claimed_actor | None: ...
 
 Global___RefundCompleted: _TypeAlias = RefundCompleted  # noqa: Y015
 
@@ -255,8 +370,30 @@ class RefundFailed(_message.Message):
     REFUNDED_AMOUNT_FIELD_NUMBER: _builtins.int
     PAYMENT_VERSION_FIELD_NUMBER: _builtins.int
     OCCUR_TIME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    CLAIMED_ACTOR_FIELD_NUMBER: _builtins.int
+    CAUSE_ID_FIELD_NUMBER: _builtins.int
     payment_version: _builtins.int
     """The payment's version."""
+    reason: _builtins.str
+    """Why: a name of PaymentStatusReason without its prefix. Empty in events of releases before this
+    field.
+    """
+    actor: _builtins.str
+    """"payment" for a call, for what came of it and for what the service does by itself; the
+    processor for its webhook, e.g. "sandbox"; "order" for the order service's event. Empty in
+    events of releases before this field.
+    """
+    claimed_actor: _builtins.str
+    """The person or service that the caller claimed to act for (metadata ordermesh-actor): where the
+    call alone made the change, and unset where a processor's answer did. Nothing verifies it.
+    """
+    cause_id: _builtins.str
+    """The call's request_id, also for what came of the call; the causing event's id; the id of the
+    processor's webhook; or the operation's id, for what came of an operation that no call asked
+    for. Empty in events of releases before this field.
+    """
     @_builtins.property
     def refund(self) -> _payment_pb2.Refund:
         """The refund."""
@@ -281,11 +418,17 @@ class RefundFailed(_message.Message):
         refunded_amount: _money_pb2.Money | None = ...,
         payment_version: _builtins.int = ...,
         occur_time: _timestamp_pb2.Timestamp | None = ...,
+        reason: _builtins.str = ...,
+        actor: _builtins.str = ...,
+        claimed_actor: _builtins.str | None = ...,
+        cause_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["captured_amount", b"captured_amount", "occur_time", b"occur_time", "refund", b"refund", "refunded_amount", b"refunded_amount"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "captured_amount", b"captured_amount", "claimed_actor", b"claimed_actor", "occur_time", b"occur_time", "refund", b"refund", "refunded_amount", b"refunded_amount"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["captured_amount", b"captured_amount", "occur_time", b"occur_time", "payment_version", b"payment_version", "refund", b"refund", "refunded_amount", b"refunded_amount"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor", "actor", b"actor", "captured_amount", b"captured_amount", "cause_id", b"cause_id", "claimed_actor", b"claimed_actor", "occur_time", b"occur_time", "payment_version", b"payment_version", "reason", b"reason", "refund", b"refund", "refunded_amount", b"refunded_amount"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__claimed_actor: _TypeAlias = _typing.Literal["claimed_actor"]  # noqa: Y015
+    _WhichOneofArgType__claimed_actor: _TypeAlias = _typing.Literal["_claimed_actor", b"_claimed_actor"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__claimed_actor) -> _WhichOneofReturnType__claimed_actor | None: ...
 
 Global___RefundFailed: _TypeAlias = RefundFailed  # noqa: Y015

@@ -1,0 +1,52 @@
+"""The reasons and codes that payment writes, against those that its contract publishes."""
+
+import ast
+from pathlib import Path
+
+from google.protobuf.descriptor import EnumDescriptor
+from ordermesh.payment.v1 import payment_pb2
+
+import payment_svc
+from payment_svc.lifecycle import Reason
+from payment_svc.model import AUTHORIZATION_EXPIRED, METHOD_INVALID, NOT_PROCESSED, NOTHING_REFUNDABLE, answers
+from payment_svc.providers.sandbox import TOKENS
+from payment_svc.providers.sandbox_ledger import OVERDRAWN
+
+CODE = Path(str(payment_svc.__file__)).parent
+OURS = {AUTHORIZATION_EXPIRED, METHOD_INVALID, NOT_PROCESSED, NOTHING_REFUNDABLE}
+
+
+def published(enum: EnumDescriptor) -> set[str]:
+    """The enum's names without their prefix, without UNSPECIFIED."""
+    prefix = enum.values_by_number[0].name.removesuffix("UNSPECIFIED")
+    return {value.name.removeprefix(prefix) for value in enum.values if value.number}
+
+
+def test_published_reasons_are_those_of_the_code() -> None:
+    """PaymentStatusReason has each reason of the code, and no other; the value is the name."""
+    assert published(payment_pb2.PaymentStatusReason.DESCRIPTOR) == {each.name for each in Reason}
+    assert [each for each in Reason if each.value != each.name] == []
+
+
+def test_every_reason_is_written_by_the_code() -> None:
+    """Each reason is named outside of its enum: a published one that no code writes is noticed."""
+    nodes = [node for path in CODE.rglob("*.py") for node in ast.walk(ast.parse(path.read_text()))]
+    attributes = [node for node in nodes if isinstance(node, ast.Attribute)]
+    named = {node.attr for node in attributes if isinstance(node.value, ast.Name) and node.value.id == "Reason"}
+    assert named == {each.name for each in Reason}
+
+
+def test_published_codes_are_those_of_the_code() -> None:
+    """DeclineCode and RefundFailureCode have this service's and the sandbox's codes, and no other."""
+    declines = {code for its in TOKENS.values() for code in (its.code, its.capture_code, its.void_code)}
+    declines |= {NOT_PROCESSED, METHOD_INVALID, AUTHORIZATION_EXPIRED, OVERDRAWN}
+    refunds = {its.refund_code for its in TOKENS.values()} | {NOTHING_REFUNDABLE, OVERDRAWN}
+    for codes, enum in ((declines, payment_pb2.DeclineCode), (refunds, payment_pb2.RefundFailureCode)):
+        assert {code.upper() for code in codes if code} == published(enum.DESCRIPTOR)
+    assert [code for code in (declines | refunds) - {None} if code != str(code).lower()] == []
+
+
+def test_codes_of_this_service_are_all_compared() -> None:
+    """Each code that model/answers.py defines is one of those that the test above compares."""
+    defined = vars(answers).items()
+    assert {value for name, value in defined if name.isupper() and isinstance(value, str)} == OURS
