@@ -10,12 +10,14 @@ from uuid import UUID
 import pytest
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
+from ordermesh.fulfillment.v1 import fulfillment_service_pb2
 from ordermesh.ops.v1 import ops_service_pb2 as ops
 from ordermesh.order.v1 import order_service_pb2, return_service_pb2
 from ordermesh.payment.v1 import payment_service_pb2
 from ordermesh.shipping.v1 import shipping_pb2, shipping_service_pb2
-from ordermesh.warehouse.v1 import inventory_service_pb2
+from ordermesh.warehouse.v1 import inventory_service_pb2, reservation_service_pb2
 
+import fulfillment_svc.wire as fulfillment_wire
 import order_svc.wire as order_wire
 import order_svc.wire.returns as return_wire
 import payment_svc.wire as payment_wire
@@ -49,8 +51,13 @@ READERS: dict[type[Message], Reader] = {
     order_service_pb2.ListOrdersRequest: order_wire.order_filter,
     return_service_pb2.ListReturnsRequest: return_wire.return_filter,
     payment_service_pb2.ListPaymentsRequest: payment_wire.payment_filter,
+    payment_service_pb2.ListRefundsRequest: payment_wire.refund_filter,
     inventory_service_pb2.ListStockMovementsRequest: warehouse_wire.movement_filter,
+    inventory_service_pb2.ListStockLevelsRequest: warehouse_wire.level_filter,
+    reservation_service_pb2.ListReservationsRequest: warehouse_wire.reservation_filter,
+    fulfillment_service_pb2.ListFulfillmentsRequest: fulfillment_wire.wanted,
     shipping_service_pb2.RecordTrackingEventRequest: shipping_wire.report,
+    shipping_service_pb2.ListShipmentsRequest: shipping_wire.shipment_filter,
     ops.ListFailedEventsRequest: lambda request: ops_wire.wanted(request.filter),
     ops.BatchReplayFailedEventsRequest: lambda request: ops_wire.wanted(request.filter),
     ops.BatchDiscardFailedEventsRequest: lambda request: ops_wire.wanted(request.filter),

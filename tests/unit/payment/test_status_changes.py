@@ -8,16 +8,29 @@ from ordermesh.payment.v1 import payment_pb2
 from chassis.convert import timestamp
 from payment_svc import wire
 from payment_svc.decisions import decide
-from payment_svc.lifecycle import Kind, Status
-from payment_svc.model import Account, Command, Confirmed, Declined, StatusChanged, Succeeded
+from payment_svc.lifecycle import Kind, Outcome, Reason, Status
+from payment_svc.model import (
+    AUTHORIZATION_EXPIRED,
+    Account,
+    Awaited,
+    Command,
+    Confirmed,
+    Declined,
+    PaymentCommand,
+    StatusChanged,
+    Succeeded,
+)
 from tests.unit.payment.samples import (
     LATER,
     OPERATION,
     ORDER,
     PAYMENT,
     account,
+    back,
+    capture,
     create,
     declined,
+    lose,
     operation,
     payment,
     refund,
@@ -96,3 +109,38 @@ def test_captured_payment_is_told_before_its_confirmation() -> None:
     """Both facts of one change carry one version."""
     decided = decide(account(payment()), settle(Succeeded("r"), OPERATION), LATER)
     assert [type(fact) for fact in decided.facts] == [StatusChanged, Confirmed]
+
+
+PART = payment(Status.CAPTURED, operations=(operation(Outcome.SUCCEEDED), back(1_000)), refund_pending=1_000)
+WHOLE = payment(Status.CAPTURED, operations=(operation(Outcome.SUCCEEDED), back(4_250)), refund_pending=4_250)
+NO = Declined("insufficient_funds")
+
+
+@pytest.mark.parametrize(
+    ("before", "command", "reason"),
+    [
+        (account(), create(), Reason.PAYMENT_REQUESTED),
+        (account(), create(manual_capture=True), Reason.PAYMENT_REQUESTED),
+        (account(payment(Status.AUTHORIZED)), capture(), Reason.CAPTURE_REQUESTED),
+        (account(payment(Status.AUTHORIZED)), void(), Reason.VOID_REQUESTED),
+        (account(payment(Status.CAPTURED)), refund(), Reason.REFUND_REQUESTED),
+        (account(payment()), settle(Awaited("r")), Reason.AWAITED),
+        (account(payment()), lose(), Reason.ANSWER_LOST),
+        (account(ASKED_TO_AUTHORIZE), settle(Succeeded("r")), Reason.AUTHORIZED),
+        (account(CAPTURING), settle(Succeeded("r")), Reason.CAPTURED),
+        (account(CAPTURING), settle(NO), Reason.CAPTURE_DECLINED),
+        (account(CAPTURING), settle(Declined(AUTHORIZATION_EXPIRED)), Reason.AUTHORIZATION_EXPIRED),
+        (account(VOIDING), settle(Succeeded("r")), Reason.VOIDED),
+        (account(VOIDING), settle(NO), Reason.VOID_DECLINED),
+        (account(payment()), settle(NO), Reason.DECLINED),
+        (LAST_TRY, settle(NO), Reason.FAILED),
+        (account(PART), settle(Succeeded("r"), PART.operations[1].id), Reason.PARTIALLY_REFUNDED),
+        (account(WHOLE), settle(Succeeded("r"), WHOLE.operations[1].id), Reason.REFUNDED),
+        (account(PART), settle(NO, PART.operations[1].id), Reason.REFUND_DECLINED),
+        (account(payment(Status.CAPTURED)), settle(NO), Reason.CONTRADICTED),
+    ],
+)
+def test_each_change_has_its_reason(before: Account, command: PaymentCommand, reason: Reason) -> None:
+    """The row of history that a command makes has the reason that the contract publishes for it."""
+    [change] = decide(before, command, LATER).history
+    assert change.reason is reason
