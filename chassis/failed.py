@@ -104,7 +104,9 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Which rows. What is given must all hold; `since` (included) and `before` (not) bound the first trouble."""
+    """Which rows. What is given must all hold. `since` (included) and `before` (not) bound the first failure, `updated_since` and
+    `updated_before` the last update.
+    """
 
     states: Collection[FailedState] = OPEN
     consumer: str | None = None
@@ -114,6 +116,8 @@ class Wanted:
     aggregate: str | None = None
     since: datetime | None = None
     before: datetime | None = None
+    updated_since: datetime | None = None
+    updated_before: datetime | None = None
     event_id: UUID | None = None
     digest: bytes | None = None
 
@@ -383,6 +387,10 @@ class FailedEvents:
             yield t.first_time >= wanted.since
         if wanted.before is not None:
             yield t.first_time < wanted.before
+        if wanted.updated_since is not None:
+            yield t.update_time >= wanted.updated_since
+        if wanted.updated_before is not None:
+            yield t.update_time < wanted.updated_before
 
 
 def _named(names: Collection[Name]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from chassis.errors import Invalid
 class Keyed:
     """`key` is `/package.Service/Method:request_id`; `digest` is the SHA-256 of everything else that the request says.
 
-    `claimed_actor` is the call's metadata ordermesh-actor, and `note` the request's: None where there is none. Neither is part of the key.
+    `claimed_actor` is the call's metadata ordermesh-actor, `note` the request's; None where there is none. A retry may claim another actor.
     """
 
     key: str

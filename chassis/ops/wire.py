@@ -34,6 +34,8 @@ def wanted(message: api.FailedEventFilter) -> Wanted:
         aggregate=given(message, "aggregate_id"),
         since=given(message, "first_fail_time_from", "filter"),
         before=given(message, "first_fail_time_before", "filter"),
+        updated_since=given(message, "update_time_from", "filter"),
+        updated_before=given(message, "update_time_before", "filter"),
     )
 
 

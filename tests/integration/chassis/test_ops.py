@@ -3,7 +3,7 @@
 import asyncio
 import json
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
@@ -129,6 +129,10 @@ async def test_filters_are_combined(sample: Sample) -> None:
     assert await sample.listed(aggregate_id="7") == [old, rest[1], one]
     five = timestamp(MORNING + timedelta(minutes=5))
     assert await sample.listed(first_fail_time_from=five) == [one]
+    updated = (await sample.read(rest[1])).update_time
+    assert rest[1] in await sample.listed(update_time_from=updated)
+    assert rest[1] not in await sample.listed(update_time_before=updated)
+    assert await sample.listed(update_time_from=timestamp(datetime.now(UTC) + timedelta(days=1))) == []
     assert await sample.listed(first_fail_time_before=five) == [old, rest[2], rest[0], rest[1]]
     every = {"consumer": "sample-orders", "subject": "a.b", "reason": "EVENT_AHEAD", "aggregate_id": "7"}
     assert await sample.listed(states=[FAILED], first_fail_time_from=five, first_fail_time_before=Timestamp(seconds=2**33), **every) == [

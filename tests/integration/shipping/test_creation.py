@@ -9,7 +9,7 @@ from itertools import permutations
 from uuid import UUID, uuid4
 
 import pytest
-from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentStatusChanged
+from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentLinesChanged, FulfillmentStatusChanged
 from ordermesh.fulfillment.v1 import fulfillment_pb2
 from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.shipping.v1 import shipping_service_pb2 as api
@@ -442,6 +442,23 @@ async def test_event_of_missing_order_leaves_no_record(operations: Operations, e
     assert orders.asked_for == [{UUID(each.order_id) for each in (forged, gone, true)}]
     assert isinstance((await consumers.fulfillment_status_changed([told_of(true, "CANCELLED")]))[0], Done)
     assert len(orders.asked_for) == 1
+
+
+async def test_withdrawal_of_missing_order_leaves_no_record(operations: Operations, engine: AsyncEngine, orders: KnownOrders) -> None:
+    """A withdrawn fulfilment of an order that the order service does not have makes no shipment; one of a known order does."""
+    forged, true = create(), create()
+    orders.missing = {UUID(forged.order_id)}
+    events = []
+    for request in (forged, true):
+        of = told_of(request, "READY")
+        of.message.fulfillment.withdraw_reason = "UNITS_CUT"
+        message = FulfillmentLinesChanged(fulfillment=of.message.fulfillment, reason="WITHDRAWN")
+        events.append(Delivery(of.event_id, of.key, of.digest, message, of.time))
+    refused, done = await Consumers(operations).fulfillment_lines_changed(events)
+    assert isinstance(refused, NotFound)
+    assert refused.reason == "ORDER_NOT_FOUND"
+    assert isinstance(done, Done)
+    assert await stored(engine) == [1, 0]
 
 
 async def test_event_waits_while_orders_cannot_be_asked(operations: Operations, engine: AsyncEngine, orders: KnownOrders) -> None:

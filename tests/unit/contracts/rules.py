@@ -11,6 +11,7 @@ from pathlib import Path
 from buf.validate import validate_pb2
 from google.protobuf.descriptor import Descriptor, FieldDescriptor, FileDescriptor, MethodDescriptor
 from google.protobuf.descriptor_pb2 import MethodOptions
+from ordermesh.options.v1 import options_pb2
 
 from chassis import client
 from chassis.limits import REQUEST_BYTES_MAX, limits_of
@@ -61,6 +62,12 @@ WITHOUT_VERSION = {
 }
 
 
+# Notes of messages that events embed.
+UNSET_IN_EVENTS = {"ordermesh.warehouse.v1.StockMovement.note": "tests/integration/warehouse/test_actors.py shows that it is unset"}
+# What each event has.
+EVENT_FIELDS = ("actor", "claimed_actor", "cause_id")
+
+
 # --- what is published
 
 
@@ -88,7 +95,7 @@ def messages(file: FileDescriptor) -> Iterator[Descriptor]:
 
 def of_file(file: FileDescriptor) -> list[str]:
     """All that the file's descriptors break."""
-    found = [fault for message in messages(file) for fault in of_times(message)]
+    found = [fault for message in messages(file) for fault in (*of_times(message), *of_event(message))]
     for method in methods(file):
         found += [*of_method(method), *(of_bounds(method.input_type) or of_size(method))]
     return found
@@ -107,6 +114,10 @@ def of_method(method: MethodDescriptor) -> Iterator[str]:
     else:
         if quiet:
             yield f"{method.name} changes something, and has NO_SIDE_EFFECTS"
+        elif method.GetOptions().idempotency_level != MethodOptions.IDEMPOTENT:
+            yield f"{method.name} changes something, and is not IDEMPOTENT"
+        if method.name not in WITHOUT_REQUEST_ID and not {"reason", "note"} & set(fields):
+            yield f"{method.name} changes something, and takes neither a reason nor a note"
         if method.name not in WITHOUT_REQUEST_ID and not ("request_id" in fields and _rules(fields["request_id"]).string.uuid):
             yield f"{method.name} changes something, and has no request_id that is a UUID"
         if method.name not in WITHOUT_VERSION and not ("expected_version" in fields and fields["expected_version"].has_presence):
@@ -122,6 +133,14 @@ def _of_pages(method: MethodDescriptor) -> Iterator[str]:
         yield f"{method.name} has no page_size of 0 to {PAGE_SIZE_MAX}"
     if "page_token" not in fields or "next_page_token" not in method.output_type.fields_by_name:
         yield f"{method.name} has no page_token and next_page_token"
+    listed = [field.message_type for field in method.output_type.fields if field.is_repeated and field.message_type]
+    bounds = {field.name for message in (method.input_type, *_filters(method)) for field in message.fields}
+    if any("update_time" in item.fields_by_name for item in listed) and not {"update_time_from", "update_time_before"} <= bounds:
+        yield f"{method.name} has no update_time_from and update_time_before"
+
+
+def _filters(method: MethodDescriptor) -> list[Descriptor]:
+    return [its for field in method.input_type.fields if field.name == "filter" and (its := field.message_type)]
 
 
 def of_size(method: MethodDescriptor) -> Iterator[str]:
@@ -131,6 +150,31 @@ def of_size(method: MethodDescriptor) -> Iterator[str]:
         yield f"{method.name} has requests of {REQUEST_BYTES_MAX} bytes and more"
     if limits.fields_max > FIELDS_MAX:
         yield f"{method.name} has requests of more than {FIELDS_MAX} fields"
+
+
+# --- events
+
+
+def of_event(message: Descriptor) -> Iterator[str]:
+    """An event says which service made the change, for whom, and because of what. No note of a person is in it, however deep."""
+    if not message.GetOptions().Extensions[options_pb2.event].subject:
+        return
+    if missing := [name for name in EVENT_FIELDS if name not in message.fields_by_name]:
+        yield f"{message.name} is an event without {', '.join(missing)}"
+    yield from (
+        f"{field.full_name} is in an event" for field in _deep(message) if field.name == "note" and field.full_name not in UNSET_IN_EVENTS
+    )
+
+
+def _deep(message: Descriptor) -> Iterator[FieldDescriptor]:
+    seen, waiting = {message}, [message]
+    while waiting:
+        for field in waiting.pop().fields:
+            yield field
+            inner = field.message_type
+            if inner is not None and inner not in seen:
+                seen.add(inner)
+                waiting.append(inner)
 
 
 # --- fields

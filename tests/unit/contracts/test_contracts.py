@@ -137,15 +137,21 @@ def test_catalogue_names_only_metadata_that_code_gives() -> None:
 BREACHES = """\
 broken.v1.MoveSomethingRequest.moment: Timestamps, and they alone, are named _time
 broken.v1.MoveSomethingRequest.when_time: Timestamps, and they alone, are named _time
+ThingChanged is an event without claimed_actor, cause_id
+broken.v1.Remark.note is in an event
 GetLoud is a read: NO_SIDE_EFFECTS, and no request_id
 ListAll is a read: NO_SIDE_EFFECTS, and no request_id
 ListAll has no page_size of 0 to 1000
 ListAll has no page_token and next_page_token
+ListAll has no update_time_from and update_time_before
 GetHuge has requests of 1048576 bytes and more
 GetHuge has requests of more than 10000 fields
+ChangeSomething changes something, and is not IDEMPOTENT
+ChangeSomething changes something, and takes neither a reason nor a note
 ChangeSomething changes something, and has no request_id that is a UUID
 ChangeSomething changes something, and has no optional expected_version
 MoveSomething changes something, and has NO_SIDE_EFFECTS
+MoveSomething changes something, and takes neither a reason nor a note
 broken.v1.MoveSomethingRequest.text is not bounded
 broken.v1.MoveSomethingRequest.endless is not bounded
 broken.v1.MoveSomethingRequest.body is not bounded
@@ -160,7 +166,9 @@ broken.v1.Inner.deep is not bounded
 
 @pytest.mark.parametrize("file", rules.files(), ids=lambda file: Path(file.name).stem)
 def test_the_contracts_keep_their_rules(file: FileDescriptor) -> None:
-    """Changes have a request_id and state a version, lists come in pages, times are named so, and every field of a request is bounded."""
+    """Changes have a request_id, a reason or note, and state a version; lists come in pages and filter by update_time; events say who
+    and why; times are named so; every field of a request is bounded.
+    """
     assert rules.of_file(file) == []
 
 
@@ -176,12 +184,20 @@ def test_every_exception_is_needed() -> None:
     assert [name for name in rules.WITHOUT_VERSION if "expected_version" in changing[name]] == []
     decision = (rules.ROOT / "docs/decisions/0024-who-states-a-version.md").read_text()
     assert [name for name in rules.WITHOUT_VERSION if name not in decision] == []
+    fields = {field.full_name for file in rules.files() for message in rules.messages(file) for field in message.fields}
+    assert set(rules.UNSET_IN_EVENTS) <= fields
 
 
 def _broken(folder: Path) -> FileDescriptor:
     """The contract that breaks every rule, compiled into `folder`."""
     google_type = Path(money_pb2.__file__).parents[2]
-    protos = [BROKEN.parent, rules.ROOT / "third_party/protovalidate", Path(grpc_tools.__file__).parent / "_proto", google_type]
+    protos = [
+        BROKEN.parent,
+        rules.ROOT / "proto",
+        rules.ROOT / "third_party/protovalidate",
+        Path(grpc_tools.__file__).parent / "_proto",
+        google_type,
+    ]
     told = protoc.main(["protoc", *(f"-I{path}" for path in protos), f"--python_out={folder}", str(BROKEN)])
     assert told == 0, "broken.proto does not compile"
     found: FileDescriptor = importlib.import_module("broken_pb2").DESCRIPTOR

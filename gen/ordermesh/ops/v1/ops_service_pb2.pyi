@@ -182,6 +182,8 @@ class FailedEventFilter(_message.Message):
     FIRST_FAIL_TIME_FROM_FIELD_NUMBER: _builtins.int
     FIRST_FAIL_TIME_BEFORE_FIELD_NUMBER: _builtins.int
     TYPE_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FROM_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_BEFORE_FIELD_NUMBER: _builtins.int
     consumer: _builtins.str
     """Of this consumer."""
     subject: _builtins.str
@@ -204,6 +206,14 @@ class FailedEventFilter(_message.Message):
     def first_fail_time_before(self) -> _timestamp_pb2.Timestamp:
         """Failed first before this time."""
 
+    @_builtins.property
+    def update_time_from(self) -> _timestamp_pb2.Timestamp:
+        """Last tried, or given up, at or after this time."""
+
+    @_builtins.property
+    def update_time_before(self) -> _timestamp_pb2.Timestamp:
+        """Last tried, or given up, before this time."""
+
     def __init__(
         self,
         *,
@@ -215,10 +225,12 @@ class FailedEventFilter(_message.Message):
         first_fail_time_from: _timestamp_pb2.Timestamp | None = ...,
         first_fail_time_before: _timestamp_pb2.Timestamp | None = ...,
         type: _builtins.str | None = ...,
+        update_time_from: _timestamp_pb2.Timestamp | None = ...,
+        update_time_before: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_aggregate_id", b"_aggregate_id", "_consumer", b"_consumer", "_reason", b"_reason", "_subject", b"_subject", "_type", b"_type", "aggregate_id", b"aggregate_id", "consumer", b"consumer", "first_fail_time_before", b"first_fail_time_before", "first_fail_time_from", b"first_fail_time_from", "reason", b"reason", "subject", b"subject", "type", b"type"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_aggregate_id", b"_aggregate_id", "_consumer", b"_consumer", "_reason", b"_reason", "_subject", b"_subject", "_type", b"_type", "aggregate_id", b"aggregate_id", "consumer", b"consumer", "first_fail_time_before", b"first_fail_time_before", "first_fail_time_from", b"first_fail_time_from", "reason", b"reason", "subject", b"subject", "type", b"type", "update_time_before", b"update_time_before", "update_time_from", b"update_time_from"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_aggregate_id", b"_aggregate_id", "_consumer", b"_consumer", "_reason", b"_reason", "_subject", b"_subject", "_type", b"_type", "aggregate_id", b"aggregate_id", "consumer", b"consumer", "first_fail_time_before", b"first_fail_time_before", "first_fail_time_from", b"first_fail_time_from", "reason", b"reason", "states", b"states", "subject", b"subject", "type", b"type"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_aggregate_id", b"_aggregate_id", "_consumer", b"_consumer", "_reason", b"_reason", "_subject", b"_subject", "_type", b"_type", "aggregate_id", b"aggregate_id", "consumer", b"consumer", "first_fail_time_before", b"first_fail_time_before", "first_fail_time_from", b"first_fail_time_from", "reason", b"reason", "states", b"states", "subject", b"subject", "type", b"type", "update_time_before", b"update_time_before", "update_time_from", b"update_time_from"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__aggregate_id: _TypeAlias = _typing.Literal["aggregate_id"]  # noqa: Y015
     _WhichOneofArgType__aggregate_id: _TypeAlias = _typing.Literal["_aggregate_id", b"_aggregate_id"]  # noqa: Y015
