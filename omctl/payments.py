@@ -11,7 +11,7 @@ from chassis.client import Channel, ask, pages
 from omctl import arguments, output, views
 from omctl.calls import run, settings
 from omctl.errors import EXIT_CODES
-from omctl.options import Json, RequestId, Timeout, told
+from omctl.options import Json, Note, RequestId, Timeout, told
 
 PAGE = 1_000
 
@@ -82,12 +82,12 @@ def resolve(
 
 
 @app.command(epilog=EXIT_CODES)
-def void(payment: Payment, request_id: RequestId = None, json: Json = False, timeout: Timeout = 15.0) -> None:
+def void(payment: Payment, note: Note = None, request_id: RequestId = None, json: Json = False, timeout: Timeout = 15.0) -> None:
     """Gives back what is set aside on the card, and not captured.
 
     The request_id is printed on stderr before anything is sent: the same command with --request-id voids nothing twice.
     """
-    request = payment_service_pb2.VoidPaymentRequest(request_id=told(request_id), payment_id=payment)
+    request = payment_service_pb2.VoidPaymentRequest(request_id=told(request_id), payment_id=payment, note=note)
 
     async def work(channel: Channel) -> None:
         answer = await ask(PaymentServiceStub(channel).VoidPayment, request, timeout_s=timeout)
@@ -113,6 +113,7 @@ def refund(
     expected_version: Annotated[
         int | None, typer.Option(min=1, metavar="VERSION", help="Refuse where the payment has changed since it had this version.")
     ] = None,
+    note: Note = None,
     request_id: RequestId = None,
     json: Json = False,
     timeout: Timeout = 15.0,
@@ -129,6 +130,7 @@ def refund(
         amount=arguments.amount(amount, currency.upper()) if amount and currency else None,
         return_id=return_,
         expected_version=expected_version,
+        note=note,
     )
 
     async def work(channel: Channel) -> None:

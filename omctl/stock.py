@@ -11,7 +11,7 @@ from chassis.client import Channel, ask, pages
 from omctl import arguments, output, views
 from omctl.calls import run, settings
 from omctl.errors import EXIT_CODES
-from omctl.options import Json, RequestId, Timeout, told
+from omctl.options import Json, Note, RequestId, Timeout, told
 
 if TYPE_CHECKING:  # it is a type alone
     from ordermesh.warehouse.v1.inventory_service_pb2_grpc import InventoryServiceAsyncStub
@@ -25,6 +25,7 @@ app = typer.Typer(no_args_is_help=True, help="Book goods that arrive, and see wh
 def receive(
     warehouse: Annotated[str, typer.Argument(help="Where, e.g. london-1.")],
     item: Annotated[list[str], typer.Option(metavar="SKU:QUANTITY", help="What, e.g. TEAPOT:100. Again for each SKU.")],
+    note: Note = None,
     request_id: RequestId = None,
     json: Json = False,
     timeout: Timeout = 10.0,
@@ -34,7 +35,7 @@ def receive(
     The request_id is printed on stderr before anything is sent: the same command with --request-id books nothing twice.
     """
     lines = [arguments.stock_item(each) for each in item]
-    request = inventory_service_pb2.ReceiveStockRequest(request_id=told(request_id), warehouse_id=warehouse, lines=lines)
+    request = inventory_service_pb2.ReceiveStockRequest(request_id=told(request_id), warehouse_id=warehouse, lines=lines, note=note)
 
     async def work(channel: Channel) -> None:
         answer = await ask(_stub(channel).ReceiveStock, request, timeout_s=timeout)

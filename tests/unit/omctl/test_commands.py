@@ -140,10 +140,11 @@ def test_stock_is_listed_and_received(omctl: Omctl, fake: Fake) -> None:
         "london-1   SKU 1         9         10         1          0        0",
     ]
     assert len(lines) == 6
-    result = omctl("stock", "receive", "london-1", "--item", "TEAPOT:10", "--item", "a:b:2")
+    result = omctl("stock", "receive", "london-1", "--item", "TEAPOT:10", "--item", "a:b:2", "--note", "order 7")
     assert (result.exit_code, len(result.stdout.splitlines())) == (0, 2)
     request = fake.asked[-1]
     assert (request.warehouse_id, [(line.sku, line.quantity) for line in request.lines]) == ("london-1", [("TEAPOT", 10), ("a:b", 2)])
+    assert request.note == "order 7"
     received = json.loads(omctl("stock", "receive", "london-1", "--item", "TEAPOT:10", "--json").stdout)
     assert received["stockLevels"][0] == {"warehouseId": "london-1", "sku": "SKU 0", "available": "10", "sellable": "10"} | dict.fromkeys(
         ("reserved", "committed", "damaged", "version"), "0"

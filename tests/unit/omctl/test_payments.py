@@ -128,6 +128,15 @@ def test_a_refund_may_state_the_version_that_was_looked_at(till: Till, address: 
     assert omctl(address, "payment", "refund", PAYMENT_ID, "--expected-version", "0").exit_code == 2
 
 
+@pytest.mark.parametrize("command", ["void", "refund"])
+def test_money_command_sends_its_note(till: Till, address: str, command: str) -> None:
+    """--note goes into the request; without it the request has none."""
+    assert omctl(address, "payment", command, PAYMENT_ID, "--note", "asked by phone").exit_code == 0
+    assert omctl(address, "payment", command, PAYMENT_ID).exit_code == 0
+    first, second = till.asked
+    assert (first.note, second.HasField("note")) == ("asked by phone", False)
+
+
 def test_an_amount_needs_its_currency(address: str) -> None:
     """Half of an amount is a usage error."""
     assert omctl(address, "payment", "refund", PAYMENT_ID, "--amount", "1").exit_code == 2
