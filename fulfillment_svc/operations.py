@@ -124,7 +124,7 @@ class Operations:
         [outcome] = await self._write([command])
         fulfillment = unwrap(outcome).find(command.target)
         assert fulfillment, "a command about a fulfilment is done only where there is one"
-        if fulfillment.status is Status.READY:
+        if fulfillment.status is Status.READY and not fulfillment.withdraw_reason:
             await self._hand_over(fulfillment)
         return fulfillment
 

@@ -126,8 +126,8 @@ class Operations:
         return outcomes
 
     async def check_answer(self, orders: Sequence[UUID]) -> None:
-        """Raises Refused ANSWER_TOO_LARGE where the reservations of so many orders may not fit into an answer: counted with what they
-        become at most, where an expired one is made anew in several warehouses.
+        """Raises Refused ANSWER_TOO_LARGE where the reservations of so many orders may not fit into an answer. Each order counts with
+        the most that it can become: all of its lines in WAREHOUSES_MAX warehouses. One order always fits.
         """
         async with self.database.read() as connection:
             lines = await store.line_bytes_of(connection, orders)

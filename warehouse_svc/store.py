@@ -73,11 +73,16 @@ read_lines = (
 )
 # What a line has in an answer at most, its SKU left out.
 LINE_BYTES = 80
-read_line_bytes = (
-    select(reservations.c.order_id, func.sum(func.octet_length(reservation_lines.c.sku) + LINE_BYTES))
+# Each line once: its reservations in several warehouses, generations and attempts repeat it.
+lines_of_orders = (
+    select(reservations.c.order_id, reservation_lines.c.number, reservation_lines.c.sku)
+    .distinct()
     .join_from(reservation_lines, reservations, reservations.c.id == reservation_lines.c.reservation_id)
     .where(among(reservations.c.order_id))
-    .group_by(reservations.c.order_id)
+    .subquery()
+)
+read_line_bytes = select(lines_of_orders.c.order_id, func.sum(func.octet_length(lines_of_orders.c.sku) + LINE_BYTES)).group_by(
+    lines_of_orders.c.order_id
 )
 read_back = select(order_lines.c.order_id, order_lines.c.line_number, order_lines.c.restocked, order_lines.c.damaged).where(
     among(order_lines.c.order_id)

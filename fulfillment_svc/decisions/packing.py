@@ -92,6 +92,9 @@ def spoil(fulfillment: Fulfillment, command: RecordInspection, now: datetime) ->
         case Status.PACKED:
             emptied, path = replace(fulfillment, packages=()), [(move(fulfillment, Trigger.FAIL_INSPECTION), why)]
             return lessened(emptied, _unscanned(lines), why, command, now, path=path)
+        case Status.READY if fulfillment.withdraw_reason:
+            changed = noted(fulfillment, lines, why, command, now)
+            return replace(changed, facts=(lines_changed(changed.record, why, command),))
         case Status.READY:
             less, because = replace(fulfillment, lines=lines), WithdrawReason.INSPECTION_FAILED
             return withdrawn(less, because, command, now, told_as=why)

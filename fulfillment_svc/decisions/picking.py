@@ -5,10 +5,12 @@ from dataclasses import replace
 from datetime import datetime
 
 from chassis.errors import Invalid, Refused, Violation
+from chassis.versions import JUMP_MAX
 from fulfillment_svc.decisions.steps import (
     DecidedOne,
     committed,
     lessened,
+    lines_changed,
     move,
     noted,
     walk,
@@ -16,6 +18,9 @@ from fulfillment_svc.decisions.steps import (
 )
 from fulfillment_svc.lifecycle import Reason, Status, Trigger
 from fulfillment_svc.model import CompletePicking, Fulfillment, Line, Scan, ScanItems, StartPicking
+
+# Consumers refuse a version more than JUMP_MAX above the one that they have stored.
+PUBLISHED_EACH = JUMP_MAX // 2
 
 
 def start_picking(fulfillment: Fulfillment, command: StartPicking, now: datetime) -> DecidedOne:
@@ -26,13 +31,16 @@ def start_picking(fulfillment: Fulfillment, command: StartPicking, now: datetime
 
 
 def scan_items(fulfillment: Fulfillment, command: ScanItems, now: datetime) -> DecidedOne:
-    """Counts all scans in, or none. No status changes, so nothing is told."""
+    """Counts all scans in, or none. No status changes, so only each PUBLISHED_EACH-th version is published."""
     if fulfillment.status is not Status.PICKING:
         raise wrong_status(fulfillment, "units are scanned while it is picked")
     lines = fulfillment.lines
     for scan in command.scans:
         lines = scanned(lines, scan)
-    return noted(fulfillment, lines, Reason.UNITS_SCANNED, command, now)
+    counted = noted(fulfillment, lines, Reason.UNITS_SCANNED, command, now)
+    if counted.record.version % PUBLISHED_EACH:
+        return counted
+    return replace(counted, facts=(lines_changed(counted.record, Reason.UNITS_SCANNED, command),))
 
 
 def scanned(lines: tuple[Line, ...], scan: Scan) -> tuple[Line, ...]:

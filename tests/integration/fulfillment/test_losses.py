@@ -276,6 +276,19 @@ async def test_a_line_is_closed_short(fulfillments: Fulfillments, operations: Op
     assert reasons(await told(engine, other.id))[-1] == ("StatusChanged", 4, "NO_UNITS_LEFT")
 
 
+async def test_ready_work_given_up_asks_for_no_shipment(fulfillments: Fulfillments, operations: Operations, carriage: FakeShipping) -> None:
+    """Giving up a ready fulfilment withdraws it, and buys no label that the withdrawal would void."""
+    its = await planned(operations, {"DOVER": [(1, "mug", 1)]})
+    await ask(fulfillments.StartPicking, asking(api.StartPickingRequest, str(its.id)))
+    await ask(fulfillments.ScanItem, asking(api.ScanItemRequest, str(its.id), scans=[api.Scan(sku="mug", quantity=1)]))
+    picked = (await ask(fulfillments.CompletePicking, asking(api.CompletePickingRequest, str(its.id)))).fulfillment
+    await pack(fulfillments, picked)
+    before = len(carriage.requests)
+    gone = (await ask(fulfillments.CancelFulfillment, asking(api.CancelFulfillmentRequest, str(its.id)))).fulfillment
+    assert (gone.status, gone.withdraw_reason) == (pb.FULFILLMENT_STATUS_READY, "WORK_CANCELLED")
+    assert len(carriage.requests) == before
+
+
 async def test_work_is_given_up(fulfillments: Fulfillments, operations: Operations, engine: AsyncEngine) -> None:
     """Over the wire: cancelled with who and why; a repeat is a success, a second request is refused."""
     its = await planned(operations, {"DOVER": [(1, "mug", 3)]})

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from contextlib import suppress
 from datetime import datetime, timedelta
 from uuid import uuid4
 
@@ -16,15 +17,14 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis import paging
 from chassis.client import ask, pages
-from chassis.decision import unwrap
-from chassis.errors import Defect, Failure, Invalid, NotFound, Refused
+from chassis.errors import Defect, Deferred, Failure, Invalid, NotFound, Refused
 from chassis.outbox import EVENT_BYTES_MAX
 from tests.integration.warehouse.conftest import Clients
 from tests.integration.warehouse.requests import as_stored, attempt, confirm, count, receive, receive_all, release, reserve
-from tests.support import room_for
+from tests.support import Eventually, room_for
 from warehouse_svc import decisions, operations, store, wire
 from warehouse_svc.decisions import WAREHOUSES_MAX
-from warehouse_svc.model import ConfirmReservations, ReceiveStock, ReserveStock, StockCommand, View, WantedLine
+from warehouse_svc.model import ReceiveStock, ReserveStock, StockCommand, View, WantedLine
 from warehouse_svc.operations import EXPIRY_BATCH, RESERVATION_BYTES, Operations
 from warehouse_svc.store import LINE_BYTES
 from warehouse_svc.tables import claims, holdings, movements, outbox, reservation_lines, reservations
@@ -405,7 +405,9 @@ async def test_reading_reservations(
     assert (type(refused), refused.reason) == (NotFound, "RESERVATION_NOT_FOUND")
 
 
-async def test_largest_order_is_confirmed_and_can_be_published(operations: Operations, engine: AsyncEngine) -> None:
+async def test_largest_order_is_confirmed_and_can_be_published(
+    operations: Operations, clients: Clients, engine: AsyncEngine, eventually: Eventually
+) -> None:
     """500 lines, each split over the 8 warehouses that may serve an order, with names of 256 bytes: it is reserved and confirmed, each
     answer is one that gRPC takes (4 MiB), each event one that the broker takes.
     """
@@ -417,7 +419,17 @@ async def test_largest_order_is_confirmed_and_can_be_published(operations: Opera
     lines = tuple(WantedLine(number, sku, WAREHOUSES_MAX) for number, sku in enumerate(skus, 1))
     holding = await operations.reserve_stock(ReserveStock("test:reserve", b"", order_id, attempt=1, lines=lines, ttl=timedelta(hours=1)))
     assert [len(its.lines) for its in holding.reservations] == [500] * WAREHOUSES_MAX
-    unwrap((await operations.move_reservations([ConfirmReservations("test:confirm", b"", order_id, attempt=1)]))[0])
+    attempts = [api.OrderAttempt(order_id=str(order_id), attempt=1)]
+    confirm_it = api.BatchConfirmReservationsRequest(request_id=str(uuid4()), order_attempts=attempts)
+
+    async def confirmed() -> api.BatchConfirmReservationsResponse | None:
+        """Sends the request again where its 5 s have passed, as the order service does."""
+        with suppress(Deferred):
+            return await ask(clients.reservations.BatchConfirmReservations, confirm_it)
+        return None
+
+    [result] = (await eventually(confirmed, timeout_s=60)).results
+    assert [(its.status, len(its.lines)) for its in result.reservations] == [(CONFIRMED, 500)] * WAREHOUSES_MAX
     answer = api.ReserveStockResponse(reservations=[wire.reservation(its) for its in holding.reservations])
     assert answer.ByteSize() < 4 * 2**20
     async with engine.connect() as connection:

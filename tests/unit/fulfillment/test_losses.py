@@ -156,6 +156,15 @@ def test_what_two_inspectors_find_is_booked_whoever_is_answered_first(answers: t
 MEANWHILE = {status: status for status in Status} | {Status.PACKED: Status.PICKING}
 
 
+def test_spoiled_units_of_withdrawn_work_are_published() -> None:
+    """What the warehouse booked while shipping is asked for the parcels makes a version, a row and an event of its own."""
+    asked = replace(standing(Status.READY, rule=RULE), withdraw_reason=WithdrawReason.UNITS_CUT)
+    decision = decide_one(asked, failed({4: 1}, Rebooked(4, 2, 1, 1)), NOW)
+    assert decision.record.withdraw_reason is WithdrawReason.UNITS_CUT
+    assert [row.version for row in decision.history] == [asked.version + 1]
+    assert told(decision.facts) == [("lines", asked.version + 1, Status.READY, "INSPECTION_FAILED")]
+
+
 @pytest.mark.parametrize("units", [3, 4])
 @pytest.mark.parametrize("status", Status)
 def test_what_is_booked_is_written_wherever_the_work_stands(status: Status, units: int) -> None:

@@ -101,7 +101,7 @@ class _FulfillmentStatusReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrappe
     FULFILLMENT_STATUS_REASON_PICKING_STARTED: _FulfillmentStatusReason.ValueType  # 3
     """A picker has started."""
     FULFILLMENT_STATUS_REASON_UNITS_SCANNED: _FulfillmentStatusReason.ValueType  # 4
-    """A picker has scanned units. In the history alone: the status stays."""
+    """A picker has scanned units: the status stays. FulfillmentLinesChanged publishes each 5,000th version of it."""
     FULFILLMENT_STATUS_REASON_PICKING_COMPLETED: _FulfillmentStatusReason.ValueType  # 5
     """A picker has closed the picklist."""
     FULFILLMENT_STATUS_REASON_SHORT_PICK: _FulfillmentStatusReason.ValueType  # 6
@@ -157,7 +157,7 @@ FULFILLMENT_STATUS_REASON_PICKLIST_BUILT: FulfillmentStatusReason.ValueType  # 2
 FULFILLMENT_STATUS_REASON_PICKING_STARTED: FulfillmentStatusReason.ValueType  # 3
 """A picker has started."""
 FULFILLMENT_STATUS_REASON_UNITS_SCANNED: FulfillmentStatusReason.ValueType  # 4
-"""A picker has scanned units. In the history alone: the status stays."""
+"""A picker has scanned units: the status stays. FulfillmentLinesChanged publishes each 5,000th version of it."""
 FULFILLMENT_STATUS_REASON_PICKING_COMPLETED: FulfillmentStatusReason.ValueType  # 5
 """A picker has closed the picklist."""
 FULFILLMENT_STATUS_REASON_SHORT_PICK: FulfillmentStatusReason.ValueType  # 6
