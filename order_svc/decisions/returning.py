@@ -250,7 +250,8 @@ def exceeding(counts: Iterable[tuple[int, int, int]], reason: str, can: str) -> 
 def priced(order: Order, rma: Return) -> Return:
     """The return with what its accepted units are refunded with: what all returned units of a line cost, less what is refunded already.
 
-    Taken units are the first of the line's shares, the cancelled ones before the returned: so refunds never exceed what the line costs.
+    Units leave a line from its first share on. What was published as cancelled stays as it is, so a
+    line's refunds and cancellations add up to what its cancelled and refunded units cost.
     """
     if rma.kind is ReturnKind.RECALL:
         return rma
@@ -261,7 +262,8 @@ def priced(order: Order, rma: Return) -> Return:
         ordered = order.line(line.number)
         assert ordered, "a return is of lines of its order"
         gone = min(ordered.cancelled + units, ordered.quantity)
-        due = ordered.worth(gone) - ordered.worth(ordered.cancelled) - sum(other.line(line.number).refund for other in others)
+        refunded = sum(other.line(line.number).refund for other in others)
+        due = ordered.worth(gone) - order.cancelled_amount_of(ordered) - refunded
         lines.append(replace(line, refund=max(line.refund, due)))
     return replace(rma, lines=tuple(lines))
 

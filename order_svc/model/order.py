@@ -54,7 +54,8 @@ class Allocation:
 class Line:
     """A line of an order. `discount` and `tax` are the whole line's, with its part of the order's, and never change; minor units.
 
-    Units are numbered, in the order of `shares`: those that are cancelled, then those that come back, are the first ones.
+    Units are numbered, in the order of `shares`. Units leave the line from the first one on, in the
+    order in which they are cancelled or refunded as returned.
     """
 
     number: int
@@ -91,7 +92,7 @@ class Line:
         return self.quantity - self.cancelled
 
     def worth(self, units: int) -> int:
-        """What the line's first units cost, as many as asked for. Units are taken from the first on: cancelled ones, then returned ones."""
+        """What the line's first `units` units cost together, in minor units."""
         cost = 0
         for share in self.shares:
             taken = min(units, share.quantity)
@@ -185,9 +186,12 @@ class Order:
         what it costs. Units may be refunded as returned, and turn out afterwards never to have
         left: never does more go back than the line costs.
         """
-        return sum(self._cancelled_amount_of(line) for line in self.lines if line.cancelled)
+        return sum(self.cancelled_amount_of(line) for line in self.lines)
 
-    def _cancelled_amount_of(self, line: Line) -> int:
+    def cancelled_amount_of(self, line: Line) -> int:
+        """What the line's units cost that were cancelled one by one. No return changes it."""
+        if not line.cancelled:
+            return 0
         refundable = sum(rma.line(line.number).refundable for rma in self.rmas if rma.kind is not ReturnKind.RECALL)
         gone = min(line.cancelled + refundable, line.quantity)
         return max(0, line.worth(gone) - self.refunded_of(line.number))

@@ -1,6 +1,7 @@
 """Returns of one order, in any sequence: each unit is accepted once, and never more money is promised than the line costs."""
 
 from dataclasses import replace
+from uuid import uuid4
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -9,9 +10,20 @@ from chassis.errors import Refused
 from order_svc import decisions
 from order_svc.decisions import returning
 from order_svc.lifecycle import RETURN_MOVES, Disposition, ReturnKind, ReturnStatus, Status, Work
-from order_svc.model import AnyCommand, CreateReturn, Order, RefundWithoutGoods, WantedLine
+from order_svc.model import (
+    Allocation,
+    AnyCommand,
+    CreateReturn,
+    ItemsCancelled,
+    Order,
+    Part,
+    RefundWithoutGoods,
+    Return,
+    StatusChanged,
+    WantedLine,
+)
 from tests.unit.order.returns import NOW, ask, ask_money, cause, inspect, move, receive, walked
-from tests.unit.order.samples import checkout, pay, placed, report, ship, work
+from tests.unit.order.samples import cancel_items, checkout, pay, place, placed, report, ship, work
 
 QUANTITY = st.integers(1, 5)
 LINES = st.dictionaries(st.integers(1, 3), QUANTITY, min_size=1, max_size=3)
@@ -134,3 +146,122 @@ def test_recalls_announce_each_unit_once_whatever_is_told_how_often(told: list[d
     assert len({rma.id for rma in order.rmas}) == len(order.rmas)
     other = returning.recall(order, "paris", {1: 1}, cause(order), NOW).record
     assert other.rmas[-1].id not in {rma.id for rma in order.rmas}
+
+
+def units_at(order: Order, part: Part) -> int:
+    """Units of the order's only line that the warehouse serves."""
+    allocations = order.lines[0].allocations
+    return sum(a.quantity for a in allocations if a.warehouse_id == part.warehouse_id)
+
+
+def deliver(order: Order, part: Part) -> list[AnyCommand]:
+    """The parcel of that part leaves with all units that the order has there, and arrives."""
+    reported = replace(report(order, part.warehouse_id), version=part.version + 1)
+    return [reported, ship(order, part.warehouse_id, NOW)]
+
+
+@st.composite
+def split_orders(draw: st.DrawFn) -> Order:
+    """A paid order of one line, whose units leave from two or three warehouses. One parcel is
+    delivered.
+    """
+    quantities = draw(st.lists(st.integers(1, 4), min_size=2, max_size=3))
+    price, discount = draw(st.integers(100, 200)), draw(st.integers(0, 50))
+    line = WantedLine("SKU", sum(quantities), price, discount, 0)
+    warehouses = zip(("london", "oslo", "paris"), quantities, strict=False)
+    allocations = tuple(Allocation(name, uuid4(), units) for name, units in warehouses)
+    command = replace(place(checkout(line)), allocations={1: allocations})
+    order = decisions.decide(None, command, NOW).record
+    order = decisions.decide(order, pay(order), NOW).record
+    for delivery in deliver(order, order.parts[0]):
+        order = decisions.decide(order, delivery, NOW).record
+    return order
+
+
+@st.composite
+def parcel_commands(draw: st.DrawFn, order: Order) -> list[AnyCommand]:
+    """A legal command, or two for a delivery: units are cancelled, are not found by the picker, are
+    delivered, are refunded or are returned.
+    """
+    packing = [p for p in order.parts if p.standing is not Status.DELIVERED and units_at(order, p)]
+    open_returns = [rma for rma in order.rmas if rma.live]
+    returnable = returning.left(order, 1)
+    kinds = ["cancel", "short", "deliver"] * bool(packing) + ["refund", "ask"] * bool(returnable)
+    kind = draw(st.sampled_from(kinds + ["next"] * 2 * len(open_returns) or ["none"]))
+    if kind == "none":
+        return []
+    if kind == "refund":
+        units = draw(st.integers(1, returnable))
+        return [ask_money(order, {1: (units, draw(st.sampled_from(Disposition)))})]
+    if kind == "ask":
+        return [ask(order, {1: draw(st.integers(1, returnable))})]
+    if kind == "next":
+        return [draw(next_step(draw(st.sampled_from(open_returns))))]
+    if kind == "cancel":
+        most = sum(units_at(order, p) for p in packing)
+        return [cancel_items(order, {1: draw(st.integers(1, most))})]
+    part = draw(st.sampled_from(packing))
+    if kind == "deliver":
+        return deliver(order, part)
+    found = {1: draw(st.integers(0, units_at(order, part)))}
+    version = part.version + 1
+    return [work(order, part.warehouse_id, Work.PICKING, version, units=found, committed=True)]
+
+
+@st.composite
+def next_step(draw: st.DrawFn, rma: Return) -> AnyCommand:
+    """What the status of the return calls for: all announced units arrive, and are inspected in
+    parts.
+    """
+    line = rma.line(1)
+    if rma.status is ReturnStatus.REQUESTED:
+        return move(rma, ReturnStatus.APPROVED)
+    if rma.status is ReturnStatus.APPROVED:
+        return receive(rma, {1: line.announced})
+    passed = draw(st.integers(1, line.received - line.inspected))
+    return inspect(rma, {1: (passed, 0, draw(st.sampled_from([0, 0, 0, passed])))})
+
+
+def published_amounts(order: Order, command: AnyCommand) -> Order:
+    """The order after the command. Fails where the order's cancelled amount changes and no event
+    carries the new one.
+    """
+    decision = decisions.decide(order, command, NOW)
+    own = [fact for fact in decision.facts if isinstance(fact, StatusChanged | ItemsCancelled)]
+    published = own[-1].order.cancelled_amount if own else order.cancelled_amount
+    assert decision.record.cancelled_amount == published
+    return decision.record
+
+
+def refunded_and_cancelled(order: Order) -> tuple[int, int]:
+    """The units of the line that are cancelled or refunded, and the money that went back for them."""
+    [line] = order.lines
+    units = line.cancelled + sum(rma.line(1).refundable for rma in order.rmas)
+    return units, order.cancelled_amount + order.refunded_of(1)
+
+
+@settings(max_examples=200, deadline=None)
+@given(split_orders(), st.data())
+def test_cancelled_and_returned_units_add_up_to_the_line(order: Order, data: st.DataObject) -> None:
+    """Units of several parcels are cancelled and returned in any order: what goes back for them is
+    what as many first units of the line cost, and with the last unit it is the line's total. No
+    return changes what was published as cancelled.
+    """
+    [line] = order.lines
+    for _ in range(data.draw(st.integers(1, 25))):
+        for command in data.draw(parcel_commands(order)):
+            order = published_amounts(order, command)
+            units, amount = refunded_and_cancelled(order)
+            assert amount == line.worth(units)
+    for part in order.parts:
+        if part.standing is not Status.DELIVERED:
+            for command in deliver(order, part):
+                order = published_amounts(order, command)
+    while open_returns := [rma for rma in order.rmas if rma.live]:
+        order = published_amounts(order, data.draw(next_step(open_returns[0])))
+    if rest := returning.left(order, 1):
+        order = published_amounts(order, ask_money(order, {1: (rest, Disposition.NONE)}))
+    units, amount = refunded_and_cancelled(order)
+    assert units == line.quantity - sum(rma.line(1).unrefunded for rma in order.rmas)
+    assert amount == line.worth(units)
+    assert line.worth(line.quantity) == line.total

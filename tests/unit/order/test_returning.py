@@ -11,7 +11,20 @@ from order_svc.decisions import returning
 from order_svc.lifecycle import Disposition, End, ReturnKind, ReturnProgress, ReturnStatus, Status, StockStatus, Work
 from order_svc.model import Allocation, CancelOrder, Order, Return, WantedLine
 from tests.unit.order.returns import NOW, after, arrived, ask, ask_money, cause, delivered, inspect, move, receive, returned, walked
-from tests.unit.order.samples import at, base, checkout, end, pay, place, placed, report, ship, work
+from tests.unit.order.samples import (
+    at,
+    base,
+    cancel_items,
+    checkout,
+    end,
+    pay,
+    place,
+    placed,
+    refund,
+    report,
+    ship,
+    work,
+)
 
 RESTOCK, DAMAGED, NONE = Disposition.RESTOCK, Disposition.DAMAGED, Disposition.NONE
 
@@ -320,6 +333,29 @@ def test_line_split_over_parcels_is_returned_by_parcel() -> None:
     assert order.lines[0].cancelled == 2
     assert order.rmas[0].refund + order.cancelled_amount == order.lines[0].total == 2900
     assert order.total == order.placed_total - order.cancelled_amount
+
+
+def test_return_after_a_cancellation_refunds_the_rest_of_a_line() -> None:
+    """Three lamps cost 34, 33 and 33. One is returned, then one is cancelled, then the last one is
+    returned: 100 went back, the amount that was published as cancelled stays, and the order becomes
+    refunded.
+    """
+    parts = (Allocation("london", uuid4(), 2), Allocation("paris", uuid4(), 1))
+    command = place(checkout(WantedLine("LAMP", 3, 33, 0, 1), shipping=0))
+    order = decisions.decide(None, replace(command, allocations={1: parts}), NOW).record
+    order = after(order, pay(order), report(order, "london"), ship(order, "london", NOW))
+    order, rma = arrived(order, {1: 1})
+    order = after(order, inspect(rma, {1: (1, 0, 0)}))
+    order = after(order, refund(order, 34, return_id=rma.id, amount=34))
+    order = after(order, cancel_items(order, {1: 1}))
+    assert (order.total, order.cancelled_amount) == (67, 33)
+    order = after(order, work(order, "paris", Work.CANCELLED, 2), refund(order, 67))
+    order, rma = arrived(order, {1: 1})
+    order = after(order, inspect(rma, {1: (1, 0, 0)}))
+    assert ([rma.refund for rma in order.rmas], order.cancelled_amount) == ([34, 33], 33)
+    assert order.status is Status.DELIVERED
+    order = after(order, refund(order, 100, return_id=rma.id, amount=33))
+    assert order.status is Status.REFUNDED
 
 
 def test_parcels_of_a_cancelled_order_come_back_by_its_recall() -> None:
