@@ -124,6 +124,13 @@ parts = Table(
     Column("tracking_number", Text),
     Column("deliver_time", DateTime(timezone=True)),
     Column("ended", enum(End, "shipment_end", metadata)),
+    Column(
+        "withdraw_version",
+        Integer,
+        CheckConstraint("withdraw_version >= 0", "withdraw_version"),
+        nullable=False,
+        server_default="0",
+    ),
     PrimaryKeyConstraint("order_id", "attempt", "warehouse_id"),
     CheckConstraint("shipment_id is not null or deliver_time is null", "shipped_before_delivered"),
     CheckConstraint("ended is null or (shipment_id is not null and deliver_time is null)", "ended"),

@@ -79,11 +79,17 @@ def worked_on(line: Line, command: NoteFulfillment) -> Line:
 
 
 def note_shipment(order: Order, command: NoteShipment, now: datetime) -> Decided:
-    """Goods are with a carrier, or with the customer."""
+    """Goods are with a carrier, or with the customer.
+
+    A shipment that was withdrawn before does not bring its label back. Its delivery counts: the
+    parcel left all the same.
+    """
     reason = Reason.DELIVERY_CONFIRMED if command.deliver_time else Reason.SHIPMENT_CREATED
     part = part_of(order, command.warehouse_id)
     if part is None:
         return late(order, reason, command, now)
+    if command.deliver_time is None and withdrawn(part, command):
+        return Decision(order)
     heard = replace(
         part,
         shipment_id=command.shipment_id,
@@ -97,17 +103,38 @@ def note_shipment(order: Order, command: NoteShipment, now: datetime) -> Decided
     return noted(order, followed, reason, command, now)
 
 
+def withdrawn(part: Part, command: NoteShipment) -> bool:
+    """Whether the shipment has parcels of a version that the fulfilment has withdrawn since.
+
+    A shipment of an unknown version (0) is older than any withdrawal.
+    """
+    return 0 < part.withdraw_version >= command.fulfillment_version
+
+
 def note_shipment_end(order: Order, command: NoteShipmentEnd, now: datetime) -> Decided:
-    """A parcel that does not reach its customer: its units are cancelled. One that was withdrawn is none any more: they go on."""
+    """A parcel that does not reach its customer: its units are cancelled.
+
+    The units of a withdrawn parcel go on with another shipment. The part keeps the version of the
+    withdrawal, also where it has no such shipment: the shipment's other events may come later.
+    """
     part = part_of(order, command.warehouse_id)
-    if part and command.withdrawn and part.shipment_id == command.shipment_id:
-        without = replace(part, shipment_id=None, tracking_number=None)
-        return follow(order, without, order.lines, (Reason.SHIPMENT_WITHDRAWN, Reason.SHIPMENT_WITHDRAWN), command, now)
-    if command.ended is None or part is None or part.ended or part.deliver_time:
+    if part is None:
         return Decision(order)
+    check_jump(part.version, command.withdraw_version, f"The fulfilment in {part.warehouse_id}")
+    heard = replace(part, withdraw_version=max(part.withdraw_version, command.withdraw_version))
+    if command.withdrawn and part.shipment_id == command.shipment_id:
+        heard = replace(heard, shipment_id=None, tracking_number=None)
+    if command.ended is None or part.ended or part.deliver_time:
+        reasons = (Reason.SHIPMENT_WITHDRAWN, Reason.SHIPMENT_WITHDRAWN)
+        return follow(order, heard, order.lines, reasons, command, now)
     check_placed(order)
     tracking_number = command.tracking_number or part.tracking_number
-    heard = replace(part, shipment_id=command.shipment_id, tracking_number=tracking_number, ended=command.ended)
+    heard = replace(
+        heard,
+        shipment_id=command.shipment_id,
+        tracking_number=tracking_number,
+        ended=command.ended,
+    )
     none = [
         (line, [replace(a, quantity=0) if a.warehouse_id == part.warehouse_id else a for a in line.allocations]) for line in order.lines
     ]

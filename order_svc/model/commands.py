@@ -147,13 +147,17 @@ class NoteFulfillment(Command):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NoteShipment(Command):
-    """Shipping tells that a fulfilment's goods are with the carrier, or delivered (`deliver_time`)."""
+    """Shipping tells that a fulfilment's goods are with the carrier, or delivered (`deliver_time`).
+
+    `fulfillment_version`: the version of the fulfilment whose parcels these are; 0: unknown.
+    """
 
     attempt: int
     warehouse_id: str
     shipment_id: UUID
     tracking_number: str | None
     deliver_time: datetime | None = None
+    fulfillment_version: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,6 +165,8 @@ class NoteShipmentEnd(Command):
     """Shipping tells how a parcel ended that did not reach its customer; None: it has not ended so.
 
     `withdrawn`: its label is void, for its fulfilment is unpacked and packed anew; its units go on with another shipment.
+    `withdraw_version`: of a void or failed shipment, the version at which its fulfilment withdrew
+    it; 0: none.
     """
 
     attempt: int
@@ -169,6 +175,7 @@ class NoteShipmentEnd(Command):
     tracking_number: str | None
     ended: End | None
     withdrawn: bool = False
+    withdraw_version: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -106,6 +106,8 @@ class Part:
     """What the order has last heard of one warehouse that serves it: from fulfilment (version and work) and from shipping.
 
     `ended`: the parcel did not reach its customer.
+    `withdraw_version`: shipments of this version of the fulfilment, and of earlier ones, are void
+    or failed; 0: none is.
     """
 
     warehouse_id: str
@@ -117,6 +119,7 @@ class Part:
     tracking_number: str | None = None
     deliver_time: datetime | None = None
     ended: End | None = None
+    withdraw_version: int = 0
 
     @property
     def standing(self) -> Status | None:

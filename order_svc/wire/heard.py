@@ -30,6 +30,9 @@ from order_svc.model import (
 )
 from order_svc.wire.names import END_OF, WORK_OF
 
+# A shipment that ends so has no parcel that leaves.
+WITHOUT_PARCEL = (shipping_pb2.SHIPMENT_STATUS_VOIDED, shipping_pb2.SHIPMENT_STATUS_FAILED)
+
 
 def confirm_payment(event: payment_events_pb2.PaymentConfirmed, of: Keyed, cause: str) -> ConfirmPayment:
     captured = money(event.captured_amount, "captured_amount")
@@ -112,6 +115,7 @@ def note_shipment(shipment: shipping_pb2.Shipment, of: Keyed, cause: str, delive
         shipment_id=UUID(shipment.shipment_id),
         tracking_number=given(shipment, "tracking_number"),
         deliver_time=moment(deliver_time, "deliver_time") if deliver_time else None,
+        fulfillment_version=shipment.fulfillment_version,
     )
 
 
@@ -131,6 +135,7 @@ def note_shipment_end(event: shipping_events_pb2.ShipmentStatusChanged, of: Keye
         tracking_number=given(its, "tracking_number"),
         ended=None if withdrawn else _ended(event.new_status, its.status_reason),
         withdrawn=withdrawn,
+        withdraw_version=its.withdraw_version if event.new_status in WITHOUT_PARCEL else 0,
     )
 
 

@@ -234,7 +234,7 @@ def published_amounts(order: Order, command: AnyCommand) -> Order:
 
 
 def refunded_and_cancelled(order: Order) -> tuple[int, int]:
-    """The units of the line that are cancelled or refunded, and the money that went back for them."""
+    """The units of the line that are cancelled or refunded, and the money that is due for them."""
     [line] = order.lines
     units = line.cancelled + sum(rma.line(1).refundable for rma in order.rmas)
     return units, order.cancelled_amount + order.refunded_of(1)

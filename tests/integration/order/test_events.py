@@ -160,6 +160,29 @@ async def test_what_goes_wrong_ends_the_same_twice_and_in_any_order(
     assert sorted(told) == sorted([order.id] * 7 + [now.rmas[0].id])
 
 
+async def test_withdrawn_shipment_consumed_later_stays_void(
+    orders: Orders,
+    operations: Operations,
+    warehouse: FakeWarehouse,
+) -> None:
+    """The order stores at which version London's label was withdrawn. The label's own event comes
+    later, with that of Paris' label: the order is processing.
+    """
+    warehouse.serving = ("london", "paris")
+    order = await place(orders, operations, "london", "paris")
+    created, _ = shipped_and_delivered(order, "london")
+    created.shipment.fulfillment_version = 5
+    void = parcel_ended(created.shipment, shipping_pb2.SHIPMENT_STATUS_VOIDED)
+    void.shipment.withdraw_version = 6
+    others, _ = shipped_and_delivered(order, "paris")
+    await tell(operations, [delivery(paid(order)), delivery(void)])
+    await tell(operations, [delivery(created), delivery(others)])
+    [now] = await operations.get_orders([order.id])
+    london, _ = now.parts
+    assert (now.status, london.shipment_id) == (Status.PROCESSING, None)
+    assert london.withdraw_version == 6
+
+
 async def test_payments_of_many_orders_are_committed_in_one_call(orders: Orders, operations: Operations, warehouse: FakeWarehouse) -> None:
     """A batch of payments asks the warehouse once; each order is confirmed."""
     placed = [await place(orders, operations, "london") for _ in range(5)]

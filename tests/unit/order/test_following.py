@@ -18,6 +18,7 @@ from order_svc.model import (
     ItemsCancelled,
     MoveReturn,
     NoteFulfillment,
+    NoteShipmentEnd,
     Order,
     OrderCommand,
     Owed,
@@ -515,8 +516,94 @@ def test_withdrawn_shipment_is_forgotten_by_its_part() -> None:
     )
     event = ShipmentStatusChanged(shipment=shipment, new_status=shipping_pb2.SHIPMENT_STATUS_VOIDED)
     decided = decisions.decide(order, wire.note_shipment_end(event, Keyed("k", b""), "c"), NOW)
-    assert (decided.record.parts, decided.record.lines, decided.facts) == ((part,), order.lines, [])
+    waiting = replace(part, withdraw_version=8)
+    assert decided.record.parts == (waiting,)
+    assert (decided.record.lines, decided.facts) == (order.lines, [])
     event.shipment.shipment_id = str(uuid4())
-    assert decisions.decide(order, wire.note_shipment_end(event, Keyed("k", b""), "c"), NOW).record is order
+    other = decisions.decide(order, wire.note_shipment_end(event, Keyed("k", b""), "c"), NOW).record
+    assert other.parts == (replace(order.parts[0], withdraw_version=8),)
     event.shipment.recall_time.FromDatetime(NOW)
     assert wire.note_shipment_end(event, Keyed("k", b""), "c").ended is End.VOIDED
+
+
+def withdraw(order: Order, version: int, **fields: Any) -> NoteShipmentEnd:
+    """London's shipment is void: the fulfilment withdrew it at that version of its own."""
+    return end(order, "london", None, withdrawn=True, withdraw_version=version, **fields)
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["label before", "label after"])
+def test_withdrawn_shipment_consumed_again_moves_nothing(known: bool) -> None:
+    """London's label is void and its lamps are packed anew; Paris has shipped. The label's event,
+    consumed after the void, changes nothing: the order is processing, its lamps can be cancelled,
+    and the next label counts.
+    """
+    order = two_parts()
+    shipped = ship(order, "london", fulfillment_version=5)
+    order = after(order, work(order, "london", Work.PACKING, 7))
+    void = withdraw(order, 6, shipment_id=shipped.shipment_id)
+    order = after(order, shipped, void) if known else after(order, void)
+    order = after(order, ship(order, "paris"))
+    packing = after(order, shipped)
+    assert packing is order
+    part = packing.parts[0]
+    assert (part.standing, part.shipment_id, part.withdraw_version) == (Status.PROCESSING, None, 6)
+    assert after(packing, cancel_items(packing, {1: 1})).lines[0].cancelled == 1
+    again = ship(packing, "london", fulfillment_version=9)
+    labelled = after(packing, again, void, shipped)
+    assert (labelled.status, labelled.parts[0].shipment_id) == (Status.SHIPPED, again.shipment_id)
+
+
+def test_order_with_late_label_of_a_void_stays_processing() -> None:
+    """Paris has shipped. London's only label is void, and its own event is consumed last."""
+    order = two_parts()
+    order = after(order, withdraw(order, 6), ship(order, "paris"))
+    order = after(order, ship(order, "london", fulfillment_version=5))
+    assert order.status is Status.PROCESSING
+
+
+def test_withdrawn_shipment_delivered_after_all_counts() -> None:
+    """The carrier delivers the parcel of a void label: the part is delivered with it."""
+    order = two_parts()
+    shipped = ship(order, "london", fulfillment_version=5)
+    order = after(order, shipped, withdraw(order, 6, shipment_id=shipped.shipment_id))
+    order = after(order, replace(shipped, deliver_time=NOW))
+    assert order.parts[0].standing is Status.DELIVERED
+
+
+def test_void_of_an_older_shipment_keeps_the_newer_one() -> None:
+    """The void of version 6 is consumed after the label of version 9. Of two voids, the higher
+    version stays.
+    """
+    order = two_parts()
+    newer = ship(order, "london", fulfillment_version=9)
+    order = after(order, newer, withdraw(order, 6), withdraw(order, 4))
+    assert (order.parts[0].shipment_id, order.parts[0].withdraw_version) == (newer.shipment_id, 6)
+    assert after(order, ship(order, "london", fulfillment_version=6)) is order
+
+
+@pytest.mark.parametrize(
+    ("status", "version"),
+    [("VOIDED", 6), ("FAILED", 6), ("IN_TRANSIT", 0), ("DELIVERED", 0)],
+)
+def test_withdraw_version_counts_where_no_parcel_leaves(status: str, version: int) -> None:
+    """A withdrawal that came too late states its version as well: the shipment goes on."""
+    shipment = shipping_pb2.Shipment(
+        shipment_id=str(uuid4()),
+        order_id=str(uuid4()),
+        attempt=1,
+        warehouse_id="london",
+        withdraw_version=6,
+        fulfillment_version=5,
+    )
+    new_status = shipping_pb2.ShipmentStatus.Value(f"SHIPMENT_STATUS_{status}")
+    event = ShipmentStatusChanged(shipment=shipment, new_status=new_status)
+    assert wire.note_shipment_end(event, Keyed("k", b""), "c").withdraw_version == version
+    assert wire.note_shipment(shipment, Keyed("k", b""), "c").fulfillment_version == 5
+
+
+def test_forged_withdraw_version_is_refused() -> None:
+    """A void of version 2^60 is not stored: the labels after it count."""
+    order = two_parts()
+    with pytest.raises(Refused) as caught:
+        after(order, withdraw(order, 2**60))
+    assert caught.value.reason == "VERSION_JUMP"
