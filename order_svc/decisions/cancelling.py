@@ -18,7 +18,7 @@ def cancel(order: Order, command: CancelOrder, now: datetime) -> Decided:
     """The whole order, unless any of it was delivered. What has left is recalled."""
     expected(order, command)
     alive(order)
-    if Status.CANCELLED not in MOVES[order.status] or any(part.standing is Status.DELIVERED for part in order.parts):
+    if not cancellable(order):
         raise not_cancellable(order, instead(order), **recallable(order))
     return end(order, command.reason, command, now)
 
@@ -86,6 +86,12 @@ def alive(order: Order) -> None:
         raise Refused("ORDER_ALREADY_CANCELLED", "The order was cancelled before.", status=order.status, cancel_reason=order.reason)
 
 
+def cancellable(order: Order) -> bool:
+    """Whether the order may become cancelled and none of its parcels is delivered."""
+    delivered = any(part.standing is Status.DELIVERED for part in order.parts)
+    return Status.CANCELLED in MOVES[order.status] and not delivered
+
+
 def instead(order: Order) -> str:
     """What to do in place of a cancellation, for each of the order's parcels: a sentence each."""
     if not order.parts:
@@ -98,6 +104,8 @@ def instead(order: Order) -> str:
         advice.append("Recall the parcels that are on their way with CancelShipment.")
     if order.status in CUTTABLE and any(part.standing and not has_left(part) for part in order.parts):
         advice.append("Cancel the units that have not left with CancelOrderItems.")
+    if cancellable(order):
+        advice.append("Cancel the whole order with CancelOrder.")
     return " ".join(advice)
 
 

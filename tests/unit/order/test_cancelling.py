@@ -134,6 +134,32 @@ def test_refusal_names_the_parcels_to_recall() -> None:
     assert (order.status, order.lines[1].cancelled) == (Status.DELIVERED, 2)
 
 
+def test_cancel_items_of_a_withdrawn_parcel_advises_cancel() -> None:
+    """A label made the order shipped and is void since. The order stays shipped, its units are
+    packed anew: the refusal names CancelOrder, and that works.
+    """
+    order = at(Status.PROCESSING)
+    label = ship(order, "london")
+    order = after(order, label)
+    void = end(order, "london", None, shipment_id=label.shipment_id, withdrawn=True)
+    order = after(order, void)
+    with pytest.raises(Refused) as refused:
+        after(order, cancel_items(order, {1: 1}))
+    advice = "Cancel the whole order with CancelOrder."
+    assert refused.value.message == f"The order is shipped. {advice}"
+    assert after(order, cancel(order)).status is Status.CANCELLED
+
+
+def test_cancel_items_of_a_shipped_order_advises_both() -> None:
+    """Its parcel is on its way: it can be recalled, and the whole order can be cancelled."""
+    order = at(Status.SHIPPED)
+    with pytest.raises(Refused) as refused:
+        after(order, cancel_items(order, {1: 1}))
+    recall = "Recall the parcels that are on their way with CancelShipment."
+    whole = "Cancel the whole order with CancelOrder."
+    assert refused.value.message == f"The order is shipped. {recall} {whole}"
+
+
 @pytest.mark.parametrize(
     ("status", "payment", "stock", "progress"),
     [
