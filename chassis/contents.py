@@ -12,14 +12,17 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from nats.aio.msg import Msg
-from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, StreamInfo
-from nats.js.errors import NotFoundError
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy, Header, StreamInfo
+from nats.js.errors import APIError, NotFoundError
 
 from chassis.stream import BROKER_ERRORS, Broker
 
 LOOK_TIMEOUT_S = 2.0
 READ_TIMEOUT_S = 5.0
 FORGOTTEN_AFTER_S = 30.0  # a consumer that this process could not delete
+# The statuses that end a pull request after the last message. With any other one the broker has cut
+# the reading short: 409 (the consumer or its leader is gone), 503 (no server answers).
+END_STATUSES = frozenset({"404", "408"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +86,16 @@ class Contents:
         return found is not None and found[0] == str(event_id)
 
     async def between(self, low: int, high: int) -> dict[int, Entry]:
-        """The messages from `low` to `high`, both included, by their places."""
+        """The messages from `low` to `high`, both included, by their places.
+
+        Raises one of BROKER_ERRORS where the broker cuts the reading short.
+        """
         found: dict[int, Entry] = {}
         async with self._reading(low, high) as arrived, asyncio.timeout(READ_TIMEOUT_S):
             pending = high - low + 1
             while pending > 0 and (message := await arrived.get()) is not None:
+                if isinstance(message, Exception):
+                    raise message
                 entry = _entry(message)
                 pending = min(message.metadata.num_pending, high - entry.seq)
                 if entry.seq <= high:
@@ -95,15 +103,22 @@ class Contents:
         return found
 
     @asynccontextmanager
-    async def _reading(self, low: int, high: int) -> AsyncIterator["asyncio.Queue[Msg | None]"]:
+    async def _reading(
+        self,
+        low: int,
+        high: int,
+    ) -> AsyncIterator["asyncio.Queue[Msg | Exception | None]"]:
         """The messages from `low` on, without their payloads; None after the last that there is.
+
+        An error in the queue means that the broker has ended the reading before the last message.
 
         By a consumer and not by direct requests: those may be answered by a server that is behind.
         """
-        arrived: asyncio.Queue[Msg | None] = asyncio.Queue()
+        arrived: asyncio.Queue[Msg | Exception | None] = asyncio.Queue()
 
         async def take(message: Msg) -> None:
-            arrived.put_nowait(message if message.reply.startswith("$JS.ACK.") else None)
+            is_message = message.reply.startswith("$JS.ACK.")
+            arrived.put_nowait(message if is_message else _end_of(message))
 
         config = ConsumerConfig(
             deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
@@ -135,6 +150,16 @@ def _bounds(info: StreamInfo) -> Bounds:
     state = info.state
     first_seq = state.first_seq if state.messages else state.last_seq + 1
     return Bounds(info.created, first_seq, state.last_seq, state.num_deleted or 0)
+
+
+def _end_of(answer: Msg) -> Exception | None:
+    """None where the status says that there are no more messages; otherwise an error."""
+    headers = answer.headers or {}
+    status = headers.get(Header.STATUS, "")
+    if status in END_STATUSES:
+        return None
+    code = int(status) if status.isdecimal() else None
+    return APIError(code=code, description=headers.get(Header.DESCRIPTION, "no description"))
 
 
 def _entry(message: Msg) -> Entry:

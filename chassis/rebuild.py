@@ -9,9 +9,13 @@ in the stream, so is all that was stored before it; when it is not, the comparis
 Marks of a shard are written by its owner alone, over the connection that is given here, and never
 while a page is compared: so no mark appears below a position unnoticed.
 
-What is lost waits again a little at a time, in the order of the old places: new events are never
-behind more than LOST_MAX old ones. Where a new event's aggregate has lost events, those go first
-(`take_along`), so that its order holds.
+A page may miss messages that the stream has: before a row waits again, the broker is asked for the
+message at its place.
+
+What is lost waits again a little at a time, in the order of the old places. Where a new event's
+aggregate has lost events, those go first (`take_along`), so that its order holds: LOST_MAX of them
+at most in one round of the relay. An aggregate with more of them is held back: its new events wait,
+and those of other aggregates do not.
 """
 
 import asyncio
@@ -25,8 +29,10 @@ from uuid import UUID
 import structlog
 from sqlalchemy import (
     ARRAY,
+    BigInteger,
     ColumnElement,
     Row,
+    Select,
     SmallInteger,
     Table,
     any_,
@@ -50,6 +56,7 @@ PLACES_RATE = 5000  # a second: reading them costs about 0.1 ms each
 LOST_MAX = 100
 LOST_RATE = 500  # a second, of each process: publishing one costs about 0.5 ms
 UNKNOWN_MAX = 10_000  # that are kept in memory
+ASKED_AT_ONCE = 16  # single messages that the broker is asked for
 # What is younger than this its stream still has: it keeps messages for longer, and an hour is more
 # than two clocks differ.
 YOUNG = timedelta(seconds=MAX_AGE_S) - timedelta(hours=1)
@@ -146,10 +153,27 @@ class Comparison:
         if len(lost) > lost_max:
             high = lost[lost_max - 1].stream_seq
             lost = [row for row in lost if row.stream_seq <= high]
+        lost = await self.missing(lost)
         entries = {seq: entry for seq, entry in held.items() if seq <= high}
         explained = {(row.stream_seq, str(row.event_id)) for row in rows}
         unexplained = [e for e in entries.values() if (e.seq, e.event_id) not in explained]
         return Page(high, len(rows), lost, entries, unexplained)
+
+    async def missing(self, rows: Sequence[Marked]) -> list[Marked]:
+        """The rows whose event the broker does not have at its mark, asked for one by one."""
+        bounds = await self.contents.bounds() if rows else None
+        if bounds is None:
+            return list(rows)
+        at_once = asyncio.Semaphore(ASKED_AT_ONCE)
+
+        async def is_held(row: Marked) -> bool:
+            if not bounds.first_seq <= row.stream_seq <= bounds.last_seq:
+                return False
+            async with at_once:
+                return await self.contents.holds(row.stream_seq, row.event_id)
+
+        held = await asyncio.gather(*map(is_held, rows))
+        return [row for row, is_there in zip(rows, held, strict=True) if not is_there]
 
     async def unknown(
         self,
@@ -196,10 +220,7 @@ class Rebuild:
         span = t.create_time.between(bindparam("first"), bindparam("last"))
         same = (t.id == lost.c.id) & (t.create_time == lost.c.create_time)
         self._unmark = update(outbox).values(stream_seq=None).where(same, span)
-        young = t.create_time > func.now() - bindparam("young", YOUNG, type_=INTERVAL)
-        compared = t.stream_seq.between(bindparam("first"), bindparam("seq"))
-        columns: tuple[ColumnElement[Any], ...] = (t.id, t.create_time, t.event_id, t.stream_seq)
-        self._of_aggregates = select(*columns).where(among(t.aggregate), ~compared, young)
+        self._of_aggregates = _suspects(outbox)
         self._highest = select(func.max(t.stream_seq))
         shards = bindparam("shards", type_=ARRAY(SmallInteger))
         self._load = select(positions).where(p.shard == any_(shards))
@@ -239,6 +260,14 @@ class Rebuild:
         self._connection = (-1, -1)
         self._lost, self._spent = 0, 0
         self._unknown: dict[str, Entry] = {}
+        self._more_unknown = False  # than UNKNOWN_MAX: they were found, and are not kept
+        self._counts_again = False  # the comparison looks for those again
+        # The id from which the rows of an aggregate may be lost, where not from the first. Rows
+        # below it are where they are marked, as long as the stream has the place `_relied_on`.
+        self._suspect_from: dict[UUID, int] = {}
+        self._relied_on = NO_END
+        self._held: set[UUID] = set()
+        self._held_at: Position | None = None  # when all of them were last looked at
         self.whole = False  # all marks are compared, as far as the last look tells
         self.next_time = float("-inf")  # when `advance` is due
 
@@ -267,27 +296,66 @@ class Rebuild:
             pause_s = await self._step(connection)
         self.next_time = started + (CHECK_S if self.whole else pause_s)
 
+    @property
+    def held(self) -> dict[UUID, int]:
+        """The aggregates that are held back. Of each, only events below that id may be published:
+        the row with that id is marked, and may be lost.
+        """
+        if self.whole:
+            return {}
+        held = (aggregate for aggregate in self._held if shard_of(aggregate) in self._shards)
+        return {aggregate: self._suspect_from[aggregate] for aggregate in held}
+
     async def take_along(self, connection: AsyncConnection, aggregates: Collection[UUID]) -> bool:
         """Before new events of these aggregates are published, those wait again that are lost, and
-        that the comparison has not come to yet. Answers whether there are any.
+        that the comparison has not come to yet: LOST_MAX rows at most are looked at, first of the
+        aggregates that have the fewest. Returns whether there are any.
+
+        Holds back the aggregates that have more. Their next rows are looked at after the next step
+        of the comparison, so that their number is bounded by LOST_RATE too.
         """
         position = self._position
         bounds = await self.contents.bounds()
         if position is None or bounds is None:
             return False
-        where: dict[str, Any] = {"first": bounds.first_seq, "seq": position.seq}
-        where |= arrays(("aggregate",), [(aggregate,) for aggregate in aggregates])
+        if bounds.first_seq > self._relied_on:
+            self._forget_held()
+        is_new = position is not self._held_at
+        self._held_at = position
+        asked = {*aggregates, *self.held} if is_new else {*aggregates} - self._held
+        where: dict[str, Any] = {"first": bounds.first_seq, "seq": position.seq, "most": LOST_MAX}
+        suspects = [(aggregate, self._suspect_from.get(aggregate, 0)) for aggregate in asked]
+        where |= arrays(("aggregate", "id"), suspects)
         rows = (await connection.execute(self._of_aggregates, where)).all()
-        asked = [row for row in rows if bounds.first_seq <= row.stream_seq <= bounds.last_seq]
-        held = await asyncio.gather(*(self.contents.holds(r.stream_seq, r.event_id) for r in asked))
-        there = {row.id for row, holds in zip(asked, held, strict=True) if holds}
-        lost = [row for row in rows if row.id not in there]
+        taken = [row for row in rows if row.place <= LOST_MAX and (is_new or row.fits)]
+        lost = await self._comparison.missing(taken)
         await self._wait_again(connection, lost)
+        self._hold(asked, rows, {row.id for row in taken})
+        # What is published again stands behind all that the stream has.
+        places = {row.stream_seq for row in taken} - {row.stream_seq for row in lost}
+        self._relied_on = min(self._relied_on, bounds.last_seq + 1, *places)
         self.next_time += len(lost) / LOST_RATE
         return bool(lost)
 
+    def _hold(
+        self,
+        asked: Collection[UUID],
+        rows: Sequence[Marked],
+        taken: Collection[int],
+    ) -> None:
+        """Holds back those of the aggregates that have a row which was not taken."""
+        left = [row for row in rows if row.id not in taken]
+        firsts = {row.aggregate: row.id for row in reversed(left)}
+        ends = {row.aggregate: row.id + 1 for row in rows}
+        for aggregate in self._held & ends.keys() - firsts.keys():
+            self._suspect_from[aggregate] = ends[aggregate]
+        self._suspect_from |= firsts
+        self._held = (self._held - set(asked)) | firsts.keys()
+
     async def _step(self, connection: AsyncConnection) -> float:
         """Compares up to a page. Answers how long to pause before the next."""
+        if self.contents.connection != self._connection:
+            self._forget_held()
         self._connection = self.contents.connection
         bounds = await self.contents.ensured()
         position = await self._standing(connection, bounds)
@@ -316,6 +384,8 @@ class Rebuild:
 
     async def _standing(self, connection: AsyncConnection, bounds: Bounds) -> Position:
         """The position from which to go on: the first, where that stream is not there any more."""
+        if self._position is None:
+            self._forget_held()
         known = [self._position] if self._position else await self._stored(connection)
         for position in known:
             if not position.may_stand(bounds) or not await self._has_message(position):
@@ -323,10 +393,16 @@ class Rebuild:
                 known = []
                 break
         if not known:
-            return Position(bounds.create_time, 1, bounds.deleted, 0)
+            self._forget_held()
+            return _first_position(bounds)
         lowest = min(known, key=lambda position: position.seq)
         first_seq = min(position.first_seq for position in known)
         return replace(lowest, first_seq=first_seq, deleted=bounds.deleted)
+
+    def _forget_held(self) -> None:
+        """What was found of single aggregates may be wrong: the stream may be another one."""
+        self._suspect_from, self._held, self._held_at = {}, set(), None
+        self._relied_on = NO_END
 
     async def _stored(self, connection: AsyncConnection) -> list[Position]:
         """The different positions of the owned shards; none where one of them has none."""
@@ -384,15 +460,26 @@ class Rebuild:
                 first_time=new[0].time,
             )
         kept = new[: UNKNOWN_MAX - len(self._unknown)]
+        self._more_unknown |= len(kept) < len(new)
         self._unknown |= {entry.event_id: entry for entry in kept}
 
     async def _keep(self, connection: AsyncConnection, position: Position, bounds: Bounds) -> None:
         """Remembers the position; in the database the first, where the outbox lacks events of the
         stream, so that the next process finds them again.
+
+        Where more than UNKNOWN_MAX were found and some of them are stored now, the comparison
+        begins again, to find the others. The gauge is not 0 before that comparison has ended.
         """
         left = await self._comparison.unknown(connection, self._shards, self._unknown.values())
         self._unknown = {entry.event_id: entry for entry in left}
-        self._foreign.set(len(left))
+        if self.whole:
+            self._forget_held()
+            self._counts_again = False
+        if self.whole and self._more_unknown and len(left) < UNKNOWN_MAX:
+            self._more_unknown, self._counts_again, self.whole = False, True, False
+            position = _first_position(bounds)
+        is_more = self._more_unknown or self._counts_again
+        self._foreign.set(max(len(left), int(is_more)))
         highest = (await connection.execute(self._highest)).scalar_one() or 0
         self._left.set(0 if self.whole else max(highest, bounds.last_seq) - position.seq)
         if self.whole and self._lost:
@@ -402,11 +489,46 @@ class Rebuild:
                 events=self._lost,
             )
             self._lost = 0
-        stored = position if not left else Position(bounds.create_time, 1, bounds.deleted, 0)
+        stored = _first_position(bounds) if left or is_more else position
         if stored != self._kept:
             values = {f"at_{name}": getattr(stored, name) for name in Position.__slots__}
             await connection.execute(self._store, values | {"shards": sorted(self._shards)})
         self._position, self._kept = position, stored
+
+
+def _first_position(bounds: Bounds) -> Position:
+    """The position from which nothing of this stream is compared yet."""
+    return Position(bounds.create_time, 1, bounds.deleted, 0)
+
+
+def _suspects(outbox: Table) -> Select[*tuple[Any, ...]]:
+    """The young rows of the given aggregates, each from the given id on, that are marked and not
+    compared, numbered by `place`: first those of the aggregates that have the fewest, each
+    aggregate's in the order of their ids. Only the first `most` rows, the next one, and the first
+    row of each aggregate. `fits` tells whether the aggregate's last row is among the first `most`.
+    """
+    t = outbox.c
+    of = given(t.aggregate, t.id)
+    young = t.create_time > func.now() - bindparam("young", YOUNG, type_=INTERVAL)
+    compared = t.stream_seq.between(bindparam("first"), bindparam("seq"))
+    columns: tuple[ColumnElement[Any], ...] = (t.id, t.create_time, t.event_id, t.stream_seq)
+    rank = func.row_number().over(partition_by=t.aggregate, order_by=t.id).label("rank")
+    number = func.count().over(partition_by=t.aggregate).label("number")
+    rows = (
+        select(*columns, t.aggregate, rank, number)
+        .join(of, (of.c.aggregate == t.aggregate) & (t.id >= of.c.id))
+        .where(~compared, young)
+        .subquery()
+    )
+    order = (rows.c.number, rows.c.aggregate, rows.c.id)
+    numbered = select(rows, func.row_number().over(order_by=order).label("place")).subquery()
+    most = bindparam("most", type_=BigInteger)
+    last = numbered.c.place + numbered.c.number - numbered.c.rank
+    return (
+        select(numbered, (last <= most).label("fits"))
+        .where((numbered.c.place <= most + 1) | (numbered.c.rank == 1))
+        .order_by(numbered.c.place)
+    )
 
 
 def _is_at(held: Mapping[int, Entry], row: Marked) -> bool:

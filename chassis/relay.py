@@ -26,7 +26,7 @@ from chassis import crash, telemetry
 from chassis.blame import LATER, TROUBLE, blame
 from chassis.database import Database, connect
 from chassis.outbox import HEADER_COLUMNS, headers
-from chassis.rebuild import Rebuild
+from chassis.rebuild import LOST_MAX, Rebuild
 from chassis.shards import Shards
 from chassis.stream import BROKER_ERRORS, Broker
 from chassis.tables import among, arrays, given
@@ -98,6 +98,12 @@ class Relay:
         self._read = select(*columns).where(waiting, mine, free).order_by(t.id).limit(batch_size_max)
         # A chain that has grown at its beginning, as far as one round may take it.
         self._chains = select(*columns).where(waiting, among(t.aggregate)).order_by(t.id).limit(4 * batch_size_max)
+        # Those events of aggregates that are held back which come before what may be lost.
+        below = given(t.aggregate, t.id)
+        earlier = (t.aggregate == below.c.aggregate) & (t.id < below.c.id)
+        held = select(*columns).where(waiting, earlier)
+        # As many as may be found lost between two steps of the comparison.
+        self._held = held.order_by(t.id).limit(2 * LOST_MAX)
         marks = given(t.id, t.create_time, t.stream_seq)
         span = t.create_time.between(bindparam("first"), bindparam("last"))  # so that only these days' partitions are looked at
         same = (t.id == marks.c.id) & (t.create_time == marks.c.create_time)
@@ -215,15 +221,15 @@ class Relay:
         Raises Away and Changed, and BROKER_ERRORS where the broker cannot say what it has: then nothing is marked.
         """
         end = time.monotonic() + ROUND_S
-        blocked = self._blocked_now()
-        rows: Sequence[Waiting] = (await connection.execute(self._read, {"shards": sorted(shards.owned), "blocked": blocked})).all()
-        if not rows:
+        held = self._rebuild.held
+        blocked = [*self._blocked_now(), *held]
+        where = {"shards": sorted(shards.owned), "blocked": blocked}
+        rows: Sequence[Waiting] = (await connection.execute(self._read, where)).all()
+        if not rows and not held:
             return 0
         await self._same_stream()
         if not self._rebuild.whole:
-            aggregates = {row.aggregate for row in rows}
-            if await self._rebuild.take_along(connection, aggregates):
-                rows = (await connection.execute(self._chains, arrays(("aggregate",), [(a,) for a in aggregates]))).all()
+            rows = await self._with_lost(connection, rows)
         chains = await asyncio.gather(*(self._publish(rows_of_one, end) for rows_of_one in by_aggregate(rows)))
         await self._same_stream()
         await self._marks(connection, [done for chain in chains for done in chain.done])
@@ -231,6 +237,30 @@ class Relay:
         if away := next((chain.trouble for chain in chains if chain.trouble), None):
             raise Away from away
         return len(rows)
+
+    async def _with_lost(
+        self,
+        connection: AsyncConnection,
+        rows: Sequence[Waiting],
+    ) -> Sequence[Waiting]:
+        """The rows, each aggregate's behind its events that the stream has lost. Of an aggregate
+        that is held back, only the events that come before what may still be lost.
+        """
+        aggregates = {row.aggregate for row in rows}
+        some_lost = await self._rebuild.take_along(connection, aggregates)
+        held = self._rebuild.held
+        if some_lost:
+            free = [(aggregate,) for aggregate in aggregates - held.keys()]
+            found = await connection.execute(self._chains, arrays(("aggregate",), free))
+            rows = found.all()
+        else:
+            rows = [row for row in rows if row.aggregate not in held]
+        blocked = self._blocked_now()
+        below = [(aggregate, id) for aggregate, id in held.items() if aggregate not in blocked]
+        if below:
+            earlier = await connection.execute(self._held, arrays(("aggregate", "id"), below))
+            rows = [*rows, *earlier.all()]
+        return rows
 
     async def _same_stream(self) -> None:
         if not await self._rebuild.stands():

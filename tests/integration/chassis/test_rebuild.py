@@ -1,12 +1,13 @@
 """A stream that was lost or rolled back: what the outbox has is published again, from there, and nothing else."""
 
+import asyncio
 import contextlib
 import shutil
 import time
 from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 from prometheus_client import REGISTRY
@@ -14,8 +15,9 @@ from sqlalchemy import Row, select, text, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis import rebuild
+from chassis.contents import Contents
 from chassis.database import Database
-from chassis.outbox import headers
+from chassis.outbox import headers, shard_of
 from chassis.rebuild import Rebuild
 from chassis.stream import BROKER_ERRORS, MAX_AGE_S, Broker
 from chassis.tables import SHARDS
@@ -347,6 +349,53 @@ async def test_new_events_do_not_wait_for_a_rebuild(
     assert took_s >= (number - 3 * rebuild.LOST_MAX) / rebuild.LOST_RATE
     assert (await versions(broker))[str(old[-1])] == [1, 2, 3, 4]
     assert republished() - before == number
+
+
+@pytest.mark.parametrize("is_purged", [False, True], ids=["wiped", "purged"])
+async def test_new_event_beside_hot_aggregate_goes_first(
+    database: Database,
+    broker: Broker,
+    engine: AsyncEngine,
+    eventually: Eventually,
+    is_purged: bool,
+) -> None:
+    """One aggregate has 2,000 events in a stream that has lost them all. A new event of another
+    aggregate is published behind some hundred of them. The new event of the first aggregate comes
+    after its old ones, which come in order; not even between do more than 500 events wait.
+    """
+    number, most = 2_000, 0
+    hot = await _hot(engine, number)
+    if is_purged:  # the places of what is published again are behind the lost ones
+        await broker.streams.purge_stream("ORDERS", seq=number + 1)
+    start = (await broker.ensure_stream("ORDERS")).last_seq
+    [other] = await placed(database, 1)
+    async with running(relay(database, broker, poll_s=0.05)):
+        await eventually(lambda: _marked(engine, [other]))
+        [row] = await _rows(engine, [other])
+        assert row.stream_seq <= start + 5 * rebuild.LOST_MAX
+        while not await _has(broker, number + 2):
+            most = max(most, await waiting(engine))
+            await asyncio.sleep(0.1)
+        await eventually(lambda: none_waits(engine))
+    rows = sorted(await _rows(engine, [hot]), key=lambda row: row.id)
+    marks = [row.stream_seq for row in rows]
+    assert marks == sorted(marks)
+    held = await Contents(broker, "ORDERS").between(start + 1, start + number + 2)
+    assert [held[row.stream_seq].event_id for row in rows] == [str(row.event_id) for row in rows]
+    assert most <= 500
+
+
+async def _hot(engine: AsyncEngine, number: int) -> UUID:
+    """An aggregate with so many events that are marked as published, and one that waits."""
+    hot = uuid4()
+    rows = (
+        "insert into outbox (shard, aggregate, event_id, sequence, subject, type, payload, "
+        f"stream_seq) select {shard_of(hot)}, '{hot}', gen_random_uuid(), i, 'orders.x', 'x', '', "
+        f"case when i <= {number} then i end from generate_series(1, {number} + 1) i"
+    )
+    async with engine.begin() as connection:
+        await connection.execute(text(rows))
+    return hot
 
 
 async def _rows(engine: AsyncEngine, aggregates: list[UUID]) -> Sequence[Row[tuple[object, ...]]]:
