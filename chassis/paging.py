@@ -22,6 +22,8 @@ FRAME_BYTES = 8
 READ_LINES_MAX = 1_000
 FIELD = "page_token"
 HASH_BYTES = 8
+# The numbers that a place may have: below the highest bigint, so that a query may add 1.
+NUMBERS = range(2**63 - 1)
 T = TypeVar("T")
 
 
@@ -133,6 +135,8 @@ def asked(request: ListRequest, encode: Callable[[Any], Message], *place: Kind) 
         raise refused() from error
     if filtered != filter_hash:
         raise refused("it belongs to a request with other filters")
+    if any(isinstance(value, int) and value not in NUMBERS for value in after):
+        raise refused()
     return Page(size, tuple(after), filter_hash, encode)
 
 

@@ -6,7 +6,17 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, bindparam, delete, func, not_, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    bindparam,
+    delete,
+    func,
+    not_,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from chassis.paging import Listed, Page
@@ -57,7 +67,8 @@ read_orders = select(f.order_id).where(among(f.id)).distinct()
 lock_orders = select(orders).where(among(orders.c.order_id)).order_by(orders.c.order_id).with_for_update(key_share=True)
 read_history = (
     select(history)
-    .where(history.c.fulfillment_id == bindparam("of"), history.c.version > bindparam("after"))
+    .where(history.c.fulfillment_id == bindparam("of"))
+    .where(history.c.version > bindparam("after", type_=BigInteger))
     .order_by(history.c.version)
     .limit(bindparam("most"))
 )

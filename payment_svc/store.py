@@ -7,7 +7,17 @@ from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, Table, bindparam, func, select, tuple_, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Select,
+    Table,
+    bindparam,
+    func,
+    select,
+    tuple_,
+    update,
+)
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -63,7 +73,7 @@ read_history = (
     select(*(history.c[name] for name in CHANGE), operations.c.kind)
     .outerjoin_from(history, operations, history.c.operation_id == operations.c.id)
     .where(history.c.payment_id == bindparam("payment_id"))
-    .where(history.c.version > bindparam("after"))
+    .where(history.c.version > bindparam("after", type_=BigInteger))
     .order_by(history.c.version)
     .limit(bindparam("most"))
 )

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import (
+    BigInteger,
     ColumnElement,
     Float,
     Select,
@@ -157,7 +158,7 @@ read_tracking = (
 read_history = (
     select(*(history.c[name] for name in STEP))
     .where(history.c.shipment_id == bindparam("shipment_id"))
-    .where(history.c.version > bindparam("after"))
+    .where(history.c.version > bindparam("after", type_=BigInteger))
     .order_by(history.c.version)
     .limit(bindparam("most"))
 )

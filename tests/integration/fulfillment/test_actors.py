@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis.client import ask, pages
 from chassis.convert import timestamp
 from chassis.errors import Invalid
+from chassis.paging import asked
 from fulfillment_svc import tables
 from fulfillment_svc.operations import Operations
 from tests.integration.fulfillment.events import ONE_PLACE, confirmed
@@ -197,6 +198,17 @@ async def test_transitions_come_oldest_first_in_pages(
     with pytest.raises(Invalid) as caught:
         await ask(fulfillments.ListFulfillmentTransitions, other)
     assert caught.value.reason == "PAGE_TOKEN_INVALID"
+
+
+async def test_transitions_behind_any_place_are_none(
+    fulfillments: Fulfillments,
+    operations: Operations,
+) -> None:
+    """A token's place may be higher than any version that the column holds."""
+    id = await before(fulfillments, operations, "StartPicking")
+    request = api.ListFulfillmentTransitionsRequest(fulfillment_id=id)
+    request.page_token = asked(request, lambda row: row, int).token((2**40,))
+    assert not (await ask(fulfillments.ListFulfillmentTransitions, request)).transitions
 
 
 async def test_note_of_an_earlier_release_reads_as_unset(

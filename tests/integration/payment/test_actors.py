@@ -15,6 +15,7 @@ from ordermesh.payment.v1 import payment_service_pb2 as api
 from chassis.client import ask
 from chassis.errors import Deferred, Invalid, NotFound
 from chassis.idempotency import keyed
+from chassis.paging import asked
 from payment_svc.providers.sandbox import Sandbox
 from payment_svc.providers.sandbox_ledger import Entry
 from tests.integration.payment.test_refunds import settle
@@ -217,6 +218,14 @@ async def test_transitions_are_listed_in_pages(payments: Payments, world: World)
     with pytest.raises(NotFound) as refused:
         await transitions(payments, unknown)
     assert (refused.value.reason, refused.value.metadata) == ("PAYMENT_NOT_FOUND", {"payment_id": unknown})
+
+
+async def test_transitions_behind_any_place_are_none(payments: Payments, world: World) -> None:
+    """A token's place may be higher than any version that the column holds."""
+    its = await pay(payments, create_payment(await world.order()))
+    request = api.ListPaymentTransitionsRequest(payment_id=its.payment_id)
+    request.page_token = asked(request, lambda row: row, int).token((2**40,))
+    assert not (await ask(payments.ListPaymentTransitions, request)).transitions
 
 
 async def check_bounds(method: Any, request_type: Any, field: str, made: list[Any]) -> None:

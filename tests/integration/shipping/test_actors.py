@@ -18,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from chassis.client import ask
 from chassis.convert import timestamp
 from chassis.errors import Invalid, Refused
+from chassis.paging import asked
 from shipping_svc.consumers import Consumers
 from shipping_svc.operations import Operations
 from tests.integration.shipping.requests import Shipping, cancel, create, report, rows, told
@@ -159,6 +160,17 @@ async def test_transitions_are_listed_in_pages(shipping: Shipping) -> None:
         ("SHIPMENT_STATUS_CREATED", "SHIPMENT_STATUS_LOST"),
     ]
     assert steps[-1].occur_time == after.update_time
+
+
+async def test_lists_behind_any_place_are_empty(shipping: Shipping) -> None:
+    """A token's place may be higher than any version that the column holds."""
+    there = (await ask(shipping.CreateShipment, create())).shipment
+    request = api.ListShipmentTransitionsRequest(shipment_id=there.shipment_id)
+    request.page_token = asked(request, lambda row: row, int).token((2**40,))
+    assert not (await ask(shipping.ListShipmentTransitions, request)).transitions
+    reports = api.ListTrackingEventsRequest(shipment_id=there.shipment_id)
+    reports.page_token = asked(reports, lambda row: row, int).token((2**63 - 2,))
+    assert not (await ask(shipping.ListTrackingEvents, reports)).tracking_events
 
 
 async def test_shipments_are_listed_by_update_time(shipping: Shipping, engine: AsyncEngine) -> None:

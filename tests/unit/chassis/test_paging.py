@@ -136,7 +136,7 @@ def test_the_first_page_starts_at_the_start() -> None:
 
 def test_a_place_of_several_values_comes_back_as_it_went() -> None:
     """Values of a place keep their kinds: ids, numbers, times, and text of any script."""
-    place = (datetime(2026, 3, 2, 12, 30, 0, 123456, tzinfo=UTC), ROW, "Käse — 日本", -5)
+    place = (datetime(2026, 3, 2, 12, 30, 0, 123456, tzinfo=UTC), ROW, "Käse — 日本", 5)
     request = ListOrdersRequest(page_token=token(ListOrdersRequest(), *place))
     assert asked(request, record, datetime, UUID, str, int).after == place
 
@@ -185,6 +185,8 @@ def test_a_token_holds_to_its_filter(other: Any) -> None:
         (token(ListShipmentsRequest(), "tea"), (int,)),
         (token(ListShipmentsRequest(), 2**63 - 1), (datetime,)),
         (token(ListShipmentsRequest(), "a\0b"), (str,)),
+        (token(ListShipmentsRequest(), -1), (int,)),
+        (token(ListShipmentsRequest(), 2**63 - 1), (int,)),
         ("x" * 2_000, ()),
         ("x" * 2_000, (str,)),
     ],
