@@ -292,17 +292,30 @@ def adopt(service: Services = None, note: Note = None, json: Json = False, timeo
     It changes no order, payment or other record. Repeated, it stores nothing twice.
     """
 
-    async def work(channel: Channel) -> int:
-        adopted, more = 0, True
+    async def work(channel: Channel) -> tuple[int, int]:
+        adopted, unreadable, after, more = 0, 0, 0, True
         while more:
-            request = api.AdoptEventsRequest(request_id=str(uuid4()), note=note)
+            request = api.AdoptEventsRequest(
+                request_id=str(uuid4()),
+                note=note,
+                after_stream_seq=after,
+            )
             answer = await ask(_outbox(channel).AdoptEvents, request, timeout_s=timeout)
-            adopted, more = adopted + answer.adopted_count, answer.more
-        return adopted
+            adopted += answer.adopted_count
+            unreadable += answer.unreadable_count
+            after, more = answer.read_stream_seq, answer.more
+        return adopted, unreadable
 
     answers = ask_each(_addresses(service), work)
-    for name, number in answers.found.items():
-        typer.echo(dumps({"service": name, "adopted": number}) if json else f"{name}: {number} events stored.")
+    for name, (adopted, unreadable) in answers.found.items():
+        if json:
+            found = {"service": name, "adopted": adopted, "unreadable": unreadable}
+            typer.echo(dumps(found))
+            continue
+        typer.echo(f"{name}: {adopted} events stored.")
+        if unreadable:
+            text = f"{name}: {unreadable} events were not stored: the service's log names them."
+            typer.echo(text, err=True)
     answers.end()
 
 

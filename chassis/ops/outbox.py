@@ -73,8 +73,14 @@ class OutboxService(OutboxServiceServicer):
         return api.ListUnmatchedEventsResponse(unmatched_events=events, next_page_token=token)
 
     async def AdoptEvents(self, request: api.AdoptEventsRequest, context: Context) -> api.AdoptEventsResponse:
-        number, more = await self._unmatched.adopt(Claim.of(keyed(request)))
-        return api.AdoptEventsResponse(adopted_count=number, more=more)
+        command = Claim.of(keyed(request))
+        adopted = await self._unmatched.adopt(command, request.after_stream_seq)
+        return api.AdoptEventsResponse(
+            adopted_count=adopted.stored,
+            unreadable_count=adopted.unreadable,
+            more=adopted.after is not None,
+            read_stream_seq=adopted.after or 0,
+        )
 
 
 def _lost(row: Marked) -> api.UnmatchedEvent:

@@ -1,20 +1,23 @@
 """Events that outbox and stream do not both have: what was lost, and what a restored database lacks."""
 
+import asyncio
 from datetime import timedelta
 from uuid import uuid4
 
 import pytest
 from ordermesh.ops.v1 import ops_service_pb2 as api
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis import rebuild
+from chassis import rebuild, unmatched
 from chassis.claims import NOBODY, Claim
 from chassis.client import ask, pages
 from chassis.database import Database, connect
+from chassis.errors import Invalid
 from chassis.outbox import Outbox
+from chassis.paging import asked
 from chassis.stream import MAX_AGE_S, Broker
-from chassis.unmatched import UnmatchedEvents
+from chassis.unmatched import Adopted, UnmatchedEvents
 from tests.sample import store
 from tests.sample.operators import Sample
 from tests.sample.relaying import none_waits, relay, republished, running, shipped
@@ -65,15 +68,15 @@ async def test_restored_database_is_told_until_it_is_adopted(
             await eventually(lambda: none_waits(engine))
         told = capsys.readouterr().out
         assert told.count("the database was restored to an older state") == 1
-    unmatched = UnmatchedEvents(database, broker, "ORDERS", "sample")
-    page = await unmatched.page(0)
+    events = UnmatchedEvents(database, broker, "ORDERS", "sample")
+    page = await events.page(0)
     found = [(entry.event_id, entry.seq) for entry in page.unknown]
     assert found == [(str(row.event_id), row.stream_seq) for row in reversed(lost)]
     async with running(relay(database, broker)):
         await eventually(lambda: unknown_events() == 3)
         command = Claim("adopt", target=NOBODY)
-        assert await unmatched.adopt(command) == (3, False)
-        assert await unmatched.adopt(command) == (0, False)
+        assert await events.adopt(command) == Adopted(stored=3, unreadable=0, after=None)
+        assert await events.adopt(command) == Adopted(stored=0, unreadable=0, after=None)
         await eventually(lambda: unknown_events() == 0)
     async with engine.connect() as connection:
         ids = [row.event_id for row in lost]
@@ -135,3 +138,144 @@ async def test_operators_list_and_adopt_events(sample: Sample, eventually: Event
     assert (answer.adopted_count, answer.more) == (1, False)
     assert await count(sample.engine, outbox) == 6
     assert await listed(1) == [expected[0], expected[2]]
+
+
+async def forget_rows(engine: AsyncEngine) -> None:
+    """As a restored database: the outbox has no rows, and the relay has compared nothing."""
+    async with engine.begin() as connection:
+        await connection.execute(delete(outbox))
+        await connection.execute(delete(store.stream_positions))
+
+
+def adopt_command() -> Claim:
+    return Claim(f"adopt {uuid4()}", target=NOBODY)
+
+
+async def test_adopt_goes_on_where_the_last_call_ended(
+    database: Database,
+    broker: Broker,
+    engine: AsyncEngine,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A call reads a part of the stream and returns the place that the next call begins after. A
+    repeat of a call stores nothing, and does not pass events that are still unknown.
+    """
+    monkeypatch.setattr(rebuild, "PAGE", 2)
+    monkeypatch.setattr(unmatched, "ADOPT_PAGES", 2)
+    async with running(relay(database, broker)):
+        await placed(database, 10)
+        await eventually(lambda: none_waits(engine))
+    await forget_rows(engine)
+    events = UnmatchedEvents(database, broker, "ORDERS", "sample")
+    first = adopt_command()
+    assert await events.adopt(first) == Adopted(stored=4, unreadable=0, after=4)
+    assert await events.adopt(first, after=4) == Adopted(stored=0, unreadable=0, after=4)
+    places: list[int] = []
+    read = events.page
+
+    async def page(after: int) -> unmatched.Unmatched:
+        places.append(after)
+        return await read(after)
+
+    monkeypatch.setattr(events, "page", page)
+    assert await events.adopt(adopt_command(), after=4) == Adopted(4, unreadable=0, after=8)
+    assert places == [4, 6]
+    monkeypatch.setattr(unmatched, "ADOPTED_MAX", 1)
+    assert await events.adopt(adopt_command(), after=8) == Adopted(1, unreadable=0, after=9)
+    assert await events.adopt(adopt_command(), after=9) == Adopted(1, unreadable=0, after=10)
+    assert await events.adopt(adopt_command(), after=10) == Adopted(0, unreadable=0, after=None)
+    assert await count(engine, outbox) == 10
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("ce-sequence", "seven"),
+        ("ce-sequence", "-1"),
+        ("ce-sequence", "9" * 19),
+        ("ce-correlationid", "no UUID"),
+        ("ce-causationid", "%00"),
+    ],
+)
+async def test_adopt_with_broken_header_skips_the_event(
+    sample: Sample,
+    eventually: Eventually,
+    header: str,
+    value: str,
+) -> None:
+    """An event of this service whose header has no such value is counted, and the others are
+    stored.
+    """
+    await placed(sample.ground.database, 2)
+    await eventually(lambda: none_waits(sample.engine))
+    message = await sample.ground.broker.streams.get_msg("ORDERS", 1)
+    names = {"ce-id": str(uuid4()), "Nats-Msg-Id": str(uuid4())}
+    headers = (message.headers or {}) | names | {header: value}
+    await sample.ground.broker.publish(message.subject or "", b"", headers, stream="ORDERS")
+    await forget_rows(sample.engine)
+    request = api.AdoptEventsRequest(request_id=str(uuid4()))
+    answer = await ask(sample.outbox.AdoptEvents, request)
+    assert (answer.adopted_count, answer.unreadable_count, answer.more) == (2, 1, False)
+    assert await count(sample.engine, outbox) == 2
+
+
+async def test_gauge_with_more_unknown_than_kept_stays_up(
+    database: Database,
+    broker: Broker,
+    engine: AsyncEngine,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Five events are unknown, and two are kept in memory. When those two are stored, the gauge
+    does not fall to 0, and no position is stored behind the others; when all are, both happen.
+    """
+    monkeypatch.setattr(rebuild, "CHECK_S", 0.05)
+    monkeypatch.setattr(rebuild, "UNKNOWN_MAX", 2)
+    async with running(relay(database, broker)):
+        await placed(database, 5)
+        await eventually(lambda: none_waits(engine))
+    await forget_rows(engine)
+    events = UnmatchedEvents(database, broker, "ORDERS", "sample")
+    async with running(relay(database, broker, poll_s=0.05)):
+        await eventually(lambda: unknown_events() == 2)
+        with monkeypatch.context() as patch:
+            patch.setattr(unmatched, "ADOPTED_MAX", 2)
+            assert (await events.adopt(adopt_command())).stored == 2
+        for _ in range(50):
+            assert unknown_events() > 0
+            assert await position(engine) == 0
+            await asyncio.sleep(0.02)
+        assert (await events.adopt(adopt_command())).stored == 3
+        await eventually(lambda: unknown_events() == 0)
+        await eventually(lambda: is_compared(engine))
+
+
+async def position(engine: AsyncEngine) -> int:
+    """The highest place up to which a shard is compared."""
+    async with engine.connect() as connection:
+        highest = await connection.execute(select(func.max(store.stream_positions.c.seq)))
+    return int(highest.scalar_one())
+
+
+async def is_compared(engine: AsyncEngine) -> bool:
+    return await position(engine) == 5
+
+
+@pytest.mark.parametrize("place", [-1, 2**63 - 1])
+async def test_unmatched_list_with_forged_place_is_refused(sample: Sample, place: int) -> None:
+    """A token whose place no query can take is PAGE_TOKEN_INVALID."""
+    request = api.ListUnmatchedEventsRequest()
+    request.page_token = asked(request, lambda row: row, int).token((place,))
+    with pytest.raises(Invalid) as refused:
+        await ask(sample.outbox.ListUnmatchedEvents, request)
+    assert refused.value.reason == "PAGE_TOKEN_INVALID"
+
+
+async def test_unmatched_list_with_highest_place_is_empty(sample: Sample) -> None:
+    """The highest place that a token may have is answered with the last page."""
+    request = api.ListUnmatchedEventsRequest()
+    request.page_token = asked(request, lambda row: row, int).token((2**63 - 2,))
+    answer = await ask(sample.outbox.ListUnmatchedEvents, request)
+    assert not answer.unmatched_events
+    assert not answer.next_page_token

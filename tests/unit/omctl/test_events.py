@@ -135,6 +135,13 @@ class Fake(FailedEventServiceServicer, OutboxServiceServicer):
         self._take(request, context)
         return api.RepublishEventsResponse(event_count=5)
 
+    def AdoptEvents(self, request: Any, context: Any) -> Any:
+        self._take(request, context)
+        if request.after_stream_seq < 200:
+            read = request.after_stream_seq + 100
+            return api.AdoptEventsResponse(adopted_count=3, more=True, read_stream_seq=read)
+        return api.AdoptEventsResponse(adopted_count=2, unreadable_count=1)
+
 
 class Omctl:
     """omctl in a pipe, in an environment where the order service and the others are two fakes."""
@@ -348,6 +355,21 @@ def test_malformed_actor_is_usage_error(omctl: Omctl) -> None:
     assert result.exit_code == 2
     assert "ORDERMESH_ACTOR" in result.stderr
     assert omctl.asked == []
+
+
+def test_adopt_with_more_goes_on_from_the_last_place(omctl: Omctl) -> None:
+    """Each call begins where the call before ended, with a request_id of its own; the counts are
+    added up.
+    """
+    result = omctl("adopt", "--service", "order")
+    assert result.exit_code == 0
+    assert [request.after_stream_seq for request in omctl.asked] == [0, 100, 200]
+    assert len({request.request_id for request in omctl.asked}) == 3
+    assert result.stdout == "order: 8 events stored.\n"
+    assert result.stderr == "order: 1 events were not stored: the service's log names them.\n"
+    lines = omctl("adopt", "--service", "order", "--json").stdout.splitlines()
+    expected = {"service": "order", "adopted": 8, "unreadable": 1}
+    assert [json.loads(line) for line in lines] == [expected]
 
 
 @pytest.mark.parametrize("command", ["show", "replay", "discard"])

@@ -1016,25 +1016,29 @@ Global___ListUnmatchedEventsResponse: _TypeAlias = ListUnmatchedEventsResponse  
 
 @_typing.final
 class AdoptEventsRequest(_message.Message):
-    """Nothing is asked but the adoption."""
+    """Which part of the stream."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
+    AFTER_STREAM_SEQ_FIELD_NUMBER: _builtins.int
     request_id: _builtins.str
     """UUID of the caller's, the same on each retry."""
     note: _builtins.str
     """Why, in free text, 1 to 500 characters: stored with the request's key, and nowhere else. No personal data."""
+    after_stream_seq: _builtins.int
+    """Only events behind this place of the stream: read_stream_seq of the last call; 0 for the first."""
     def __init__(
         self,
         *,
         request_id: _builtins.str = ...,
         note: _builtins.str | None = ...,
+        after_stream_seq: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "note", b"note"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "note", b"note", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_note", b"_note", "after_stream_seq", b"after_stream_seq", "note", b"note", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__note: _TypeAlias = _typing.Literal["note"]  # noqa: Y015
     _WhichOneofArgType__note: _TypeAlias = _typing.Literal["_note", b"_note"]  # noqa: Y015
@@ -1044,25 +1048,35 @@ Global___AdoptEventsRequest: _TypeAlias = AdoptEventsRequest  # noqa: Y015
 
 @_typing.final
 class AdoptEventsResponse(_message.Message):
-    """How many."""
+    """What one call has stored."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ADOPTED_COUNT_FIELD_NUMBER: _builtins.int
     MORE_FIELD_NUMBER: _builtins.int
+    READ_STREAM_SEQ_FIELD_NUMBER: _builtins.int
+    UNREADABLE_COUNT_FIELD_NUMBER: _builtins.int
     adopted_count: _builtins.int
     """Events that were stored by this call: 1,000 at most."""
     more: _builtins.bool
-    """Further events are unknown: call again, with another request_id."""
+    """The stream was not read to its end: call again, with another request_id, and read_stream_seq as
+    after_stream_seq.
+    """
+    read_stream_seq: _builtins.int
+    """Where `more`: all unknown events up to this place are stored, except unreadable ones."""
+    unreadable_count: _builtins.int
+    """Unknown events that this call has not stored because a header is broken. The log names each."""
     def __init__(
         self,
         *,
         adopted_count: _builtins.int = ...,
         more: _builtins.bool = ...,
+        read_stream_seq: _builtins.int = ...,
+        unreadable_count: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopted_count", b"adopted_count", "more", b"more"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["adopted_count", b"adopted_count", "more", b"more", "read_stream_seq", b"read_stream_seq", "unreadable_count", b"unreadable_count"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -209,8 +209,8 @@ class OutboxServiceStub:
     """
     AdoptEvents: _grpc.UnaryUnaryMultiCallable[_ops_service_pb2.AdoptEventsRequest, _ops_service_pb2.AdoptEventsResponse]
     """Stores unknown events in the outbox as published, so that they are published again where the stream
-    is lost later. It changes no order, payment or other record. A repeat of the request_id stores
-    nothing. Reasons: none but the common ones.
+    is lost later. It changes no order, payment or other record. One call reads some 20,000 places
+    of the stream. A repeat of the request_id stores nothing. Reasons: none but the common ones.
     """
 
 @_typing.type_check_only
@@ -237,8 +237,8 @@ class OutboxServiceAsyncStub(OutboxServiceStub):
     """
     AdoptEvents: _aio.UnaryUnaryMultiCallable[_ops_service_pb2.AdoptEventsRequest, _ops_service_pb2.AdoptEventsResponse]  # type: ignore[assignment]
     """Stores unknown events in the outbox as published, so that they are published again where the stream
-    is lost later. It changes no order, payment or other record. A repeat of the request_id stores
-    nothing. Reasons: none but the common ones.
+    is lost later. It changes no order, payment or other record. One call reads some 20,000 places
+    of the stream. A repeat of the request_id stores nothing. Reasons: none but the common ones.
     """
 
 class OutboxServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -286,8 +286,8 @@ class OutboxServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_ops_service_pb2.AdoptEventsResponse, _abc.Awaitable[_ops_service_pb2.AdoptEventsResponse]]:
         """Stores unknown events in the outbox as published, so that they are published again where the stream
-        is lost later. It changes no order, payment or other record. A repeat of the request_id stores
-        nothing. Reasons: none but the common ones.
+        is lost later. It changes no order, payment or other record. One call reads some 20,000 places
+        of the stream. A repeat of the request_id stores nothing. Reasons: none but the common ones.
         """
 
 def add_OutboxServiceServicer_to_server(servicer: OutboxServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
