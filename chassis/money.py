@@ -8,7 +8,8 @@ from google.type import money_pb2
 from iso4217 import Currency
 
 NANOS = 1_000_000_000
-# What an amount is at most, in whole units of any currency: the bound of every money field of the contracts.
+# The highest amount in a request, in whole units of any currency. The rules of answers and events
+# allow 10^15.
 UNITS_MAX = 10**12
 
 
