@@ -1,6 +1,5 @@
 """An event as it arrives, and as a handler gets it: from message to Delivery, pure. Nothing is acknowledged or stored here."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,7 +23,10 @@ TEXT_MAX = 2000
 
 @dataclass(frozen=True, slots=True)
 class Delivery(Generic[M]):
-    """An event as a handler gets it. `key` and `digest` are what its effect is idempotent on; `time` is when it was published."""
+    """An event as a handler gets it. `key` and `digest` are what its effect is idempotent on; `time` is when it was published.
+
+    `digest` is chassis.failed.digest_of: one event id with another type is another body.
+    """
 
     event_id: UUID
     key: str
@@ -101,8 +103,9 @@ def understand(event: FailedEvent, kinds: Mapping[str, type[Message]]) -> Receiv
         message = parse_event(kind, event.subject, event.payload)
     except Invalid as fault:
         return Received(event, fault=fault)
-    digest = hashlib.sha256(event.payload).digest()
-    return Received(event, kind, Delivery(event.event_id, f"{event.consumer}:{event.event_id}", digest, message, event.event_time))
+    key = f"{event.consumer}:{event.event_id}"
+    delivery = Delivery(event.event_id, key, event.digest, message, event.event_time)
+    return Received(event, kind, delivery)
 
 
 def _unhandled(event: FailedEvent, kinds: Mapping[str, type[Message]]) -> Failure:

@@ -1,6 +1,5 @@
 """The streams in memory: every message waits for each service that listens to it, in no order, until it is acknowledged."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +11,7 @@ from google.protobuf.message import Message
 from chassis.decision import Done
 from chassis.delivery import Delivery
 from chassis.errors import Deferred, Failure, NotFound
+from chassis.failed import digest_of
 from chassis.stream import stream_of, subject_of
 
 
@@ -60,7 +60,7 @@ class Network:
         delivery: Delivery[Any] = Delivery(
             waiting.event_id,
             f"{consumer}:{waiting.event_id}",
-            hashlib.sha256(waiting.payload).digest(),
+            digest_of(subject_of(waiting.kind), waiting.kind.DESCRIPTOR.full_name, waiting.payload),
             waiting.kind.FromString(waiting.payload),
             waiting.time,
         )

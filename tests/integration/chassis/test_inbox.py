@@ -15,7 +15,7 @@ from chassis import telemetry
 from chassis.decision import Done, Outcome
 from chassis.delivery import Delivery, receive
 from chassis.errors import Deferred, Invalid, NotFound, Overloaded, Refused
-from chassis.failed import FailedEvents
+from chassis.failed import FailedEvents, digest_of
 from chassis.inbox import PARK_AT, Inbox, delay_s
 from chassis.stream import BROKER_ERRORS, Broker
 from chassis.tables import FailedState
@@ -40,7 +40,7 @@ async def test_what_has_arrived_is_one_set(broker: Broker, engine: AsyncEngine, 
 
 
 async def test_a_delivery_says_all_that_a_command_needs(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
-    """Its key is the consumer's and the event's, its digest that of the body, its time that of the publication."""
+    """Its key is the consumer's and the event's, its digest that of its row, its time that of the publication."""
     handling, time = Handling(), datetime(2026, 11, 22, 12, 30, tzinfo=UTC)
     event_id = await publish(broker, SampleStatusChanged(order_id="7", version=3), ce_time=time.isoformat())
     await publish(broker, SampleStatusChanged(order_id="7", version=4))
@@ -49,7 +49,9 @@ async def test_a_delivery_says_all_that_a_command_needs(broker: Broker, engine: 
     first, second = (d for s in handling.sets for d in s)
     assert (first.event_id, first.key, first.time) == (event_id, f"sample-orders:{event_id}", time)
     assert (first.message.order_id, first.message.version) == ("7", 3)
-    assert len(first.digest) == 32
+    subject, name = "orders.sample.status_changed", SampleStatusChanged.DESCRIPTOR.full_name
+    for delivery in (first, second):
+        assert delivery.digest == digest_of(subject, name, delivery.message.SerializeToString())
     assert first.digest != second.digest
 
 

@@ -20,7 +20,7 @@ from chassis.inbox import PARK_AT
 from chassis.stream import Broker
 from chassis.tables import FailedState
 from tests.sample import store
-from tests.sample.events import SamplePaid, SampleStatusChanged
+from tests.sample.events import SampleNoted, SamplePaid, SampleStatusChanged
 from tests.sample.inbox import Handling, all_acknowledged, consuming, failed, publish
 from tests.sample.operators import CONSUMER, DISCARDED, REPLAYED, Paying, Sample, event
 from tests.sample.writes import placed
@@ -60,6 +60,23 @@ async def test_second_body_after_an_effect_is_not_applied(
     assert (row.event_id, row.state, row.reason) == (event_id, "failed", "EVENT_ID_REUSED")
     assert row.payload == second.SerializeToString()
     assert await _confirmed(engine) == {genuine}
+
+
+async def test_one_body_of_two_types_is_reused(
+    broker: Broker, database: Database, engine: AsyncEngine, eventually: Eventually
+) -> None:
+    """The same bytes under one id with another type are another event: EVENT_ID_REUSED."""
+    [order] = await placed(database)
+    event_id, paying = uuid4(), Paying(database)
+    first, second = (kind(order_id=str(order)) for kind in (SampleStatusChanged, SampleNoted))
+    assert first.SerializeToString() == second.SerializeToString()
+    await _publish_both(broker, event_id, first, second)
+    async with consuming(broker, engine, {SampleStatusChanged: paying, SampleNoted: paying}):
+        await eventually(lambda: all_acknowledged(broker))
+    [row] = await failed(engine)
+    assert (row.event_id, row.state, row.reason) == (event_id, "failed", "EVENT_ID_REUSED")
+    assert row.type == SampleNoted.DESCRIPTOR.full_name
+    assert paying.sets == [[event_id], [event_id]]
 
 
 async def test_two_bodies_that_fail_are_two_rows(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
