@@ -55,6 +55,7 @@ CHECKS: Final[Sequence[Check]] = (
     orders.fulfillments,
     orders.shipments,
     orders.stuck_orders,
+    orders.stuck_withdrawals,
     orders.stuck_fulfillments,
     orders.stuck_labels,
     orders.stuck_payments,

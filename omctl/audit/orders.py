@@ -220,18 +220,18 @@ def stuck_returns(facts: Facts, patience: timedelta) -> Differences:
 
 @check("failed", rules=("event.failed",), by_service=True)
 def failed_events(facts: Facts, _patience: timedelta) -> Differences:
-    """No event has failed."""
+    """No event has failed. A deferred one has not: its service tries it again by itself."""
     for failed in facts.failed.values():
         for event in failed:
+            if event.state != ops_service_pb2.FAILED_EVENT_STATE_FAILED:
+                continue
             subject = f"event {event.event_id} for {event.consumer}"
             text = f"{event.subject} of {event.aggregate_id}: {event.reason} {event.error}".rstrip()
             verb = "discard" if _is_hopeless(event) else "replay"
-            yield Difference(
-                "event.failed",
-                subject,
-                text,
-                f"omctl events {verb} {event.consumer} {event.event_id}",
-            )
+            # Another body may have the same id, in a row that is not open: the digest names one.
+            repair = f"omctl events {verb} {event.consumer} {event.event_id}"
+            repair += f" --digest {event.digest}" if event.digest else ""
+            yield Difference("event.failed", subject, text, repair)
 
 
 @check("outboxes", rules=("event.waiting",), by_service=True)
@@ -271,11 +271,12 @@ def _refund(facts: Facts, its: return_pb2.Return) -> str:
 
 
 def _is_hopeless(event: ops_service_pb2.FailedEvent) -> bool:
-    """Whether no replay can help: it cannot be read, or the order service itself lacks its order.
+    """Whether every replay ends the same: the event cannot be read, its id had its effect with
+    another body, or the order service itself lacks its order.
 
     Shipping asks the order service; other services' ORDER_NOT_FOUND is about what they were told yet.
     """
-    if event.reason == "EVENT_UNREADABLE":
+    if event.reason in ("EVENT_UNREADABLE", "EVENT_ID_REUSED"):
         return True
     return event.reason == "ORDER_NOT_FOUND" and event.consumer.startswith(("order-", "shipping-"))
 

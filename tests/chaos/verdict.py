@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
+from ordermesh.ops.v1 import ops_service_pb2
 from ordermesh.order.events.v1.order_events_pb2 import OrderItemsCancelled, OrderStatusChanged
 from ordermesh.order.v1 import order_pb2, order_service_pb2
 from ordermesh.payment.v1 import payment_pb2
@@ -62,11 +63,18 @@ def promises(facts: Facts, stories: Sequence[Story]) -> Iterator[Difference]:
 
 
 def resting(facts: Facts) -> Iterator[Difference]:
-    """Each order is where it may stay."""
+    """Each order is where it may stay, and no event is deferred any more."""
     for order in facts.orders.values():
         if order.status not in RESTING:
             text = f"{name_of(order_pb2.OrderStatus, order.status)} ({order.status_reason}), and nothing goes on"
             yield Difference("chaos.resting", f"order {order.order_id}", text, f"omctl order get {order.order_id}")
+    for failed in facts.failed.values():
+        for event in failed:
+            if event.state == ops_service_pb2.FAILED_EVENT_STATE_DEFERRED:
+                subject = f"event {event.event_id} for {event.consumer}"
+                text = f"deferred ({event.reason} {event.error})"
+                repair = f"omctl events show {event.consumer} {event.event_id}"
+                yield Difference("chaos.resting", subject, text, repair)
 
 
 async def histories(facts: Facts, calls: Calls) -> list[Difference]:

@@ -358,7 +358,12 @@ class World:
 
 
 def failed_event(service: str, failure: Failure) -> ops_service_pb2.FailedEvent:
-    return ops_service_pb2.FailedEvent(consumer=service, reason=failure.reason, error=failure.message)
+    return ops_service_pb2.FailedEvent(
+        consumer=service,
+        state=ops_service_pb2.FAILED_EVENT_STATE_FAILED,
+        reason=failure.reason,
+        error=failure.message,
+    )
 
 
 WIRES: dict[str, Any] = {

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type.money_pb2 import Money
+from ordermesh.ops.v1 import ops_service_pb2
 from ordermesh.order.v1 import order_pb2
 from ordermesh.payment.v1 import payment_pb2
 
@@ -67,6 +68,14 @@ def test_each_broken_promise_is_reported(what: str) -> None:
 def test_an_order_that_is_under_way_is_not_at_rest(status: Any, rests: bool) -> None:
     """Only ends are places to stay."""
     assert (not list(verdict.resting(told(orders={"1": order(status=status)})))) == rests
+
+
+def test_resting_with_a_deferred_event_is_reported() -> None:
+    """An event that is deferred when all else rests is reported; a failed one is the audit's."""
+    states = (ops_service_pb2.FAILED_EVENT_STATE_DEFERRED, ops_service_pb2.FAILED_EVENT_STATE_FAILED)
+    events = [ops_service_pb2.FailedEvent(event_id=str(state), state=state) for state in states]
+    [found] = verdict.resting(told(failed={"order": events}))
+    assert (found.check, found.subject) == ("chaos.resting", f"event {states[0]} for ")
 
 
 def step(version: int, old: Any, new: Any) -> order_pb2.OrderTransition:

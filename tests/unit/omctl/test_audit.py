@@ -1,5 +1,7 @@
 """The audit's checks: silent where all is well, and each of them speaks where its own fact is broken."""
 
+import importlib
+import pkgutil
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
@@ -16,6 +18,7 @@ from ordermesh.payment.v1 import payment_pb2
 from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.warehouse.v1 import warehouse_pb2
 
+import omctl.audit
 from chassis.errors import Deferred
 from omctl.audit import CHECKS, PATIENCE, Facts, Gap, differences, persisting, unchecked
 from omctl.audit.difference import Check
@@ -227,7 +230,18 @@ def _money(name: str, field: str, minor: int) -> Callable[[World], None]:
 
 
 def _failed_event(world: World) -> None:
-    world.failed = [ops_service_pb2.FailedEvent(consumer="order-payments", event_id="e", subject="payments.payment.confirmed")]
+    failed = ops_service_pb2.FailedEvent(
+        consumer="order-payments",
+        event_id="e",
+        state=ops_service_pb2.FAILED_EVENT_STATE_FAILED,
+        subject="payments.payment.confirmed",
+    )
+    world.failed = [failed]
+
+
+def _withdrawn_for_long(world: World) -> None:
+    world.work.withdraw_reason = "UNITS_CUT"
+    world.work.update_time.CopyFrom(at(600))
 
 
 def _waiting_event(world: World) -> None:
@@ -308,6 +322,7 @@ BROKEN: dict[str, Callable[[World], None]] = {
     "stuck.expiry": _pending_past_its_time,
     "stuck.stock": _owed,
     "stuck.fulfillment": _expected_for_long,
+    "stuck.withdrawal": _withdrawn_for_long,
     "stuck.shipment": _no_carrier,
     "stuck.label": _label_for_long,
     "stuck.payment": _unknown_charge,
@@ -390,13 +405,42 @@ def test_a_unit_that_left_too_late_to_be_cut_is_asked_back_and_no_fault_of_the_s
     assert "order.stock" not in checks
 
 
-@pytest.mark.parametrize(("reason", "verb"), [("EVENT_UNREADABLE", "discard"), ("ORDER_NOT_FOUND", "discard"), ("INTERNAL", "replay")])
+FAILURES = [
+    ("EVENT_UNREADABLE", "discard"),
+    ("EVENT_ID_REUSED", "discard"),
+    ("ORDER_NOT_FOUND", "discard"),
+    ("INTERNAL", "replay"),
+]
+
+
+@pytest.mark.parametrize(("reason", "verb"), FAILURES)
 def test_unreadable_event_is_to_be_discarded(reason: str, verb: str) -> None:
     """What no replay can help is discarded; any other failed event is replayed."""
     world = World()
     _failed_event(world)
     world.failed[0].reason = reason
     assert [d.repair for d in differences(world.facts())] == [f"omctl events {verb} order-payments e"]
+
+
+def test_deferred_event_is_no_difference() -> None:
+    """A parked event is tried again by its service: only a failed one is a difference."""
+    world = World()
+    _failed_event(world)
+    world.failed[0].state = ops_service_pb2.FAILED_EVENT_STATE_DEFERRED
+    assert differences(world.facts()) == []
+
+
+def test_repair_of_one_of_two_bodies_names_its_digest() -> None:
+    """Two bodies under one event id are two differences, and each repair names its own body."""
+    world = World()
+    _failed_event(world)
+    other = ops_service_pb2.FailedEvent()
+    other.CopyFrom(world.failed[0])
+    world.failed[0].digest, other.digest = "ab" * 32, "cd" * 32
+    world.failed = [*world.failed, other]
+    assert {d.repair for d in differences(world.facts())} == {
+        f"omctl events replay order-payments e --digest {digest}" for digest in ("ab" * 32, "cd" * 32)
+    }
 
 
 def test_units_booked_for_no_return_are_told_as_that() -> None:
@@ -564,6 +608,15 @@ def test_check_reads_only_the_facts_it_needs(check: Check) -> None:
         broken(world)
         limited = replace(world.facts(), **not_given)
         assert {found.check for found in check.find(limited, PATIENCE)} <= check.rules
+
+
+def test_checks_of_every_module_are_all_in_the_list() -> None:
+    """Every check function of the audit's modules is in CHECKS, once."""
+    names = [found.name for found in pkgutil.iter_modules(omctl.audit.__path__)]
+    modules = [importlib.import_module(f"omctl.audit.{name}") for name in names]
+    made = [each for module in modules for each in vars(module).values() if isinstance(each, Check)]
+    assert len(made) == len(CHECKS)
+    assert all(each in CHECKS for each in made)
 
 
 def test_rules_of_checks_are_each_broken_once() -> None:
