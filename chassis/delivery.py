@@ -9,7 +9,7 @@ from uuid import NAMESPACE_URL, UUID, uuid5
 from google.protobuf.message import Message
 from nats.aio.msg import Msg
 
-from chassis.errors import Deferred, Failure, Invalid
+from chassis.errors import Defect, Deferred, Failure, Invalid
 from chassis.event_payload import parse_event, wrong_type
 from chassis.failed import FailedEvent, digest_of
 from chassis.idempotency import Keyed
@@ -103,6 +103,8 @@ def understand(event: FailedEvent, kinds: Mapping[str, type[Message]]) -> Receiv
         message = parse_event(kind, event.subject, event.payload)
     except Invalid as fault:
         return Received(event, fault=fault)
+    except Exception as error:  # noqa: BLE001  # a defect of our own concerns this event alone
+        return Received(event, fault=Defect(error))
     key = f"{event.consumer}:{event.event_id}"
     delivery = Delivery(event.event_id, key, event.digest, message, event.event_time)
     return Received(event, kind, delivery)

@@ -8,6 +8,7 @@ from google.protobuf.descriptor import Descriptor, EnumDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from chassis.errors import Invalid, Violation
+from chassis.limits import OverLimit, limits_of_event, measured
 from chassis.stream import subject_of
 from chassis.texts import normalize_codes
 from chassis.validation import summary, violations
@@ -31,13 +32,27 @@ def parse_event(kind: type[M], subject: str, payload: bytes) -> M:
 def decode_event(kind: type[M], name: str, subject: str, payload: bytes) -> M:
     """The message of an event of this kind. `name` is the type that its header states.
 
-    Raises Invalid EVENT_UNREADABLE where the type or the subject is another one's, or the payload is
-    no such message.
+    Raises Invalid EVENT_UNREADABLE where the type or the subject is another one's, and as
+    `decode_payload` does.
     """
     if name != kind.DESCRIPTOR.full_name or subject != subject_of(kind):
         raise wrong_type(name, subject)
+    return decode_payload(kind, payload)
+
+
+def decode_payload(kind: type[M], payload: bytes) -> M:
+    """The message of a payload. Its bounds are checked on the bytes, before any message is made.
+
+    Raises Invalid EVENT_UNREADABLE where the payload is no such message, or is larger than the
+    message may be: the text names the field and its bound.
+    """
+    name = kind.DESCRIPTOR.full_name
     try:
+        measured(limits_of_event(kind.DESCRIPTOR), payload)
         return kind.FromString(payload)
+    except OverLimit as over:
+        found = [over.violation]
+        raise unreadable(f"{name}: {summary(found, 'the event')}", found) from None
     except DecodeError:
         raise unreadable(f"The payload is no {name}") from None
 

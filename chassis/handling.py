@@ -1,5 +1,6 @@
 """What handlers make of events: a set of one kind at a time, and an outcome for each event. Nothing is acknowledged or stored here."""
 
+import asyncio
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -56,7 +57,11 @@ class Handlers:
     async def again(self, events: Sequence[FailedEvent]) -> Mapping[Name, Outcome[Any]]:
         """What the handlers make of events that were stored."""
         outcomes: dict[Name, Outcome[Any]] = {}
-        for group in sets([understand(event, self.kinds) for event in events]):
+        batch = []
+        for event in events:
+            batch.append(understand(event, self.kinds))
+            await asyncio.sleep(0)  # a call waits for one event at most
+        for group in sets(batch):
             for received, outcome in zip(group, await self.ask(group), strict=True):
                 outcomes[received.event.name] = outcome
         return outcomes

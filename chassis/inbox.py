@@ -144,8 +144,10 @@ class Consumer:
             await self._give_back()
 
     async def _handle(self, messages: Sequence[Msg]) -> None:
-        batch = [receive(raw, self.name, self._handlers.kinds) for raw in messages]
-        await asyncio.sleep(0)  # what others wait for comes first
+        batch = []
+        for raw in messages:
+            batch.append(receive(raw, self.name, self._handlers.kinds))
+            await asyncio.sleep(0)  # a call waits for one message at most
         await self._patiently(lambda: self._look_up(batch))
         for group in list(sets(batch)):
             for received in [r for r in group if given_up(r)]:

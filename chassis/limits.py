@@ -1,10 +1,14 @@
-"""How large a request may be: what its contract allows, checked on the bytes that arrived.
+"""How large a request or an event may be: what its contract allows, checked on the bytes that
+arrived.
 
 The rules of `buf.validate` bound each field, but their evaluation costs time and memory in
 proportion to the message, and rules over lists run before `max_items`. So these bounds come first:
 
     size     the largest request that keeps every bound of the contract; REQUEST_BYTES_MAX at most
     counts   `max_items` and `max_pairs` of each field, and `max_inner_items` (ordermesh.options.v1)
+
+The size of an event is bounded by what its stream takes, and not by its contract: a newer publisher
+may add fields that this version does not know.
 
 One pass over the wire format checks both, before a message is made of the bytes. It stops at the
 first field beyond its bound, so that it takes no longer than the largest legal request does. The
@@ -25,6 +29,7 @@ from google.protobuf.message_factory import GetMessageClass
 from ordermesh.options.v1 import options_pb2
 
 from chassis.errors import Violation
+from chassis.stream import MESSAGE_BYTES_MAX as STREAM_BYTES_MAX
 
 # The transport takes 4 MiB (chassis/server.py): what lies between is refused here, with a reason.
 REQUEST_BYTES_MAX: Final = 1 << 20
@@ -52,10 +57,10 @@ _CONTINUED: Final = bytes(range(0x80, 0x100))  # bytes of a number that others f
 
 
 class OverLimit(Exception):
-    """A request is larger than its contract allows; `violation` names the field and its bound."""
+    """A message is larger than its contract allows; `violation` names the field and its bound."""
 
     def __init__(self, path: str, rule: str, name: str) -> None:
-        super().__init__(f"{path or 'the request'}: {rule}")
+        super().__init__(f"{path or 'the message'}: {rule}")
         self.violation = Violation(path, rule, name)
 
 
@@ -90,7 +95,7 @@ class Field:
 
 
 def measured(limits: Limits, data: bytes) -> int:
-    """How many values all lists and maps of the encoded request have.
+    """How many values all lists and maps of the encoded message have.
 
     Raises OverLimit where it is larger than its contract allows, DecodeError where it is none.
     """
@@ -115,8 +120,16 @@ def limits_of(request: Descriptor) -> Limits:
     return replace(its, bytes_max=bytes_max, fields_max=its.fields_max + UNKNOWN_FIELDS_MAX)
 
 
+@cache
+def limits_of_event(event: Descriptor) -> Limits:
+    """The limits of an event."""
+    its = _message(event)
+    fields_max = its.fields_max + UNKNOWN_FIELDS_MAX
+    return replace(its, bytes_max=STREAM_BYTES_MAX, fields_max=fields_max)
+
+
 def _message(descriptor: Descriptor) -> Limits:
-    """The limits of a message that its contract gives. No request has a message within itself."""
+    """The limits of a message that its contract gives. No message has itself within it."""
     return _together(_field(each) for each in descriptor.fields)
 
 
@@ -218,7 +231,7 @@ def _varint_bytes(value: int) -> int:
 
 
 class _Scan:
-    """One pass over an encoded request."""
+    """One pass over an encoded message."""
 
     __slots__ = ("_data", "_fields_left", "_limits", "elements", "too_large")
 

@@ -6,10 +6,12 @@ from hashlib import sha256
 from uuid import UUID
 
 from google.protobuf.json_format import MessageToJson
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 from ordermesh.ops.v1 import ops_service_pb2 as api
 
 from chassis.convert import given, names, timestamp, timestamp_or_none
+from chassis.errors import Invalid
+from chassis.event_payload import decode_payload
 from chassis.failed import OPEN, Entry, Name, Wanted
 from chassis.paging import ANSWER_BYTES_MAX
 from chassis.tables import FailedState
@@ -102,8 +104,8 @@ def is_digest(text: str) -> bool:
 def _json(entry: Entry, kinds: Mapping[str, type[Message]]) -> str:
     if kind := kinds.get(entry.event.type):
         try:
-            words = MessageToJson(kind.FromString(entry.event.payload))
+            words = MessageToJson(decode_payload(kind, entry.event.payload))
             return words if len(words) <= JSON_MAX else ""
-        except (DecodeError, ValueError):  # a time beyond what JSON can say is a ValueError
+        except (Invalid, ValueError):  # a time beyond what JSON can say is a ValueError
             return ""
     return ""

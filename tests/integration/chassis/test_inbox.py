@@ -1,20 +1,22 @@
 """The inbox: what becomes of an event, by what its handler makes of it. Connections that die: test_pull.py."""
 
 import asyncio
+import time
 from contextlib import AsyncExitStack, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from ordermesh.order.events.v1.order_events_pb2 import OrderStatusChanged
 from sqlalchemy import text, update
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from chassis import telemetry
+from chassis import event_payload, telemetry
 from chassis.decision import Done, Outcome
 from chassis.delivery import Delivery, receive
-from chassis.errors import Deferred, Invalid, NotFound, Overloaded, Refused
+from chassis.errors import Deferred, Invalid, NotFound, Overloaded, Refused, Violation
 from chassis.failed import FailedEvents, digest_of
 from chassis.inbox import PARK_AT, Inbox, delay_s
 from chassis.stream import BROKER_ERRORS, Broker
@@ -53,6 +55,45 @@ async def test_a_delivery_says_all_that_a_command_needs(broker: Broker, engine: 
     for delivery in (first, second):
         assert delivery.digest == digest_of(subject, name, delivery.message.SerializeToString())
     assert first.digest != second.digest
+
+
+async def test_event_of_a_million_items_fails_and_the_next_is_handled(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:
+    """2 MB of empty items are EVENT_UNREADABLE by their bound, cost little time, and stop no inbox."""
+    number = OrderStatusChanged.DESCRIPTOR.fields_by_name["items"].number
+    garbage = OrderStatusChanged.FromString(bytes([number << 3 | 2, 0]) * 1_000_000)
+    garbage_id = await publish(broker, garbage)
+    del garbage
+    good_id = await publish(broker, SampleStatusChanged(version=1))
+    orders, samples = Handling(), Handling()
+    began = time.process_time()
+    handlers = {OrderStatusChanged: orders, SampleStatusChanged: samples}
+    async with consuming(broker, engine, handlers):
+        await eventually(lambda: all_acknowledged(broker))
+    assert time.process_time() - began < 1.0
+    [row] = await failed(engine)
+    assert (row.event_id, row.state, row.reason) == (garbage_id, "failed", "EVENT_UNREADABLE")
+    assert "items: must contain no more than 500 item(s)" in row.error
+    assert (orders.sets, samples.settled) == ([], [good_id])
+
+
+async def test_event_that_breaks_our_rules_code_fails_alone(
+    broker: Broker, engine: AsyncEngine, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exception of our own validation fails that event as INTERNAL: the others are handled."""
+
+    def rules(message: Any, *, fail_fast: bool = False) -> list[Violation]:
+        if message.version == 1:
+            raise RuntimeError("a rule cannot be evaluated")
+        return []
+
+    monkeypatch.setattr(event_payload, "violations", rules)
+    broken, good = [await publish(broker, SampleStatusChanged(version=n)) for n in (1, 2)]
+    handling = Handling()
+    async with consuming(broker, engine, {SampleStatusChanged: handling}):
+        await eventually(lambda: all_acknowledged(broker))
+    [row] = await failed(engine)
+    assert (row.event_id, row.state, row.reason) == (broken, "failed", "INTERNAL")
+    assert handling.settled == [good]
 
 
 async def test_an_event_is_handled_in_the_trace_that_it_came_with(broker: Broker, engine: AsyncEngine, eventually: Eventually) -> None:

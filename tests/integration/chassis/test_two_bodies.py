@@ -62,9 +62,7 @@ async def test_second_body_after_an_effect_is_not_applied(
     assert await _confirmed(engine) == {genuine}
 
 
-async def test_one_body_of_two_types_is_reused(
-    broker: Broker, database: Database, engine: AsyncEngine, eventually: Eventually
-) -> None:
+async def test_one_body_of_two_types_is_reused(broker: Broker, database: Database, engine: AsyncEngine, eventually: Eventually) -> None:
     """The same bytes under one id with another type are another event: EVENT_ID_REUSED."""
     [order] = await placed(database)
     event_id, paying = uuid4(), Paying(database)

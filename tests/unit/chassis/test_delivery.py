@@ -8,8 +8,9 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
+from chassis import event_payload
 from chassis.delivery import Received, receive, storable
-from chassis.errors import Invalid
+from chassis.errors import Defect, Invalid
 from tests.sample.events import SamplePaid, SampleStatusChanged
 
 NAME = SampleStatusChanged.DESCRIPTOR.full_name
@@ -70,6 +71,20 @@ def test_what_cannot_be_read_says_why(headers: dict[str, str] | None, body: byte
     assert isinstance(it.fault, Invalid)
     assert it.fault.reason == "EVENT_UNREADABLE"
     assert isinstance(it.event.event_id, UUID)
+
+
+def test_exception_of_the_rules_is_the_events_defect(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What parsing or the rules raise beside Invalid is a Defect of that event, and is not raised."""
+    error = RuntimeError("a rule cannot be evaluated")
+
+    def broken(message: object, *, fail_fast: bool) -> None:
+        raise error
+
+    monkeypatch.setattr(event_payload, "violations", broken)
+    it = received({"ce-type": NAME})
+    assert it.delivery is None
+    assert isinstance(it.fault, Defect)
+    assert it.fault.__cause__ is error
 
 
 @pytest.mark.parametrize(

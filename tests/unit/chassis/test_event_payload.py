@@ -2,6 +2,7 @@
 which field is wrong.
 """
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,12 +15,14 @@ from ordermesh.shipping.events.v1.shipping_events_pb2 import ShipmentCreated
 
 from chassis.errors import Invalid
 from chassis.event_payload import parse_event, unknown_values
-from chassis.stream import subject_of
+from chassis.stream import MESSAGE_BYTES_MAX, subject_of
 from tests.sample.contract_events import valid
 
 KINDS = list(valid())
 # A newer publisher may add a value to an enum: it is readable, and means no change.
 NEWER = 99
+# One element of OrderStatusChanged.items, without a field.
+EMPTY_ITEM = bytes([OrderStatusChanged.DESCRIPTOR.fields_by_name["items"].number << 3 | 2, 0])
 OLD = "old_status"  # unspecified where a record was created
 
 
@@ -133,12 +136,43 @@ def test_a_type_on_another_subject_is_unreadable() -> None:
     assert caught.value.reason == "EVENT_UNREADABLE"
 
 
-def test_a_body_full_of_empties_is_refused_fast() -> None:
-    """Half a million empty lines are refused by the first broken rule: no list of them is made."""
-    event = OrderStatusChanged()
-    for _ in range(500_000):
-        event.items.add()
-    assert len(refusal(event).violations) == 1
+def test_event_of_a_million_empties_is_refused_unparsed() -> None:
+    """A 2 MB event of 1,000,000 empty lines is unreadable by its bound, before a message is made."""
+    payload = b"".join([EMPTY_ITEM] * 1_000_000)
+    began = time.process_time()
+    with pytest.raises(Invalid) as caught:
+        parse_event(OrderStatusChanged, subject_of(OrderStatusChanged), payload)
+    assert time.process_time() - began < 0.1
+    assert caught.value.reason == "EVENT_UNREADABLE"
+    [violation] = caught.value.violations
+    assert (violation.subject, violation.kind) == ("items", "repeated.max_items")
+    assert "items: must contain no more than 500 item(s)" in caught.value.message
+
+
+def test_event_with_fields_of_a_newer_version_is_read() -> None:
+    """Fields that this version does not know count, and 1 MB of them beside a valid event is read."""
+    event = valid()[OrderStatusChanged]
+    newer = OrderStatusChanged.FromString(b"\x82\x7d\x80\x80\x40" + bytes(1 << 20))
+    assert newer.ByteSize() > 1 << 20
+    payload = event.SerializeToString() + newer.SerializeToString()
+    read: Any = parse_event(OrderStatusChanged, subject_of(OrderStatusChanged), payload)
+    assert read.order_id == event.order_id  # type: ignore[attr-defined]  # of an order
+
+
+def test_event_beyond_what_the_stream_takes_is_unreadable() -> None:
+    """The largest payload is the stream's: one byte more is refused by its size."""
+    payload = valid()[OrderStatusChanged].SerializeToString()
+    filler = MESSAGE_BYTES_MAX - len(payload) - 5
+    for more, bound in ((0, False), (1, True)):
+        size = filler + more
+        varint = bytes([size & 0x7F | 0x80, size >> 7 & 0x7F | 0x80, size >> 14])
+        body = payload + b"\x82\x7d" + varint + bytes(size)
+        assert len(body) == MESSAGE_BYTES_MAX + more
+        if bound:
+            with pytest.raises(Invalid, match=f"the event: must be at most {MESSAGE_BYTES_MAX} bytes"):
+                parse_event(OrderStatusChanged, subject_of(OrderStatusChanged), body)
+        else:
+            parse_event(OrderStatusChanged, subject_of(OrderStatusChanged), body)
 
 
 def test_unknown_enum_values_are_named() -> None:
