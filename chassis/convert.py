@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.type import money_pb2
 
-from chassis.errors import Invalid, Violation
+from chassis.errors import InvalidField, Violation
 from chassis.money import Money, MoneyError, from_message
 from chassis.tokens import pack, unpack
 
@@ -96,6 +96,6 @@ def resumed(resume_token: str, watched: UUID) -> int | None:
     raise invalid("resume_token", "must be one that a watch of this record has sent")
 
 
-def invalid(field: str, rule: str) -> Invalid:
-    """A request whose field breaks a rule that the contract cannot say."""
-    return Invalid("VALIDATION_FAILED", f"{field}: {rule}.", violations=[Violation(field, rule)])
+def invalid(field: str, rule: str) -> InvalidField:
+    """The refusal of a request or event whose field breaks a rule that the contract cannot say."""
+    return InvalidField("VALIDATION_FAILED", f"{field}: {rule}.", violations=[Violation(field, rule)])

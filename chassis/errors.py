@@ -3,6 +3,7 @@
 Failure
 ├── Refused          the answer is no, and stays no while the record stands as it does     FAILED_PRECONDITION
 │   ├── Invalid          the request itself is wrong                                       INVALID_ARGUMENT
+│   │   └── InvalidField     a field that our own code has found wrong                     INVALID_ARGUMENT
 │   ├── NotFound         there is no such record (yet: an event waits for it)              NOT_FOUND
 │   ├── Exists           there is one already                                              ALREADY_EXISTS
 │   ├── Stale            the caller decided on an older version of the record              ABORTED
@@ -63,6 +64,12 @@ class Invalid(Refused):
     """The request itself is wrong; the violations name its fields."""
 
     code = "INVALID_ARGUMENT"
+
+
+class InvalidField(Invalid):
+    """A field of the request or event in hand breaks a rule, and our own code has found it. A peer's
+    refusal of our call is never one: it says nothing of the event in hand.
+    """
 
 
 class NotFound(Refused):

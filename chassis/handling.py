@@ -15,7 +15,7 @@ from chassis import telemetry
 from chassis.blame import blame, deferral
 from chassis.decision import Done, Outcome
 from chassis.delivery import Delivery, Received, storable, understand
-from chassis.errors import Defect, Deferred, Failure, Invalid, NotFound, Refused
+from chassis.errors import Defect, Deferred, Failure, Invalid, InvalidField, NotFound, Refused
 from chassis.event_payload import unknown_values, unreadable
 from chassis.failed import FailedEvent, Name
 from chassis.idempotency import Reused
@@ -123,14 +123,12 @@ class Handlers:
 
 
 def _judged(delivery: Delivery[Any], outcome: Outcome[Any]) -> Outcome[Any]:
-    """The outcome in the words of events: one that breaks a rule which no contract can state cannot be read, and a second body under
-    one event id is refused as a write refuses one under one key.
+    """The outcome in the words of events: one whose own content breaks a rule that no contract can
+    state is unreadable, and a second body under one event id is refused as a write refuses one under
+    one key. A refusal that a peer has sent keeps its reason: it says nothing of this event.
     """
-    if not isinstance(outcome, Invalid):
-        return outcome
-    if outcome.reason == "VALIDATION_FAILED":
+    if isinstance(outcome, InvalidField):
         return unreadable(outcome.message.rstrip("."), outcome.violations)
-    # A peer's refusal of a call comes back as Invalid: it says nothing of this event.
     if isinstance(outcome, Reused) and outcome.key.startswith(delivery.key):
         text = f"Event {delivery.event_id} was handled with another body: this one is never applied."
         return Invalid("EVENT_ID_REUSED", text, event_id=str(delivery.event_id))

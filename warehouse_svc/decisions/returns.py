@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from chassis.errors import Deferred, Invalid, NotFound, Refused, Violation
+from chassis.errors import Deferred, InvalidField, NotFound, Refused, Violation
 from warehouse_svc.decisions.books import Books, Decided
 from warehouse_svc.lifecycle import MovementKind
 from warehouse_svc.model import BookReturn, Holding, View
@@ -56,5 +56,5 @@ def refuse_strange(view: View, command: BookReturn) -> None:
         raise invalid("source_id", "names what is not a return of this order")
 
 
-def invalid(field: str, text: str) -> Invalid:
-    return Invalid("VALIDATION_FAILED", f"{field} {text}", violations=[Violation(field, text)])
+def invalid(field: str, text: str) -> InvalidField:
+    return InvalidField("VALIDATION_FAILED", f"{field} {text}", violations=[Violation(field, text)])

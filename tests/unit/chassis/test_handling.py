@@ -38,10 +38,16 @@ async def test_each_event_gets_its_own_outcome() -> None:
 @pytest.mark.parametrize("raises", [True, False])
 async def test_broken_rule_of_an_event_is_unreadable(raises: bool) -> None:
     """What a handler finds wrong with a field, raised or answered, makes the event unreadable, by the
-    same field; any other refusal stays what it is. Each concerns its own event alone.
+    same field; any other refusal stays what it is, a peer's VALIDATION_FAILED too. Each concerns
+    its own event alone.
     """
     wrong = invalid("fulfillment.packages", "must not be empty")
-    fates: dict[str, Failure] = {"wrong": wrong, "refused": Refused("ORDER_CLOSED"), "exists": Invalid("SKU_NOT_ON_PICKLIST")}
+    fates: dict[str, Failure] = {
+        "wrong": wrong,
+        "peer": Invalid("VALIDATION_FAILED", "order_attempts: must have at most 500 items."),
+        "refused": Refused("ORDER_CLOSED"),
+        "exists": Invalid("SKU_NOT_ON_PICKLIST"),
+    }
 
     async def handler(deliveries: Sequence[Delivery[Any]]) -> Sequence[Outcome[Any]]:
         found = [fates.get(d.message.order_id) for d in deliveries]
@@ -60,6 +66,7 @@ async def test_broken_rule_of_an_event_is_unreadable(raises: bool) -> None:
     assert [outcome.reason if isinstance(outcome, Failure) else "done" for outcome in outcomes] == [
         "done",
         "EVENT_UNREADABLE",
+        "VALIDATION_FAILED",
         "ORDER_CLOSED",
         "SKU_NOT_ON_PICKLIST",
     ]

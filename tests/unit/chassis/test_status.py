@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chassis.convert import invalid
 from chassis.errors import Defect, Deferred, Failure, Invalid, Overloaded, Refused, Violation
 from chassis.status import _REFUSALS, DETAILS_KEY, STATUS_BYTES_MAX, decode, encode
 
@@ -33,6 +34,12 @@ def test_a_refusal_comes_back_as_it_was(code: str, message: str, metadata: dict[
     assert type(got) is type(failure)
     assert (got.reason, got.message) == (failure.reason, message or failure.reason)
     assert (got.metadata, got.violations) == (metadata, tuple(violations))
+
+
+def test_invalid_field_of_a_peer_comes_back_as_invalid() -> None:
+    """A field that the peer has found wrong is of its request: the caller gets Invalid alone."""
+    got = decode(_sent(invalid("order_attempts", "must not be empty")), "peer")
+    assert (type(got), got.reason) == (Invalid, "VALIDATION_FAILED")
 
 
 @given(st.integers(0, 2_000), TEXT, TEXT, st.text(max_size=2_000))

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import pytest
 
-from chassis.errors import Deferred, Failure, Invalid, NotFound, Refused
+from chassis.errors import Deferred, Failure, InvalidField, NotFound, Refused
 from tests.unit.warehouse.world import ORDER, RETURN, World, bring, confirm, end, expire, receive, reserve, ship, stocked, work
 from warehouse_svc.lifecycle import MovementKind
 from warehouse_svc.model import BALANCE_MAX, OrderLine, StockChanged, StockCommand
@@ -141,13 +141,13 @@ def test_a_return_is_of_one_order() -> None:
     world = sent()
     world.do(receive("london", request=9, tea=1), reserve(("tea", 1), order=OTHER), confirm(OTHER), ship("london", {1: 1}, OTHER))
     world.do(bring("london", {1: 1}))
-    assert reason(world, bring("london", {1: 1}, order=OTHER)) == (Invalid, "VALIDATION_FAILED")
-    assert reason(world, bring("london", {1: 1}, order=OTHER, source=UUID(int=9))) == (Invalid, "VALIDATION_FAILED")
+    assert reason(world, bring("london", {1: 1}, order=OTHER)) == (InvalidField, "VALIDATION_FAILED")
+    assert reason(world, bring("london", {1: 1}, order=OTHER, source=UUID(int=9))) == (InvalidField, "VALIDATION_FAILED")
 
 
 def test_goods_are_somewhere() -> None:
     """An event that does not say in which warehouse is refused, for somebody has to look at it."""
-    assert reason(sent(), bring("", {1: 1})) == (Invalid, "VALIDATION_FAILED")
+    assert reason(sent(), bring("", {1: 1})) == (InvalidField, "VALIDATION_FAILED")
 
 
 def test_a_balance_has_its_bounds() -> None:
