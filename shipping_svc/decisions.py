@@ -68,7 +68,8 @@ def decide(shipment: Shipment | None, command: ShipmentCommand, now: datetime) -
 def ask(shipment: Shipment | None, command: AskForShipment, now: datetime) -> Decided:
     """The intent, before any label is bought: after a crash it says what is still to be done. A fulfilment has one shipment."""
     wanted = command.wanted
-    check_jump(shipment.fulfillment_version if shipment else 0, wanted.fulfillment_version, f"Fulfilment {wanted.fulfillment_id}")
+    stored = shipment.fulfillment_version if shipment else command.stored_version
+    check_jump(stored, wanted.fulfillment_version, f"Fulfilment {wanted.fulfillment_id}")
     if shipment:
         if (shipment.order_id, shipment.attempt, shipment.warehouse_id) != (wanted.order_id, wanted.attempt, wanted.warehouse_id):
             text = f"Fulfilment {shipment.fulfillment_id} has a shipment, of another order or warehouse."

@@ -276,10 +276,15 @@ class Command:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskForShipment(Command):
-    """A fulfilment is ready for its carrier. `target` is the id that its shipment takes, unless it has one already."""
+    """A fulfilment is ready for its carrier. `target` is the id that its shipment takes, unless it has one already.
+
+    `stored_version` is the fulfilment's highest version that its earlier shipments state (0: it has
+    none).
+    """
 
     wanted: Wanted
     carrier: str
+    stored_version: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

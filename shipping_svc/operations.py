@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -180,7 +180,9 @@ class Operations:
         """These fulfilments want their parcels back before they leave. The answer is an event of the shipment; so one of which nothing was
         heard yet gets one first, and what is heard of it later finds that.
         """
-        known = await self._write([self._asked(ask, uuid7(), f"{ask.key}:known") for ask in asks])
+        async with self.database.read() as connection:
+            stored = await store.find_fulfillments(connection, {ask.wanted.fulfillment_id for ask in asks})
+        known = await self._write([self._asked(ask, uuid7(), f"{ask.key}:known", stored) for ask in asks])
         withdrawals = [
             Withdraw(ask.key, ask.digest, outcome.record.id, ask.actor, ask.cause, version=ask.wanted.fulfillment_version)
             for ask, outcome in zip(asks, known, strict=True)
@@ -297,7 +299,7 @@ class Operations:
             graves = await store.find_graves(connection, {ask.wanted.order_id for ask in asks}, fulfillment_ids)
         ids: dict[UUID, UUID] = {}
         commands = [
-            self._asked(ask, ids.setdefault(ask.wanted.fulfillment_id, uuid7()), ask.key)
+            self._asked(ask, ids.setdefault(ask.wanted.fulfillment_id, uuid7()), ask.key, known)
             for ask in asks
             if ask.wanted.fulfillment_id in known or not graves.reason(ask.wanted)
         ]
@@ -305,14 +307,17 @@ class Operations:
         crash.point("shipping.asked")
         return [outcomes.get(ask.key) or decisions.closed(ask.wanted, graves.reason(ask.wanted) or Reason.ORDER_CLOSED) for ask in asks]
 
-    def _asked(self, ask: Ask, id: UUID, key: str) -> AskForShipment:
-        """The command for what is wanted; `id` is proposed for its shipment."""
+    def _asked(self, ask: Ask, id: UUID, key: str, stored: Mapping[UUID, int]) -> AskForShipment:
+        """The command for what is wanted; `id` is proposed for its shipment. `stored` has the highest
+        version of each fulfilment that has a shipment.
+        """
         return AskForShipment(
             *(key, ask.digest, id, ask.actor, ask.cause),
             claimed_actor=ask.claimed_actor,
             note=ask.note,
             wanted=ask.wanted,
             carrier=self.carrier.name,
+            stored_version=stored.get(ask.wanted.fulfillment_id, 0),
         )
 
     async def _buy(self, shipments: Sequence[Shipment]) -> list[Outcome[Shipment]]:

@@ -102,7 +102,10 @@ LONGEST_PAUSE_S = 60.0
 
 all_shipments = select(shipments).order_by(shipments.c.id)
 read_by_id = all_shipments.where(among(shipments.c.id))
-read_fulfillments = select(shipments.c.fulfillment_id).where(among(shipments.c.fulfillment_id))
+stated_version = func.greatest(shipments.c.fulfillment_version, shipments.c.withdraw_version)
+highest_version = func.max(stated_version).label("highest")
+highest_versions = select(shipments.c.fulfillment_id, highest_version).group_by(shipments.c.fulfillment_id)
+read_fulfillments = highest_versions.where(among(shipments.c.fulfillment_id))
 lock_by_id = read_by_id.with_for_update(key_share=True)
 lock_by_fulfillment = all_shipments.where(or_(among(shipments.c.id), among(shipments.c.fulfillment_id))).with_for_update(key_share=True)
 named_so = and_(shipments.c.carrier == bindparam("carrier"), shipments.c.tracking_number == bindparam("tracking_number"))
@@ -264,10 +267,10 @@ async def find_shipments(connection: AsyncConnection, ids: Collection[UUID]) -> 
     return {s.id: s for s in await _whole(connection, read_by_id, arrays(["id"], [[id] for id in ids]))}
 
 
-async def find_fulfillments(connection: AsyncConnection, fulfillment_ids: Collection[UUID]) -> set[UUID]:
-    """Those of the fulfilments that have a shipment."""
+async def find_fulfillments(connection: AsyncConnection, fulfillment_ids: Collection[UUID]) -> dict[UUID, int]:
+    """Those of the fulfilments that have a shipment, with the highest version that one states."""
     found = await connection.execute(read_fulfillments, arrays(["fulfillment_id"], [[id] for id in fulfillment_ids]))
-    return set(found.scalars())
+    return {row.fulfillment_id: row.highest for row in found}
 
 
 async def find_orders(connection: AsyncConnection, order_ids: Collection[UUID]) -> set[UUID]:

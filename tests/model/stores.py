@@ -220,8 +220,13 @@ class Parcels:
     async def find_shipments(self, _: None, ids: Collection[UUID]) -> dict[UUID, Shipment]:
         return {id: self.shipments[id] for id in ids if id in self.shipments}
 
-    async def find_fulfillments(self, _: None, ids: Collection[UUID]) -> set[UUID]:
-        return {s.fulfillment_id for s in self.shipments.values()} & set(ids)
+    async def find_fulfillments(self, _: None, ids: Collection[UUID]) -> dict[UUID, int]:
+        found: dict[UUID, int] = {}
+        for its in self.shipments.values():
+            if its.fulfillment_id in ids:
+                version = max(its.fulfillment_version, its.withdraw_version or 0)
+                found[its.fulfillment_id] = max(version, found.get(its.fulfillment_id, 0))
+        return found
 
     async def find_orders(self, _: None, ids: Collection[UUID]) -> set[UUID]:
         return ({s.order_id for s in self.shipments.values()} | self.dead.keys()) & set(ids)

@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
+from google.protobuf.message import Message
 from ordermesh.order.events.v1.order_events_pb2 import OrderStatusChanged
 from sqlalchemy import text, update
 from sqlalchemy.exc import OperationalError
@@ -66,7 +67,7 @@ async def test_event_of_a_million_items_fails_and_the_next_is_handled(broker: Br
     good_id = await publish(broker, SampleStatusChanged(version=1))
     orders, samples = Handling(), Handling()
     began = time.process_time()
-    handlers = {OrderStatusChanged: orders, SampleStatusChanged: samples}
+    handlers: dict[type[Message], Handling] = {OrderStatusChanged: orders, SampleStatusChanged: samples}
     async with consuming(broker, engine, handlers):
         await eventually(lambda: all_acknowledged(broker))
     assert time.process_time() - began < 1.0

@@ -9,7 +9,10 @@ from uuid import uuid4
 import pytest
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
-from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import FulfillmentLinesChanged
+from ordermesh.fulfillment.events.v1.fulfillment_events_pb2 import (
+    FulfillmentLinesChanged,
+    FulfillmentStatusChanged,
+)
 from ordermesh.fulfillment.v1 import fulfillment_pb2
 from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.shipping.v1 import shipping_service_pb2 as api
@@ -17,6 +20,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.client import ask
 from chassis.convert import timestamp
+from chassis.decision import Done
+from chassis.delivery import Delivery
 from chassis.errors import Invalid, Refused
 from chassis.paging import asked
 from shipping_svc.consumers import Consumers
@@ -217,6 +222,44 @@ async def test_withdrawal_with_forged_version_is_refused(operations: Operations,
     assert await rows(engine, "select * from shipments") == before
     await consumers.fulfillment_lines_changed([withdrawal(request, 9)])
     assert [row.withdraw_version for row in await rows(engine, "select * from shipments")] == [9]
+
+
+async def test_fulfilment_scanned_10_001_times_gets_its_shipment(operations: Operations, engine: AsyncEngine) -> None:
+    """Shipping's first word of a fulfilment is `ready` at version 10,003, or a withdrawal: it counts.
+
+    A forged 2^60 of another fulfilment fails as VERSION_JUMP, and stores nothing.
+    """
+    scanned, withdrawn, forged = create(), create(), create()
+    consumers = Consumers(operations)
+    [outcome] = await consumers.fulfillment_status_changed([ready(scanned, 10_003)])
+    assert isinstance(outcome, Done)
+    [outcome] = await consumers.fulfillment_lines_changed([withdrawal(withdrawn, 10_004)])
+    assert isinstance(outcome, Done)
+    [outcome] = await consumers.fulfillment_status_changed([ready(forged, 2**60)])
+    assert isinstance(outcome, Refused)
+    assert outcome.reason == "VERSION_JUMP"
+    stored = await rows(engine, "select fulfillment_version, withdraw_version from shipments")
+    assert set(map(tuple, stored)) == {(10_003, None), (10_004, 10_004)}
+
+
+async def test_successor_with_version_jump_is_refused(operations: Operations, engine: AsyncEngine) -> None:
+    """A shipment that follows a withdrawn one is compared with it: 10,000 above its version at most."""
+    request = create()
+    consumers = Consumers(operations)
+    await consumers.fulfillment_status_changed([ready(request, 20_000)])
+    await consumers.fulfillment_lines_changed([withdrawal(request, 20_001)])
+    for version, reason in ((2**60, "VERSION_JUMP"), (30_002, "VERSION_JUMP"), (30_001, None)):
+        [outcome] = await consumers.fulfillment_status_changed([ready(request, version)])
+        assert (outcome.reason if isinstance(outcome, Refused) else None) == reason
+    stored = await rows(engine, "select status::text, fulfillment_version from shipments order by id")
+    assert list(map(tuple, stored)) == [("voided", 20_000), ("created", 30_001)]
+
+
+def ready(request: api.CreateShipmentRequest, version: int) -> Delivery[FulfillmentStatusChanged]:
+    """The fulfilment of the request is ready, at this version of it."""
+    its = told_of(request, "READY")
+    its.message.fulfillment.version = version
+    return its
 
 
 def withdrawal(request: api.CreateShipmentRequest, version: int) -> Any:

@@ -3,10 +3,10 @@
 import pytest
 
 from chassis.errors import Refused
-from chassis.versions import JUMP_MAX, check_jump
+from chassis.versions import FIRST_MAX, JUMP_MAX, check_jump
 
 
-@pytest.mark.parametrize("stored", [0, 1, 7, 20_000])
+@pytest.mark.parametrize("stored", [1, 7, 20_000])
 def test_jump_at_the_bound_is_allowed(stored: int) -> None:
     """A version up to 10,000 above the stored one counts, and so does every older one."""
     assert JUMP_MAX == 10_000
@@ -21,3 +21,19 @@ def test_jump_beyond_the_bound_is_refused(stated: int) -> None:
         check_jump(7, stated, "Order 7")
     assert caught.value.reason == "VERSION_JUMP"
     assert caught.value.metadata == {"stored": "7", "stated": str(stated)}
+
+
+def test_first_version_up_to_its_bound_is_allowed() -> None:
+    """Where nothing is stored a version up to 100,000,000 counts: scans raise one and publish nothing."""
+    assert FIRST_MAX == 100_000_000
+    for stated in (1, JUMP_MAX + 1, FIRST_MAX):
+        check_jump(0, stated, "Fulfilment 7")
+
+
+@pytest.mark.parametrize("stated", [FIRST_MAX + 1, 2**60])
+def test_first_version_beyond_its_bound_is_refused(stated: int) -> None:
+    """One more is refused. No stored version can be set, so the text advises to discard the event."""
+    with pytest.raises(Refused, match=r"Discard the event\.$") as caught:
+        check_jump(0, stated, "Fulfilment 7")
+    assert caught.value.reason == "VERSION_JUMP"
+    assert caught.value.metadata == {"stored": "0", "stated": str(stated)}

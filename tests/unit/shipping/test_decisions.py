@@ -478,3 +478,22 @@ def test_a_forged_version_is_refused(known: bool) -> None:
         with pytest.raises(Refused) as caught:
             attempt()
         assert caught.value.reason == "VERSION_JUMP"
+
+
+def test_first_word_of_a_fulfilment_may_have_a_high_version() -> None:
+    """Each scan raises a fulfilment's version and publishes nothing: 10,001 is ready, or cancelled."""
+    assert decide(None, ask(fulfillment_version=10_001), NOON).record.fulfillment_version == 10_001
+    cancelled = BuryFulfillment("f:1", b"", FULFILLMENT, "fulfillment", "e1", version=10_001)
+    assert bury_fulfillment(None, cancelled, NOON).record.version == 10_001
+
+
+@pytest.mark.parametrize(("version", "refused"), [(10_009, False), (10_010, True), (2**60, True)])
+def test_successor_is_compared_with_its_predecessor(version: int, refused: bool) -> None:
+    """The shipment after a withdrawn one may state a version up to 10,000 above the last one."""
+    again = replace(ask(fulfillment_version=version), stored_version=9)
+    if not refused:
+        assert decide(None, again, NOON).record.fulfillment_version == version
+        return
+    with pytest.raises(Refused) as caught:
+        decide(None, again, NOON)
+    assert (caught.value.reason, caught.value.metadata["stored"]) == ("VERSION_JUMP", "9")

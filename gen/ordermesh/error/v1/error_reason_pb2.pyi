@@ -187,7 +187,9 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     rule of the contract; the error names it. Only failed events have this reason.
     """
     ERROR_REASON_VERSION_JUMP: _ErrorReason.ValueType  # 161
-    """A record's version is more than 10,000 above the stored one. Also a reason of failed events."""
+    """A record's version is more than 10,000 above the stored one, or above 100,000,000 where none is
+    stored. Also a reason of failed events.
+    """
     ERROR_REASON_STORED_VERSION_NOT_FOUND: _ErrorReason.ValueType  # 162
     """The service stores no version of that order, or of that fulfilment of it."""
     ERROR_REASON_EXTERNAL_REFERENCE_TAKEN: _ErrorReason.ValueType  # 163
@@ -366,7 +368,9 @@ ERROR_REASON_EVENT_UNREADABLE: ErrorReason.ValueType  # 160
 rule of the contract; the error names it. Only failed events have this reason.
 """
 ERROR_REASON_VERSION_JUMP: ErrorReason.ValueType  # 161
-"""A record's version is more than 10,000 above the stored one. Also a reason of failed events."""
+"""A record's version is more than 10,000 above the stored one, or above 100,000,000 where none is
+stored. Also a reason of failed events.
+"""
 ERROR_REASON_STORED_VERSION_NOT_FOUND: ErrorReason.ValueType  # 162
 """The service stores no version of that order, or of that fulfilment of it."""
 ERROR_REASON_EXTERNAL_REFERENCE_TAKEN: ErrorReason.ValueType  # 163

@@ -100,7 +100,7 @@ class ShippingServiceServicer(object):
         DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the shipment stays pending, and the service goes on trying by itself. Reasons:
         ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED, LABEL_NOT_PRINTABLE, TRACKING_NUMBER_IN_USE, SHIPMENT_ALREADY_EXISTS (of another order or
         warehouse), ILLEGAL_TRANSITION (it was recalled before it had a label, or the fulfilment is cancelled), VERSION_JUMP
-        (fulfillment_version is more than 10,000 above the one that is stored).
+        (fulfillment_version is more than 10,000 above the one that is stored, or above 100,000,000 where none is).
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

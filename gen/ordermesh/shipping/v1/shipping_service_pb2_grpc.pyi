@@ -45,7 +45,7 @@ class ShippingServiceStub:
     DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the shipment stays pending, and the service goes on trying by itself. Reasons:
     ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED, LABEL_NOT_PRINTABLE, TRACKING_NUMBER_IN_USE, SHIPMENT_ALREADY_EXISTS (of another order or
     warehouse), ILLEGAL_TRANSITION (it was recalled before it had a label, or the fulfilment is cancelled), VERSION_JUMP
-    (fulfillment_version is more than 10,000 above the one that is stored).
+    (fulfillment_version is more than 10,000 above the one that is stored, or above 100,000,000 where none is).
     """
     GetShipment: _grpc.UnaryUnaryMultiCallable[_shipping_service_pb2.GetShipmentRequest, _shipping_service_pb2.GetShipmentResponse]
     """Reads one shipment. Reasons: SHIPMENT_NOT_FOUND."""
@@ -98,7 +98,7 @@ class ShippingServiceAsyncStub(ShippingServiceStub):
     DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the shipment stays pending, and the service goes on trying by itself. Reasons:
     ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED, LABEL_NOT_PRINTABLE, TRACKING_NUMBER_IN_USE, SHIPMENT_ALREADY_EXISTS (of another order or
     warehouse), ILLEGAL_TRANSITION (it was recalled before it had a label, or the fulfilment is cancelled), VERSION_JUMP
-    (fulfillment_version is more than 10,000 above the one that is stored).
+    (fulfillment_version is more than 10,000 above the one that is stored, or above 100,000,000 where none is).
     """
     GetShipment: _aio.UnaryUnaryMultiCallable[_shipping_service_pb2.GetShipmentRequest, _shipping_service_pb2.GetShipmentResponse]  # type: ignore[assignment]
     """Reads one shipment. Reasons: SHIPMENT_NOT_FOUND."""
@@ -154,7 +154,7 @@ class ShippingServiceServicer(metaclass=_abc_1.ABCMeta):
         DEPENDENCY_UNAVAILABLE or ORDER_NOT_FOUND the shipment stays pending, and the service goes on trying by itself. Reasons:
         ORDER_NOT_FOUND, ORDER_CLOSED, CARRIER_REFUSED, LABEL_NOT_PRINTABLE, TRACKING_NUMBER_IN_USE, SHIPMENT_ALREADY_EXISTS (of another order or
         warehouse), ILLEGAL_TRANSITION (it was recalled before it had a label, or the fulfilment is cancelled), VERSION_JUMP
-        (fulfillment_version is more than 10,000 above the one that is stored).
+        (fulfillment_version is more than 10,000 above the one that is stored, or above 100,000,000 where none is).
         """
 
     @_abc_1.abstractmethod
