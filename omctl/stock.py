@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # it is a type alone
 
 PAGE = 1_000
 
-app = typer.Typer(no_args_is_help=True, help="Book goods that arrive, and see what is there.", epilog=EXIT_CODES)
+app = typer.Typer(no_args_is_help=True, help="Book goods that arrive, correct counts, and see what is there.", epilog=EXIT_CODES)
 
 
 @app.command(epilog=EXIT_CODES)
@@ -43,6 +43,39 @@ def receive(
             output.document(answer)
         else:
             output.show(views.stock(answer.stock_levels), Console())
+
+    run(settings().warehouse_address, work)
+
+
+@app.command(epilog=EXIT_CODES)
+def adjust(
+    warehouse: Annotated[str, typer.Argument(help="Where, e.g. london-1.")],
+    sku: Annotated[str, typer.Argument(help="What, e.g. TEAPOT.")],
+    delta: Annotated[int, typer.Option(help="How many more units there are than AVAILABLE says; negative: fewer.")],
+    note: Note = None,
+    request_id: RequestId = None,
+    json: Json = False,
+    timeout: Timeout = 10.0,
+) -> None:
+    """Corrects what is available by a count.
+
+    The request_id is printed on stderr before anything is sent: the same command with --request-id
+    changes nothing twice.
+    """
+    request = inventory_service_pb2.AdjustStockRequest(
+        request_id=told(request_id),
+        warehouse_id=warehouse,
+        sku=sku,
+        delta=delta,
+        note=note,
+    )
+
+    async def work(channel: Channel) -> None:
+        answer = await ask(_stub(channel).AdjustStock, request, timeout_s=timeout)
+        if json:
+            output.document(answer)
+        else:
+            output.show(views.stock([answer.stock_level]), Console())
 
     run(settings().warehouse_address, work)
 

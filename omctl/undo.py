@@ -42,6 +42,8 @@ class Undo:
         self._payments = PaymentServiceStub(channels["payment"])
         self._reservations = ReservationServiceStub(channels["warehouse"])
         self.refused = False
+        # Where a fulfilment works on units of an attempt: its event takes their commit back.
+        self._worked_on: set[tuple[str, int]] = set()
 
     async def exists(self) -> bool:
         """Whether the order service has the order after all."""
@@ -76,6 +78,7 @@ class Undo:
     async def _works(self) -> AsyncIterator[str]:
         request = fulfillment_service_pb2.ListFulfillmentsRequest(order_id=self._order_id)
         works = await self._all(self._fulfillments.ListFulfillments, request, "fulfillments")
+        self._worked_on = {(work.warehouse_id, work.attempt) for work in works}
         for work in works:
             if name_of(fulfillment_pb2.FulfillmentStatus, work.status) not in OVER:
                 cancel = fulfillment_service_pb2.CancelFulfillmentRequest(
@@ -124,6 +127,13 @@ class Undo:
             )
             call = ask(self._reservations.ReleaseReservation, release, timeout_s=self._timeout_s)
             yield await self._done(f"reservation of attempt {attempt}: released", call)
+        for each in found:
+            units = sum(line.committed for line in each.lines)
+            if units and (each.warehouse_id, each.attempt) not in self._worked_on:
+                yield (
+                    f"reservation {each.reservation_id}: {units} units stay committed, for no "
+                    "fulfilment works on them. `omctl audit` names the counts that make them available"
+                )
 
     async def _done(self, what: str, call: Awaitable[Any]) -> str:
         try:

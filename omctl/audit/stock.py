@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Collection
 from datetime import timedelta
 from shlex import quote
+from uuid import NAMESPACE_URL, uuid5
 
 from ordermesh.order.v1 import order_pb2, return_pb2
 from ordermesh.shipping.v1 import shipping_pb2
@@ -29,6 +30,7 @@ RESTOCK, MARK_DAMAGED = (
     warehouse_pb2.STOCK_MOVEMENT_KIND_MARK_DAMAGED,
 )
 SHIP = warehouse_pb2.STOCK_MOVEMENT_KIND_SHIP
+ADJUST = warehouse_pb2.STOCK_MOVEMENT_KIND_ADJUST
 BALANCES = ("available", "reserved", "committed", "damaged")
 
 
@@ -99,15 +101,55 @@ def promises(facts: Facts, _patience: timedelta) -> Differences:
                 )
 
 
-@check("orders", "reservations", rules=("reservation.order",))
+@check(
+    "orders",
+    "reservations",
+    "fulfillments",
+    "movements",
+    rules=("reservation.order",),
+)
 def held_for_no_order(facts: Facts, patience: timedelta) -> Differences:
-    """Units are held for orders that there are."""
+    """Units are held for orders that there are.
+
+    Committed units come back by an event of their fulfilment alone. Where there is none, no call
+    takes the commit back: a person makes the units available by a count.
+    """
+    counted = {movement.source_id for movement in facts.movements if movement.kind == ADJUST}
     for reservation in facts.reservations:
-        over = older(reservation.expire_time, facts.time, patience)
-        if over and reservation.order_id not in facts.orders and (units_held := _held(reservation)):
-            text = f"{units_held} units for an order that there is not"
+        # Only an active reservation expires.
+        expires = reservation.HasField("expire_time")
+        since = reservation.expire_time if expires else reservation.update_time
+        if reservation.order_id in facts.orders or not older(since, facts.time, patience):
+            continue
+        has_work = _work_of(facts, reservation) is not None
+        undone = _held(reservation) if has_work else sum(line.reserved for line in reservation.lines)
+        if undone:
+            text = f"{undone} units for an order that there is not"
             repair = undo(reservation.order_id)
             yield Difference("reservation.order", _subject(reservation), text, repair)
+        if not has_work:
+            yield from _uncounted(reservation, counted)
+
+
+def _uncounted(reservation: warehouse_pb2.Reservation, counted: Collection[str]) -> Differences:
+    """The committed lines of a reservation without a fulfilment that no count has made available.
+
+    The count's request_id is made of the reservation and the line: so a second count under it changes
+    nothing, and the ledger says that it was made.
+    """
+    for line in reservation.lines:
+        name = f"reservation:{reservation.reservation_id}:{line.line_number}"
+        request_id = str(uuid5(NAMESPACE_URL, name))
+        if not line.committed or request_id in counted:
+            continue
+        place = f"{quote(reservation.warehouse_id)} {quote(line.sku)}"
+        text = (
+            f"line {line.line_number}: {line.committed} units of {line.sku} are committed in "
+            f"{reservation.warehouse_id} for an order that there is not, and no fulfilment works on "
+            "them. No call takes the commit back: see that they are there, then make them available"
+        )
+        repair = f"omctl stock adjust {place} --delta {line.committed} --request-id {request_id}"
+        yield Difference("reservation.order", _subject(reservation), text, repair)
 
 
 @check("orders", "reservations", "fulfillments", rules=("reservation.dead",))

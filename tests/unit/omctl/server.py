@@ -135,6 +135,10 @@ class Fake(OrderServiceServicer, InventoryServiceServicer):
         self._take(request, context)
         return inventory_service_pb2.ReceiveStockResponse(stock_levels=self.levels[:1])
 
+    def AdjustStock(self, request: Any, context: Any) -> Any:
+        self._take(request, context)
+        return inventory_service_pb2.AdjustStockResponse(stock_level=self.levels[0])
+
     def ListStockLevels(self, request: Any, context: Any) -> Any:
         self._take(request, context)
         page, token = _page(self.levels, request)

@@ -361,6 +361,50 @@ def test_restored_database_is_first_and_orders_get_repairs() -> None:
     assert orders == dict.fromkeys(("payment.order", "fulfillment.order", "shipment.order", "reservation.order"), "omctl order undo order")
 
 
+def _committed_for_nobody(world: World) -> None:
+    """The warehouse has committed units of an order that is nowhere else."""
+    world.has_order = False
+    world.work.warehouse_id = "leeds"
+    world.line.committed, world.line.shipped = 2, 0
+    world.reservation.update_time.CopyFrom(at(600))
+
+
+def _for_no_order(world: World) -> list[tuple[str, str]]:
+    found = [each for each in differences(world.facts()) if each.check == "reservation.order"]
+    return [(each.text, each.repair) for each in found]
+
+
+def test_commit_without_fulfilment_names_the_count() -> None:
+    """No call takes such a commit back: the repair is the count of that SKU, and it ends the finding."""
+    world = World()
+    _committed_for_nobody(world)
+    [(text, repair)] = _for_no_order(world)
+    assert "2 units of lamp are committed in london" in text
+    assert "no fulfilment works on them" in text
+    *command, request_id = shlex.split(repair)
+    assert command == ["omctl", "stock", "adjust", "london", "lamp", "--delta", "2", "--request-id"]
+    assert _for_no_order(world) == [(text, repair)]
+    count = movement(KINDS.STOCK_MOVEMENT_KIND_ADJUST, 2, request_id, None, available=2, outside=-2)
+    world.movements.append(count)
+    assert _for_no_order(world) == []
+
+
+def test_commit_with_a_fulfilment_is_undone() -> None:
+    """The cancelled fulfilment's event takes the commit back: the repair is `omctl order undo`."""
+    world = World()
+    _committed_for_nobody(world)
+    world.work.warehouse_id = "london"
+    assert _for_no_order(world) == [("2 units for an order that there is not", "omctl order undo order")]
+
+
+def test_recent_commit_for_no_order_is_no_difference() -> None:
+    """A commit that is younger than the patience may be of an order that this reading lacks."""
+    world = World()
+    _committed_for_nobody(world)
+    world.reservation.update_time.CopyFrom(at(1))
+    assert _for_no_order(world) == []
+
+
 def test_delivered_parcel_of_a_lost_order_keeps_its_price() -> None:
     """The customer has the goods, and has paid for them: there is nothing to take back."""
     world = World()

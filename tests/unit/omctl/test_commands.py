@@ -151,6 +151,18 @@ def test_stock_is_listed_and_received(omctl: Omctl, fake: Fake) -> None:
     )
 
 
+def test_stock_adjust_sends_the_count(omctl: Omctl, fake: Fake) -> None:
+    """A count corrects one SKU of one warehouse, up or down; what is available then is shown."""
+    count = ("stock", "adjust", "london-1", "TEAPOT", "--note", "counted", "--request-id", REQUEST_ID)
+    result = omctl(*count, "--delta", "-3")
+    assert (result.exit_code, len(result.stdout.splitlines())) == (0, 2)
+    request = fake.asked[-1]
+    assert (request.request_id, request.note) == (REQUEST_ID, "counted")
+    assert (request.warehouse_id, request.sku, request.delta) == ("london-1", "TEAPOT", -3)
+    shown = json.loads(omctl(*count, "--delta", "3", "--json").stdout)
+    assert (fake.asked[-1].delta, shown["stockLevel"]["sku"]) == (3, "SKU 0")
+
+
 def test_stock_filters_are_sent(omctl: Omctl, fake: Fake) -> None:
     """One warehouse, some SKUs."""
     omctl("stock", "list", "--warehouse", "leeds-1", "--sku", "A", "--sku", "B", "--limit", "1")
