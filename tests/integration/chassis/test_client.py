@@ -14,7 +14,7 @@ import pytest
 from chassis import actor, client, deadline
 from chassis.breaker import Breaker
 from chassis.client import ask, connect
-from chassis.errors import Defect, Deferred, Failure, Invalid, NotFound, OutOfTime, Overloaded, Refused, Violation
+from chassis.errors import Defect, Deferred, Failure, Invalid, InvalidField, NotFound, OutOfTime, Overloaded, Refused, Violation
 from chassis.idempotency import Reused
 from chassis.server import Limits, Server
 from devstack.ports import free_ports
@@ -68,7 +68,7 @@ async def test_a_failure_survives_the_way(sample: Sample, stub: Any, failure: Fa
     with pytest.raises(Failure) as caught:
         await ask(stub.ReleaseReservation, contract()[0].ReleaseReservationRequest(), timeout_s=5)
     got = caught.value
-    as_received = {OutOfTime: Deferred, Reused: Invalid}
+    as_received = {OutOfTime: Deferred, Reused: Invalid, InvalidField: Invalid}
     assert type(got) is as_received.get(type(failure), type(failure))
     if isinstance(failure, Deferred):
         assert isinstance(got, Deferred)
