@@ -181,7 +181,7 @@ def reading_of(*readings: Reading) -> Iterator[None]:
     """These are read inside. Where that fails, or is given up, they have no value until they are read again."""
     try:
         yield
-    except BaseException:
+    except BaseException:  # a cancelled reading is no reading either; the exception goes on
         for each in readings:
             each.drop()
         raise

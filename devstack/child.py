@@ -104,7 +104,7 @@ class Child:
                 output = self.output()
                 self.kill()
                 raise failure(f"{what} was not ready within {timeout_s:.0f} s; its log is {self.log}.", output)
-            time.sleep(POLL_S)
+            time.sleep(POLL_S)  # another process: nothing to wait on; the deadline bounds the loop
 
     def output(self) -> str:
         """What this process has printed, the last 32 KiB of it."""

@@ -28,6 +28,6 @@ def hold(path: Path, *, wait_s: float = 0.0, taken: str) -> int:
             if time.monotonic() >= deadline:
                 os.close(descriptor)
                 raise DevstackError(taken) from None
-            time.sleep(POLL_S)
+            time.sleep(POLL_S)  # flock has no timeout; the deadline bounds the loop
         else:
             return descriptor

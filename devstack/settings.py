@@ -88,4 +88,4 @@ def need_ports(settings: Settings) -> None:
                 f"These ports of 127.0.0.1 are taken:\n{ports}\n"
                 "Stop what listens there (`ss -ltnp` shows it), or choose others in the environment."
             )
-        time.sleep(POLL_S)
+        time.sleep(POLL_S)  # a port announces nothing when it is free; the deadline bounds the loop

@@ -108,7 +108,7 @@ class Stack:
         """Starts everything, and returns when all serve. Raises DevstackError, and then nothing runs any more."""
         try:
             await self._start()
-        except BaseException:
+        except BaseException:  # an interrupted start leaves no process behind; the exception goes on
             await self._cleanup.aclose()
             raise
         return self

@@ -116,6 +116,8 @@ class Faults:
 
     # --- processes
 
+    # The sleeps below are the faults' own lengths, as the plan says: nothing is waited for.
+
     async def _kill(self, target: str, lasts_s: float) -> str:
         child = self._child(target)
         child.send(signal.SIGKILL)
