@@ -4,9 +4,11 @@ a service    service.py puts all of this together; process.py starts and ends it
 values       errors.py why something was not done; decision.py what goes into a write and comes out; money.py; texts.py what no table
              can hold; validation.py what breaks a contract's rules; convert.py what every service's wire needs; paging.py pages of
              lists; tokens.py what clients give back
-the write    database.py; in it claims.py the keys, fold.py the decisions, blame.py whose fault it was; idempotency.py what a request's key
-             and digest are; writing.py whether one is under way; tables.py what all have, and SQL over sets; migration.py; silence.py a
-             connection that hangs up on a server that says nothing
+the write    database.py; in it claims.py the keys, fold.py the decisions,
+             blame.py whose fault it was; envelope.py what carries a command, and what a decider
+             gets of it; idempotency.py what a request's key and digest are; writing.py whether
+             one is under way; tables.py what all have, and SQL over sets; migration.py;
+             silence.py a connection that hangs up on a server that says nothing
 events out   outgoing.py what a fact becomes; outbox.py appends; relay.py publishes; shards.py whose turn it is; rebuild.py what a stream
              has lost; contents.py what it holds; partitions.py the outbox by day; republish.py what operators want published again;
              unmatched.py what only one of outbox and stream has

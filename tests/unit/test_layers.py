@@ -45,11 +45,16 @@ def _room(rooms: str = "", chassis: str = "", packages: str = "", *, contracts: 
 ROOMS = {
     "lifecycle": _room(pure=True),
     "model": _room("lifecycle", "money", pure=True),
-    "decisions": _room("lifecycle model", "decision errors money versions", pure=True),
+    "decisions": _room("lifecycle model", "decision envelope errors money versions", pure=True),
     # All that it may know of the chassis are pure values and functions.
-    "wire": _room("lifecycle model", "money convert idempotency decision errors outgoing", contracts=True, pure=True),
+    "wire": _room(
+        "lifecycle model",
+        "money convert envelope idempotency decision errors outgoing",
+        contracts=True,
+        pure=True,
+    ),
     "tables": _room("lifecycle", "tables", "sqlalchemy"),
-    "store": _room("lifecycle model tables", "tables money paging", "sqlalchemy"),
+    "store": _room("lifecycle model tables", "envelope tables money paging", "sqlalchemy"),
     "peers": _room("model wire", "client errors", contracts=True),
     "providers": _room("model", "errors", "structlog"),
     "operations": _room("lifecycle model decisions store peers providers", "*", "structlog uuid_utils"),
