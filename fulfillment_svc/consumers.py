@@ -11,7 +11,7 @@ from chassis.decision import Outcome
 from chassis.delivery import Delivery
 from chassis.handling import Handler, carry_out
 from fulfillment_svc import wire
-from fulfillment_svc.model import Fulfillment, Job, Release, Ship
+from fulfillment_svc.model import Fulfillment, Job
 from fulfillment_svc.operations import Operations
 
 
@@ -32,20 +32,37 @@ class Consumers:
             DeliveryConfirmed: self.delivery_confirmed,
         }
 
-    async def order_status_changed(self, deliveries: Sequence[Delivery[OrderStatusChanged]]) -> Sequence[Outcome[tuple[Fulfillment, ...]]]:
-        return await self.operations.follow_orders([wire.order_news(d.message, d.keyed, d.cause) for d in deliveries])
+    async def order_status_changed(
+        self,
+        deliveries: Sequence[Delivery[OrderStatusChanged]],
+    ) -> Sequence[Outcome[tuple[Fulfillment, ...]]]:
+        news = [wire.order_news(d.message, d) for d in deliveries]
+        return await self.operations.follow_orders(news)
 
     async def order_items_cancelled(
-        self, deliveries: Sequence[Delivery[OrderItemsCancelled]]
+        self,
+        deliveries: Sequence[Delivery[OrderItemsCancelled]],
     ) -> Sequence[Outcome[tuple[Fulfillment, ...]]]:
-        return await self.operations.follow_orders([wire.items_cancelled(d.message, d.keyed, d.cause) for d in deliveries])
+        news = [wire.items_cancelled(d.message, d) for d in deliveries]
+        return await self.operations.follow_orders(news)
 
-    async def shipment_created(self, deliveries: Sequence[Delivery[ShipmentCreated]]) -> Sequence[Outcome[Job]]:
-        return await self.operations.note([wire.ship(d.message.shipment, d.keyed, d.cause) for d in deliveries])
+    async def shipment_created(
+        self,
+        deliveries: Sequence[Delivery[ShipmentCreated]],
+    ) -> Sequence[Outcome[Job]]:
+        commands = [wire.ship(d.message.shipment, d) for d in deliveries]
+        return await self.operations.note(commands)
 
-    async def shipment_status_changed(self, deliveries: Sequence[Delivery[ShipmentStatusChanged]]) -> Sequence[Outcome[Any]]:
-        answers: list[Ship | Release | None] = [wire.withdrawal_answer(d.message.shipment, d.keyed, d.cause) for d in deliveries]
-        return await carry_out(answers, self.operations.note)  # type: ignore[arg-type]  # mypy joins the union to OfShipment
+    async def shipment_status_changed(
+        self,
+        deliveries: Sequence[Delivery[ShipmentStatusChanged]],
+    ) -> Sequence[Outcome[Any]]:
+        commands = [wire.withdrawal_answer(d.message.shipment, d) for d in deliveries]
+        return await carry_out(commands, self.operations.note)
 
-    async def delivery_confirmed(self, deliveries: Sequence[Delivery[DeliveryConfirmed]]) -> Sequence[Outcome[Job]]:
-        return await self.operations.note([wire.complete(d.message.shipment, d.keyed, d.cause) for d in deliveries])
+    async def delivery_confirmed(
+        self,
+        deliveries: Sequence[Delivery[DeliveryConfirmed]],
+    ) -> Sequence[Outcome[Job]]:
+        commands = [wire.complete(d.message.shipment, d) for d in deliveries]
+        return await self.operations.note(commands)

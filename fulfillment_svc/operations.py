@@ -14,17 +14,17 @@ from uuid_utils.compat import uuid7
 from chassis import telemetry
 from chassis.database import Database
 from chassis.decision import Done, Outcome, unwrap
+from chassis.envelope import Envelope
 from chassis.errors import Defect, Deferred, Failure, NotFound
 from chassis.paging import Page
-from fulfillment_svc import decisions, store
+from fulfillment_svc import store
+from fulfillment_svc.decisions.deciders import decide
+from fulfillment_svc.decisions.steps import expect
 from fulfillment_svc.lifecycle import Status
 from fulfillment_svc.model import (
     Allocation,
-    AnyCommand,
-    Asked,
     CommitAnswer,
     Committed,
-    Complete,
     Cut,
     End,
     Filter,
@@ -35,15 +35,15 @@ from fulfillment_svc.model import (
     News,
     NotCommitted,
     NoteSpoiled,
+    OfOrder,
+    OfShipment,
     OrderAttempt,
-    OrderCommand,
     OrderNews,
     Picklist,
     Plan,
     RecordInspection,
-    Release,
+    Request,
     Settle,
-    Ship,
     Spoiling,
     Work,
 )
@@ -72,8 +72,15 @@ class Operations:
             "fulfillments_stock_owed", "In planning without committed stock, by the warehouse's answer", "answer"
         )
 
-    async def follow_orders(self, news: Sequence[OrderNews]) -> list[Outcome[tuple[Fulfillment, ...]]]:
-        """A confirmed order becomes one fulfilment for each of its warehouses; they lose what it loses; of a dead one, none lives on."""
+    async def follow_orders(
+        self,
+        envelopes: Sequence[Envelope[OrderNews]],
+    ) -> list[Outcome[tuple[Fulfillment, ...]]]:
+        """Plans, cuts and ends fulfilments as the events of their orders say.
+
+        A confirmed order gets one fulfilment for each of its warehouses.
+        """
+        news = [each.command for each in envelopes]
         confirmed = [each for each in news if each.news is News.CONFIRMED and not each.stock_committed]
         known = set[Work]()
         if confirmed:
@@ -84,9 +91,14 @@ class Operations:
             answers = await self._confirm(uuid7(), owed)
         except (Deferred, Defect):  # away, or failed: neither says anything of the stock
             answers = {}  # planned all the same, with their stock owed: the worker goes on asking
-        asked = {each.key: self._asked(each, answers.get(each.of)) for each in news if each.news is not News.OTHER}
+        asked = {
+            each.key: each.with_command(self._asked(each.command, answers.get(each.command.of)))
+            for each in envelopes
+            if each.command.news is not News.OTHER
+        }
         outcomes = dict(zip(asked, await self._write(list(asked.values())), strict=True))
-        return [fulfilled(outcomes[each.key]) if each.key in outcomes else Done(()) for each in news]
+        followed = {key: fulfilled(outcome) for key, outcome in outcomes.items()}
+        return [followed.get(each.key, Done(())) for each in envelopes]
 
     async def commit_owed_stock(self) -> None:
         """Asks the warehouse again for all stock that is owed, in batches. Raises Deferred where it cannot be reached.
@@ -119,60 +131,60 @@ class Operations:
             left.update(answered(answers.get(each.work.of)) for each in page)
         return left, away
 
-    async def change(self, command: Asked) -> Fulfillment:
-        """What a person asks for. For what is ready then, a shipment is asked for at once."""
-        [outcome] = await self._write([command])
-        fulfillment = unwrap(outcome).find(command.target)
+    async def change(self, envelope: Envelope[Request]) -> Fulfillment:
+        """The fulfilment after a person's request. Asks for its shipment once it is ready."""
+        [outcome] = await self._write([envelope])
+        fulfillment = unwrap(outcome).find(envelope.target)
         assert fulfillment, "a command about a fulfilment is done only where there is one"
         if fulfillment.status is Status.READY and not fulfillment.withdraw_reason:
             await self._hand_over(fulfillment)
         return fulfillment
 
-    async def inspect(self, command: RecordInspection) -> Fulfillment:
-        """An inspection. Of spoiled units the warehouse is told, for it knows what can come in their place.
+    async def inspect(self, envelope: Envelope[RecordInspection]) -> Fulfillment:
+        """The fulfilment after an inspection. The warehouse books spoiled units and replaces them.
 
-        They are noted before: whatever becomes of the answer, no packages pass until it is written, and whoever inspects next has it
-        written. Raises Deferred where the warehouse cannot be reached.
+        The units are stored as found first. Until the warehouse's answer is written, no inspection
+        passes or fails the packages; the next one asks the warehouse again.
+        Raises Deferred where the warehouse cannot be reached.
         """
         async with self.database.read() as connection:
-            done = await self.database.was_done(connection, command.key)
+            done = await self.database.was_done(connection, envelope.key)
         if done:
-            return await self.change(command)
-        fulfillment, noted_before = await self._note_spoiled(command)
+            return await self.change(envelope)
+        fulfillment, noted_before = await self._note_spoiled(envelope)
         spoiling = [Spoiling(its.line_number, its.spoiled + its.unbooked, its.short) for its in fulfillment.lines if its.unbooked]
         if spoiling and fulfillment.status is Status.PACKED:
             rebooked = await self.warehouse.replace_spoiled(fulfillment.work, spoiling)
-            # What is booked there has to be written here, whatever version the fulfilment has by then.
-            command = replace(command, rebooked=rebooked, expected_version=None)
+            # What is booked there has to be written here, at any version of the fulfilment.
+            booked = replace(envelope.command, rebooked=rebooked, expected_version=None)
+            envelope = envelope.with_command(booked)
         elif noted_before and not spoiling:
-            return fulfillment  # they are booked and written for somebody else, or left the picklist unbooked
-        return await self.change(command)
+            # Another request has had them booked and written, or they left the picklist unbooked.
+            return fulfillment
+        return await self.change(envelope)
 
-    async def _note_spoiled(self, command: RecordInspection) -> tuple[Fulfillment, bool]:
-        """The fulfilment with the units that were found spoiled; and whether this request had noted some before."""
+    async def _note_spoiled(
+        self,
+        envelope: Envelope[RecordInspection],
+    ) -> tuple[Fulfillment, bool]:
+        """The fulfilment with its spoiled units, and whether this request stored them before."""
+        command = envelope.command
         if not command.spoiled:
-            fulfillment = await self.get_fulfillment(command.target)
-            decisions.expect(fulfillment, command)
+            fulfillment = await self.get_fulfillment(envelope.target)
+            expect(fulfillment, command)
             return fulfillment, False
         noting = NoteSpoiled(
-            key=f"{command.key}:spoiled",
-            digest=command.digest,
-            target=command.target,
-            actor=command.actor,
-            cause=command.cause,
-            claimed_actor=command.claimed_actor,
-            note=command.note,
             expected_version=command.expected_version,
             spoiled=command.spoiled,
         )
-        [outcome] = await self._write([noting])
-        noted = unwrap(outcome).find(command.target)
+        [outcome] = await self._write([envelope.step("spoiled", noting)])
+        noted = unwrap(outcome).find(envelope.target)
         assert noted, "units are noted only where there is a fulfilment"
         return noted, isinstance(outcome, Done) and outcome.repeat
 
-    async def note(self, commands: Sequence[Ship | Complete | Release]) -> Sequence[Outcome[Job]]:
-        """News of shipments."""
-        return await self._write(commands)
+    async def note(self, envelopes: Sequence[Envelope[OfShipment]]) -> Sequence[Outcome[Job]]:
+        """Writes what shipping says of shipments."""
+        return await self._write(envelopes)
 
     async def get_fulfillment(self, id: UUID) -> Fulfillment:
         """Raises NotFound FULFILLMENT_NOT_FOUND."""
@@ -221,22 +233,22 @@ class Operations:
         async with self.database.read() as connection:
             return await store.find_owed(connection, after, self.owed_batch)
 
-    async def _write(self, commands: Sequence[AnyCommand]) -> list[Outcome[Job]]:
-        return await self.database.write(commands, load=store.lock_jobs, decide=decisions.decide, save=store.save_jobs)
+    async def _write(self, envelopes: Sequence[Envelope[Any]]) -> list[Outcome[Job]]:
+        return await self.database.write(
+            envelopes,
+            load=store.lock_jobs,
+            decide=decide,
+            save=store.save_jobs,
+        )
 
-    def _asked(self, news: OrderNews, answer: CommitAnswer | None) -> OrderCommand:
-        """What the news asks of the order's fulfilments."""
+    def _asked(self, news: OrderNews, answer: CommitAnswer | None) -> OfOrder:
+        """The command that the event means for the order's fulfilments."""
         shares = answer.shares if isinstance(answer, Committed) else news.shares
         picklists = tuple(
             Picklist(uuid7(), at, lines, self.inspection.rule(Work(news.order_id, at, news.attempt), news.total, lines))
             for at, lines in sorted(shares.items())
         )
         about: dict[str, Any] = {
-            "key": news.key,
-            "digest": news.digest,
-            "target": news.order_id,
-            "actor": "order",
-            "cause": news.cause,
             "attempt": news.attempt,
             "order_number": news.order_number,
             "version": news.version,
@@ -256,8 +268,15 @@ def fulfilled(outcome: Outcome[Job]) -> Outcome[tuple[Fulfillment, ...]]:
     return outcome if isinstance(outcome, Failure) else Done(outcome.record.fulfillments, outcome.repeat)
 
 
-def settling(page: Sequence[Fulfillment], answers: Mapping[OrderAttempt, CommitAnswer], request_id: str) -> Iterator[Settle]:
-    """What committed stock means for the fulfilments that waited for it: their own, or that of a warehouse that has it in their place."""
+def settling(
+    page: Sequence[Fulfillment],
+    answers: Mapping[OrderAttempt, CommitAnswer],
+    request_id: str,
+) -> Iterator[Envelope[Settle]]:
+    """A command for each attempt of the page whose stock the warehouse has committed.
+
+    The stock may be in another warehouse than that of the fulfilment that waited for it.
+    """
     waiting = defaultdict[OrderAttempt, list[Fulfillment]](list)
     for each in page:
         waiting[each.work.of].append(each)
@@ -265,15 +284,20 @@ def settling(page: Sequence[Fulfillment], answers: Mapping[OrderAttempt, CommitA
         answer = answers.get(of)
         if not isinstance(answer, Committed):
             continue
-        yield Settle(
-            key=f"fulfillment.stock_committed:{of.order_id}:{of.attempt}",  # an attempt's stock is settled once
+        shares = sorted(answer.shares.items())
+        settle = Settle(
+            attempt=of.attempt,
+            order_number=those[0].order_number,
+            picklists=tuple(Picklist(uuid7(), at, lines) for at, lines in shares),
+        )
+        yield Envelope(
+            # An attempt's stock is settled once.
+            key=f"fulfillment.stock_committed:{of.order_id}:{of.attempt}",
             digest=b"",
             target=of.order_id,
             actor="fulfillment",
             cause=request_id,
-            attempt=of.attempt,
-            order_number=those[0].order_number,
-            picklists=tuple(Picklist(uuid7(), at, lines) for at, lines in sorted(answer.shares.items())),
+            command=settle,
         )
 
 

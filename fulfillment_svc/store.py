@@ -19,12 +19,12 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from chassis.envelope import Envelope
 from chassis.paging import Listed, Page
 from chassis.tables import among, arrays, arrays_of, given, insert_rows
 from fulfillment_svc.lifecycle import Status
 from fulfillment_svc.model import (
     Allocation,
-    AnyCommand,
     Filter,
     Fulfillment,
     Job,
@@ -114,12 +114,16 @@ drop_void = delete(void_labels).where(among(void_labels.c.fulfillment_id))
 drop_packages = delete(packages).where(among(packages.c.fulfillment_id))
 
 
-async def lock_jobs(connection: AsyncConnection, commands: Sequence[AnyCommand], repeats: Collection[UUID]) -> dict[UUID, Job]:
-    """The jobs that the commands are about, each under its order's id and those of its fulfilments.
+async def lock_jobs(
+    connection: AsyncConnection,
+    envelopes: Sequence[Envelope[Any]],
+    repeats: Collection[UUID],
+) -> dict[UUID, Job]:
+    """The jobs of the targets, each under its order's id and those of its fulfilments.
 
-    The lock of an order is that of all its fulfilments: whoever changes one comes through here.
+    The lock of an order is that of all its fulfilments: every write of them takes it here.
     """
-    named = [[id] for id in {*repeats, *(c.target for c in commands)}]
+    named = [[id] for id in {*repeats, *(each.target for each in envelopes)}]
     of_fulfillments = (await connection.execute(read_orders, arrays(["id"], named))).scalars()
     wanted = arrays(["order_id"], [*named, *([id] for id in of_fulfillments)])
     rows = list(await connection.execute(lock_orders, wanted))
@@ -129,7 +133,7 @@ async def lock_jobs(connection: AsyncConnection, commands: Sequence[AnyCommand],
     if unknown := works.keys() - {row.order_id for row in rows}:
         # The version before this one made them. Whoever is first writes the order down; then all find it, and wait for each other.
         await connection.execute(note_orders, arrays(ORDER, [(id, 0, None, None) for id in sorted(unknown)]))
-        return await lock_jobs(connection, commands, repeats)
+        return await lock_jobs(connection, envelopes, repeats)
     if any(row.kept_version for row in rows):
         for order_id, *unit in await connection.execute(read_kept, wanted):
             units[order_id].append(Allocation(*unit))

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable
-from typing import Any, Protocol
+from typing import Protocol, TypeVar
 from uuid import UUID
 
 from google.protobuf.message import Message
@@ -15,6 +15,7 @@ from ordermesh.shipping.v1 import shipping_pb2
 from ordermesh.view.v1.view_pb2 import VIEW_FULL, VIEW_SUMMARY, View
 
 from chassis.convert import given, money, names, timestamp
+from chassis.envelope import Envelope, EventSource
 from chassis.idempotency import Keyed
 from chassis.outgoing import OutgoingEvent
 from fulfillment_svc.lifecycle import InspectionRule, Status
@@ -27,6 +28,7 @@ from fulfillment_svc.model import (
     Line,
     LinesChanged,
     News,
+    OfShipment,
     OrderNews,
     Pack,
     Package,
@@ -44,6 +46,8 @@ from fulfillment_svc.model import (
     VoidLabel,
 )
 
+C = TypeVar("C")
+
 STATUS = names(Status, "FULFILLMENT_STATUS", fulfillment_pb2.FulfillmentStatus.Value)
 STATUS_OF = {value: status for status, value in STATUS.items()}
 RULE = names(InspectionRule, "INSPECTION_RULE", fulfillment_pb2.InspectionRule.Value)
@@ -56,42 +60,70 @@ HERE = frozenset({shipping_pb2.SHIPMENT_STATUS_UNSPECIFIED, shipping_pb2.SHIPMEN
 class ChangeRequest(Protocol):
     """What every request has that changes a fulfilment."""
 
-    request_id: str
     fulfillment_id: str
-    expected_version: int
 
 
 # --- requests
 
 
-def start_picking(request: api.StartPickingRequest, of: Keyed) -> StartPicking:
-    return StartPicking(**_asked(request, of, "picker"))
+def start_picking(request: api.StartPickingRequest, of: Keyed) -> Envelope[StartPicking]:
+    command = StartPicking(expected_version=given(request, "expected_version"))
+    return _requested(request, of, "picker", command)
 
 
-def scan_items(request: api.ScanItemRequest, of: Keyed) -> ScanItems:
-    return ScanItems(**_asked(request, of, "picker"), scans=tuple(Scan(scan.sku, scan.quantity) for scan in request.scans))
+def scan_items(request: api.ScanItemRequest, of: Keyed) -> Envelope[ScanItems]:
+    command = ScanItems(
+        expected_version=given(request, "expected_version"),
+        scans=tuple(Scan(scan.sku, scan.quantity) for scan in request.scans),
+    )
+    return _requested(request, of, "picker", command)
 
 
-def complete_picking(request: api.CompletePickingRequest, of: Keyed) -> CompletePicking:
-    return CompletePicking(**_asked(request, of, "picker"), short_line_numbers=frozenset(request.short_line_numbers))
+def complete_picking(request: api.CompletePickingRequest, of: Keyed) -> Envelope[CompletePicking]:
+    command = CompletePicking(
+        expected_version=given(request, "expected_version"),
+        short_line_numbers=frozenset(request.short_line_numbers),
+    )
+    return _requested(request, of, "picker", command)
 
 
-def start_packing(request: api.StartPackingRequest, of: Keyed) -> StartPacking:
-    return StartPacking(**_asked(request, of, "packer"))
+def start_packing(request: api.StartPackingRequest, of: Keyed) -> Envelope[StartPacking]:
+    command = StartPacking(expected_version=given(request, "expected_version"))
+    return _requested(request, of, "packer", command)
 
 
-def pack(request: api.PackFulfillmentRequest, of: Keyed) -> Pack:
-    return Pack(**_asked(request, of, "packer"), packages=tuple(map(_packed, request.packages)))
+def pack(request: api.PackFulfillmentRequest, of: Keyed) -> Envelope[Pack]:
+    command = Pack(
+        expected_version=given(request, "expected_version"),
+        packages=tuple(map(_packed, request.packages)),
+    )
+    return _requested(request, of, "packer", command)
 
 
-def record_inspection(request: api.RecordInspectionRequest, of: Keyed) -> RecordInspection:
-    spoiled = {line.line_number: line.quantity for line in request.spoiled}
-    about = _asked(request, of, "inspector")
-    return RecordInspection(**about, passed=request.passed, spoiled=spoiled)
+def record_inspection(
+    request: api.RecordInspectionRequest,
+    of: Keyed,
+) -> Envelope[RecordInspection]:
+    command = RecordInspection(
+        expected_version=given(request, "expected_version"),
+        passed=request.passed,
+        spoiled={line.line_number: line.quantity for line in request.spoiled},
+    )
+    return _requested(request, of, "inspector", command)
 
 
-def give_up(request: api.CancelFulfillmentRequest, of: Keyed) -> GiveUp:
-    return GiveUp(**_asked(request, of, "staff"))
+def give_up(request: api.CancelFulfillmentRequest, of: Keyed) -> Envelope[GiveUp]:
+    command = GiveUp(expected_version=given(request, "expected_version"))
+    return _requested(request, of, "staff", command)
+
+
+def _requested(request: ChangeRequest, of: Keyed, actor: str, command: C) -> Envelope[C]:
+    """The envelope of a person's command.
+
+    Its cause is the key, because two methods may be called with the same request_id.
+    """
+    target = UUID(request.fulfillment_id)
+    return Envelope.of_request(of, command, target=target, actor=actor, cause=of.key)
 
 
 def wanted(request: api.ListFulfillmentsRequest) -> Filter:
@@ -102,21 +134,6 @@ def wanted(request: api.ListFulfillmentsRequest) -> Filter:
         update_time_from=given(request, "update_time_from"),
         update_time_before=given(request, "update_time_before"),
     )
-
-
-def _asked(request: ChangeRequest, of: Keyed, actor: str) -> dict[str, Any]:
-    """What every command of a person has; `cause` is the key, for two methods may be called with the same request_id."""
-    assert isinstance(request, Message)
-    return {
-        "key": of.key,
-        "digest": of.digest,
-        "target": UUID(request.fulfillment_id),
-        "actor": actor,
-        "cause": of.key,
-        "claimed_actor": of.claimed_actor,
-        "note": of.note,
-        "expected_version": given(request, "expected_version"),
-    }
 
 
 def _packed(package: fulfillment_pb2.Package) -> Package:
@@ -131,29 +148,36 @@ def _packed(package: fulfillment_pb2.Package) -> Package:
 # --- events of others
 
 
-def order_news(event: order_events_pb2.OrderStatusChanged, of: Keyed, cause: str) -> OrderNews:
-    """Confirmed: there is work. Cancelled after that: there is none any more. All else that happens to an order is nothing to us."""
+def order_news(
+    event: order_events_pb2.OrderStatusChanged,
+    of: EventSource,
+) -> Envelope[OrderNews]:
+    """CONFIRMED starts the work, and CANCELLED after that ends it; other changes mean nothing."""
     news = News.OTHER
     if event.new_status == order_pb2.ORDER_STATUS_CONFIRMED:
         news = News.CONFIRMED
     elif event.new_status == order_pb2.ORDER_STATUS_CANCELLED and event.old_status != order_pb2.ORDER_STATUS_PENDING:
         news = News.ENDED
     committed = event.stock_status == order_pb2.STOCK_STATUS_COMMITTED
-    return _news(event, news, of, cause, committed)
+    return _news(event, news, of, committed)
 
 
-def items_cancelled(event: order_events_pb2.OrderItemsCancelled, of: Keyed, cause: str) -> OrderNews:
-    """There is less work. Before the order is confirmed it is nothing to us: what it confirms then is what stays."""
-    return _news(event, News.OTHER if event.status == order_pb2.ORDER_STATUS_PENDING else News.CUT, of, cause, False)
+def items_cancelled(
+    event: order_events_pb2.OrderItemsCancelled,
+    of: EventSource,
+) -> Envelope[OrderNews]:
+    """There is less work. It means nothing before the order is confirmed, with what stays then."""
+    pending = event.status == order_pb2.ORDER_STATUS_PENDING
+    return _news(event, News.OTHER if pending else News.CUT, of, committed=False)
 
 
 def _news(
-    event: order_events_pb2.OrderStatusChanged | order_events_pb2.OrderItemsCancelled, news: News, of: Keyed, cause: str, committed: bool
-) -> OrderNews:
-    return OrderNews(
-        key=of.key,
-        digest=of.digest,
-        cause=cause,
+    event: order_events_pb2.OrderStatusChanged | order_events_pb2.OrderItemsCancelled,
+    news: News,
+    of: EventSource,
+    committed: bool,
+) -> Envelope[OrderNews]:
+    command = OrderNews(
         news=news,
         order_id=UUID(event.order_id),
         order_number=event.order_number,
@@ -163,38 +187,54 @@ def _news(
         stock_committed=committed,
         shares={} if news is News.OTHER else _shares(event.items),
     )
+    return Envelope.of_event(of, command, target=command.order_id, actor="order")
 
 
-def ship(shipment: shipping_pb2.Shipment, of: Keyed, cause: str) -> Ship:
-    return Ship(**_of_shipment(shipment, of, cause))
+def ship(shipment: shipping_pb2.Shipment, of: EventSource, *, left: bool = False) -> Envelope[Ship]:
+    command = Ship(
+        shipment_id=UUID(shipment.shipment_id),
+        fulfillment_version=shipment.fulfillment_version,
+        left=left,
+    )
+    return _of_shipment(shipment, of, command)
 
 
-def complete(shipment: shipping_pb2.Shipment, of: Keyed, cause: str) -> Complete:
-    return Complete(**_of_shipment(shipment, of, cause))
+def complete(shipment: shipping_pb2.Shipment, of: EventSource) -> Envelope[Complete]:
+    command = Complete(
+        shipment_id=UUID(shipment.shipment_id),
+        fulfillment_version=shipment.fulfillment_version,
+    )
+    return _of_shipment(shipment, of, command)
 
 
-def withdrawal_answer(shipment: shipping_pb2.Shipment, of: Keyed, cause: str) -> Release | Ship | None:
-    """What shipping says to a withdrawal: nothing leaves, or the carrier has the parcels. None: nothing yet, or nobody has asked."""
+def withdrawal_answer(
+    shipment: shipping_pb2.Shipment,
+    of: EventSource,
+) -> Envelope[OfShipment] | None:
+    """Shipping's answer to a withdrawal: nothing leaves, or the carrier has the parcels.
+
+    None: there is no answer yet, or no withdrawal.
+    """
     if not shipment.HasField("withdraw_version"):
         return None
-    if shipment.status in (shipping_pb2.SHIPMENT_STATUS_FAILED, shipping_pb2.SHIPMENT_STATUS_VOIDED):
-        void, left = shipment.status == shipping_pb2.SHIPMENT_STATUS_VOIDED, shipment.HasField("contradict_time")
-        return Release(**_of_shipment(shipment, of, cause), label_void=void, left=left)
+    void = shipment.status == shipping_pb2.SHIPMENT_STATUS_VOIDED
+    if void or shipment.status == shipping_pb2.SHIPMENT_STATUS_FAILED:
+        release = Release(
+            shipment_id=UUID(shipment.shipment_id),
+            fulfillment_version=shipment.fulfillment_version,
+            label_void=void,
+            left=shipment.HasField("contradict_time"),
+        )
+        return _of_shipment(shipment, of, release)
     if shipment.status in HERE and shipment.status_reason != "WITHDRAWAL_TOO_LATE":
         return None
-    return Ship(**_of_shipment(shipment, of, cause), left=True)
+    return ship(shipment, of, left=True)
 
 
-def _of_shipment(shipment: shipping_pb2.Shipment, of: Keyed, cause: str) -> dict[str, Any]:
-    return {
-        "key": of.key,
-        "digest": of.digest,
-        "target": UUID(shipment.fulfillment_id),
-        "actor": "shipping",
-        "cause": cause,
-        "shipment_id": UUID(shipment.shipment_id),
-        "fulfillment_version": shipment.fulfillment_version,
-    }
+def _of_shipment(shipment: shipping_pb2.Shipment, of: EventSource, command: C) -> Envelope[C]:
+    """The envelope of a command from an event of the shipment."""
+    target = UUID(shipment.fulfillment_id)
+    return Envelope.of_event(of, command, target=target, actor="shipping")
 
 
 def _shares(items: Iterable[order_events_pb2.OrderLine]) -> Shares:

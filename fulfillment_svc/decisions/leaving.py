@@ -2,15 +2,16 @@
 
 from collections import Counter
 from dataclasses import replace
-from datetime import datetime
 
 from chassis.decision import Decision
+from chassis.envelope import Context
 from chassis.errors import Deferred
 from fulfillment_svc.decisions.steps import (
     DecidedOne,
     committed,
     lines_changed,
     move,
+    next_version,
     stopped,
     walk,
 )
@@ -28,19 +29,35 @@ from fulfillment_svc.model import (
 REASONS = {Status.SHIPPED: Reason.SHIPMENT_CREATED, Status.COMPLETED: Reason.DELIVERY_CONFIRMED}
 
 
-def give_up(fulfillment: Fulfillment, command: GiveUp, now: datetime) -> DecidedOne:
+def give_up(fulfillment: Fulfillment, command: GiveUp, context: Context) -> DecidedOne:
     """The staff cannot do it: its units go back to the shelf. Not while they are owed: they may be committed elsewhere by now, and this
     work is the one that still asks for them, so that nobody else would ever work on them.
     """
     move(fulfillment, Trigger.CANCEL)
     committed(fulfillment)
-    return stopped(fulfillment, WithdrawReason.WORK_CANCELLED, command, now)
+    return stopped(fulfillment, WithdrawReason.WORK_CANCELLED, context)
 
 
-def arrive(fulfillment: Fulfillment, there: Status, command: Ship | Complete, now: datetime) -> DecidedOne:
-    """News of the shipment: forward to `there`, through what was not heard yet, with all units that the parcels hold.
+def ship(fulfillment: Fulfillment, command: Ship, context: Context) -> DecidedOne:
+    """ready -> shipped, by a bought label or by the carrier's report."""
+    return arrive(fulfillment, Status.SHIPPED, command, context)
 
-    A label alone does not carry off what is withdrawn: it is about to be void, unless the carrier has the parcels.
+
+def complete(fulfillment: Fulfillment, command: Complete, context: Context) -> DecidedOne:
+    """ready or shipped -> completed, by the delivery."""
+    return arrive(fulfillment, Status.COMPLETED, command, context)
+
+
+def arrive(
+    fulfillment: Fulfillment,
+    there: Status,
+    command: Ship | Complete,
+    context: Context,
+) -> DecidedOne:
+    """The fulfilment in the status `there`, through the statuses between, with all packed units.
+
+    A label alone does not ship a withdrawn fulfilment: the label is about to be void, unless the
+    carrier has the parcels.
     """
     if released(fulfillment, command):
         return Decision(fulfillment)
@@ -52,8 +69,9 @@ def arrive(fulfillment: Fulfillment, there: Status, command: Ship | Complete, no
     if fulfillment.withdraw_reason and isinstance(command, Ship) and not command.left:
         if carried == fulfillment:
             return Decision(fulfillment)
-        return Decision(replace(carried, version=fulfillment.version + 1, update_time=now))
-    return walk(replace(carried, withdraw_reason=None), [(status, REASONS[status]) for status in path], command, now)
+        return Decision(next_version(carried, context))
+    steps = [(status, REASONS[status]) for status in path]
+    return walk(replace(carried, withdraw_reason=None), steps, context)
 
 
 def released(fulfillment: Fulfillment, command: OfShipment) -> bool:
@@ -71,12 +89,12 @@ def emptied_label(fulfillment: Fulfillment, command: Release) -> tuple[VoidLabel
     return (*fulfillment.void_labels, VoidLabel(command.shipment_id, dict(sorted(units.items()))))
 
 
-def left_after_void(fulfillment: Fulfillment, command: Release, now: datetime) -> DecidedOne:
+def left_after_void(fulfillment: Fulfillment, command: Release, context: Context) -> DecidedOne:
     """The parcels of a void label have left all the same: told once, with what they held."""
     label = next((each for each in fulfillment.void_labels if each.shipment_id == command.shipment_id), None)
     if not command.left or label is None or label.left:
         return Decision(fulfillment)
     gone = replace(label, left=True)
     labels = tuple(gone if each is label else each for each in fulfillment.void_labels)
-    after = replace(fulfillment, void_labels=labels, version=fulfillment.version + 1, update_time=now)
-    return Decision(after, (), (lines_changed(after, Reason.LEFT_AFTER_VOID, command, gone),))
+    after = next_version(replace(fulfillment, void_labels=labels), context)
+    return Decision(after, (), (lines_changed(after, Reason.LEFT_AFTER_VOID, context, gone),))

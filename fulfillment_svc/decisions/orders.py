@@ -6,16 +6,18 @@ it is known which units there are. What was never committed is not told as cut.
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from datetime import datetime
 
 from chassis.decision import Decision
+from chassis.envelope import Context
 from fulfillment_svc.decisions.leaving import emptied_label, left_after_void, released
 from fulfillment_svc.decisions.steps import (
     Decided,
     DecidedOne,
     cancelled,
+    found,
     lessened,
     lines_changed,
+    next_version,
     stopped,
     walk,
     withdrawn,
@@ -30,7 +32,6 @@ from fulfillment_svc.lifecycle import (
     WithdrawReason,
 )
 from fulfillment_svc.model import (
-    Command,
     Cut,
     End,
     Fulfillment,
@@ -48,48 +49,60 @@ from fulfillment_svc.model import (
 )
 
 
-def plan(job: Job, command: Plan, now: datetime) -> Decided:
+def plan(job: Job, command: Plan, context: Context) -> Decided:
     """A fulfilment for each picklist; of a dead attempt, only the trace that its units were to be here."""
     if command.attempt <= job.closed_attempt:
-        return unworked(bury(job, command, command.picklists, now), command)
+        return unworked(bury(job, command, command.picklists, context), command)
     told = job.keeping(command.kept) if command.kept else job
-    return trim(place(told, command, command.picklists, command.stock_committed, now), command, now)
+    placed = place(told, command, command.picklists, command.stock_committed, context)
+    return trim(placed, command, context)
 
 
-def settle(job: Job, command: Settle, now: datetime) -> Decided:
+def settle(job: Job, command: Settle, context: Context) -> Decided:
     """Picking can begin where the stock lies. Who waited for it elsewhere has nothing to do, and nothing to give back.
 
     What moves to another warehouse takes the rule of its inspection along.
     """
     if command.attempt <= job.closed_attempt:
-        return unworked(bury(job, command, command.picklists, now), command)
+        return unworked(bury(job, command, command.picklists, context), command)
     its = job.of(command.attempt)
     if not any(map(owed, its)):
         return Decision(job)
     rule = next((each.inspection_rule for each in its if each.inspection_rule), None)
-    done = place(job, command, [replace(each, inspection_rule=rule) for each in command.picklists], True, now)
+    picklists = [replace(each, inspection_rule=rule) for each in command.picklists]
+    done = place(job, command, picklists, True, context)
     here = {picklist.warehouse_id for picklist in command.picklists}
     idle = [each for each in done.record.of(command.attempt) if owed(each) and each.work.warehouse_id not in here]
     path = [(Status.CANCELLED, Reason.STOCK_COMMITTED_ELSEWHERE)]
-    gone = each_of(done.record, idle, lambda its: walk(replace(its, lines=()), path, command, now))
-    return trim(after(done, gone), command, now)
+    gone = each_of(done.record, idle, lambda its: walk(replace(its, lines=()), path, context))
+    return trim(after(done, gone), command, context)
 
 
-def place(job: Job, command: OfOrder, picklists: Iterable[Picklist], stock_committed: bool, now: datetime) -> Decided:
+def place(
+    job: Job,
+    command: OfOrder,
+    picklists: Iterable[Picklist],
+    stock_committed: bool,
+    context: Context,
+) -> Decided:
     """A fulfilment where there is none; one that was owed its stock has it. Any other stands, above all a cancelled one."""
 
     def placed(fulfillment: Fulfillment | None, picklist: Picklist) -> DecidedOne:
         if fulfillment is None:
-            rule, lines = picklist.inspection_rule, picklist.lines
-            new = replace(_new(picklist, command, now), lines=lines, stock_committed=stock_committed, inspection_rule=rule)
+            new = replace(
+                _new(picklist, command, context),
+                lines=picklist.lines,
+                stock_committed=stock_committed,
+                inspection_rule=picklist.inspection_rule,
+            )
             confirmed = (Status.PENDING, Reason.ORDER_CONFIRMED)
             built = (Status.PLANNING, Reason.PICKLIST_BUILT)
-            return walk(new, [confirmed, built], command, now)
+            return walk(new, [confirmed, built], context)
         if not stock_committed or not owed(fulfillment):
             return Decision(fulfillment)
         # No status changes, so nothing is told. The lines are what was committed here: an expired reservation is made anew, and may differ.
         settled = replace(fulfillment, stock_committed=True, lines=picklist.lines, inspection_rule=inspected(fulfillment, picklist))
-        return Decision(replace(settled, version=fulfillment.version + 1, update_time=now))
+        return Decision(next_version(settled, context))
 
     return each_picklist(job, command, picklists, placed)
 
@@ -101,33 +114,34 @@ def inspected(fulfillment: Fulfillment, picklist: Picklist) -> InspectionRule | 
     return fulfillment.inspection_rule or (picklist.inspection_rule if more else None)
 
 
-def cut(job: Job, command: Cut, now: datetime) -> Decided:
+def cut(job: Job, command: Cut, context: Context) -> Decided:
     """Units that the order lost leave the picklists; for what is not planned yet it is remembered. Older news than known is skipped."""
     told = job.keeping(command.kept)
-    return Decision(job) if told is job else trim(Decision(told), command, now)
+    return Decision(job) if told is job else trim(Decision(told), command, context)
 
 
-def end(job: Job, command: End, now: datetime) -> Decided:
+def end(job: Job, command: End, context: Context) -> Decided:
     """Nothing that has not left goes on, and nothing of the attempt begins any more. What is ready waits for shipping: it may have left."""
     closed = replace(job, closed_attempt=max(job.closed_attempt, command.attempt))
     stopping = [each for each in job.of(command.attempt) if Status.CANCELLED in MOVES[each.status]]
-    stops = each_of(closed, stopping, lambda its: stopped(its, WithdrawReason.ORDER_CANCELLED, command, now))
+    why = WithdrawReason.ORDER_CANCELLED
+    stops = each_of(closed, stopping, lambda its: stopped(its, why, context))
     unplanned = [picklist for picklist in command.picklists if not job.at(picklist.warehouse_id, command.attempt)]
-    ended = after(stops, bury(stops.record, command, unplanned, now))
+    ended = after(stops, bury(stops.record, command, unplanned, context))
     if not ended.facts and job.closed_attempt < command.attempt:
-        ended = after(ended, repeated(ended.record, command, now))
+        ended = after(ended, repeated(ended.record, command, context))
     return unworked(ended, command)
 
 
-def repeated(job: Job, command: OfOrder, now: datetime) -> Decided:
+def repeated(job: Job, command: OfOrder, context: Context) -> Decided:
     """All of the attempt was given up before its stock was known, as it could be by the version before this one: that it is dead is told
     all the same, by the first of its works.
     """
     its = job.of(command.attempt)
     if not its or any(each.stock_committed for each in its):
         return Decision(job)
-    told = replace(its[0], version=its[0].version + 1, update_time=now)
-    return Decision(job.having(told), (), (lines_changed(told, Reason.UNITS_CUT, command),))
+    told = next_version(its[0], context)
+    return Decision(job.having(told), (), (lines_changed(told, Reason.UNITS_CUT, context),))
 
 
 def unworked(done: Decided, command: OfOrder) -> Decided:
@@ -142,7 +156,7 @@ def unworked(done: Decided, command: OfOrder) -> Decided:
     return Decision(done.record, done.history, facts)
 
 
-def bury(job: Job, command: OfOrder, picklists: Iterable[Picklist], now: datetime) -> Decided:
+def bury(job: Job, command: OfOrder, picklists: Iterable[Picklist], context: Context) -> Decided:
     """Of what was planned for a dead attempt, a cancelled fulfilment tells the units: the warehouse has them back by it.
 
     One that was made before it was known how many there are takes the rest over now.
@@ -150,15 +164,15 @@ def bury(job: Job, command: OfOrder, picklists: Iterable[Picklist], now: datetim
 
     def buried(fulfillment: Fulfillment | None, picklist: Picklist) -> DecidedOne:
         if fulfillment is None:
-            new = replace(_new(picklist, command, now), lines=picklist.lines)
-            return cancelled(new, Reason.ORDER_CANCELLED, command, now)
+            new = replace(_new(picklist, command, context), lines=picklist.lines)
+            return cancelled(new, Reason.ORDER_CANCELLED, context)
         if fulfillment.status is not Status.CANCELLED or fulfillment.stock_committed or not fulfillment.lines:
             return Decision(fulfillment)
         lines = _together(fulfillment.lines, picklist.lines)
         if lines == fulfillment.lines:
             return Decision(fulfillment)
-        grown = replace(fulfillment, lines=lines, version=fulfillment.version + 1, update_time=now)
-        return Decision(grown, (), (lines_changed(grown, Reason.UNITS_CUT, command),))
+        grown = next_version(replace(fulfillment, lines=lines), context)
+        return Decision(grown, (), (lines_changed(grown, Reason.UNITS_CUT, context),))
 
     return each_picklist(job, command, picklists, buried)
 
@@ -168,7 +182,7 @@ def owed(fulfillment: Fulfillment) -> bool:
     return fulfillment.status is Status.PLANNING and not fulfillment.stock_committed
 
 
-def trim(done: Decided, command: OfOrder, now: datetime) -> Decided:
+def trim(done: Decided, command: OfOrder, context: Context) -> Decided:
     """What was done, and then without the units that the order has lost. A cut that meets a shipment comes too late; of what is ready
     nothing leaves the picklist before shipping has said that the parcels are still here.
     """
@@ -179,8 +193,8 @@ def trim(done: Decided, command: OfOrder, now: datetime) -> Decided:
         if lines == fulfillment.lines:
             return Decision(fulfillment)
         if fulfillment.status is Status.READY:
-            return withdrawn(fulfillment, WithdrawReason.UNITS_CUT, command, now)
-        return unpacked(fulfillment, lines, command, now)
+            return withdrawn(fulfillment, WithdrawReason.UNITS_CUT, context)
+        return unpacked(fulfillment, lines, context)
 
     return after(done, each_of(job, [each for each in job.of(command.attempt) if Status.CANCELLED in MOVES[each.status]], trimmed))
 
@@ -194,27 +208,34 @@ def kept_lines(job: Job, fulfillment: Fulfillment) -> tuple[Line, ...]:
     return tuple(line.cut_to(stay[at, line.line_number]) for line in fulfillment.lines)
 
 
-def unpacked(fulfillment: Fulfillment, lines: tuple[Line, ...], command: Command, now: datetime) -> DecidedOne:
+def unpacked(fulfillment: Fulfillment, lines: tuple[Line, ...], context: Context) -> DecidedOne:
     """With these lines; what was packed goes back to packing."""
     there = TRIGGERS[Trigger.CUT].get(fulfillment.status)
     opened = replace(fulfillment, packages=()) if there else fulfillment
     why = Reason.UNITS_CUT
-    return lessened(opened, lines, why, command, now, path=[(there, why)] if there else ())
+    return lessened(opened, lines, why, context, path=[(there, why)] if there else ())
 
 
-def release(job: Job, command: Release, now: datetime) -> Decided:
-    """Shipping says that what was withdrawn has not left: it is unpacked, or ends. What had left all the same is told after that."""
-    fulfillment = job.find(command.target)
-    assert fulfillment, "looked for before"
+def release(job: Job | None, command: Release, context: Context) -> Decided:
+    """Shipping says that a withdrawn fulfilment has not left: it is unpacked, or ends.
+
+    A fact about parcels that have left by a void label comes after that. Raises NotFound
+    FULFILLMENT_NOT_FOUND.
+    """
+    job, fulfillment = found(job, context)
     done: Decided = Decision(job)
     if fulfillment.withdraw_reason and not released(fulfillment, command):
-        done = _with(done, fulfillment, _released(job, fulfillment, command, now))
-        fulfillment = done.record.find(command.target)
-        assert fulfillment, "it stays in its job"
-    return _with(done, fulfillment, left_after_void(fulfillment, command, now))
+        done = _with(done, fulfillment, _released(job, fulfillment, command, context))
+        _, fulfillment = found(done.record, context)
+    return _with(done, fulfillment, left_after_void(fulfillment, command, context))
 
 
-def _released(job: Job, fulfillment: Fulfillment, command: Release, now: datetime) -> DecidedOne:
+def _released(
+    job: Job,
+    fulfillment: Fulfillment,
+    command: Release,
+    context: Context,
+) -> DecidedOne:
     assert fulfillment.withdraw_reason, "only what was withdrawn is released"
     here = replace(
         fulfillment,
@@ -224,15 +245,15 @@ def _released(job: Job, fulfillment: Fulfillment, command: Release, now: datetim
         void_labels=emptied_label(fulfillment, command),
     )
     if fulfillment.work.attempt <= job.closed_attempt:
-        return cancelled(here, Reason.ORDER_CANCELLED, command, now)
+        return cancelled(here, Reason.ORDER_CANCELLED, context)
     if fulfillment.withdraw_reason is WithdrawReason.WORK_CANCELLED:
-        return cancelled(here, Reason.WORK_CANCELLED, command, now)
+        return cancelled(here, Reason.WORK_CANCELLED, context)
     lines = kept_lines(job, here)
     if lines != here.lines or not any(line.quantity for line in lines):
-        return unpacked(here, lines, command, now)
+        return unpacked(here, lines, context)
     there = TRIGGERS[Trigger.CUT][here.status]
     path = [(there, Reason(fulfillment.withdraw_reason))]
-    return walk(replace(here, packages=()), path, command, now)
+    return walk(replace(here, packages=()), path, context)
 
 
 def each_picklist(
@@ -265,18 +286,18 @@ def _with(done: Decided, before: Fulfillment | None, one: DecidedOne) -> Decided
     return after(done, Decision(done.record.having(one.record), one.history, one.facts))
 
 
-def _new(picklist: Picklist, command: OfOrder, now: datetime) -> Fulfillment:
+def _new(picklist: Picklist, command: OfOrder, context: Context) -> Fulfillment:
     return Fulfillment(
         id=picklist.id,
-        work=Work(command.target, picklist.warehouse_id, command.attempt),
+        work=Work(context.target, picklist.warehouse_id, command.attempt),
         order_number=command.order_number,
         status=Status.PENDING,
         stock_committed=False,
         inspection_rule=None,
         shipment_id=None,
         version=0,
-        create_time=now,
-        update_time=now,
+        create_time=context.time,
+        update_time=context.time,
         withdraw_reason=None,
         released_version=0,
         lines=(),

@@ -3,26 +3,45 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from datetime import datetime
 from types import MappingProxyType
 
 from chassis.decision import Decision
+from chassis.envelope import Context
 from chassis.errors import Deferred, Refused, Violation
 from fulfillment_svc.decisions.steps import (
     DecidedOne,
     lessened,
     lines_changed,
     move,
+    next_version,
     noted,
     walk,
     withdrawn,
     wrong_status,
 )
 from fulfillment_svc.lifecycle import MOVES, Reason, Status, Trigger, WithdrawReason
-from fulfillment_svc.model import Fulfillment, Line, NoteSpoiled, Pack, Package, RecordInspection
+from fulfillment_svc.model import (
+    Fulfillment,
+    Line,
+    NoteSpoiled,
+    Pack,
+    Package,
+    RecordInspection,
+    StartPacking,
+)
 
 
-def pack(fulfillment: Fulfillment, command: Pack, now: datetime) -> DecidedOne:
+def start_packing(
+    fulfillment: Fulfillment,
+    command: StartPacking,
+    context: Context,
+) -> DecidedOne:
+    """picked -> packing."""
+    path = [(move(fulfillment, Trigger.START_PACKING), Reason.PACKING_STARTED)]
+    return walk(fulfillment, path, context)
+
+
+def pack(fulfillment: Fulfillment, command: Pack, context: Context) -> DecidedOne:
     """packing -> packed with packages that hold exactly what was picked, and on to ready where nobody inspects them."""
     status = move(fulfillment, Trigger.PACK)
     if wrong := list(_misfits(fulfillment.lines, command.packages)):
@@ -31,35 +50,39 @@ def pack(fulfillment: Fulfillment, command: Pack, now: datetime) -> DecidedOne:
     path = [(status, Reason.PACKING_COMPLETED)]
     if not fulfillment.inspection_rule:
         path.append((Status.READY, Reason.INSPECTION_NOT_REQUIRED))
-    return walk(replace(fulfillment, packages=numbered), path, command, now)
+    return walk(replace(fulfillment, packages=numbered), path, context)
 
 
-def note_spoiled(fulfillment: Fulfillment, command: NoteSpoiled, now: datetime) -> DecidedOne:
+def note_spoiled(fulfillment: Fulfillment, command: NoteSpoiled, context: Context) -> DecidedOne:
     """Units that are found damaged. No status changes, so nothing is told."""
     inspectable(fulfillment, command.spoiled)
     found = command.spoiled
     lines = tuple(line.with_found(found[line.line_number]) if line.line_number in found else line for line in fulfillment.lines)
     if lines == fulfillment.lines:
         return Decision(fulfillment)
-    return noted(fulfillment, lines, Reason.SPOILED_UNITS_FOUND, command, now)
+    return noted(fulfillment, lines, Reason.SPOILED_UNITS_FOUND, context)
 
 
-def record_inspection(fulfillment: Fulfillment, command: RecordInspection, now: datetime) -> DecidedOne:
+def record_inspection(
+    fulfillment: Fulfillment,
+    command: RecordInspection,
+    context: Context,
+) -> DecidedOne:
     """packed -> ready where the packages pass; else back to picking, everything to be scanned and packed again.
 
     Deferred as long as units that were found damaged are not booked: whoever comes next has to have them booked.
     """
     if command.rebooked:
-        return spoil(fulfillment, command, now)
+        return spoil(fulfillment, command, context)
     inspectable(fulfillment)
     if any(line.unbooked for line in fulfillment.lines):
         raise Deferred("CONTENTION", "another inspection is being written: try again", status=fulfillment.status)
     if command.passed:
         path = [(move(fulfillment, Trigger.MAKE_READY), Reason.INSPECTION_PASSED)]
-        return walk(fulfillment, path, command, now)
+        return walk(fulfillment, path, context)
     status = move(fulfillment, Trigger.FAIL_INSPECTION)
     emptied = replace(fulfillment, packages=(), lines=_unscanned(fulfillment.lines))
-    return walk(emptied, [(status, Reason.INSPECTION_FAILED)], command, now)
+    return walk(emptied, [(status, Reason.INSPECTION_FAILED)], context)
 
 
 def inspectable(fulfillment: Fulfillment, found: Mapping[int, int] = MappingProxyType({})) -> None:
@@ -77,7 +100,7 @@ def inspectable(fulfillment: Fulfillment, found: Mapping[int, int] = MappingProx
         raise Refused("QUANTITY_EXCEEDS_PICKLIST", f"{len(wrong)} lines have not so many units", violations=wrong, lines=str(len(wrong)))
 
 
-def spoil(fulfillment: Fulfillment, command: RecordInspection, now: datetime) -> DecidedOne:
+def spoil(fulfillment: Fulfillment, command: RecordInspection, context: Context) -> DecidedOne:
     """packed -> picking without the spoiled units, as the warehouse has booked them.
 
     It was asked before this write, and what is booked there is a fact: so it is taken in wherever the fulfilment stands by now (units were
@@ -91,18 +114,18 @@ def spoil(fulfillment: Fulfillment, command: RecordInspection, now: datetime) ->
     match fulfillment.status:
         case Status.PACKED:
             emptied, path = replace(fulfillment, packages=()), [(move(fulfillment, Trigger.FAIL_INSPECTION), why)]
-            return lessened(emptied, _unscanned(lines), why, command, now, path=path)
+            return lessened(emptied, _unscanned(lines), why, context, path=path)
         case Status.READY if fulfillment.withdraw_reason:
-            changed = noted(fulfillment, lines, why, command, now)
-            return replace(changed, facts=(lines_changed(changed.record, why, command),))
+            changed = noted(fulfillment, lines, why, context)
+            return replace(changed, facts=(lines_changed(changed.record, why, context),))
         case Status.READY:
             less, because = replace(fulfillment, lines=lines), WithdrawReason.INSPECTION_FAILED
-            return withdrawn(less, because, command, now, told_as=why)
+            return withdrawn(less, because, context, told_as=why)
         case Status.CANCELLED:
-            told = replace(fulfillment, lines=lines, version=fulfillment.version + 1, update_time=now)
-            return Decision(told, (), (lines_changed(told, why, command),))
+            told = next_version(replace(fulfillment, lines=lines), context)
+            return Decision(told, (), (lines_changed(told, why, context),))
         case _ if Status.CANCELLED in MOVES[fulfillment.status]:
-            return lessened(fulfillment, lines, why, command, now)
+            return lessened(fulfillment, lines, why, context)
     raise wrong_status(fulfillment, "its packages have left")
 
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import datetime
 
+from chassis.envelope import Context
 from chassis.errors import Invalid, Refused, Violation
 from chassis.versions import JUMP_MAX
 from fulfillment_svc.decisions.steps import (
@@ -23,24 +23,24 @@ from fulfillment_svc.model import CompletePicking, Fulfillment, Line, Scan, Scan
 PUBLISHED_EACH = JUMP_MAX // 2
 
 
-def start_picking(fulfillment: Fulfillment, command: StartPicking, now: datetime) -> DecidedOne:
+def start_picking(fulfillment: Fulfillment, command: StartPicking, context: Context) -> DecidedOne:
     """planning -> picking, once the stock is committed."""
     status = move(fulfillment, Trigger.START_PICKING)
     committed(fulfillment)
-    return walk(fulfillment, [(status, Reason.PICKING_STARTED)], command, now)
+    return walk(fulfillment, [(status, Reason.PICKING_STARTED)], context)
 
 
-def scan_items(fulfillment: Fulfillment, command: ScanItems, now: datetime) -> DecidedOne:
-    """Counts all scans in, or none. No status changes, so only each PUBLISHED_EACH-th version is published."""
+def scan_items(fulfillment: Fulfillment, command: ScanItems, context: Context) -> DecidedOne:
+    """Counts all scans in, or none. The status stays: only each PUBLISHED_EACH-th version is published."""
     if fulfillment.status is not Status.PICKING:
         raise wrong_status(fulfillment, "units are scanned while it is picked")
     lines = fulfillment.lines
     for scan in command.scans:
         lines = scanned(lines, scan)
-    counted = noted(fulfillment, lines, Reason.UNITS_SCANNED, command, now)
+    counted = noted(fulfillment, lines, Reason.UNITS_SCANNED, context)
     if counted.record.version % PUBLISHED_EACH:
         return counted
-    return replace(counted, facts=(lines_changed(counted.record, Reason.UNITS_SCANNED, command),))
+    return replace(counted, facts=(lines_changed(counted.record, Reason.UNITS_SCANNED, context),))
 
 
 def scanned(lines: tuple[Line, ...], scan: Scan) -> tuple[Line, ...]:
@@ -66,7 +66,11 @@ def scanned(lines: tuple[Line, ...], scan: Scan) -> tuple[Line, ...]:
     return tuple(_filled(lines, scan))
 
 
-def complete_picking(fulfillment: Fulfillment, command: CompletePicking, now: datetime) -> DecidedOne:
+def complete_picking(
+    fulfillment: Fulfillment,
+    command: CompletePicking,
+    context: Context,
+) -> DecidedOne:
     """picking -> picked, once every line is scanned or closed short; cancelled where no unit was found."""
     status = move(fulfillment, Trigger.COMPLETE_PICKING)
     short = command.short_line_numbers
@@ -83,8 +87,8 @@ def complete_picking(fulfillment: Fulfillment, command: CompletePicking, now: da
         raise Refused("PICKING_INCOMPLETE", f"{len(still_open)} lines are still open", violations=still_open, lines=str(len(still_open)))
     path = [(status, Reason.PICKING_COMPLETED)]
     if lines == fulfillment.lines:
-        return walk(fulfillment, path, command, now)
-    return lessened(fulfillment, lines, Reason.SHORT_PICK, command, now, path=path)
+        return walk(fulfillment, path, context)
+    return lessened(fulfillment, lines, Reason.SHORT_PICK, context, path=path)
 
 
 def _filled(lines: tuple[Line, ...], scan: Scan) -> Iterator[Line]:

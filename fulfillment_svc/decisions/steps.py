@@ -2,13 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime
 
 from chassis.decision import Decision
-from chassis.errors import Refused, Stale, illegal
+from chassis.envelope import Context
+from chassis.errors import NotFound, Refused, Stale, illegal
 from fulfillment_svc.lifecycle import MOVES, TRIGGERS, Reason, Status, Trigger, WithdrawReason
 from fulfillment_svc.model import (
-    Command,
     Fulfillment,
     Job,
     Line,
@@ -24,11 +23,15 @@ DecidedOne = Decision[Fulfillment, Transition]
 Step = tuple[Status, Reason]  # the status, and the reason why
 
 
+def next_version(fulfillment: Fulfillment, context: Context) -> Fulfillment:
+    """The changed fulfilment with its next version, as of the context's time."""
+    return replace(fulfillment, version=fulfillment.version + 1, update_time=context.time)
+
+
 def walk(
     fulfillment: Fulfillment,
     path: Sequence[Step],
-    command: Command,
-    now: datetime,
+    context: Context,
 ) -> DecidedOne:
     """Along the path: for each step a version, a row of history, and a fact with the fulfilment as of that step.
 
@@ -37,15 +40,15 @@ def walk(
     history, facts = list[Transition](), list[StatusChanged]()
     for status, reason in path:
         old = fulfillment.status if fulfillment.version else None
-        fulfillment = replace(fulfillment, status=status, version=fulfillment.version + 1, update_time=now)
-        history.append(transition(fulfillment, old, reason, command))
+        fulfillment = next_version(replace(fulfillment, status=status), context)
+        history.append(transition(fulfillment, old, reason, context))
         changed = StatusChanged(
             fulfillment=fulfillment,
             old=old,
             reason=reason,
-            actor=command.actor,
-            cause=command.cause,
-            claimed_actor=command.claimed_actor,
+            actor=context.actor,
+            cause=context.cause,
+            claimed_actor=context.claimed_actor,
         )
         facts.append(changed)
     return Decision(fulfillment, history, facts)
@@ -55,36 +58,36 @@ def transition(
     after: Fulfillment,
     old: Status | None,
     reason: Reason,
-    command: Command,
+    context: Context,
 ) -> Transition:
-    """The row of history of a change by this command; `after` is the fulfilment right after it."""
+    """The row of history of a change; `after` is the fulfilment right after it."""
     return Transition(
         fulfillment_id=after.id,
         version=after.version,
         old=old,
         new=after.status,
         reason=reason,
-        actor=command.actor,
-        cause=command.cause,
+        actor=context.actor,
+        cause=context.cause,
         time=after.update_time,
-        claimed_actor=command.claimed_actor,
-        note=command.note,
+        claimed_actor=context.claimed_actor,
+        note=context.note,
     )
 
 
 def lines_changed(
     after: Fulfillment,
     reason: Reason,
-    command: Command,
+    context: Context,
     left: VoidLabel | None = None,
 ) -> LinesChanged:
-    """The fact of a change of lines by this command."""
+    """The fact of a change of lines; `after` is the fulfilment right after it."""
     return LinesChanged(
         fulfillment=after,
         reason=reason,
-        actor=command.actor,
-        cause=command.cause,
-        claimed_actor=command.claimed_actor,
+        actor=context.actor,
+        cause=context.cause,
+        claimed_actor=context.claimed_actor,
         left=left,
     )
 
@@ -93,21 +96,18 @@ def noted(
     fulfillment: Fulfillment,
     lines: tuple[Line, ...],
     reason: Reason,
-    command: Command,
-    now: datetime,
+    context: Context,
 ) -> DecidedOne:
     """With these lines, in the same status: a row of history, and no fact."""
-    version = fulfillment.version + 1
-    after = replace(fulfillment, lines=lines, version=version, update_time=now)
-    return Decision(after, (transition(after, after.status, reason, command),))
+    after = next_version(replace(fulfillment, lines=lines), context)
+    return Decision(after, (transition(after, after.status, reason, context),))
 
 
 def lessened(
     fulfillment: Fulfillment,
     lines: tuple[Line, ...],
     reason: Reason,
-    command: Command,
-    now: datetime,
+    context: Context,
     *,
     path: Sequence[Step] = (),
 ) -> DecidedOne:
@@ -116,43 +116,39 @@ def lessened(
         return walk(
             replace(fulfillment, lines=lines, packages=()),
             [(Status.CANCELLED, Reason.NO_UNITS_LEFT)],
-            command,
-            now,
+            context,
         )
-    told = replace(fulfillment, lines=lines, version=fulfillment.version + 1, update_time=now)
-    walked = walk(told, path, command, now)
-    facts = (lines_changed(told, reason, command), *walked.facts)
+    told = next_version(replace(fulfillment, lines=lines), context)
+    walked = walk(told, path, context)
+    facts = (lines_changed(told, reason, context), *walked.facts)
     return Decision(walked.record, walked.history, facts)
 
 
 def cancelled(
     fulfillment: Fulfillment,
     reason: Reason,
-    command: Command,
-    now: datetime,
+    context: Context,
 ) -> DecidedOne:
     """Ended, its units back on the shelf."""
     emptied = replace(fulfillment, packages=(), lines=tuple(line.cut_to(0) for line in fulfillment.lines))
-    return walk(emptied, [(Status.CANCELLED, reason)], command, now)
+    return walk(emptied, [(Status.CANCELLED, reason)], context)
 
 
 def stopped(
     fulfillment: Fulfillment,
     why: WithdrawReason,
-    command: Command,
-    now: datetime,
+    context: Context,
 ) -> DecidedOne:
     """Ended; one that is ready, once shipping has said that nothing of it leaves."""
     if fulfillment.status is Status.READY:
-        return withdrawn(fulfillment, why, command, now)
-    return cancelled(fulfillment, Reason(why), command, now)
+        return withdrawn(fulfillment, why, context)
+    return cancelled(fulfillment, Reason(why), context)
 
 
 def withdrawn(
     fulfillment: Fulfillment,
     why: WithdrawReason,
-    command: Command,
-    now: datetime,
+    context: Context,
     *,
     told_as: Reason = Reason.WITHDRAWN,
 ) -> DecidedOne:
@@ -162,9 +158,21 @@ def withdrawn(
     asked = fulfillment.withdraw_reason
     if asked and (asked is why or why is not WithdrawReason.WORK_CANCELLED):
         return Decision(fulfillment)
-    after = replace(fulfillment, withdraw_reason=why, version=fulfillment.version + 1, update_time=now)
-    row = transition(after, after.status, Reason(why), command)
-    return Decision(after, (row,), () if asked else (lines_changed(after, told_as, command),))
+    after = next_version(replace(fulfillment, withdraw_reason=why), context)
+    row = transition(after, after.status, Reason(why), context)
+    return Decision(after, (row,), () if asked else (lines_changed(after, told_as, context),))
+
+
+def found(job: Job | None, context: Context) -> tuple[Job, Fulfillment]:
+    """The job, and the fulfilment that is the target. Raises NotFound FULFILLMENT_NOT_FOUND."""
+    fulfillment = job.find(context.target) if job else None
+    if not job or not fulfillment:
+        raise NotFound(
+            "FULFILLMENT_NOT_FOUND",
+            f"there is no fulfilment {context.target}",
+            fulfillment_id=str(context.target),
+        )
+    return job, fulfillment
 
 
 def expect(fulfillment: Fulfillment, request: Request) -> None:

@@ -1,4 +1,7 @@
-"""What may be asked of fulfilments, and what is heard of their orders and of their stock."""
+"""The commands of the fulfilment service, and the events of orders that become commands.
+
+A command has domain data only: chassis.envelope carries the rest.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,9 +26,6 @@ class News(StrEnum):
 class OrderNews:
     """An event of an order; `shares` are its units that stay, by warehouse."""
 
-    key: str
-    digest: bytes
-    cause: str
     news: News
     order_id: UUID
     order_number: str
@@ -64,25 +64,6 @@ class NotCommitted:
 CommitAnswer = Committed | NotCommitted
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Command:
-    """Something asked of one fulfilment. Its history stores these:
-
-    actor          the role or the service that it comes from
-    cause          the request or the event that it comes from
-    claimed_actor  the call's
-    note           the request's
-    """
-
-    key: str
-    digest: bytes
-    target: UUID
-    actor: str
-    cause: str
-    claimed_actor: str | None = None
-    note: str | None = None
-
-
 @dataclass(frozen=True, slots=True)
 class Picklist:
     """What a warehouse is to do; `id` is proposed for its fulfilment."""
@@ -94,9 +75,10 @@ class Picklist:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OfOrder(Command):
-    """Something about all that is done for one attempt of an order. `target` is the order; `version` is the order's as its event states
-    it, 0 where none does.
+class OfOrder:
+    """A command about all fulfilments of one attempt of an order; its target is the order.
+
+    `version` is the order's version in its event; 0 where the command comes from no event.
     """
 
     attempt: int
@@ -139,8 +121,11 @@ class End(OfOrder):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OfShipment(Command):
-    """What shipping says of a shipment of the fulfilment, whose parcels are those of `fulfillment_version`."""
+class OfShipment:
+    """What shipping says of a shipment; the command's target is the fulfilment.
+
+    `fulfillment_version` is the version of the fulfilment whose packages are the parcels.
+    """
 
     shipment_id: UUID
     fulfillment_version: int
@@ -170,8 +155,11 @@ class Release(OfShipment):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request(Command):
-    """Something that a person asks for; `expected_version` is the version that was looked at (None: whatever it is)."""
+class Request:
+    """What a person asks of one fulfilment, the command's target.
+
+    `expected_version` is the version that the person decided on; None: any version will do.
+    """
 
     expected_version: int | None = None
 
@@ -238,9 +226,3 @@ class RecordInspection(Request):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GiveUp(Request):
     """The staff will not do it."""
-
-
-Asked = StartPicking | ScanItems | CompletePicking | StartPacking | Pack | RecordInspection | GiveUp
-FulfillmentCommand = Ship | Complete | NoteSpoiled | Asked
-OrderCommand = Plan | Settle | Cut | End
-AnyCommand = OrderCommand | FulfillmentCommand | Release

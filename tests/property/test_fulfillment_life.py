@@ -2,19 +2,20 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise, permutations
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from chassis.decision import Decision
+from chassis.envelope import Envelope
 from chassis.errors import Deferred, Failure
-from fulfillment_svc.decisions import decide
+from fulfillment_svc.decisions.deciders import decide
 from fulfillment_svc.lifecycle import FORWARD, MOVES, InspectionRule, Status
 from fulfillment_svc.model import (
-    AnyCommand,
     Complete,
     CompletePicking,
     Fulfillment,
@@ -37,55 +38,82 @@ from fulfillment_svc.model import (
     Transition,
     VoidLabel,
 )
-from tests.unit.fulfillment.samples import LINES, NOW, SHIPMENT, command, cut, end, job, plan, scan_all, settle, standing
+from tests.unit.fulfillment.samples import (
+    LINES,
+    NOW,
+    SHIPMENT,
+    changed,
+    cut,
+    end,
+    envelope,
+    job,
+    plan,
+    scan_all,
+    settle,
+    standing,
+)
 
 LeftOver = tuple[tuple[int, int, int, int], ...]
 
 
-def pack(its: Fulfillment) -> Pack:
+def pack(its: Fulfillment) -> Envelope[Pack]:
     """Everything that was picked, in one package."""
     items = tuple(PackedItem(line.line_number, line.picked) for line in its.lines if line.picked)
-    return command(Pack, packages=(Package(0, 1200, 300, 200, 100, items),))
+    return envelope(Pack, packages=(Package(0, 1200, 300, 200, 100, items),))
 
 
-def short(its: Fulfillment) -> CompletePicking:
+def short(its: Fulfillment) -> Envelope[CompletePicking]:
     """What is not scanned is not there."""
-    return command(CompletePicking, short_line_numbers=frozenset(line.line_number for line in its.lines))
+    numbers = frozenset(line.line_number for line in its.lines)
+    return envelope(CompletePicking, short_line_numbers=numbers)
 
 
-def fixed(asked: AnyCommand) -> Callable[[Fulfillment], AnyCommand]:
+def fixed(asked: Envelope[Any]) -> Callable[[Fulfillment], Envelope[Any]]:
     """A command that asks the same wherever the fulfilment stands."""
     return lambda _: asked
 
 
 # News of the order and of shipments; of the order's, each can come at any time and again.
-NEWS: dict[str, Callable[[Fulfillment], AnyCommand]] = {
+NEWS: dict[str, Callable[[Fulfillment], Envelope[Any]]] = {
     "confirmed": fixed(plan(rule=InspectionRule.SKU)),
-    "confirmed, stock owed": fixed(replace(plan(committed=False, rule=InspectionRule.SKU), kept=cut(2, 1, 3, version=2).kept)),
+    "confirmed, stock owed": fixed(
+        changed(
+            plan(committed=False, rule=InspectionRule.SKU),
+            kept=cut(2, 1, 3, version=2).command.kept,
+        )
+    ),
     "settle": fixed(settle()),
     "settle elsewhere": fixed(settle({"YORK": LINES})),
     "cancel": fixed(end()),
     "cut": fixed(cut(2, 1, 2, version=3)),
     "cut a line": fixed(cut(1, 0, 2, version=5)),
     "cut all": fixed(cut(0, 0, 0, version=7)),
-    "ship": fixed(command(Ship, shipment_id=SHIPMENT, fulfillment_version=99)),
-    "complete": fixed(command(Complete, shipment_id=SHIPMENT, fulfillment_version=99)),
-    "gone": fixed(command(Ship, shipment_id=SHIPMENT, fulfillment_version=99, left=True)),
-    "void": fixed(command(Release, shipment_id=SHIPMENT, fulfillment_version=99, label_void=True)),
-    "void and gone": fixed(command(Release, shipment_id=SHIPMENT, fulfillment_version=99, label_void=True, left=True)),
+    "ship": fixed(envelope(Ship, shipment_id=SHIPMENT, fulfillment_version=99)),
+    "complete": fixed(envelope(Complete, shipment_id=SHIPMENT, fulfillment_version=99)),
+    "gone": fixed(envelope(Ship, shipment_id=SHIPMENT, fulfillment_version=99, left=True)),
+    "void": fixed(envelope(Release, shipment_id=SHIPMENT, fulfillment_version=99, label_void=True)),
+    "void and gone": fixed(
+        envelope(
+            Release,
+            shipment_id=SHIPMENT,
+            fulfillment_version=99,
+            label_void=True,
+            left=True,
+        ),
+    ),
 }
-COMMANDS: dict[str, Callable[[Fulfillment], AnyCommand]] = NEWS | {
-    "start picking": fixed(command(StartPicking)),
+COMMANDS: dict[str, Callable[[Fulfillment], Envelope[Any]]] = NEWS | {
+    "start picking": fixed(envelope(StartPicking)),
     "scan": lambda its: scan_all(its.lines),
     "scan one": lambda its: scan_all(its.lines[:1]),
-    "complete picking": fixed(command(CompletePicking)),
+    "complete picking": fixed(envelope(CompletePicking)),
     "short": short,
-    "start packing": fixed(command(StartPacking)),
+    "start packing": fixed(envelope(StartPacking)),
     "pack": pack,
-    "pass": fixed(command(RecordInspection, passed=True, note="")),
-    "fail": fixed(command(RecordInspection, passed=False, note="cracked")),
-    "more is found": fixed(command(NoteSpoiled, spoiled={1: 2})),
-    "give up": fixed(command(GiveUp, note="")),
+    "pass": fixed(envelope(RecordInspection, passed=True, note="")),
+    "fail": fixed(envelope(RecordInspection, passed=False, note="cracked")),
+    "more is found": fixed(envelope(NoteSpoiled, spoiled={1: 2})),
+    "give up": fixed(envelope(GiveUp, note="")),
 }
 # In the order of a life, so that random walks get far: the next step is as likely as all others together.
 LIFE = ["confirmed", "start picking", "scan", "complete picking", "start packing", "pack", "pass", "ship", "complete"]
@@ -136,7 +164,7 @@ class World:
         """The fulfilment in DOVER; before there is one, one that waits to be planned."""
         return (self.record and self.record.at("DOVER", 1)) or standing(Status.PENDING)
 
-    def take(self, asked: AnyCommand) -> None:
+    def take(self, asked: Envelope[Any]) -> None:
         """Decides it; what is refused leaves all as it is."""
         try:
             decision = decide(self.record, asked, NOW)
@@ -145,28 +173,34 @@ class World:
         self.decisions.append((self.record, decision))
         self.record = decision.record
 
-    def inspect(self, asked: RecordInspection) -> None:
+    def inspect(self, asked: Envelope[RecordInspection]) -> None:
         """As the service does it: units that were found before are booked first."""
         if any(line.unbooked for line in self.its.lines):
-            self.take(replace(asked, rebooked=self.book(others=0)))
+            self.take(changed(asked, rebooked=self.book(others=0)))
         else:
             self.take(asked)
 
     def spoil(self, found: Spoil) -> None:
         """As the service does it: note, ask the warehouse, write; the request is repeated once."""
         spoiled = {LINES[found.line].line_number: found.quantity}
-        self.take(command(NoteSpoiled, spoiled=spoiled))
+        self.take(envelope(NoteSpoiled, spoiled=spoiled))
         if found.heard:
             for line in self.its.lines:
                 self.hear(line)
-        asked = command(RecordInspection, passed=False, note="cracked", spoiled=spoiled, rebooked=self.book(found.others))
+        asked = envelope(
+            RecordInspection,
+            passed=False,
+            note="cracked",
+            spoiled=spoiled,
+            rebooked=self.book(found.others),
+        )
         for name in found.meanwhile:
             self.take(COMMANDS[name.removesuffix(" and written")](self.its))
             if name.endswith(" and written"):
-                self.inspect(command(RecordInspection, passed=False, note="cracked"))
+                self.inspect(envelope(RecordInspection, passed=False, note="cracked"))
         if not found.written:
-            self.lost |= {answer.line_number for answer in asked.rebooked}
-        for _ in range(2 if asked.rebooked and found.written else 0):
+            self.lost |= {answer.line_number for answer in asked.command.rebooked}
+        for _ in range(2 if asked.command.rebooked and found.written else 0):
             self.take(asked)
 
     def book(self, others: int) -> tuple[Rebooked, ...]:
@@ -201,7 +235,7 @@ def walked(steps: Walk) -> World:
             world.spoil(each)
         else:
             asked = COMMANDS[each or LIFE[step % len(LIFE)]](world.its)
-            if isinstance(asked, RecordInspection):
+            if isinstance(asked.command, RecordInspection):
                 world.inspect(asked)
             else:
                 world.take(asked)
@@ -284,7 +318,7 @@ def test_every_unit_is_accounted_for(steps: Walk) -> None:
     """
     world = walked(steps)
     if any(line.unbooked for line in world.its.lines):
-        world.inspect(command(RecordInspection, passed=True, note=""))
+        world.inspect(envelope(RecordInspection, passed=True, note=""))
     its = world.its
     for line in its.lines:
         number = line.line_number
@@ -321,7 +355,7 @@ def test_of_an_attempt_that_nobody_worked_on_nothing_is_ever_worked_on(steps: Wa
         assert not (said and any(each.stock_committed for each in decision.record.fulfillments))
 
 
-def delivered(record: Job | None, events: tuple[AnyCommand, ...]) -> Job:
+def delivered(record: Job | None, events: tuple[Envelope[Any], ...]) -> Job:
     """What the events make of the record: those that are deferred come again, until none is left or none can be had."""
     left = list(events)
     while left:
@@ -369,8 +403,8 @@ def test_a_void_that_meets_a_cut_unpacks_in_every_order() -> None:
         record, left = job(standing(Status.READY)), list[VoidLabel]()
         for name in ("cut", "void", *order, *order):
             news = NEWS[name](standing(Status.READY))
-            if isinstance(news, OfShipment):
-                news = replace(news, fulfillment_version=7)
+            if isinstance(news.command, OfShipment):
+                news = changed(news, fulfillment_version=7)
             decision = decide(record, news, NOW)
             record = decision.record
             left += [fact.left for fact in facts_of(decision) if isinstance(fact, LinesChanged) and fact.left]

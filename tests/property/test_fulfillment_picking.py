@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chassis.errors import Failure
-from fulfillment_svc.decisions import decide_one as decide
 from fulfillment_svc.lifecycle import Status
 from fulfillment_svc.model import Line, Scan, ScanItems
-from tests.unit.fulfillment.samples import NOW, command, standing
+from tests.unit.fulfillment.samples import NOW, envelope, standing
+from tests.unit.fulfillment.samples import decide_one as decide
 
 SKUS = st.sampled_from(["mug", "MUG", "Lamp, blue", "茶"])
 PICKLISTS = st.lists(st.tuples(SKUS, st.integers(1, 6)), min_size=1, max_size=6).map(
@@ -31,7 +31,7 @@ def test_nothing_is_ever_picked_beyond_the_picklist(lines: tuple[Line, ...], req
             asked[scan.sku] += scan.quantity
         fits = all(picked[sku] + units <= wanted[sku] for sku, units in asked.items())
         try:
-            fulfillment = decide(fulfillment, command(ScanItems, scans=tuple(scans)), NOW).record
+            fulfillment = decide(fulfillment, envelope(ScanItems, scans=tuple(scans)), NOW).record
         except Failure:
             assert not fits
         else:
@@ -48,5 +48,5 @@ def test_unit_by_unit_is_the_same_as_all_at_once(lines: tuple[Line, ...], random
     random.shuffle(units)  # type: ignore[attr-defined]  # a random.Random, which hypothesis does not say
     fulfillment = standing(Status.PICKING, lines)
     for unit in units:
-        fulfillment = decide(fulfillment, command(ScanItems, scans=(unit,)), NOW).record
+        fulfillment = decide(fulfillment, envelope(ScanItems, scans=(unit,)), NOW).record
     assert all(line.open == 0 for line in fulfillment.lines)

@@ -1,6 +1,7 @@
 """Events of others, as the fulfilment service hears them. No tests here."""
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from hashlib import sha256
 from uuid import UUID, uuid5
 
@@ -9,10 +10,11 @@ from ordermesh.order.events.v1 import order_events_pb2
 from ordermesh.order.v1 import order_pb2
 from ordermesh.shipping.v1 import shipping_pb2
 
-from chassis.idempotency import Keyed
+from chassis.delivery import Delivery
+from chassis.envelope import Envelope
 from chassis.money import Money, to_message
 from fulfillment_svc import wire
-from fulfillment_svc.model import Complete, OrderNews, Release, Ship
+from fulfillment_svc.model import Complete, OfShipment, OrderNews, Release, Ship
 
 # Units of order lines by warehouse: (line, sku, units).
 Places = Mapping[str, Sequence[tuple[int, str, int]]]
@@ -81,27 +83,38 @@ def items(order_id: UUID, places: Places) -> list[order_events_pb2.OrderLine]:
     return list(found.values())
 
 
-def confirmed(order_id: UUID, places: Places = ONE_PLACE, *, owed: bool = False, total: Money = CHEAP) -> OrderNews:
+def confirmed(
+    order_id: UUID,
+    places: Places = ONE_PLACE,
+    *,
+    owed: bool = False,
+    total: Money = CHEAP,
+) -> Envelope[OrderNews]:
     """The order is paid."""
     stock = order_pb2.STOCK_STATUS_OWED if owed else order_pb2.STOCK_STATUS_COMMITTED
     return heard(order_changed(order_id, places, stock=stock, total=total))
 
 
-def cancelled(order_id: UUID, places: Places = ONE_PLACE, *, version: int = 9) -> OrderNews:
+def cancelled(
+    order_id: UUID,
+    places: Places = ONE_PLACE,
+    *,
+    version: int = 9,
+) -> Envelope[OrderNews]:
     """The order is dead, after it was paid."""
     dead, paid = order_pb2.ORDER_STATUS_CANCELLED, order_pb2.ORDER_STATUS_CONFIRMED
     return heard(order_changed(order_id, places, new=dead, old=paid, version=version))
 
 
-def lost(order_id: UUID, places: Places, *, version: int = 3) -> OrderNews:
+def lost(order_id: UUID, places: Places, *, version: int = 3) -> Envelope[OrderNews]:
     """The order has lost units: those in these places stay."""
     event = items_cancelled(order_id, places, version=version)
-    return wire.items_cancelled(event, *_source(event))
+    return wire.items_cancelled(event, _delivery(event))
 
 
-def heard(event: order_events_pb2.OrderStatusChanged) -> OrderNews:
+def heard(event: order_events_pb2.OrderStatusChanged) -> Envelope[OrderNews]:
     """The event as the service's own words, by a delivery key that follows from it."""
-    return wire.order_news(event, *_source(event))
+    return wire.order_news(event, _delivery(event))
 
 
 def shipment(fulfillment_id: UUID) -> shipping_pb2.Shipment:
@@ -117,27 +130,28 @@ def shipment(fulfillment_id: UUID) -> shipping_pb2.Shipment:
     )
 
 
-def shipped(fulfillment_id: UUID) -> Ship:
+def shipped(fulfillment_id: UUID) -> Envelope[Ship]:
     """Its label is bought."""
-    return wire.ship(shipment(fulfillment_id), *_source(shipment(fulfillment_id), "created"))
+    return wire.ship(shipment(fulfillment_id), _delivery(shipment(fulfillment_id), "created"))
 
 
-def voided(fulfillment_id: UUID) -> Release:
+def voided(fulfillment_id: UUID) -> Envelope[OfShipment]:
     """It was withdrawn, and the carrier has confirmed that the label is void."""
     its = shipment(fulfillment_id)
     its.status, its.withdraw_version = shipping_pb2.SHIPMENT_STATUS_VOIDED, 1
-    answer = wire.withdrawal_answer(its, *_source(its, "voided"))
-    assert isinstance(answer, Release)
+    answer = wire.withdrawal_answer(its, _delivery(its, "voided"))
+    assert answer
+    assert isinstance(answer.command, Release)
     return answer
 
 
-def completed(fulfillment_id: UUID) -> Complete:
+def completed(fulfillment_id: UUID) -> Envelope[Complete]:
     """It is delivered."""
-    return wire.complete(shipment(fulfillment_id), *_source(shipment(fulfillment_id), "delivered"))
+    return wire.complete(shipment(fulfillment_id), _delivery(shipment(fulfillment_id), "delivered"))
 
 
-def _source(event: Message, kind: str = "changed") -> tuple[Keyed, str]:
-    """One delivery for each event: told again, it is the same one."""
+def _delivery(event: Message, kind: str = "changed") -> Delivery[Message]:
+    """One delivery for each event: the same event again is the same delivery."""
     digest = sha256(kind.encode() + event.SerializeToString(deterministic=True)).digest()
-    cause = str(UUID(bytes=digest[:16]))
-    return Keyed(f"fulfillment:{cause}", digest), cause
+    event_id = UUID(bytes=digest[:16])
+    return Delivery(event_id, f"fulfillment:{event_id}", digest, event, datetime.now(UTC))

@@ -11,6 +11,7 @@ from ordermesh.fulfillment.v1 import fulfillment_service_pb2 as api
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.client import ask
+from chassis.envelope import Envelope
 from chassis.errors import Deferred, Failure, Invalid
 from fulfillment_svc.lifecycle import Status
 from fulfillment_svc.model import (
@@ -24,7 +25,7 @@ from tests.integration.fulfillment.peers import FakeWarehouse, Peer
 from tests.integration.fulfillment.requests import Fulfillments, asking
 from tests.integration.fulfillment.working import DEAR, Units, planned, reasons, told, units, worked
 from tests.support import Eventually
-from tests.unit.fulfillment.samples import command
+from tests.unit.fulfillment.samples import changed, envelope
 
 
 async def packed(operations: Operations, stock: FakeWarehouse, *, mugs: int = 3, others: int = 0) -> Fulfillment:
@@ -33,9 +34,16 @@ async def packed(operations: Operations, stock: FakeWarehouse, *, mugs: int = 3,
     return await worked(operations, await planned(operations, {"DOVER": [(1, "mug", mugs), (2, "cup", 1)]}, total=DEAR), Status.PACKED)
 
 
-def inspection(its: Fulfillment, spoiled: int = 1, **fields: Any) -> RecordInspection:
+def inspection(its: Fulfillment, spoiled: int = 1, **fields: Any) -> Envelope[RecordInspection]:
     """The inspector finds mugs damaged."""
-    return command(RecordInspection, target=its.id, passed=False, note="cracked", spoiled={1: spoiled}, **fields)
+    return envelope(
+        RecordInspection,
+        target=its.id,
+        passed=False,
+        note="cracked",
+        spoiled={1: spoiled},
+        **fields,
+    )
 
 
 @pytest.mark.parametrize(("others", "left"), [(1, (3, 0, 0, 1)), (0, (2, 0, 0, 1))])
@@ -89,14 +97,14 @@ async def pick_again(service: Fulfillments, its: pb.Fulfillment) -> pb.Fulfillme
     return (await ask(service.CompletePicking, asking(api.CompletePickingRequest, its.fulfillment_id))).fulfillment
 
 
-def passing(its: Fulfillment) -> RecordInspection:
+def passing(its: Fulfillment) -> Envelope[RecordInspection]:
     """The inspector finds all in order."""
-    return command(RecordInspection, target=its.id, passed=True, note="")
+    return envelope(RecordInspection, target=its.id, passed=True, note="")
 
 
-NEXT: dict[str, Callable[[Fulfillment], RecordInspection]] = {
+NEXT: dict[str, Callable[[Fulfillment], Envelope[RecordInspection]]] = {
     "passed": passing,
-    "failed": lambda its: replace(inspection(its), spoiled={}),
+    "failed": lambda its: changed(inspection(its), spoiled={}),
     "spoiled": inspection,
 }
 
@@ -130,7 +138,7 @@ async def test_an_inspection_that_broke_off_is_ended_by_the_next(
 async def test_an_inspections_request_id_stands_for_one_finding(operations: Operations, stock: FakeWarehouse) -> None:
     """The id of an inspection that is done, with spoiled units or with others, is refused before the warehouse is asked."""
     its = await packed(operations, stock)
-    plain = replace(inspection(its), spoiled={})
+    plain = changed(inspection(its), spoiled={})
     await operations.inspect(plain)
     other = replace(inspection(its), key=plain.key, digest=b"another")
     with pytest.raises(Invalid) as caught:
@@ -146,7 +154,7 @@ async def test_without_the_warehouse_nothing_spoils(
     """
     its = await packed(operations, stock)
     await warehouse_peer.down()
-    for what in inspection(its), passing(its), replace(inspection(its), spoiled={}):
+    for what in inspection(its), passing(its), changed(inspection(its), spoiled={}):
         with pytest.raises(Deferred):
             await operations.inspect(what)
     assert (await operations.get_fulfillment(its.id)).status is Status.PACKED
@@ -173,7 +181,7 @@ MEANWHILE: dict[str, tuple[Meanwhile, Units]] = {
         {"DOVER": (Status.CANCELLED, [(0, 2, 0, 1), (0, 1, 0, 0)])},
     ),
     "given up": (
-        lambda o, f: o.change(command(GiveUp, target=f.id, note="")),
+        lambda o, f: o.change(envelope(GiveUp, target=f.id, note="")),
         {"DOVER": (Status.CANCELLED, [(0, 2, 0, 1), (0, 1, 0, 0)])},
     ),
     "passed": (

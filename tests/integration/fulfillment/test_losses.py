@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.client import ask
 from chassis.decision import Done
+from chassis.envelope import Envelope
 from chassis.errors import Failure, Refused
 from chassis.money import Money
 from fulfillment_svc import tables
@@ -31,7 +32,7 @@ from tests.integration.fulfillment.events import Places, cancelled, confirmed, l
 from tests.integration.fulfillment.peers import FakeShipping, FakeWarehouse
 from tests.integration.fulfillment.requests import Fulfillments, asking, pack, pick
 from tests.integration.fulfillment.working import DEAR, Units, packing, planned, reasons, told, units, worked
-from tests.unit.fulfillment.samples import command
+from tests.unit.fulfillment.samples import changed, envelope
 
 # 3 mugs of DOVER and 2 of LEEDS; then a unit of DOVER is cancelled, then all of LEEDS.
 WHOLE: Places = {"DOVER": [(1, "mug", 3), (2, "cup", 1)], "LEEDS": [(1, "mug", 2)]}
@@ -41,7 +42,7 @@ LEAST: Places = {"DOVER": [(1, "mug", 2), (2, "cup", 1)]}
 
 # --- what the order loses
 
-NEWS: dict[str, Callable[[UUID], OrderNews]] = {
+NEWS: dict[str, Callable[[UUID], Envelope[OrderNews]]] = {
     "confirmed": lambda id: confirmed(id, WHOLE),
     "less": lambda id: lost(id, LESS, version=3),
     "least": lambda id: lost(id, LEAST, version=4),
@@ -123,21 +124,25 @@ async def test_label_that_meets_a_cut_waits_for_its_void(operations: Operations,
     for outcome in await operations.note([shipped(its.id), shipped(its.id)]):
         assert isinstance(outcome, Done)
     waiting = await operations.get_fulfillment(its.id)
-    assert (waiting.status, waiting.shipment_id) == (Status.READY, shipped(its.id).shipment_id)
+    assert (waiting.status, waiting.shipment_id) == (
+        Status.READY,
+        shipped(its.id).command.shipment_id,
+    )
     assert await told(engine, its.id) == before
     await operations.note([voided(its.id)])
     opened = await operations.get_fulfillment(its.id)
     assert (opened.status, opened.shipment_id) == (Status.PACKING, None)
-    assert opened.void_labels == (VoidLabel(shipped(its.id).shipment_id, {1: 3}),)
-    late = replace(shipped(its.id), key="late", fulfillment_version=its.version)
-    gone = replace(voided(its.id), key="gone", left=True)
+    assert opened.void_labels == (VoidLabel(shipped(its.id).command.shipment_id, {1: 3}),)
+    late = replace(changed(shipped(its.id), fulfillment_version=its.version), key="late")
+    gone = replace(changed(voided(its.id), left=True), key="gone")
     for outcome in await operations.note([late, gone, replace(gone, key="gone again")]):
         assert isinstance(outcome, Done)
     after = await operations.get_fulfillment(its.id)
     assert (after.status, after.void_labels) == (Status.PACKING, (replace(opened.void_labels[0], left=True),))
     assert [reason for _, _, reason in reasons(await told(engine, its.id))].count("LEFT_AFTER_VOID") == 1
     ready = await operations.change(packing(after))
-    [outcome] = await operations.note([replace(shipped(its.id), key="next", shipment_id=uuid4(), fulfillment_version=ready.version)])
+    another = changed(shipped(its.id), shipment_id=uuid4(), fulfillment_version=ready.version)
+    [outcome] = await operations.note([replace(another, key="next")])
     assert (await operations.get_fulfillment(its.id)).status is Status.SHIPPED
 
 
@@ -145,7 +150,7 @@ async def test_withdrawn_parcels_that_left_ship_all_units(operations: Operations
     """The carrier has the parcels before the void: the fulfilment has shipped with the cut unit, and the cut comes too late."""
     its = await worked(operations, await planned(operations, MUGS), Status.READY)
     await operations.follow_orders([lost(its.work.order_id, FEWER)])
-    await operations.note([replace(shipped(its.id), left=True)])
+    await operations.note([changed(shipped(its.id), left=True)])
     assert await units(engine) == {"DOVER": (Status.SHIPPED, [(3, 0, 0, 0)])}
     assert (await operations.get_fulfillment(its.id)).withdraw_reason is None
 
@@ -178,8 +183,11 @@ async def test_a_cut_that_meets_shipped_is_ignored(operations: Operations, engin
 async def test_a_cut_meets_scanners(operations: Operations, engine: AsyncEngine) -> None:
     """Five scanners and two cuts at once, again and again: a scan is counted or refused, and never beyond what stays."""
     for _ in range(6):
-        its = await operations.change(command(StartPicking, target=(await planned(operations, {"DOVER": [(1, "mug", 5)]})).id))
-        scans = [operations.change(command(ScanItems, target=its.id, scans=(Scan("mug", 1),))) for _ in range(5)]
+        new = await planned(operations, {"DOVER": [(1, "mug", 5)]})
+        its = await operations.change(envelope(StartPicking, target=new.id))
+        scan = (Scan("mug", 1),)
+        scanned = [envelope(ScanItems, target=its.id, scans=scan) for _ in range(5)]
+        scans = [operations.change(each) for each in scanned]
         cuts = [
             operations.follow_orders([lost(its.work.order_id, {"DOVER": [(1, "mug", stays)]}, version=v)]) for stays, v in [(3, 4), (4, 3)]
         ]

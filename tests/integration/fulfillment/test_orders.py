@@ -22,7 +22,7 @@ from fulfillment_svc.operations import Operations
 from tests.integration.fulfillment.events import ONE_PLACE, TWO_PLACES, cancelled, confirmed, heard, order_changed
 from tests.integration.fulfillment.peers import FakeWarehouse, Peer
 from tests.support import eventually, measured
-from tests.unit.fulfillment.samples import command
+from tests.unit.fulfillment.samples import envelope
 
 
 async def all_of(engine: AsyncEngine) -> dict[str, Fulfillment]:
@@ -130,7 +130,7 @@ async def test_a_warehouse_that_is_away_only_delays(
     waiting = (await all_of(engine))["DOVER"]
     assert (waiting.status, waiting.stock_committed) == (Status.PLANNING, False)
     with pytest.raises(Refused, match="committed"):
-        await operations.change(command(StartPicking, target=waiting.id))
+        await operations.change(envelope(StartPicking, target=waiting.id))
     with pytest.raises(Deferred):
         await operations.commit_owed_stock()
     assert measured("fulfillments_stock_owed", answer="later") == len(orders)  # it is counted all the same
@@ -235,5 +235,5 @@ async def test_a_dead_order_ends_work_that_moved(operations: Operations, engine:
 
 def test_news_says_what_it_is_about(order_id: UUID) -> None:
     """Units of a line that one warehouse serves from two reservations are one line of its picklist."""
-    news: OrderNews = confirmed(order_id, {"DOVER": [(1, "mug", 2), (1, "mug", 1)]})
+    news: OrderNews = confirmed(order_id, {"DOVER": [(1, "mug", 2), (1, "mug", 1)]}).command
     assert news.shares == {"DOVER": (Line(1, "mug", 3),)}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -11,12 +12,12 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine
 from uuid_utils.compat import uuid7
 
+from chassis.envelope import Envelope
 from chassis.paging import Page
 from fulfillment_svc import store, wire
 from fulfillment_svc.lifecycle import InspectionRule, Reason, Status
 from fulfillment_svc.model import (
     Allocation,
-    AnyCommand,
     Filter,
     Fulfillment,
     Job,
@@ -28,7 +29,7 @@ from fulfillment_svc.model import (
     Transition,
 )
 from fulfillment_svc.tables import fulfillments, history, items, kept_units, lines, orders, packages
-from tests.unit.fulfillment.samples import ID, LINES, NOW, SHIPMENT, WORK, command, plan, standing
+from tests.unit.fulfillment.samples import ID, LINES, NOW, SHIPMENT, WORK, envelope, plan, standing
 
 TWO_PACKAGES = (
     Package(1, 900, 300, 200, 100, (PackedItem(1, 1), PackedItem(2, 1))),
@@ -105,9 +106,9 @@ async def test_a_job_is_found_by_its_order_and_its_fulfilments(engine: AsyncEngi
     new, other = standing(Status.PLANNING), replace(standing(Status.PLANNING), id=uuid4(), work=replace(WORK, warehouse_id="LEEDS"))
     stranger = replace(standing(Status.PLANNING), id=uuid4(), work=replace(WORK, order_id=uuid4()))
     await saved(engine, new, other, stranger)
-    asked: list[tuple[list[AnyCommand], set[UUID]]] = [
+    asked: list[tuple[list[Envelope[Any]], set[UUID]]] = [
         ([plan()], set()),
-        ([command(StartPicking)], set()),
+        ([envelope(StartPicking)], set()),
         ([], {other.id}),
         ([plan()], {other.id, ID}),
     ]
@@ -118,7 +119,8 @@ async def test_a_job_is_found_by_its_order_and_its_fulfilments(engine: AsyncEngi
         assert len({id(each) for each in picture.values()}) == 1
         assert picture[ID].fulfillments == tuple(sorted((new, other), key=lambda each: each.id))
     async with engine.begin() as connection:
-        assert await store.lock_jobs(connection, [command(StartPicking, target=uuid4())], set()) == {}
+        unknown = envelope(StartPicking, target=uuid4())
+        assert await store.lock_jobs(connection, [unknown], set()) == {}
 
 
 async def test_what_the_version_before_made_has_a_job(engine: AsyncEngine) -> None:
@@ -128,7 +130,7 @@ async def test_what_the_version_before_made_has_a_job(engine: AsyncEngine) -> No
         await connection.execute(delete(orders))
     for _ in range(2):
         async with engine.begin() as connection:
-            picture = await store.lock_jobs(connection, [command(StartPicking)], set())
+            picture = await store.lock_jobs(connection, [envelope(StartPicking)], set())
             assert picture[ID] == Job(WORK.order_id, fulfillments=(standing(Status.PLANNING),))
 
 

@@ -11,12 +11,12 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.decision import Done, unwrap
+from chassis.envelope import Envelope
 from chassis.errors import Deferred, Invalid, NotFound, Refused
 from chassis.money import Money
 from fulfillment_svc import tables
 from fulfillment_svc.lifecycle import Status
 from fulfillment_svc.model import (
-    Asked,
     CompletePicking,
     Fulfillment,
     Pack,
@@ -29,7 +29,7 @@ from fulfillment_svc.model import (
 from fulfillment_svc.operations import Operations
 from tests.integration.fulfillment.events import completed, confirmed, shipped
 from tests.integration.fulfillment.peers import FakeShipping, Peer
-from tests.unit.fulfillment.samples import command, parcel
+from tests.unit.fulfillment.samples import envelope, parcel
 
 DEAR = Money(5000_00, "GBP")
 
@@ -41,15 +41,19 @@ async def planned(operations: Operations, **order: Any) -> Fulfillment:
     return fulfillment
 
 
-def steps(fulfillment: Fulfillment) -> list[Asked]:
+def steps(fulfillment: Fulfillment) -> list[Envelope[Any]]:
     """What people ask for, from planning until the packages are closed."""
     of: dict[str, Any] = {"target": fulfillment.id}
     return [
-        command(StartPicking, **of),
-        command(ScanItems, scans=tuple(Scan(line.sku, line.quantity) for line in fulfillment.lines), **of),
-        command(CompletePicking, **of),
-        command(StartPacking, **of),
-        command(Pack, packages=(parcel(fulfillment.lines),), **of),
+        envelope(StartPicking, **of),
+        envelope(
+            ScanItems,
+            scans=tuple(Scan(line.sku, line.quantity) for line in fulfillment.lines),
+            **of,
+        ),
+        envelope(CompletePicking, **of),
+        envelope(StartPacking, **of),
+        envelope(Pack, packages=(parcel(fulfillment.lines),), **of),
     ]
 
 
@@ -88,8 +92,8 @@ async def test_from_planning_to_ready(operations: Operations, engine: AsyncEngin
 async def test_two_pickers_take_one_picklist(operations: Operations) -> None:
     """Of rivals with requests of their own one wins, and the others hear where it stands; the same request twice is one success."""
     fulfillment = await planned(operations)
-    mine = command(StartPicking, target=fulfillment.id)
-    rivals = [mine, mine, *(command(StartPicking, target=fulfillment.id) for _ in range(4))]
+    mine = envelope(StartPicking, target=fulfillment.id)
+    rivals = [mine, mine, *(envelope(StartPicking, target=fulfillment.id) for _ in range(4))]
     outcomes = await asyncio.gather(*(operations.change(each) for each in rivals), return_exceptions=True)
     won = [each for each in outcomes if isinstance(each, Fulfillment)]
     lost = [each for each in outcomes if isinstance(each, Refused)]
@@ -101,10 +105,10 @@ async def test_two_pickers_take_one_picklist(operations: Operations) -> None:
 async def test_a_repeated_scan_counts_once(operations: Operations) -> None:
     """The same request_id again answers with the fulfilment as it now stands; with other scans it is refused."""
     fulfillment = await planned(operations)
-    await operations.change(command(StartPicking, target=fulfillment.id))
-    scan = command(ScanItems, target=fulfillment.id, scans=(Scan("mug", 1),), digest=b"1")
+    await operations.change(envelope(StartPicking, target=fulfillment.id))
+    scan = envelope(ScanItems, target=fulfillment.id, scans=(Scan("mug", 1),), digest=b"1")
     await operations.change(scan)
-    await operations.change(command(ScanItems, target=fulfillment.id, scans=(Scan("mug", 1),)))
+    await operations.change(envelope(ScanItems, target=fulfillment.id, scans=(Scan("mug", 1),)))
     assert [line.picked for line in (await operations.change(scan)).lines] == [2, 0]
     with pytest.raises(Invalid, match="request_id stands for another request"):
         await operations.change(replace(scan, digest=b"2"))
@@ -113,8 +117,8 @@ async def test_a_repeated_scan_counts_once(operations: Operations) -> None:
 async def test_scanners_at_once_never_pick_too_much(operations: Operations) -> None:
     """Twenty scanners with a unit each, for a line of ten: ten are taken, ten refused."""
     fulfillment = await planned(operations, places={"DOVER": [(1, "mug", 10)]})
-    await operations.change(command(StartPicking, target=fulfillment.id))
-    scans = [command(ScanItems, target=fulfillment.id, scans=(Scan("mug", 1),)) for _ in range(20)]
+    await operations.change(envelope(StartPicking, target=fulfillment.id))
+    scans = [envelope(ScanItems, target=fulfillment.id, scans=(Scan("mug", 1),)) for _ in range(20)]
     outcomes = await asyncio.gather(*(operations.change(scan) for scan in scans), return_exceptions=True)
     assert sum(isinstance(each, Refused) and each.reason == "QUANTITY_EXCEEDS_PICKLIST" for each in outcomes) == 10
     assert [line.picked for line in (await operations.get_fulfillment(fulfillment.id)).lines] == [10]
@@ -154,12 +158,14 @@ async def test_inspection_stands_between_packed_and_ready(operations: Operations
     """A dear order's packages wait for the inspector; a failure starts the picking over, a pass hands over what was packed then."""
     fulfillment = await packed(operations, total=DEAR)
     assert fulfillment.status is Status.PACKED
-    failed = await operations.change(command(RecordInspection, target=fulfillment.id, passed=False, note="cracked"))
+    failure = envelope(RecordInspection, target=fulfillment.id, passed=False, note="cracked")
+    failed = await operations.change(failure)
     assert (failed.status, failed.packages, {line.picked for line in failed.lines}) == (Status.PICKING, (), {0})
     for step in steps(failed)[1:]:
         await operations.change(step)
     assert carriage.requests == []
-    assert (await operations.change(command(RecordInspection, target=fulfillment.id, passed=True, note=""))).status is Status.READY
+    passing = envelope(RecordInspection, target=fulfillment.id, passed=True, note="")
+    assert (await operations.change(passing)).status is Status.READY
     assert len(carriage.requests) == 1
     assert (await statuses(engine, fulfillment.id)).count(Status.PACKED) == 2
 
@@ -178,7 +184,11 @@ async def test_news_twice_and_in_every_order_leaves_the_same_tables(operations: 
         assert isinstance(outcome, Done)
     assert (await statuses(engine, fulfillment.id))[-2:] == [Status.SHIPPED, Status.COMPLETED]
     ended = await operations.get_fulfillment(fulfillment.id)
-    assert (ended.status, ended.version, str(ended.shipment_id)) == (Status.COMPLETED, 10, str(shipped(fulfillment.id).shipment_id))
+    assert (ended.status, ended.version, str(ended.shipment_id)) == (
+        Status.COMPLETED,
+        10,
+        str(shipped(fulfillment.id).command.shipment_id),
+    )
 
 
 async def test_news_that_is_ahead_waits(operations: Operations) -> None:
@@ -208,4 +218,4 @@ async def test_what_is_not_there_is_not_found(operations: Operations) -> None:
     with pytest.raises(NotFound):
         await operations.get_fulfillment(uuid4())
     with pytest.raises(NotFound):
-        await operations.change(command(StartPicking, target=uuid4()))
+        await operations.change(envelope(StartPicking, target=uuid4()))

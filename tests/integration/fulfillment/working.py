@@ -9,16 +9,17 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.decision import unwrap
+from chassis.envelope import Envelope
 from chassis.money import Money
 from fulfillment_svc import store, tables
 from fulfillment_svc.lifecycle import Status
 from fulfillment_svc.model import (
-    Asked,
     CompletePicking,
     Fulfillment,
     Pack,
     Package,
     PackedItem,
+    Request,
     Scan,
     ScanItems,
     StartPacking,
@@ -26,7 +27,7 @@ from fulfillment_svc.model import (
 )
 from fulfillment_svc.operations import Operations
 from tests.integration.fulfillment.events import Places, confirmed
-from tests.unit.fulfillment.samples import command
+from tests.unit.fulfillment.samples import envelope
 
 DEAR = Money(5000_00, "GBP")
 Units = dict[str, tuple[Status, list[tuple[int, int, int, int]]]]
@@ -65,24 +66,25 @@ async def planned(operations: Operations, places: Places, **order: Any) -> Fulfi
     return fulfillment
 
 
-def packing(its: Fulfillment) -> Pack:
+def packing(its: Fulfillment) -> Envelope[Pack]:
     """Everything that was picked, in one package."""
     items = tuple(PackedItem(line.line_number, line.picked) for line in its.lines if line.picked)
-    return command(Pack, target=its.id, packages=(Package(0, 1200, 300, 200, 100, items),))
+    return envelope(Pack, target=its.id, packages=(Package(0, 1200, 300, 200, 100, items),))
 
 
 async def worked(operations: Operations, its: Fulfillment, until: Status) -> Fulfillment:
     """The fulfilment, worked on by the book until it stands there."""
-    steps: dict[Status, Callable[[Fulfillment], Asked]] = {
-        Status.PLANNING: lambda f: command(StartPicking, target=f.id),
-        Status.PICKED: lambda f: command(StartPacking, target=f.id),
+    steps: dict[Status, Callable[[Fulfillment], Envelope[Request]]] = {
+        Status.PLANNING: lambda f: envelope(StartPicking, target=f.id),
+        Status.PICKED: lambda f: envelope(StartPacking, target=f.id),
         Status.PACKING: packing,
     }
     while its.status is not until:
         if its.status is Status.PICKING:
             scans = tuple(Scan(line.sku, line.open) for line in its.lines if line.open)
-            its = await operations.change(command(ScanItems, target=its.id, scans=scans)) if scans else its
-            its = await operations.change(command(CompletePicking, target=its.id))
+            scanned = envelope(ScanItems, target=its.id, scans=scans)
+            its = await operations.change(scanned) if scans else its
+            its = await operations.change(envelope(CompletePicking, target=its.id))
         else:
             its = await operations.change(steps[its.status](its))
     return its

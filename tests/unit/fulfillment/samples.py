@@ -1,6 +1,7 @@
 """Fulfilments and commands to test with. No tests here."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields as fields_of
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import count
@@ -8,12 +9,11 @@ from typing import Any, TypeVar
 from uuid import UUID, uuid5
 
 from chassis.decision import Decision
-from fulfillment_svc.decisions import decide
+from chassis.envelope import Envelope
+from fulfillment_svc.decisions.deciders import decide
 from fulfillment_svc.lifecycle import FORWARD, InspectionRule, Status
 from fulfillment_svc.model import (
     Allocation,
-    AnyCommand,
-    Command,
     Cut,
     End,
     Fulfillment,
@@ -39,21 +39,39 @@ SHIPMENT = UUID("01957000-0000-7000-8000-000000000002")
 WORK = Work(UUID("01957000-0000-7000-8000-000000000003"), "DOVER", 1)
 LINES = (Line(1, "mug", 2), Line(2, "Lamp, blue", 1), Line(4, "mug", 3))
 
-C = TypeVar("C", bound=Command)
+# What an envelope has beside its command.
+PARTS = {field.name for field in fields_of(Envelope)} - {"command"}
+
+C = TypeVar("C")
 N = TypeVar("N", bound=OfOrder)
 numbers = count(1)
 
 
-def command(kind: type[C], **fields: Any) -> C:
-    """A command of this kind with a key of its own."""
+def envelope(kind: type[C], **fields: Any) -> Envelope[C]:
+    """A command of this kind in an envelope with a key of its own. `fields` are of either."""
     key = f"test:{next(numbers)}"
-    given: dict[str, Any] = {"key": key, "digest": b"", "target": ID, "actor": "tester", "cause": key}
-    return kind(**(given | fields))
+    parts: dict[str, Any] = {
+        "key": key,
+        "digest": b"",
+        "target": ID,
+        "actor": "tester",
+        "cause": key,
+    }
+    parts |= {name: value for name, value in fields.items() if name in PARTS}
+    command = kind(**{name: value for name, value in fields.items() if name not in PARTS})
+    return Envelope(**parts, command=command)
 
 
-def of_order(kind: type[N], **fields: Any) -> N:
-    """News of the order's first attempt."""
-    return command(kind, **({"target": WORK.order_id, "attempt": 1, "order_number": "OM-1"} | fields))
+def changed(old: Envelope[C], **fields: Any) -> Envelope[C]:
+    """The envelope, with these fields of its command changed."""
+    command: Any = old.command
+    return old.with_command(replace(command, **fields))
+
+
+def of_order(kind: type[N], **fields: Any) -> Envelope[N]:
+    """A command about the order's first attempt."""
+    usual = {"target": WORK.order_id, "attempt": 1, "order_number": "OM-1"}
+    return envelope(kind, **(usual | fields))
 
 
 def picklists(
@@ -72,22 +90,27 @@ def id_at(warehouse_id: str) -> UUID:
 
 def plan(
     places: Mapping[str, tuple[Line, ...]] | tuple[Line, ...] = LINES, *, committed: bool = True, rule: InspectionRule | None = None
-) -> Plan:
+) -> Envelope[Plan]:
     """The order is confirmed."""
     return of_order(Plan, picklists=picklists(places, rule), stock_committed=committed)
 
 
-def settle(places: Mapping[str, tuple[Line, ...]] | tuple[Line, ...] = LINES) -> Settle:
+def settle(places: Mapping[str, tuple[Line, ...]] | tuple[Line, ...] = LINES) -> Envelope[Settle]:
     """The stock that was owed is committed."""
     return of_order(Settle, picklists=picklists(places))
 
 
-def end(places: Mapping[str, tuple[Line, ...]] | tuple[Line, ...] = LINES) -> End:
+def end(places: Mapping[str, tuple[Line, ...]] | tuple[Line, ...] = LINES) -> Envelope[End]:
     """The order is dead."""
     return of_order(End, picklists=picklists(places))
 
 
-def cut(*units: int, version: int = 3, at: str = WORK.warehouse_id, lines: tuple[Line, ...] = LINES) -> Cut:
+def cut(
+    *units: int,
+    version: int = 3,
+    at: str = WORK.warehouse_id,
+    lines: tuple[Line, ...] = LINES,
+) -> Envelope[Cut]:
     """Of the lines, these units stay."""
     staying = (Allocation(at, line.line_number, quantity) for line, quantity in zip(lines, units, strict=True) if quantity)
     return of_order(Cut, kept=Kept(1, version, tuple(staying)), version=version)
@@ -128,18 +151,34 @@ def parcel(lines: tuple[Line, ...], *, number: int = 0) -> Package:
     return Package(number, 1200, 300, 200, 100, tuple(PackedItem(line.line_number, line.quantity) for line in lines))
 
 
-def scan_all(lines: tuple[Line, ...]) -> ScanItems:
+def scan_all(lines: tuple[Line, ...]) -> Envelope[ScanItems]:
     """Scans of every unit that the lines ask for."""
-    return command(ScanItems, scans=tuple(Scan(line.sku, line.open) for line in lines if line.open))
+    scans = tuple(Scan(line.sku, line.open) for line in lines if line.open)
+    return envelope(ScanItems, scans=scans)
 
 
-def pack_all(lines: tuple[Line, ...]) -> Pack:
+def pack_all(lines: tuple[Line, ...]) -> Envelope[Pack]:
     """Everything in one package."""
-    return command(Pack, packages=(parcel(lines),))
+    return envelope(Pack, packages=(parcel(lines),))
 
 
-def done(here: Job | Fulfillment | None, commands: Sequence[AnyCommand]) -> tuple[Fulfillment, list[Decision[Job, Transition]]]:
-    """One command after the other: what has become of the fulfilment in DOVER, and each decision."""
+def decide_one(
+    here: Fulfillment,
+    asked: Envelope[Any],
+    time: datetime,
+) -> Decision[Fulfillment, Transition]:
+    """The decision about a fulfilment that is the only one of its order."""
+    decision = decide(job(here), asked, time)
+    its = decision.record.find(here.id)
+    assert its
+    return Decision(its, decision.history, decision.facts)
+
+
+def done(
+    here: Job | Fulfillment | None,
+    commands: Sequence[Envelope[Any]],
+) -> tuple[Fulfillment, list[Decision[Job, Transition]]]:
+    """The fulfilment in DOVER after one command after the other, and each decision."""
     record = job(here) if isinstance(here, Fulfillment) else here
     decisions = []
     for each in commands:

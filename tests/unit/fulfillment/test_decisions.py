@@ -2,19 +2,18 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from chassis.envelope import Envelope
 from chassis.errors import Deferred, Failure, Invalid, NotFound, Refused, Stale
-from fulfillment_svc.decisions import decide
-from fulfillment_svc.decisions import decide_one as decided
+from fulfillment_svc.decisions.deciders import decide
 from fulfillment_svc.lifecycle import InspectionRule, Status
 from fulfillment_svc.model import (
-    AnyCommand,
     Complete,
     CompletePicking,
     Fulfillment,
-    FulfillmentCommand,
     Line,
     Pack,
     Package,
@@ -27,23 +26,46 @@ from fulfillment_svc.model import (
     StartPicking,
     StatusChanged,
 )
-from tests.unit.fulfillment.samples import ID, LINES, NOW, SHIPMENT, command, done, job, pack_all, parcel, plan, scan_all, standing
+from tests.unit.fulfillment.samples import (
+    ID,
+    LINES,
+    NOW,
+    SHIPMENT,
+    done,
+    envelope,
+    job,
+    pack_all,
+    parcel,
+    plan,
+    scan_all,
+    standing,
+)
+from tests.unit.fulfillment.samples import decide_one as decided
 
 FULL = tuple(replace(line, picked=line.quantity) for line in LINES)
 
 # Each verb, and from where it leads where. From every other status it is refused (a request) or waits or is skipped (an event).
-VERBS: dict[str, tuple[Callable[[], FulfillmentCommand], dict[Status, Status]]] = {
-    "start picking": (lambda: command(StartPicking), {Status.PLANNING: Status.PICKING}),
-    "scan": (lambda: command(ScanItems, scans=(Scan("mug", 1),)), {Status.PICKING: Status.PICKING}),
-    "complete picking": (lambda: command(CompletePicking), {Status.PICKING: Status.PICKED}),
-    "start packing": (lambda: command(StartPacking), {Status.PICKED: Status.PACKING}),
+VERBS: dict[str, tuple[Callable[[], Envelope[Any]], dict[Status, Status]]] = {
+    "start picking": (lambda: envelope(StartPicking), {Status.PLANNING: Status.PICKING}),
+    "scan": (
+        lambda: envelope(ScanItems, scans=(Scan("mug", 1),)),
+        {Status.PICKING: Status.PICKING},
+    ),
+    "complete picking": (lambda: envelope(CompletePicking), {Status.PICKING: Status.PICKED}),
+    "start packing": (lambda: envelope(StartPacking), {Status.PICKED: Status.PACKING}),
     "pack": (lambda: pack_all(LINES), {Status.PACKING: Status.PACKED}),
-    "pass": (lambda: command(RecordInspection, passed=True, note=""), {Status.PACKED: Status.READY}),
-    "fail": (lambda: command(RecordInspection, passed=False, note="cracked"), {Status.PACKED: Status.PICKING}),
+    "pass": (
+        lambda: envelope(RecordInspection, passed=True, note=""),
+        {Status.PACKED: Status.READY},
+    ),
+    "fail": (
+        lambda: envelope(RecordInspection, passed=False, note="cracked"),
+        {Status.PACKED: Status.PICKING},
+    ),
 }
 
 
-def refused(fulfillment: Fulfillment | None, what: AnyCommand) -> Failure:
+def refused(fulfillment: Fulfillment | None, what: Envelope[Any]) -> Failure:
     """The failure that the decision raises."""
     with pytest.raises(Failure) as caught:
         decide(job(fulfillment) if fulfillment else None, what, NOW)
@@ -66,7 +88,8 @@ def test_every_verb_from_every_status(verb: str, status: Status) -> None:
 
 def test_the_refusal_names_what_is_allowed() -> None:
     """ILLEGAL_TRANSITION lists the statuses that may follow."""
-    assert refused(standing(Status.PACKED), command(StartPicking)).metadata["allowed"] == "cancelled, packing, picking, ready"
+    failure = refused(standing(Status.PACKED), envelope(StartPicking))
+    assert failure.metadata["allowed"] == "cancelled, packing, picking, ready"
 
 
 @pytest.mark.parametrize("verb", VERBS)
@@ -77,18 +100,23 @@ def test_nothing_is_done_to_what_is_not_there(verb: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "event", [command(Ship, shipment_id=SHIPMENT, fulfillment_version=7), command(Complete, shipment_id=SHIPMENT, fulfillment_version=7)]
+    "event",
+    [
+        envelope(Ship, shipment_id=SHIPMENT, fulfillment_version=7),
+        envelope(Complete, shipment_id=SHIPMENT, fulfillment_version=7),
+    ],
 )
-def test_news_of_what_is_not_there_waits(event: FulfillmentCommand) -> None:
+def test_news_of_what_is_not_there_waits(event: Envelope[Any]) -> None:
     """An event about an unknown fulfilment is NotFound, which the inbox defers."""
     assert isinstance(refused(None, event), NotFound)
 
 
 def test_a_stale_version_is_refused_before_all_else() -> None:
     """expected_version is compared first; the right one passes."""
-    failure = refused(standing(Status.PLANNING), command(StartPicking, expected_version=1))
+    failure = refused(standing(Status.PLANNING), envelope(StartPicking, expected_version=1))
     assert (type(failure), failure.reason, failure.metadata) == (Stale, "VERSION_MISMATCH", {"expected": "1", "actual": "2"})
-    assert decided(standing(Status.PLANNING), command(StartPicking, expected_version=2), NOW).record.version == 3
+    asked = envelope(StartPicking, expected_version=2)
+    assert decided(standing(Status.PLANNING), asked, NOW).record.version == 3
 
 
 @pytest.mark.parametrize(
@@ -103,7 +131,11 @@ def test_a_stale_version_is_refused_before_all_else() -> None:
 )
 def test_the_lowest_open_line_takes_the_scan(scans: list[tuple[str, int]], picked: tuple[int, ...]) -> None:
     """An SKU on several lines fills them from the lowest number on; every scan of a request counts."""
-    decision = decided(standing(Status.PICKING), command(ScanItems, scans=tuple(Scan(*scan) for scan in scans)), NOW)
+    decision = decided(
+        standing(Status.PICKING),
+        envelope(ScanItems, scans=tuple(Scan(*scan) for scan in scans)),
+        NOW,
+    )
     assert tuple(line.picked for line in decision.record.lines) == picked
     version = standing(Status.PICKING).version + 1
     assert (decision.record.version, decision.facts) == (version, ())
@@ -131,16 +163,17 @@ def test_many_scans_are_published_now_and_then(version: int, published: int) -> 
 )
 def test_wrong_scans_are_refused(scans: list[tuple[str, int]], kind: type[Failure], reason: str, metadata: dict[str, str]) -> None:
     """A wrong SKU, or one unit too many, refuses the whole request."""
-    failure = refused(standing(Status.PICKING), command(ScanItems, scans=tuple(Scan(*scan) for scan in scans)))
+    asked = envelope(ScanItems, scans=tuple(Scan(*scan) for scan in scans))
+    failure = refused(standing(Status.PICKING), asked)
     assert (type(failure), failure.reason, failure.metadata) == (kind, reason, metadata)
 
 
 def test_picking_completes_when_every_line_is_scanned() -> None:
     """PICKING_INCOMPLETE names each open line; with all scanned it is picked."""
-    picking, _ = done(standing(Status.PICKING), [command(ScanItems, scans=(Scan("mug", 3),))])
-    failure = refused(picking, command(CompletePicking))
+    picking, _ = done(standing(Status.PICKING), [envelope(ScanItems, scans=(Scan("mug", 3),))])
+    failure = refused(picking, envelope(CompletePicking))
     assert (failure.reason, [v.subject for v in failure.violations]) == ("PICKING_INCOMPLETE", ["line 2", "line 4"])
-    record, _ = done(picking, [scan_all(picking.lines), command(CompletePicking)])
+    record, _ = done(picking, [scan_all(picking.lines), envelope(CompletePicking)])
     assert record.status is Status.PICKED
 
 
@@ -156,14 +189,14 @@ def test_picking_completes_when_every_line_is_scanned() -> None:
 def test_packages_hold_exactly_what_was_picked(packed: list[tuple[int, int]], wrong: list[str]) -> None:
     """Too little, too much, the wrong line: PACKAGES_INCOMPLETE names each."""
     box = Package(0, 1, 1, 1, 1, tuple(PackedItem(*item) for item in packed))
-    failure = refused(standing(Status.PACKING), command(Pack, packages=(box,)))
+    failure = refused(standing(Status.PACKING), envelope(Pack, packages=(box,)))
     assert (failure.reason, [v.subject for v in failure.violations]) == ("PACKAGES_INCOMPLETE", wrong)
 
 
 def test_packages_are_numbered_from_one() -> None:
     """A line may be spread over packages; their numbers follow the request, whatever it says."""
     boxes = (Package(7, 1, 1, 1, 1, (PackedItem(1, 1), PackedItem(2, 1))), Package(7, 1, 1, 1, 1, (PackedItem(1, 1), PackedItem(4, 3))))
-    record = decided(standing(Status.PACKING), command(Pack, packages=boxes), NOW).record
+    record = decided(standing(Status.PACKING), envelope(Pack, packages=boxes), NOW).record
     assert [package.number for package in record.packages] == [1, 2]
 
 
@@ -178,18 +211,22 @@ def test_without_inspection_packing_ends_in_ready() -> None:
 @pytest.mark.parametrize("passed", [True, False])
 def test_what_needs_no_inspection_has_none(status: Status, passed: bool) -> None:
     """Without a rule, an inspection is refused wherever the fulfilment stands."""
-    assert refused(standing(status), command(RecordInspection, passed=passed, note="")).reason == "INSPECTION_NOT_REQUIRED"
+    failure = refused(standing(status), envelope(RecordInspection, passed=passed, note=""))
+    assert failure.reason == "INSPECTION_NOT_REQUIRED"
 
 
 def test_a_failed_inspection_starts_over() -> None:
     """Back in picking nothing is scanned and no package is left; why stands in the history; and it is inspected again."""
     packed = standing(Status.PACKED, rule=InspectionRule.SAMPLE)
-    failed = decided(packed, command(RecordInspection, passed=False, note="cracked"), NOW)
+    failed = decided(packed, envelope(RecordInspection, passed=False, note="cracked"), NOW)
     assert failed.record.status is Status.PICKING
     assert [line.picked for line in failed.record.lines] == [0, 0, 0]
     assert failed.record.packages == ()
     assert [(t.reason, t.note) for t in failed.history] == [("INSPECTION_FAILED", "cracked")]
-    again, _ = done(failed.record, [scan_all(LINES), command(CompletePicking), command(StartPacking), pack_all(LINES)])
+    again, _ = done(
+        failed.record,
+        [scan_all(LINES), envelope(CompletePicking), envelope(StartPacking), pack_all(LINES)],
+    )
     assert again.status is Status.PACKED
 
 
@@ -203,7 +240,7 @@ def test_news_of_the_shipment_from_every_status(kind: type[Ship] | type[Complete
         (Complete, Status.READY): [Status.SHIPPED, Status.COMPLETED],
         (Complete, Status.SHIPPED): [Status.COMPLETED],
     }
-    news = command(kind, shipment_id=SHIPMENT, fulfillment_version=7)
+    news = envelope(kind, shipment_id=SHIPMENT, fulfillment_version=7)
     if status in (Status.READY, Status.SHIPPED, Status.COMPLETED, Status.CANCELLED):
         decision = decided(fulfillment, news, NOW)
         assert [t.new for t in decision.history] == ahead.get((kind, status), [])
@@ -218,15 +255,15 @@ def test_the_whole_life_in_order() -> None:
 
     Versions have no gap.
     """
-    commands: list[AnyCommand] = [
+    commands: list[Envelope[Any]] = [
         plan((Line(1, "mug", 2),)),
-        command(StartPicking),
-        command(ScanItems, scans=(Scan("mug", 2),)),
-        command(CompletePicking),
-        command(StartPacking),
-        command(Pack, packages=(Package(0, 1, 1, 1, 1, (PackedItem(1, 2),)),)),
-        command(Ship, shipment_id=SHIPMENT, fulfillment_version=7),
-        command(Complete, shipment_id=SHIPMENT, fulfillment_version=7),
+        envelope(StartPicking),
+        envelope(ScanItems, scans=(Scan("mug", 2),)),
+        envelope(CompletePicking),
+        envelope(StartPacking),
+        envelope(Pack, packages=(Package(0, 1, 1, 1, 1, (PackedItem(1, 2),)),)),
+        envelope(Ship, shipment_id=SHIPMENT, fulfillment_version=7),
+        envelope(Complete, shipment_id=SHIPMENT, fulfillment_version=7),
     ]
     _, decisions = done(None, commands)
     assert [(t.version, t.new) for d in decisions for t in d.history] == [

@@ -5,11 +5,21 @@ from dataclasses import replace
 
 import pytest
 
+from chassis.envelope import Envelope
 from chassis.errors import Deferred, Failure, Invalid, Refused, Stale
-from fulfillment_svc.decisions import decide_one
 from fulfillment_svc.lifecycle import InspectionRule, Status, WithdrawReason
-from fulfillment_svc.model import CompletePicking, GiveUp, Line, LinesChanged, NoteSpoiled, Rebooked, RecordInspection, StatusChanged
-from tests.unit.fulfillment.samples import LINES, NOW, command, standing
+from fulfillment_svc.model import (
+    CompletePicking,
+    GiveUp,
+    Line,
+    LinesChanged,
+    NoteSpoiled,
+    Rebooked,
+    RecordInspection,
+    Request,
+    StatusChanged,
+)
+from tests.unit.fulfillment.samples import LINES, NOW, changed, decide_one, envelope, standing
 
 RULE = InspectionRule.SKU
 LEFT = (Status.SHIPPED, Status.COMPLETED)
@@ -24,9 +34,15 @@ def told(facts: object) -> list[tuple[str, int, Status, str]]:
     ]
 
 
-def failed(spoiled: Mapping[int, int], *rebooked: Rebooked) -> RecordInspection:
+def failed(spoiled: Mapping[int, int], *rebooked: Rebooked) -> Envelope[RecordInspection]:
     """The inspector found these units damaged; the warehouse has booked so."""
-    return command(RecordInspection, passed=False, note="cracked", spoiled=spoiled, rebooked=rebooked)
+    return envelope(
+        RecordInspection,
+        passed=False,
+        note="cracked",
+        spoiled=spoiled,
+        rebooked=rebooked,
+    )
 
 
 # --- not found
@@ -35,7 +51,7 @@ def failed(spoiled: Mapping[int, int], *rebooked: Rebooked) -> RecordInspection:
 def test_a_line_is_closed_short() -> None:
     """What was not scanned of it leaves the picklist; told as lines first, then as the status, each with its version."""
     here = replace(standing(Status.PICKING), lines=(Line(1, "mug", 3, picked=1), Line(2, "cup", 2, picked=2)))
-    decision = decide_one(here, command(CompletePicking, short_line_numbers=frozenset({1})), NOW)
+    decision = decide_one(here, envelope(CompletePicking, short_line_numbers=frozenset({1})), NOW)
     assert decision.record.lines == (Line(1, "mug", 1, picked=1, short=2), Line(2, "cup", 2, picked=2))
     assert told(decision.facts) == [
         ("lines", here.version + 1, Status.PICKING, "SHORT_PICK"),
@@ -47,7 +63,8 @@ def test_a_line_is_closed_short() -> None:
 def test_a_picklist_of_which_nothing_is_found_is_cancelled() -> None:
     """The last units leave with the status."""
     here = standing(Status.PICKING)
-    decision = decide_one(here, command(CompletePicking, short_line_numbers=frozenset({1, 2, 4})), NOW)
+    asked = envelope(CompletePicking, short_line_numbers=frozenset({1, 2, 4}))
+    decision = decide_one(here, asked, NOW)
     assert [(line.quantity, line.short, line.cut) for line in decision.record.lines] == [(0, 2, 0), (0, 1, 0), (0, 3, 0)]
     assert told(decision.facts) == [("status", here.version + 1, Status.CANCELLED, "NO_UNITS_LEFT")]
 
@@ -57,14 +74,14 @@ def test_an_open_line_that_is_not_named_is_open(short: set[int], open_: list[str
     """PICKING_INCOMPLETE names what is neither scanned nor closed short."""
     here = replace(standing(Status.PICKING), lines=(Line(1, "mug", 2), Line(2, "cup", 1, picked=1), Line(4, "mug", 3)))
     with pytest.raises(Refused) as caught:
-        decide_one(here, command(CompletePicking, short_line_numbers=frozenset(short)), NOW)
+        decide_one(here, envelope(CompletePicking, short_line_numbers=frozenset(short)), NOW)
     assert (caught.value.reason, [v.subject for v in caught.value.violations]) == ("PICKING_INCOMPLETE", open_)
 
 
 def test_a_line_that_is_scanned_is_not_short() -> None:
     """A named line of which nothing is missing loses nothing, and no change of lines is told."""
     here = replace(standing(Status.PICKING), lines=(Line(1, "mug", 2, picked=2),))
-    decision = decide_one(here, command(CompletePicking, short_line_numbers=frozenset({1})), NOW)
+    decision = decide_one(here, envelope(CompletePicking, short_line_numbers=frozenset({1})), NOW)
     assert decision.record.lines == here.lines
     assert told(decision.facts) == [("status", here.version + 1, Status.PICKED, "PICKING_COMPLETED")]
 
@@ -72,7 +89,11 @@ def test_a_line_that_is_scanned_is_not_short() -> None:
 def test_a_short_line_that_is_not_on_the_picklist_is_refused() -> None:
     """Whoever names it has another picklist in hand: VALIDATION_FAILED with the field and each such number, whatever else is open."""
     with pytest.raises(Invalid) as caught:
-        decide_one(standing(Status.PICKING), command(CompletePicking, short_line_numbers=frozenset({1, 3, 7})), NOW)
+        decide_one(
+            standing(Status.PICKING),
+            envelope(CompletePicking, short_line_numbers=frozenset({1, 3, 7})),
+            NOW,
+        )
     rule = "must be on the picklist: {} is not"
     assert caught.value.reason == "VALIDATION_FAILED"
     assert [(v.subject, v.description) for v in caught.value.violations] == [
@@ -115,7 +136,7 @@ def test_when_all_units_are_spoiled_the_work_ends() -> None:
 def test_no_more_units_are_spoiled_than_there_are(spoiled: dict[int, int]) -> None:
     """Refused before the warehouse is asked, with each line that has not so many."""
     with pytest.raises(Refused) as caught:
-        decide_one(standing(Status.PACKED, rule=RULE), command(NoteSpoiled, spoiled=spoiled), NOW)
+        decide_one(standing(Status.PACKED, rule=RULE), envelope(NoteSpoiled, spoiled=spoiled), NOW)
     units = {1: 2, 2: 1, 4: 3}
     beyond = [f"line {number}" for number, n in spoiled.items() if n > units.get(number, 0)]
     assert (caught.value.reason, [v.subject for v in caught.value.violations]) == ("QUANTITY_EXCEEDS_PICKLIST", beyond)
@@ -125,8 +146,8 @@ def test_no_more_units_are_spoiled_than_there_are(spoiled: dict[int, int]) -> No
 def test_until_found_units_are_booked_nothing_passes_or_fails(passed: bool) -> None:
     """They are noted, which tells nothing, as many as anybody found; then an inspection without the warehouse's answer waits."""
     here = standing(Status.PACKED, rule=RULE)
-    noted = decide_one(here, command(NoteSpoiled, spoiled={4: 2}), NOW)
-    again = decide_one(noted.record, command(NoteSpoiled, spoiled={1: 1, 4: 1}), NOW)
+    noted = decide_one(here, envelope(NoteSpoiled, spoiled={4: 2}), NOW)
+    again = decide_one(noted.record, envelope(NoteSpoiled, spoiled={1: 1, 4: 1}), NOW)
     assert (
         noted.facts,
         noted.record.status,
@@ -137,7 +158,7 @@ def test_until_found_units_are_booked_nothing_passes_or_fails(passed: bool) -> N
     ]
     assert [(line.line_number, line.unbooked) for line in again.record.lines] == [(1, 1), (2, 0), (4, 2)]
     with pytest.raises(Deferred) as caught:
-        decide_one(again.record, command(RecordInspection, passed=passed, note=""), NOW)
+        decide_one(again.record, envelope(RecordInspection, passed=passed, note=""), NOW)
     assert caught.value.reason == "CONTENTION"
 
 
@@ -213,7 +234,7 @@ def test_work_is_given_up_from_every_status(status: Status) -> None:
     first, once.
     """
     here = standing(status)
-    asked = command(GiveUp, note="the hall is flooded")
+    asked = envelope(GiveUp, note="the hall is flooded")
     if status in (*LEFT, Status.CANCELLED):
         with pytest.raises(Refused) as caught:
             decide_one(here, asked, NOW)
@@ -235,12 +256,15 @@ def test_work_whose_stock_is_owed_is_not_given_up() -> None:
     """It may be committed elsewhere by now, and this work is the one that asks: the order would be paid, and nobody would work on it."""
     here = replace(standing(Status.PLANNING), stock_committed=False)
     with pytest.raises(Refused) as caught:
-        decide_one(here, command(GiveUp, note="the hall is flooded"), NOW)
+        decide_one(here, envelope(GiveUp, note="the hall is flooded"), NOW)
     assert caught.value.reason == "STOCK_NOT_COMMITTED"
 
 
-@pytest.mark.parametrize("asked", [command(GiveUp, note="", expected_version=1), replace(failed({1: 1}), expected_version=1)])
-def test_a_stale_version_gives_nothing_up(asked: GiveUp | RecordInspection) -> None:
+@pytest.mark.parametrize(
+    "asked",
+    [envelope(GiveUp, note="", expected_version=1), changed(failed({1: 1}), expected_version=1)],
+)
+def test_a_stale_version_gives_nothing_up(asked: Envelope[Request]) -> None:
     """expected_version holds here as well."""
     with pytest.raises(Failure) as caught:
         decide_one(standing(Status.PACKED, rule=RULE), asked, NOW)

@@ -3,25 +3,24 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import permutations
+from typing import Any
 
 import pytest
 
 from chassis.decision import Decision
+from chassis.envelope import Envelope
 from chassis.errors import Refused
-from fulfillment_svc.decisions import decide
+from fulfillment_svc.decisions.deciders import decide
 from fulfillment_svc.lifecycle import InspectionRule, Status, WithdrawReason
 from fulfillment_svc.model import (
     Allocation,
-    AnyCommand,
-    Cut,
-    End,
     Fulfillment,
     GiveUp,
     Job,
     Kept,
     Line,
     LinesChanged,
-    Plan,
+    OfOrder,
     Release,
     StartPicking,
     StatusChanged,
@@ -30,7 +29,23 @@ from fulfillment_svc.model import (
     Work,
     staying,
 )
-from tests.unit.fulfillment.samples import ID, LINES, NOW, SHIPMENT, WORK, command, cut, done, end, id_at, job, plan, settle, standing
+from tests.unit.fulfillment.samples import (
+    ID,
+    LINES,
+    NOW,
+    SHIPMENT,
+    WORK,
+    changed,
+    cut,
+    done,
+    end,
+    envelope,
+    id_at,
+    job,
+    plan,
+    settle,
+    standing,
+)
 
 OWED = replace(standing(Status.PLANNING), stock_committed=False)
 LEFT = (Status.SHIPPED, Status.COMPLETED)
@@ -86,7 +101,8 @@ def test_picking_waits_for_committed_stock() -> None:
     """What is settled can be picked; no status changes, so nothing is told."""
     settled, [decision] = done(OWED, [settle()])
     assert (settled.stock_committed, settled.version, decision.history, decision.facts) == (True, 3, (), ())
-    assert decide(decision.record, command(StartPicking), NOW).record.fulfillments[0].status is Status.PICKING
+    picking = decide(decision.record, envelope(StartPicking), NOW).record
+    assert picking.fulfillments[0].status is Status.PICKING
 
 
 @pytest.mark.parametrize("news", [plan, settle])
@@ -156,8 +172,9 @@ def test_a_cut_of_owed_work_waits_for_the_stock() -> None:
 @pytest.mark.parametrize("asked_later", [True, False])
 def test_more_than_the_order_needs_goes_back(asked_later: bool) -> None:
     """A unit was cancelled before the order was confirmed, and the warehouse committed it all the same, now or later: it is cut at once."""
-    needs = replace(plan(L2, committed=False), kept=Kept(1, 3, (Allocation("DOVER", 1, 2),)))
-    news: list[AnyCommand] = [needs, settle(D3)] if asked_later else [replace(needs, picklists=plan(D3).picklists, stock_committed=True)]
+    needs = changed(plan(L2, committed=False), kept=Kept(1, 3, (Allocation("DOVER", 1, 2),)))
+    at_once = changed(needs, picklists=plan(D3).command.picklists, stock_committed=True)
+    news: list[Envelope[Any]] = [needs, settle(D3)] if asked_later else [at_once]
     record, decisions = done(None, news)
     assert [(line.quantity, line.cut) for line in record.lines] == [(2, 1)]
     assert told(decisions[-1])[-1][2] == "UNITS_CUT"
@@ -172,9 +189,9 @@ def test_stock_that_moved_under_a_cut_stays_where_it_is() -> None:
 # --- cut
 
 
-def released(*, label_void: bool) -> Release:
+def released(*, label_void: bool) -> Envelope[Release]:
     """Shipping says that nothing of what was withdrawn leaves."""
-    return command(Release, shipment_id=SHIPMENT, fulfillment_version=7, label_void=label_void)
+    return envelope(Release, shipment_id=SHIPMENT, fulfillment_version=7, label_void=label_void)
 
 
 # Where a cut leaves the work that goes on.
@@ -256,7 +273,7 @@ def test_another_attempts_news_is_its_own() -> None:
     """What stays of a later attempt says nothing of this one."""
     here = standing(Status.PLANNING)
     kept = Kept(2, 9, ())
-    assert done(here, [replace(cut(0, 0, 0), attempt=2, kept=kept)])[0] == here
+    assert done(here, [changed(cut(0, 0, 0), attempt=2, kept=kept)])[0] == here
 
 
 Places = Mapping[str, Mapping[int, int]]
@@ -330,7 +347,7 @@ def test_a_dead_order_ends_work_that_has_not_left(status: Status) -> None:
 
 
 @pytest.mark.parametrize("late", [plan({"YORK": LINES}), settle({"YORK": LINES}), plan({"YORK": LINES}, committed=False)])
-def test_stock_that_turns_up_for_a_dead_order_goes_back(late: AnyCommand) -> None:
+def test_stock_that_turns_up_for_a_dead_order_goes_back(late: Envelope[Any]) -> None:
     """Committed elsewhere while the order died: no work begins there, and a cancelled fulfilment tells of its units."""
     _, decisions = done(OWED, [end(), late])
     assert units(decisions[-1].record)["YORK"] == [(0, 2), (0, 1), (0, 3)]
@@ -338,7 +355,7 @@ def test_stock_that_turns_up_for_a_dead_order_goes_back(late: AnyCommand) -> Non
     assert told(decisions[-1]) == [("status", 1, "ORDER_CANCELLED")]
 
 
-GIVEN_UP = command(GiveUp, note="")
+GIVEN_UP = envelope(GiveUp, note="")
 
 
 @pytest.mark.parametrize(
@@ -356,7 +373,9 @@ GIVEN_UP = command(GiveUp, note="")
         (standing(Status.SHIPPED), [end(), end({"YORK": LINES})], [False]),
     ],
 )
-def test_that_nobody_ever_worked_on_a_dead_attempt_is_told(here: Fulfillment | None, commands: list[AnyCommand], says: list[bool]) -> None:
+def test_that_nobody_ever_worked_on_a_dead_attempt_is_told(
+    here: Fulfillment | None, commands: list[Envelope[Any]], says: list[bool]
+) -> None:
     """Where its stock was never known to be committed, and nowhere else: once it was, somebody may work, or have shipped. Told once at the
     least, also where all had been given up before.
     """
@@ -367,20 +386,24 @@ def test_that_nobody_ever_worked_on_a_dead_attempt_is_told(here: Fulfillment | N
 def test_a_later_attempt_lives_on() -> None:
     """Death is per attempt."""
     decision = decide(None, end(), NOW)
-    second = decide(decision.record, replace(plan(), attempt=2, picklists=plan({"YORK": LINES}).picklists), NOW).record
+    second = decide(
+        decision.record,
+        changed(plan(), attempt=2, picklists=plan({"YORK": LINES}).command.picklists),
+        NOW,
+    ).record
     assert [(each.work.attempt, each.status) for each in second.fulfillments if each.work.warehouse_id == "YORK"] == [(2, Status.PLANNING)]
 
 
 CONFIRMED, LESS, DEAD = plan({"DOVER": D3, "LEEDS": L2}), cut(2, lines=D3), end({"DOVER": L2})
 
 
-def named(order: tuple[AnyCommand, ...]) -> str:
+def named(order: tuple[Envelope[Any], ...]) -> str:
     """The order of events, as a test's name."""
-    return "-".join(type(each).__name__ for each in order)
+    return "-".join(type(each.command).__name__ for each in order)
 
 
 @pytest.mark.parametrize("order", list(permutations([CONFIRMED, LESS])), ids=named)
-def test_a_cut_meets_the_confirmation_in_any_order(order: tuple[AnyCommand, ...]) -> None:
+def test_a_cut_meets_the_confirmation_in_any_order(order: tuple[Envelope[Any], ...]) -> None:
     """A unit of DOVER and all of LEEDS cancelled: the same is left, whichever is heard first."""
     _, decisions = done(None, order)
     record = decisions[-1].record
@@ -389,7 +412,7 @@ def test_a_cut_meets_the_confirmation_in_any_order(order: tuple[AnyCommand, ...]
 
 
 @pytest.mark.parametrize("order", list(permutations([CONFIRMED, LESS, DEAD])), ids=named)
-def test_a_death_meets_all_else_in_any_order(order: tuple[AnyCommand, ...]) -> None:
+def test_a_death_meets_all_else_in_any_order(order: tuple[Envelope[Any], ...]) -> None:
     """Nothing lives, and every unit that was committed is told as cut: the last event of each fulfilment tells them all."""
     here, last = None, dict[str, Fulfillment]()
     for each in (*order, *order):
@@ -406,9 +429,9 @@ def test_a_death_meets_all_else_in_any_order(order: tuple[AnyCommand, ...]) -> N
 
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize("news", [plan(), cut(2, 1, 3, version=2**60), end()], ids=["confirmed", "cut", "cancelled"])
-def test_a_forged_order_version_is_refused(news: Plan | Cut | End, known: bool) -> None:
+def test_a_forged_order_version_is_refused(news: Envelope[OfOrder], known: bool) -> None:
     """Whatever the order's event of version 2^60 says: nothing of it is stored."""
     before = job(kept=Kept(1, 4, ())) if known else None
     with pytest.raises(Refused) as caught:
-        decide(before, replace(news, version=2**60), NOW)
+        decide(before, changed(news, version=2**60), NOW)
     assert caught.value.reason == "VERSION_JUMP"
