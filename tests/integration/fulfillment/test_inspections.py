@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 from ordermesh.fulfillment.v1 import fulfillment_pb2 as pb
 from ordermesh.fulfillment.v1 import fulfillment_service_pb2 as api
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from chassis.client import ask
 from chassis.envelope import Envelope
 from chassis.errors import Deferred, Failure, Invalid
+from fulfillment_svc import tables
 from fulfillment_svc.lifecycle import Status
 from fulfillment_svc.model import (
     Fulfillment,
@@ -144,6 +146,27 @@ async def test_an_inspections_request_id_stands_for_one_finding(operations: Oper
     with pytest.raises(Invalid) as caught:
         await operations.inspect(other)
     assert (caught.value.reason, stock.replacing) == ("REQUEST_ID_REUSED", [])
+
+
+async def test_found_units_are_stored_under_the_step_spoiled(
+    operations: Operations,
+    engine: AsyncEngine,
+    stock: FakeWarehouse,
+) -> None:
+    """An inspection with spoiled units has two writes: `<key>:spoiled`, then `<key>`.
+
+    A repeat of an inspection that an earlier release began finds its step by this key.
+    """
+    asked = inspection(await packed(operations, stock))
+    await operations.inspect(asked)
+    claims = tables.claims.c
+    query = select(claims.key, claims.digest, claims.target).where(claims.key.startswith(asked.key))
+    async with engine.connect() as connection:
+        rows = [tuple(row) for row in await connection.execute(query.order_by(claims.key))]
+    assert rows == [
+        (asked.key, asked.digest, asked.target),
+        (f"{asked.key}:spoiled", asked.digest, asked.target),
+    ]
 
 
 async def test_without_the_warehouse_nothing_spoils(

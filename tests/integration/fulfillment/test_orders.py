@@ -172,6 +172,21 @@ async def test_replicas_settle_owed_stock_once(
         assert [tuple(row) for row in rows] == [(True, 3)] * 4
 
 
+async def test_owed_stock_is_settled_under_the_key_of_its_attempt(
+    operations: Operations, engine: AsyncEngine, order_id: UUID, stock: FakeWarehouse
+) -> None:
+    """Its key names order and attempt, so replicas of all releases settle an attempt once."""
+    stock.refused = {str(order_id): ReservationFailure(reason="CONTENTION", retryable=True)}
+    await operations.follow_orders([confirmed(order_id, owed=True)])
+    stock.shares = {str(order_id): ONE_PLACE}
+    await operations.commit_owed_stock()
+    key = f"fulfillment.stock_committed:{order_id}:1"
+    claims = tables.claims.c
+    query = select(claims.digest, claims.target).where(claims.key == key)
+    async with engine.connect() as connection:
+        assert tuple((await connection.execute(query)).one()) == (b"", order_id)
+
+
 async def test_stock_that_was_committed_elsewhere_moves_the_work(
     operations: Operations, engine: AsyncEngine, order_id: UUID, stock: FakeWarehouse
 ) -> None:

@@ -1,0 +1,88 @@
+"""Each command of a service has a decider: its table of deciders, against its commands."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, is_dataclass
+from types import ModuleType
+from typing import Any, get_type_hints
+
+import pytest
+
+from fulfillment_svc.decisions import deciders as fulfillment_deciders
+from fulfillment_svc.model import GiveUp, Plan
+from fulfillment_svc.model import commands as fulfillment_commands
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service's commands and deciders.
+
+    `others` names the dataclasses among the commands that are none: bases, parts and inputs.
+    """
+
+    commands: ModuleType
+    deciders: Mapping[type[Any], Any]
+    others: frozenset[str]
+
+    @property
+    def declared(self) -> dict[str, type[Any]]:
+        """The dataclasses that the module of commands defines, by name."""
+        name = self.commands.__name__
+        return {
+            each: kind
+            for each, kind in vars(self.commands).items()
+            if is_dataclass(kind) and isinstance(kind, type) and kind.__module__ == name
+        }
+
+    def undecided(self, deciders: Mapping[type[Any], Any]) -> set[str]:
+        """The commands without a decider in this table."""
+        return self.declared.keys() - self.others - {kind.__name__ for kind in deciders}
+
+
+SERVICES = {
+    "fulfillment": Service(
+        commands=fulfillment_commands,
+        deciders=fulfillment_deciders.DECIDERS,
+        others=frozenset(
+            {
+                "Committed",
+                "NotCommitted",
+                "OfOrder",
+                "OfShipment",
+                "OrderNews",
+                "Picklist",
+                "Request",
+                "Scan",
+            },
+        ),
+    ),
+}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_command_has_a_decider(service: str) -> None:
+    """A new dataclass among the commands needs a decider, or a place in `others`."""
+    its = SERVICES[service]
+    assert its.undecided(its.deciders) == set()
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_decider_has_a_command(service: str) -> None:
+    """The table has commands of this service alone, and `others` has no stale name."""
+    its = SERVICES[service]
+    assert set(its.deciders) <= set(its.declared.values())
+    assert its.others <= its.declared.keys()
+    assert not its.others & {kind.__name__ for kind in its.deciders}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_every_decider_takes_its_own_command(service: str) -> None:
+    """The annotation of the decider's command is the table's key: mypy does not compare the two."""
+    taken = {kind: get_type_hints(its)["command"] for kind, its in SERVICES[service].deciders.items()}
+    assert taken == {kind: kind for kind in taken}
+
+
+def test_command_without_decider_is_named() -> None:
+    """The tests above would also pass if they compared nothing."""
+    its = SERVICES["fulfillment"]
+    less = {kind: each for kind, each in its.deciders.items() if kind not in (Plan, GiveUp)}
+    assert its.undecided(less) == {"Plan", "GiveUp"}
