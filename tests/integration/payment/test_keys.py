@@ -1,0 +1,81 @@
+"""The stored idempotency keys: they are in databases of running systems, so they stay as they are."""
+
+import hashlib
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from chassis.errors import Deferred, Invalid
+from chassis.idempotency import keyed
+from payment_svc import tables
+from payment_svc.model import Declined, Succeeded, digest_of
+from payment_svc.providers import webhooks
+from payment_svc.providers.sandbox import Sandbox
+from payment_svc.providers.sandbox_ledger import Entry
+from tests.integration.payment.conftest import WEBHOOK_KEY
+from tests.integration.payment.world import World, create_payment
+
+Row = tuple[str, bytes, UUID]
+
+
+async def stored(engine: AsyncEngine, start: str) -> set[Row]:
+    """Key, digest and target of the keys that start so."""
+    claims = tables.claims.c
+    query = select(claims.key, claims.digest, claims.target).where(claims.key.startswith(start))
+    async with engine.connect() as connection:
+        return {(key, digest, target) for key, digest, target in await connection.execute(query)}
+
+
+async def test_charge_with_lost_answer_is_stored_under_its_keys(
+    world: World,
+    engine: AsyncEngine,
+) -> None:
+    """A request has its own key; each later write about its operation has the operation's id."""
+    order = await world.order()
+    request = create_payment(order, "tok_timeout_charged")
+    with pytest.raises(Deferred):
+        await world.pay(request)
+    await world.books.make_due()
+    await world.operations.settle_due()
+    of, target = keyed(request), UUID(order.order_id)
+    assert of.key == f"/ordermesh.payment.v1.PaymentService/CreatePayment:{request.request_id}"
+    assert await stored(engine, of.key) == {(of.key, of.digest, target)}
+    [asked] = (await world.payment(order)).operations
+    assert asked.requested_by == of.key
+    assert await stored(engine, str(asked.id)) == {
+        (f"{asked.id}:lost", b"", target),
+        (f"{asked.id}:ask:1", b"", target),
+        (f"{asked.id}:result:succeeded", b"", target),
+    }
+
+
+async def test_reused_report_is_stored_under_a_step_of_its_key(
+    world: World,
+    engine: AsyncEngine,
+    sandbox: Sandbox,
+) -> None:
+    """A report has the key of its event id; another one under that id adds the hash of its body."""
+    order = await world.order()
+    [asked] = (await world.pay(create_payment(order))).operations
+    reports = [
+        Entry(asked.id, "charge", "succeeded", None, None, 4250, None, final=False),
+        Entry(asked.id, "charge", "declined", None, None, 4250, "card_closed", final=False),
+    ]
+    now = datetime.now(UTC)
+    bodies = [sandbox.webhook(each, now)[0] for each in reports]
+    first, against = [(body, webhooks.sign(WEBHOOK_KEY, "evt_1", now, body)) for body in bodies]
+    await world.operations.ingest_webhook("sandbox", *first)
+    with pytest.raises(Invalid) as refused:
+        await world.operations.ingest_webhook("sandbox", *against)
+    assert refused.value.reason == "REQUEST_ID_REUSED"
+    answers = [sandbox.report(*each, now).answer for each in (first, against)]
+    assert [type(each) for each in answers] == [Succeeded, Declined]
+    digests = [digest_of(asked.id, each) for each in answers]
+    target, step = UUID(order.order_id), hashlib.sha256(bodies[1]).hexdigest()
+    assert await stored(engine, "webhook:") == {
+        ("webhook:sandbox:evt_1", digests[0], target),
+        (f"webhook:sandbox:evt_1:reused:{step}", digests[1], target),
+    }
