@@ -11,6 +11,7 @@ from chassis.decision import Outcome
 from chassis.delivery import Delivery
 from chassis.handling import Handler, carry_out
 from payment_svc import wire
+from payment_svc.model import Account
 from payment_svc.operations import Operations
 
 
@@ -28,9 +29,16 @@ class Consumers:
             ReturnStatusChanged: self.return_status_changed,
         }
 
-    async def order_changed(self, deliveries: Sequence[Delivery[wire.OrderEvent]]) -> Sequence[Outcome[Any]]:
-        commands = [wire.note_order(d.message, d.keyed, d.cause, uuid7()) for d in deliveries]
-        return await self.operations.note_orders(commands)
+    async def order_changed(
+        self,
+        deliveries: Sequence[Delivery[wire.OrderEvent]],
+    ) -> Sequence[Outcome[Account]]:
+        envelopes = [wire.note_order(d.message, d, uuid7()) for d in deliveries]
+        return await self.operations.note_orders(envelopes)
 
-    async def return_status_changed(self, deliveries: Sequence[Delivery[ReturnStatusChanged]]) -> Sequence[Outcome[Any]]:
-        return await carry_out([wire.refund_return(d.message, d.keyed, d.cause) for d in deliveries], self.operations.refund_returns)
+    async def return_status_changed(
+        self,
+        deliveries: Sequence[Delivery[ReturnStatusChanged]],
+    ) -> Sequence[Outcome[Any]]:
+        envelopes = [wire.refund_return(d.message, d) for d in deliveries]
+        return await carry_out(envelopes, self.operations.refund_returns)

@@ -20,11 +20,12 @@ from uuid_utils.compat import uuid7
 from chassis import crash, deadline, telemetry
 from chassis.database import Database
 from chassis.decision import Done, Outcome, unwrap
+from chassis.envelope import Envelope
 from chassis.errors import Deferred, Invalid, NotFound, Refused, Violation
-from chassis.idempotency import Keyed
-from chassis.money import Money
 from chassis.paging import Page
-from payment_svc import decisions, store
+from payment_svc import store
+from payment_svc.decisions.deciders import decide
+from payment_svc.decisions.steps import Decided
 from payment_svc.lifecycle import OPEN, REFUND_STATUS, Cause, Kind, Reason, Status
 from payment_svc.lifecycle import Outcome as OperationOutcome
 from payment_svc.model import (
@@ -35,20 +36,24 @@ from payment_svc.model import (
     Answer,
     AskAgain,
     CapturePayment,
+    CaptureRequest,
     Change,
     CreatePayment,
+    CreateRequest,
     LoseAnswer,
+    NewOperation,
     NoteOrder,
     Operation,
     Order,
     Payment,
-    PaymentCommand,
     PaymentFilter,
     Refund,
     RefundFilter,
     RefundPayment,
+    RefundRequest,
     RefundReturn,
     RefundSettled,
+    Request,
     ResolveContradiction,
     Settle,
     VoidPayment,
@@ -67,6 +72,7 @@ COMPENSATE_EVERY_S = 30.0
 ORDER_TIMEOUT_S, ORDER_SHARE = 2.0, 0.25
 # What is kept of the caller's time for writing down that the answer was lost.
 MARGIN_S = 0.5
+C = TypeVar("C")
 P = TypeVar("P", Payment, Operation)
 
 _log = structlog.get_logger(__name__)
@@ -110,73 +116,91 @@ class Operations:
             "Contradictions that no operator has resolved: alert on it",
         )
 
-    async def create_payment(
-        self, of: Keyed, request_id: UUID, order_id: UUID, token: str, expected: Money | None, *, manual_capture: bool
-    ) -> Payment:
-        """Charges what an order costs, once. A repeat goes on where an earlier try has stopped, and answers with what came of it."""
-        command = CreatePayment(
-            *(of.key, of.digest, order_id, "payment", str(request_id)),
-            claimed_actor=of.claimed_actor,
-            note=of.note,
-            expected=expected,
-            manual_capture=manual_capture,
-            processor=self.processor,
+    async def create_payment(self, envelope: Envelope[CreateRequest], token: str) -> Payment:
+        """Charges what an order costs, once.
+
+        A repeat goes on where an earlier call has stopped, and returns its outcome.
+        """
+        create = CreatePayment(
+            expected=envelope.command.expected,
+            manual_capture=envelope.command.manual_capture,
             payment_id=uuid7(),
-            operation_id=uuid7(),
-            ask_after=timedelta(seconds=self.settle_after_s),
-            order=await self._order_to_pay(of, order_id),
+            processor=self.processor,
+            operation=self._new_operation(envelope),
+            order=await self._order_to_pay(envelope),
         )
-        account = unwrap((await self._write([command]))[0])
-        payment = account.requested_by(of.key) or account.payments[-1]  # the last: of an order of total zero
-        operation = payment.requested_by(of.key)
+        account = unwrap((await self._write([envelope.with_command(create)]))[0])
+        # Without an operation of this request it is the payment of an order of total zero.
+        payment = account.requested_by(envelope.key) or account.payments[-1]
+        operation = payment.requested_by(envelope.key)
         if operation is None:
             return payment
         if operation.outcome in OPEN:
             crash.point("payment.requested")
-            request = Authorization(operation.id, token, operation.amount, payment.currency, operation.kind is Kind.CHARGE)
-            payment = await self._ask(payment, operation, self.processors[payment.processor].authorize(request), str(request_id))
+            charge = operation.kind is Kind.CHARGE
+            request = Authorization(operation.id, token, operation.amount, payment.currency, charge)
+            question = self.processors[payment.processor].authorize(request)
+            payment = await self._ask(payment, operation, question, envelope.cause)
         return verdict(payment, operation.id)
 
-    async def capture_payment(
-        self,
-        of: Keyed,
-        request_id: UUID,
-        payment_id: UUID,
-        expected_version: int | None,
-        expected: Money | None = None,
-    ) -> Payment:
-        """Takes of what a payment has set aside what the order costs now, once. Two requests at the same time wait for the same answer."""
-        payment = await self.get_payment(payment_id)
-        order = None if payment.requested_by(of.key) else await self._order_now(payment.order_id)
-        values = self._intent(payment, of, request_id, expected_version)
-        return await self._end_authorization(CapturePayment(**values, expected=expected, order=order), Kind.CAPTURE)
+    async def capture_payment(self, envelope: Envelope[CaptureRequest]) -> Payment:
+        """Captures what the order costs now of an authorised payment, once.
 
-    async def void_payment(self, of: Keyed, request_id: UUID, payment_id: UUID, expected_version: int | None) -> Payment:
-        """Gives back what a payment has set aside, once. Whoever comes while it is being given back waits for the same answer."""
-        values = self._intent(await self.get_payment(payment_id), of, request_id, expected_version)
-        return await self._end_authorization(VoidPayment(**values), Kind.VOID)
+        Two requests at the same time wait for the same answer.
+        """
+        request = envelope.command
+        payment = await self.get_payment(request.payment_id)
+        repeat = payment.requested_by(envelope.key)
+        capture = CapturePayment(
+            payment_id=payment.id,
+            expected_version=request.expected_version,
+            expected=request.expected,
+            order=None if repeat else await self._order_now(payment.order_id),
+            operation=self._new_operation(envelope),
+        )
+        return await self._end_authorization(of_account(payment, envelope, capture), Kind.CAPTURE)
 
-    async def refund_payment(
-        self,
-        of: Keyed,
-        request_id: UUID,
-        payment_id: UUID,
-        amount: Money | None,
-        expected_version: int | None,
-        return_id: UUID | None = None,
-    ) -> tuple[Payment, Refund]:
-        """Gives captured money back, once for the request. Raises REFUND_FAILED where the processor refuses."""
-        values = self._intent(await self.get_payment(payment_id), of, request_id, expected_version)
-        command = RefundPayment(**values, amount=amount, return_id=str(return_id) if return_id else None)
-        payment = one(unwrap((await self._write([command]))[0]).payments, payment_id)
-        operation = next(o for o in payment.operations if o.requested_by == of.key)
+    async def void_payment(self, envelope: Envelope[Request]) -> Payment:
+        """Voids the authorisation of a payment, once.
+
+        Two requests at the same time wait for the same answer.
+        """
+        payment = await self.get_payment(envelope.command.payment_id)
+        void = VoidPayment(
+            payment_id=payment.id,
+            expected_version=envelope.command.expected_version,
+            operation=self._new_operation(envelope),
+        )
+        return await self._end_authorization(of_account(payment, envelope, void), Kind.VOID)
+
+    async def refund_payment(self, envelope: Envelope[RefundRequest]) -> tuple[Payment, Refund]:
+        """Refunds captured money, once for the request.
+
+        Raises Refused REFUND_FAILED where the processor declines.
+        """
+        request = envelope.command
+        payment = await self.get_payment(request.payment_id)
+        refund = RefundPayment(
+            payment_id=payment.id,
+            expected_version=request.expected_version,
+            amount=request.amount,
+            return_id=request.return_id,
+            operation=self._new_operation(envelope),
+        )
+        account = unwrap((await self._write([of_account(payment, envelope, refund)]))[0])
+        payment = one(account.payments, payment.id)
+        operation = next(o for o in payment.operations if o.requested_by == envelope.key)
         if operation.outcome in OPEN:
-            payment = await self._ask(payment, operation, self._request(payment, operation), str(request_id))
+            question = self._request(payment, operation)
+            payment = await self._ask(payment, operation, question, envelope.cause)
         return payment, refunded(payment, operation.id)
 
-    async def refund_returns(self, commands: Sequence[RefundReturn]) -> Sequence[Outcome[Account]]:
-        """What accepted returns are worth goes back."""
-        return await self._write(commands)
+    async def refund_returns(
+        self,
+        envelopes: Sequence[Envelope[RefundReturn]],
+    ) -> Sequence[Outcome[Account]]:
+        """Refunds what accepted returns are worth."""
+        return await self._write(envelopes)
 
     async def ingest_webhook(self, processor: str, body: bytes, headers: Mapping[str, str]) -> Payment:
         """What a processor reports of an operation; what is known already changes nothing."""
@@ -189,44 +213,43 @@ class Operations:
         if order_id is None:
             text = f"No payment has asked for operation {report.operation_id}."
             raise NotFound("PAYMENT_NOT_FOUND", text, operation_id=str(report.operation_id))
-        of = Keyed(f"webhook:{processor}:{report.event_id}", report.digest)
-        command = Settle(
-            *(of.key, of.digest, order_id, processor, report.event_id),
+        settle = Settle(
             operation_id=report.operation_id,
             answer=report.answer,
             payment_id=uuid7(),
             payload_digest=hashlib.sha256(body).digest(),
         )
-        [outcome] = await self._write([command])
+        envelope = Envelope(
+            key=f"webhook:{processor}:{report.event_id}",
+            digest=report.digest,
+            target=order_id,
+            actor=processor,
+            cause=report.event_id,
+            command=settle,
+        )
+        [outcome] = await self._write([envelope])
         if isinstance(outcome, Invalid) and outcome.reason == "REQUEST_ID_REUSED":
-            key = f"{of.key}:reused:{command.payload_digest.hex()}"
-            unwrap((await self._write([replace(command, key=key, reused=True)]))[0])
+            name = f"reused:{settle.payload_digest.hex()}"
+            reused = envelope.step(name, replace(settle, reused=True))
+            unwrap((await self._write([reused]))[0])
         return asked_for(unwrap(outcome), report.operation_id)
 
-    async def resolve_contradiction(
-        self,
-        of: Keyed,
-        request_id: UUID,
-        payment_id: UUID,
-        contradiction_id: UUID,
-        note: str,
-        expected_version: int | None = None,
-    ) -> Payment:
-        """Marks what a processor said against its earlier word as resolved by an operator."""
-        payment = await self.get_payment(payment_id)
-        command = ResolveContradiction(
-            *(of.key, of.digest, payment.order_id, "payment", str(request_id)),
-            claimed_actor=of.claimed_actor,
-            note=note,
-            payment_id=payment_id,
-            contradiction_id=contradiction_id,
-            expected_version=expected_version,
-        )
-        return one(unwrap((await self._write([command]))[0]).payments, payment_id)
+    async def resolve_contradiction(self, envelope: Envelope[ResolveContradiction]) -> Payment:
+        """Marks a processor's contradiction of an earlier answer as resolved by an operator."""
+        resolve = envelope.command
+        payment = await self.get_payment(resolve.payment_id)
+        account = unwrap((await self._write([of_account(payment, envelope, resolve)]))[0])
+        return one(account.payments, payment.id)
 
-    async def note_orders(self, commands: Sequence[NoteOrder]) -> Sequence[Outcome[Account]]:
-        """What the order service tells; an order of total zero is paid by it, and what a dead one has paid goes back."""
-        return await self._write(commands)
+    async def note_orders(
+        self,
+        envelopes: Sequence[Envelope[NoteOrder]],
+    ) -> Sequence[Outcome[Account]]:
+        """Writes the orders of events.
+
+        An order of total zero is paid by its event, and what a dead one has paid goes back.
+        """
+        return await self._write(envelopes)
 
     async def get_payment(self, payment_id: UUID) -> Payment:
         """Raises NotFound PAYMENT_NOT_FOUND."""
@@ -258,23 +281,23 @@ class Operations:
         """Asks processors about what has been open for too long. Of several replicas one asks; what it cannot settle comes due again."""
         async with self.database.read() as connection:
             due = await store.due_operations(connection, DUE_MAX)
-        commands = [self._ask_again(order_id, operation_id, asks + 1) for order_id, operation_id, asks in due]
-        outcomes = await self._write(commands)
-        ours = [
-            (payment, operation)
-            for command, outcome in zip(commands, outcomes, strict=True)
-            if isinstance(outcome, Done) and not outcome.repeat
-            for payment in [asked_for(outcome.record, command.operation_id)]
-            for operation in payment.operations
-            if operation.id == command.operation_id and operation.outcome in OPEN
-        ]
-        told = await asyncio.gather(*(self._look_up(*asked) for asked in ours), return_exceptions=True)
-        settled = [result for result in told if isinstance(result, Settle | LoseAnswer)]
+        envelopes = [self._ask_again(order_id, id, asks + 1) for order_id, id, asks in due]
+        outcomes = await self._write(envelopes)
+        ours = list[tuple[Payment, Operation]]()
+        for envelope, outcome in zip(envelopes, outcomes, strict=True):
+            if isinstance(outcome, Done) and not outcome.repeat:
+                payment = asked_for(outcome.record, envelope.command.operation_id)
+                operation = one(payment.operations, envelope.command.operation_id)
+                if operation.outcome in OPEN:
+                    ours.append((payment, operation))
+        looked_up = (self._look_up(*asked) for asked in ours)
+        results = await asyncio.gather(*looked_up, return_exceptions=True)
+        settled = [result for result in results if isinstance(result, Envelope)]
         if len(due) == DUE_MAX:
             self._requested.set()  # there may be more
         for outcome in [*outcomes, *await self._write(settled)]:
             unwrap(outcome)
-        for result in told:
+        for result in results:
             if isinstance(result, BaseException):
                 raise result
 
@@ -300,28 +323,27 @@ class Operations:
 
     # --- how a processor is asked
 
-    def _intent(self, payment: Payment, of: Keyed, request_id: UUID, expected_version: int | None) -> dict[str, Any]:
-        """What all requests about a payment's money say."""
-        return {
-            "key": of.key,
-            "digest": of.digest,
-            "target": payment.order_id,
-            "actor": "payment",
-            "cause": str(request_id),
-            "claimed_actor": of.claimed_actor,
-            "note": of.note,
-            "payment_id": payment.id,
-            "operation_id": uuid7(),
-            "expected_version": expected_version,
-            "ask_after": timedelta(seconds=self.settle_after_s),
-        }
+    def _new_operation(self, envelope: Envelope[Any]) -> NewOperation:
+        """The operation that a caller's request asks for."""
+        return NewOperation(
+            id=uuid7(),
+            requested_by=envelope.key,
+            ask_after=timedelta(seconds=self.settle_after_s),
+        )
 
-    async def _end_authorization(self, command: CapturePayment | VoidPayment, kind: Kind) -> Payment:
-        payment = one(unwrap((await self._write([command]))[0]).payments, command.payment_id)
-        # Who has asked for nothing waits, or has waited, for another's answer: the newest of its kind.
-        operation = payment.requested_by(command.key) or next(o for o in reversed(payment.operations) if o.kind is kind)
+    async def _end_authorization(
+        self,
+        envelope: Envelope[CapturePayment | VoidPayment],
+        kind: Kind,
+    ) -> Payment:
+        account = unwrap((await self._write([envelope]))[0])
+        payment = one(account.payments, envelope.command.payment_id)
+        # A request that added no operation waits for the answer of another: the newest of its kind.
+        of_kind = (o for o in reversed(payment.operations) if o.kind is kind)
+        operation = payment.requested_by(envelope.key) or next(of_kind)
         if operation.outcome in OPEN:
-            payment = await self._ask(payment, operation, self._request(payment, operation), command.cause)
+            question = self._request(payment, operation)
+            payment = await self._ask(payment, operation, question, envelope.cause)
         return verdict(payment, operation.id)
 
     async def _ask(self, payment: Payment, operation: Operation, question: Awaitable[Answer], cause: str) -> Payment:
@@ -346,8 +368,15 @@ class Operations:
         account = unwrap((await self._write([result(payment, operation, answer, cause)]))[0])
         return one(account.payments, payment.id)
 
-    async def _look_up(self, payment: Payment, operation: Operation) -> Settle | LoseAnswer | None:
-        """What the processor says of an operation, None where it cannot say: then it is asked again, its `ask_time` says when."""
+    async def _look_up(
+        self,
+        payment: Payment,
+        operation: Operation,
+    ) -> Envelope[Settle] | Envelope[LoseAnswer] | None:
+        """The processor's answer about an operation, or the loss of the answer.
+
+        None: there is no answer yet, and the processor is asked again at the `ask_time`.
+        """
         processor = self.processors[payment.processor]
         lookup = operation.kind in (Kind.AUTHORIZE, Kind.CHARGE)  # all else needs no token: just ask for it again, with its key
         try:
@@ -381,21 +410,36 @@ class Operations:
             return processor.void(operation.id, authorization)
         return processor.capture(operation.id, authorization, operation.amount)
 
-    def _ask_again(self, order_id: UUID, operation_id: UUID, ask: int) -> AskAgain:
+    def _ask_again(self, order_id: UUID, operation_id: UUID, ask: int) -> Envelope[AskAgain]:
         pause_s = min(self.settle_after_s * 2 ** (ask - 1), ASK_AFTER_MAX_S)
-        of = (f"{operation_id}:ask:{ask}", b"", order_id, "payment", str(operation_id))
-        return AskAgain(*of, operation_id=operation_id, ask=ask, ask_after=timedelta(seconds=pause_s))
+        command = AskAgain(
+            operation_id=operation_id,
+            ask=ask,
+            ask_after=timedelta(seconds=pause_s),
+        )
+        return Envelope(
+            key=f"{operation_id}:ask:{ask}",
+            digest=b"",
+            target=order_id,
+            actor="payment",
+            cause=str(operation_id),
+            command=command,
+        )
 
     def _count(self, payment: Payment, operation: Operation, answer: str) -> None:
         self._answers.labels(payment.processor, operation.kind, answer).inc()
 
     # --- what is known
 
-    async def _order_to_pay(self, of: Keyed, order_id: UUID) -> Order | None:
-        """What the order service answers now. None for a repeat, which has decided long since, and where the account's copy must do."""
+    async def _order_to_pay(self, envelope: Envelope[CreateRequest]) -> Order | None:
+        """The order service's answer now.
+
+        None: the request is a repeat, or the account's copy of the order has to do.
+        """
+        order_id = envelope.target
         async with self.database.read() as connection:
             account = await store.find_account(connection, order_id)
-        if account and account.requested_by(of.key):
+        if account and account.requested_by(envelope.key):
             return None
         return await (self._order_now(order_id) if account else self.orders.get(order_id))
 
@@ -410,24 +454,30 @@ class Operations:
             _log.warning("an order is paid by this service's copy of it", order_id=str(order_id), reason=away.reason)
             return None
 
-    async def _write(self, commands: Sequence[PaymentCommand]) -> list[Outcome[Account]]:
-        """Writes, counts what it has settled, and wakes `compensate` where it has requested something by itself."""
-        told: dict[str, decisions.Decided] = {}
+    async def _write(self, envelopes: Sequence[Envelope[Any]]) -> list[Outcome[Account]]:
+        """Writes, counts what is settled, and wakes `compensate` for new operations of its own."""
+        made: dict[str, Decided] = {}
 
-        def decide(account: Account | None, command: PaymentCommand, now: datetime) -> decisions.Decided:
-            decided = decisions.decide(account, command, now)
-            told[command.key] = decided
-            return decided
+        def deciding(account: Account | None, envelope: Envelope[Any], now: datetime) -> Decided:
+            made[envelope.key] = decide(account, envelope, now)
+            return made[envelope.key]
 
-        outcomes = await self.database.write(commands, load=store.lock_accounts, decide=decide, save=store.save_accounts)
-        for command, outcome in zip(commands, outcomes, strict=True):
+        outcomes = await self.database.write(
+            envelopes,
+            load=store.lock_accounts,
+            decide=deciding,
+            save=store.save_accounts,
+        )
+        for envelope, outcome in zip(envelopes, outcomes, strict=True):
             if isinstance(outcome, Done) and not outcome.repeat:
-                for fact in told[command.key].facts:
+                for fact in made[envelope.key].facts:
                     if isinstance(fact, RefundSettled):
-                        self._refunds.labels(fact.refund.cause, REFUND_STATUS[fact.refund.outcome]).inc()
-                for change in told[command.key].history:
+                        status = REFUND_STATUS[fact.refund.outcome]
+                        self._refunds.labels(fact.refund.cause, status).inc()
+                for change in made[envelope.key].history:
                     if change.reason == Reason.CONTRADICTED:
-                        self._report_contradiction(asked_for(outcome.record, change.operation_id), change)
+                        payment = asked_for(outcome.record, change.operation_id)
+                        self._report_contradiction(payment, change)
                 if any(by_itself(o) for p in outcome.record.payments for o in p.operations):
                     self._requested.set()
         return outcomes
@@ -454,22 +504,44 @@ def cause_of(its: Operation) -> str:
     return request_id if method.startswith("/") else str(its.id)
 
 
-def result(payment: Payment, operation: Operation, answer: Answer, cause: str) -> Settle:
-    """What the processor has answered, to be written down once, whoever has asked."""
-    key = f"{operation.id}:result:{type(answer).__name__.lower()}"
-    return Settle(
-        *(key, b"", payment.order_id, "payment", cause),
+def of_account(payment: Payment, envelope: Envelope[Any], command: C) -> Envelope[C]:
+    """The envelope of a command about the payment: the order is the target, for its account."""
+    return replace(envelope.with_command(command), target=payment.order_id)
+
+
+def result(
+    payment: Payment,
+    operation: Operation,
+    answer: Answer,
+    cause: str,
+) -> Envelope[Settle]:
+    """The processor's answer, which is written once, from whichever call it comes."""
+    settle = Settle(
         operation_id=operation.id,
         answer=answer,
         payment_id=uuid7(),
         payload_digest=digest_of(operation.id, answer),
     )
+    return Envelope(
+        key=f"{operation.id}:result:{type(answer).__name__.lower()}",
+        digest=b"",
+        target=payment.order_id,
+        actor="payment",
+        cause=cause,
+        command=settle,
+    )
 
 
-def lost(payment: Payment, operation: Operation, cause: str) -> LoseAnswer:
-    """That the processor's answer was lost, to be written down once: it is asked again at once, not in its turn."""
-    key, at_once = f"{operation.id}:lost", timedelta(0)
-    return LoseAnswer(key, b"", payment.order_id, "payment", cause, operation_id=operation.id, ask_after=at_once)
+def lost(payment: Payment, operation: Operation, cause: str) -> Envelope[LoseAnswer]:
+    """The loss of the processor's answer, which is written once. The next asking is due at once."""
+    return Envelope(
+        key=f"{operation.id}:lost",
+        digest=b"",
+        target=payment.order_id,
+        actor="payment",
+        cause=cause,
+        command=LoseAnswer(operation_id=operation.id, ask_after=timedelta(0)),
+    )
 
 
 def refunded(payment: Payment, operation_id: UUID) -> Refund:

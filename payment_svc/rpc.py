@@ -8,7 +8,6 @@ import grpc
 from ordermesh.payment.v1 import payment_service_pb2 as api
 from ordermesh.payment.v1.payment_service_pb2_grpc import PaymentServiceServicer
 
-from chassis.convert import given
 from chassis.idempotency import keyed
 from chassis.paging import asked
 from payment_svc import wire
@@ -23,53 +22,50 @@ class PaymentService(PaymentServiceServicer):
     def __init__(self, operations: Operations) -> None:
         self.operations = operations
 
-    async def CreatePayment(self, request: api.CreatePaymentRequest, context: Context) -> api.CreatePaymentResponse:
-        payment = await self.operations.create_payment(
-            keyed(request),
-            UUID(request.request_id),
-            UUID(request.order_id),
-            request.payment_method_token,
-            wire.expected(request),
-            manual_capture=request.manual_capture,
-        )
+    async def CreatePayment(
+        self,
+        request: api.CreatePaymentRequest,
+        context: Context,
+    ) -> api.CreatePaymentResponse:
+        envelope = wire.create_payment(request, keyed(request))
+        token = request.payment_method_token
+        payment = await self.operations.create_payment(envelope, token)
         return api.CreatePaymentResponse(payment=wire.payment(payment))
 
-    async def CapturePayment(self, request: api.CapturePaymentRequest, context: Context) -> api.CapturePaymentResponse:
-        version = given(request, "expected_version")
-        payment = await self.operations.capture_payment(
-            keyed(request),
-            UUID(request.request_id),
-            UUID(request.payment_id),
-            version,
-            wire.expected(request),
-        )
+    async def CapturePayment(
+        self,
+        request: api.CapturePaymentRequest,
+        context: Context,
+    ) -> api.CapturePaymentResponse:
+        envelope = wire.capture_payment(request, keyed(request))
+        payment = await self.operations.capture_payment(envelope)
         return api.CapturePaymentResponse(payment=wire.payment(payment))
 
-    async def VoidPayment(self, request: api.VoidPaymentRequest, context: Context) -> api.VoidPaymentResponse:
-        version = given(request, "expected_version")
-        payment = await self.operations.void_payment(keyed(request), UUID(request.request_id), UUID(request.payment_id), version)
+    async def VoidPayment(
+        self,
+        request: api.VoidPaymentRequest,
+        context: Context,
+    ) -> api.VoidPaymentResponse:
+        envelope = wire.void_payment(request, keyed(request))
+        payment = await self.operations.void_payment(envelope)
         return api.VoidPaymentResponse(payment=wire.payment(payment))
 
-    async def RefundPayment(self, request: api.RefundPaymentRequest, context: Context) -> api.RefundPaymentResponse:
-        payment, refund = await self.operations.refund_payment(
-            keyed(request),
-            UUID(request.request_id),
-            UUID(request.payment_id),
-            wire.to_refund(request),
-            given(request, "expected_version"),
-            UUID(request.return_id) if request.HasField("return_id") else None,
-        )
+    async def RefundPayment(
+        self,
+        request: api.RefundPaymentRequest,
+        context: Context,
+    ) -> api.RefundPaymentResponse:
+        envelope = wire.refund_payment(request, keyed(request))
+        payment, refund = await self.operations.refund_payment(envelope)
         return api.RefundPaymentResponse(refund=wire.refund(refund), payment=wire.payment(payment))
 
-    async def ResolveContradiction(self, request: api.ResolveContradictionRequest, context: Context) -> api.ResolveContradictionResponse:
-        payment = await self.operations.resolve_contradiction(
-            keyed(request),
-            UUID(request.request_id),
-            UUID(request.payment_id),
-            UUID(request.contradiction_id),
-            request.note,
-            given(request, "expected_version"),
-        )
+    async def ResolveContradiction(
+        self,
+        request: api.ResolveContradictionRequest,
+        context: Context,
+    ) -> api.ResolveContradictionResponse:
+        envelope = wire.resolve_contradiction(request, keyed(request))
+        payment = await self.operations.resolve_contradiction(envelope)
         return api.ResolveContradictionResponse(payment=wire.payment(payment))
 
     async def GetPayment(self, request: api.GetPaymentRequest, context: Context) -> api.GetPaymentResponse:

@@ -21,6 +21,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import Insert, insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from chassis.envelope import Envelope
 from chassis.money import Money
 from chassis.paging import Page
 from chassis.tables import among, arrays, arrays_of, given, insert_rows
@@ -32,7 +33,6 @@ from payment_svc.model import (
     Operation,
     Order,
     Payment,
-    PaymentCommand,
     PaymentFilter,
     Refund,
     RefundFilter,
@@ -97,10 +97,18 @@ update_accounts = update(accounts).values({n: changed.c[n] for n in ACCOUNT[1:]}
 save_payments, save_operations, save_contradictions = (upsert(table) for table in (payments, operations, contradictions))
 
 
-async def lock_accounts(connection: AsyncConnection, commands: Sequence[PaymentCommand], repeats: Collection[UUID]) -> dict[UUID, Account]:
-    """The accounts that the commands are about, by the order's id. Their rows' locks guard the payments and operations too."""
-    ids = {*repeats, *(command.target for command in commands)}
-    return {account.order.id: account for account in await _whole_accounts(connection, lock_accounts_by_id, ids)}
+async def lock_accounts(
+    connection: AsyncConnection,
+    envelopes: Sequence[Envelope[Any]],
+    repeats: Collection[UUID],
+) -> dict[UUID, Account]:
+    """The accounts of the targets, by the order's id.
+
+    The locks of their rows guard their payments and operations too.
+    """
+    ids = {*repeats, *(each.target for each in envelopes)}
+    found = await _whole_accounts(connection, lock_accounts_by_id, ids)
+    return {account.order.id: account for account in found}
 
 
 async def save_accounts(

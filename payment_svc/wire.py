@@ -1,6 +1,6 @@
 """Protobuf to model and back, and facts to events. Pure. A payment-method token is never in what is made here."""
 
-from typing import Any
+from typing import Any, Protocol, TypeVar
 from uuid import UUID
 
 from google.protobuf.message import Message
@@ -11,14 +11,17 @@ from ordermesh.payment.v1 import payment_pb2
 from ordermesh.payment.v1 import payment_service_pb2 as api
 
 from chassis.convert import given, money, names, timestamp, timestamp_or_none
+from chassis.envelope import Envelope, EventSource
 from chassis.idempotency import Keyed
 from chassis.money import Money, to_message
 from chassis.outgoing import OutgoingEvent
 from payment_svc.lifecycle import REFUND_STATUS, Cause, Kind, OrderStatus, Outcome, RefundStatus, Status
 from payment_svc.model import (
+    CaptureRequest,
     Change,
     Confirmed,
     Contradiction,
+    CreateRequest,
     Fact,
     Failed,
     NoteOrder,
@@ -28,10 +31,15 @@ from payment_svc.model import (
     PaymentFilter,
     Refund,
     RefundFilter,
+    RefundRequest,
     RefundReturn,
     RefundSettled,
+    Request,
+    ResolveContradiction,
     StatusChanged,
 )
+
+C = TypeVar("C")
 
 STATUS = names(Status, "PAYMENT_STATUS", payment_pb2.PaymentStatus.Value)
 KIND = names(Kind, "PAYMENT_OPERATION_KIND", payment_pb2.PaymentOperationKind.Value)
@@ -43,7 +51,68 @@ STATUS_OF = {value: status for status, value in STATUS.items()}
 KNOWN = [status for status in OrderStatus if status is not OrderStatus.UNKNOWN]
 ORDER_STATUS_OF = {order_pb2.OrderStatus.Value(f"ORDER_STATUS_{status.name}"): status for status in KNOWN}
 
+
+class ChangeRequest(Protocol):
+    """What every request has that changes a payment."""
+
+    request_id: str
+
+
 # --- requests
+
+
+def create_payment(request: api.CreatePaymentRequest, of: Keyed) -> Envelope[CreateRequest]:
+    command = CreateRequest(expected=expected(request), manual_capture=request.manual_capture)
+    return _requested(request, of, UUID(request.order_id), command)
+
+
+def capture_payment(request: api.CapturePaymentRequest, of: Keyed) -> Envelope[CaptureRequest]:
+    command = CaptureRequest(
+        payment_id=UUID(request.payment_id),
+        expected_version=given(request, "expected_version"),
+        expected=expected(request),
+    )
+    return _requested(request, of, command.payment_id, command)
+
+
+def void_payment(request: api.VoidPaymentRequest, of: Keyed) -> Envelope[Request]:
+    command = Request(
+        payment_id=UUID(request.payment_id),
+        expected_version=given(request, "expected_version"),
+    )
+    return _requested(request, of, command.payment_id, command)
+
+
+def refund_payment(request: api.RefundPaymentRequest, of: Keyed) -> Envelope[RefundRequest]:
+    return_id = given(request, "return_id")
+    command = RefundRequest(
+        payment_id=UUID(request.payment_id),
+        expected_version=given(request, "expected_version"),
+        amount=to_refund(request),
+        return_id=str(UUID(return_id)) if return_id else None,
+    )
+    return _requested(request, of, command.payment_id, command)
+
+
+def resolve_contradiction(
+    request: api.ResolveContradictionRequest,
+    of: Keyed,
+) -> Envelope[ResolveContradiction]:
+    command = ResolveContradiction(
+        payment_id=UUID(request.payment_id),
+        expected_version=given(request, "expected_version"),
+        contradiction_id=UUID(request.contradiction_id),
+    )
+    return _requested(request, of, command.payment_id, command)
+
+
+def _requested(request: ChangeRequest, of: Keyed, target: UUID, command: C) -> Envelope[C]:
+    """The envelope of a caller's request, with its request_id as the cause.
+
+    Where the request names a payment, `target` is the payment until an operation has its order.
+    """
+    cause = str(UUID(request.request_id))
+    return Envelope.of_request(of, command, target=target, actor="payment", cause=cause)
 
 
 def expected(request: api.CreatePaymentRequest | api.CapturePaymentRequest) -> Money | None:
@@ -97,22 +166,25 @@ def order_of_answer(its: order_pb2.Order) -> Order:
     return Order(UUID(its.order_id), its.version, its.attempt, ORDER_STATUS_OF.get(its.status, OrderStatus.UNKNOWN), total)
 
 
-def note_order(event: OrderEvent, of: Keyed, cause: str, payment_id: UUID) -> NoteOrder:
-    """`payment_id`: for the payment that an order of total zero gets by itself."""
-    order = order_of_event(event)
-    return NoteOrder(of.key, of.digest, order.id, "order", cause, order=order, payment_id=payment_id)
+def note_order(event: OrderEvent, of: EventSource, payment_id: UUID) -> Envelope[NoteOrder]:
+    """`payment_id` is for the payment of an order of total zero, which needs no request."""
+    command = NoteOrder(order=order_of_event(event), payment_id=payment_id)
+    return Envelope.of_event(of, command, target=command.order.id, actor="order")
 
 
-def refund_return(event: order_events_pb2.ReturnStatusChanged, of: Keyed, cause: str) -> RefundReturn | None:
-    """An inspected return whose units are worth money; every other step of a return means nothing here."""
+def refund_return(
+    event: order_events_pb2.ReturnStatusChanged,
+    of: EventSource,
+) -> Envelope[RefundReturn] | None:
+    """An inspected return whose units are worth money; other steps of a return mean nothing."""
     its = event.order_return
     if event.new_status != return_pb2.RETURN_STATUS_INSPECTED:
         return None
     amount = money(its.refund_amount, "order_return.refund_amount")
-    command = RefundReturn(
-        of.key, of.digest, UUID(its.order_id), "order", cause, return_id=its.return_id, attempt=its.attempt, amount=amount
-    )
-    return command if amount.minor else None
+    if not amount.minor:
+        return None
+    command = RefundReturn(return_id=its.return_id, attempt=its.attempt, amount=amount)
+    return Envelope.of_event(of, command, target=UUID(its.order_id), actor="order")
 
 
 # --- answers and events of ours

@@ -7,35 +7,35 @@ What the processor has refused to give back counts as repaid by later refunds by
 twice. What they give beyond that is a favour like any other.
 """
 
-from datetime import datetime
-
 from chassis.decision import Decision
+from chassis.envelope import Context
 from payment_svc.decisions.steps import Decided, changed, going_back, put, refunding
 from payment_svc.lifecycle import REQUEST_REASON, Cause, Kind, Outcome, Status
-from payment_svc.model import Account, Command, Operation, Payment
+from payment_svc.model import Account, Operation, Payment
 
 
-def compensated(decided: Decided, command: Command, now: datetime) -> Decided:
-    """The decision, with what has to go back requested in it: each payment's authorisation voided, or its excess refunded.
+def compensated(decided: Decided, context: Context) -> Decided:
+    """The decision with requests for all money that has to go back.
 
-    A command that is skipped is looked at as well: whatever an account hears next, it gives back what it owes.
+    An authorisation is voided, and captured money beyond what the order costs is refunded. The
+    decision of a skipped command gets these requests too.
     """
     account, history = decided.record, list(decided.history)
     for payment in account.payments:
-        operation = owed(account, payment, now)
+        operation = owed(account, payment, context)
         if operation is None:
             continue
         if operation.kind is Kind.VOID:
-            after, change = changed(payment, command, now, REQUEST_REASON[Kind.VOID], operation)
+            after, change = changed(payment, context, REQUEST_REASON[Kind.VOID], operation)
         else:
-            after, change = refunding(payment, operation, command, now)
+            after, change = refunding(payment, operation, context)
         account = put(account, after)
         history.append(change)
     return decided if account is decided.record else Decision(account, history, decided.facts)
 
 
-def owed(account: Account, payment: Payment, now: datetime) -> Operation | None:
-    """What has to be asked of the processor, so that no more stays with us than the order costs."""
+def owed(account: Account, payment: Payment, context: Context) -> Operation | None:
+    """The operation that leaves no more money here than the order costs; None: it is so already."""
     due = account.due(payment)
     if payment.status is Status.AUTHORIZED and not due and payment.open_operation is None:
         kind, amount = Kind.VOID, payment.authorized
@@ -43,7 +43,9 @@ def owed(account: Account, payment: Payment, now: datetime) -> Operation | None:
         back = given_back(payment)
         kind, amount = Kind.REFUND, min(payment.captured - back - due, payment.refundable)
     cause_id = _cause_id(payment, kind, account.order.version)
-    return going_back(payment, kind, amount, Cause.ORDER, cause_id, now) if amount > 0 and cause_id else None
+    if amount <= 0 or not cause_id:
+        return None
+    return going_back(payment, kind, amount, Cause.ORDER, cause_id, context)
 
 
 def given_back(payment: Payment) -> int:

@@ -1,12 +1,12 @@
 """What a processor says against what it said before: kept as evidence until an operator resolves it. Pure."""
 
 from dataclasses import replace
-from datetime import datetime
 from uuid import uuid5
 
 from chassis.decision import Decision
+from chassis.envelope import Context
 from chassis.errors import NotFound
-from payment_svc.decisions.steps import Decided, changed, check_version, named, put
+from payment_svc.decisions.steps import Decided, changed, put
 from payment_svc.lifecycle import Outcome, Reason
 from payment_svc.model import (
     Account,
@@ -23,8 +23,13 @@ from payment_svc.model import (
 CONTRADICTIONS_MAX = 20
 
 
-def contradicted(account: Account, payment: Payment, command: Settle, now: datetime) -> Decided:
-    """The answer, stored with its operation once for each payload. Nothing is booked of it."""
+def contradicted(
+    account: Account,
+    payment: Payment,
+    command: Settle,
+    context: Context,
+) -> Decided:
+    """The answer, stored with its operation once for each payload. It moves no money."""
     operation, answer = payment.operation(command.operation_id), command.answer
     assert operation, "the payment is found by its operation"
     if isinstance(answer, Awaited):
@@ -37,27 +42,30 @@ def contradicted(account: Account, payment: Payment, command: Settle, now: datet
         outcome=Outcome.SUCCEEDED if isinstance(answer, Succeeded) else Outcome.FAILED,
         reference=answer.reference,
         failure_code=answer.code if isinstance(answer, Declined) else None,
-        report_id=command.cause,
+        report_id=context.cause,
         payload_digest=command.payload_digest,
-        report_time=now,
+        report_time=context.time,
     )
     operation = replace(operation, contradictions=(*operation.contradictions, its))
-    payment, change = changed(payment, command, now, Reason.CONTRADICTED, operation)
+    payment, change = changed(payment, context, Reason.CONTRADICTED, operation)
     return Decision(put(account, payment), [change])
 
 
-def resolve(account: Account | None, command: ResolveContradiction, now: datetime) -> Decided:
+def resolve(
+    account: Account,
+    payment: Payment,
+    command: ResolveContradiction,
+    context: Context,
+) -> Decided:
     """Marks a contradiction as resolved, once: a further note changes nothing."""
-    account, payment = named(account, command)
-    check_version(payment, command)
     for operation in payment.operations:
         if its := operation.contradiction(command.contradiction_id):
             if its.resolve_time:
                 return Decision(account)
-            resolved = replace(its, resolve_time=now, resolve_note=command.note)
+            resolved = replace(its, resolve_time=context.time, resolve_note=context.note)
             kept = tuple(resolved if each is its else each for each in operation.contradictions)
             after = replace(operation, contradictions=kept)
-            payment, change = changed(payment, command, now, Reason.CONTRADICTION_RESOLVED, after)
+            payment, change = changed(payment, context, Reason.CONTRADICTION_RESOLVED, after)
             return Decision(put(account, payment), [change])
     raise NotFound(
         "CONTRADICTION_NOT_FOUND",

@@ -1,35 +1,45 @@
-"""What the order service tells of its order, and the payment of an order that costs nothing. Pure."""
+"""Events of the order service, and the payment of an order that costs nothing. Pure."""
 
-from datetime import datetime
 from typing import overload
+from uuid import UUID
 
 from chassis.decision import Decision
+from chassis.envelope import Context
 from chassis.versions import check_jump
 from payment_svc.decisions.steps import Decided, changed, new_payment, put
 from payment_svc.lifecycle import OrderStatus, Reason, Status
-from payment_svc.model import Account, Confirmed, CreatePayment, NoteOrder, Order, Settle
+from payment_svc.model import Account, Confirmed, NoteOrder, Order
 
 
-def note(account: Account | None, command: NoteOrder, now: datetime) -> Decided:
-    check_jump(account.order.version if account else 0, command.order.version, f"Order {command.target}")
+def note(account: Account | None, command: NoteOrder, context: Context) -> Decided:
+    """The account with the order's new version; an older version changes nothing.
+
+    Raises Refused VERSION_JUMP for a version that is too far ahead.
+    """
+    known_version = account.order.version if account else 0
+    check_jump(known_version, command.order.version, f"Order {context.target}")
     if account and command.order.version <= account.order.version:
-        return Decision(account)  # heard before, or told late
-    return free(Decision(Account(command.order, account.payments if account else ())), command, now)
+        return Decision(account)
+    after = Account(command.order, account.payments if account else ())
+    return free(Decision(after), command.payment_id, context)
 
 
-def free(decided: Decided, command: NoteOrder | Settle, now: datetime) -> Decided:
-    """With the payment of an order that waits and costs nothing (any more), where no other payment stands for it."""
+def free(decided: Decided, payment_id: UUID, context: Context) -> Decided:
+    """Adds the payment of a pending order of total zero that has no live payment."""
     account = decided.record
-    if account.live or account.order.status is not OrderStatus.PENDING or account.order.total.minor:
+    pending = account.order.status is OrderStatus.PENDING
+    if account.live or not pending or account.order.total.minor:
         return decided
-    paid = nothing_to_pay(account, command, now)
-    return Decision(paid.record, [*decided.history, *paid.history], [*decided.facts, *paid.facts])
+    paid = nothing_to_pay(account, payment_id, context)
+    history, facts = [*decided.history, *paid.history], [*decided.facts, *paid.facts]
+    return Decision(paid.record, history, facts)
 
 
-def nothing_to_pay(account: Account, command: NoteOrder | CreatePayment | Settle, now: datetime) -> Decided:
-    """The payment of an order of total zero, which nobody has to ask for."""
-    unpaid = new_payment(account, command, now, processor="")
-    payment, change = changed(unpaid, command, now, Reason.NOTHING_TO_PAY, status=Status.NOT_REQUIRED)
+def nothing_to_pay(account: Account, payment_id: UUID, context: Context) -> Decided:
+    """The payment of an order of total zero, which needs no request."""
+    unpaid = new_payment(account, payment_id, context, processor="")
+    status = Status.NOT_REQUIRED
+    payment, change = changed(unpaid, context, Reason.NOTHING_TO_PAY, status=status)
     return Decision(put(account, payment), [change], [Confirmed(payment, change)])
 
 

@@ -1,31 +1,51 @@
-"""Paying: the intents to charge, to capture and to void, written before a processor is asked. Pure."""
-
-from datetime import datetime
+"""Create, capture and void: what is stored before a processor is asked. Pure."""
 
 from chassis.decision import Decision
+from chassis.envelope import Context
 from chassis.errors import Exists, NotFound, Refused
 from payment_svc.decisions.orders import known, nothing_to_pay
-from payment_svc.decisions.steps import Decided, cannot_become, changed, check_version, named, new_payment, put, request
+from payment_svc.decisions.steps import (
+    Decided,
+    cannot_become,
+    changed,
+    new_payment,
+    put,
+    request,
+)
 from payment_svc.lifecycle import REQUEST_REASON, SUCCESS_MEANS, Kind, OrderStatus, Status
-from payment_svc.model import Account, CapturePayment, CreatePayment, VoidPayment
+from payment_svc.model import (
+    Account,
+    CapturePayment,
+    CreatePayment,
+    Operation,
+    Payment,
+    VoidPayment,
+)
 
 
-def create(account: Account | None, command: CreatePayment, now: datetime) -> Decided:
+def create(account: Account | None, command: CreatePayment, context: Context) -> Decided:
+    """Adds a payment and the operation that charges or authorises it.
+
+    A request whose payment is there changes nothing: its idempotency key was deleted in the
+    meantime, or the order costs nothing and has the payment of its event.
+    Raises NotFound ORDER_NOT_FOUND where neither the account nor the command has the order.
+    """
     account = known(account, command.order)
     if account is None:
-        raise NotFound("ORDER_NOT_FOUND", f"There is no order {command.target}.", order_id=str(command.target))
-    if account.requested_by(command.key):
-        return Decision(account)  # a repeat whose claim is gone by now
+        text = f"There is no order {context.target}."
+        raise NotFound("ORDER_NOT_FOUND", text, order_id=str(context.target))
+    if account.requested_by(command.operation.requested_by):
+        return Decision(account)
     free = not account.order.total.minor
     if free and account.live and account.live.status is Status.NOT_REQUIRED:
-        return Decision(account)  # the payment that it got by itself
+        return Decision(account)
     check_payable(account, command)
     if free:
-        return nothing_to_pay(account, command, now)
-    unpaid = new_payment(account, command, now, processor=command.processor)
+        return nothing_to_pay(account, command.payment_id, context)
+    unpaid = new_payment(account, command.payment_id, context, processor=command.processor)
     kind = Kind.AUTHORIZE if command.manual_capture else Kind.CHARGE
-    operation = request(command, kind, unpaid.amount, now)
-    payment, change = changed(unpaid, command, now, REQUEST_REASON[kind], operation)
+    operation = request(command.operation, kind, unpaid.amount, context)
+    payment, change = changed(unpaid, context, REQUEST_REASON[kind], operation)
     return Decision(put(account, payment), [change])
 
 
@@ -44,29 +64,58 @@ def check_payable(account: Account, command: CreatePayment) -> None:
         raise Refused("PAYMENT_AMOUNT_MISMATCH", text, expected=str(order.total))
 
 
-def on_authorized(account: Account | None, command: CapturePayment | VoidPayment, kind: Kind, now: datetime) -> Decided:
-    """What was set aside is to be taken (capture: what the order costs by now) or given back (void): one of them at a time."""
-    account, payment = named(account, command)
-    if account.requested_by(command.key):
-        return Decision(account)  # a repeat whose claim is gone by now
-    check_version(payment, command)
-    if isinstance(command, CapturePayment):
-        account = known(account, command.order)
-    under_way = payment.open_operation
-    if payment.status is not Status.AUTHORIZED or (under_way and under_way.kind is not kind):
-        raise cannot_become(payment, SUCCESS_MEANS[kind])
-    amount = min(payment.authorized, account.due(payment)) if kind is Kind.CAPTURE else payment.authorized
-    if under_way:
-        amount = under_way.amount
-    if isinstance(command, CapturePayment) and command.expected not in (None, payment.money(amount)):
-        text = f"The capture takes {payment.money(amount)}, and {command.expected} was expected."
-        raise Refused("PAYMENT_AMOUNT_MISMATCH", text, expected=str(payment.money(amount)))
-    if under_way:
-        return Decision(account)  # another request is at it: both wait for the one answer
+def capture(
+    account: Account,
+    payment: Payment,
+    command: CapturePayment,
+    context: Context,
+) -> Decided:
+    """Requests the capture of what the order costs now, out of what is authorised.
+
+    While another capture is open nothing changes: both callers wait for its answer.
+    """
+    account = known(account, command.order)
+    open_operation = open_of_kind(payment, Kind.CAPTURE)
+    amount = min(payment.authorized, account.due(payment))
+    if open_operation:
+        amount = open_operation.amount
+    its = payment.money(amount)
+    if command.expected not in (None, its):
+        text = f"The capture takes {its}, and {command.expected} was expected."
+        raise Refused("PAYMENT_AMOUNT_MISMATCH", text, expected=str(its))
+    if open_operation:
+        return Decision(account)
     if not amount:
-        text = "The order costs nothing any more: nothing is captured for it."
-        raise Refused("ORDER_NOT_PAYABLE", text, status=account.order.status, payment_id=str(payment.id))
-    operation = request(command, kind, amount, now)
-    version = account.order.version if kind is Kind.CAPTURE else payment.order_version
-    payment, change = changed(payment, command, now, REQUEST_REASON[kind], operation, order_version=version)
+        raise Refused(
+            "ORDER_NOT_PAYABLE",
+            "The order costs nothing any more: nothing is captured for it.",
+            status=account.order.status,
+            payment_id=str(payment.id),
+        )
+    operation = request(command.operation, Kind.CAPTURE, amount, context)
+    reason, version = REQUEST_REASON[Kind.CAPTURE], account.order.version
+    payment, change = changed(payment, context, reason, operation, order_version=version)
     return Decision(put(account, payment), [change])
+
+
+def void(account: Account, payment: Payment, command: VoidPayment, context: Context) -> Decided:
+    """Requests that the whole authorisation is voided.
+
+    While another void is open nothing changes: both callers wait for its answer.
+    """
+    if open_of_kind(payment, Kind.VOID):
+        return Decision(account)
+    operation = request(command.operation, Kind.VOID, payment.authorized, context)
+    payment, change = changed(payment, context, REQUEST_REASON[Kind.VOID], operation)
+    return Decision(put(account, payment), [change])
+
+
+def open_of_kind(payment: Payment, kind: Kind) -> Operation | None:
+    """The open capture or void of an authorised payment, which has one open operation at most.
+
+    Raises Refused ILLEGAL_TRANSITION where the payment is not authorised, or the other one is open.
+    """
+    operation = payment.open_operation
+    if payment.status is not Status.AUTHORIZED or (operation and operation.kind is not kind):
+        raise cannot_become(payment, SUCCESS_MEANS[kind])
+    return operation

@@ -1,37 +1,66 @@
 """Refunds that somebody asks for, and those of accepted returns. Together with all others never more than was captured. Pure."""
 
 from dataclasses import replace
-from datetime import datetime
 
 from chassis.decision import Decision
+from chassis.envelope import Context
 from chassis.errors import Deferred, NotFound, Refused, illegal
-from payment_svc.decisions.steps import Decided, cannot_become, changed, check_version, going_back, named, put, refunding, request
+from payment_svc.decisions.steps import (
+    Decided,
+    cannot_become,
+    changed,
+    going_back,
+    put,
+    refund_settled,
+    refunding,
+    request,
+)
 from payment_svc.lifecycle import CHARGED, Cause, Kind, Outcome, Reason, Status
-from payment_svc.model import NOTHING_REFUNDABLE, Account, Command, Operation, Payment, RefundPayment, RefundReturn, RefundSettled
+from payment_svc.model import (
+    NOTHING_REFUNDABLE,
+    Account,
+    Operation,
+    Payment,
+    RefundPayment,
+    RefundReturn,
+)
 
 
-def by_request(account: Account | None, command: RefundPayment, now: datetime) -> Decided:
-    account, payment = named(account, command)
-    if account.requested_by(command.key):
-        return Decision(account)  # a repeat whose claim is gone by now
-    check_version(payment, command)
+def by_request(
+    account: Account,
+    payment: Payment,
+    command: RefundPayment,
+    context: Context,
+) -> Decided:
+    """Requests the refund of an amount, of all that is left, or of a return.
+
+    Raises Refused REFUND_EXCEEDS_CAPTURE for more than is left.
+    """
     if payment.status not in CHARGED:
         raise cannot_become(payment, Status.REFUNDED)
     if command.amount and command.amount.currency != payment.currency:
         raise foreign(payment)
     if command.return_id:
-        return again(account, payment, command, command.return_id, now)
+        return again(account, payment, command, command.return_id, context)
     amount = command.amount.minor if command.amount else payment.refundable
     if not 0 < amount <= payment.refundable:
         raise exceeding(payment)
-    payment, change = refunding(payment, request(command, Kind.REFUND, amount, now), command, now)
+    operation = request(command.operation, Kind.REFUND, amount, context)
+    payment, change = refunding(payment, operation, context)
     return Decision(put(account, payment), [change])
 
 
-def again(account: Account, payment: Payment, command: RefundPayment, return_id: str, now: datetime) -> Decided:
-    """Another try for a return whose last refund the processor has refused: what its units are worth, or what is left.
+def again(
+    account: Account,
+    payment: Payment,
+    command: RefundPayment,
+    return_id: str,
+    context: Context,
+) -> Decided:
+    """Another refund of a return whose last one the processor has declined.
 
-    Where all has gone back meanwhile this one fails like a first one would, and with it the return ends.
+    It is of what the units are worth, or of what is left. Where nothing is left it fails, as a
+    first refund would, and the return is closed.
     """
     tries = refunds_of(payment, return_id)
     if not tries or any(o.outcome is not Outcome.FAILED or o.failure_code == NOTHING_REFUNDABLE for o in tries):
@@ -45,16 +74,21 @@ def again(account: Account, payment: Payment, command: RefundPayment, return_id:
     amount = min(worth, payment.refundable)
     if amount < worth and (command.amount or payment.refund_pending):
         raise exceeding(payment)  # more than is left, by name; or what is on its way may come free yet
-    operation = replace(request(command, Kind.REFUND, amount, now), cause=Cause.RETURN, cause_id=f"{return_id}:{len(tries) + 1}")
-    return begun(account, payment, operation, command, now)
+    requested = request(command.operation, Kind.REFUND, amount, context)
+    cause_id = f"{return_id}:{len(tries) + 1}"
+    operation = replace(requested, cause=Cause.RETURN, cause_id=cause_id)
+    return begun(account, payment, operation, context)
 
 
-def of_return(account: Account | None, command: RefundReturn, now: datetime) -> Decided:
-    """Once for each return: what its units are worth, or what is left. Where nothing is, that is a failed refund of zero."""
+def of_return(account: Account | None, command: RefundReturn, context: Context) -> Decided:
+    """Requests the refund of a return, once: what its units are worth, or what is left.
+
+    Where nothing is left, this is a failed refund of zero.
+    """
     payment = account.live_of(command.attempt) if account else None
     if account is None or payment is None:
-        text = f"No payment for attempt {command.attempt} of order {command.target} is known."
-        raise NotFound("PAYMENT_NOT_FOUND", text, order_id=str(command.target))
+        text = f"No payment for attempt {command.attempt} of order {context.target} is known."
+        raise NotFound("PAYMENT_NOT_FOUND", text, order_id=str(context.target))
     if payment.status in (Status.PENDING, Status.AUTHORIZED):
         raise Deferred("EVENT_AHEAD", "The return's order is not paid yet, as far as is known here.", payment_id=str(payment.id))
     if refunds_of(payment, command.return_id):
@@ -62,17 +96,30 @@ def of_return(account: Account | None, command: RefundReturn, now: datetime) -> 
     if command.amount.currency != payment.currency:
         raise foreign(payment)
     amount = min(command.amount.minor, payment.refundable)
-    return begun(account, payment, going_back(payment, Kind.REFUND, amount, Cause.RETURN, command.return_id, now), command, now)
+    cause_id = command.return_id
+    operation = going_back(payment, Kind.REFUND, amount, Cause.RETURN, cause_id, context)
+    return begun(account, payment, operation, context)
 
 
-def begun(account: Account, payment: Payment, operation: Operation, command: Command, now: datetime) -> Decided:
-    """A return's refund, requested; of zero, it has failed before anybody is asked."""
+def begun(
+    account: Account,
+    payment: Payment,
+    operation: Operation,
+    context: Context,
+) -> Decided:
+    """A return's requested refund; one of zero fails at once, and no processor is asked."""
     if operation.amount:
-        payment, change = refunding(payment, operation, command, now)
+        payment, change = refunding(payment, operation, context)
         return Decision(put(account, payment), [change])
-    operation = replace(operation, outcome=Outcome.FAILED, failure_code=NOTHING_REFUNDABLE, ask_time=None, settle_time=now)
-    payment, change = changed(payment, command, now, Reason.NOTHING_REFUNDABLE, operation)
-    return Decision(put(account, payment), [change], [RefundSettled(payment, change, payment.refund(operation))])
+    operation = replace(
+        operation,
+        outcome=Outcome.FAILED,
+        failure_code=NOTHING_REFUNDABLE,
+        ask_time=None,
+        settle_time=context.time,
+    )
+    payment, change = changed(payment, context, Reason.NOTHING_REFUNDABLE, operation)
+    return refund_settled(account, payment, operation, change)
 
 
 def refunds_of(payment: Payment, return_id: str) -> list[Operation]:

@@ -1,13 +1,13 @@
-"""What processors tell of what they were asked, and how they are asked again. Pure."""
+"""What processors answer, and how they are asked again. Pure."""
 
 from dataclasses import replace
-from datetime import datetime
 from typing import assert_never
 
 from chassis.decision import Decision
-from chassis.errors import NotFound
+from chassis.envelope import Context
 from payment_svc.decisions.contradictions import contradicted
-from payment_svc.decisions.steps import Decided, changed, put, with_operation
+from payment_svc.decisions.orders import free
+from payment_svc.decisions.steps import Decided, changed, put, refund_settled, with_operation
 from payment_svc.lifecycle import (
     DECLINE_REASON,
     OPEN,
@@ -32,7 +32,6 @@ from payment_svc.model import (
     LoseAnswer,
     Operation,
     Payment,
-    RefundSettled,
     Settle,
     Succeeded,
 )
@@ -40,36 +39,78 @@ from payment_svc.model import (
 DECLINES_MAX = 3  # the third one is final, whatever its code
 
 
-def settle(account: Account, payment: Payment, operation: Operation, command: Settle, now: datetime) -> Decided:
+def settle(
+    account: Account,
+    payment: Payment,
+    operation: Operation,
+    command: Settle,
+    context: Context,
+) -> Decided:
+    """Applies what a processor says of an operation, or stores it as a contradiction.
+
+    An order that costs nothing by then gets its payment where this one fails.
+    """
+    settled = answered(account, payment, operation, command, context)
+    return free(settled, command.payment_id, context)
+
+
+def answered(
+    account: Account,
+    payment: Payment,
+    operation: Operation,
+    command: Settle,
+    context: Context,
+) -> Decided:
+    """The account after the answer; an answer that is known changes nothing."""
     if command.reused:
-        return contradicted(account, payment, command, now)
+        return contradicted(account, payment, command, context)
     match command.answer:
         case Awaited(reference):
             if operation.outcome not in OPEN or operation.reference:
                 return Decision(account)
-            payment, change = changed(payment, command, now, Reason.AWAITED, replace(operation, reference=reference))
+            awaited = replace(operation, reference=reference)
+            payment, change = changed(payment, context, Reason.AWAITED, awaited)
             return Decision(put(account, payment), [change])
         case Succeeded(reference):
             if operation.outcome is Outcome.SUCCEEDED and operation.reference == reference:
                 return Decision(account)
             if operation.outcome not in OPEN:
-                return contradicted(account, payment, command, now)
-            done = replace(operation, outcome=Outcome.SUCCEEDED, reference=reference, settle_time=now, ask_time=None)
-            return succeed(account, payment, done, command, now)
+                return contradicted(account, payment, command, context)
+            done = replace(
+                operation,
+                outcome=Outcome.SUCCEEDED,
+                reference=reference,
+                settle_time=context.time,
+                ask_time=None,
+            )
+            return succeed(account, payment, done, command, context)
         case Declined() as answer:
             if operation.outcome is Outcome.FAILED:
                 return Decision(account)
             if operation.outcome not in OPEN:
-                return contradicted(account, payment, command, now)
-            failed = replace(operation, outcome=Outcome.FAILED, failure_code=answer.code, settle_time=now, ask_time=None)
-            failed = replace(failed, reference=answer.reference or operation.reference)
-            return decline(account, payment, failed, answer, command, now)
+                return contradicted(account, payment, command, context)
+            failed = replace(
+                operation,
+                outcome=Outcome.FAILED,
+                failure_code=answer.code,
+                settle_time=context.time,
+                ask_time=None,
+                reference=answer.reference or operation.reference,
+            )
+            return decline(account, payment, failed, answer, command, context)
 
 
-def succeed(account: Account, payment: Payment, operation: Operation, command: Settle, now: datetime) -> Decided:
+def succeed(
+    account: Account,
+    payment: Payment,
+    operation: Operation,
+    command: Settle,
+    context: Context,
+) -> Decided:
+    """The payment with the amounts and the status that the operation's success means."""
     match operation.kind:
         case Kind.REFUND:
-            return refunded(account, payment, operation, command, now)
+            return refunded(account, payment, operation, command, context)
         case Kind.AUTHORIZE:
             amounts = {"authorized": operation.amount}
         case Kind.CHARGE:
@@ -82,46 +123,90 @@ def succeed(account: Account, payment: Payment, operation: Operation, command: S
             assert_never(unexpected)
     status = SUCCESS_MEANS[operation.kind]
     if not may(payment.status, status):
-        return contradicted(account, payment, command, now)
-    payment, change = changed(payment, command, now, STATUS_REASON[status], operation, status=status, **amounts)
-    return Decision(put(account, payment), [change], [Confirmed(payment, change)] if status is Status.CAPTURED else [])
+        return contradicted(account, payment, command, context)
+    reason = STATUS_REASON[status]
+    payment, change = changed(payment, context, reason, operation, status=status, **amounts)
+    facts = [Confirmed(payment, change)] if status is Status.CAPTURED else []
+    return Decision(put(account, payment), [change], facts)
 
 
-def refunded(account: Account, payment: Payment, operation: Operation, command: Settle, now: datetime) -> Decided:
+def refunded(
+    account: Account,
+    payment: Payment,
+    operation: Operation,
+    command: Settle,
+    context: Context,
+) -> Decided:
+    """The payment with a refund that the processor has made."""
     refunded = payment.refunded + operation.amount
     status = after_refund(payment.captured, refunded)
     if status is not payment.status and not may(payment.status, status):
-        return contradicted(account, payment, command, now)
-    left = payment.refund_pending - operation.amount
+        return contradicted(account, payment, command, context)
     payment, change = changed(
-        payment, command, now, STATUS_REASON[status], operation, status=status, refunded=refunded, refund_pending=left
+        payment,
+        context,
+        STATUS_REASON[status],
+        operation,
+        status=status,
+        refunded=refunded,
+        refund_pending=payment.refund_pending - operation.amount,
     )
-    return Decision(put(account, payment), [change], [RefundSettled(payment, change, payment.refund(operation))])
+    return refund_settled(account, payment, operation, change)
 
 
-def decline(account: Account, payment: Payment, operation: Operation, answer: Declined, command: Settle, now: datetime) -> Decided:
-    if operation.kind is Kind.REFUND:  # the money stays with us, and is free for another refund
+def decline(
+    account: Account,
+    payment: Payment,
+    operation: Operation,
+    answer: Declined,
+    command: Settle,
+    context: Context,
+) -> Decided:
+    """The payment without what the processor has declined.
+
+    The amount of a declined refund may be refunded again, and a declined capture or void leaves the
+    payment authorised. A declined charge fails the payment, for this try or for the attempt.
+    """
+    if operation.kind is Kind.REFUND:
         left = payment.refund_pending - operation.amount
-        payment, change = changed(payment, command, now, DECLINE_REASON[Kind.REFUND], operation, refund_pending=left)
-        return Decision(put(account, payment), [change], [RefundSettled(payment, change, payment.refund(operation))])
+        reason = DECLINE_REASON[Kind.REFUND]
+        payment, change = changed(payment, context, reason, operation, refund_pending=left)
+        return refund_settled(account, payment, operation, change)
     if operation.kind in (Kind.CAPTURE, Kind.VOID):
-        if answer.code == AUTHORIZATION_EXPIRED:  # nothing is set aside any more
-            return expire(account, payment, operation, command, now)
-        # What was set aside stays so, and may be captured or voided again.
-        payment, change = changed(payment, command, now, DECLINE_REASON[operation.kind], operation)
+        if answer.code == AUTHORIZATION_EXPIRED:
+            return expire(account, payment, operation, command, context)
+        payment, change = changed(payment, context, DECLINE_REASON[operation.kind], operation)
         return Decision(put(account, payment), [change])
     status = Status.FAILED if is_final(account, payment, answer) else Status.DECLINED
     if not may(payment.status, status):
-        return contradicted(account, payment, command, now)
-    payment, change = changed(payment, command, now, STATUS_REASON[status], operation, status=status, decline_code=answer.code)
-    return Decision(put(account, payment), [change], [Failed(payment, change)] if status is Status.FAILED else [])
+        return contradicted(account, payment, command, context)
+    payment, change = changed(
+        payment,
+        context,
+        STATUS_REASON[status],
+        operation,
+        status=status,
+        decline_code=answer.code,
+    )
+    facts = [Failed(payment, change)] if status is Status.FAILED else []
+    return Decision(put(account, payment), [change], facts)
 
 
-def expire(account: Account, payment: Payment, operation: Operation, command: Settle, now: datetime) -> Decided:
-    """An authorisation that has expired at the processor counts as voided: another payment may be made for the attempt."""
+def expire(
+    account: Account,
+    payment: Payment,
+    operation: Operation,
+    command: Settle,
+    context: Context,
+) -> Decided:
+    """The voided payment: its authorisation has expired at the processor.
+
+    Another payment of the attempt may be made.
+    """
     if not may(payment.status, Status.VOIDED):
-        return contradicted(account, payment, command, now)
-    payment, change = changed(payment, command, now, Reason.AUTHORIZATION_EXPIRED, operation, status=Status.VOIDED)
+        return contradicted(account, payment, command, context)
+    reason, status = Reason.AUTHORIZATION_EXPIRED, Status.VOIDED
+    payment, change = changed(payment, context, reason, operation, status=status)
     return Decision(put(account, payment), [change])
 
 
@@ -133,26 +218,31 @@ def is_final(account: Account, payment: Payment, answer: Declined) -> bool:
     return answer.final or sum(p.decline_code not in UNCOUNTED for p in before) + 1 >= DECLINES_MAX
 
 
-def lose_answer(account: Account, payment: Payment, operation: Operation, command: LoseAnswer, now: datetime) -> Decided:
+def lose_answer(
+    account: Account,
+    payment: Payment,
+    operation: Operation,
+    command: LoseAnswer,
+    context: Context,
+) -> Decided:
+    """The operation with an unknown outcome."""
     if operation.outcome is not Outcome.REQUESTED:
         return Decision(account)
-    lost = replace(operation, outcome=Outcome.UNKNOWN, ask_time=now + command.ask_after)
-    payment, change = changed(payment, command, now, Reason.ANSWER_LOST, lost)
+    ask_time = context.time + command.ask_after
+    lost = replace(operation, outcome=Outcome.UNKNOWN, ask_time=ask_time)
+    payment, change = changed(payment, context, Reason.ANSWER_LOST, lost)
     return Decision(put(account, payment), [change])
 
 
-def ask_again(account: Account, payment: Payment, operation: Operation, command: AskAgain, now: datetime) -> Decided:
+def ask_again(
+    account: Account,
+    payment: Payment,
+    operation: Operation,
+    command: AskAgain,
+    context: Context,
+) -> Decided:
+    """The operation with its next time of asking: no version or history, for no reader sees it."""
     if operation.outcome not in OPEN or operation.asks >= command.ask:
         return Decision(account)
-    asking = replace(operation, asks=command.ask, ask_time=now + command.ask_after)
-    return Decision(put(account, with_operation(payment, asking)))  # nothing that anybody sees has changed: no version, no history
-
-
-def named_operation(account: Account | None, command: Settle | LoseAnswer | AskAgain) -> tuple[Account, Payment, Operation]:
-    """The account with the payment and the operation that a command is about. Raises NotFound where there is none."""
-    payment = account.of_operation(command.operation_id) if account else None
-    operation = payment.operation(command.operation_id) if payment else None
-    if account is None or payment is None or operation is None:
-        text = f"No payment has asked for operation {command.operation_id}."
-        raise NotFound("PAYMENT_NOT_FOUND", text, operation_id=str(command.operation_id))
-    return account, payment, operation
+    asking = replace(operation, asks=command.ask, ask_time=context.time + command.ask_after)
+    return Decision(put(account, with_operation(payment, asking)))

@@ -1,50 +1,46 @@
-"""How records change: a payment's next version with its row of history, operations in their places. Pure."""
+"""How records change: a payment's next version and its row of history; its operations. Pure."""
 
 from dataclasses import replace
-from datetime import datetime
 from typing import Any
-from uuid import uuid5
+from uuid import UUID, uuid5
 
 from chassis.decision import Decision
-from chassis.errors import NotFound, Refused, Stale, illegal
-from payment_svc.lifecycle import MOVES, REQUEST_REASON, Cause, Kind, Outcome, Reason, Status
+from chassis.envelope import Context
+from chassis.errors import Refused, illegal
+from payment_svc.lifecycle import (
+    BACK,
+    MOVES,
+    PUBLISHED_STATUSES,
+    REQUEST_REASON,
+    Cause,
+    Kind,
+    Outcome,
+    Reason,
+    Status,
+)
 from payment_svc.model import (
     Account,
-    CapturePayment,
     Change,
-    Command,
-    CreatePayment,
-    NoteOrder,
+    NewOperation,
     Operation,
     Payment,
-    RefundPayment,
-    ResolveContradiction,
-    Settle,
-    VoidPayment,
+    RefundSettled,
+    StatusChanged,
 )
 
 Decided = Decision[Account, Change]
-Intent = CapturePayment | VoidPayment | RefundPayment
-Request = Intent | ResolveContradiction
 
 
-def named(account: Account | None, command: Request) -> tuple[Account, Payment]:
-    """The account and the payment that a request names. Raises NotFound where there is none."""
-    payment = account.payment(command.payment_id) if account else None
-    if account is None or payment is None:
-        raise NotFound("PAYMENT_NOT_FOUND", f"There is no payment {command.payment_id}.", payment_id=str(command.payment_id))
-    return account, payment
-
-
-def check_version(payment: Payment, command: Request) -> None:
-    if command.expected_version not in (None, payment.version):
-        raise Stale(expected=str(command.expected_version), actual=str(payment.version))
-
-
-def new_payment(account: Account, command: NoteOrder | CreatePayment | Settle, now: datetime, *, processor: str) -> Payment:
-    """The next try to pay the order's current attempt, before anything has happened to it."""
+def new_payment(
+    account: Account,
+    payment_id: UUID,
+    context: Context,
+    *,
+    processor: str,
+) -> Payment:
+    """The next try to pay the order's current attempt, before its first version."""
     return Payment(
-        id=command.payment_id,
+        id=payment_id,
         order_id=account.order.id,
         attempt=account.order.attempt,
         try_number=len(account.tries) + 1,
@@ -59,30 +55,66 @@ def new_payment(account: Account, command: NoteOrder | CreatePayment | Settle, n
         processor=processor,
         decline_code=None,
         version=0,
-        create_time=now,
-        update_time=now,
+        create_time=context.time,
+        update_time=context.time,
     )
 
 
-def request(command: CreatePayment | Intent, kind: Kind, amount: int, now: datetime) -> Operation:
-    """What somebody asks of the processor; its answer is awaited by whoever asks, and looked for by the settling worker later."""
-    its = Operation(command.operation_id, kind, amount, Outcome.REQUESTED, command.key, now, now + command.ask_after)
-    return replace(its, cause=Cause.REQUEST, cause_id=command.cause) if isinstance(command, VoidPayment | RefundPayment) else its
+def request(new: NewOperation, kind: Kind, amount: int, context: Context) -> Operation:
+    """The operation of a request, before the processor is asked.
+
+    The caller's call asks for the outcome first, and the settling worker after `ask_after`.
+    """
+    back = kind in BACK
+    return Operation(
+        id=new.id,
+        kind=kind,
+        amount=amount,
+        outcome=Outcome.REQUESTED,
+        requested_by=new.requested_by,
+        request_time=context.time,
+        ask_time=context.time + new.ask_after,
+        cause=Cause.REQUEST if back else None,
+        cause_id=context.cause if back else None,
+    )
 
 
-def going_back(payment: Payment, kind: Kind, amount: int, cause: Cause, cause_id: str, now: datetime) -> Operation:
-    """What is asked of the processor by itself, once for each cause, for ever: id and key are made of it. It is due at once."""
+def going_back(
+    payment: Payment,
+    kind: Kind,
+    amount: int,
+    cause: Cause,
+    cause_id: str,
+    context: Context,
+) -> Operation:
+    """The operation that gives money back without a request. It is due at once.
+
+    Its id and its key follow from its cause, so that a cause has one operation for ever.
+    """
     name = f"{kind}:{cause}:{cause_id}"
-    its = Operation(uuid5(payment.id, name), kind, amount, Outcome.REQUESTED, f"{payment.id}:{name}", now, now)
-    return replace(its, cause=cause, cause_id=cause_id)
+    return Operation(
+        id=uuid5(payment.id, name),
+        kind=kind,
+        amount=amount,
+        outcome=Outcome.REQUESTED,
+        requested_by=f"{payment.id}:{name}",
+        request_time=context.time,
+        ask_time=context.time,
+        cause=cause,
+        cause_id=cause_id,
+    )
 
 
 def changed(
-    payment: Payment, command: Command, now: datetime, reason: Reason, operation: Operation | None = None, **fields: Any
+    payment: Payment,
+    context: Context,
+    reason: Reason,
+    operation: Operation | None = None,
+    **fields: Any,
 ) -> tuple[Payment, Change]:
-    """The payment's next version, with the operation and the fields as they are then, and the row of history that tells of it."""
+    """The payment's next version, with the operation and the fields, and its row of history."""
     old = payment.status if payment.version else None
-    payment = replace(payment, version=payment.version + 1, update_time=now, **fields)
+    payment = replace(payment, version=payment.version + 1, update_time=context.time, **fields)
     change = Change(
         payment_id=payment.id,
         version=payment.version,
@@ -91,19 +123,42 @@ def changed(
         operation_id=operation.id if operation else None,
         outcome=operation.outcome if operation else None,
         reason=reason,
-        actor=command.actor,
-        cause=command.cause,
-        time=now,
-        claimed_actor=command.claimed_actor,
-        note=command.note,
+        actor=context.actor,
+        cause=context.cause,
+        time=context.time,
+        claimed_actor=context.claimed_actor,
+        note=context.note,
     )
     return with_operation(payment, operation) if operation else payment, change
 
 
-def refunding(payment: Payment, operation: Operation, command: Command, now: datetime) -> tuple[Payment, Change]:
-    """The payment's next version, with a refund that is asked for: from then on its amount counts as on its way back."""
+def refunding(payment: Payment, operation: Operation, context: Context) -> tuple[Payment, Change]:
+    """The payment's next version with a requested refund, whose amount is pending from then on."""
     pending = payment.refund_pending + operation.amount
-    return changed(payment, command, now, REQUEST_REASON[Kind.REFUND], operation, refund_pending=pending)
+    reason = REQUEST_REASON[Kind.REFUND]
+    return changed(payment, context, reason, operation, refund_pending=pending)
+
+
+def refund_settled(
+    account: Account,
+    payment: Payment,
+    operation: Operation,
+    change: Change,
+) -> Decided:
+    """The decision with the payment, its change, and the fact of the refund's outcome."""
+    fact = RefundSettled(payment, change, payment.refund(operation))
+    return Decision(put(account, payment), [change], [fact])
+
+
+def with_status_changes(decided: Decided) -> Decided:
+    """The decision with a fact for each change to a published status, before its other facts."""
+    published = [change for change in decided.history if change.new in PUBLISHED_STATUSES]
+    changes = [change for change in published if change.new is not change.old]
+    if not changes:
+        return decided
+    payments = {payment.id: payment for payment in decided.record.payments}
+    facts = [StatusChanged(payments[change.payment_id], change) for change in changes]
+    return replace(decided, facts=[*facts, *decided.facts])
 
 
 def with_operation(payment: Payment, operation: Operation) -> Payment:

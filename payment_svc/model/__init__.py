@@ -1,7 +1,7 @@
 """The nouns: the account of an order, its payments and what was asked of processors for them; commands, answers, facts; pure rules.
 
 records.py   the account, its payments and operations, their history and facts
-commands.py  what may be asked of it, or told to it
+commands.py  the requests of callers, and the commands
 answers.py   what a processor answers and reports
 lists.py     what lists show
 """
@@ -22,13 +22,17 @@ from payment_svc.model.answers import (
 from payment_svc.model.commands import (
     AskAgain,
     CapturePayment,
-    Command,
+    CaptureRequest,
     CreatePayment,
+    CreateRequest,
     LoseAnswer,
+    NewOperation,
     NoteOrder,
-    PaymentCommand,
+    OfOperation,
     RefundPayment,
+    RefundRequest,
     RefundReturn,
+    Request,
     ResolveContradiction,
     Settle,
     VoidPayment,
@@ -63,27 +67,31 @@ __all__ = [
     "AskAgain",
     "Awaited",
     "CapturePayment",
+    "CaptureRequest",
     "Change",
-    "Command",
     "Confirmed",
     "Contradiction",
     "CreatePayment",
+    "CreateRequest",
     "Declined",
     "Fact",
     "Failed",
     "LoseAnswer",
+    "NewOperation",
     "NoteOrder",
+    "OfOperation",
     "Operation",
     "Order",
     "Payment",
-    "PaymentCommand",
     "PaymentFilter",
     "Refund",
     "RefundFilter",
     "RefundPayment",
+    "RefundRequest",
     "RefundReturn",
     "RefundSettled",
     "Report",
+    "Request",
     "ResolveContradiction",
     "Settle",
     "StatusChanged",

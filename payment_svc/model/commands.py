@@ -1,6 +1,10 @@
-"""What may be asked of an account, or told to it. Each is about one account; `target` is the order's id."""
+"""The requests of callers, and the commands of the payment service.
 
-from dataclasses import dataclass, field
+A command has domain data only: chassis.envelope carries the rest. It changes one account, so its
+envelope's target is the account's order. An operation makes a command of a request.
+"""
+
+from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
@@ -9,90 +13,110 @@ from payment_svc.model.answers import Answer
 from payment_svc.model.records import Order
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
-    """What may be asked of an account: by whom (`actor`), and what for (`cause`).
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CreateRequest:
+    """A caller asks to charge an order; `expected` is the total that the caller knows."""
 
-    `cause` is an event's id, or a request_id.
-    `claimed_actor` and `note` are those of the request; None where the command is no request's.
-    """
-
-    key: str
-    digest: bytes
-    target: UUID
-    actor: str
-    cause: str
-    claimed_actor: str | None = field(default=None, kw_only=True)
-    note: str | None = field(default=None, kw_only=True)
+    expected: Money | None
+    manual_capture: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NoteOrder(Command):
-    """The order service tells of its order. `payment_id` is for the payment that an order of total zero gets by itself."""
+class Request:
+    """A caller's request about one payment.
+
+    `expected_version` is the version that the caller decided on; None: any version will do.
+    """
+
+    payment_id: UUID
+    expected_version: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaptureRequest(Request):
+    """A caller asks to capture a payment; `expected` is what must be captured exactly."""
+
+    expected: Money | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefundRequest(Request):
+    """A caller asks for a refund; an `amount` of None is all that is left.
+
+    `return_id`: another try of that return's refund, which the processor has declined. `amount` is
+    then the return's, or None.
+    """
+
+    amount: Money | None
+    return_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewOperation:
+    """The operation that a command stores before a processor is asked.
+
+    id            the proposed id; also the processor's idempotency key
+    requested_by  the key of the request; a repeat finds the operation by it, at any time
+    ask_after     time until the settling worker asks for the outcome, if it is not known by then
+    """
+
+    id: UUID
+    requested_by: str
+    ask_after: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoteOrder:
+    """An event of the order service has this order.
+
+    `payment_id` is for the payment of an order of total zero, which needs no request.
+    """
 
     order: Order
     payment_id: UUID
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CreatePayment(Command):
-    """The intent to charge an order. `order` is what the order service answered; None where it was out of reach.
+class CreatePayment(CreateRequest):
+    """Charge an order.
 
-    The settling worker asks for the operation's outcome `ask_after` from now, if nothing is heard of it before.
+    `order` is the order service's answer; None: it is a repeat, or the service is unreachable.
     """
 
-    expected: Money | None
-    manual_capture: bool
+    payment_id: UUID
     processor: str
-    payment_id: UUID
-    operation_id: UUID
-    ask_after: timedelta
+    operation: NewOperation
     order: Order | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CapturePayment(Command):
-    """The intent to take what a payment has set aside, as far as the order costs it.
+class CapturePayment(CaptureRequest):
+    """Capture what the order costs of an authorised payment.
 
-    `order` is what the order service answered; None where it was out of reach. `expected`: what must be taken exactly.
+    `order` is the order service's answer; None: it is a repeat, or the service is unreachable.
     """
 
-    payment_id: UUID
-    operation_id: UUID
-    expected_version: int | None
-    ask_after: timedelta
-    expected: Money | None = None
+    operation: NewOperation
     order: Order | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VoidPayment(Command):
-    """The intent to give back what a payment has set aside."""
+class VoidPayment(Request):
+    """Void the authorisation of a payment."""
 
-    payment_id: UUID
-    operation_id: UUID
-    expected_version: int | None
-    ask_after: timedelta
+    operation: NewOperation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RefundPayment(Command):
-    """The intent to give captured money back because somebody says so; `amount` None: all that is left.
+class RefundPayment(RefundRequest):
+    """Refund captured money because a caller asks for it."""
 
-    `return_id`: another try of that return's refund, which the processor has refused; `amount` is then the return's, or None.
-    """
-
-    payment_id: UUID
-    operation_id: UUID
-    amount: Money | None
-    expected_version: int | None
-    ask_after: timedelta
-    return_id: str | None = None
+    operation: NewOperation
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RefundReturn(Command):
-    """Units of a return were accepted: they are worth `amount` of the money of the order's `attempt`."""
+class RefundReturn:
+    """Units of a return were accepted: `amount` of the money of the order's `attempt` goes back."""
 
     return_id: str
     attempt: int
@@ -100,15 +124,22 @@ class RefundReturn(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settle(Command):
-    """A processor tells of an operation: in its answer, in a webhook, or when it is looked up.
-
-    `payment_id` is for the payment that the order gets by itself where this one came to nothing and the order costs nothing by then.
-    `payload_digest` identifies what it tells, as evidence. `reused`: the event id came before, with another report, so that this
-    one is stored as a contradiction and never applied.
-    """
+class OfOperation:
+    """A command about one operation."""
 
     operation_id: UUID
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settle(OfOperation):
+    """What a processor says of an operation: in its answer, in a webhook, or in a look-up.
+
+    payment_id      for a payment of zero, where this one fails and the order costs nothing by then
+    payload_digest  identifies what the processor says, as evidence
+    reused          the event id came before with another report: this one is stored as a
+                    contradiction, and never applied
+    """
+
     answer: Answer
     payment_id: UUID
     payload_digest: bytes
@@ -116,40 +147,28 @@ class Settle(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResolveContradiction(Command):
-    """An operator has asked the processor what is true, and settled with it; `note` says how. No money moves."""
+class ResolveContradiction(Request):
+    """An operator has found out at the processor what is true; the envelope's note says what.
 
-    payment_id: UUID
+    No money moves.
+    """
+
     contradiction_id: UUID
-    expected_version: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LoseAnswer(Command):
-    """The processor's answer was lost: what came of the operation is unknown. The settling worker asks `ask_after` from now."""
+class LoseAnswer(OfOperation):
+    """The processor's answer was lost, so the outcome is unknown.
 
-    operation_id: UUID
+    The settling worker asks for it after `ask_after`.
+    """
+
     ask_after: timedelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AskAgain(Command):
-    """The settling worker takes it upon itself to ask, as the `ask`th time; nobody else does for `ask_after`."""
+class AskAgain(OfOperation):
+    """The settling worker asks for the `ask`th time; the other replicas wait for `ask_after`."""
 
-    operation_id: UUID
     ask: int
     ask_after: timedelta
-
-
-PaymentCommand = (
-    NoteOrder
-    | CreatePayment
-    | CapturePayment
-    | VoidPayment
-    | RefundPayment
-    | RefundReturn
-    | Settle
-    | LoseAnswer
-    | AskAgain
-    | ResolveContradiction
-)

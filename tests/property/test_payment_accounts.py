@@ -4,14 +4,17 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import Any
 from uuid import UUID
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from chassis.envelope import Envelope
 from chassis.errors import Failure
 from chassis.money import Money
-from payment_svc.decisions import DECLINES_MAX, decide
+from payment_svc.decisions.deciders import decide
+from payment_svc.decisions.settlement import DECLINES_MAX
 from payment_svc.lifecycle import BACK, CHARGED, DEAD, MOVES, ONE_PER_ATTEMPT, OPEN, Cause, Kind, OrderStatus, Outcome, Reason, Status
 from payment_svc.model import (
     AUTHORIZATION_EXPIRED,
@@ -31,7 +34,6 @@ from payment_svc.model import (
     Operation,
     Order,
     Payment,
-    PaymentCommand,
     RefundSettled,
     Succeeded,
 )
@@ -40,6 +42,7 @@ from tests.unit.payment.samples import (
     TOTAL,
     ask,
     capture,
+    changed,
     create,
     lose,
     note,
@@ -69,7 +72,7 @@ def orders_of(attempt: int, step: int) -> tuple[int, OrderStatus]:
 
 
 @st.composite
-def commands(draw: st.DrawFn, total: Money) -> PaymentCommand:
+def commands(draw: st.DrawFn, total: Money) -> Envelope[Any]:
     number = draw(st.integers(1, 6))
     attempt = draw(st.integers(1, 2))
     version, status = orders_of(attempt, draw(st.integers(0, 1)))
@@ -77,7 +80,7 @@ def commands(draw: st.DrawFn, total: Money) -> PaymentCommand:
     kind = draw(st.sampled_from(["note", "create", "create", "capture", "settle", "settle", "settle", "lose", "ask"]))
     match kind:
         case "note":
-            return replace(note(number), order=known)
+            return changed(note(number), order=known)
         case "create":
             return create(number, order=draw(st.sampled_from([None, known])), manual_capture=draw(st.booleans()))
         case "capture":
@@ -98,7 +101,7 @@ def own(answer: Answer, operation_id: UUID) -> Answer:
 stories = st.sampled_from([TOTAL, TOTAL, FREE]).flatmap(lambda total: st.lists(commands(total), max_size=40))
 
 
-def run(told: list[PaymentCommand]) -> tuple[Account | None, list[Change], list[Confirmed | Failed]]:
+def run(told: list[Envelope[Any]]) -> tuple[Account | None, list[Change], list[Confirmed | Failed]]:
     """What becomes of an account, with all that was written down and told on the way; what is refused changes nothing."""
     account: Account | None = None
     history: list[Change] = []
@@ -117,18 +120,20 @@ def run(told: list[PaymentCommand]) -> tuple[Account | None, list[Change], list[
     return account, history, facts
 
 
-def placed(command: PaymentCommand, account: Account | None, minute: int) -> PaymentCommand:
+def placed(command: Envelope[Any], account: Account | None, minute: int) -> Envelope[Any]:
     """The command with what only its moment knows: an id that nobody else proposes, a payment that there is."""
-    if isinstance(command, (NoteOrder, CreatePayment)):
-        return replace(command, payment_id=numbered(2, minute))
-    if isinstance(command, CapturePayment) and account and account.payments:
-        return replace(command, payment_id=account.payments[command.operation_id.int % len(account.payments)].id)
+    its = command.command
+    if isinstance(its, (NoteOrder, CreatePayment)):
+        return changed(command, payment_id=numbered(2, minute))
+    if isinstance(its, CapturePayment) and account and account.payments:
+        which = its.operation.id.int % len(account.payments)
+        return changed(command, payment_id=account.payments[which].id)
     return command
 
 
 @settings(max_examples=400, deadline=None)
 @given(stories)
-def test_money_is_charged_and_told_once_whatever_happens(told: list[PaymentCommand]) -> None:
+def test_money_is_charged_and_told_once_whatever_happens(told: list[Envelope[Any]]) -> None:
     """For each attempt at most one payment that counts and one event; money inside its bounds; each step along the table, in the history,
     one version each; an operation settles once; the third decline is the last."""
     account, history, facts = run(told)
@@ -165,7 +170,9 @@ def test_money_is_charged_and_told_once_whatever_happens(told: list[PaymentComma
 
 @settings(max_examples=200, deadline=None)
 @given(stories)
-def test_everything_again_changes_nothing_that_is_charged_or_told(told: list[PaymentCommand]) -> None:
+def test_everything_again_changes_nothing_that_is_charged_or_told(
+    told: list[Envelope[Any]],
+) -> None:
     """The whole story delivered a second time, as after a lost claim table: no further money, and not one event more."""
     once, _, facts = run(told)
     twice, _, facts_twice = run([*told, *told])
@@ -247,7 +254,7 @@ class Told:
             if command := self.command(step, number):
                 self.do(command)
 
-    def do(self, command: PaymentCommand) -> None:
+    def do(self, command: Envelope[Any]) -> None:
         self.minute += 1
         try:
             decided = decide(self.account, command, NOON + timedelta(minutes=self.minute))
@@ -258,11 +265,11 @@ class Told:
         self.facts += decided.facts
         check_money(self.account)
 
-    def command(self, step: Step, number: int) -> PaymentCommand | None:
+    def command(self, step: Step, number: int) -> Envelope[Any] | None:
         known = self.story.life[step.which % len(self.story.life)]
         match step.kind:
             case "note":
-                return replace(note(number), order=known)
+                return changed(note(number), order=known)
             case "create":
                 return create(number, order=known, manual_capture=step.manual, payment_id=numbered(2, number))
             case "return":
@@ -292,7 +299,7 @@ class Told:
 
     def settle_everything(self) -> Account | None:
         """The order's last word is heard, and every processor answers, with yes: until nothing is open any more."""
-        self.do(replace(note(0), order=self.story.life[-1]))
+        self.do(changed(note(0), order=self.story.life[-1]))
         while self.account and (left := [o for p in self.account.payments for o in p.operations if o.outcome in OPEN]):
             self.do(settle(Succeeded(f"ref-{left[0].id}"), left[0].id))
         return self.account
@@ -366,7 +373,7 @@ NEWS = (
 
 @settings(max_examples=200, deadline=None)
 @given(st.permutations([*NEWS, *NEWS, settle(Succeeded("ref-1"))]))
-def test_news_and_money_in_any_order_end_the_same(arriving: list[PaymentCommand]) -> None:
+def test_news_and_money_in_any_order_end_the_same(arriving: list[Envelope[Any]]) -> None:
     """Units cancelled, then all of it, while a charge is under way: each told twice, in every order, all goes back in the end."""
     told = Told(Story((order(version=4, status=OrderStatus.CANCELLED),), ()), stubborn=False)
     told.account = Account(order(), (payment(operations=(operation(),)),))

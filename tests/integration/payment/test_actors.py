@@ -15,7 +15,7 @@ from ordermesh.payment.v1 import payment_service_pb2 as api
 from chassis.client import ask
 from chassis.errors import Deferred, Invalid, NotFound
 from chassis.idempotency import keyed
-from chassis.paging import asked
+from payment_svc import wire
 from payment_svc.providers.sandbox import Sandbox
 from payment_svc.providers.sandbox_ledger import Entry
 from tests.integration.payment.test_refunds import settle
@@ -141,10 +141,9 @@ async def test_late_settlement_names_the_request_as_cause(payments: Payments, wo
     order = await world.order()
     request = create_payment(order, "tok_timeout_charged", note=NOTE)
     of = replace(keyed(request), claimed_actor=ACTOR)
-    ids = UUID(request.request_id), UUID(order.order_id)
-    token = request.payment_method_token
+    envelope, token = wire.create_payment(request, of), request.payment_method_token
     with pytest.raises(Deferred):  # the channel would try again
-        await world.operations.create_payment(of, *ids, token, None, manual_capture=False)
+        await world.operations.create_payment(envelope, token)
     await settle(world)
     [event] = await world.books.events()
     rows = await transitions(payments, event.payment_id)

@@ -7,7 +7,7 @@ from sqlalchemy import text
 from chassis.database import connect
 from chassis.money import Money
 from payment_svc import store
-from payment_svc.decisions import decide
+from payment_svc.decisions.deciders import decide
 from payment_svc.lifecycle import Cause, Kind, OrderStatus, Outcome, Status
 from payment_svc.model import Account, Succeeded
 from payment_svc.providers.sandbox import Sandbox

@@ -11,17 +11,23 @@ from uuid_utils.compat import uuid7
 
 from chassis import deadline
 from chassis.errors import Deferred, NotFound, Refused
-from chassis.idempotency import Keyed
 from chassis.money import Money
 from payment_svc import wire
 from payment_svc.lifecycle import Cause, Kind
-from payment_svc.model import Answer, Order, Payment
+from payment_svc.model import Answer, CaptureRequest, Order, Payment
 from payment_svc.operations import Operations
 from payment_svc.providers.port import Authorization
 from payment_svc.providers.sandbox import Sandbox
 from tests.integration.payment.conftest import Replica
 from tests.integration.payment.test_races import Line, settle
-from tests.integration.payment.world import World, create_payment, items_cancelled, pounds
+from tests.integration.payment.world import (
+    World,
+    asking,
+    create_payment,
+    delivery,
+    items_cancelled,
+    pounds,
+)
 from tests.support import measured
 
 BEFORE, AFTER = 5_000, 3_000  # what the order costs, in pence, before units of it are cancelled and afterwards
@@ -41,15 +47,16 @@ def cut(world: World, order: order_pb2.Order, pence: int = AFTER) -> order_pb2.O
 async def events_arrive(world: World, *orders: order_pb2.Order) -> None:
     """The events of these versions of an order, in this order."""
     for order in orders:
-        of = Keyed(f"payment-orders:{order.version}:{uuid7()}", b"")
-        [outcome] = await world.operations.note_orders([wire.note_order(items_cancelled(order), of, of.key, uuid7())])
+        event = items_cancelled(order)
+        envelope = wire.note_order(event, delivery(event), uuid7())
+        [outcome] = await world.operations.note_orders([envelope])
         assert not isinstance(outcome, Exception)
 
 
 async def capture(world: World, payment: Payment, expected: int | None = None) -> Payment:
-    request_id, of = uuid4(), Keyed(f"capture:{uuid4()}", b"")
     money = None if expected is None else Money(expected, "GBP")
-    return await world.operations.capture_payment(of, request_id, payment.id, None, money)
+    envelope = asking(CaptureRequest, f"capture:{uuid4()}", payment, expected=money)
+    return await world.operations.capture_payment(envelope)
 
 
 async def kept(world: World, order: order_pb2.Order) -> tuple[int, Sequence[int]]:

@@ -17,16 +17,21 @@ from structlog.testing import capture_logs
 
 from chassis import deadline
 from chassis.errors import Deferred, Exists, Failure, Invalid, NotFound, Refused, Unauthenticated
-from chassis.idempotency import Keyed
 from payment_svc.lifecycle import Outcome, Status
-from payment_svc.model import NOT_PROCESSED, Answer, Payment
+from payment_svc.model import (
+    NOT_PROCESSED,
+    Answer,
+    CaptureRequest,
+    Payment,
+    ResolveContradiction,
+)
 from payment_svc.operations import ASKS_BEFORE_ABANDONING, Operations
 from payment_svc.providers import webhooks
 from payment_svc.providers.port import Authorization
 from payment_svc.providers.sandbox import Sandbox
 from payment_svc.providers.sandbox_ledger import Entry, Ledger
 from tests.integration.payment.conftest import WEBHOOK_KEY, Replica
-from tests.integration.payment.world import World, create_payment, pounds
+from tests.integration.payment.world import World, asking, create_payment, pounds
 from tests.support import Eventually, measured
 
 Reply = Callable[[Authorization, Awaitable[Answer]], Awaitable[Answer]]
@@ -112,7 +117,8 @@ async def test_an_account_never_goes_back_to_what_the_order_was_before(world: Wo
 async def test_two_captures_at_once_take_the_money_once(world: World) -> None:
     """Both wait for the same answer of the processor, and both are told that it is captured."""
     authorized = await world.pay(create_payment(await world.order(), manual_capture=True))
-    captures = [world.operations.capture_payment(Keyed(f"capture:{n}", b""), uuid4(), authorized.id, None) for n in range(5)]
+    envelopes = [asking(CaptureRequest, f"capture:{n}", authorized) for n in range(5)]
+    captures = [world.operations.capture_payment(each) for each in envelopes]
     told = await outcomes(*captures)
     done = [payment.status for payment in told if isinstance(payment, Payment)]
     late = [failure.reason for failure in told if isinstance(failure, Failure)]
@@ -127,7 +133,8 @@ async def test_whoever_waited_for_a_capture_that_was_declined_is_told_so_however
     authorized = await world.pay(create_payment(await world.order(), "tok_capture_declined", manual_capture=True))
 
     async def capture(number: int) -> Payment:
-        return await world.operations.capture_payment(Keyed(f"capture:{number}", b""), uuid4(), authorized.id, None)
+        envelope = asking(CaptureRequest, f"capture:{number}", authorized)
+        return await world.operations.capture_payment(envelope)
 
     first = await outcomes(*(capture(n) for n in range(5)))
     again = await outcomes(*(capture(n) for n in range(5)))
@@ -262,7 +269,7 @@ async def test_a_capture_whose_answer_was_lost_is_asked_for_again(world: World) 
     order = await world.order()
     authorized = await world.pay(create_payment(order, "tok_capture_timeout", manual_capture=True))
     with pytest.raises(Deferred) as unknown:
-        await world.operations.capture_payment(Keyed("capture:1", b""), uuid4(), authorized.id, None)
+        await world.operations.capture_payment(asking(CaptureRequest, "capture:1", authorized))
     assert unknown.value.reason == "PAYMENT_OUTCOME_UNKNOWN"
     await settle(world)
     assert (await the_payment(world, order.order_id)).status is Status.CAPTURED
@@ -470,8 +477,14 @@ async def test_declined_then_signed_success_is_stored(world: World, sandbox: San
     assert seen == [str(taken.operations[0].id)]
     await world.operations.measure()
     assert measured("processor_contradictions_open") == 1
-    of = Keyed("resolve:1", b"")
-    await world.operations.resolve_contradiction(of, uuid4(), payment.id, stored.id, "given back there")
+    resolving = asking(
+        ResolveContradiction,
+        "resolve:1",
+        payment,
+        contradiction_id=stored.id,
+        note="given back there",
+    )
+    await world.operations.resolve_contradiction(resolving)
     await world.operations.measure()
     assert measured("processor_contradictions_open") == 0
     assert await the_payment(world, order.order_id) == await world.operations.get_payment(payment.id)

@@ -14,16 +14,24 @@ from ordermesh.order.v1 import order_pb2
 from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed, RefundCompleted, RefundFailed
 from prometheus_client import REGISTRY
 
+from chassis.envelope import Envelope
 from chassis.errors import Deferred, Failure, Refused
-from chassis.idempotency import Keyed
 from chassis.money import Money
 from payment_svc.lifecycle import Cause, Kind, Outcome, Status
-from payment_svc.model import NOTHING_REFUNDABLE, Answer, Payment, Refund
+from payment_svc.model import (
+    NOTHING_REFUNDABLE,
+    Answer,
+    CaptureRequest,
+    Payment,
+    Refund,
+    RefundRequest,
+    Request,
+)
 from payment_svc.operations import Operations
 from payment_svc.providers.sandbox import Sandbox
 from payment_svc.providers.sandbox_ledger import Entry
 from tests.integration.payment.conftest import Replica
-from tests.integration.payment.world import World, create_payment, pounds, return_changed
+from tests.integration.payment.world import World, asking, create_payment, pounds, return_changed
 from tests.support import Eventually, measured
 
 TOTAL = 4250  # what world.order() costs
@@ -31,18 +39,22 @@ TOTAL = 4250  # what world.order() costs
 
 async def refund(world: World, payment: Payment, minor: int | None = None, *, at: Operations | None = None, request: str = "") -> Refund:
     """RefundPayment without the transport."""
-    request_id = UUID(request) if request else uuid4()
     amount = Money(minor, "GBP") if minor else None
-    of = Keyed(f"refund:{request_id}", b"")
-    _, made = await (at or world.operations).refund_payment(of, request_id, payment.id, amount, None)
+    envelope = refunding(payment, request, amount=amount)
+    _, made = await (at or world.operations).refund_payment(envelope)
     return made
+
+
+def refunding(payment: Payment, request: str, **fields: Any) -> Envelope[RefundRequest]:
+    """RefundPayment with this request_id, or with a new one."""
+    request_id = request or str(uuid4())
+    return asking(RefundRequest, f"refund:{request_id}", payment, cause=request_id, **fields)
 
 
 async def refund_return(world: World, payment: Payment, return_id: str, *, at: Operations | None = None, request: str = "") -> Refund:
     """Another try for the return, by RefundPayment without the transport."""
-    request_id = UUID(request) if request else uuid4()
-    of = Keyed(f"refund:{request_id}", b"")
-    _, made = await (at or world.operations).refund_payment(of, request_id, payment.id, None, None, UUID(return_id))
+    envelope = refunding(payment, request, amount=None, return_id=return_id)
+    _, made = await (at or world.operations).refund_payment(envelope)
     return made
 
 
@@ -240,7 +252,8 @@ async def test_a_capture_and_the_death_at_once_leave_nothing_with_us(world: Worl
     """Captured and refunded, or voided: never both, never neither."""
     for _ in range(5):
         order, payment = await paid(world, manual_capture=True)
-        capture = world.operations.capture_payment(Keyed(f"capture:{payment.id}", b""), uuid4(), payment.id, None)
+        envelope = asking(CaptureRequest, f"capture:{payment.id}", payment)
+        capture = world.operations.capture_payment(envelope)
         await asyncio.gather(capture, world.dies(order), return_exceptions=True)
         for _ in range(2):
             await settle(world)
@@ -254,7 +267,8 @@ async def test_a_capture_and_the_death_at_once_leave_nothing_with_us(world: Worl
 async def test_a_void_by_hand_and_by_the_death_are_one(world: World) -> None:
     """Whoever asks first, the other waits for the same answer."""
     order, payment = await paid(world, manual_capture=True)
-    voids = [world.operations.void_payment(Keyed(f"void:{n}", b""), uuid4(), payment.id, None) for n in range(5)]
+    envelopes = [asking(Request, f"void:{n}", payment) for n in range(5)]
+    voids = [world.operations.void_payment(each) for each in envelopes]
     told = await asyncio.gather(world.dies(order), *voids, return_exceptions=True)
     await settle(world)
     assert {getattr(each, "reason", None) or getattr(each, "status", None) for each in told[1:]} <= {Status.VOIDED, "ILLEGAL_TRANSITION"}

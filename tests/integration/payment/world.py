@@ -5,8 +5,9 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from uuid import UUID, uuid4
 
 import grpc
@@ -32,8 +33,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from uuid_utils.compat import uuid7
 
 from chassis.client import ask
+from chassis.delivery import Delivery
+from chassis.envelope import Envelope
 from chassis.errors import Deferred, Failure, NotFound
-from chassis.idempotency import Keyed, keyed
+from chassis.idempotency import keyed
 from chassis.server import Server
 from chassis.stream import Broker, stream_of, subject_of
 from payment_svc import store, tables, wire
@@ -43,10 +46,13 @@ from payment_svc.providers import sandbox_ledger
 from payment_svc.rpc import PaymentService
 from tests.sample.contract_events import order_line
 from tests.support import QUICK, channel_of
+from tests.unit.payment.samples import envelope
 
 if TYPE_CHECKING:
     from ordermesh.payment.v1.payment_service_pb2_grpc import PaymentServiceAsyncStub  # only the stubs know it
 
+C = TypeVar("C")
+M = TypeVar("M", bound=Message)
 Payments: TypeAlias = "PaymentServiceAsyncStub"
 # What is told of payments and refunds, besides each change of a status.
 EVENTS: dict[str, type[Message]] = {
@@ -137,6 +143,19 @@ def return_changed(order: order_pb2.Order, worth: Money, *, status: str = "INSPE
     )
     its.status = return_pb2.ReturnStatus.Value(f"RETURN_STATUS_{status}")
     return ReturnStatusChanged(order_return=its, new_status=its.status)
+
+
+def delivery(event: M) -> Delivery[M]:
+    """A delivery of the event: each one has an event id of its own."""
+    event_id = uuid7()
+    return Delivery(event_id, f"payment-orders:{event_id}", b"", event, datetime.now(UTC))
+
+
+def asking(kind: type[C], key: str, payment: Payment, **fields: Any) -> Envelope[C]:
+    """A request about the payment under this key, as wire makes it of a call."""
+    usual = {"payment_id": payment.id, "expected_version": None}
+    about = {"key": key, "cause": str(uuid4()), "target": payment.id}
+    return envelope(kind, **(about | usual | fields))
 
 
 def create_payment(order: order_pb2.Order, token: str = "tok_ok", **fields: Any) -> api.CreatePaymentRequest:
@@ -280,18 +299,17 @@ class World:
     async def hear(self, *orders: order_pb2.Order) -> None:
         """Each order's event arrives."""
         for order in orders:
-            event_id = str(uuid7())
-            of = Keyed(f"payment-orders:{event_id}", b"")
-            [outcome] = await self.operations.note_orders([wire.note_order(status_changed(order), of, event_id, uuid7())])
+            event = status_changed(order)
+            envelope = wire.note_order(event, delivery(event), uuid7())
+            [outcome] = await self.operations.note_orders([envelope])
             if isinstance(outcome, Exception):
                 raise outcome
 
     async def inspected(self, event: ReturnStatusChanged) -> None:
         """A return's event arrives."""
-        event_id = str(uuid7())
-        command = wire.refund_return(event, Keyed(f"payment-orders:{event_id}", b""), event_id)
-        assert command
-        [outcome] = await self.operations.refund_returns([command])
+        envelope = wire.refund_return(event, delivery(event))
+        assert envelope
+        [outcome] = await self.operations.refund_returns([envelope])
         if isinstance(outcome, Exception):
             raise outcome
 
@@ -307,9 +325,9 @@ class World:
 
     async def pay(self, request: api.CreatePaymentRequest, at: Operations | None = None) -> Payment:
         """The call without the transport, whose client would call again by itself where the answer was lost."""
-        ids = UUID(request.request_id), UUID(request.order_id)
-        token, manual = request.payment_method_token, request.manual_capture
-        return await (at or self.operations).create_payment(keyed(request), *ids, token, wire.expected(request), manual_capture=manual)
+        envelope = wire.create_payment(request, keyed(request))
+        token = request.payment_method_token
+        return await (at or self.operations).create_payment(envelope, token)
 
     async def account(self, order_id: str) -> Account:
         """The account as it stands."""

@@ -1,12 +1,14 @@
 """Accounts and commands to start from, for the tests of payments. No tests here."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from dataclasses import fields as fields_of
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 from uuid import UUID, uuid5
 
+from chassis.envelope import Envelope
 from chassis.money import Money
-from payment_svc.decisions import Decided
+from payment_svc.decisions.steps import Decided
 from payment_svc.lifecycle import CHARGED, Cause, Kind, OrderStatus, Outcome, Status
 from payment_svc.model import (
     Account,
@@ -15,6 +17,7 @@ from payment_svc.model import (
     CapturePayment,
     CreatePayment,
     LoseAnswer,
+    NewOperation,
     NoteOrder,
     Operation,
     Order,
@@ -32,6 +35,20 @@ NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
 LATER = NOON + timedelta(minutes=1)
 PATIENCE = timedelta(seconds=10)
 TOTAL = Money(4_250, "GBP")
+
+# What an envelope has beside its command.
+PARTS = {field.name for field in fields_of(Envelope)} - {"command"}
+
+C = TypeVar("C")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What an envelope takes from an event."""
+
+    key: str
+    digest: bytes = b""
+    cause: str = ""
 
 
 def numbered(kind: int, number: int = 1) -> UUID:
@@ -109,64 +126,101 @@ def declined(number: int, code: str = "insufficient_funds") -> Payment:
     return payment(Status.DECLINED, id=numbered(2, 100 + number), try_number=number, decline_code=code, operations=(failed,))
 
 
-def note(number: int = 1, **changes: Any) -> NoteOrder:
+def envelope(kind: type[C], **fields: Any) -> Envelope[C]:
+    """A command of this kind in an envelope. `fields` are of either."""
+    parts: dict[str, Any] = {"digest": b"", "target": ORDER, "actor": "payment"}
+    parts |= {name: value for name, value in fields.items() if name in PARTS}
+    command = kind(**{name: value for name, value in fields.items() if name not in PARTS})
+    return Envelope(**parts, command=command)
+
+
+def changed(old: Envelope[C], **fields: Any) -> Envelope[C]:
+    """The envelope, with these fields of its command changed."""
+    command: Any = old.command
+    return old.with_command(replace(command, **fields))
+
+
+def adding(kind: type[C], operation_id: UUID, **fields: Any) -> Envelope[C]:
+    """A command that adds this operation, in the envelope of its request."""
+    new = NewOperation(id=operation_id, requested_by=fields["key"], ask_after=PATIENCE)
+    return envelope(kind, operation=new, **fields)
+
+
+def note(number: int = 1, **changes: Any) -> Envelope[NoteOrder]:
     """The order service's event of that number."""
-    payment_id = numbered(2, 50 + number)
-    return NoteOrder(f"payment-ORDERS:e{number}", b"", ORDER, "order", f"e{number}", order=order(**changes), payment_id=payment_id)
+    return envelope(
+        NoteOrder,
+        key=f"payment-ORDERS:e{number}",
+        actor="order",
+        cause=f"e{number}",
+        order=order(**changes),
+        payment_id=numbered(2, 50 + number),
+    )
 
 
-def create(number: int = 1, **changes: Any) -> CreatePayment:
+def create(number: int = 1, **changes: Any) -> Envelope[CreatePayment]:
     """A buyer's request of that number; each proposes ids of its own."""
-    command = CreatePayment(
-        *(f"create:{number}", b"", ORDER, "payment", f"r{number}"),
-        expected=None,
-        manual_capture=False,
-        processor="sandbox",
-        payment_id=numbered(2, number),
-        operation_id=numbered(3, number),
-        ask_after=PATIENCE,
-    )
-    return replace(command, **changes)
+    usual: dict[str, Any] = {
+        "key": f"create:{number}",
+        "cause": f"r{number}",
+        "expected": None,
+        "manual_capture": False,
+        "processor": "sandbox",
+        "payment_id": numbered(2, number),
+        "operation_id": numbered(3, number),
+    }
+    return adding(CreatePayment, **(usual | changes))
 
 
-def capture(number: int = 1, **changes: Any) -> CapturePayment:
-    command = CapturePayment(
-        *(f"capture:{number}", b"", ORDER, "payment", f"c{number}"),
-        payment_id=PAYMENT,
-        operation_id=numbered(3, 200 + number),
-        expected_version=None,
-        ask_after=PATIENCE,
-    )
-    return replace(command, **changes)
+def capture(number: int = 1, **changes: Any) -> Envelope[CapturePayment]:
+    usual: dict[str, Any] = {
+        "key": f"capture:{number}",
+        "cause": f"c{number}",
+        "payment_id": PAYMENT,
+        "operation_id": numbered(3, 200 + number),
+        "expected_version": None,
+    }
+    return adding(CapturePayment, **(usual | changes))
 
 
-def void(number: int = 1, **changes: Any) -> VoidPayment:
-    command = VoidPayment(
-        *(f"void:{number}", b"", ORDER, "payment", f"v{number}"),
-        payment_id=PAYMENT,
-        operation_id=numbered(3, 300 + number),
-        expected_version=None,
-        ask_after=PATIENCE,
-    )
-    return replace(command, **changes)
+def void(number: int = 1, **changes: Any) -> Envelope[VoidPayment]:
+    usual: dict[str, Any] = {
+        "key": f"void:{number}",
+        "cause": f"v{number}",
+        "payment_id": PAYMENT,
+        "operation_id": numbered(3, 300 + number),
+        "expected_version": None,
+    }
+    return adding(VoidPayment, **(usual | changes))
 
 
-def refund(number: int = 1, minor: int | None = None, **changes: Any) -> RefundPayment:
-    command = RefundPayment(
-        *(f"refund:{number}", b"", ORDER, "payment", f"b{number}"),
-        payment_id=PAYMENT,
-        operation_id=numbered(3, 400 + number),
-        amount=None if minor is None else Money(minor, TOTAL.currency),
-        expected_version=None,
-        ask_after=PATIENCE,
-    )
-    return replace(command, **changes)
+def refund(
+    number: int = 1,
+    minor: int | None = None,
+    **changes: Any,
+) -> Envelope[RefundPayment]:
+    usual: dict[str, Any] = {
+        "key": f"refund:{number}",
+        "cause": f"b{number}",
+        "payment_id": PAYMENT,
+        "operation_id": numbered(3, 400 + number),
+        "amount": None if minor is None else Money(minor, TOTAL.currency),
+        "expected_version": None,
+    }
+    return adding(RefundPayment, **(usual | changes))
 
 
-def returned(number: int = 1, minor: int = 1_000, **changes: Any) -> RefundReturn:
+def returned(number: int = 1, minor: int = 1_000, **changes: Any) -> Envelope[RefundReturn]:
     """Units of the return of that number were accepted."""
-    of = (f"payment-ORDERS:r{number}", b"", ORDER, "order", f"r{number}")
-    return replace(RefundReturn(*of, return_id=f"return-{number}", attempt=1, amount=Money(minor, TOTAL.currency)), **changes)
+    usual: dict[str, Any] = {
+        "key": f"payment-ORDERS:r{number}",
+        "actor": "order",
+        "cause": f"r{number}",
+        "return_id": f"return-{number}",
+        "attempt": 1,
+        "amount": Money(minor, TOTAL.currency),
+    }
+    return envelope(RefundReturn, **(usual | changes))
 
 
 def back(
@@ -179,30 +233,53 @@ def back(
     return replace(its, cause=cause, cause_id=cause_id)
 
 
-def settle(answer: Answer, operation_id: UUID = OPERATION, key: str = "result", **changes: Any) -> Settle:
-    command = Settle(
-        *(key, b"", ORDER, "sandbox", "w1"),
-        operation_id=operation_id,
-        answer=answer,
-        payment_id=numbered(2, 90),
-        payload_digest=digest_of(operation_id, answer),
-    )
-    return replace(command, **changes)
+def settle(
+    answer: Answer,
+    operation_id: UUID = OPERATION,
+    key: str = "result",
+    **changes: Any,
+) -> Envelope[Settle]:
+    usual: dict[str, Any] = {
+        "actor": "sandbox",
+        "cause": "w1",
+        "payment_id": numbered(2, 90),
+        "payload_digest": digest_of(operation_id, answer),
+    }
+    fields = usual | changes
+    return envelope(Settle, key=key, operation_id=operation_id, answer=answer, **fields)
 
 
-def resolve(contradiction_id: UUID, note: str = "refunded at the processor") -> ResolveContradiction:
-    return ResolveContradiction(
-        *("resolve", b"", ORDER, "payment", "r9"),
+def resolve(
+    contradiction_id: UUID,
+    note: str = "refunded at the processor",
+) -> Envelope[ResolveContradiction]:
+    return envelope(
+        ResolveContradiction,
+        key="resolve",
+        cause="r9",
+        note=note,
         payment_id=PAYMENT,
         contradiction_id=contradiction_id,
-        note=note,
         expected_version=None,
     )
 
 
-def lose(operation_id: UUID = OPERATION) -> LoseAnswer:
-    return LoseAnswer("lost", b"", ORDER, "payment", "r1", operation_id=operation_id, ask_after=timedelta(0))
+def lose(operation_id: UUID = OPERATION) -> Envelope[LoseAnswer]:
+    return envelope(
+        LoseAnswer,
+        key="lost",
+        cause="r1",
+        operation_id=operation_id,
+        ask_after=timedelta(0),
+    )
 
 
-def ask(number: int = 1, operation_id: UUID = OPERATION) -> AskAgain:
-    return AskAgain(f"ask:{number}", b"", ORDER, "payment", "o1", operation_id=operation_id, ask=number, ask_after=2 * PATIENCE)
+def ask(number: int = 1, operation_id: UUID = OPERATION) -> Envelope[AskAgain]:
+    return envelope(
+        AskAgain,
+        key=f"ask:{number}",
+        cause="o1",
+        operation_id=operation_id,
+        ask=number,
+        ask_after=2 * PATIENCE,
+    )

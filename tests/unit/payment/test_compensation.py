@@ -3,12 +3,14 @@
 from dataclasses import replace
 from datetime import timedelta
 from itertools import count
+from typing import Any
 
 import pytest
 
+from chassis.envelope import Envelope
 from chassis.errors import Refused
 from chassis.money import Money
-from payment_svc.decisions import decide
+from payment_svc.decisions.deciders import decide
 from payment_svc.lifecycle import DEAD, OPEN, Cause, Kind, OrderStatus, Outcome, Status
 from payment_svc.model import (
     AUTHORIZATION_EXPIRED,
@@ -18,7 +20,6 @@ from payment_svc.model import (
     Declined,
     Operation,
     Payment,
-    PaymentCommand,
     RefundSettled,
     Succeeded,
 )
@@ -43,11 +44,15 @@ from tests.unit.payment.samples import (
 )
 
 
-def cancelled(version: int = 2) -> PaymentCommand:
+def cancelled(version: int = 2) -> Envelope[Any]:
     return note(version, version=version, status=OrderStatus.CANCELLED)
 
 
-def costs(minor: int, version: int = 2, status: OrderStatus = OrderStatus.CONFIRMED) -> PaymentCommand:
+def costs(
+    minor: int,
+    version: int = 2,
+    status: OrderStatus = OrderStatus.CONFIRMED,
+) -> Envelope[Any]:
     """The order's news that it costs so much now."""
     return note(version, version=version, status=status, total=Money(minor, TOTAL.currency))
 
@@ -338,7 +343,8 @@ def test_an_order_that_costs_nothing_by_then_is_paid_by_what_ends_its_last_try(t
     ending = settle(answer, newest(before).id)
     ended = decide(before, ending, LATER)
     [free] = [p for p in ended.record.payments if p.status is Status.NOT_REQUIRED]
-    assert (free.id, free.attempt, free.try_number, free.amount) == (ending.payment_id, 1, 2, 0)
+    its = (free.id, free.attempt, free.try_number, free.amount)
+    assert its == (ending.command.payment_id, 1, 2, 0)
     assert news(ended) == [Confirmed(free, ended.history[-1])]
     assert [(c.payment_id, c.new) for c in ended.history][-1] == (free.id, Status.NOT_REQUIRED)
     assert decide(ended.record, ending, LATER).record is ended.record

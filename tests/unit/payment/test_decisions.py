@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from chassis.envelope import Envelope
 from chassis.errors import Exists, Failure, NotFound, Refused, Stale
 from chassis.money import Money
-from payment_svc.decisions import DECLINES_MAX, decide
+from payment_svc.decisions.deciders import decide
+from payment_svc.decisions.settlement import DECLINES_MAX
 from payment_svc.lifecycle import Kind, OrderStatus, Outcome, Status
 from payment_svc.model import (
     AUTHORIZATION_EXPIRED,
@@ -16,15 +18,12 @@ from payment_svc.model import (
     NOT_PROCESSED,
     Account,
     Awaited,
-    CapturePayment,
     Change,
     Confirmed,
     Declined,
     Failed,
     Payment,
-    PaymentCommand,
     Succeeded,
-    VoidPayment,
     digest_of,
 )
 from tests.unit.payment.samples import (
@@ -55,7 +54,7 @@ FREE = Money(0, "GBP")
 SETTLED = [status for status in Status if status not in (Status.PENDING, Status.NOT_REQUIRED)]
 
 
-def refused(record: Account | None, command: PaymentCommand) -> Failure:
+def refused(record: Account | None, command: Envelope[Any]) -> Failure:
     with pytest.raises(Failure) as caught:
         decide(record, command, LATER)
     return caught.value
@@ -114,7 +113,8 @@ def test_an_attempt_of_total_zero_is_paid_once() -> None:
 )
 def test_a_payment_that_was_asked_for_before_the_order_cost_nothing_is_no_payment_of_nothing(status: Status, reason: str) -> None:
     """All its units were cancelled while the card was asked: who pays again is told how that stands, and is not answered with it."""
-    assert refused(account(payment(status), total=FREE), replace(create(), key="create:another")).reason == reason
+    another = create(key="create:another")
+    assert refused(account(payment(status), total=FREE), another).reason == reason
 
 
 @pytest.mark.parametrize("status", [status for status in OrderStatus if status is not OrderStatus.PENDING])
@@ -393,7 +393,10 @@ def test_asking_again_is_taken_on_by_one() -> None:
 
 @pytest.mark.parametrize("command", [settle(Succeeded("r"), numbered(3, 9)), lose(numbered(3, 9)), ask(1, numbered(3, 9))])
 @pytest.mark.parametrize("record", [None, account(), account(payment())])
-def test_nobody_settles_what_was_never_asked_for(record: Account | None, command: PaymentCommand) -> None:
+def test_nobody_settles_what_was_never_asked_for(
+    record: Account | None,
+    command: Envelope[Any],
+) -> None:
     """An operation that no payment knows is NOT_FOUND, whoever speaks of it."""
     failure = refused(record, command)
     assert (type(failure), failure.reason) == (NotFound, "PAYMENT_NOT_FOUND")
@@ -430,7 +433,7 @@ def test_a_declined_capture_leaves_the_authorisation() -> None:
 
 
 @pytest.mark.parametrize("ask", [capture, void])
-def test_expired_authorization_counts_as_voided(ask: Callable[[], CapturePayment | VoidPayment]) -> None:
+def test_expired_authorization_counts_as_voided(ask: Callable[[], Envelope[Any]]) -> None:
     """The processor answers a capture or a void with authorization_expired: the payment is voided, and another one may be made."""
     asked = decide(account(payment(Status.AUTHORIZED)), ask(), LATER).record
     decided = decide(asked, settle(Declined(AUTHORIZATION_EXPIRED), asked.payments[0].operations[1].id), LATER)

@@ -1,12 +1,14 @@
 """What gives money back because somebody says so, or because units of a return were accepted, by tables."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from chassis.envelope import Envelope
 from chassis.errors import Deferred, Failure, NotFound, Refused, Stale
 from chassis.money import Money
-from payment_svc.decisions import decide
+from payment_svc.decisions.deciders import decide
 from payment_svc.lifecycle import CHARGED, Cause, Kind, OrderStatus, Outcome, Status
 from payment_svc.model import (
     NOTHING_REFUNDABLE,
@@ -15,7 +17,6 @@ from payment_svc.model import (
     Change,
     Declined,
     Payment,
-    PaymentCommand,
     RefundPayment,
     RefundSettled,
     Succeeded,
@@ -28,6 +29,7 @@ from tests.unit.payment.samples import (
     ask,
     back,
     capture,
+    changed,
     declined,
     lose,
     news,
@@ -43,7 +45,7 @@ from tests.unit.payment.samples import (
 DELIVERED = {"status": OrderStatus.DELIVERED, "version": 5}
 
 
-def refused(record: Account | None, command: PaymentCommand) -> Failure:
+def refused(record: Account | None, command: Envelope[Any]) -> Failure:
     with pytest.raises(Failure) as caught:
         decide(record, command, LATER)
     return caught.value
@@ -144,7 +146,7 @@ def test_a_refund_names_a_payment_its_version_and_its_currency() -> None:
     assert type(refused(None, refund())) is NotFound
     assert type(refused(account(), refund())) is NotFound
     assert type(refused(paid(), refund(expected_version=1))) is Stale
-    failure = refused(paid(), replace(refund(), amount=Money(100, "EUR")))
+    failure = refused(paid(), changed(refund(), amount=Money(100, "EUR")))
     assert (failure.reason, failure.metadata["expected"]) == ("PAYMENT_AMOUNT_MISMATCH", "GBP")
     asked = decide(paid(), refund(), LATER).record
     assert decide(asked, refund(operation_id=numbered(3, 999)), LATER).record is asked
@@ -206,7 +208,8 @@ def test_a_return_waits_for_the_payment_that_it_is_about() -> None:
     assert type(refused(paid(), returned(attempt=2))) is NotFound
     failure = refused(account(payment()), returned())
     assert (type(failure), failure.reason) == (Deferred, "EVENT_AHEAD")
-    assert refused(paid(), replace(returned(), amount=Money(1, "EUR"))).reason == "PAYMENT_AMOUNT_MISMATCH"
+    foreign = refused(paid(), changed(returned(), amount=Money(1, "EUR")))
+    assert foreign.reason == "PAYMENT_AMOUNT_MISMATCH"
 
 
 # --- another try of a return's
@@ -218,7 +221,7 @@ def refused_return(minor: int = 1_000, *, refunded: int = 0) -> Account:
     return decide(asked, settle(Declined("card_closed"), only(asked).operations[-1].id, "no 1"), LATER).record
 
 
-def try_again(number: int = 1, minor: int | None = None) -> RefundPayment:
+def try_again(number: int = 1, minor: int | None = None) -> Envelope[RefundPayment]:
     return refund(number, minor, return_id="return-1")
 
 

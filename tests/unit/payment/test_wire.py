@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from typing import Any
+from uuid import UUID
 
 import pytest
 from google.type.money_pb2 import Money as MoneyMessage
@@ -11,14 +12,42 @@ from ordermesh.payment.events.v1.payment_events_pb2 import PaymentConfirmed, Pay
 from ordermesh.payment.v1 import payment_pb2
 from ordermesh.payment.v1 import payment_service_pb2 as api
 
+from chassis.envelope import Envelope
 from chassis.errors import Invalid
-from chassis.idempotency import Keyed, keyed
+from chassis.idempotency import keyed
 from chassis.money import Money
 from payment_svc import wire
 from payment_svc.lifecycle import REFUND_STATUS, Cause, OrderStatus, Outcome, Status
-from payment_svc.model import Change, Confirmed, Fact, Failed, PaymentFilter, RefundSettled, StatusChanged
+from payment_svc.model import (
+    CaptureRequest,
+    Change,
+    Confirmed,
+    CreateRequest,
+    Fact,
+    Failed,
+    PaymentFilter,
+    RefundRequest,
+    RefundSettled,
+    Request,
+    ResolveContradiction,
+    StatusChanged,
+)
 from payment_svc.providers.port import Authorization
-from tests.unit.payment.samples import LATER, NOON, OPERATION, ORDER, PAYMENT, TOTAL, back, note, numbered, order, payment, returned
+from tests.unit.payment.samples import (
+    LATER,
+    NOON,
+    OPERATION,
+    ORDER,
+    PAYMENT,
+    TOTAL,
+    Source,
+    back,
+    note,
+    numbered,
+    order,
+    payment,
+    returned,
+)
 
 POUNDS = MoneyMessage(currency_code="GBP", units=42, nanos=500_000_000)
 
@@ -121,7 +150,7 @@ def test_an_order_says_the_same_in_its_event_and_in_its_answer(status: OrderStat
     event = OrderStatusChanged(order_id=str(ORDER), attempt=1, new_status=value, total_amount=POUNDS, order_version=1)
     answer = order_pb2.Order(order_id=str(ORDER), attempt=1, status=value, total_amount=POUNDS, version=1)
     assert wire.order_of_event(event) == wire.order_of_answer(answer) == order(status=status)
-    told = wire.note_order(event, Keyed("payment-ORDERS:e1", b""), "e1", numbered(2, 51))
+    told = wire.note_order(event, Source("payment-ORDERS:e1", cause="e1"), numbered(2, 51))
     assert told == note(status=status)
 
 
@@ -136,13 +165,84 @@ def test_cancelled_units_are_news_of_the_order_like_any_other(status: OrderStatu
 @pytest.mark.parametrize("status", [value for value in return_pb2.ReturnStatus.values() if value])
 def test_only_an_inspected_return_that_is_worth_something_means_money(status: return_pb2.ReturnStatus.ValueType) -> None:
     """Its worth, of the attempt that it is about; every other step of it, and a worth of zero, mean nothing here."""
-    of = Keyed("payment-ORDERS:r1", b"")
+    of = Source("payment-ORDERS:r1", cause="r1")
     its = return_pb2.Return(return_id="return-1", order_id=str(ORDER), attempt=1, refund_amount=MoneyMessage(currency_code="GBP", units=10))
-    command = wire.refund_return(ReturnStatusChanged(order_return=its, new_status=status), of, "r1")
+    command = wire.refund_return(ReturnStatusChanged(order_return=its, new_status=status), of)
     inspected = status == return_pb2.RETURN_STATUS_INSPECTED
     assert command == (returned() if inspected else None)
     its.refund_amount.units = 0
-    assert wire.refund_return(ReturnStatusChanged(order_return=its, new_status=status), of, "r1") is None
+    assert wire.refund_return(ReturnStatusChanged(order_return=its, new_status=status), of) is None
+
+
+OF: dict[str, Any] = {"request_id": str(numbered(7)), "payment_id": str(PAYMENT), "note": "by hand"}
+ABOUT: dict[str, Any] = {"payment_id": PAYMENT, "expected_version": None}
+RETURN = numbered(8)
+REQUESTS: list[tuple[Any, Any, UUID, object]] = [
+    (
+        wire.create_payment,
+        api.CreatePaymentRequest(
+            request_id=str(numbered(7)),
+            order_id=str(ORDER),
+            payment_method_token="tok_secret",
+            manual_capture=True,
+            note="by hand",
+        ),
+        ORDER,
+        CreateRequest(expected=None, manual_capture=True),
+    ),
+    (
+        wire.capture_payment,
+        api.CapturePaymentRequest(**OF, expected_amount=POUNDS),
+        PAYMENT,
+        CaptureRequest(**ABOUT, expected=TOTAL),
+    ),
+    (
+        wire.void_payment,
+        api.VoidPaymentRequest(**OF, expected_version=3),
+        PAYMENT,
+        Request(payment_id=PAYMENT, expected_version=3),
+    ),
+    (
+        wire.refund_payment,
+        api.RefundPaymentRequest(**OF, return_id=str(RETURN), amount=POUNDS),
+        PAYMENT,
+        RefundRequest(**ABOUT, amount=TOTAL, return_id=str(RETURN)),
+    ),
+    (
+        wire.refund_payment,
+        api.RefundPaymentRequest(**OF),
+        PAYMENT,
+        RefundRequest(**ABOUT, amount=None),
+    ),
+    (
+        wire.resolve_contradiction,
+        api.ResolveContradictionRequest(**OF, contradiction_id=str(RETURN)),
+        PAYMENT,
+        ResolveContradiction(**ABOUT, contradiction_id=RETURN),
+    ),
+]
+
+
+@pytest.mark.parametrize(("convert", "request_", "target", "command"), REQUESTS)
+def test_request_becomes_its_envelope(
+    convert: Any,
+    request_: Any,
+    target: UUID,
+    command: object,
+) -> None:
+    """It has the key of the call, the request_id as its cause, and the call's actor and note."""
+    of = replace(keyed(request_), claimed_actor="staff:7f3a")
+    its = convert(request_, of)
+    assert its == Envelope(
+        key=of.key,
+        digest=of.digest,
+        target=target,
+        actor="payment",
+        cause=request_.request_id,
+        command=command,
+        claimed_actor="staff:7f3a",
+        note="by hand",
+    )
 
 
 @pytest.mark.parametrize("cause", Cause)
