@@ -10,6 +10,8 @@ import pytest
 from fulfillment_svc.decisions import deciders as fulfillment_deciders
 from fulfillment_svc.model import GiveUp, Plan
 from fulfillment_svc.model import commands as fulfillment_commands
+from payment_svc.decisions import deciders as payment_deciders
+from payment_svc.model import commands as payment_commands
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,20 @@ SERVICES = {
                 "Picklist",
                 "Request",
                 "Scan",
+            },
+        ),
+    ),
+    "payment": Service(
+        commands=payment_commands,
+        deciders=payment_deciders.DECIDERS,
+        others=frozenset(
+            {
+                "CaptureRequest",
+                "CreateRequest",
+                "NewOperation",
+                "OfOperation",
+                "RefundRequest",
+                "Request",
             },
         ),
     ),
