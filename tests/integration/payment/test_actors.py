@@ -15,6 +15,7 @@ from ordermesh.payment.v1 import payment_service_pb2 as api
 from chassis.client import ask
 from chassis.errors import Deferred, Invalid, NotFound
 from chassis.idempotency import keyed
+from chassis.paging import asked
 from payment_svc import wire
 from payment_svc.providers.sandbox import Sandbox
 from payment_svc.providers.sandbox_ledger import Entry

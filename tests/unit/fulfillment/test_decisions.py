@@ -147,7 +147,7 @@ def test_the_lowest_open_line_takes_the_scan(scans: list[tuple[str, int]], picke
 def test_many_scans_are_published_now_and_then(version: int, published: int) -> None:
     """Consumers refuse a version 10,000 above the last that they know, so each 5,000th is published."""
     here = replace(standing(Status.PICKING), version=version)
-    decision = decided(here, command(ScanItems, scans=(Scan("mug", 1),)), NOW)
+    decision = decided(here, envelope(ScanItems, scans=(Scan("mug", 1),)), NOW)
     assert [type(fact).__name__ for fact in decision.facts] == ["LinesChanged"] * published
 
 
